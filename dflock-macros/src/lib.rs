@@ -1,0 +1,1 @@
+//! The attribute macros of [dflock](https://docs.rs/dflock), for use through that crate only.

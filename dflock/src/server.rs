@@ -1,0 +1,1 @@
+//! A dflockd-compatible server in the same process.

@@ -1,0 +1,62 @@
+//! The time that leases are counted in.
+
+use std::time::Duration;
+
+/// Where a [`Connector`](crate::Connector) takes the time from. Deadlines of leases are counted on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Clock {
+    /// The system's clock that goes on while the machine is suspended (`CLOCK_BOOTTIME` on Linux and Android). For real
+    /// networks: a server does not sleep when its client does.
+    Boottime,
+    /// Tokio's clock, which tests can pause. For transports inside one process.
+    Tokio,
+}
+
+impl Clock {
+    pub(crate) fn now(self) -> Instant {
+        match self {
+            Self::Boottime => Instant(boottime()),
+            Self::Tokio => Instant(since_first_use(tokio::time::Instant::now().into_std())),
+        }
+    }
+}
+
+/// A point on a [`Clock`]; points of different clocks have nothing to do with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Instant(Duration);
+
+impl Instant {
+    /// How long after `earlier` this is; zero if it is not after.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The point `later` than this one.
+    pub(crate) fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later))
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn boottime() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // the kernel counts from boot: neither part is negative
+    Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn boottime() -> Duration {
+    since_first_use(std::time::Instant::now())
+}
+
+/// A `std` instant has no number of its own; counted from the first use, less a day so that no earlier one is cut off.
+fn since_first_use(now: std::time::Instant) -> Duration {
+    static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let first = *FIRST.get_or_init(|| now);
+    match now.checked_duration_since(first) {
+        Some(after) => DAY + after,
+        None => DAY.saturating_sub(first - now),
+    }
+}

@@ -1,0 +1,31 @@
+//! The wire: requests and replies, both directions, no IO.
+//!
+//! A request is three lines (`command\n key\n argument\n`), a reply is one. Everything that arrives is parsed into types
+//! that can only hold what the protocol allows, so no code behind this module checks a number or a key again.
+
+mod key;
+mod line;
+mod number;
+mod reply;
+mod request;
+mod token;
+
+pub use key::{InvalidKey, Key, KeyBuf};
+pub(crate) use line::{LineTooLong, Lines};
+pub use number::{LeaseSeconds, Limit, Seconds};
+pub use reply::{Grant, Reply, Status};
+pub use request::{Capacity, Kind, Request};
+pub use token::Token;
+
+/// The longest request line in bytes, without its line feed. Only the argument of `auth` may be longer.
+pub(crate) const MAX_LINE: usize = 256;
+
+/// The longest argument of `auth` in bytes, on servers from v1.15 on.
+pub(crate) const MAX_SECRET: usize = 64 * 1024;
+
+/// The longest reply in bytes: a `stats` reply grows with the number of keys.
+pub(crate) const MAX_REPLY: usize = 1024 * 1024;
+
+/// What was heard is not of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;

@@ -1,0 +1,150 @@
+//! Lines out of a stream of bytes, with a cap.
+
+/// A line grew over its cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LineTooLong;
+
+/// The room that is offered to each read: more than any reply but `stats` needs.
+const ROOM: usize = 256;
+
+/// Bytes that came and have not been taken as lines yet.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    bytes: Vec<u8>,
+    /// Where the bytes that are not taken yet begin.
+    start: usize,
+    /// Where the bytes that came end; what is behind is room to read into.
+    end: usize,
+    /// How far the search for a line feed has come.
+    seen: usize,
+}
+
+impl Lines {
+    /// Room to read into, never empty. Tell [`filled`](Self::filled) how much of it was used.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.seen -= self.start;
+            self.start = 0;
+        }
+        // doubling, so that a long line costs no more than its length
+        let wanted = self.end + ROOM.max(self.end);
+        if self.bytes.len() < self.end + ROOM || self.end == 0 {
+            self.bytes.resize(wanted, 0);
+            self.bytes.shrink_to(wanted);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// Says that `count` bytes of the room now hold what was read.
+    pub(crate) fn filled(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.bytes.len());
+    }
+
+    /// Takes the next whole line, without its line feed and the carriage returns before it. `None`: it is not all here yet.
+    ///
+    /// A line of more than `cap` bytes before its line feed is refused; what comes behind it can no longer be trusted.
+    pub(crate) fn take(&mut self, cap: usize) -> Result<Option<&[u8]>, LineTooLong> {
+        let Some(found) = self.bytes[self.seen..self.end].iter().position(|&b| b == b'\n') else {
+            self.seen = self.end;
+            return if self.end - self.start > cap { Err(LineTooLong) } else { Ok(None) };
+        };
+        let feed = self.seen + found;
+        let mut line = &self.bytes[self.start..feed];
+        if line.len() > cap {
+            return Err(LineTooLong);
+        }
+        while let [rest @ .., b'\r'] = line {
+            line = rest;
+        }
+        self.start = feed + 1;
+        self.seen = self.start;
+        Ok(Some(line))
+    }
+
+    /// Whether every byte that came has been taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn feed(lines: &mut Lines, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = lines.room();
+            let count = room.len().min(bytes.len());
+            room[..count].copy_from_slice(&bytes[..count]);
+            lines.filled(count);
+            bytes = &bytes[count..];
+        }
+    }
+
+    // T33: two lines in one segment; the second is kept
+    #[test]
+    fn lines_come_one_by_one_without_their_ends() {
+        let mut lines = Lines::default();
+        feed(&mut lines, b"ok\ntimeout\r\nque");
+        assert_eq!(lines.take(256), Ok(Some(&b"ok"[..])));
+        assert_eq!(lines.take(256), Ok(Some(&b"timeout"[..])));
+        assert_eq!(lines.take(256), Ok(None));
+        assert!(!lines.is_empty());
+        feed(&mut lines, b"ued\n");
+        assert_eq!(lines.take(256), Ok(Some(&b"queued"[..])));
+        assert!(lines.is_empty());
+    }
+
+    // G06, S11, T05, P14
+    #[test]
+    fn the_cap_is_exact() {
+        for cap in [1, 255, 256, 257, 1000] {
+            let mut lines = Lines::default();
+            feed(&mut lines, &[vec![b'x'; cap], b"\n".to_vec()].concat());
+            assert_eq!(lines.take(cap).unwrap().unwrap().len(), cap);
+            feed(&mut lines, &vec![b'x'; cap]);
+            assert_eq!(lines.take(cap), Ok(None));
+            feed(&mut lines, b"x");
+            assert_eq!(lines.take(cap), Err(LineTooLong));
+        }
+    }
+
+    #[test]
+    fn memory_of_a_long_line_is_given_back() {
+        let mut lines = Lines::default();
+        feed(&mut lines, &[vec![b'x'; 500_000], b"\n".to_vec()].concat());
+        assert!(lines.take(1 << 20).unwrap().is_some());
+        lines.room();
+        assert!(lines.bytes.capacity() <= 4 * ROOM);
+    }
+
+    proptest! {
+        // T03, T27: however the stream is cut, the lines are the same
+        #[test]
+        fn cuts_do_not_matter(text in "[a-c☃\r\n]{0,200}", cuts in prop::collection::vec(1usize..20, 1..60)) {
+            let mut whole = Lines::default();
+            feed(&mut whole, text.as_bytes());
+            let mut cut = Lines::default();
+            let (mut got, mut want) = (Vec::new(), Vec::new());
+            let mut rest = text.as_bytes();
+            for size in cuts.iter().cycle() {
+                let (now, later) = rest.split_at((*size).min(rest.len()));
+                feed(&mut cut, now);
+                while let Some(line) = cut.take(10_000).unwrap() {
+                    got.push(line.to_vec());
+                }
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            while let Some(line) = whole.take(10_000).unwrap() {
+                want.push(line.to_vec());
+            }
+            prop_assert_eq!(got, want);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The numbers of the wire: digits only, within what every server can count.
+
+use std::time::Duration;
+
+/// Above this many seconds a v1.10.0 server overflows (measured: a wait of one second more times out at once).
+const MAX_SECONDS: u64 = 9_223_372_036;
+
+/// The highest limit of a semaphore.
+const MAX_LIMIT: u32 = 1_048_576;
+
+/// Whole seconds, from 0: how long to wait, or what is left of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(u64);
+
+impl Seconds {
+    /// The longest wait that every server can carry.
+    pub const MAX: Self = Self(MAX_SECONDS);
+
+    /// Rounds `wait` up to whole seconds; `None` when no server can carry it.
+    pub fn round_up(wait: Duration) -> Option<Self> {
+        let seconds = wait.as_secs().checked_add(u64::from(wait.subsec_nanos() > 0))?;
+        (seconds <= MAX_SECONDS).then_some(Self(seconds))
+    }
+
+    /// The same as a duration.
+    pub fn as_duration(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+
+    /// The number on the wire.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let seconds = digits(text)?;
+        (seconds <= MAX_SECONDS).then_some(Self(seconds))
+    }
+}
+
+/// A lease in whole seconds, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseSeconds(Seconds);
+
+impl LeaseSeconds {
+    /// Takes `lease` if it is whole seconds that every server can count, and not zero.
+    pub fn new(lease: Duration) -> Option<Self> {
+        if lease.subsec_nanos() > 0 {
+            return None;
+        }
+        Self::from_seconds(Seconds::round_up(lease)?)
+    }
+
+    /// Takes `seconds` unless it is zero.
+    pub fn from_seconds(seconds: Seconds) -> Option<Self> {
+        (seconds.0 > 0).then_some(Self(seconds))
+    }
+
+    /// The same as a duration.
+    pub fn as_duration(self) -> Duration {
+        self.0.as_duration()
+    }
+
+    /// The number on the wire.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::from_seconds(Seconds::parse(text)?)
+    }
+}
+
+/// How many may hold a semaphore at once: 1 to 1,048,576.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Limit(u32);
+
+impl Limit {
+    /// The limit of a lock.
+    pub const ONE: Self = Self(1);
+
+    /// Takes `limit` if the wire can carry it.
+    pub fn new(limit: u32) -> Option<Self> {
+        (1..=MAX_LIMIT).contains(&limit).then_some(Self(limit))
+    }
+
+    /// The number on the wire.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::new(digits(text)?.try_into().ok()?)
+    }
+}
+
+/// A number of digits alone: no sign, no space, no exponent, no overflow.
+fn digits(text: &str) -> Option<u64> {
+    let all_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    all_digits.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // T17, P33, G20, S10
+    #[test]
+    fn only_numbers_that_every_server_can_count() {
+        for bad in
+            ["", "abc", "NaN", "30x", "-1", "+1", " 1", "1 ", "1.0", "1e3", "0x1", "٣", "9223372037", "1000000000000000000000000000000"]
+        {
+            assert_eq!(Seconds::parse(bad), None, "{bad:?}");
+            assert_eq!(LeaseSeconds::parse(bad), None, "{bad:?}");
+            assert_eq!(Limit::parse(bad), None, "{bad:?}");
+        }
+        assert_eq!(Seconds::parse("0").map(Seconds::get), Some(0));
+        assert_eq!(Seconds::parse("9223372036"), Some(Seconds::MAX));
+        assert_eq!(LeaseSeconds::parse("0"), None);
+        assert_eq!(LeaseSeconds::parse("1").map(LeaseSeconds::get), Some(1));
+        assert_eq!(Limit::parse("0"), None);
+        assert_eq!(Limit::parse("1048576").map(Limit::get), Some(1_048_576));
+        assert_eq!(Limit::parse("1048577"), None);
+    }
+
+    // T47, G13
+    #[test]
+    fn waits_round_up_and_leases_are_whole() {
+        assert_eq!(Seconds::round_up(Duration::ZERO).map(Seconds::get), Some(0));
+        assert_eq!(Seconds::round_up(Duration::from_millis(1)).map(Seconds::get), Some(1));
+        assert_eq!(Seconds::round_up(Duration::from_millis(1001)).map(Seconds::get), Some(2));
+        assert_eq!(Seconds::round_up(Duration::from_millis(9_223_372_036_001)), None);
+        assert_eq!(Seconds::round_up(Duration::MAX), None);
+        assert_eq!(LeaseSeconds::new(Duration::from_millis(1500)), None);
+        assert_eq!(LeaseSeconds::new(Duration::from_millis(500)), None);
+        assert_eq!(LeaseSeconds::new(Duration::ZERO), None);
+        assert_eq!(LeaseSeconds::new(Duration::from_secs(20)).map(LeaseSeconds::get), Some(20));
+    }
+}

@@ -1,0 +1,285 @@
+//! Replies: one line, from the server to the client.
+
+use std::fmt;
+use std::io::Write;
+
+use super::{LeaseSeconds, Malformed, Seconds, Token};
+
+/// A slot that was given: its token, and the lease that began with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// What proves the hold.
+    pub token: Token,
+    /// How long it lasts unless it is renewed.
+    pub lease: LeaseSeconds,
+}
+
+/// One reply. Which of them may answer a request is for the asker to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// `ok`
+    Ok,
+    /// `ok SECONDS`
+    Renewed(Seconds),
+    /// `ok TOKEN LEASE`
+    Granted(Grant),
+    /// `acquired TOKEN LEASE`
+    Acquired(Grant),
+    /// `queued`
+    Queued,
+    /// `timeout`
+    Timeout,
+    /// `ok JSON`
+    Stats(Box<str>),
+    /// `error`, `error_*`
+    Refused(Status),
+}
+
+/// Why the server said no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// `error`: not understood, or the token holds nothing.
+    Error,
+    /// `error_auth`
+    Auth,
+    /// `error_max_locks`
+    MaxLocks,
+    /// `error_max_waiters`
+    MaxWaiters,
+    /// `error_limit_mismatch`
+    LimitMismatch,
+    /// `error_not_enqueued`
+    NotEnqueued,
+    /// `error_already_enqueued`
+    AlreadyEnqueued,
+    /// `error_lease_expired`
+    LeaseExpired,
+    /// `error_draining`
+    Draining,
+    /// `error_not_leader [host:port]`
+    NotLeader(Option<Box<str>>),
+    /// A word of a newer server, with what stood behind it.
+    Unknown(Box<str>),
+}
+
+/// A status that is kept only to be shown: longer ones are refused.
+const MAX_STATUS: usize = 256;
+
+impl Reply {
+    /// Appends the line.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        // writing into a Vec cannot fail
+        let _ = match self {
+            Self::Ok => writeln!(out, "ok"),
+            Self::Renewed(seconds) => writeln!(out, "ok {}", seconds.get()),
+            Self::Granted(grant) => writeln!(out, "ok {grant}"),
+            Self::Acquired(grant) => writeln!(out, "acquired {grant}"),
+            Self::Queued => writeln!(out, "queued"),
+            Self::Timeout => writeln!(out, "timeout"),
+            Self::Stats(json) => writeln!(out, "ok {json}"),
+            Self::Refused(status) => writeln!(out, "{status}"),
+        };
+    }
+
+    /// Reads a line, without its line feed.
+    pub fn decode(line: &[u8]) -> Result<Self, Malformed> {
+        let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
+        let (word, rest) = match line.split_once(' ') {
+            Some((word, rest)) => (word, Some(rest)),
+            None => (line, None),
+        };
+        match (word, rest) {
+            ("ok", None) => Ok(Self::Ok),
+            ("ok", Some(json)) if json.starts_with('{') => Ok(Self::Stats(json.into())),
+            ("ok", Some(rest)) => match rest.split_once(' ') {
+                Some(_) => Grant::parse(rest).map(Self::Granted),
+                None => Seconds::parse(rest).map(Self::Renewed),
+            }
+            .ok_or(Malformed),
+            ("acquired", Some(rest)) => Grant::parse(rest).map(Self::Acquired).ok_or(Malformed),
+            ("queued", None) => Ok(Self::Queued),
+            ("timeout", None) => Ok(Self::Timeout),
+            _ => Status::parse(line, word, rest).map(Self::Refused).ok_or(Malformed),
+        }
+    }
+}
+
+impl Grant {
+    fn parse(text: &str) -> Option<Self> {
+        let (token, lease) = text.split_once(' ')?;
+        Some(Self { token: Token::parse(token)?, lease: LeaseSeconds::parse(lease)? })
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.token.as_str(), self.lease.get())
+    }
+}
+
+impl Status {
+    fn parse(line: &str, word: &str, rest: Option<&str>) -> Option<Self> {
+        if line.len() > MAX_STATUS {
+            return None;
+        }
+        let name = match word.strip_prefix("error") {
+            Some("") => return rest.is_none().then_some(Self::Error),
+            Some(name) => name.strip_prefix('_')?,
+            None => return None,
+        };
+        let known = match name {
+            "auth" => Self::Auth,
+            "max_locks" => Self::MaxLocks,
+            "max_waiters" => Self::MaxWaiters,
+            "limit_mismatch" => Self::LimitMismatch,
+            "not_enqueued" => Self::NotEnqueued,
+            "already_enqueued" => Self::AlreadyEnqueued,
+            "lease_expired" => Self::LeaseExpired,
+            "draining" => Self::Draining,
+            "not_leader" => return Some(Self::NotLeader(rest.filter(|r| !r.is_empty()).map(Into::into))),
+            _ => {
+                let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+                return is_name.then(|| Self::Unknown(line.into()));
+            }
+        };
+        rest.is_none().then_some(known)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Auth => "error_auth",
+            Self::MaxLocks => "error_max_locks",
+            Self::MaxWaiters => "error_max_waiters",
+            Self::LimitMismatch => "error_limit_mismatch",
+            Self::NotEnqueued => "error_not_enqueued",
+            Self::AlreadyEnqueued => "error_already_enqueued",
+            Self::LeaseExpired => "error_lease_expired",
+            Self::Draining => "error_draining",
+            Self::NotLeader(None) => "error_not_leader",
+            Self::NotLeader(Some(leader)) => return write!(f, "error_not_leader {leader}"),
+            Self::Unknown(line) => line,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const TOKEN: &str = "00000000000000010123456789abcdef";
+
+    fn grant(lease: u64) -> Grant {
+        Grant { token: Token::parse(TOKEN).unwrap(), lease: LeaseSeconds::new(Duration::from_secs(lease)).unwrap() }
+    }
+
+    fn bytes(reply: &Reply) -> Vec<u8> {
+        let mut out = Vec::new();
+        reply.encode(&mut out);
+        out
+    }
+
+    // G03: every status is its own
+    #[test]
+    fn each_reply_is_these_bytes() {
+        let seconds = |s| Seconds::round_up(Duration::from_secs(s)).unwrap();
+        for (reply, want) in [
+            (Reply::Ok, "ok\n".to_owned()),
+            (Reply::Renewed(seconds(45)), "ok 45\n".to_owned()),
+            // T40: a renewal may say that nothing is left
+            (Reply::Renewed(seconds(0)), "ok 0\n".to_owned()),
+            (Reply::Granted(grant(30)), format!("ok {TOKEN} 30\n")),
+            (Reply::Acquired(grant(33)), format!("acquired {TOKEN} 33\n")),
+            (Reply::Queued, "queued\n".to_owned()),
+            (Reply::Timeout, "timeout\n".to_owned()),
+            (Reply::Stats(r#"{"connections": 1}"#.into()), "ok {\"connections\": 1}\n".to_owned()),
+            (Reply::Refused(Status::Error), "error\n".to_owned()),
+            (Reply::Refused(Status::Auth), "error_auth\n".to_owned()),
+            (Reply::Refused(Status::MaxLocks), "error_max_locks\n".to_owned()),
+            (Reply::Refused(Status::MaxWaiters), "error_max_waiters\n".to_owned()),
+            (Reply::Refused(Status::LimitMismatch), "error_limit_mismatch\n".to_owned()),
+            (Reply::Refused(Status::NotEnqueued), "error_not_enqueued\n".to_owned()),
+            (Reply::Refused(Status::AlreadyEnqueued), "error_already_enqueued\n".to_owned()),
+            (Reply::Refused(Status::LeaseExpired), "error_lease_expired\n".to_owned()),
+            (Reply::Refused(Status::Draining), "error_draining\n".to_owned()),
+            (Reply::Refused(Status::NotLeader(None)), "error_not_leader\n".to_owned()),
+            (Reply::Refused(Status::NotLeader(Some("10.0.0.2:6388".into()))), "error_not_leader 10.0.0.2:6388\n".to_owned()),
+            (Reply::Refused(Status::Unknown("error_quota 7 left".into())), "error_quota 7 left\n".to_owned()),
+        ] {
+            assert_eq!(bytes(&reply), want.as_bytes());
+            assert_eq!(Reply::decode(want.trim_end_matches('\n').as_bytes()), Ok(reply));
+        }
+    }
+
+    // T17, T23, T35, T38, T40, P06, P20, P33, P34
+    #[test]
+    fn nothing_else_is_a_reply() {
+        let with_token = |before: &str, after: &str| format!("{before}{TOKEN}{after}");
+        for bad in [
+            String::new(),
+            "ok ".into(),
+            "ok30".into(),
+            "okay 30".into(),
+            "ok  30".into(),
+            "ok 30 ".into(),
+            "ok 30 30".into(),
+            "OK".into(),
+            " ok".into(),
+            "ok -1".into(),
+            "ok NaN".into(),
+            "ok 30x".into(),
+            "ok 1.5".into(),
+            "ok 9223372037".into(),
+            "ok 1000000000000000000000000000000".into(),
+            with_token("ok ", ""),
+            with_token("ok ", " "),
+            with_token("ok ", " 0"),
+            with_token("ok ", " -1"),
+            with_token("ok ", " NaN"),
+            with_token("ok ", " abc"),
+            with_token("ok ", "  30"),
+            with_token("ok ", " 30 1"),
+            with_token("ok ", "0 30"),
+            with_token("ok  ", " 30"),
+            with_token("acquired ", ""),
+            with_token("acquired ", " 0"),
+            with_token("acquiredx ", " 30"),
+            "acquired".into(),
+            "acquired tok".into(),
+            "acquiredx".into(),
+            "queued 1".into(),
+            "queuedx".into(),
+            "timeout 1".into(),
+            "error 1".into(),
+            "error_".into(),
+            "errors".into(),
+            "error_auth x".into(),
+            "error_Bad".into(),
+            "error_a-b".into(),
+            format!("error_{}", "x".repeat(300)),
+            "garbage".into(),
+        ] {
+            assert_eq!(Reply::decode(bad.as_bytes()), Err(Malformed), "{bad:?}");
+        }
+        assert_eq!(Reply::decode(b"error_\xff"), Err(Malformed));
+        assert_eq!(Reply::decode(b"ok {\"key\":\"\xff\"}"), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn no_reply_panics_and_what_is_taken_is_what_was_sent(line in "(ok|acquired|queued|timeout|error)[_a-z]{0,9} ?[0-9a-f]{0,33} ?[-0-9.x]{0,12}") {
+            if let Ok(reply) = Reply::decode(line.as_bytes()) {
+                prop_assert_eq!(Reply::decode(bytes(&reply).strip_suffix(b"\n").unwrap()), Ok(reply));
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Reply::decode(&line);
+        }
+    }
+}

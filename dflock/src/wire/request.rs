@@ -1,0 +1,303 @@
+//! Requests: three lines, from the client to the server.
+
+use std::io::Write;
+
+use super::{Key, LeaseSeconds, Limit, Malformed, Seconds, Token};
+
+/// Which family of commands: the two have separate names on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `l e w r n`
+    Lock,
+    /// `sl se sw sr sn`
+    Semaphore,
+}
+
+/// How many may hold a key at once, as the command says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capacity {
+    /// A lock: one.
+    Lock,
+    /// A semaphore: up to its limit.
+    Semaphore(Limit),
+}
+
+impl Capacity {
+    /// Whose commands to use.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Lock => Kind::Lock,
+            Self::Semaphore(_) => Kind::Semaphore,
+        }
+    }
+
+    /// How many may hold at once.
+    pub fn limit(self) -> Limit {
+        match self {
+            Self::Lock => Limit::ONE,
+            Self::Semaphore(limit) => limit,
+        }
+    }
+}
+
+/// One request. Where a `lease` is `None` the server's default holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// `l`, `sl`: wait in line for a slot for at most `wait`.
+    Acquire { key: Key<'a>, capacity: Capacity, wait: Seconds, lease: Option<LeaseSeconds> },
+    /// `e`, `se`: join the line and come back.
+    Enqueue { key: Key<'a>, capacity: Capacity, lease: Option<LeaseSeconds> },
+    /// `w`, `sw`: wait in the line that was joined.
+    Wait { key: Key<'a>, kind: Kind, wait: Seconds },
+    /// `r`, `sr`: give the slot back.
+    Release { key: Key<'a>, kind: Kind, token: Token },
+    /// `n`, `sn`: begin the lease anew.
+    Renew { key: Key<'a>, kind: Kind, token: Token, lease: Option<LeaseSeconds> },
+    /// `auth`: the shared secret.
+    Auth { secret: &'a str },
+    /// `ping`: any answer will do.
+    Ping,
+    /// `stats`: who holds what.
+    Stats,
+}
+
+impl<'a> Request<'a> {
+    /// Appends the three lines.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        // writing into a Vec cannot fail
+        let _ = match *self {
+            Self::Acquire { key, capacity, wait, lease } => {
+                command(out, capacity.kind(), 'l', key);
+                let _ = write!(out, "{}", wait.get());
+                limit(out, " ", capacity);
+                seconds(out, " ", lease)
+            }
+            Self::Enqueue { key, capacity, lease } => {
+                command(out, capacity.kind(), 'e', key);
+                limit(out, "", capacity);
+                let space = if capacity == Capacity::Lock { "" } else { " " };
+                seconds(out, space, lease)
+            }
+            Self::Wait { key, kind, wait } => {
+                command(out, kind, 'w', key);
+                writeln!(out, "{}", wait.get())
+            }
+            Self::Release { key, kind, token } => {
+                command(out, kind, 'r', key);
+                writeln!(out, "{}", token.as_str())
+            }
+            Self::Renew { key, kind, token, lease } => {
+                command(out, kind, 'n', key);
+                out.extend_from_slice(token.as_str().as_bytes());
+                seconds(out, " ", lease)
+            }
+            Self::Auth { secret } => writeln!(out, "auth\n_\n{secret}"),
+            Self::Ping => writeln!(out, "ping\n_\n_"),
+            Self::Stats => writeln!(out, "stats\n_\n_"),
+        };
+    }
+
+    /// Reads the three lines of a request.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "requests are decoded by the server"))]
+    pub fn decode(command: &'a str, key: &'a str, argument: &'a str) -> Result<Self, Malformed> {
+        match command {
+            "auth" => return Ok(Self::Auth { secret: argument.trim() }),
+            "ping" => return Ok(Self::Ping),
+            "stats" => return Ok(Self::Stats),
+            _ => {}
+        }
+        let (kind, verb) = match command.strip_prefix('s') {
+            Some(verb) => (Kind::Semaphore, verb),
+            None => (Kind::Lock, command),
+        };
+        if !matches!(verb, "l" | "e" | "w" | "r" | "n") {
+            return Err(Malformed);
+        }
+        let key = Key::new(key).map_err(|_| Malformed)?;
+        let mut words = argument.split_ascii_whitespace();
+        let request = match verb {
+            "l" => {
+                let wait = words.next().and_then(Seconds::parse).ok_or(Malformed)?;
+                let capacity = capacity(kind, &mut words)?;
+                Self::Acquire { key, capacity, wait, lease: lease(&mut words)? }
+            }
+            "e" => Self::Enqueue { key, capacity: capacity(kind, &mut words)?, lease: lease(&mut words)? },
+            "w" => Self::Wait { key, kind, wait: words.next().and_then(Seconds::parse).ok_or(Malformed)? },
+            "r" => Self::Release { key, kind, token: token(&mut words)? },
+            _ => Self::Renew { key, kind, token: token(&mut words)?, lease: lease(&mut words)? },
+        };
+        words.next().is_none().then_some(request).ok_or(Malformed)
+    }
+}
+
+fn command(out: &mut Vec<u8>, kind: Kind, verb: char, key: Key<'_>) {
+    let family = match kind {
+        Kind::Lock => "",
+        Kind::Semaphore => "s",
+    };
+    let _ = write!(out, "{family}{verb}\n{}\n", key.as_str());
+}
+
+fn limit(out: &mut Vec<u8>, space: &str, capacity: Capacity) {
+    if let Capacity::Semaphore(limit) = capacity {
+        let _ = write!(out, "{space}{}", limit.get());
+    }
+}
+
+fn seconds(out: &mut Vec<u8>, space: &str, lease: Option<LeaseSeconds>) -> std::io::Result<()> {
+    match lease {
+        Some(lease) => writeln!(out, "{space}{}", lease.get()),
+        None => writeln!(out),
+    }
+}
+
+fn capacity<'a>(kind: Kind, words: &mut impl Iterator<Item = &'a str>) -> Result<Capacity, Malformed> {
+    match kind {
+        Kind::Lock => Ok(Capacity::Lock),
+        Kind::Semaphore => words.next().and_then(Limit::parse).map(Capacity::Semaphore).ok_or(Malformed),
+    }
+}
+
+fn lease<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Option<LeaseSeconds>, Malformed> {
+    words.next().map(|word| LeaseSeconds::parse(word).ok_or(Malformed)).transpose()
+}
+
+fn token<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Token, Malformed> {
+    words.next().and_then(Token::parse).ok_or(Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const TOKEN: &str = "00000000000000010123456789abcdef";
+
+    fn bytes(request: Request<'_>) -> String {
+        let mut out = Vec::new();
+        request.encode(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_request_is_these_bytes() {
+        let key = Key::new("pool").unwrap();
+        let token = Token::parse(TOKEN).unwrap();
+        let wait = Seconds::round_up(Duration::from_secs(10)).unwrap();
+        let lease = LeaseSeconds::new(Duration::from_secs(30));
+        let five = Capacity::Semaphore(Limit::new(5).unwrap());
+        let (lock, semaphore) = (Kind::Lock, Kind::Semaphore);
+        for (request, want) in [
+            (Request::Acquire { key, capacity: five, wait, lease }, "sl\npool\n10 5 30\n".to_owned()),
+            (Request::Acquire { key, capacity: five, wait, lease: None }, "sl\npool\n10 5\n".to_owned()),
+            (Request::Acquire { key, capacity: Capacity::Lock, wait, lease }, "l\npool\n10 30\n".to_owned()),
+            (Request::Acquire { key, capacity: Capacity::Lock, wait, lease: None }, "l\npool\n10\n".to_owned()),
+            (Request::Enqueue { key, capacity: five, lease }, "se\npool\n5 30\n".to_owned()),
+            (Request::Enqueue { key, capacity: five, lease: None }, "se\npool\n5\n".to_owned()),
+            (Request::Enqueue { key, capacity: Capacity::Lock, lease }, "e\npool\n30\n".to_owned()),
+            (Request::Enqueue { key, capacity: Capacity::Lock, lease: None }, "e\npool\n\n".to_owned()),
+            (Request::Wait { key, kind: semaphore, wait }, "sw\npool\n10\n".to_owned()),
+            (Request::Wait { key, kind: lock, wait: Seconds::MAX }, "w\npool\n9223372036\n".to_owned()),
+            (Request::Release { key, kind: semaphore, token }, format!("sr\npool\n{TOKEN}\n")),
+            (Request::Release { key, kind: lock, token }, format!("r\npool\n{TOKEN}\n")),
+            (Request::Renew { key, kind: semaphore, token, lease }, format!("sn\npool\n{TOKEN} 30\n")),
+            (Request::Renew { key, kind: lock, token, lease: None }, format!("n\npool\n{TOKEN}\n")),
+            (Request::Auth { secret: "s3cret" }, "auth\n_\ns3cret\n".to_owned()),
+            (Request::Ping, "ping\n_\n_\n".to_owned()),
+            // P07: never an empty argument
+            (Request::Stats, "stats\n_\n_\n".to_owned()),
+        ] {
+            assert_eq!(bytes(request), want);
+        }
+    }
+
+    // S12 and the transcript of bad requests
+    #[test]
+    fn what_the_protocol_does_not_allow_is_refused() {
+        let with_token = |rest: &str| format!("{TOKEN}{rest}");
+        for (command, key, argument) in [
+            ("sl", "k 1", "0 1".to_owned()),
+            ("sl", "", "0 1".to_owned()),
+            ("sl", "k", "x 1".to_owned()),
+            ("sl", "k", "-1 1".to_owned()),
+            ("sl", "k", "0 0".to_owned()),
+            ("sl", "k", "0 -2".to_owned()),
+            ("sl", "k", "0 1 0".to_owned()),
+            ("sl", "k", "0.5 1".to_owned()),
+            ("sl", "k", "0".to_owned()),
+            ("sl", "k", "0 1 30 9".to_owned()),
+            ("sl", "k", "0 1048577".to_owned()),
+            ("sl", "k", "9223372037 1".to_owned()),
+            ("sr", "k", String::new()),
+            ("sn", "k", String::new()),
+            ("sn", "k", with_token(" x")),
+            ("sn", "k", with_token(" 0")),
+            ("sn", "k", with_token(" 1 1")),
+            ("sr", "k", with_token(" 1")),
+            ("sr", "k", "short".to_owned()),
+            ("se", "k", "0".to_owned()),
+            ("se", "k", "1 0".to_owned()),
+            ("se", "k", String::new()),
+            ("e", "k", "30 junk".to_owned()),
+            ("e", "k", "0".to_owned()),
+            ("sw", "k", String::new()),
+            ("sw", "k", "-1".to_owned()),
+            ("w", "k", "1 1".to_owned()),
+            ("zz", "k", "1".to_owned()),
+            ("SL", "k", "0 1".to_owned()),
+            ("ssl", "k", "0 1".to_owned()),
+            ("", "k", "0 1".to_owned()),
+            ("s", "k", "0 1".to_owned()),
+            ("l", "a\tb", "0".to_owned()),
+            ("l", "a\0b", "0".to_owned()),
+        ] {
+            assert_eq!(Request::decode(command, key, &argument), Err(Malformed), "{command:?} {key:?} {argument:?}");
+        }
+    }
+
+    #[test]
+    fn ping_and_stats_need_no_key() {
+        assert_eq!(Request::decode("stats", "", ""), Ok(Request::Stats));
+        assert_eq!(Request::decode("ping", "_", "_"), Ok(Request::Ping));
+    }
+
+    fn arguments() -> impl Strategy<Value = (String, u64, Option<u64>, Option<u32>, bool)> {
+        let lease = prop::option::of(1u64..=9_223_372_036);
+        let limit = prop::option::of(1u32..=1_048_576);
+        ("[^ \t\r\n\0]{1,60}", 0u64..=9_223_372_036, lease, limit, any::<bool>())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_itself((key, wait, lease, limit, semaphore) in arguments(), digits in "[0-9a-f]{32}") {
+            let key = Key::new(&key).unwrap();
+            let token = Token::parse(&digits).unwrap();
+            let wait = Seconds::round_up(Duration::from_secs(wait)).unwrap();
+            let lease = lease.and_then(|s| LeaseSeconds::new(Duration::from_secs(s)));
+            let capacity = limit.and_then(Limit::new).map_or(Capacity::Lock, Capacity::Semaphore);
+            let kind = if semaphore { Kind::Semaphore } else { Kind::Lock };
+            for request in [
+                Request::Acquire { key, capacity, wait, lease },
+                Request::Enqueue { key, capacity, lease },
+                Request::Wait { key, kind, wait },
+                Request::Release { key, kind, token },
+                Request::Renew { key, kind, token, lease },
+            ] {
+                let text = bytes(request);
+                let lines: Vec<&str> = text.split('\n').collect();
+                prop_assert_eq!(lines.len(), 4);
+                prop_assert_eq!(Request::decode(lines[0], lines[1], lines[2]), Ok(request));
+            }
+        }
+
+        #[test]
+        fn no_request_panics(command in "(s?[lewrn])|auth|ping|stats|\\PC{0,4}", key in "\\PC{0,9}", argument in "[-0-9a-z \\PC]{0,40}") {
+            if let Ok(request) = Request::decode(&command, &key, &argument) {
+                let text = bytes(request);
+                let lines: Vec<&str> = text.split('\n').collect();
+                prop_assert_eq!(Request::decode(lines[0], lines[1], lines[2]), Ok(request));
+            }
+        }
+    }
+}

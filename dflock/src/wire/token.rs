@@ -1,0 +1,73 @@
+//! Tokens: what proves a hold.
+
+use std::fmt;
+
+/// The server's proof of one grant: 32 lower-case hexadecimal digits.
+///
+/// Whoever has it can renew or release the slot, so `Debug` shows only its beginning; [`as_str`](Self::as_str) is whole.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// The token as the wire carries it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // only hexadecimal digits get in, so this is always text
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let digits: [u8; 32] = text.as_bytes().try_into().ok()?;
+        digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then_some(Self(digits))
+    }
+
+    /// The number in the first half, which grows with each grant on servers from v2.1 on.
+    pub(crate) fn fence(&self) -> u64 {
+        // 16 hexadecimal digits are a u64
+        u64::from_str_radix(&self.as_str()[..16], 16).unwrap_or_default()
+    }
+
+    /// A token of a fence and of a random half.
+    #[cfg(feature = "server")]
+    pub(crate) fn new(fence: u64, random: u64) -> Self {
+        let mut digits = [0; 32];
+        for (i, digit) in digits.iter_mut().enumerate() {
+            let half = if i < 16 { fence } else { random };
+            let nibble = (half >> (60 - 4 * (i % 16))) & 0xf;
+            *digit = b"0123456789abcdef"[nibble as usize];
+        }
+        Self(digits)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({}…)", &self.as_str()[..8])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // G17
+    #[test]
+    fn tokens_are_32_lower_case_hexadecimal_digits() {
+        let text = "00000000000000ff0123456789abcdef";
+        let token = Token::parse(text).unwrap();
+        assert_eq!(token.as_str(), text);
+        assert_eq!(token.fence(), 255);
+        assert_eq!(format!("{token:?}"), "Token(00000000…)");
+        for bad in ["", "00", "00000000000000FF0123456789ABCDEF", "00000000000000ff0123456789abcdeg", "0123456789abcdef0123456789abcde\n"] {
+            assert_eq!(Token::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn a_token_is_its_fence_and_its_random_half() {
+        let token = Token::new(0x1f, 0xfedc_ba98_7654_3210);
+        assert_eq!(token.as_str(), "000000000000001ffedcba9876543210");
+        assert_eq!(token.fence(), 0x1f);
+    }
+}

@@ -1,0 +1,1 @@
+//! The example programs of dflock; each is a file of its own in this folder.

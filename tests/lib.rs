@@ -1,0 +1,1 @@
+//! The integration tests of dflock; see `it/`.
