@@ -22,6 +22,16 @@ pub struct Stats {
     pub idle_semaphores: Vec<IdleStats>,
 }
 
+#[cfg(feature = "stats")]
+impl Stats {
+    /// The limit of the semaphore `key`, as far as it is told: not while the key is idle.
+    pub(crate) fn limit_of(&self, key: &str) -> Option<u32> {
+        let semaphore = self.semaphores.iter().find(|semaphore| semaphore.key == key).map(|semaphore| semaphore.limit);
+        // older servers list a semaphore of 1 as a lock
+        semaphore.or_else(|| self.locks.iter().any(|lock| lock.key == key).then_some(1))
+    }
+}
+
 /// A lock that is held or waited for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -1,8 +1,16 @@
 //! From a server's address to one request and its reply.
 
 mod clock;
+mod connection;
 mod connector;
+mod dialer;
+mod pool;
+mod tcp;
 
 pub use clock::Clock;
 pub(crate) use clock::Instant;
+pub(crate) use connection::{Connection, Fault};
 pub use connector::{BoxStream, Connecting, Connector, Stream};
+pub(crate) use dialer::{Dialer, Secret};
+pub(crate) use pool::{Answer, Ask, Pool};
+pub(crate) use tcp::Tcp;

@@ -10,11 +10,12 @@ mod reply;
 mod request;
 mod token;
 
-pub use key::{InvalidKey, Key, KeyBuf};
-pub(crate) use line::{LineTooLong, Lines};
-pub use number::{LeaseSeconds, Limit, Seconds};
-pub use reply::{Grant, Reply, Status};
-pub use request::{Capacity, Kind, Request};
+pub use key::InvalidKey;
+pub(crate) use key::{Key, KeyBuf};
+pub(crate) use line::Lines;
+pub(crate) use number::{LeaseSeconds, Limit, Seconds};
+pub(crate) use reply::{Grant, Reply, Status};
+pub(crate) use request::{Capacity, Kind, Request};
 pub use token::Token;
 
 /// The longest request line in bytes, without its line feed. Only the argument of `auth` may be longer.
@@ -28,4 +29,4 @@ pub(crate) const MAX_REPLY: usize = 1024 * 1024;
 
 /// What was heard is not of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub(crate) struct Malformed;

@@ -53,7 +53,7 @@ fn boottime() -> Duration {
 /// A `std` instant has no number of its own; counted from the first use, less a day so that no earlier one is cut off.
 fn since_first_use(now: std::time::Instant) -> Duration {
     static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const DAY: Duration = Duration::from_hours(24);
     let first = *FIRST.get_or_init(|| now);
     match now.checked_duration_since(first) {
         Some(after) => DAY + after,

@@ -7,11 +7,11 @@ use super::MAX_LINE;
 
 /// A borrowed key: 1 to 256 bytes without space, tab, line break or NUL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key<'a>(&'a str);
+pub(crate) struct Key<'a>(&'a str);
 
 impl<'a> Key<'a> {
     /// Takes `text` as a key if the wire can carry it.
-    pub fn new(text: &'a str) -> Result<Self, InvalidKey> {
+    pub(crate) fn new(text: &'a str) -> Result<Self, InvalidKey> {
         if text.is_empty() {
             return Err(InvalidKey::Empty);
         }
@@ -25,35 +25,35 @@ impl<'a> Key<'a> {
     }
 
     /// The key as it was given.
-    pub fn as_str(self) -> &'a str {
+    pub(crate) fn as_str(self) -> &'a str {
         self.0
     }
 }
 
 /// An owned [`Key`], cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct KeyBuf(Arc<str>);
+pub(crate) struct KeyBuf(Arc<str>);
 
 impl KeyBuf {
     /// Takes `text` as a key if the wire can carry it.
-    pub fn new(text: impl Into<Arc<str>>) -> Result<Self, InvalidKey> {
+    pub(crate) fn new(text: impl Into<Arc<str>>) -> Result<Self, InvalidKey> {
         let text = text.into();
         Key::new(&text)?;
         Ok(Self(text))
     }
 
     /// Borrows it.
-    pub fn as_key(&self) -> Key<'_> {
+    pub(crate) fn as_key(&self) -> Key<'_> {
         Key(&self.0)
     }
 
     /// The key as it was given.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The text itself, shared.
-    pub fn as_shared(&self) -> &Arc<str> {
+    pub(crate) fn as_shared(&self) -> &Arc<str> {
         &self.0
     }
 }

@@ -10,25 +10,25 @@ const MAX_LIMIT: u32 = 1_048_576;
 
 /// Whole seconds, from 0: how long to wait, or what is left of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seconds(u64);
+pub(crate) struct Seconds(u64);
 
 impl Seconds {
     /// The longest wait that every server can carry.
-    pub const MAX: Self = Self(MAX_SECONDS);
+    pub(crate) const MAX: Self = Self(MAX_SECONDS);
 
     /// Rounds `wait` up to whole seconds; `None` when no server can carry it.
-    pub fn round_up(wait: Duration) -> Option<Self> {
+    pub(crate) fn round_up(wait: Duration) -> Option<Self> {
         let seconds = wait.as_secs().checked_add(u64::from(wait.subsec_nanos() > 0))?;
         (seconds <= MAX_SECONDS).then_some(Self(seconds))
     }
 
     /// The same as a duration.
-    pub fn as_duration(self) -> Duration {
+    pub(crate) fn as_duration(self) -> Duration {
         Duration::from_secs(self.0)
     }
 
     /// The number on the wire.
-    pub fn get(self) -> u64 {
+    pub(crate) fn get(self) -> u64 {
         self.0
     }
 
@@ -40,11 +40,11 @@ impl Seconds {
 
 /// A lease in whole seconds, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LeaseSeconds(Seconds);
+pub(crate) struct LeaseSeconds(Seconds);
 
 impl LeaseSeconds {
     /// Takes `lease` if it is whole seconds that every server can count, and not zero.
-    pub fn new(lease: Duration) -> Option<Self> {
+    pub(crate) fn new(lease: Duration) -> Option<Self> {
         if lease.subsec_nanos() > 0 {
             return None;
         }
@@ -52,17 +52,17 @@ impl LeaseSeconds {
     }
 
     /// Takes `seconds` unless it is zero.
-    pub fn from_seconds(seconds: Seconds) -> Option<Self> {
+    pub(crate) fn from_seconds(seconds: Seconds) -> Option<Self> {
         (seconds.0 > 0).then_some(Self(seconds))
     }
 
     /// The same as a duration.
-    pub fn as_duration(self) -> Duration {
+    pub(crate) fn as_duration(self) -> Duration {
         self.0.as_duration()
     }
 
     /// The number on the wire.
-    pub fn get(self) -> u64 {
+    pub(crate) fn get(self) -> u64 {
         self.0.get()
     }
 
@@ -73,19 +73,19 @@ impl LeaseSeconds {
 
 /// How many may hold a semaphore at once: 1 to 1,048,576.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Limit(u32);
+pub(crate) struct Limit(u32);
 
 impl Limit {
     /// The limit of a lock.
-    pub const ONE: Self = Self(1);
+    pub(crate) const ONE: Self = Self(1);
 
     /// Takes `limit` if the wire can carry it.
-    pub fn new(limit: u32) -> Option<Self> {
+    pub(crate) fn new(limit: u32) -> Option<Self> {
         (1..=MAX_LIMIT).contains(&limit).then_some(Self(limit))
     }
 
     /// The number on the wire.
-    pub fn get(self) -> u32 {
+    pub(crate) fn get(self) -> u32 {
         self.0
     }
 

@@ -7,16 +7,16 @@ use super::{LeaseSeconds, Malformed, Seconds, Token};
 
 /// A slot that was given: its token, and the lease that began with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// What proves the hold.
-    pub token: Token,
+    pub(crate) token: Token,
     /// How long it lasts unless it is renewed.
-    pub lease: LeaseSeconds,
+    pub(crate) lease: LeaseSeconds,
 }
 
 /// One reply. Which of them may answer a request is for the asker to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// `ok`
     Ok,
     /// `ok SECONDS`
@@ -37,7 +37,7 @@ pub enum Reply {
 
 /// Why the server said no.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Status {
+pub(crate) enum Status {
     /// `error`: not understood, or the token holds nothing.
     Error,
     /// `error_auth`
@@ -67,7 +67,7 @@ const MAX_STATUS: usize = 256;
 
 impl Reply {
     /// Appends the line.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         // writing into a Vec cannot fail
         let _ = match self {
             Self::Ok => writeln!(out, "ok"),
@@ -82,7 +82,7 @@ impl Reply {
     }
 
     /// Reads a line, without its line feed.
-    pub fn decode(line: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(line: &[u8]) -> Result<Self, Malformed> {
         let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
         let (word, rest) = match line.split_once(' ') {
             Some((word, rest)) => (word, Some(rest)),

@@ -6,7 +6,7 @@ use super::{Key, LeaseSeconds, Limit, Malformed, Seconds, Token};
 
 /// Which family of commands: the two have separate names on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `l e w r n`
     Lock,
     /// `sl se sw sr sn`
@@ -15,7 +15,7 @@ pub enum Kind {
 
 /// How many may hold a key at once, as the command says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Capacity {
+pub(crate) enum Capacity {
     /// A lock: one.
     Lock,
     /// A semaphore: up to its limit.
@@ -24,7 +24,7 @@ pub enum Capacity {
 
 impl Capacity {
     /// Whose commands to use.
-    pub fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Lock => Kind::Lock,
             Self::Semaphore(_) => Kind::Semaphore,
@@ -32,7 +32,7 @@ impl Capacity {
     }
 
     /// How many may hold at once.
-    pub fn limit(self) -> Limit {
+    pub(crate) fn limit(self) -> Limit {
         match self {
             Self::Lock => Limit::ONE,
             Self::Semaphore(limit) => limit,
@@ -42,7 +42,7 @@ impl Capacity {
 
 /// One request. Where a `lease` is `None` the server's default holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request<'a> {
+pub(crate) enum Request<'a> {
     /// `l`, `sl`: wait in line for a slot for at most `wait`.
     Acquire { key: Key<'a>, capacity: Capacity, wait: Seconds, lease: Option<LeaseSeconds> },
     /// `e`, `se`: join the line and come back.
@@ -63,7 +63,7 @@ pub enum Request<'a> {
 
 impl<'a> Request<'a> {
     /// Appends the three lines.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         // writing into a Vec cannot fail
         let _ = match *self {
             Self::Acquire { key, capacity, wait, lease } => {
@@ -99,7 +99,7 @@ impl<'a> Request<'a> {
 
     /// Reads the three lines of a request.
     #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "requests are decoded by the server"))]
-    pub fn decode(command: &'a str, key: &'a str, argument: &'a str) -> Result<Self, Malformed> {
+    pub(crate) fn decode(command: &'a str, key: &'a str, argument: &'a str) -> Result<Self, Malformed> {
         match command {
             "auth" => return Ok(Self::Auth { secret: argument.trim() }),
             "ping" => return Ok(Self::Ping),

@@ -1,0 +1,173 @@
+//! Where the servers are, and how to reach them.
+
+mod builder;
+mod current;
+mod env;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use builder::ClientBuilder;
+
+use crate::error::{ConfigError, Error, Operation};
+use crate::semaphore::Semaphore;
+use crate::shard::Sharding;
+use crate::transport::{Ask, Clock, Dialer, Pool};
+use crate::wire::{Reply, Request, Status};
+
+/// The servers, how to reach them, and the idle connections to them. Cheap to clone; clones share the connections.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use dflock::Client;
+///
+/// let client = Client::builder()
+///     .servers(["lock-1:6388", "lock-2:6388"])
+///     .connect_timeout(Duration::from_secs(2))
+///     .build()?;
+/// let pool = client.semaphore("worker-pool", 5)?;
+/// # Ok::<(), dflock::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pools: Vec<Pool>,
+    sharding: Box<dyn Sharding>,
+    dialer: Arc<Dialer>,
+    timing: Timing,
+    fencing: bool,
+}
+
+/// The limits of time that leases are kept by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) socket_timeout: Duration,
+    pub(crate) heartbeat: Duration,
+    pub(crate) server_read_timeout: Duration,
+    pub(crate) clock_drift: f64,
+}
+
+impl Client {
+    /// The options of a new client; every one has a default.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// A semaphore of `key` and `limit` on this client, with defaults for everything else.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the key or the limit is refused.
+    pub fn semaphore(&self, key: impl Into<String>, limit: u32) -> Result<Semaphore, ConfigError> {
+        Semaphore::builder().key(key).limit(limit).client(self.clone()).build()
+    }
+
+    /// Asks every server for an answer, one after the other. Any answer in time will do: old servers do not know the question.
+    ///
+    /// # Errors
+    ///
+    /// The first server's that could not be reached or did not take the secret.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn ping(&self) -> Result<(), Error> {
+        for pool in &self.inner.pools {
+            let at = pool.attempt(Operation::Ping, None);
+            let limit = self.inner.timing.socket_timeout;
+            let Some(answer) = pool.call(&at, |_| Ask { request: Request::Ping, limit }).await? else {
+                return Err(Error::Unresponsive { at, limit });
+            };
+            match answer.reply {
+                Reply::Ok => pool.give(answer.connection),
+                // it may close now, as some old servers do
+                Reply::Refused(Status::Error) => {}
+                reply => return Err(Error::unexpected(at, &reply)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks every server who holds what; one entry for each, in the order in which they were configured.
+    ///
+    /// # Errors
+    ///
+    /// The first server's that could not be reached or did not answer in the protocol.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let client = server.client();
+    /// let held = client.semaphore("pool", 5)?.acquire().await?;
+    /// let stats = client.stats().await?;
+    /// assert_eq!(stats[0].semaphores[0].holders, 1);
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "stats")]
+    pub async fn stats(&self) -> Result<Vec<crate::Stats>, Error> {
+        let mut all = Vec::with_capacity(self.inner.pools.len());
+        for pool in &self.inner.pools {
+            let at = pool.attempt(Operation::Stats, None);
+            let limit = self.inner.timing.socket_timeout;
+            let Some(answer) = pool.call(&at, |_| Ask { request: Request::Stats, limit }).await? else {
+                return Err(Error::Unresponsive { at, limit });
+            };
+            pool.give(answer.connection);
+            let stats = match &answer.reply {
+                Reply::Stats(json) => serde_json::from_str(json).ok(),
+                _ => None,
+            };
+            all.push(stats.ok_or_else(|| Error::unexpected(at, &answer.reply))?);
+        }
+        Ok(all)
+    }
+
+    /// The index of the server that `key` lives on.
+    pub(crate) fn shard(&self, key: &str) -> Result<usize, ConfigError> {
+        let servers = self.inner.pools.len();
+        let index = self.inner.sharding.shard(key, servers);
+        if index < servers { Ok(index) } else { Err(ConfigError::Shard { key: key.to_owned(), index, servers }) }
+    }
+
+    /// The connections to the server of `shard`, an index that [`shard`](Self::shard) gave.
+    pub(crate) fn pool(&self, shard: usize) -> &Pool {
+        &self.inner.pools[shard]
+    }
+
+    pub(crate) fn timing(&self) -> Timing {
+        self.inner.timing
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.inner.dialer.clock()
+    }
+
+    pub(crate) fn fencing(&self) -> bool {
+        self.inner.fencing
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers: Vec<_> = self.inner.pools.iter().map(Pool::server).collect();
+        f.debug_struct("Client")
+            .field("servers", &servers)
+            .field("dialer", &self.inner.dialer)
+            .field("timing", &self.inner.timing)
+            .field("fencing", &self.inner.fencing)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,239 @@
+//! The options of a client.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Client, Inner, Timing};
+use crate::error::{AddressFault, ConfigError};
+use crate::shard::{Crc32, Sharding};
+use crate::transport::{Connector, Dialer, Pool, Secret, Tcp};
+
+/// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
+const IDLE: f64 = 0.75;
+
+/// A limit of time of a century or more is a mistake.
+pub(super) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// The options of a [`Client`]; made by [`Client::builder`]. Every one has a default, and [`build`](Self::build) checks them.
+pub struct ClientBuilder {
+    servers: Vec<String>,
+    sharding: Box<dyn Sharding>,
+    connector: Option<Arc<dyn Connector>>,
+    secret: String,
+    connect_timeout: Duration,
+    socket_timeout: Duration,
+    heartbeat: Duration,
+    server_read_timeout: Duration,
+    clock_drift: f64,
+    fencing: bool,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            servers: vec!["127.0.0.1:6388".to_owned()],
+            sharding: Box::new(Crc32),
+            connector: None,
+            secret: String::new(),
+            connect_timeout: Duration::from_secs(5),
+            socket_timeout: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(8),
+            server_read_timeout: Duration::from_secs(23),
+            clock_drift: 0.01,
+            fencing: false,
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// The servers, each `host:port`, an IPv6 address in brackets. Defaults to `127.0.0.1:6388`.
+    ///
+    /// With more than one, keys are spread over them by [`sharding`](Self::sharding): all programs must give the same list in the
+    /// same order.
+    #[must_use]
+    pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
+        self.servers = servers.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Which server a key lives on. Defaults to [`Crc32`], which the other dflockd clients use.
+    #[must_use]
+    pub fn sharding(mut self, sharding: impl Sharding) -> Self {
+        self.sharding = Box::new(sharding);
+        self
+    }
+
+    /// How byte streams to servers are made, and the clock that leases are counted on. Defaults to TCP.
+    #[must_use]
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// The secret that the servers share with their clients. Defaults to none; an empty one is none.
+    ///
+    /// It is shown first on every new connection, never printed, and wiped from memory with the last clone of the client.
+    #[must_use]
+    pub fn auth(mut self, secret: impl Into<String>) -> Self {
+        self.secret = secret.into();
+        self
+    }
+
+    /// How long it may take to connect. Defaults to 5 s; zero is refused.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a reply may take that the server owes at once. Defaults to 5 s; zero is refused. It does not apply while the server
+    /// may block, nor to renewals, which have until the lease ends.
+    #[must_use]
+    pub fn socket_timeout(mut self, timeout: Duration) -> Self {
+        self.socket_timeout = timeout;
+        self
+    }
+
+    /// The longest silence on a connection that holds a slot: leases are renewed this often at least. Defaults to 8 s; it must be
+    /// less than what is believed of [`server_read_timeout`](Self::server_read_timeout).
+    #[must_use]
+    pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
+        self.heartbeat = heartbeat;
+        self
+    }
+
+    /// The servers' `--read-timeout`: after this much silence a server gives a slot away, however long its lease. Defaults to
+    /// 23 s, as the servers do. Give the smallest of any server: a slot is believed for no longer than this.
+    #[must_use]
+    pub fn server_read_timeout(mut self, timeout: Duration) -> Self {
+        self.server_read_timeout = timeout;
+        self
+    }
+
+    /// How far the rates of two clocks may differ. Defaults to 0.01, one part in a hundred; 0 or more and less than 0.5.
+    #[must_use]
+    pub fn clock_drift(mut self, drift: f64) -> Self {
+        self.clock_drift = drift;
+        self
+    }
+
+    /// Whether the servers are v2.1 or newer, so that their tokens carry a fence. Defaults to `false`: the tokens of older
+    /// servers look the same and are random.
+    #[must_use]
+    pub fn fencing(mut self, fencing: bool) -> Self {
+        self.fencing = fencing;
+        self
+    }
+
+    /// Checks the options. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that says which option is refused and what is allowed.
+    pub fn build(self) -> Result<Client, ConfigError> {
+        if self.servers.is_empty() {
+            return Err(ConfigError::NoServers);
+        }
+        for server in &self.servers {
+            address(server)?;
+        }
+        if !(self.clock_drift >= 0.0 && self.clock_drift < 0.5) {
+            return Err(ConfigError::ClockDrift { drift: self.clock_drift });
+        }
+        for (option, given) in [
+            ("connect_timeout", self.connect_timeout),
+            ("socket_timeout", self.socket_timeout),
+            ("server_read_timeout", self.server_read_timeout),
+            ("heartbeat", self.heartbeat),
+        ] {
+            if given.is_zero() || given > LONGEST {
+                return Err(ConfigError::Duration { option, given, allowed: "it must be more than zero and less than a century" });
+            }
+        }
+        let believed = self.server_read_timeout.mul_f64(1.0 - self.clock_drift);
+        if self.heartbeat >= believed {
+            let allowed = "it must be less than `server_read_timeout` less `clock_drift`";
+            return Err(ConfigError::Duration { option: "heartbeat", given: self.heartbeat, allowed });
+        }
+        let secret = Secret::new(self.secret)?;
+        // data sent at a heartbeat is answered or given up while the slot is still believed
+        let user_timeout = self.socket_timeout.min(believed.saturating_sub(self.heartbeat));
+        let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp { keepalive: self.heartbeat, user_timeout }));
+        let dialer = Arc::new(Dialer { connector, secret, connect_timeout: self.connect_timeout, socket_timeout: self.socket_timeout });
+        let max_idle = self.server_read_timeout.mul_f64(IDLE);
+        let pools = self.servers.into_iter().map(|server| Pool::new(server.into(), dialer.clone(), max_idle)).collect();
+        let timing = Timing {
+            socket_timeout: self.socket_timeout,
+            heartbeat: self.heartbeat,
+            server_read_timeout: self.server_read_timeout,
+            clock_drift: self.clock_drift,
+        };
+        Ok(Client { inner: Arc::new(Inner { pools, sharding: self.sharding, dialer, timing, fencing: self.fencing }) })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("servers", &self.servers).finish_non_exhaustive()
+    }
+}
+
+/// Looks at an address without asking anybody for it.
+pub(super) fn address(text: &str) -> Result<(), ConfigError> {
+    host_and_port(text).map_err(|why| ConfigError::Address { address: text.to_owned(), why })
+}
+
+fn host_and_port(text: &str) -> Result<(), AddressFault> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or(AddressFault::BadHost)?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| AddressFault::BadHost)?;
+            (host, port.strip_prefix(':').ok_or(AddressFault::NoPort)?)
+        }
+        None => text.rsplit_once(':').ok_or(AddressFault::NoPort)?,
+    };
+    if host.is_empty() {
+        return Err(AddressFault::NoHost);
+    }
+    if !text.starts_with('[') && host.contains(|c: char| c == ':' || c == '/' || c == '@' || c.is_whitespace() || c.is_control()) {
+        return Err(AddressFault::BadHost);
+    }
+    if port.is_empty() {
+        return Err(AddressFault::NoPort);
+    }
+    let in_range = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    if in_range { Ok(()) } else { Err(AddressFault::BadPort) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        for good in ["127.0.0.1:6388", "lock-1:1", "lock_1.example.com:65535", "[::1]:6388", "localhost:80"] {
+            assert_eq!(host_and_port(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            ("", AddressFault::NoPort),
+            ("localhost", AddressFault::NoPort),
+            ("localhost:", AddressFault::NoPort),
+            ("[::1]", AddressFault::NoPort),
+            (":6388", AddressFault::NoHost),
+            ("localhost:0", AddressFault::BadPort),
+            ("localhost:65536", AddressFault::BadPort),
+            ("localhost:x", AddressFault::BadPort),
+            ("localhost:+1", AddressFault::BadPort),
+            ("localhost:-1", AddressFault::BadPort),
+            ("::1:6388", AddressFault::BadHost),
+            ("[::x]:6388", AddressFault::BadHost),
+            ("[::1:6388", AddressFault::BadHost),
+            ("a b:6388", AddressFault::BadHost),
+            ("tcp://a:6388", AddressFault::BadHost),
+            ("a\n:6388", AddressFault::BadHost),
+        ] {
+            assert_eq!(host_and_port(bad), Err(why), "{bad:?}");
+        }
+    }
+}

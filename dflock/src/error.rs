@@ -1,0 +1,330 @@
+//! Every way to fail: by whose fault, and what to do about it.
+
+mod config;
+mod lost;
+mod refusal;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use config::{AddressFault, ConfigError, SecretFault};
+pub use lost::{Lost, LostReason};
+
+/// What went wrong, with which key, on which server, and what to do.
+///
+/// Match on the variants, or ask the predicates: [`is_timeout`](Self::is_timeout), [`is_lost`](Self::is_lost),
+/// [`is_retryable`](Self::is_retryable), [`is_auth`](Self::is_auth). No error holds a secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller's configuration or argument cannot work. Nothing was sent.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    /// No slot came free in time. The place in line is given up.
+    #[error("{at}: no slot came free within {waited:?}; try again, or wait longer with `acquire_timeout`")]
+    Timeout {
+        /// What was tried.
+        at: Attempt,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+
+    /// The slot was held and is gone.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+
+    /// The slot was granted, but its lease had ended before the grant could be believed. It was never held.
+    #[error("{at}: the lease of the granted slot had ended before the grant arrived; try again, with a longer `lease_ttl` if this repeats")]
+    LeaseExpired {
+        /// What was tried.
+        at: Attempt,
+    },
+
+    /// The key is in use with another limit. The server keeps a key's limit until nobody has used the key for a minute.
+    #[error("{at}: {}; all users of a key must give the same limit, and another is taken only when the key was idle for a minute", limits(*ours, *theirs))]
+    LimitMismatch {
+        /// What was tried.
+        at: Attempt,
+        /// The limit that was asked for.
+        ours: u32,
+        /// The limit that the key has, where the server tells.
+        theirs: Option<u32>,
+    },
+
+    /// The server keeps no more keys.
+    #[error("{at}: the server keeps as many keys as it may; use fewer, or raise its `--max-locks`")]
+    TooManyKeys {
+        /// What was tried.
+        at: Attempt,
+    },
+
+    /// The line for this key is full.
+    #[error("{at}: the line for this key is full; try again later, or raise the server's `--max-waiters`")]
+    TooManyWaiters {
+        /// What was tried.
+        at: Attempt,
+    },
+
+    /// The server and the client do not agree about the shared secret.
+    #[error("{at}: {fault}")]
+    Auth {
+        /// What was tried.
+        at: Attempt,
+        /// In what they do not agree.
+        fault: AuthFault,
+    },
+
+    /// The server is shutting down.
+    #[error("{at}: the server is shutting down; try again when it is back")]
+    Draining {
+        /// What was tried.
+        at: Attempt,
+    },
+
+    /// The server is not the leader of its cluster. Only configured servers are ever connected to.
+    #[error("{at}: the server does not lead its cluster{}; configure the leader in `servers`", leads(leader.as_deref()))]
+    NotLeader {
+        /// What was tried.
+        at: Attempt,
+        /// Who leads, as the server says.
+        leader: Option<String>,
+    },
+
+    /// The server refused for a reason that this version has no better name for.
+    #[error("{at}: the server answered `{status}`; see its log")]
+    Refused {
+        /// What was tried.
+        at: Attempt,
+        /// What it answered.
+        status: String,
+    },
+
+    /// No connection could be made.
+    #[error("{at}: no connection; check that the server runs and that `servers` names it")]
+    Connect {
+        /// What was tried.
+        at: Attempt,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// No connection could be made in time.
+    #[error("{at}: no connection within {limit:?}; check the network, or raise `connect_timeout`")]
+    ConnectTimeout {
+        /// What was tried.
+        at: Attempt,
+        /// The time it had.
+        limit: Duration,
+    },
+
+    /// The server did not answer in time. The connection was closed.
+    #[error("{at}: no answer within {limit:?}; the connection was closed; check the server, or raise `socket_timeout`")]
+    Unresponsive {
+        /// What was tried.
+        at: Attempt,
+        /// The time it had.
+        limit: Duration,
+    },
+
+    /// The connection ended before the answer came.
+    #[error("{at}: the connection ended before the answer came; try again")]
+    Disconnected {
+        /// What was tried.
+        at: Attempt,
+        /// What the system said; `None` when the server closed it in order.
+        source: Option<io::Error>,
+    },
+
+    /// What the server said is not of the protocol. The connection was closed.
+    #[error("{at}: {heard:?} is no answer to this; is it a dflockd server, and does it speak plain text here, not TLS?")]
+    Protocol {
+        /// What was tried.
+        at: Attempt,
+        /// What was heard, shortened.
+        heard: String,
+    },
+}
+
+impl Error {
+    /// Whether no slot came free in time. Other limits of time (to connect, for an answer) are not this.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+
+    /// Whether a slot that was held is gone.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
+    /// Whether the same call may succeed when it is made again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Timeout { .. }
+            | Self::LeaseExpired { .. }
+            | Self::TooManyKeys { .. }
+            | Self::TooManyWaiters { .. }
+            | Self::Draining { .. }
+            | Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Unresponsive { .. }
+            | Self::Disconnected { .. } => true,
+            Self::Config(_)
+            | Self::Lost(_)
+            | Self::LimitMismatch { .. }
+            | Self::Auth { .. }
+            | Self::NotLeader { .. }
+            | Self::Refused { .. }
+            | Self::Protocol { .. } => false,
+        }
+    }
+
+    /// Whether the server and the client do not agree about the shared secret.
+    #[must_use]
+    pub fn is_auth(&self) -> bool {
+        matches!(self, Self::Auth { .. })
+    }
+
+    /// The key that it was about, if it was about one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Lost(lost) => Some(&lost.key),
+            _ => self.attempt()?.key.as_deref(),
+        }
+    }
+
+    /// The server that was asked, `host:port`.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Lost(lost) => Some(&lost.server),
+            _ => Some(&self.attempt()?.server),
+        }
+    }
+
+    /// What was tried.
+    #[must_use]
+    pub fn operation(&self) -> Option<Operation> {
+        Some(self.attempt()?.operation)
+    }
+
+    fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::Config(_) | Self::Lost(_) => None,
+            Self::Timeout { at, .. }
+            | Self::LeaseExpired { at }
+            | Self::LimitMismatch { at, .. }
+            | Self::TooManyKeys { at }
+            | Self::TooManyWaiters { at }
+            | Self::Auth { at, .. }
+            | Self::Draining { at }
+            | Self::NotLeader { at, .. }
+            | Self::Refused { at, .. }
+            | Self::Connect { at, .. }
+            | Self::ConnectTimeout { at, .. }
+            | Self::Unresponsive { at, .. }
+            | Self::Disconnected { at, .. }
+            | Self::Protocol { at, .. } => Some(at),
+        }
+    }
+}
+
+/// What was tried, on which key and server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// What was tried.
+    pub operation: Operation,
+    /// On which key, if on one.
+    pub key: Option<Arc<str>>,
+    /// On which server, `host:port`.
+    pub server: Arc<str>,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.operation)?;
+        if let Some(key) = &self.key {
+            write!(f, " {key:?}")?;
+        }
+        write!(f, " on {}", self.server)
+    }
+}
+
+/// What can be tried on a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// To show the shared secret.
+    Auth,
+    /// To get a slot.
+    Acquire,
+    /// To join the line.
+    Enqueue,
+    /// To wait in the line that was joined.
+    Wait,
+    /// To begin the lease anew.
+    Renew,
+    /// To give the slot back.
+    Release,
+    /// To ask who holds what.
+    Stats,
+    /// To ask for any answer.
+    Ping,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auth => "auth",
+            Self::Acquire => "acquire",
+            Self::Enqueue => "enqueue",
+            Self::Wait => "wait",
+            Self::Renew => "renew",
+            Self::Release => "release",
+            Self::Stats => "stats",
+            Self::Ping => "ping",
+        })
+    }
+}
+
+/// In what a server and a client do not agree about the shared secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthFault {
+    /// The server asks for a secret and the client has none.
+    Missing,
+    /// The server does not take the client's secret.
+    Wrong,
+    /// The client has a secret and the server asks for none.
+    Unneeded,
+}
+
+impl fmt::Display for AuthFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "the server asks for a secret; give the client its with `auth`",
+            Self::Wrong => {
+                "the server does not take the secret given with `auth`; check it, and note that servers before v1.15 take none over 256 bytes"
+            }
+            Self::Unneeded => "the server asks for no secret; leave `auth` out, or start the server with its secret",
+        })
+    }
+}
+
+fn limits(ours: u32, theirs: Option<u32>) -> String {
+    match theirs {
+        Some(theirs) => format!("the key is in use with the limit {theirs}, not {ours}"),
+        None => format!("the key is in use with another limit than {ours}"),
+    }
+}
+
+fn leads(leader: Option<&str>) -> String {
+    leader.map_or_else(String::new, |leader| format!(", {leader} does"))
+}

@@ -1,0 +1,170 @@
+//! What cannot work is said before a byte is sent.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::wire::InvalidKey;
+
+/// An option or an argument that cannot work: what it was, and what is allowed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The key cannot be carried by the wire.
+    #[error("key {key:?} is refused: {why}")]
+    Key {
+        /// The key as it was given, shortened.
+        key: String,
+        /// What is wrong with it.
+        why: InvalidKey,
+    },
+
+    /// The limit is 0 or too high.
+    #[error("limit {limit} is refused; a limit is 1 to 1048576")]
+    Limit {
+        /// The limit as it was given.
+        limit: u32,
+    },
+
+    /// The lease is not whole seconds, or not in range.
+    #[error("lease_ttl {lease:?} is refused; a lease is whole seconds from 1 s to 9223372036 s")]
+    Lease {
+        /// The lease as it was given.
+        lease: Duration,
+    },
+
+    /// The renew ratio does not lie between 0 and 1.
+    #[error("renew_ratio {ratio} is refused; it lies between 0 and 1, both excluded")]
+    RenewRatio {
+        /// The ratio as it was given.
+        ratio: f64,
+    },
+
+    /// The wait is longer than a server can count.
+    #[error("a wait of {wait:?} is refused; the longest is 9223372036 s")]
+    Wait {
+        /// The wait as it was given.
+        wait: Duration,
+    },
+
+    /// A limit of time is not in range.
+    #[error("{option} {given:?} is refused; {allowed}")]
+    Duration {
+        /// The option.
+        option: &'static str,
+        /// Its value as it was given.
+        given: Duration,
+        /// What it may be.
+        allowed: &'static str,
+    },
+
+    /// The clock drift is not in range.
+    #[error("clock_drift {drift} is refused; it is 0 or more and less than 0.5")]
+    ClockDrift {
+        /// The drift as it was given.
+        drift: f64,
+    },
+
+    /// There is no server to ask.
+    #[error("no server is configured; give at least one `host:port` to `servers`")]
+    NoServers,
+
+    /// The address of a server cannot be understood.
+    #[error("server {address:?} is refused: {why}; an address is `host:port`, an IPv6 one `[::1]:6388`")]
+    Address {
+        /// The address as it was given.
+        address: String,
+        /// What is wrong with it.
+        why: AddressFault,
+    },
+
+    /// The sharding answered with a server that does not exist.
+    #[error("sharding put key {key:?} on server {index} of {servers}; it must answer with an index from 0 to {}", servers - 1)]
+    Shard {
+        /// The key.
+        key: String,
+        /// What the sharding answered.
+        index: usize,
+        /// How many servers there are.
+        servers: usize,
+    },
+
+    /// The secret cannot be carried by the wire.
+    #[error(
+        "the secret is refused: {why}; a secret is at most 65536 bytes without line break or NUL, and neither begins nor ends with white space"
+    )]
+    Secret {
+        /// What is wrong with it.
+        why: SecretFault,
+    },
+
+    /// An environment variable makes no sense.
+    #[error("environment variable {name} is refused: {why}")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it, and what is allowed.
+        why: String,
+    },
+
+    /// There is a global client already.
+    #[error("a global client is installed already; `install_global` works once, use `scope` for anything else")]
+    GlobalInstalled,
+
+    /// The call was made outside of a tokio runtime.
+    #[error("there is no tokio runtime here; call this from a task of a runtime with io and time enabled")]
+    NoRuntime,
+}
+
+impl ConfigError {
+    pub(crate) fn key(key: &str, why: InvalidKey) -> Self {
+        // enough to find it by, however long it is
+        Self::Key { key: key.chars().take(64).collect(), why }
+    }
+}
+
+/// What is wrong with the address of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddressFault {
+    /// It names no host.
+    NoHost,
+    /// It has no port.
+    NoPort,
+    /// Its port is not a number from 1 to 65535.
+    BadPort,
+    /// Its host has a character that no host has.
+    BadHost,
+}
+
+impl fmt::Display for AddressFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoHost => "it has no host",
+            Self::NoPort => "it has no port",
+            Self::BadPort => "its port is not a number from 1 to 65535",
+            Self::BadHost => "its host cannot be one",
+        })
+    }
+}
+
+/// What is wrong with a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecretFault {
+    /// It has more than 65,536 bytes.
+    TooLong,
+    /// It has a line break or a NUL in it.
+    Forbidden,
+    /// It begins or ends with white space, which servers strip.
+    Padded,
+}
+
+impl fmt::Display for SecretFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "it is too long",
+            Self::Forbidden => "it has a line break or a NUL in it",
+            Self::Padded => "it begins or ends with white space",
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! What a server's no means to who asked.
+
+use super::{Attempt, AuthFault, Error};
+use crate::wire::{Reply, Status};
+
+impl Error {
+    /// The error for a reply that is not what was asked for.
+    pub(crate) fn unexpected(at: Attempt, reply: &Reply) -> Self {
+        let Reply::Refused(status) = reply else {
+            let mut line = Vec::new();
+            reply.encode(&mut line);
+            // enough to recognise it by, and never a whole token
+            let heard = String::from_utf8_lossy(&line).trim_end().chars().take(32).collect();
+            return Self::Protocol { at, heard };
+        };
+        match status {
+            // a secret that the client has was taken or refused before any other request
+            Status::Auth => Self::Auth { at, fault: AuthFault::Missing },
+            Status::MaxLocks => Self::TooManyKeys { at },
+            Status::MaxWaiters => Self::TooManyWaiters { at },
+            Status::LeaseExpired => Self::LeaseExpired { at },
+            Status::Draining => Self::Draining { at },
+            Status::NotLeader(leader) => Self::NotLeader { at, leader: leader.as_deref().map(str::to_owned) },
+            Status::Error | Status::LimitMismatch | Status::NotEnqueued | Status::AlreadyEnqueued | Status::Unknown(_) => {
+                Self::Refused { at, status: status.to_string() }
+            }
+        }
+    }
+}

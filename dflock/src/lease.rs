@@ -1,0 +1,193 @@
+//! A place in line and the slot that comes of it, with the connection that both hang on.
+//!
+//! A [`Lease`] is shared by two: its owner, a [`Hold`] in the user's hands, and a keeper, the task that waits in line, renews, and
+//! listens for the end of the connection. Whoever is first to see an end writes it down, and it is final.
+//!
+//! The connection lies in a mutex that is locked only inside a `poll`, so that the owner can take it away at any time, on an
+//! executor that does not run, too. It is there exactly as long as the phase is `Queued`, `Offered` or `Held`. Of the two
+//! mutexes `line` is locked first.
+
+mod hold;
+mod keeper;
+mod phase;
+mod term;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::error::{Attempt, Lost, LostReason, Operation};
+use crate::mutex::Mutex;
+use crate::transport::{Clock, Connection, Instant};
+use crate::wire::{KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
+
+pub(crate) use hold::Hold;
+use phase::{Phase, State};
+pub(crate) use term::Pace;
+
+/// Called once for each hold that is lost.
+pub(crate) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
+
+/// What the leases of one semaphore have in common.
+pub(crate) struct Terms {
+    pub(crate) key: KeyBuf,
+    pub(crate) kind: Kind,
+    pub(crate) server: Arc<str>,
+    pub(crate) clock: Clock,
+    pub(crate) pace: Pace,
+    /// What to ask for; `None` is the server's default.
+    pub(crate) lease: Option<LeaseSeconds>,
+    /// How long a reply may take that the server owes at once.
+    pub(crate) socket_timeout: Duration,
+    /// Whether tokens carry a fence.
+    pub(crate) fencing: bool,
+    pub(crate) on_lost: Option<OnLost>,
+}
+
+impl Terms {
+    pub(crate) fn attempt(&self, operation: Operation) -> Attempt {
+        Attempt { operation, key: Some(self.key.as_shared().clone()), server: self.server.clone() }
+    }
+
+    pub(crate) fn release(&self, token: Token) -> Request<'_> {
+        Request::Release { key: self.key.as_key(), kind: self.kind, token }
+    }
+
+    fn renew(&self, token: Token) -> Request<'_> {
+        Request::Renew { key: self.key.as_key(), kind: self.kind, token, lease: self.lease }
+    }
+
+    fn lost(&self, token: Token, reason: LostReason) -> Lost {
+        Lost { key: self.key.as_shared().clone(), token, server: self.server.clone(), reason }
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terms").field("key", &self.key).field("server", &self.server).field("pace", &self.pace).finish_non_exhaustive()
+    }
+}
+
+/// What the owner of a hold and its keeper share.
+#[derive(Debug)]
+struct Lease {
+    terms: Arc<Terms>,
+    line: Mutex<Option<Connection>>,
+    state: Mutex<State>,
+    /// The phase has changed, or a renewal is done: for those who wait on the owner's side.
+    news: Notify,
+    /// The keeper has something to do, or nothing any more.
+    errand: Notify,
+    /// `on_lost` was called.
+    announced: AtomicBool,
+}
+
+impl Lease {
+    fn new(terms: Arc<Terms>, connection: Connection, phase: Phase) -> Arc<Self> {
+        Arc::new(Self {
+            terms,
+            line: Mutex::new(Some(connection)),
+            state: Mutex::new(State::new(phase)),
+            news: Notify::new(),
+            errand: Notify::new(),
+            announced: AtomicBool::new(false),
+        })
+    }
+
+    fn now(&self) -> Instant {
+        self.terms.clock.now()
+    }
+
+    /// The state as of now: a lease whose time is over is lost, whoever looks first.
+    fn look(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        if let Some((token, reason)) = state.overdue(self.now()) {
+            state.phase = Phase::Lost(self.terms.lost(token, reason));
+            self.errand.notify_one();
+            self.news.notify_waiters();
+        }
+        state
+    }
+
+    /// Waits until `seen` finds what it looks for. The end of the lease is news, too.
+    async fn until<T>(&self, mut seen: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            let mut news = pin!(self.news.notified());
+            // whatever happens after the look must wake us
+            news.as_mut().enable();
+            let ends = {
+                let mut state = self.look();
+                if let Some(found) = seen(&mut state) {
+                    return found;
+                }
+                state.ends()
+            };
+            match ends {
+                Some(ends) => {
+                    let _ = tokio::time::timeout(ends.since(self.now()), news).await;
+                }
+                None => news.await,
+            }
+        }
+    }
+
+    /// Writes down that the slot is lost, and gives it up.
+    fn lose(&self, reason: LostReason) {
+        self.end(|state| {
+            if let Phase::Held { grant, .. } = state.phase {
+                state.phase = Phase::Lost(self.terms.lost(grant.token, reason));
+            }
+        });
+    }
+
+    /// Ends it on the owner's wish. A loss stays a loss.
+    fn part(&self) {
+        self.end(|state| {
+            if state.taken && state.ends().is_some() {
+                tracing::debug!(key = self.terms.key.as_str(), "slot given up without `release`");
+            }
+            state.leave();
+        });
+    }
+
+    /// Closes the connection if it is still here, and gives back what the server may still count as ours.
+    fn end(&self, change: impl FnOnce(&mut State)) {
+        let mut line = self.line.lock();
+        let connection = line.take();
+        let mut state = self.look();
+        let queued = matches!(state.phase, Phase::Queued);
+        let mut token = state.token();
+        change(&mut state);
+        drop((state, line));
+        if let Some(mut connection) = connection {
+            if queued && let Poll::Ready(Ok(Reply::Granted(grant))) = connection.poll_reply(&mut Context::from_waker(Waker::noop())) {
+                // it had come already, and nobody had read it
+                token = Some(grant.token);
+            }
+            if let Some(token) = token {
+                connection.send(&self.terms.release(token));
+            }
+        }
+        self.errand.notify_one();
+        self.news.notify_waiters();
+    }
+
+    /// Tells the program once that the slot is lost.
+    fn announce(&self, lost: &Lost) {
+        if self.announced.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(key = &*lost.key, server = &*lost.server, reason = %lost.reason, "slot lost");
+        if let Some(on_lost) = &self.terms.on_lost
+            && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
+        {
+            tracing::error!(key = &*lost.key, "`on_lost` panicked");
+        }
+    }
+}

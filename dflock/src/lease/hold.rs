@@ -1,0 +1,153 @@
+//! The owner's side of a lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::phase::Phase;
+use super::{Lease, Terms};
+use crate::error::{Error, Lost, LostReason, Operation};
+use crate::transport::{Connection, Instant};
+use crate::wire::{Grant, Token};
+
+/// Owns a place in line or a slot. Dropping it gives either up, at once and without a runtime.
+#[derive(Debug)]
+pub(crate) struct Hold(Arc<Lease>);
+
+impl Hold {
+    /// A slot that was granted promptly after `asked`: so promptly that no lease can have ended since.
+    pub(crate) fn granted(terms: &Arc<Terms>, connection: Connection, grant: Grant, asked: Instant) -> Self {
+        let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::luck(&grant.token, 0));
+        let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }));
+        hold.keep()
+    }
+
+    /// A slot whose grant took long to come: it is held when the server has renewed it, and from then on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it gives the slot back.
+    pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Connection, grant: Grant) -> Result<Self, Error> {
+        let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant)));
+        hold.0.confirm(grant).await?;
+        Ok(hold.keep())
+    }
+
+    /// A place in line, with a keeper that waits in it.
+    pub(crate) fn queued(terms: &Arc<Terms>, connection: Connection) -> Self {
+        let hold = Self(Lease::new(terms.clone(), connection, Phase::Queued));
+        tokio::spawn(hold.0.clone().wait_and_keep());
+        hold
+    }
+
+    fn keep(self) -> Self {
+        self.0.state.lock().taken = true;
+        tokio::spawn(self.0.clone().keep());
+        self
+    }
+
+    /// Waits for the slot that a place in line becomes.
+    pub(crate) async fn wait(&self) -> Result<Grant, Error> {
+        self.0
+            .until(|state| match &mut state.phase {
+                Phase::Queued | Phase::Offered(_) => None,
+                Phase::Held { grant, .. } => {
+                    state.taken = true;
+                    Some(Ok(*grant))
+                }
+                Phase::Lost(lost) => Some(Err(lost.clone().into())),
+                Phase::Refused(error) => Some(Err(error.take().unwrap_or_else(|| self.gone()))),
+                Phase::Over => Some(Err(self.gone())),
+            })
+            .await
+    }
+
+    /// Whether a slot is held now.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.0.look().phase, Phase::Held { .. })
+    }
+
+    /// The token, and the lease as the server gave it last, while the slot is held.
+    pub(crate) fn grant(&self) -> Option<Grant> {
+        match self.0.look().phase {
+            Phase::Held { grant, .. } => Some(grant),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn terms(&self) -> &Arc<Terms> {
+        &self.0.terms
+    }
+
+    /// How much longer the slot is held for certain, unless a renewal comes.
+    pub(crate) fn remaining(&self) -> Duration {
+        let ends = self.0.look().ends();
+        ends.map_or(Duration::ZERO, |ends| ends.since(self.0.now()))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Lost> {
+        self.0.look().lost().map_or(Ok(()), Err)
+    }
+
+    pub(crate) async fn lost(&self) -> Lost {
+        self.0.until(|state| state.lost()).await
+    }
+
+    /// Renews now, and says when it is done.
+    pub(crate) async fn renew(&self) -> Result<(), Error> {
+        let mine = {
+            let mut state = self.0.look();
+            state.wanted += 1;
+            state.wanted
+        };
+        self.0.errand.notify_one();
+        let done = self.0.until(|state| match &state.phase {
+            Phase::Lost(lost) => Some(Err(lost.clone())),
+            _ => (state.done >= mine).then_some(Ok(())),
+        });
+        done.await.map_err(Error::Lost)
+    }
+
+    /// Takes the connection of the slot of `token`, to give the slot back on it. The keeper ends.
+    pub(crate) fn surrender(&self, token: Token) -> Result<Connection, Lost> {
+        let mut line = self.0.line.lock();
+        let mut state = self.0.look();
+        let held = matches!(state.phase, Phase::Held { .. });
+        if let Some(connection) = held.then(|| line.take()).flatten() {
+            state.leave();
+            self.0.errand.notify_one();
+            return Ok(connection);
+        }
+        let lost = state.lost();
+        drop((state, line));
+        self.0.part();
+        Err(lost.unwrap_or_else(|| self.0.terms.lost(token, LostReason::Disconnected)))
+    }
+
+    /// The server says that the slot was gone already: tells the program.
+    pub(crate) fn was_lost(&self, token: Token) -> Lost {
+        let lost = self.0.terms.lost(token, LostReason::Rejected);
+        self.0.announce(&lost);
+        lost
+    }
+
+    /// Closes the connection without a word: the server notices.
+    pub(crate) fn close(self) {
+        let mut line = self.0.line.lock();
+        let connection = line.take();
+        self.0.look().leave();
+        drop(line);
+        drop(connection);
+        self.0.errand.notify_one();
+    }
+
+    fn gone(&self) -> Error {
+        Error::Disconnected { at: self.0.terms.attempt(Operation::Wait), source: None }
+    }
+}
+
+impl Drop for Hold {
+    /// Spawns nothing and blocks on nothing.
+    fn drop(&mut self) {
+        self.0.part();
+    }
+}

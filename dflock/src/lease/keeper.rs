@@ -1,0 +1,244 @@
+//! The keeper: the task that waits in line, renews the lease, and listens for the end of the connection.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::Lease;
+use super::phase::Phase;
+use super::term::luck;
+use crate::error::{Error, LostReason, Operation};
+use crate::transport::{Connection, Fault, Instant};
+use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status};
+
+/// A renewal that the server answered with no time at all is tried again after this part of the time that is left.
+const AGAIN: u32 = 4;
+
+impl Lease {
+    /// Waits in line, confirms the grant, and keeps the slot for as long as its owner wants.
+    pub(super) async fn wait_and_keep(self: Arc<Self>) {
+        let end = End(self);
+        let lease = &end.0;
+        let outcome = match lease.wait_in_line().await {
+            Ok(grant) => lease.confirm(grant).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => lease.keep_on().await,
+            Err(error) => lease.refuse(error),
+        }
+    }
+
+    /// Keeps the slot for as long as its owner wants.
+    pub(super) async fn keep(self: Arc<Self>) {
+        End(self).0.keep_on().await;
+    }
+
+    /// Asks the server to renew the slot that it says it granted, and believes in it from then on.
+    pub(super) async fn confirm(&self, grant: Grant) -> Result<(), Error> {
+        let at = || self.terms.attempt(Operation::Renew);
+        let asked = self.now();
+        self.send(&self.terms.renew(grant.token));
+        let limit = self.terms.socket_timeout;
+        let reply = match timeout(limit, self.on_line(Connection::poll_reply)).await {
+            Ok(Some(Ok(reply))) => reply,
+            Ok(Some(Err(fault))) => return Err(fault.into_error(at())),
+            // the owner has left: nobody hears this
+            Ok(None) => return Err(Error::Disconnected { at: at(), source: None }),
+            Err(_) => return Err(Error::Unresponsive { at: at(), limit }),
+        };
+        match reply {
+            Reply::Ok | Reply::Renewed(_) => match self.renewed(&reply, grant.lease) {
+                Some(lease) => self.believe(asked, Grant { lease, ..grant }),
+                None => return Err(Error::LeaseExpired { at: at() }),
+            },
+            Reply::Refused(Status::Error | Status::LeaseExpired) => return Err(Error::LeaseExpired { at: at() }),
+            other => return Err(Error::unexpected(at(), &other)),
+        }
+        self.news.notify_waiters();
+        // the renewal itself may have taken longer than the lease
+        if self.look().ends().is_some() { Ok(()) } else { Err(Error::LeaseExpired { at: at() }) }
+    }
+
+    /// Waits for the grant, for as long as the wire can carry. It is not believed yet.
+    async fn wait_in_line(&self) -> Result<Grant, Error> {
+        let at = || self.terms.attempt(Operation::Wait);
+        self.send(&Request::Wait { key: self.terms.key.as_key(), kind: self.terms.kind, wait: Seconds::MAX });
+        let reply = self.on_line(|connection, cx| {
+            let reply = ready!(connection.poll_reply(cx));
+            if let Ok(Reply::Granted(grant)) = &reply {
+                // under the lock of the line, so that an owner who leaves now gives this slot back
+                self.state.lock().phase = Phase::Offered(*grant);
+            }
+            Poll::Ready(reply)
+        });
+        match reply.await {
+            Some(Ok(Reply::Granted(grant))) => Ok(grant),
+            Some(Ok(other)) => Err(Error::unexpected(at(), &other)),
+            Some(Err(fault)) => Err(fault.into_error(at())),
+            None => Err(Error::Disconnected { at: at(), source: None }),
+        }
+    }
+
+    async fn keep_on(&self) {
+        loop {
+            let Some(due) = self.due() else { return self.part() };
+            tokio::select! {
+                biased;
+                fault = self.on_line(Connection::poll_fault) => {
+                    if fault.is_some() {
+                        self.lose(LostReason::Disconnected);
+                    }
+                    return;
+                }
+                () = self.errand.notified() => {}
+                () = sleep(due.since(self.now())) => {}
+            }
+            if self.is_due() && !self.renew().await {
+                return;
+            }
+        }
+    }
+
+    /// Sends one renewal and waits for its reply until the lease ends. Whether the slot is still held.
+    async fn renew(&self) -> bool {
+        let asked = self.now();
+        let Some((grant, ends)) = self.begin() else {
+            self.part();
+            return false;
+        };
+        self.send(&self.terms.renew(grant.token));
+        let reply = loop {
+            tokio::select! {
+                biased;
+                reply = self.on_line(Connection::poll_reply) => match reply {
+                    Some(reply) => break reply,
+                    None => return false,
+                },
+                () = self.errand.notified() => {}
+                () = sleep(ends.since(self.now())) => {}
+            }
+            if self.look().ends().is_none() {
+                self.part();
+                return false;
+            }
+        };
+        let lost = match reply {
+            Ok(reply @ (Reply::Ok | Reply::Renewed(_))) => {
+                match self.renewed(&reply, grant.lease) {
+                    Some(lease) => self.believe(asked, Grant { lease, ..grant }),
+                    None => self.again(),
+                }
+                self.news.notify_waiters();
+                return true;
+            }
+            Ok(_) | Err(Fault::Garbage(_)) => LostReason::Rejected,
+            Err(Fault::Closed | Fault::Io(_)) => LostReason::Disconnected,
+        };
+        self.lose(lost);
+        false
+    }
+
+    /// When the next renewal is due, while the slot is held.
+    fn due(&self) -> Option<Instant> {
+        match self.look().phase {
+            Phase::Held { term, .. } => Some(term.renewal),
+            _ => None,
+        }
+    }
+
+    /// Whether a renewal is due, or wanted now.
+    fn is_due(&self) -> bool {
+        let state = self.look();
+        match state.phase {
+            Phase::Held { term, .. } => state.wanted > state.begun || self.now() >= term.renewal,
+            _ => true,
+        }
+    }
+
+    /// Notes that a renewal is under way.
+    fn begin(&self) -> Option<(Grant, Instant)> {
+        let mut state = self.look();
+        state.begun = state.wanted;
+        state.renewals += 1;
+        match &mut state.phase {
+            Phase::Held { grant, term, asking } => {
+                *asking = true;
+                Some((*grant, term.ends))
+            }
+            _ => None,
+        }
+    }
+
+    /// The lease that a renewal was answered with; `None` when nothing is left of it.
+    fn renewed(&self, reply: &Reply, last: LeaseSeconds) -> Option<LeaseSeconds> {
+        match reply {
+            Reply::Renewed(seconds) => LeaseSeconds::from_seconds(*seconds),
+            // a bare `ok` means what was asked for
+            _ => Some(self.terms.lease.unwrap_or(last)),
+        }
+    }
+
+    /// Begins the term that was asked for at `asked`, unless the last one has ended meanwhile: a late reply un-loses nothing.
+    fn believe(&self, asked: Instant, grant: Grant) {
+        let mut state = self.look();
+        if matches!(state.phase, Phase::Offered(_) | Phase::Held { .. }) {
+            let term = self.terms.pace.term(asked, grant.lease.as_duration(), luck(&grant.token, state.renewals));
+            state.phase = Phase::Held { grant, term, asking: false };
+            state.done = state.begun;
+        }
+    }
+
+    /// The server gave no more time: asks again soon, and believes no longer than before.
+    fn again(&self) {
+        let now = self.now();
+        let mut state = self.look();
+        if let Phase::Held { term, asking, .. } = &mut state.phase {
+            term.renewal = now.plus((term.ends.since(now) / AGAIN).max(Duration::from_millis(1)));
+            *asking = false;
+            state.done = state.begun;
+        }
+    }
+
+    /// Writes down that the line ended without a slot.
+    fn refuse(&self, error: Error) {
+        self.end(|state| {
+            if matches!(state.phase, Phase::Queued | Phase::Offered(_)) {
+                state.phase = Phase::Refused(Some(error));
+            }
+        });
+    }
+
+    fn send(&self, request: &Request<'_>) {
+        if let Some(connection) = self.line.lock().as_mut() {
+            connection.send(request);
+        }
+    }
+
+    /// Polls the connection until it is ready or taken away (`None`).
+    async fn on_line<T>(&self, mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>) -> Option<T> {
+        std::future::poll_fn(|cx| match self.line.lock().as_mut() {
+            Some(connection) => poll(connection, cx).map(Some),
+            None => Poll::Ready(None),
+        })
+        .await
+    }
+}
+
+/// However the keeper ends, with its runtime, too, the connection does not outlive it, and who still hopes is told.
+struct End(Arc<Lease>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let lease = &self.0;
+        lease.refuse(Error::Disconnected { at: lease.terms.attempt(Operation::Wait), source: None });
+        lease.lose(LostReason::Disconnected);
+        let state = lease.look();
+        if let Some(lost) = state.lost().filter(|_| state.taken) {
+            drop(state);
+            lease.announce(&lost);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! How long a lease can be believed, and when to renew it.
+
+use std::time::Duration;
+
+use crate::transport::Instant;
+use crate::wire::Token;
+
+/// The rules by which leases are kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Pace {
+    /// The part of a lease after which it is renewed.
+    pub(crate) renew_ratio: f64,
+    /// The longest silence on a held connection.
+    pub(crate) heartbeat: Duration,
+    /// After this much silence the server gives the slot away, however long its lease.
+    pub(crate) server_read_timeout: Duration,
+    /// How far the rates of two clocks may differ.
+    pub(crate) clock_drift: f64,
+}
+
+/// One lease as the holder may believe it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Term {
+    /// From here on nothing may be believed.
+    pub(crate) ends: Instant,
+    /// From here on a renewal is due.
+    pub(crate) renewal: Instant,
+}
+
+/// What no lease is renewed later than, as a part of the time that it can be believed: the renewal needs the rest.
+const LATEST: f64 = 0.875;
+
+/// How much earlier than due a renewal may be, as a part of the time to it: holders that began together drift apart.
+const JITTER: f64 = 0.1;
+
+impl Pace {
+    /// The term of a `lease` that the server began after `asked`. `luck`, from 0 to 1, spreads the renewals.
+    pub(crate) fn term(&self, asked: Instant, lease: Duration, luck: f64) -> Term {
+        let believed = lease.min(self.server_read_timeout).mul_f64(1.0 - self.clock_drift);
+        let due = lease.mul_f64(self.renew_ratio).min(self.heartbeat).min(believed.mul_f64(LATEST));
+        Term { ends: asked.plus(believed), renewal: asked.plus(due.mul_f64(1.0 - JITTER * luck)) }
+    }
+}
+
+/// A number from 0 to 1 that differs from token to token and from renewal to renewal, and is the same when a run is repeated.
+pub(crate) fn luck(token: &Token, renewals: u64) -> f64 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(token.as_str().as_bytes());
+    hash.update(&renewals.to_le_bytes());
+    f64::from(hash.finalize()) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PACE: Pace =
+        Pace { renew_ratio: 0.5, heartbeat: Duration::from_secs(8), server_read_timeout: Duration::from_secs(23), clock_drift: 0.01 };
+
+    fn start() -> Instant {
+        crate::Clock::Boottime.now()
+    }
+
+    fn after(term: Term, start: Instant) -> (Duration, Duration) {
+        (term.renewal.since(start), term.ends.since(start))
+    }
+
+    #[test]
+    fn a_lease_is_renewed_at_its_ratio_or_the_heartbeat_and_ends_before_the_server_ends_it() {
+        let secs = Duration::from_secs_f64;
+        for (lease, renewal, ends) in [(1, 0.5, 0.99), (4, 2.0, 3.96), (20, 8.0, 19.8), (33, 8.0, 22.77), (3600, 8.0, 22.77)] {
+            let start = start();
+            assert_eq!(after(PACE.term(start, Duration::from_secs(lease), 0.0), start), (secs(renewal), secs(ends)), "{lease} s");
+        }
+    }
+
+    // T02: a ratio close to 1 leaves time for the renewal
+    #[test]
+    fn a_renewal_is_due_well_before_the_end() {
+        let start = start();
+        let late = Pace { renew_ratio: 0.999, ..PACE };
+        let (renewal, ends) = after(late.term(start, Duration::from_secs(1), 0.0), start);
+        assert!(renewal < ends.mul_f64(0.9), "{renewal:?} of {ends:?}");
+    }
+
+    proptest! {
+        // G23: jitter is early only
+        #[test]
+        fn jitter_is_early_only(lease in 1u64..=9_223_372_036, luck in 0.0..=1.0f64, ratio in 0.01..0.99f64) {
+            let (start, pace) = (start(), Pace { renew_ratio: ratio, ..PACE });
+            let lease = Duration::from_secs(lease);
+            let (early, ends) = after(pace.term(start, lease, luck), start);
+            let (due, _) = after(pace.term(start, lease, 0.0), start);
+            prop_assert!(early <= due && early >= due.mul_f64(0.899));
+            prop_assert!(due < ends && due <= pace.heartbeat);
+            prop_assert!(ends <= lease && ends <= pace.server_read_timeout);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A slot.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::pin;
+use std::time::Duration;
+
+use super::{Idle, Semaphore};
+use crate::error::{Error, Lost};
+use crate::lease::Hold;
+use crate::wire::{Grant, Token};
+
+/// A slot that is held, for as long as its lease is kept.
+///
+/// The lease is renewed in the background. The slot is lost when the server refuses a renewal, when the connection ends, or when
+/// the lease runs out because no renewal was answered; then [`check`](Self::check) fails, [`lost`](Self::lost) resolves,
+/// [`run`](Self::run) stops its future, and `on_lost` is called. A loss is final.
+///
+/// Dropping it gives the slot back at once, without waiting and without a runtime.
+pub struct Held {
+    hold: Hold,
+    /// As it was when the user got it.
+    grant: Grant,
+}
+
+impl Held {
+    pub(super) fn new((hold, grant): (Hold, Grant)) -> Self {
+        Self { hold, grant }
+    }
+
+    /// The key of the slot.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.hold.terms().key.as_str()
+    }
+
+    /// What proves the hold. Whoever has it can renew or release the slot, so keep it out of logs.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.grant.token
+    }
+
+    /// A number that grows with every grant of the server: a store that remembers the highest it has seen can refuse writes of
+    /// holders before it.
+    ///
+    /// `None` unless the client was built with [`fencing(true)`](crate::ClientBuilder::fencing). With a limit above 1 it orders
+    /// grants, not holders: several of them hold at once.
+    #[must_use]
+    pub fn fence(&self) -> Option<u64> {
+        self.hold.terms().fencing.then(|| self.grant.token.fence())
+    }
+
+    /// The lease as the server gave it last.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.hold.grant().unwrap_or(self.grant).lease.as_duration()
+    }
+
+    /// How much longer the slot is held for certain if no renewal comes; zero when it is lost. No IO.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
+    }
+
+    /// Whether the slot is still held, as far as can be known here and now. No IO: right at once after the machine was suspended
+    /// and on an executor that is busy.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`] from the moment on that the slot may be gone, and ever after.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let held = server.client().semaphore("pool", 1)?.acquire().await?;
+    /// for row in 0..3 {
+    ///     held.check()?;
+    ///     println!("write row {row}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn check(&self) -> Result<(), Lost> {
+        self.hold.check()
+    }
+
+    /// The opposite of [`check`](Self::check), as a `bool`.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.check().is_err()
+    }
+
+    /// Resolves when the slot is lost, and never else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, and any number may wait at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let held = server.client().semaphore("pool", 1)?.acquire().await?;
+    /// # async fn work() {}
+    /// tokio::select! {
+    ///     lost = held.lost() => return Err(lost.into()),
+    ///     () = work() => {}
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn lost(&self) -> Lost {
+        self.hold.lost().await
+    }
+
+    /// Runs `future`, and stops it when the slot is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] when the slot was lost before `future` was ready; its value is given up even if it was ready in the same
+    /// moment.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops `future`; the slot stays held.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let held = server.client().semaphore("pool", 1)?.acquire().await?;
+    /// let sum = held.run(async { 1 + 1 }).await?;
+    /// assert_eq!(sum, 2);
+    /// # Ok(()) }
+    /// ```
+    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Error> {
+        let future = pin!(future);
+        tokio::select! {
+            biased;
+            lost = self.lost() => Err(lost.into()),
+            output = future => {
+                // it may have kept the executor busy for longer than the lease
+                self.check()?;
+                Ok(output)
+            }
+        }
+    }
+
+    /// Renews the lease now, and comes back when the server has answered. There is no need to: leases are renewed in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] when the slot is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the renewal to be done in the background.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let held = server.client().semaphore("pool", 1)?.acquire().await?;
+    /// held.renew().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn renew(&self) -> Result<(), Error> {
+        self.hold.renew().await
+    }
+}
+
+impl Semaphore<Held> {
+    /// Gives the slot back, and waits until the server has confirmed it. The connection serves the next request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] when the slot was lost before. [`Error::Unresponsive`] and [`Error::Disconnected`] when the server did not
+    /// confirm: the connection is closed, and the server frees the slot when it notices, after its lease at the latest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection, which gives the slot back, too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let pool = server.client().semaphore("pool", 1)?;
+    /// let held = pool.acquire().await?;
+    /// let pool = held.release().await?;
+    /// let held_again = pool.acquire().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn release(self) -> Result<Semaphore<Idle>, Error> {
+        self.slot.release(&self.state.hold, self.state.grant.token).await?;
+        Ok(Semaphore::new(self.slot))
+    }
+
+    /// Closes the connection without telling the server, which frees the slot when it notices: at once, or after the lease if it
+    /// runs with auto-release off.
+    pub fn close(self) -> Semaphore<Idle> {
+        self.state.hold.close();
+        Semaphore::new(self.slot)
+    }
+}
+
+impl Deref for Semaphore<Held> {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.state
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("key", &self.key())
+            .field("token", &self.grant.token)
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
+    }
+}

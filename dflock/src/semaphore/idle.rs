@@ -1,0 +1,180 @@
+//! Nothing is held, and nothing is waited for.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Enqueued, Held, Queued, Semaphore};
+use crate::error::Error;
+use crate::slot::{Joined, Slot};
+
+/// The state of a semaphore that holds nothing.
+#[derive(Clone, Debug)]
+pub struct Idle(());
+
+impl Semaphore<Idle> {
+    pub(super) fn new(slot: Arc<Slot>) -> Self {
+        Self { slot, state: Idle(()) }
+    }
+
+    /// Waits in line for a slot, for at most `acquire_timeout` (10 s unless the builder says otherwise).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] when no slot came free in time. [`Error::LimitMismatch`], [`Error::TooManyKeys`],
+    /// [`Error::TooManyWaiters`], [`Error::Draining`] and others when the server refuses. [`Error::Connect`],
+    /// [`Error::ConnectTimeout`], [`Error::Disconnected`] and [`Error::Unresponsive`] when it cannot be reached.
+    /// [`Error::LeaseExpired`] when the slot was granted so late that it was gone again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in line, and the slot if it was granted meanwhile. (On a server that runs with
+    /// auto-release off a slot that is granted at that very moment may stay taken for one lease.)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// let pool = server.client().semaphore("pool", 1)?;
+    /// let held = pool.clone().acquire().await?;
+    /// println!("{} until {:?} from now at least", held.key(), held.remaining());
+    /// held.release().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn acquire(self) -> Result<Semaphore<Held>, Error> {
+        let wait = self.slot.acquire_timeout();
+        self.acquire_within(wait).await
+    }
+
+    /// The same, waiting for at most `wait`; any duration up to 9,223,372,036 s.
+    ///
+    /// The server counts whole seconds: it is told the next one up, and the wait is cut off here. A wait of whole seconds leaves
+    /// the server time to answer, so that the connection can be used again.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire); and [`Error::Config`] for a longer wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let pool = server.client().semaphore("pool", 1)?;
+    /// let first = pool.clone().acquire().await?;
+    /// let second = pool.acquire_within(std::time::Duration::from_millis(20)).await;
+    /// assert!(second.unwrap_err().is_timeout());
+    /// # Ok(()) }
+    /// ```
+    pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
+        let state = Held::new(self.slot.acquire(wait).await?);
+        Ok(Semaphore { slot: self.slot, state })
+    }
+
+    /// Takes a slot only if one is free now and nobody stands in line for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] when none is free; else as [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let pool = server.client().semaphore("pool", 1)?;
+    /// let held = pool.clone().try_acquire().await?;
+    /// assert!(pool.try_acquire().await.unwrap_err().is_timeout());
+    /// # Ok(()) }
+    /// ```
+    pub async fn try_acquire(self) -> Result<Semaphore<Held>, Error> {
+        self.acquire_within(Duration::ZERO).await
+    }
+
+    /// Joins the line and comes back at once: with a slot if one was free, else with a place in line.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), without [`Error::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in line or the slot.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dflock::Enqueued;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let pool = server.client().semaphore("pool", 1)?;
+    /// let held = match pool.enqueue().await? {
+    ///     Enqueued::Acquired(held) => held,
+    ///     Enqueued::Queued(queued) => {
+    ///         println!("in line for {}", queued.key());
+    ///         queued.wait().await?
+    ///     }
+    /// };
+    /// # Ok(()) }
+    /// ```
+    pub async fn enqueue(self) -> Result<Enqueued, Error> {
+        Ok(match self.slot.enqueue().await? {
+            Joined::Held(hold, grant) => Enqueued::Acquired(Semaphore { slot: self.slot, state: Held::new((hold, grant)) }),
+            Joined::Queued(hold) => Enqueued::Queued(Semaphore { slot: self.slot, state: Queued::new(hold) }),
+        })
+    }
+
+    /// Acquires a slot, runs `body` with it, and gives it back.
+    ///
+    /// The body is stopped when the slot is lost. On panic and on cancellation the slot is given back, too. A release that fails
+    /// after the body has ended is logged, not returned: the server frees the slot in any case.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire); and [`Error::Lost`] when the slot was lost before the body ended. Whatever `body` gives back
+    /// is given back in `Ok`, its own errors, too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the body and gives up the slot.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let pool = server.client().semaphore("pool", 1)?;
+    /// let n = pool.with_slot(async |held| held.key().len()).await?;
+    /// assert_eq!(n, 4);
+    /// # Ok(()) }
+    /// ```
+    pub fn with_slot<F, T>(&self, body: F) -> impl Future<Output = Result<T, Error>> + use<F, T>
+    where
+        F: AsyncFnOnce(&Held) -> T,
+    {
+        let pool = self.clone();
+        async move {
+            let held = pool.acquire().await?;
+            let value = held.run(body(&held)).await?;
+            if let Err(error) = held.release().await {
+                tracing::warn!(%error, "the slot could not be released in order");
+            }
+            Ok(value)
+        }
+    }
+}
+
+impl Clone for Semaphore<Idle> {
+    fn clone(&self) -> Self {
+        Self { slot: self.slot.clone(), state: self.state.clone() }
+    }
+}

@@ -1,0 +1,206 @@
+//! What a semaphore or a lock asks of its server: the way of one acquire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::error::{Attempt, ConfigError, Error, Operation};
+use crate::lease::{Hold, OnLost, Pace, Terms};
+use crate::transport::{Answer, Ask, Connection, Pool};
+use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
+
+/// A grant that came later than this after its request is confirmed before it is believed: half of the shortest lease that the
+/// wire can carry, so no lease can have ended before.
+const PROMPT: Duration = Duration::from_millis(500);
+
+/// A key, how many may hold it, and everything that is needed to get a slot of it. What is in it is valid.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    client: Client,
+    /// The index of the server that the key lives on.
+    shard: usize,
+    capacity: Capacity,
+    acquire_timeout: Duration,
+    terms: Arc<Terms>,
+}
+
+/// What the user asked for, not looked at yet.
+pub(crate) struct Wish {
+    pub(crate) key: String,
+    pub(crate) capacity: Capacity,
+    pub(crate) acquire_timeout: Duration,
+    pub(crate) lease_ttl: Option<Duration>,
+    pub(crate) renew_ratio: f64,
+    pub(crate) on_lost: Option<OnLost>,
+    pub(crate) client: Option<Client>,
+}
+
+/// Where an enqueue led.
+#[derive(Debug)]
+pub(crate) enum Joined {
+    Held(Hold, Grant),
+    Queued(Hold),
+}
+
+impl Slot {
+    pub(crate) fn new(wish: Wish) -> Result<Self, ConfigError> {
+        let key = KeyBuf::new(wish.key.as_str()).map_err(|why| ConfigError::key(&wish.key, why))?;
+        seconds(wish.acquire_timeout)?;
+        let lease = wish.lease_ttl.map(|lease| LeaseSeconds::new(lease).ok_or(ConfigError::Lease { lease })).transpose()?;
+        let renew_ratio = wish.renew_ratio;
+        // written so that NaN is refused
+        if !(renew_ratio > 0.0 && renew_ratio < 1.0) {
+            return Err(ConfigError::RenewRatio { ratio: renew_ratio });
+        }
+        let client = wish.client.map_or_else(Client::current, Ok)?;
+        let shard = client.shard(key.as_str())?;
+        let timing = client.timing();
+        let pace = Pace {
+            renew_ratio,
+            heartbeat: timing.heartbeat,
+            server_read_timeout: timing.server_read_timeout,
+            clock_drift: timing.clock_drift,
+        };
+        let terms = Arc::new(Terms {
+            key,
+            kind: wish.capacity.kind(),
+            server: client.pool(shard).server().clone(),
+            clock: client.clock(),
+            pace,
+            lease,
+            socket_timeout: timing.socket_timeout,
+            fencing: client.fencing(),
+            on_lost: wish.on_lost,
+        });
+        Ok(Self { client, shard, capacity: wish.capacity, acquire_timeout: wish.acquire_timeout, terms })
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        self.terms.key.as_str()
+    }
+
+    pub(crate) fn limit(&self) -> u32 {
+        self.capacity.limit().get()
+    }
+
+    pub(crate) fn acquire_timeout(&self) -> Duration {
+        self.acquire_timeout
+    }
+
+    /// Waits in line for a slot for at most `wait`.
+    pub(crate) async fn acquire(&self, wait: Duration) -> Result<(Hold, Grant), Error> {
+        seconds(wait)?;
+        let at = self.terms.attempt(Operation::Acquire);
+        let whole = wait.subsec_nanos() == 0;
+        let socket_timeout = self.terms.socket_timeout;
+        let ask = |spent| {
+            let left = wait.saturating_sub(spent);
+            // no more than `wait`, which the wire can carry
+            let wait = Seconds::round_up(left).unwrap_or(Seconds::MAX);
+            // whole seconds leave the server the time to say `timeout` itself
+            let limit = if whole { wait.as_duration() + socket_timeout } else { left };
+            Ask {
+                request: Request::Acquire { key: self.terms.key.as_key(), capacity: self.capacity, wait, lease: self.terms.lease },
+                limit,
+            }
+        };
+        let Some(answer) = self.pool().call(&at, ask).await? else {
+            return Err(if whole { Error::Unresponsive { at, limit: wait + socket_timeout } } else { Error::Timeout { at, waited: wait } });
+        };
+        match answer.reply {
+            Reply::Granted(_) => self.believe(answer).await,
+            Reply::Timeout => {
+                self.pool().give(answer.connection);
+                Err(Error::Timeout { at, waited: wait })
+            }
+            _ => Err(self.refusal(answer, at).await),
+        }
+    }
+
+    /// Joins the line, or gets a slot at once.
+    pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
+        let at = self.terms.attempt(Operation::Enqueue);
+        let limit = self.terms.socket_timeout;
+        let request = Request::Enqueue { key: self.terms.key.as_key(), capacity: self.capacity, lease: self.terms.lease };
+        let Some(answer) = self.pool().call(&at, |_| Ask { request, limit }).await? else {
+            return Err(Error::Unresponsive { at, limit });
+        };
+        match answer.reply {
+            Reply::Acquired(_) => self.believe(answer).await.map(|(hold, grant)| Joined::Held(hold, grant)),
+            Reply::Queued => Ok(Joined::Queued(Hold::queued(&self.terms, answer.connection))),
+            _ => Err(self.refusal(answer, at).await),
+        }
+    }
+
+    /// Waits for at most `wait` for the slot that the place in line `hold` becomes.
+    pub(crate) async fn wait(&self, hold: &Hold, wait: Duration) -> Result<Grant, Error> {
+        let timeout = |_| Error::Timeout { at: self.terms.attempt(Operation::Wait), waited: wait };
+        tokio::time::timeout(wait, hold.wait()).await.map_err(timeout)?
+    }
+
+    /// Gives the slot of `token` back, and its connection to the pool.
+    pub(crate) async fn release(&self, hold: &Hold, token: Token) -> Result<(), Error> {
+        let connection = hold.surrender(token)?;
+        let at = self.terms.attempt(Operation::Release);
+        let limit = self.terms.socket_timeout;
+        match tokio::time::timeout(limit, connection.call(&self.terms.release(token))).await {
+            Ok(Ok((connection, reply))) => {
+                self.pool().give(connection);
+                match reply {
+                    Reply::Ok => Ok(()),
+                    Reply::Refused(Status::Error | Status::LeaseExpired) => Err(hold.was_lost(token).into()),
+                    reply => Err(Error::unexpected(at, &reply)),
+                }
+            }
+            Ok(Err(fault)) => Err(fault.into_error(at)),
+            Err(_) => Err(Error::Unresponsive { at, limit }),
+        }
+    }
+
+    /// A slot that the server says is ours: a prompt grant is believed, any other is confirmed first.
+    async fn believe(&self, answer: Answer) -> Result<(Hold, Grant), Error> {
+        let Answer { connection, reply, asked } = answer;
+        match reply {
+            Reply::Granted(grant) | Reply::Acquired(grant) if self.pool().now().since(asked) < PROMPT => {
+                Ok((Hold::granted(&self.terms, connection, grant, asked), grant))
+            }
+            Reply::Granted(grant) | Reply::Acquired(grant) => Ok((Hold::confirmed(&self.terms, connection, grant).await?, grant)),
+            reply => Err(Error::unexpected(self.terms.attempt(Operation::Acquire), &reply)),
+        }
+    }
+
+    /// Why the server said no.
+    async fn refusal(&self, answer: Answer, at: Attempt) -> Error {
+        let Answer { connection, reply, .. } = answer;
+        if reply == Reply::Refused(Status::LimitMismatch) {
+            let theirs = self.their_limit(connection).await;
+            return Error::LimitMismatch { at, ours: self.limit(), theirs };
+        }
+        self.pool().give(connection);
+        Error::unexpected(at, &reply)
+    }
+
+    /// The limit that the key has, if the server tells.
+    #[cfg(feature = "stats")]
+    async fn their_limit(&self, connection: Connection) -> Option<u32> {
+        let asked = tokio::time::timeout(self.terms.socket_timeout, connection.call(&Request::Stats)).await;
+        let (connection, reply) = asked.ok()?.ok()?;
+        self.pool().give(connection);
+        let Reply::Stats(json) = reply else { return None };
+        serde_json::from_str::<crate::Stats>(&json).ok()?.limit_of(self.key())
+    }
+
+    #[cfg(not(feature = "stats"))]
+    async fn their_limit(&self, connection: Connection) -> Option<u32> {
+        self.pool().give(connection);
+        None
+    }
+
+    fn pool(&self) -> &Pool {
+        self.client.pool(self.shard)
+    }
+}
+
+fn seconds(wait: Duration) -> Result<Seconds, ConfigError> {
+    Seconds::round_up(wait).ok_or(ConfigError::Wait { wait })
+}

@@ -1,0 +1,188 @@
+//! One connection: requests out, replies in, and nothing owed when it is handed on.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::BoxStream;
+use crate::error::{Attempt, Error};
+use crate::wire::{Lines, MAX_REPLY, Reply, Request};
+
+/// A connection to a server.
+///
+/// [`call`](Self::call) takes it and gives it back only when its reply came: a call that is cut off drops it. Dropping it writes
+/// what is queued as far as the socket takes it without waiting, and closes it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: BoxStream,
+    /// Requests that are not written yet.
+    out: Vec<u8>,
+    /// How much of `out` is written.
+    written: usize,
+    lines: Lines,
+    /// How many replies have not come yet.
+    owed: usize,
+    /// Nothing more can be written or believed.
+    broken: bool,
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The peer closed it.
+    Closed,
+    /// The system says so.
+    Io(io::Error),
+    /// What was heard is not of the protocol, or nobody asked for it.
+    Garbage(String),
+}
+
+impl Connection {
+    pub(crate) fn new(stream: BoxStream) -> Self {
+        Self { stream, out: Vec::new(), written: 0, lines: Lines::default(), owed: 0, broken: false }
+    }
+
+    /// Sends `request`, and hands the connection back with the reply to it. Replies that were owed before are passed over.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped closes the connection: a late reply can never answer the next request.
+    pub(crate) async fn call(mut self, request: &Request<'_>) -> Result<(Self, Reply), Fault> {
+        self.send(request);
+        loop {
+            let reply = std::future::poll_fn(|cx| self.poll_reply(cx)).await?;
+            if self.owed == 0 {
+                return Ok((self, reply));
+            }
+        }
+    }
+
+    /// Queues `request`; [`poll_reply`](Self::poll_reply) writes it.
+    pub(crate) fn send(&mut self, request: &Request<'_>) {
+        request.encode(&mut self.out);
+        self.owed += 1;
+    }
+
+    /// Writes what is queued and reads the next reply.
+    pub(crate) fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+        // a peer that closes may have said why: read its last line before believing the failed write
+        let unwritten = match self.poll_flush(cx) {
+            Poll::Ready(Err(error)) => Some(error),
+            Poll::Ready(Ok(())) | Poll::Pending => None,
+        };
+        match (self.poll_line(cx), unwritten) {
+            (Poll::Ready(Ok(reply)), _) if self.owed > 0 => {
+                self.owed -= 1;
+                Poll::Ready(Ok(reply))
+            }
+            (Poll::Ready(Ok(reply)), _) => Poll::Ready(Err(self.unasked(&reply))),
+            (Poll::Ready(Err(_)) | Poll::Pending, Some(error)) => Poll::Ready(Err(self.fail(Fault::Io(error)))),
+            (Poll::Ready(Err(fault)), None) => Poll::Ready(Err(fault)),
+            (Poll::Pending, None) => Poll::Pending,
+        }
+    }
+
+    /// Resolves when the connection is of no more use, while nothing is owed on it: it ended, or a line came that nobody asked for.
+    pub(crate) fn poll_fault(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        Poll::Ready(match ready!(self.poll_line(cx)) {
+            Ok(reply) => self.unasked(&reply),
+            Err(fault) => fault,
+        })
+    }
+
+    /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
+    pub(crate) fn is_fit(&mut self) -> bool {
+        let quiet = !self.broken && self.owed == 0 && self.out.is_empty() && self.lines.is_empty();
+        quiet && self.poll_fault(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.out.is_empty() || self.broken {
+            return Poll::Ready(Ok(()));
+        }
+        while self.written < self.out.len() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..])) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => self.written += count,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.out.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+        if self.broken {
+            return Poll::Ready(Err(Fault::Closed));
+        }
+        loop {
+            match self.lines.take(MAX_REPLY) {
+                Ok(Some(line)) => {
+                    let reply = Reply::decode(line).map_err(|_| Fault::garbage(line));
+                    return Poll::Ready(reply.map_err(|fault| self.fail(fault)));
+                }
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(Err(self.fail(Fault::Garbage("a line of more than 1 MiB".to_owned())))),
+            }
+            let mut room = ReadBuf::new(self.lines.room());
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room)) {
+                Ok(()) if room.filled().is_empty() => return Poll::Ready(Err(self.fail(Fault::Closed))),
+                Ok(()) => {
+                    let count = room.filled().len();
+                    self.lines.filled(count);
+                }
+                Err(error) => return Poll::Ready(Err(self.fail(Fault::Io(error)))),
+            }
+        }
+    }
+
+    fn unasked(&mut self, reply: &Reply) -> Fault {
+        let mut line = Vec::new();
+        reply.encode(&mut line);
+        self.fail(Fault::garbage(line.trim_ascii_end()))
+    }
+
+    fn fail(&mut self, fault: Fault) -> Fault {
+        self.broken = true;
+        fault
+    }
+}
+
+impl Drop for Connection {
+    /// Blocks on nothing and needs no runtime: what cannot be written at once is not written.
+    fn drop(&mut self) {
+        if self.broken {
+            return;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = self.poll_flush(&mut cx);
+        // unread bytes would make the system reset the connection, and the peer lose what was just written
+        let _ = Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(self.lines.room()));
+        let _ = Pin::new(&mut self.stream).poll_shutdown(&mut cx);
+    }
+}
+
+impl Fault {
+    /// Whether the connection itself ended, so that another may do better.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Closed | Self::Io(_))
+    }
+
+    /// The error of who tried `at`.
+    pub(crate) fn into_error(self, at: Attempt) -> Error {
+        match self {
+            Self::Closed => Error::Disconnected { at, source: None },
+            Self::Io(source) => Error::Disconnected { at, source: Some(source) },
+            Self::Garbage(heard) => Error::Protocol { at, heard },
+        }
+    }
+
+    fn garbage(line: &[u8]) -> Self {
+        // enough to recognise a protocol by, and never a whole token
+        Self::Garbage(String::from_utf8_lossy(line).chars().take(32).collect())
+    }
+}

@@ -1,0 +1,95 @@
+//! New connections: connected, and past the secret.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::{Clock, Connection, Connector};
+use crate::error::{Attempt, AuthFault, ConfigError, Error, Operation, SecretFault};
+use crate::wire::{MAX_SECRET, Reply, Request, Status};
+
+/// Makes connections that are ready for the first request.
+pub(crate) struct Dialer {
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) secret: Option<Secret>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) socket_timeout: Duration,
+}
+
+impl Dialer {
+    /// Connects to the server of `at`, and shows the secret if there is one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it closes what it opened.
+    pub(crate) async fn dial(&self, at: &Attempt) -> Result<Connection, Error> {
+        let stream = match timeout(self.connect_timeout, self.connector.connect(&at.server)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(source)) => return Err(Error::Connect { at: at.clone(), source }),
+            Err(_) => return Err(Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout }),
+        };
+        let connection = Connection::new(stream);
+        match &self.secret {
+            Some(secret) => self.show(secret, connection, at).await,
+            None => Ok(connection),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.connector.clock()
+    }
+
+    async fn show(&self, secret: &Secret, connection: Connection, at: &Attempt) -> Result<Connection, Error> {
+        let at = Attempt { operation: Operation::Auth, ..at.clone() };
+        let request = Request::Auth { secret: &secret.0 };
+        match timeout(self.socket_timeout, connection.call(&request)).await {
+            Ok(Ok((connection, Reply::Ok))) => Ok(connection),
+            Ok(Ok((_, Reply::Refused(Status::Error)))) => Err(Error::Auth { at, fault: AuthFault::Unneeded }),
+            Ok(Ok((_, Reply::Refused(Status::Auth)))) => Err(Error::Auth { at, fault: AuthFault::Wrong }),
+            Ok(Ok((_, reply))) => Err(Error::unexpected(at, &reply)),
+            Ok(Err(fault)) => Err(fault.into_error(at)),
+            Err(_) => Err(Error::Unresponsive { at, limit: self.socket_timeout }),
+        }
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").field("secret", &self.secret).field("connect_timeout", &self.connect_timeout).finish_non_exhaustive()
+    }
+}
+
+/// The shared secret: never shown, and wiped from memory when it is dropped.
+pub(crate) struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes `secret` if the wire can carry it; an empty one is none.
+    pub(crate) fn new(secret: String) -> Result<Option<Self>, ConfigError> {
+        let secret = Zeroizing::new(secret);
+        Self::check(&secret)?;
+        Ok((!secret.is_empty()).then_some(Self(secret)))
+    }
+
+    /// Whether the wire can carry `secret`.
+    pub(crate) fn check(secret: &str) -> Result<(), ConfigError> {
+        let why = if secret.len() > MAX_SECRET {
+            SecretFault::TooLong
+        } else if secret.contains(['\n', '\r', '\0']) {
+            SecretFault::Forbidden
+        } else if secret.trim() != secret {
+            SecretFault::Padded
+        } else {
+            return Ok(());
+        };
+        Err(ConfigError::Secret { why })
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

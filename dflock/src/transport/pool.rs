@@ -1,0 +1,130 @@
+//! Idle connections to one server, kept for the next request.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Handle, Id};
+use tokio::time::timeout;
+
+use super::{Connection, Dialer, Instant};
+use crate::error::{Attempt, ConfigError, Error, Operation};
+use crate::mutex::Mutex;
+use crate::wire::{Reply, Request};
+
+/// The connections to one server that nobody holds anything on.
+///
+/// They are kept apart by runtime: a socket lives and dies with the runtime that made it.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    server: Arc<str>,
+    dialer: Arc<Dialer>,
+    /// After this much silence a connection is not used again: the server is about to close it.
+    max_idle: Duration,
+    /// The longest unused come first.
+    idle: Mutex<HashMap<Id, Vec<Idle>>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+/// A request, and how long its reply may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) request: Request<'a>,
+    pub(crate) limit: Duration,
+}
+
+/// A reply, and the connection that it came on.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) connection: Connection,
+    pub(crate) reply: Reply,
+    /// A point before the request was sent.
+    pub(crate) asked: Instant,
+}
+
+impl Pool {
+    pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, max_idle: Duration) -> Self {
+        Self { server, dialer, max_idle, idle: Mutex::default() }
+    }
+
+    pub(crate) fn server(&self) -> &Arc<str> {
+        &self.server
+    }
+
+    /// What is tried here, for errors.
+    pub(crate) fn attempt(&self, operation: Operation, key: Option<&Arc<str>>) -> Attempt {
+        Attempt { operation, key: key.cloned(), server: self.server.clone() }
+    }
+
+    /// Asks on an idle connection, or a new one. An idle one that turns out to have ended is replaced, once.
+    ///
+    /// `ask` is given how much time has passed since the first try, so that the second asks for no more than what is left.
+    /// `Ok(None)`: the reply did not come in its time, and the connection is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it closes the connection.
+    pub(crate) async fn call<'a>(&self, at: &Attempt, ask: impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
+        let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?.id();
+        let mut first = None;
+        let mut idle = self.take(runtime);
+        loop {
+            let reused = idle.is_some();
+            let connection = match idle.take() {
+                Some(connection) => connection,
+                None => self.dialer.dial(at).await?,
+            };
+            let asked = self.now();
+            let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
+            match timeout(limit, connection.call(&request)).await {
+                Ok(Ok((connection, reply))) => return Ok(Some(Answer { connection, reply, asked })),
+                Ok(Err(fault)) if reused && fault.is_end() => {}
+                Ok(Err(fault)) => return Err(fault.into_error(at.clone())),
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Keeps `connection` for the next request, unless something is owed on it.
+    pub(crate) fn give(&self, mut connection: Connection) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !connection.is_fit() {
+            return;
+        }
+        let now = self.now();
+        let mut idle = self.idle.lock();
+        self.evict(&mut idle, now);
+        idle.entry(runtime.id()).or_default().push(Idle { connection, since: now });
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.dialer.clock().now()
+    }
+
+    /// The connection that was used last, if one is fit for use.
+    fn take(&self, runtime: Id) -> Option<Connection> {
+        let now = self.now();
+        let mut idle = self.idle.lock();
+        self.evict(&mut idle, now);
+        let Entry::Occupied(mut ours) = idle.entry(runtime) else { return None };
+        let fit = std::iter::from_fn(|| ours.get_mut().pop()).find_map(|mut idle| idle.connection.is_fit().then_some(idle.connection));
+        if ours.get().is_empty() {
+            ours.remove();
+        }
+        fit
+    }
+
+    fn evict(&self, idle: &mut HashMap<Id, Vec<Idle>>, now: Instant) {
+        idle.retain(|_, connections| {
+            let old = connections.iter().take_while(|idle| now.since(idle.since) >= self.max_idle).count();
+            connections.drain(..old);
+            !connections.is_empty()
+        });
+    }
+}

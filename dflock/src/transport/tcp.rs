@@ -1,0 +1,46 @@
+//! The default connector: TCP that notices when its peer is gone.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use super::{BoxStream, Clock, Connecting, Connector};
+
+/// TCP without delay, with keepalive and with an end to unanswered data.
+#[derive(Clone, Debug)]
+pub(crate) struct Tcp {
+    /// After this much silence the system asks whether the peer is still there.
+    pub(crate) keepalive: Duration,
+    /// Data that is unanswered for this long ends the connection (`TCP_USER_TIMEOUT`, where there is one).
+    pub(crate) user_timeout: Duration,
+}
+
+impl Connector for Tcp {
+    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(server).await?;
+            self.tune(&stream)?;
+            Ok(Box::new(stream) as BoxStream)
+        })
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Boottime
+    }
+}
+
+impl Tcp {
+    fn tune(&self, stream: &TcpStream) -> io::Result<()> {
+        // the system counts both in whole seconds
+        const SECOND: Duration = Duration::from_secs(1);
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(stream);
+        let probes = TcpKeepalive::new().with_time(self.keepalive.max(SECOND)).with_interval((self.user_timeout / 3).max(SECOND));
+        socket.set_tcp_keepalive(&probes)?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        socket.set_tcp_user_timeout(Some(self.user_timeout))?;
+        Ok(())
+    }
+}
