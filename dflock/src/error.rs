@@ -24,7 +24,7 @@ pub enum Error {
     Config(#[from] ConfigError),
 
     /// No slot came free in time. The place in line is given up.
-    #[error("{at}: no slot came free within {waited:?}; try again, or wait longer with `acquire_timeout`")]
+    #[error("{at}: {}; try again, or wait longer with `acquire_timeout`", in_vain(*waited))]
     Timeout {
         /// What was tried.
         at: Attempt,
@@ -316,6 +316,10 @@ impl fmt::Display for AuthFault {
             Self::Unneeded => "the server asks for no secret; leave `auth` out, or start the server with its secret",
         })
     }
+}
+
+fn in_vain(waited: Duration) -> String {
+    if waited.is_zero() { "no slot is free now".to_owned() } else { format!("no slot came free within {waited:?}") }
 }
 
 fn limits(ours: u32, theirs: Option<u32>) -> String {

@@ -75,7 +75,6 @@ impl fmt::Debug for Terms {
 }
 
 /// What the owner of a hold and its keeper share.
-#[derive(Debug)]
 struct Lease {
     terms: Arc<Terms>,
     line: Mutex<Option<Connection>>,
@@ -86,6 +85,12 @@ struct Lease {
     errand: Notify,
     /// `on_lost` was called.
     announced: AtomicBool,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("key", &self.terms.key).field("phase", &self.look().phase).finish_non_exhaustive()
+    }
 }
 
 impl Lease {

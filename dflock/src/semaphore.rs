@@ -59,7 +59,6 @@ use crate::slot::Slot;
 /// held.release().await?; // use of moved value
 /// # Ok(()) }
 /// ```
-#[must_use = "a slot or a place in line is given up when it is dropped"]
 pub struct Semaphore<S: State = Idle> {
     slot: Arc<Slot>,
     state: S,

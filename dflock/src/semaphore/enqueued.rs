@@ -33,6 +33,7 @@ impl Enqueued {
     /// let held = pool.enqueue().await?.wait().await?;
     /// # Ok(()) }
     /// ```
+    #[must_use = "the slot is given up when it is dropped"]
     pub async fn wait(self) -> Result<Semaphore<Held>, Error> {
         match self {
             Self::Acquired(held) => Ok(held),

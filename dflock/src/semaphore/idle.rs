@@ -42,6 +42,7 @@ impl Semaphore<Idle> {
     /// held.release().await?;
     /// # Ok(()) }
     /// ```
+    #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire(self) -> Result<Semaphore<Held>, Error> {
         let wait = self.slot.acquire_timeout();
         self.acquire_within(wait).await
@@ -71,6 +72,7 @@ impl Semaphore<Idle> {
     /// assert!(second.unwrap_err().is_timeout());
     /// # Ok(()) }
     /// ```
+    #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
         let state = Held::new(self.slot.acquire(wait).await?);
         Ok(Semaphore { slot: self.slot, state })
@@ -96,6 +98,7 @@ impl Semaphore<Idle> {
     /// assert!(pool.try_acquire().await.unwrap_err().is_timeout());
     /// # Ok(()) }
     /// ```
+    #[must_use = "the slot is given up when it is dropped"]
     pub async fn try_acquire(self) -> Result<Semaphore<Held>, Error> {
         self.acquire_within(Duration::ZERO).await
     }

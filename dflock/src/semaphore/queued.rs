@@ -48,6 +48,7 @@ impl Semaphore<Queued> {
     /// }
     /// # Ok(()) }
     /// ```
+    #[must_use = "the slot is given up when it is dropped"]
     pub async fn wait(self) -> Result<Semaphore<Held>, Error> {
         let wait = self.slot.acquire_timeout();
         self.wait_within(wait).await
@@ -77,6 +78,7 @@ impl Semaphore<Queued> {
     /// }
     /// # Ok(()) }
     /// ```
+    #[must_use = "the slot is given up when it is dropped"]
     pub async fn wait_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
         let grant = self.slot.wait(&self.state.hold, wait).await?;
         Ok(Semaphore { slot: self.slot, state: Held::new((self.state.hold, grant)) })
