@@ -165,12 +165,7 @@ impl ServerConfig {
     }
 
     pub(super) fn rules(&self) -> Rules {
-        Rules {
-            max_keys: self.max_keys,
-            max_waiters: self.max_waiters,
-            gc_max_idle: self.gc_max_idle,
-            auto_release: self.auto_release,
-        }
+        Rules { max_keys: self.max_keys, max_waiters: self.max_waiters, gc_max_idle: self.gc_max_idle, auto_release: self.auto_release }
     }
 }
 

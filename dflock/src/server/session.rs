@@ -165,7 +165,8 @@ async fn drained(draining: &mut watch::Receiver<bool>, visit: &Visit) {
 /// Takes as long as `given` is, however much of it is right: the client learns nothing from the time.
 fn same_secret(given: &str, secret: &str) -> bool {
     let endless = secret.bytes().cycle();
-    let differences = given.bytes().zip(endless).fold(given.len() ^ secret.len(), |sum, (a, b)| std::hint::black_box(sum | usize::from(a ^ b)));
+    let differences =
+        given.bytes().zip(endless).fold(given.len() ^ secret.len(), |sum, (a, b)| std::hint::black_box(sum | usize::from(a ^ b)));
     differences == 0
 }
 
