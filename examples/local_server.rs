@@ -1,1 +1,135 @@
-fn main() {}
+//! The embedded server as a program of its own, with the flags of the real `dflockd`.
+//!
+//! ```text
+//! cargo run --example local_server -- --port 6388
+//! ```
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser};
+use dflock::server::{Server, ServerConfig};
+
+/// A dflockd-compatible server. Times are in seconds.
+#[derive(Parser)]
+struct Flags {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen on; 0 for a free one
+    #[arg(long, default_value_t = 6388)]
+    port: u16,
+    /// Lease of requests that name none
+    #[arg(long, default_value = "33", value_parser = seconds)]
+    default_lease_ttl: Duration,
+    /// How often leases that are over are looked for
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    lease_sweep_interval: Duration,
+    /// How often idle keys are looked for
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    gc_interval: Duration,
+    /// How long an idle key is remembered
+    #[arg(long, default_value = "60", value_parser = seconds)]
+    gc_max_idle: Duration,
+    /// How many keys there may be
+    #[arg(long, default_value_t = 1024)]
+    max_locks: usize,
+    /// How many may wait for one key; 0 for no limit
+    #[arg(long, default_value_t = 0)]
+    max_waiters: usize,
+    /// How many connections there may be; 0 for no limit
+    #[arg(long, default_value_t = 0)]
+    max_connections: usize,
+    /// How long a connection may be silent
+    #[arg(long, default_value = "23", value_parser = seconds)]
+    read_timeout: Duration,
+    /// How long a client may take to take a reply; 0 for as long as it likes
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    write_timeout: Duration,
+    /// How long holders may take to release at the end; 0 for as long as they like
+    #[arg(long, default_value = "30", value_parser = seconds)]
+    shutdown_timeout: Duration,
+    /// Secret that every connection has to begin with; the list of processes shows it
+    #[arg(long, default_value = "", conflicts_with = "auth_token_file", hide_default_value = true)]
+    auth_token: String,
+    /// File with the secret
+    #[arg(long)]
+    auth_token_file: Option<PathBuf>,
+    /// Whether slots go with the connection that acquired them
+    #[arg(long, default_value = "true", value_parser = truth, action = ArgAction::Set, value_name = "BOOL")]
+    auto_release_on_disconnect: bool,
+}
+
+impl Flags {
+    fn into_config(self) -> Result<ServerConfig, String> {
+        let secret = match &self.auth_token_file {
+            Some(path) => std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?,
+            None => self.auth_token,
+        };
+        // an IPv6 address is told from its port by brackets
+        let host = if self.host.contains(':') { format!("[{}]", self.host.trim_matches(['[', ']'])) } else { self.host };
+        Ok(Server::builder()
+            .bind(format!("{host}:{}", self.port))
+            .auth_token(secret.trim())
+            .default_lease(self.default_lease_ttl)
+            .lease_sweep_interval(self.lease_sweep_interval)
+            .gc_interval(self.gc_interval)
+            .gc_max_idle(self.gc_max_idle)
+            .max_keys(self.max_locks)
+            .max_waiters(self.max_waiters)
+            .max_connections(self.max_connections)
+            .read_timeout(self.read_timeout)
+            .write_timeout(self.write_timeout)
+            .shutdown_timeout(self.shutdown_timeout)
+            .auto_release(self.auto_release_on_disconnect)
+            .build())
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
+}
+
+fn truth(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("it is true, false, 1 or 0"),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Flags::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
+    let server = flags.into_config()?.start().await?;
+    writeln!(std::io::stdout(), "{}", server.addr())?;
+    stopped().await?;
+    server.shutdown().await;
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn stopped() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn stopped() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}

@@ -1,1 +1,187 @@
-//! A dflockd-compatible server in the same process.
+//! A dflockd-compatible server in the same process, for tests, examples and one-machine use.
+//!
+//! It speaks the whole protocol: locks and semaphores under separate names, two-phase acquires, `ping`, `stats`, fencing tokens.
+//! Each behaviour of the real server that a client can hear is the same, but for the bugs.
+
+mod config;
+mod connector;
+mod desk;
+mod error;
+mod faults;
+mod peer;
+mod reception;
+mod session;
+mod table;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::stats::Stats;
+use crate::transport::BoxStream;
+use crate::wire::LeaseSeconds;
+pub use config::{ServerBuilder, ServerConfig};
+pub use connector::MemoryConnector;
+use desk::Desk;
+pub use error::ServerError;
+pub use faults::Faults;
+use faults::{Condition, unless_frozen};
+use table::{Mint, Table};
+
+/// How many connections may wait to be let in, as in a socket's backlog.
+const BACKLOG: usize = 128;
+
+/// A server that runs. Dropping it stops it at once: it listens no longer, and all connections are closed.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use dflock::server::Server;
+/// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+/// use tokio::net::TcpStream;
+///
+/// let server = Server::start().await?;
+/// let mut client = BufReader::new(TcpStream::connect(server.addr()).await?);
+/// client.write_all(b"sl\npool\n0 2 30\n").await?;
+/// let mut reply = String::new();
+/// client.read_line(&mut reply).await?;
+/// assert!(reply.starts_with("ok ") && reply.ends_with(" 30\n"));
+/// assert_eq!(server.stats().semaphores[0].holders, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a server stops when it is dropped"]
+pub struct Server {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    arrivals: mpsc::Sender<BoxStream>,
+    reception: Reception,
+}
+
+/// What all tasks of a server share.
+#[derive(Debug)]
+struct Shared {
+    config: ServerConfig,
+    default_lease: LeaseSeconds,
+    desk: Arc<Desk>,
+    draining: watch::Sender<bool>,
+    condition: watch::Sender<Condition>,
+}
+
+impl Server {
+    /// Starts a server with the default options, on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`] when there is no free port, or when the system has no random numbers.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with IO and time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, nothing was started.
+    pub async fn start() -> Result<Self, ServerError> {
+        Self::builder().build().start().await
+    }
+
+    /// Options to start a server with.
+    pub fn builder() -> ServerBuilder {
+        ServerConfig::builder()
+    }
+
+    /// Where it listens, with the port that it was given.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Who holds what at this moment, by key.
+    pub fn stats(&self) -> Stats {
+        self.shared.desk.stats()
+    }
+
+    /// Connects to this server without a socket.
+    pub fn connector(&self) -> MemoryConnector {
+        MemoryConnector { arrivals: self.arrivals.clone(), condition: self.shared.condition.subscribe() }
+    }
+
+    /// Makes it misbehave.
+    pub fn faults(&self) -> Faults<'_> {
+        Faults { shared: &self.shared }
+    }
+
+    /// Stops in good order: no new connections; who waits in line is answered `error_draining`, and so is who wants a slot; who has
+    /// slots can still release them. A connection without slots is closed, and when all are, or `shutdown_timeout` is over, the
+    /// server is gone. A frozen server is thawed first.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the server stops at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = dflock::server::Server::start().await?;
+    /// let addr = server.addr();
+    /// server.shutdown().await;
+    /// assert!(tokio::net::TcpStream::connect(addr).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn shutdown(mut self) {
+        self.faults().thaw();
+        self.shared.draining.send_replace(true);
+        let last = &mut self.reception.0;
+        let patience = self.shared.config.shutdown_timeout;
+        // however the last connection ends, nothing is left to do but to drop the rest
+        if patience.is_zero() {
+            let _ = last.await;
+        } else if timeout(patience, &mut *last).await.is_err() {
+            last.abort();
+            let _ = last.await;
+        }
+    }
+
+    async fn with(config: ServerConfig) -> Result<Self, ServerError> {
+        let default_lease = config.validated()?;
+        let mint = match config.seed {
+            Some(seed) => Mint::seeded(seed),
+            None => Mint::new().map_err(|source| ServerError::NoRandomness { source: source.into() })?,
+        };
+        let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
+        let listener = TcpListener::bind(&config.bind).await.map_err(bind)?;
+        let addr = listener.local_addr().map_err(bind)?;
+        let desk = Desk::new(Table::new(config.rules(), mint), config.max_connections);
+        let (draining, condition) = (watch::Sender::new(false), watch::Sender::new(Condition::default()));
+        let shared = Arc::new(Shared { config, default_lease, desk, draining, condition });
+        let (arrivals, arrived) = mpsc::channel(BACKLOG);
+        let serve = reception::serve(Arc::clone(&shared), listener, arrivals.clone(), arrived);
+        let reception = Reception(tokio::spawn(unless_frozen(shared.condition.subscribe(), serve)));
+        Ok(Self { addr, shared, arrivals, reception })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addr", &self.addr).field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+/// The task that owns the listener and every session.
+struct Reception(JoinHandle<()>);
+
+impl Drop for Reception {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

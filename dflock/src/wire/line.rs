@@ -63,6 +63,12 @@ impl Lines {
         Ok(Some(line))
     }
 
+    /// How many bytes came and have not been taken yet.
+    #[cfg(feature = "server")]
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
     /// Whether every byte that came has been taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
@@ -93,6 +99,8 @@ mod tests {
         assert_eq!(lines.take(256), Ok(Some(&b"timeout"[..])));
         assert_eq!(lines.take(256), Ok(None));
         assert!(!lines.is_empty());
+        #[cfg(feature = "server")]
+        assert_eq!(lines.len(), 3);
         feed(&mut lines, b"ued\n");
         assert_eq!(lines.take(256), Ok(Some(&b"queued"[..])));
         assert!(lines.is_empty());

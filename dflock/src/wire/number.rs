@@ -71,6 +71,12 @@ impl LeaseSeconds {
     }
 }
 
+impl From<LeaseSeconds> for Seconds {
+    fn from(lease: LeaseSeconds) -> Self {
+        lease.0
+    }
+}
+
 /// How many may hold a semaphore at once: 1 to 1,048,576.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Limit(u32);

@@ -1,0 +1,98 @@
+//! Lets connections in, gives each a session, and does what has to be done from time to time.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+
+use super::Shared;
+use super::faults::unless_frozen;
+use super::session::Session;
+use super::table::Table;
+use crate::transport::BoxStream;
+
+/// The pauses after an accept that failed: from the first to the longest, doubling.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// Serves until the server drains and the last connection has ended. Dropped, it ends all connections at once.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    arrivals: mpsc::Sender<BoxStream>,
+    mut arrived: mpsc::Receiver<BoxStream>,
+) {
+    let mut draining = shared.draining.subscribe();
+    let mut sweep = every(shared.config.lease_sweep_interval);
+    let mut gc = every(shared.config.gc_interval);
+    let mut sessions = JoinSet::new();
+    {
+        let mut accepting = pin!(accept(listener, arrivals, &shared));
+        loop {
+            tokio::select! {
+                Some(stream) = arrived.recv() => admit(stream, &shared, &mut sessions),
+                never = &mut accepting => match never {},
+                Some(_) = sessions.join_next() => {}
+                _ = sweep.tick() => shared.desk.with(Table::sweep),
+                _ = gc.tick() => shared.desk.with(Table::gc),
+                Ok(_) = draining.wait_for(|draining| *draining) => break,
+            }
+        }
+    }
+    // the listener is closed with the block above, and here those end that came too late
+    drop(arrived);
+    loop {
+        tokio::select! {
+            ended = sessions.join_next() => if ended.is_none() { break },
+            _ = sweep.tick() => shared.desk.with(Table::sweep),
+        }
+    }
+}
+
+fn admit(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
+    // one too many: dropping its stream closes it
+    let Some((visit, sent_away)) = shared.desk.welcome() else { return };
+    let session = Session::new(stream, visit, Arc::clone(shared));
+    let condition = shared.condition.subscribe();
+    sessions.spawn(async move {
+        tokio::select! {
+            biased;
+            _ = sent_away => {}
+            () = unless_frozen(condition, session.run()) => {}
+        }
+    });
+}
+
+async fn accept(listener: TcpListener, arrivals: mpsc::Sender<BoxStream>, shared: &Shared) -> Infallible {
+    let (first, longest) = BACK_OFF;
+    let mut pause = first;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                pause = first;
+                // the replies are written whole: there is nothing to wait for; a socket that cannot is as good
+                let _ = stream.set_nodelay(true);
+                if !shared.condition.borrow().refusing {
+                    // the receiver outlives this future
+                    let _ = arrivals.send(Box::new(stream)).await;
+                }
+            }
+            Err(error) => {
+                // most likely no file descriptor is free: trying at once would fail at once
+                tracing::warn!(%error, ?pause, "cannot accept");
+                sleep(pause).await;
+                pause = longest.min(pause * 2);
+            }
+        }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

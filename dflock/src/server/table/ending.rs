@@ -1,0 +1,148 @@
+//! How holds and waits end, and who comes next.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::entry::{Holder, Slot, State, Waiter};
+use super::{ConnectionId, Name, Promotion, Table, WaiterId};
+use crate::wire::{Key, Kind};
+
+impl Table {
+    /// Ends the leases that are over.
+    pub(in crate::server) fn sweep(&mut self, now: Duration) {
+        while let Some(first) = self.leases.first_entry()
+            && first.key().0 <= now
+        {
+            let slot = first.get().clone();
+            self.expire_hold(&slot);
+            self.settle(&slot.name, now);
+        }
+    }
+
+    /// Ends all leases of a key, of the lock and of the semaphore, as if they were over.
+    pub(in crate::server) fn expire(&mut self, key: Key<'_>, now: Duration) {
+        self.sweep(now);
+        for name in [Kind::Lock, Kind::Semaphore].map(|kind| Name::new(kind, key)) {
+            let Some(entry) = self.keys.get(&name) else { continue };
+            let tokens: Vec<_> = entry.holders.keys().copied().collect();
+            for token in tokens {
+                self.expire_hold(&Slot { name: name.clone(), token });
+            }
+            self.settle(&name, now);
+        }
+    }
+
+    /// A connection has ended: it leaves every line, and its slots go, or live on until their leases end without auto-release.
+    pub(in crate::server) fn disconnect(&mut self, connection: ConnectionId, now: Duration) {
+        self.sweep(now);
+        let Some(belongings) = self.connections.get(&connection) else { return };
+        let waiters = belongings.waiters.clone();
+        let mut slots = Vec::new();
+        if self.rules.auto_release {
+            slots.extend(belongings.slots.values().cloned());
+        }
+        let mut vacated = BTreeSet::new();
+        // first all of them, then the next in line: it must not be one that has gone, too
+        for waiter in waiters.into_iter().filter_map(|id| self.forget_waiter(id)) {
+            match waiter.state {
+                State::InLine => {
+                    vacated.insert(waiter.name);
+                }
+                // nobody knows the token, so nobody can hold it, whatever auto-release says
+                State::Promoted(token) => slots.push(Slot { name: waiter.name, token }),
+                State::Acquired(_) | State::Expired => {}
+            }
+        }
+        for slot in slots {
+            if self.end_hold(&slot).is_some() {
+                vacated.insert(slot.name);
+            }
+        }
+        self.connections.remove(&connection);
+        for name in vacated {
+            self.settle(&name, now);
+        }
+    }
+
+    /// Forgets the keys that have been idle for long.
+    pub(in crate::server) fn gc(&mut self, now: Duration) {
+        while let Some((since, _)) = self.idle.first()
+            && since.saturating_add(self.rules.gc_max_idle) <= now
+            && let Some((_, name)) = self.idle.pop_first()
+        {
+            // whoever enqueued here and never came back for a lease that ended
+            let left: Vec<_> = self.keys.get(&name).into_iter().flat_map(|entry| entry.enqueued.values().copied()).collect();
+            for waiter in left {
+                self.forget_waiter(waiter);
+            }
+            self.keys.remove(&name);
+        }
+    }
+
+    /// Gives free slots to the line, in order; or notes that the key is idle from now on.
+    pub(super) fn settle(&mut self, name: &Name, now: Duration) {
+        while let Some(entry) = self.keys.get_mut(name)
+            && entry.has_room()
+            && let Some(id) = entry.line.pop_first()
+        {
+            let Some(&Waiter { connection, lease, .. }) = self.waiters.get(&id) else { continue };
+            let token = self.grant(name, connection, Some(id), lease, now);
+            if let Some(waiter) = self.waiters.get_mut(&id) {
+                waiter.state = State::Promoted(token);
+            }
+            self.promotions.push(Promotion { waiter: id, connection });
+        }
+        if let Some(entry) = self.keys.get_mut(name)
+            && entry.is_idle()
+            && !self.idle.contains(&(entry.idle_since, name.clone()))
+        {
+            entry.idle_since = now;
+            self.idle.insert((now, name.clone()));
+        }
+    }
+
+    /// Takes a hold out; the caller settles the key.
+    pub(super) fn end_hold(&mut self, slot: &Slot) -> Option<Holder> {
+        let holder = self.keys.get_mut(&slot.name)?.holders.remove(&slot.token)?;
+        let fence = slot.token.fence();
+        self.leases.remove(&(holder.ends, fence));
+        if let Some(belongings) = self.connections.get_mut(&holder.connection) {
+            belongings.slots.remove(&fence);
+            if belongings.is_empty() {
+                self.connections.remove(&holder.connection);
+            }
+        }
+        Some(holder)
+    }
+
+    /// Takes a waiter out of wherever it stands; its slot, if it has one, stays a plain hold of its connection.
+    pub(super) fn forget_waiter(&mut self, id: WaiterId) -> Option<Waiter> {
+        let waiter = self.waiters.remove(&id)?;
+        if let Some(belongings) = self.connections.get_mut(&waiter.connection) {
+            belongings.waiters.remove(&id);
+            if belongings.is_empty() {
+                self.connections.remove(&waiter.connection);
+            }
+        }
+        if let Some(entry) = self.keys.get_mut(&waiter.name) {
+            entry.line.remove(&id);
+            if entry.enqueued.get(&waiter.connection) == Some(&id) {
+                entry.enqueued.remove(&waiter.connection);
+            }
+            if let State::Promoted(token) | State::Acquired(token) = waiter.state
+                && let Some(holder) = entry.holders.get_mut(&token)
+            {
+                holder.waiter = None;
+            }
+        }
+        Some(waiter)
+    }
+
+    fn expire_hold(&mut self, slot: &Slot) {
+        if let Some(holder) = self.end_hold(slot)
+            && let Some(waiter) = holder.waiter.and_then(|id| self.waiters.get_mut(&id))
+        {
+            waiter.state = State::Expired;
+        }
+    }
+}
