@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use builder::ClientBuilder;
+#[cfg(feature = "server")]
+pub(crate) use builder::LONGEST;
 
 use crate::error::{ConfigError, Error, Operation};
 use crate::semaphore::Semaphore;

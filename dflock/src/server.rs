@@ -3,6 +3,7 @@
 //! It speaks the whole protocol: locks and semaphores under separate names, two-phase acquires, `ping`, `stats`, fencing tokens.
 //! Each behaviour of the real server that a client can hear is the same, but for the bugs.
 
+mod client;
 mod config;
 mod connector;
 mod desk;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::client::Client;
 use crate::stats::Stats;
 use crate::transport::BoxStream;
 use crate::wire::LeaseSeconds;
@@ -60,6 +62,7 @@ const BACKLOG: usize = 128;
 #[must_use = "a server stops when it is dropped"]
 pub struct Server {
     addr: SocketAddr,
+    client: Client,
     shared: Arc<Shared>,
     arrivals: mpsc::Sender<BoxStream>,
     reception: Reception,
@@ -161,13 +164,14 @@ impl Server {
         let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
         let listener = TcpListener::bind(&config.bind).await.map_err(bind)?;
         let addr = listener.local_addr().map_err(bind)?;
+        let client = client::client_of(addr, &config).build()?;
         let desk = Desk::new(Table::new(config.rules(), mint), config.max_connections);
         let (draining, condition) = (watch::Sender::new(false), watch::Sender::new(Condition::default()));
         let shared = Arc::new(Shared { config, default_lease, desk, draining, condition });
         let (arrivals, arrived) = mpsc::channel(BACKLOG);
         let serve = reception::serve(Arc::clone(&shared), listener, arrivals.clone(), arrived);
         let reception = Reception(tokio::spawn(unless_frozen(shared.condition.subscribe(), serve)));
-        Ok(Self { addr, shared, arrivals, reception })
+        Ok(Self { addr, client, shared, arrivals, reception })
     }
 }
 

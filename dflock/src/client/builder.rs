@@ -13,7 +13,7 @@ use crate::transport::{Connector, Dialer, Pool, Secret, Tcp};
 const IDLE: f64 = 0.75;
 
 /// A limit of time of a century or more is a mistake.
-pub(super) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The options of a [`Client`]; made by [`Client::builder`]. Every one has a default, and [`build`](Self::build) checks them.
 pub struct ClientBuilder {

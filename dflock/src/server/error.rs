@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::error::ConfigError;
+
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,6 +28,9 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// No client could reach a server with these options.
+    #[error("no client could use a server with these options")]
+    Client(#[from] ConfigError),
     /// The system has no random numbers to make tokens of.
     #[error("the system has no random numbers")]
     #[non_exhaustive]
