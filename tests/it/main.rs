@@ -1,1 +1,9 @@
-//! The integration tests.
+//! The integration tests of dflock: one binary, a module for each behaviour.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod conformance;
+mod drop;
+mod house;
+mod lease;
+mod semaphore;
+mod two_phase;

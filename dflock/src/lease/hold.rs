@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keeper::Keeper;
 use super::phase::Phase;
 use super::{Lease, Terms};
 use crate::error::{Error, Lost, LostReason, Operation};
@@ -35,13 +36,13 @@ impl Hold {
     /// A place in line, with a keeper that waits in it.
     pub(crate) fn queued(terms: &Arc<Terms>, connection: Connection) -> Self {
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Queued));
-        tokio::spawn(hold.0.clone().wait_and_keep());
+        tokio::spawn(Keeper::new(&hold.0).wait_and_keep());
         hold
     }
 
     fn keep(self) -> Self {
         self.0.state.lock().taken = true;
-        tokio::spawn(self.0.clone().keep());
+        tokio::spawn(Keeper::new(&self.0).keep());
         self
     }
 

@@ -16,26 +16,47 @@ use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status};
 /// A renewal that the server answered with no time at all is tried again after this part of the time that is left.
 const AGAIN: u32 = 4;
 
-impl Lease {
+/// The keeper of a lease. However it ends, even before its first poll and with its runtime, the connection does not outlive it, and
+/// who still hopes is told.
+pub(super) struct Keeper(Arc<Lease>);
+
+impl Keeper {
+    pub(super) fn new(lease: &Arc<Lease>) -> Self {
+        Self(lease.clone())
+    }
+
     /// Waits in line, confirms the grant, and keeps the slot for as long as its owner wants.
-    pub(super) async fn wait_and_keep(self: Arc<Self>) {
-        let end = End(self);
-        let lease = &end.0;
-        let outcome = match lease.wait_in_line().await {
-            Ok(grant) => lease.confirm(grant).await,
+    pub(super) async fn wait_and_keep(self) {
+        let outcome = match self.0.wait_in_line().await {
+            Ok(grant) => self.0.confirm(grant).await,
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(()) => lease.keep_on().await,
-            Err(error) => lease.refuse(error),
+            Ok(()) => self.0.keep_on().await,
+            Err(error) => self.0.refuse(error),
         }
     }
 
     /// Keeps the slot for as long as its owner wants.
-    pub(super) async fn keep(self: Arc<Self>) {
-        End(self).0.keep_on().await;
+    pub(super) async fn keep(self) {
+        self.0.keep_on().await;
     }
+}
 
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let lease = &self.0;
+        lease.refuse(Error::Disconnected { at: lease.terms.attempt(Operation::Wait), source: None });
+        lease.lose(LostReason::Disconnected);
+        let state = lease.look();
+        if let Some(lost) = state.lost().filter(|_| state.taken) {
+            drop(state);
+            lease.announce(&lost);
+        }
+    }
+}
+
+impl Lease {
     /// Asks the server to renew the slot that it says it granted, and believes in it from then on.
     pub(super) async fn confirm(&self, grant: Grant) -> Result<(), Error> {
         let at = || self.terms.attempt(Operation::Renew);
@@ -224,21 +245,5 @@ impl Lease {
             None => Poll::Ready(None),
         })
         .await
-    }
-}
-
-/// However the keeper ends, with its runtime, too, the connection does not outlive it, and who still hopes is told.
-struct End(Arc<Lease>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let lease = &self.0;
-        lease.refuse(Error::Disconnected { at: lease.terms.attempt(Operation::Wait), source: None });
-        lease.lose(LostReason::Disconnected);
-        let state = lease.look();
-        if let Some(lost) = state.lost().filter(|_| state.taken) {
-            drop(state);
-            lease.announce(&lost);
-        }
     }
 }

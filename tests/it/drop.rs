@@ -1,0 +1,163 @@
+//! A slot is never leaked: dropped, panicked, aborted, with the runtime stopped or gone.
+
+use std::time::Duration;
+
+use dflock::server::Server;
+use dflock::{Enqueued, Semaphore};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::sleep;
+
+use crate::house::{House, server};
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
+    for auto_release in [true, false] {
+        let house = House::with(server().auto_release(auto_release).build()).await;
+        let pool = house.client.semaphore("pool", 1).unwrap();
+        let held = pool.clone().acquire().await.unwrap();
+        let next = tokio::spawn(pool.acquire());
+        sleep(Duration::from_millis(1)).await;
+        drop(held);
+        let began = tokio::time::Instant::now();
+        next.await.unwrap().unwrap().release().await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(5), "{auto_release}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_leaves_without_a_word() {
+    let house = House::with(server().auto_release(false).build()).await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let idle = pool.acquire().await.unwrap().close();
+    sleep(Duration::from_millis(1)).await;
+    // nobody told the server, which keeps the slot until its lease ends
+    assert_eq!(house.holders("pool"), 1);
+    sleep(Duration::from_secs(34)).await;
+    idle.try_acquire().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_cut_off_leaves_nothing_behind() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    for polls in 0..12 {
+        let held = pool.clone().acquire().await.unwrap();
+        cut(polls, pool.clone().acquire()).await;
+        cut(polls, pool.clone().enqueue()).await;
+        cut(polls, held.renew()).await;
+        cut(polls, held.release()).await;
+        let held = pool.clone().acquire().await.unwrap();
+        let Enqueued::Queued(queued) = pool.clone().enqueue().await.unwrap() else { panic!("the slot is taken") };
+        cut(polls, queued.wait()).await;
+        drop(held);
+        cut(polls, pool.with_slot(async |held| held.lost().await)).await;
+        cut(polls, pool.clone().acquire()).await;
+        // whoever comes next holds, and is alone
+        let held = pool.clone().acquire().await.unwrap();
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!((house.holders("pool"), house.waiters("pool")), (1, 0), "after {polls} polls");
+        held.release().await.unwrap();
+    }
+    assert_eq!(house.server.stats().connections, 1);
+}
+
+/// Polls `future` at most `polls` times, letting everyone else run in between, and drops it.
+async fn cut<F: Future>(polls: usize, future: F) {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..polls {
+        let ready = std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
+        if ready {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+// the executor of the holder does not run when its hold is dropped
+#[test]
+fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
+    let outside = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = outside.block_on(Server::builder().auto_release(false).build().start()).unwrap();
+    let client = server.client();
+    let stopped = runtime();
+    let held = stopped.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
+    // `stopped` runs nothing any more
+    drop(held);
+    outside.block_on(async { client.semaphore("pool", 1).unwrap().acquire().await }).unwrap();
+    drop(stopped);
+}
+
+// T22
+#[test]
+fn a_runtime_that_ends_takes_its_slots_with_it_and_they_know() {
+    let outside = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = outside.block_on(Server::start()).unwrap();
+    let pool = server.client().semaphore("pool", 1).unwrap();
+    let gone = runtime();
+    let held = gone.block_on(pool.clone().acquire()).unwrap();
+    let queued = gone.block_on(pool.clone().enqueue()).unwrap();
+    drop(gone);
+    assert!(held.is_lost());
+    outside.block_on(async {
+        let again = pool.acquire().await.unwrap();
+        assert!(queued.wait().await.is_err());
+        again.check().unwrap();
+    });
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_panic_frees_the_slot_over_a_real_socket() {
+    let server = Server::start().await.unwrap();
+    let pool = server.client().semaphore("pool", 1).unwrap();
+    let next = waiter(&server).await;
+    let held = pool.acquire().await;
+    let held = match held {
+        Ok(held) => held,
+        Err(error) => panic!("{error}"),
+    };
+    let panicked = tokio::spawn(async move {
+        let _held = held;
+        panic!("with a slot in hand");
+    });
+    assert!(panicked.await.unwrap_err().is_panic());
+    assert!(next.granted().await.starts_with("ok "));
+}
+
+#[tokio::test]
+async fn an_aborted_task_frees_the_slot_over_a_real_socket() {
+    let server = Server::start().await.unwrap();
+    let pool: Semaphore = server.client().semaphore("pool", 1).unwrap();
+    let (held, holds) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(async move {
+        let slot = pool.acquire().await.unwrap();
+        held.send(()).unwrap();
+        slot.lost().await
+    });
+    holds.await.unwrap();
+    let next = waiter(&server).await;
+    task.abort();
+    assert!(next.granted().await.starts_with("ok "));
+}
+
+/// A client that shares no code with ours, and waits in line for `pool`.
+struct Waiter(BufReader<TcpStream>);
+
+async fn waiter(server: &Server) -> Waiter {
+    Waiter(BufReader::new(TcpStream::connect(server.addr()).await.unwrap()))
+}
+
+impl Waiter {
+    async fn granted(mut self) -> String {
+        self.0.write_all(b"sl\npool\n30 1\n").await.unwrap();
+        let mut reply = String::new();
+        self.0.read_line(&mut reply).await.unwrap();
+        reply
+    }
+}

@@ -1,0 +1,241 @@
+//! A slot is kept for as long as its owner wants, and its loss is told before anyone else can have it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use dflock::{Held, Lost, LostReason, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::house::{House, server};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pool(house: &House, lease: Duration) -> Semaphore {
+    Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(house.client.clone()).build().unwrap()
+}
+
+async fn held(house: &House, lease: Duration) -> Semaphore<Held> {
+    pool(house, lease).acquire().await.unwrap()
+}
+
+// T02, N2, N3, T01
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_any_length_is_kept() {
+    for (lease, hold) in [(1, 10), (2, 60), (33, 300), (60, 300), (3600, 8000), (9_223_372_036, 300)] {
+        let house = House::new().await;
+        let held = held(&house, Duration::from_secs(lease)).await;
+        sleep(Duration::from_secs(hold)).await;
+        held.check().unwrap_or_else(|lost| panic!("{lease} s: {lost}"));
+        assert_eq!(house.holders("pool"), 1, "{lease} s");
+        held.release().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_against_any_read_timeout_that_the_client_knows() {
+    for read_timeout in [2, 5, 23] {
+        let house = House::with(server().read_timeout(Duration::from_secs(read_timeout)).build()).await;
+        let held = held(&house, Duration::from_hours(1)).await;
+        sleep(Duration::from_secs(100)).await;
+        held.check().unwrap();
+        assert_eq!(house.holders("pool"), 1);
+    }
+}
+
+// N4, N8: frozen server, and G12
+#[tokio::test(start_paused = true)]
+async fn a_frozen_server_is_a_loss_before_it_can_give_the_slot_away() {
+    for (lease, latest) in [(1, 0.99), (4, 3.96), (60, 22.77), (3600, 22.77)] {
+        let house = House::new().await;
+        let held = held(&house, Duration::from_secs(lease)).await;
+        house.server.faults().freeze();
+        let frozen = Instant::now();
+        let lost = held.lost().await;
+        let after = frozen.elapsed().as_secs_f64();
+        assert_eq!(lost.reason, LostReason::Unreachable, "{lease} s");
+        assert!(after <= latest + 0.002, "{lease} s: told after {after} s");
+        // a loss is final
+        house.server.faults().thaw();
+        sleep(SECOND).await;
+        assert_eq!(held.check().unwrap_err(), lost);
+        assert!(held.release().await.unwrap_err().is_lost());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_reply_does_not_bring_a_slot_back() {
+    let house = House::new().await;
+    let held = held(&house, Duration::from_secs(2)).await;
+    house.server.faults().delay_replies(Duration::from_millis(1200));
+    // the renewal is sent after 1 s at the latest, and answered after 2.2 s; the lease ends after 1.98 s
+    let lost = held.lost().await;
+    assert_eq!(lost.reason, LostReason::Unreachable);
+    sleep(SECOND).await;
+    assert!(held.is_lost());
+    assert_eq!(held.remaining(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reply_in_time_keeps_the_slot() {
+    let house = House::new().await;
+    let held = held(&house, Duration::from_secs(4)).await;
+    house.server.faults().delay_replies(Duration::from_millis(1500));
+    sleep(Duration::from_secs(60)).await;
+    held.check().unwrap();
+    house.server.faults().delay_replies(Duration::ZERO);
+    held.release().await.unwrap();
+}
+
+// T12, G12
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_the_server_ended_is_lost_at_the_next_renewal() {
+    let house = House::new().await;
+    let held = held(&house, Duration::from_secs(10)).await;
+    house.server.faults().expire("pool");
+    let began = Instant::now();
+    assert_eq!(held.lost().await.reason, LostReason::Rejected);
+    assert!(began.elapsed() <= Duration::from_secs(5));
+    assert!(held.renew().await.unwrap_err().is_lost());
+    // and the semaphore is as good as before
+    pool(&house, SECOND).acquire().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn renew_asks_now() {
+    let house = House::new().await;
+    let held = held(&house, Duration::from_secs(10)).await;
+    sleep(SECOND).await;
+    assert!(held.remaining() < Duration::from_secs(9));
+    held.renew().await.unwrap();
+    assert!(held.remaining() > Duration::from_millis(9800));
+    house.server.faults().expire("pool");
+    let error = held.renew().await.unwrap_err();
+    assert!(error.is_lost());
+    assert_eq!(held.check().unwrap_err().reason, LostReason::Rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_renewals_at_once_are_all_answered() {
+    let house = House::new().await;
+    let held = held(&house, Duration::from_secs(10)).await;
+    let all = async { tokio::join!(held.renew(), held.renew(), held.renew()) };
+    let (a, b, c) = timeout(SECOND, all).await.unwrap();
+    assert!(a.is_ok() && b.is_ok() && c.is_ok());
+    // one that is not waited for changes nothing
+    drop(held.renew());
+    held.renew().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_connection_is_a_loss_at_once() {
+    let house = House::new().await;
+    let held = held(&house, Duration::from_hours(1)).await;
+    let began = Instant::now();
+    house.server.faults().disconnect("pool");
+    let lost = held.lost().await;
+    assert_eq!((lost.reason, &*lost.key, lost.token), (LostReason::Disconnected, "pool", *held.token()));
+    assert!(began.elapsed() < Duration::from_millis(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn check_knows_the_deadline_while_nothing_else_runs() {
+    let house = House::new().await;
+    let held = held(&house, Duration::from_secs(4)).await;
+    house.server.faults().freeze();
+    // time passes, and no task gets to run
+    for (millis, lost) in [(1900, false), (1900, false), (160, true)] {
+        let jump = tokio::time::advance(Duration::from_millis(millis));
+        tokio::pin!(jump);
+        let _ = futures_poll(jump.as_mut()).await;
+        assert_eq!(held.is_lost(), lost);
+    }
+    assert_eq!(held.check().unwrap_err().reason, LostReason::Expired);
+}
+
+/// Polls once.
+async fn futures_poll<F: Future + Unpin>(mut future: F) -> bool {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut future).poll(cx).is_ready())).await
+}
+
+// T31, N8, T42, P17, G11
+#[tokio::test(start_paused = true)]
+async fn on_lost_is_called_once_for_each_loss_and_never_else() {
+    let house = House::new().await;
+    let (count, seen) = (Arc::new(AtomicU32::new(0)), Arc::new(std::sync::Mutex::new(None)));
+    let (counted, saw) = (count.clone(), seen.clone());
+    let pool = Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .lease_ttl(SECOND)
+        .client(house.client.clone())
+        .on_lost(move |lost: &Lost| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            *saw.lock().unwrap() = Some(lost.clone());
+            panic!("a callback that panics harms nobody");
+        })
+        .build()
+        .unwrap();
+    pool.clone().acquire().await.unwrap().release().await.unwrap();
+    drop(pool.clone().acquire().await.unwrap());
+    pool.clone().acquire().await.unwrap().close();
+    sleep(5 * SECOND).await;
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+
+    let held = pool.clone().acquire().await.unwrap();
+    house.server.faults().disconnect("pool");
+    let lost = held.lost().await;
+    sleep(5 * SECOND).await;
+    assert!(held.is_lost());
+    drop(held);
+    sleep(SECOND).await;
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert_eq!(seen.lock().unwrap().as_ref(), Some(&lost));
+
+    // a loss that the release finds out is a loss, too
+    let held = pool.acquire().await.unwrap();
+    house.server.faults().expire("pool");
+    assert!(held.release().await.unwrap_err().is_lost());
+    sleep(SECOND).await;
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_stops_when_the_slot_is_lost() {
+    let house = House::new().await;
+    let held = held(&house, SECOND).await;
+    assert_eq!(held.run(async { 5 }).await.unwrap(), 5);
+    house.server.faults().freeze();
+    let error = held.run(std::future::pending::<()>()).await.unwrap_err();
+    assert!(error.is_lost());
+    // nothing is begun on a lost slot
+    let error = held.run(async { panic!("not to be polled") }).await.map(|()| ()).unwrap_err();
+    assert!(error.is_lost());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_kept_the_executor_past_the_lease_has_lost() {
+    let house = House::new().await;
+    let held = held(&house, SECOND).await;
+    let body = std::future::poll_fn(|_| {
+        // the clock goes on and nobody else runs
+        let mut jump = Box::pin(tokio::time::advance(2 * SECOND));
+        let _ = jump.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        std::task::Poll::Ready(7)
+    });
+    assert!(held.run(body).await.unwrap_err().is_lost());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_came_late_is_confirmed_before_it_is_held() {
+    let house = House::new().await;
+    let first = held(&house, Duration::from_secs(20)).await;
+    let waiting = tokio::spawn(pool(&house, Duration::from_secs(2)).acquire());
+    sleep(5 * SECOND).await;
+    first.release().await.unwrap();
+    let second = waiting.await.unwrap().unwrap();
+    // dated from the renewal, not from the request five seconds ago
+    assert!(second.remaining() > Duration::from_millis(1900), "{:?}", second.remaining());
+    sleep(10 * SECOND).await;
+    second.check().unwrap();
+}

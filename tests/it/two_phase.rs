@@ -1,0 +1,162 @@
+//! Enqueue, do something else, wait.
+
+use std::time::Duration;
+
+use dflock::{Enqueued, Held, Queued, Semaphore};
+use tokio::time::{advance, sleep};
+
+use crate::house::{House, server};
+
+async fn queued(pool: &Semaphore) -> Semaphore<Queued> {
+    match pool.clone().enqueue().await.unwrap() {
+        Enqueued::Queued(queued) => queued,
+        Enqueued::Acquired(_) => panic!("a slot was free"),
+    }
+}
+
+async fn acquired(pool: &Semaphore) -> Semaphore<Held> {
+    match pool.clone().enqueue().await.unwrap() {
+        Enqueued::Acquired(held) => held,
+        Enqueued::Queued(_) => panic!("no slot was free"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_free_slot_is_acquired_by_enqueue() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = acquired(&pool).await;
+    held.check().unwrap();
+    // the connection can join the same line again
+    held.release().await.unwrap();
+    acquired(&pool).await.release().await.unwrap();
+    assert_eq!(house.server.stats().connections, 1);
+    let held = pool.enqueue().await.unwrap().wait().await.unwrap();
+    held.check().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_in_line_becomes_a_slot() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let queued = queued(&pool).await;
+    assert_eq!((queued.key(), queued.limit(), queued.is_granted()), ("pool", 1, false));
+    held.release().await.unwrap();
+    let held = queued.wait().await.unwrap();
+    assert_eq!(held.remaining().as_secs(), 22);
+    held.release().await.unwrap();
+}
+
+// N5, T01, T08: nothing times out while it stands in line, and what it was promoted to is kept
+#[tokio::test(start_paused = true)]
+async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
+    let house = House::new().await;
+    let pool = Semaphore::builder().key("pool").limit(1).lease_ttl(Duration::from_secs(2)).client(house.client.clone()).build().unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let queued = queued(&pool).await;
+    sleep(Duration::from_secs(100)).await;
+    assert!(!queued.is_granted());
+    held.release().await.unwrap();
+    sleep(Duration::from_secs(100)).await;
+    assert!(queued.is_granted());
+    assert!(pool.clone().try_acquire().await.unwrap_err().is_timeout());
+    queued.wait().await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_vain_gives_up_the_place() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let place = queued(&pool).await;
+    assert_eq!(house.waiters("pool"), 1);
+    let began = tokio::time::Instant::now();
+    assert!(place.wait_within(Duration::from_millis(1500)).await.unwrap_err().is_timeout());
+    assert_eq!(began.elapsed().as_millis(), 1500);
+    let place = queued(&pool).await;
+    assert!(place.wait().await.unwrap_err().is_timeout());
+    assert!(queued(&pool).await.wait_within(Duration::ZERO).await.unwrap_err().is_timeout());
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(house.waiters("pool"), 0);
+    held.release().await.unwrap();
+    pool.try_acquire().await.unwrap();
+}
+
+// G24
+#[tokio::test(start_paused = true)]
+async fn leaving_the_line_is_fine_before_and_after_the_grant() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let (before, after, next) = (queued(&pool).await, queued(&pool).await, queued(&pool).await);
+    let idle = before.close();
+    assert_eq!(idle.key(), "pool");
+    held.release().await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    assert!(after.is_granted());
+    drop(after);
+    next.wait().await.unwrap();
+}
+
+// with auto-release off the server keeps a dropped connection's slots: they must be released by name
+#[tokio::test(start_paused = true)]
+async fn a_granted_place_that_is_dropped_is_released_without_auto_release() {
+    let house = House::with(server().auto_release(false).build()).await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let place = queued(&pool).await;
+    held.release().await.unwrap();
+    while !place.is_granted() {
+        tokio::task::yield_now().await;
+    }
+    drop(place);
+    sleep(Duration::from_millis(1)).await;
+    pool.try_acquire().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_is_lost_in_the_meantime_is_an_error_of_wait() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let place = queued(&pool).await;
+    held.release().await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    house.server.faults().disconnect("pool");
+    sleep(Duration::from_millis(1)).await;
+    assert!(!place.is_granted());
+    assert!(place.wait().await.unwrap_err().is_lost());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_ends_tells_who_waits_in_it() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let (waiting, later) = (queued(&pool).await, queued(&pool).await);
+    let waiting = tokio::spawn(waiting.wait_within(Duration::from_secs(1000)));
+    advance(Duration::from_secs(1)).await;
+    house.server.faults().disconnect_all();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(error.is_retryable() && matches!(error, dflock::Error::Disconnected { .. }), "{error:?}");
+    let error = later.wait().await.unwrap_err();
+    assert!(matches!(error, dflock::Error::Disconnected { .. }), "{error:?}");
+    assert!(held.is_lost());
+}
+
+// S23
+#[tokio::test(start_paused = true)]
+async fn a_server_that_shuts_down_tells_who_waits() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let place = queued(&pool).await;
+    let waiting = tokio::spawn(pool.clone().acquire());
+    sleep(Duration::from_millis(1)).await;
+    let shutdown = tokio::spawn(house.server.shutdown());
+    assert!(matches!(place.wait().await.unwrap_err(), dflock::Error::Draining { .. }));
+    assert!(matches!(waiting.await.unwrap().unwrap_err(), dflock::Error::Draining { .. }));
+    held.release().await.unwrap();
+    shutdown.await.unwrap();
+}
