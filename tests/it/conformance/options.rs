@@ -1,0 +1,66 @@
+//! What a transcript's `@server` lines ask of the server, in dflockd's own flags.
+
+use std::time::Duration;
+
+/// The options of one server; what no flag says is dflockd's default.
+#[derive(Debug)]
+pub(super) struct Options {
+    /// The flags as they are written, for a program.
+    pub(super) flags: Vec<String>,
+    pub(super) default_lease: Duration,
+    pub(super) read_timeout: Duration,
+    pub(super) max_keys: usize,
+    /// Of one key; 0 is no limit.
+    pub(super) max_waiters: usize,
+    pub(super) auth_token: Option<String>,
+    pub(super) auto_release: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            flags: Vec::new(),
+            default_lease: Duration::from_secs(33),
+            read_timeout: Duration::from_secs(23),
+            max_keys: 1024,
+            max_waiters: 0,
+            auth_token: None,
+            auto_release: true,
+        }
+    }
+}
+
+impl Options {
+    /// Takes in the flags of one `@server` line: words between white space, no quotes.
+    pub(super) fn add(&mut self, line: &str) -> Result<(), String> {
+        let mut words = line.split_whitespace();
+        while let Some(word) = words.next() {
+            self.flags.push(word.to_owned());
+            let (flag, written) = word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value)));
+            let mut value = || {
+                written.map_or_else(
+                    || words.next().inspect(|next| self.flags.push((*next).to_owned())).ok_or(format!("`{flag}` needs a value")),
+                    Ok,
+                )
+            };
+            match flag {
+                "--default-lease-ttl" => self.default_lease = Duration::from_secs(number(flag, value()?)?),
+                "--read-timeout" => self.read_timeout = Duration::from_secs(number(flag, value()?)?),
+                "--max-locks" => self.max_keys = number(flag, value()?)?,
+                "--max-waiters" => self.max_waiters = number(flag, value()?)?,
+                "--auth-token" => self.auth_token = Some(value()?.to_owned()),
+                // a flag of Go's: a value in the next word would not be this flag's
+                "--auto-release-on-disconnect" => {
+                    let value = written.and_then(|value| value.parse().ok());
+                    self.auto_release = value.ok_or(format!("`{flag}` needs `=true` or `=false`"))?;
+                }
+                _ => return Err(format!("unknown server flag `{flag}`")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number<N: std::str::FromStr>(flag: &str, value: &str) -> Result<N, String> {
+    value.parse().map_err(|_| format!("`{flag}` cannot be `{value}`"))
+}

@@ -1,0 +1,202 @@
+//! Plays a transcript on a server, over real sockets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::transcript::{Action, Piece, Transcript, Want, Word};
+
+/// How long a reply may take; the longest wait that a transcript sends is shorter.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The first step that went another way.
+#[derive(Debug)]
+pub(super) struct Failure {
+    file: String,
+    line: usize,
+    wanted: String,
+    heard: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: wanted {}, heard {}", self.file, self.line, self.wanted, self.heard)
+    }
+}
+
+pub(super) async fn play(transcript: &Transcript, server: SocketAddr) -> Result<(), Failure> {
+    let mut player = Player { server, connections: BTreeMap::new(), tokens: Tokens::default() };
+    for step in &transcript.steps {
+        player.act(&step.action).await.map_err(|heard| Failure {
+            file: transcript.file.clone(),
+            line: step.line,
+            wanted: step.action.to_string(),
+            heard,
+        })?;
+    }
+    Ok(())
+}
+
+struct Player {
+    server: SocketAddr,
+    connections: BTreeMap<String, Connection>,
+    tokens: Tokens,
+}
+
+impl Player {
+    /// Does one step; the error is what was heard instead.
+    async fn act(&mut self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Sleep(time) => sleep(*time).await,
+            Action::Send { on, pieces } => {
+                let bytes = self.tokens.fill(pieces);
+                self.connection(on).await?.stream.write_all(&bytes).await.map_err(|error| error.to_string())?;
+            }
+            Action::Hear { on, want } => {
+                let patience = if let Want::Silence(time) = want { *time } else { PATIENCE };
+                let heard = self.connection(on).await?.hear(patience).await;
+                if !self.tokens.fit(want, &heard) {
+                    return Err(heard.to_string());
+                }
+            }
+            Action::Close { on } => drop(self.connections.remove(on).ok_or("that it is not open")?),
+        }
+        Ok(())
+    }
+
+    async fn connection(&mut self, name: &str) -> Result<&mut Connection, String> {
+        if !self.connections.contains_key(name) {
+            let connection = Connection::open(self.server).await.map_err(|error| format!("{error} from {}", self.server))?;
+            self.connections.insert(name.to_owned(), connection);
+        }
+        self.connections.get_mut(name).ok_or_else(|| format!("that `{name}` is not open"))
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// What came and was not heard yet.
+    buffer: Vec<u8>,
+}
+
+enum Heard {
+    Line(String),
+    End,
+    Silence(Duration),
+}
+
+impl Connection {
+    async fn open(server: SocketAddr) -> io::Result<Self> {
+        let stream = timeout(PATIENCE, TcpStream::connect(server)).await??;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    async fn hear(&mut self, patience: Duration) -> Heard {
+        timeout(patience, self.next()).await.unwrap_or(Heard::Silence(patience))
+    }
+
+    /// The next line, or the end. Cancel safe: what has come stays in the buffer.
+    async fn next(&mut self) -> Heard {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+                self.buffer.drain(..=end);
+                return Heard::Line(line);
+            }
+            // a reset is an end, too
+            if matches!(self.stream.read_buf(&mut self.buffer).await, Ok(0) | Err(_)) {
+                return Heard::End;
+            }
+        }
+    }
+}
+
+/// The tokens heard, by the names that the transcript gives them.
+#[derive(Default)]
+struct Tokens(BTreeMap<String, String>);
+
+impl Tokens {
+    fn fill(&self, pieces: &[Piece]) -> Vec<u8> {
+        let bytes = |piece: &Piece| match piece {
+            Piece::Bytes(bytes) => bytes.clone(),
+            // a transcript parses only if every name that it sends is in a reply before it, and play stops at a reply that differs
+            Piece::Token(name) => self.0[name].clone().into_bytes(),
+        };
+        pieces.iter().flat_map(bytes).collect()
+    }
+
+    fn fit(&mut self, want: &Want, heard: &Heard) -> bool {
+        match (want, heard) {
+            (Want::Line(words), Heard::Line(line)) => {
+                let heard: Vec<&str> = line.split(' ').collect();
+                words.len() == heard.len() && words.iter().zip(heard).all(|(word, heard)| self.fits(word, heard))
+            }
+            (Want::Start(start), Heard::Line(line)) => line.starts_with(start),
+            (Want::Silence(_), Heard::Silence(_)) | (Want::End, Heard::End) => true,
+            _ => false,
+        }
+    }
+
+    /// A name is bound at its first use, and no token has two names.
+    fn fits(&mut self, word: &Word, heard: &str) -> bool {
+        match word {
+            Word::Text(text) => text == heard,
+            Word::Token(name) => {
+                if is_token(heard) && !self.0.values().any(|token| token == heard) {
+                    self.0.entry(name.clone()).or_insert_with(|| heard.to_owned());
+                }
+                self.0.get(name).is_some_and(|token| token == heard)
+            }
+        }
+    }
+}
+
+fn is_token(word: &str) -> bool {
+    word.len() == 32 && word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "{line:?}"),
+            Self::End => write!(f, "the end"),
+            Self::Silence(time) => write!(f, "silence for {time:?}"),
+        }
+    }
+}
+
+/// As it stands behind `wanted`.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sleep(time) => write!(f, "to sleep for {time:?}"),
+            Self::Send { on, .. } => write!(f, "to send on `{on}`"),
+            Self::Hear { want, .. } => write!(f, "{want}"),
+            Self::Close { on } => write!(f, "to close `{on}`"),
+        }
+    }
+}
+
+impl fmt::Display for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(words) => {
+                let words = words.iter().map(|word| match word {
+                    Word::Text(text) => text.clone(),
+                    Word::Token(name) => format!("${name}"),
+                });
+                write!(f, "{:?}", words.collect::<Vec<_>>().join(" "))
+            }
+            Self::Start(start) => write!(f, "{:?}", format!("{start}..")),
+            Self::Silence(time) => write!(f, "silence for {time:?}"),
+            Self::End => write!(f, "the end"),
+        }
+    }
+}
