@@ -64,11 +64,7 @@ impl Program {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     async fn start(path: &OsStr, flags: &[String]) -> Result<Self, String> {
-        let addr = free_addr().map_err(|error| format!("no free port: {error}"))?;
-        let mut command = Command::new(path);
-        command.args(["--host", &addr.ip().to_string(), "--port", &addr.port().to_string()]).args(flags);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let child = command.spawn().map_err(|error| format!("{}: {error}", path.display()))?;
+        let (addr, child) = spawn(path, flags).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut program = Self { addr, child };
         program.listening().await.map_err(|why| format!("{}: {why}", path.display()))?;
         Ok(program)
@@ -90,13 +86,19 @@ impl Program {
     }
 }
 
-/// An address that nobody listens on, and that no other test of this run was given.
-fn free_addr() -> io::Result<SocketAddr> {
+/// Starts a program on an address that nobody listens on, and that no other test of this run was given.
+fn spawn(path: &OsStr, flags: &[String]) -> io::Result<(SocketAddr, Child)> {
     static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
-    loop {
+    // locked until the program runs: a child forked while another test looks for a port holds a copy of its listener until `exec`
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let addr = loop {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(addr) {
-            return Ok(addr);
+        if given.insert(addr) {
+            break addr;
         }
-    }
+    };
+    let mut command = Command::new(path);
+    command.args(["--host", &addr.ip().to_string(), "--port", &addr.port().to_string()]).args(flags);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    Ok((addr, command.spawn()?))
 }
