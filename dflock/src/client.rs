@@ -13,6 +13,7 @@ pub use builder::ClientBuilder;
 pub(crate) use builder::LONGEST;
 
 use crate::error::{ConfigError, Error, Operation};
+use crate::lock::Lock;
 use crate::semaphore::Semaphore;
 use crate::shard::Sharding;
 use crate::transport::{Ask, Clock, Dialer, Pool};
@@ -69,6 +70,15 @@ impl Client {
     /// [`ConfigError`] when the key or the limit is refused.
     pub fn semaphore(&self, key: impl Into<String>, limit: u32) -> Result<Semaphore, ConfigError> {
         Semaphore::builder().key(key).limit(limit).client(self.clone()).build()
+    }
+
+    /// A lock of `key` on this client, with defaults for everything else.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the key is refused.
+    pub fn lock(&self, key: impl Into<String>) -> Result<Lock, ConfigError> {
+        Lock::builder().key(key).client(self.clone()).build()
     }
 
     /// Asks every server for an answer, one after the other. Any answer in time will do: old servers do not know the question.

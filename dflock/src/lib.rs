@@ -2,7 +2,7 @@
 //!
 //! The modules, in the order in which one acquire travels:
 //!
-//! 1. `semaphore`: what the user holds, one type a state; its builder
+//! 1. `semaphore`: what the user holds, one type a state; its builder; `lock`: the same for one
 //! 2. `slot`: what is asked of the server, and what its answers mean
 //! 3. `client`: where the servers are; `shard`: which of them a key lives on
 //! 4. `transport`: a connection, from the pool or new; one request, one reply
@@ -15,6 +15,7 @@
 mod client;
 mod error;
 mod lease;
+mod lock;
 mod mutex;
 mod semaphore;
 #[cfg(feature = "server")]
@@ -28,6 +29,7 @@ mod wire;
 
 pub use client::{Client, ClientBuilder};
 pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, SecretFault};
+pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
 pub use shard::{Crc32, Sharding};
 #[cfg(any(feature = "stats", feature = "server"))]

@@ -1,13 +1,17 @@
 //! What a semaphore or a lock asks of its server: the way of one acquire.
 
+mod wish;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
-use crate::lease::{Hold, OnLost, Pace, Terms};
+use crate::lease::{Hold, Pace, Terms};
 use crate::transport::{Answer, Ask, Connection, Pool};
 use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
+
+pub(crate) use wish::{Wish, options};
 
 /// A grant that came later than this after its request is confirmed before it is believed: half of the shortest lease that the
 /// wire can carry, so no lease can have ended before.
@@ -22,17 +26,6 @@ pub(crate) struct Slot {
     capacity: Capacity,
     acquire_timeout: Duration,
     terms: Arc<Terms>,
-}
-
-/// What the user asked for, not looked at yet.
-pub(crate) struct Wish {
-    pub(crate) key: String,
-    pub(crate) capacity: Capacity,
-    pub(crate) acquire_timeout: Duration,
-    pub(crate) lease_ttl: Option<Duration>,
-    pub(crate) renew_ratio: f64,
-    pub(crate) on_lost: Option<OnLost>,
-    pub(crate) client: Option<Client>,
 }
 
 /// Where an enqueue led.

@@ -3,14 +3,14 @@
 use super::{Held, Queued, Semaphore};
 use crate::error::Error;
 
-/// What [`Semaphore::enqueue`] gives back.
+/// What [`Semaphore::enqueue`] and [`Lock::enqueue`](crate::Lock::enqueue) give back.
 #[derive(Debug)]
 #[must_use = "a slot or a place in line is given up when it is dropped"]
-pub enum Enqueued {
+pub enum Enqueued<H = Semaphore<Held>, Q = Semaphore<Queued>> {
     /// A slot was free and is held now.
-    Acquired(Semaphore<Held>),
+    Acquired(H),
     /// All slots are taken; this is a place in line.
-    Queued(Semaphore<Queued>),
+    Queued(Q),
 }
 
 impl Enqueued {

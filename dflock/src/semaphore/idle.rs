@@ -13,8 +13,8 @@ use crate::slot::{Joined, Slot};
 pub struct Idle(());
 
 impl Semaphore<Idle> {
-    pub(super) fn new(slot: Arc<Slot>) -> Self {
-        Self { slot, state: Idle(()) }
+    pub(crate) fn new(slot: impl Into<Arc<Slot>>) -> Self {
+        Self { slot: slot.into(), state: Idle(()) }
     }
 
     /// Waits in line for a slot, for at most `acquire_timeout` (10 s unless the builder says otherwise).

@@ -1,0 +1,36 @@
+//! The options of a lock.
+
+use super::Lock;
+use crate::error::ConfigError;
+use crate::semaphore::{Idle, Semaphore};
+use crate::slot::{Slot, options};
+use crate::wire::Capacity;
+
+options!(LockBuilder, Lock<Idle>, "The options of a [`Lock`]; made by [`Lock::builder`]. Without `key` it does not compile.", {});
+
+impl From<Options> for Result<Lock<Idle>, ConfigError> {
+    fn from(options: Options) -> Self {
+        Ok(Lock(Semaphore::new(Slot::new(options.wish(Capacity::Lock))?)))
+    }
+}
+
+impl Lock {
+    /// The options of a new lock; `key` is required.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dflock::{Client, Lock};
+    ///
+    /// let nightly = Lock::builder()
+    ///     .key("nightly")
+    ///     .acquire_timeout(Duration::ZERO) // only if it is free
+    ///     .client(Client::builder().build()?)
+    ///     .build()?;
+    /// # Ok::<(), dflock::ConfigError>(())
+    /// ```
+    pub fn builder() -> LockBuilder {
+        Options::builder()
+    }
+}

@@ -1,0 +1,139 @@
+//! Where the servers are, which of them a key lives on, and which client is meant when none is named.
+
+use std::time::Duration;
+
+use dflock::server::Server;
+use dflock::{Client, ConfigError, Crc32, Semaphore, Sharding};
+
+use crate::house::House;
+
+async fn three() -> [Server; 3] {
+    [Server::start().await.unwrap(), Server::start().await.unwrap(), Server::start().await.unwrap()]
+}
+
+fn addresses(servers: &[Server]) -> Vec<String> {
+    servers.iter().map(|server| server.addr().to_string()).collect()
+}
+
+// G27: whatever is built on a client goes where the client says
+#[tokio::test]
+async fn a_key_lives_on_the_server_that_its_hash_says() {
+    let servers = three().await;
+    let client = Client::builder().servers(addresses(&servers)).build().unwrap();
+    let mut holds = Vec::new();
+    for key in ["worker-pool", "a", "b", "键☃", "clé-à-molette", "123456789"] {
+        holds.push(client.semaphore(key, 2).unwrap().acquire().await.unwrap());
+        let here = &servers[Crc32.shard(key, 3)];
+        assert!(here.stats().semaphores.iter().any(|s| s.key == key), "{key}");
+    }
+    let all: usize = servers.iter().map(|server| server.stats().semaphores.len()).sum();
+    assert_eq!(all, holds.len());
+    let stats = client.stats().await.unwrap();
+    assert_eq!(stats.len(), 3);
+    for (told, server) in stats.iter().zip(&servers) {
+        assert_eq!(told.semaphores.len(), server.stats().semaphores.len());
+    }
+    client.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sharding_of_the_users_own_is_asked() {
+    let servers = three().await;
+    let client = Client::builder().servers(addresses(&servers)).sharding(|key: &str, servers: usize| key.len() % servers).build().unwrap();
+    let held = client.semaphore("four", 1).unwrap().acquire().await.unwrap();
+    assert_eq!(servers[1].stats().semaphores.len(), 1);
+    assert_eq!(held.key(), "four");
+}
+
+// T21, G16
+#[test]
+fn a_sharding_that_answers_out_of_range_is_an_error() {
+    let client = Client::builder().servers(["a:1", "b:1"]).sharding(|_: &str, servers: usize| servers).build().unwrap();
+    let error = client.semaphore("k", 1).unwrap_err();
+    assert_eq!(error, ConfigError::Shard { key: "k".to_owned(), index: 2, servers: 2 });
+    assert!(error.to_string().contains("from 0 to 1"), "{error}");
+    assert!(Client::builder().servers(Vec::<String>::new()).build().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_scope_comes_before_the_global_client_and_works_side_by_side() {
+    let (global, scoped) = (House::new().await, House::new().await);
+    global.client.clone().install_global().unwrap();
+    assert_eq!(scoped.client.clone().install_global(), Err(ConfigError::GlobalInstalled));
+
+    let builder = || Semaphore::builder().key("pool").limit(1).build().unwrap();
+    let everywhere = builder().acquire().await.unwrap();
+    let here = scoped.client.clone().scope(async { builder().acquire().await.unwrap() }).await;
+    assert_eq!((global.holders("pool"), scoped.holders("pool")), (1, 1));
+    // a scope ends with its future, and a spawned task is outside of it
+    let outside = scoped.client.clone().scope(async { tokio::spawn(async move { builder().try_acquire().await }).await.unwrap() }).await;
+    assert!(outside.unwrap_err().is_timeout());
+    drop((everywhere, here));
+}
+
+// a socket lives and dies with the runtime that made it
+#[test]
+fn one_client_serves_many_runtimes() {
+    let outside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = outside.block_on(Server::start()).unwrap();
+    let pool = server.client().semaphore("pool", 1).unwrap();
+    for _ in 0..5 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for _ in 0..3 {
+                pool.clone().acquire().await.unwrap().release().await.unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_call_outside_of_a_runtime_is_an_error() {
+    let client = Client::builder().build().unwrap();
+    let mut acquire = Box::pin(client.semaphore("pool", 1).unwrap().acquire());
+    let poll = acquire.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    let std::task::Poll::Ready(Err(error)) = poll else { panic!("it waits for a runtime") };
+    assert!(matches!(error, dflock::Error::Config(ConfigError::NoRuntime)), "{error:?}");
+}
+
+// G25: one connection, one holder
+#[tokio::test(start_paused = true)]
+async fn a_connection_serves_one_holder_at_a_time_and_is_used_again() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 3).unwrap();
+    for _ in 0..10 {
+        pool.clone().acquire().await.unwrap().release().await.unwrap();
+    }
+    assert_eq!(house.server.stats().connections, 1);
+    let holds = [pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap()];
+    assert_eq!(house.server.stats().connections, 3);
+    for held in holds {
+        held.release().await.unwrap();
+    }
+    pool.acquire().await.unwrap();
+    assert_eq!(house.server.stats().connections, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_idled_too_long_is_not_used_again() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    // long enough for the client to give it up, and for the server to close it
+    for idle in [18, 22, 24, 60] {
+        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(idle)).await;
+        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        assert_eq!(house.server.stats().connections, 1, "after {idle} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    for _ in 0..5 {
+        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        house.server.faults().disconnect_all();
+        pool.clone().acquire().await.unwrap().release().await.unwrap();
+    }
+}
