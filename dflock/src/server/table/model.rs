@@ -192,7 +192,7 @@ impl World {
         let after = self.holds();
         for (&token, hold) in before.iter().filter(|(token, _)| !after.contains_key(token)) {
             let reason = match op {
-                Op::Release { .. } => true,
+                Op::Release { token: index } => released(&self.tokens, *index) == Some(token),
                 Op::Disconnect { .. } => self.closed.contains(&hold.connection),
                 Op::Expire { key } => &*hold.name.key == KEYS[*key],
                 _ => false,
@@ -268,6 +268,10 @@ impl World {
         assert!(table.keys.is_empty() && table.waiters.is_empty() && table.connections.is_empty(), "{table:?}");
         assert!(table.leases.is_empty() && table.idle.is_empty() && table.promotions.is_empty(), "{table:?}");
     }
+}
+
+fn released(tokens: &[(Name, Token)], index: usize) -> Option<Token> {
+    tokens.iter().rev().nth(index).map(|(_, token)| *token)
 }
 
 const KEYS: [&str; 3] = ["a", "b", "c"];
