@@ -1,3 +1,4 @@
-//! The integration tests.
+//! The integration tests of dflock: one binary, a module for each behaviour.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod server;

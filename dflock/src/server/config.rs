@@ -65,7 +65,7 @@ pub struct ServerConfig {
     /// How long a key, and with it the limit of a semaphore, is remembered while nobody holds it or waits for it.
     ///
     /// Defaults to 60 s. Zero is refused.
-    #[builder(default = Duration::from_secs(60))]
+    #[builder(default = Duration::from_mins(1))]
     pub(super) gc_max_idle: Duration,
 
     /// How many keys there may be at once, locks and semaphores together. One more is answered `error_max_locks`.

@@ -134,7 +134,8 @@ impl Peer {
 
     /// Writes what is left to say, and ends the connection.
     pub(super) async fn part(mut self, delay: Duration) {
-        if self.flush(delay).await.is_ok() && self.stream.shutdown().await.is_ok() {
+        let has_last_line = !self.replies.is_empty();
+        if has_last_line && self.flush(delay).await.is_ok() && self.stream.shutdown().await.is_ok() {
             let discard = async {
                 let mut scrap = [0; 4096];
                 while self.stream.read(&mut scrap).await.is_ok_and(|count| count > 0) {}

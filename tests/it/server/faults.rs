@@ -77,7 +77,7 @@ async fn silence_that_is_over_while_frozen_is_told_after_it() {
     silent.ping().await;
     talking.ping().await;
     server.faults().freeze();
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     talking.ask("ping", "_", "_").await;
     server.faults().thaw();
     assert_eq!(talking.line().await, "ok");

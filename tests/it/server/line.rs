@@ -61,10 +61,6 @@ async fn a_wait_times_out_at_its_second() {
     assert_eq!(left_waiting(&server), 0);
 }
 
-fn left_waiting(server: &Server) -> u64 {
-    waiters(&server.stats())
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ends_hands_the_slot_on() {
     let server = Server::start().await.unwrap();
@@ -167,4 +163,8 @@ async fn closing_hands_the_slot_on() {
     until(&server, |stats| waiters(stats) == 1).await;
     drop(holder);
     token(&waiter.line().await);
+}
+
+fn left_waiting(server: &Server) -> u64 {
+    waiters(&server.stats())
 }
