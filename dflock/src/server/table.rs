@@ -174,9 +174,8 @@ impl Table {
         match self.collect(id, now) {
             Answer::Now(reply) => reply,
             Answer::InLine(id) => {
-                if let Some(waiter) = self.forget_waiter(id) {
-                    self.settle(&waiter.name, now);
-                }
+                // who stands in line leaves no slot behind
+                self.forget_waiter(id);
                 otherwise
             }
         }
