@@ -10,8 +10,12 @@ use super::raw::{EOF, Raw, token};
 async fn the_replies_to_what_came_together_go_together() {
     let server = Server::start().await.unwrap();
     let mut client = Raw::in_memory(&server).await;
-    client.send("ping\n_\n_\n".repeat(50)).await;
-    assert_eq!(client.gulp().await, "ok\n".repeat(50));
+    // each write takes a second, so that they can be counted
+    server.faults().delay_replies(Duration::from_secs(1));
+    let began = tokio::time::Instant::now();
+    client.send("ping\n_\n_\n".repeat(20)).await;
+    assert_eq!(client.gulp().await, "ok\n".repeat(20));
+    assert_eq!(began.elapsed().as_secs(), 1);
 }
 
 // T27, S12
