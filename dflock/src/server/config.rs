@@ -111,13 +111,18 @@ pub struct ServerConfig {
     #[builder(default = true)]
     pub(super) auto_release: bool,
 
-    /// Makes the tokens the same at each start: for simulations only, whoever knows the seed knows all tokens.
-    #[doc(hidden)]
-    #[builder(default, setter(strip_option))]
+    #[builder(default, setter(skip))]
     pub(super) seed: Option<u64>,
 }
 
 impl ServerConfig {
+    /// Makes the tokens the same at each start: for simulations only, whoever knows the seed knows all tokens.
+    #[doc(hidden)]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Starts a server: it listens when this returns, and stops when the [`Server`] is dropped.
     ///
     /// # Errors
@@ -220,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_secret_is_never_printed() {
-        let config = Server::builder().auth_token("hunter2").seed(4_711).build();
+        let config = Server::builder().auth_token("hunter2").build().seed(4_711);
         let shown = format!("{config:?}");
         assert!(shown.contains("auth: true") && !shown.contains("hunter2") && !shown.contains("4711"), "{shown}");
     }

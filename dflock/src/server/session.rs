@@ -14,7 +14,6 @@ use crate::transport::BoxStream;
 use crate::wire::{Malformed, Reply, Request, Seconds, Status};
 
 /// One connection.
-#[derive(Debug)]
 pub(super) struct Session {
     peer: Peer,
     visit: Visit,
@@ -65,6 +64,10 @@ impl Session {
         self.flush().await?;
         let mut silence = pin!(sleep(self.shared.config.read_timeout));
         loop {
+            // a delayed flush reads ahead
+            if let Some(letter) = self.peer.next()? {
+                return Ok(letter);
+            }
             tokio::select! {
                 biased;
                 read = self.peer.read() => read?,
@@ -73,9 +76,6 @@ impl Session {
                     return Err(Over);
                 }
                 () = drained(&mut self.draining, &self.visit), if !self.peer.has_begun() => return Err(Over),
-            }
-            if let Some(letter) = self.peer.next()? {
-                return Ok(letter);
             }
         }
     }

@@ -109,6 +109,12 @@ async fn replies_can_be_held_back() {
     client.send("ping\n_\n_\nzz\n_\n_\n").await;
     assert_eq!((client.line().await, client.line().await), ("ok".into(), "error".into()));
     assert_eq!(began.elapsed().as_secs(), 2);
+    // what is asked meanwhile is answered in its turn
+    client.ask("ping", "_", "_").await;
+    sleep(Duration::from_secs(1)).await;
+    client.ask("zz", "_", "_").await;
+    assert_eq!((client.line().await, client.line().await), ("ok".into(), "error".into()));
+    assert_eq!(began.elapsed().as_secs(), 6);
     // who goes meanwhile is noticed at once
     client.ask("sl", "pool", "0 1 600").await;
     sleep(Duration::from_millis(10)).await;

@@ -102,7 +102,7 @@ async fn a_secret_that_nobody_asked_for_is_an_error() {
 async fn a_seed_makes_the_same_tokens() {
     let mut tokens = Vec::new();
     for _ in 0..2 {
-        let server = Server::builder().seed(7).build().start().await.unwrap();
+        let server = Server::builder().build().seed(7).start().await.unwrap();
         let mut client = Raw::in_memory(&server).await;
         tokens.push(client.hold("pool", 30).await);
     }
