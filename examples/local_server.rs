@@ -4,13 +4,16 @@
 //! cargo run --example local_server -- --port 6388
 //! ```
 
+use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser};
 use dflock::server::{Server, ServerConfig};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A dflockd-compatible server. Times are in seconds.
 #[derive(Parser)]
@@ -58,7 +61,7 @@ struct Flags {
     #[arg(long)]
     auth_token_file: Option<PathBuf>,
     /// Whether slots go with the connection that acquired them
-    #[arg(long, default_value = "true", value_parser = truth, action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, default_value = "true", value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "BOOL")]
     auto_release_on_disconnect: bool,
 }
 
@@ -92,44 +95,22 @@ fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_secs)
 }
 
-fn truth(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err("it is true, false, 1 or 0"),
-    }
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Flags::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    let Err(error) = run(Flags::parse()).await else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}{}", error.source().map(|why| format!(": {why}")).unwrap_or_default());
+    ExitCode::from(2)
 }
 
-async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let server = flags.into_config()?.start().await?;
+    // from before the address is known, so that no signal is missed
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     writeln!(std::io::stdout(), "{}", server.addr())?;
-    stopped().await?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
     server.shutdown().await;
     Ok(())
-}
-
-#[cfg(unix)]
-async fn stopped() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-async fn stopped() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
 }

@@ -8,4 +8,5 @@ mod house;
 mod lease;
 mod lock;
 mod semaphore;
+mod server;
 mod two_phase;

@@ -65,7 +65,7 @@ pub struct ServerConfig {
     /// How long a key, and with it the limit of a semaphore, is remembered while nobody holds it or waits for it.
     ///
     /// Defaults to 60 s. Zero is refused.
-    #[builder(default = Duration::from_secs(60))]
+    #[builder(default = Duration::from_mins(1))]
     pub(super) gc_max_idle: Duration,
 
     /// How many keys there may be at once, locks and semaphores together. One more is answered `error_max_locks`.
@@ -111,13 +111,18 @@ pub struct ServerConfig {
     #[builder(default = true)]
     pub(super) auto_release: bool,
 
-    /// Makes the tokens the same at each start: for simulations only, whoever knows the seed knows all tokens.
-    #[doc(hidden)]
-    #[builder(default, setter(strip_option))]
+    #[builder(default, setter(skip))]
     pub(super) seed: Option<u64>,
 }
 
 impl ServerConfig {
+    /// Makes the tokens the same at each start: for simulations only, whoever knows the seed knows all tokens.
+    #[doc(hidden)]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Starts a server: it listens when this returns, and stops when the [`Server`] is dropped.
     ///
     /// # Errors
@@ -220,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_secret_is_never_printed() {
-        let config = Server::builder().auth_token("hunter2").seed(4_711).build();
+        let config = Server::builder().auth_token("hunter2").build().seed(4_711);
         let shown = format!("{config:?}");
         assert!(shown.contains("auth: true") && !shown.contains("hunter2") && !shown.contains("4711"), "{shown}");
     }

@@ -29,8 +29,7 @@ impl From<io::Error> for Over {
     }
 }
 
-/// The client's end of a connection.
-#[derive(Debug)]
+/// The client's end of a connection. What it says may be the secret, so nothing here is `Debug`.
 pub(super) struct Peer {
     stream: BoxStream,
     lines: Lines,
@@ -41,7 +40,6 @@ pub(super) struct Peer {
 }
 
 /// The three lines of a request.
-#[derive(Debug)]
 pub(super) struct Letter([Vec<u8>; 3]);
 
 impl Letter {
@@ -134,7 +132,8 @@ impl Peer {
 
     /// Writes what is left to say, and ends the connection.
     pub(super) async fn part(mut self, delay: Duration) {
-        if self.flush(delay).await.is_ok() && self.stream.shutdown().await.is_ok() {
+        let has_last_line = !self.replies.is_empty();
+        if has_last_line && self.flush(delay).await.is_ok() && self.stream.shutdown().await.is_ok() {
             let discard = async {
                 let mut scrap = [0; 4096];
                 while self.stream.read(&mut scrap).await.is_ok_and(|count| count > 0) {}

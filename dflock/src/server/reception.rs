@@ -1,6 +1,7 @@
 //! Lets connections in, gives each a session, and does what has to be done from time to time.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from
 /// Serves until the server drains and the last connection has ended. Dropped, it ends all connections at once.
 pub(super) async fn serve(
     shared: Arc<Shared>,
-    listener: TcpListener,
+    listener: impl Listen,
     arrivals: mpsc::Sender<BoxStream>,
     mut arrived: mpsc::Receiver<BoxStream>,
 ) {
@@ -67,18 +68,16 @@ fn admit(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
     });
 }
 
-async fn accept(listener: TcpListener, arrivals: mpsc::Sender<BoxStream>, shared: &Shared) -> Infallible {
+async fn accept(listener: impl Listen, arrivals: mpsc::Sender<BoxStream>, shared: &Shared) -> Infallible {
     let (first, longest) = BACK_OFF;
     let mut pause = first;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 pause = first;
-                // the replies are written whole: there is nothing to wait for; a socket that cannot is as good
-                let _ = stream.set_nodelay(true);
                 if !shared.condition.borrow().refusing {
                     // the receiver outlives this future
-                    let _ = arrivals.send(Box::new(stream)).await;
+                    let _ = arrivals.send(stream).await;
                 }
             }
             Err(error) => {
@@ -91,8 +90,55 @@ async fn accept(listener: TcpListener, arrivals: mpsc::Sender<BoxStream>, shared
     }
 }
 
+/// Where connections come from.
+pub(super) trait Listen: Send + Sync {
+    fn accept(&self) -> impl Future<Output = io::Result<BoxStream>> + Send;
+}
+
+impl Listen for TcpListener {
+    async fn accept(&self) -> io::Result<BoxStream> {
+        let (stream, _) = TcpListener::accept(self).await?;
+        // replies are written whole, there is nothing to wait for; a socket that cannot is as good
+        let _ = stream.set_nodelay(true);
+        Ok(Box::new(stream))
+    }
+}
+
 fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::server::Server;
+
+    /// No file descriptor is ever free.
+    struct Exhausted(Mutex<Vec<Instant>>);
+
+    impl Listen for &Exhausted {
+        async fn accept(&self) -> io::Result<BoxStream> {
+            self.0.lock().unwrap().push(Instant::now());
+            Err(io::Error::other("too many open files"))
+        }
+    }
+
+    // S14
+    #[tokio::test(start_paused = true)]
+    async fn an_accept_that_fails_is_tried_again_later_and_later() {
+        let server = Server::start().await.unwrap();
+        let listener = Exhausted(Mutex::default());
+        let minute = Duration::from_mins(1);
+        assert!(timeout(minute, accept(&listener, server.arrivals.clone(), &server.shared)).await.is_err());
+        let tries = listener.0.into_inner().unwrap();
+        let pauses: Vec<_> = tries.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        assert_eq!(pauses[..9], [5, 10, 20, 40, 80, 160, 320, 640, 1000]);
+        assert!(pauses[9..].iter().all(|&pause| pause == 1000));
+    }
 }

@@ -14,7 +14,6 @@ use crate::transport::BoxStream;
 use crate::wire::{Malformed, Reply, Request, Seconds, Status};
 
 /// One connection.
-#[derive(Debug)]
 pub(super) struct Session {
     peer: Peer,
     visit: Visit,
@@ -159,7 +158,7 @@ impl Session {
 async fn drained(draining: &mut watch::Receiver<bool>, visit: &Visit) {
     let is_draining = draining.wait_for(|draining| *draining).await.is_ok();
     if !is_draining || visit.with(|table, connection, _| table.holds(connection)) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

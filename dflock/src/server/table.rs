@@ -94,7 +94,7 @@ impl Table {
         match self.take_free(&name, by, lease, now) {
             Some(token) => Answer::Now(Reply::Granted(Grant { token, lease })),
             None if self.line_is_full(&name) => Answer::Now(Reply::Refused(Status::MaxWaiters)),
-            None => Answer::InLine(self.join_line(name, by, lease)),
+            None => Answer::InLine(self.join_line(&name, by, lease)),
         }
     }
 
@@ -155,7 +155,7 @@ impl Table {
         };
         let (state, lease) = (*state, *lease);
         match state {
-            State::InLine => return Answer::InLine(id),
+            State::InLine => Answer::InLine(id),
             State::Promoted(token) | State::Acquired(token) => {
                 if let Some(waiter) = self.forget_waiter(id) {
                     self.restart(&Slot { name: waiter.name, token }, lease, now);
@@ -174,9 +174,8 @@ impl Table {
         match self.collect(id, now) {
             Answer::Now(reply) => reply,
             Answer::InLine(id) => {
-                if let Some(waiter) = self.forget_waiter(id) {
-                    self.settle(&waiter.name, now);
-                }
+                // who stands in line leaves no slot behind
+                self.forget_waiter(id);
                 otherwise
             }
         }
@@ -202,9 +201,10 @@ impl Table {
     /// `n`, `sn`: begins the lease anew.
     pub(super) fn renew(&mut self, kind: Kind, key: Key<'_>, token: Token, lease: LeaseSeconds, now: Duration) -> Reply {
         self.sweep(now);
-        match self.restart(&Slot { name: Name::new(kind, key), token }, lease, now) {
-            true => Reply::Renewed(lease.into()),
-            false => Reply::Refused(Status::Error),
+        if self.restart(&Slot { name: Name::new(kind, key), token }, lease, now) {
+            Reply::Renewed(lease.into())
+        } else {
+            Reply::Refused(Status::Error)
         }
     }
 
@@ -267,9 +267,9 @@ impl Table {
         self.rules.max_waiters > 0 && self.keys.get(name).is_some_and(|entry| entry.line.len() >= self.rules.max_waiters)
     }
 
-    fn join_line(&mut self, name: Name, by: ConnectionId, lease: LeaseSeconds) -> WaiterId {
+    fn join_line(&mut self, name: &Name, by: ConnectionId, lease: LeaseSeconds) -> WaiterId {
         let id = self.add_waiter(Waiter { name: name.clone(), connection: by, lease, state: State::InLine });
-        if let Some(entry) = self.keys.get_mut(&name) {
+        if let Some(entry) = self.keys.get_mut(name) {
             entry.line.insert(id);
         }
         id

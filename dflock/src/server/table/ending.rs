@@ -1,9 +1,8 @@
 //! How holds and waits end, and who comes next.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::entry::{Holder, Slot, State, Waiter};
+use super::entry::{Belongings, Holder, Slot, State, Waiter};
 use super::{ConnectionId, Name, Promotion, Table, WaiterId};
 use crate::wire::{Key, Kind};
 
@@ -35,32 +34,18 @@ impl Table {
     /// A connection has ended: it leaves every line, and its slots go, or live on until their leases end without auto-release.
     pub(in crate::server) fn disconnect(&mut self, connection: ConnectionId, now: Duration) {
         self.sweep(now);
-        let Some(belongings) = self.connections.get(&connection) else { return };
-        let waiters = belongings.waiters.clone();
-        let mut slots = Vec::new();
-        if self.rules.auto_release {
-            slots.extend(belongings.slots.values().cloned());
-        }
-        let mut vacated = BTreeSet::new();
+        let Some(Belongings { slots, waiters }) = self.connections.remove(&connection) else { return };
+        let mut slots: Vec<_> = if self.rules.auto_release { slots.into_values().collect() } else { Vec::new() };
         // first all of them, then the next in line: it must not be one that has gone, too
-        for waiter in waiters.into_iter().filter_map(|id| self.forget_waiter(id)) {
-            match waiter.state {
-                State::InLine => {
-                    vacated.insert(waiter.name);
-                }
-                // nobody knows the token, so nobody can hold it, whatever auto-release says
-                State::Promoted(token) => slots.push(Slot { name: waiter.name, token }),
-                State::Acquired(_) | State::Expired => {}
+        for id in waiters {
+            // nobody knows this token, so nobody can hold it, whatever auto-release says
+            if let Some(Waiter { name, state: State::Promoted(token), .. }) = self.forget_waiter(id) {
+                slots.push(Slot { name, token });
             }
         }
+        slots.retain(|slot| self.end_hold(slot).is_some());
         for slot in slots {
-            if self.end_hold(&slot).is_some() {
-                vacated.insert(slot.name);
-            }
-        }
-        self.connections.remove(&connection);
-        for name in vacated {
-            self.settle(&name, now);
+            self.settle(&slot.name, now);
         }
     }
 

@@ -1,0 +1,128 @@
+//! Faults on demand.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use dflock::Connector;
+use dflock::server::Server;
+use tokio::time::{Instant, sleep};
+
+use super::raw::{EOF, Raw, token};
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_can_be_ended_at_once() {
+    let server = Server::start().await.unwrap();
+    let (mut holder, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let held = holder.hold("pool", 600).await;
+    waiter.ask("sl", "pool", "100 1 600").await;
+    waiter.assert_silent().await;
+    let began = Instant::now();
+    server.faults().expire("pool");
+    server.faults().expire("not a key");
+    token(&waiter.line().await);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(holder.hear("sn", "pool", &held).await, "error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_at_a_key_can_be_closed() {
+    let server = Server::start().await.unwrap();
+    let (mut holder, mut waiter, mut other) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    holder.hold("pool", 600).await;
+    other.hold("other", 600).await;
+    waiter.ask("sl", "pool", "100 1 600").await;
+    waiter.assert_silent().await;
+    server.faults().disconnect("pool");
+    assert_eq!(holder.line().await, EOF);
+    assert_eq!(waiter.line().await, EOF);
+    other.ping().await;
+    assert_eq!(server.stats().semaphores.len(), 1);
+    server.faults().disconnect_all();
+    assert_eq!(other.line().await, EOF);
+    assert_eq!((server.stats().connections, server.stats().semaphores.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_server_does_nothing_and_then_all_that_is_due() {
+    let server = Server::start().await.unwrap();
+    let (mut holder, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let held = holder.hold("pool", 2).await;
+    waiter.ask("sl", "pool", "100 1 30").await;
+    waiter.assert_silent().await;
+
+    server.faults().freeze();
+    let mut late = Raw::in_memory(&server).await;
+    let mut late_over_tcp = Raw::tcp(&server).await;
+    late.ask("ping", "_", "_").await;
+    late_over_tcp.ask("ping", "_", "_").await;
+    holder.ask("sn", "pool", &held).await;
+    sleep(Duration::from_secs(15)).await;
+    // neither is the lease ended, nor anything answered
+    waiter.assert_silent().await;
+    late.assert_silent().await;
+    late_over_tcp.assert_silent().await;
+    holder.assert_silent().await;
+
+    server.faults().thaw();
+    token(&waiter.line().await);
+    assert_eq!(holder.line().await, "error");
+    assert_eq!(late.line().await, "ok");
+    assert_eq!(late_over_tcp.line().await, "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_that_is_over_while_frozen_is_told_after_it() {
+    let server = Server::start().await.unwrap();
+    let (mut silent, mut talking) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    silent.ping().await;
+    talking.ping().await;
+    server.faults().freeze();
+    sleep(Duration::from_mins(1)).await;
+    talking.ask("ping", "_", "_").await;
+    server.faults().thaw();
+    assert_eq!(talking.line().await, "ok");
+    assert_eq!(silent.line().await, "error");
+    assert_eq!(silent.line().await, EOF);
+}
+
+#[tokio::test]
+async fn new_connections_can_be_refused() {
+    let server = Server::start().await.unwrap();
+    let mut before = Raw::tcp(&server).await;
+    before.ping().await;
+    server.faults().refuse_connections(true);
+    let refused = server.connector().connect("in-memory").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(Raw::tcp(&server).await.line().await, EOF);
+    before.ping().await;
+    server.faults().refuse_connections(false);
+    Raw::tcp(&server).await.ping().await;
+    Raw::in_memory(&server).await.ping().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_can_be_held_back() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::in_memory(&server).await;
+    server.faults().delay_replies(Duration::from_secs(2));
+    let began = Instant::now();
+    client.send("ping\n_\n_\nzz\n_\n_\n").await;
+    assert_eq!((client.line().await, client.line().await), ("ok".into(), "error".into()));
+    assert_eq!(began.elapsed().as_secs(), 2);
+    // what is asked meanwhile is answered in its turn
+    client.ask("ping", "_", "_").await;
+    sleep(Duration::from_secs(1)).await;
+    client.ask("zz", "_", "_").await;
+    assert_eq!((client.line().await, client.line().await), ("ok".into(), "error".into()));
+    assert_eq!(began.elapsed().as_secs(), 6);
+    // who goes meanwhile is noticed at once
+    client.ask("sl", "pool", "0 1 600").await;
+    sleep(Duration::from_millis(10)).await;
+    drop(client);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!((server.stats().connections, server.stats().semaphores.len()), (0, 0));
+    server.faults().delay_replies(Duration::ZERO);
+    let began = Instant::now();
+    Raw::in_memory(&server).await.ping().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}

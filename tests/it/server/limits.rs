@@ -1,0 +1,92 @@
+//! How much the server takes.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use dflock::server::{Server, ServerError};
+
+use super::raw::{EOF, Raw, token, until};
+
+// S07
+#[tokio::test]
+async fn one_connection_too_many_is_closed() {
+    let server = Server::builder().max_connections(2).build().start().await.unwrap();
+    let (mut first, mut second) = (Raw::tcp(&server).await, Raw::in_memory(&server).await);
+    first.ping().await;
+    second.ping().await;
+    for mut third in [Raw::tcp(&server).await, Raw::in_memory(&server).await] {
+        assert_eq!(third.line().await, EOF);
+    }
+    assert_eq!(server.stats().connections, 2);
+    drop(first);
+    until(&server, |stats| stats.connections == 1).await;
+    Raw::tcp(&server).await.ping().await;
+}
+
+// T48
+#[tokio::test]
+async fn ten_thousand_connections_leave_nothing() {
+    let server = Server::builder().max_keys(1).build().start().await.unwrap();
+    for number in 0..10_000 {
+        let mut client = if number % 50 == 0 { Raw::tcp(&server).await } else { Raw::in_memory(&server).await };
+        if number % 10 == 0 {
+            token(&client.hear("sl", "pool", "20 1 30").await);
+        }
+    }
+    until(&server, |stats| stats.connections == 0 && stats.semaphores.is_empty()).await;
+    assert_eq!(server.stats().idle_semaphores.len(), 1);
+}
+
+// S22
+#[tokio::test(start_paused = true)]
+async fn who_does_not_take_its_replies_is_cut_off() {
+    for (write_timeout, seconds) in [(Duration::ZERO, None), (Duration::from_secs(5), Some(5))] {
+        let server = Server::builder().write_timeout(write_timeout).build().start().await.unwrap();
+        let mut deaf = Raw::in_memory(&server).await;
+        deaf.hold("pool", 600).await;
+        let began = tokio::time::Instant::now();
+        deaf.send("stats\n_\n_\n".repeat(4_000)).await;
+        let mut next = Raw::in_memory(&server).await;
+        let reply = next.hear("sl", "pool", "100 1 30").await;
+        if let Some(seconds) = seconds {
+            token(&reply);
+            assert_eq!(began.elapsed().as_secs(), seconds);
+        } else {
+            assert_eq!(reply, "timeout");
+            assert!(deaf.line().await.starts_with("ok {"));
+        }
+    }
+}
+
+// S21
+#[tokio::test]
+async fn it_listens_on_ipv6() {
+    match Server::builder().bind("[::1]:0").build().start().await {
+        Ok(server) => {
+            assert_eq!(server.addr().ip(), IpAddr::V6(Ipv6Addr::LOCALHOST));
+            Raw::tcp(&server).await.ping().await;
+        }
+        // not every machine has IPv6
+        Err(error) => assert_eq!(error.to_string(), "cannot listen on [::1]:0"),
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let server = Server::start().await.unwrap();
+    let taken = server.addr().to_string();
+    let error = Server::builder().bind(&*taken).build().start().await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
+    assert!(matches!(&error, ServerError::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse), "{error:?}");
+}
+
+#[test]
+fn a_server_can_be_shared_and_sent() {
+    fn is_shared<T: Send + Sync + 'static>(_: Option<T>) {}
+    fn is_sent<T: Send>(_: T) {}
+    is_shared(None::<Server>);
+    is_shared(None::<ServerError>);
+    is_shared(None::<dflock::server::MemoryConnector>);
+    is_sent(Server::start());
+    is_sent(async { Server::start().await.unwrap().shutdown().await });
+}

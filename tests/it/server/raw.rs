@@ -1,0 +1,105 @@
+//! A client that knows nothing: it sends what it is told and hears lines.
+
+use std::time::Duration;
+
+use dflock::Connector;
+use dflock::server::Server;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// One connection.
+pub(super) struct Raw(BufReader<dflock::BoxStream>);
+
+/// The end of the connection, as [`Raw::line`] tells it.
+pub(super) const EOF: &str = "EOF";
+
+impl Raw {
+    pub(super) async fn in_memory(server: &Server) -> Self {
+        Self(BufReader::new(server.connector().connect("in-memory").await.unwrap()))
+    }
+
+    pub(super) async fn tcp(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.addr()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(BufReader::new(Box::new(stream)))
+    }
+
+    /// Sends the three lines of a request.
+    pub(super) async fn ask(&mut self, command: &str, key: &str, argument: &str) {
+        self.send(format!("{command}\n{key}\n{argument}\n")).await;
+    }
+
+    /// Sends a request and hears its reply.
+    pub(super) async fn hear(&mut self, command: &str, key: &str, argument: &str) -> String {
+        self.ask(command, key, argument).await;
+        self.line().await
+    }
+
+    pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// The same, to a server that may have closed the connection.
+    pub(super) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.0.write_all(bytes.as_ref()).await
+    }
+
+    pub(super) async fn line(&mut self) -> String {
+        let mut line = String::new();
+        match self.0.read_line(&mut line).await {
+            Ok(0) | Err(_) => EOF.to_owned(),
+            Ok(_) => line.trim_end_matches('\n').to_owned(),
+        }
+    }
+
+    /// All that one read gives.
+    pub(super) async fn gulp(&mut self) -> String {
+        let mut bytes = vec![0; 64 * 1024];
+        let count = self.0.read(&mut bytes).await.unwrap();
+        String::from_utf8(bytes[..count].to_vec()).unwrap()
+    }
+
+    /// Hears nothing for a second.
+    pub(super) async fn assert_silent(&mut self) {
+        let heard = tokio::time::timeout(Duration::from_secs(1), self.line()).await;
+        assert!(heard.is_err(), "{heard:?}");
+    }
+
+    /// Says that nothing more will be sent, and goes on listening.
+    pub(super) async fn half_close(&mut self) {
+        self.0.shutdown().await.unwrap();
+    }
+
+    /// Acquires `key` as a semaphore of one, and tells the token.
+    pub(super) async fn hold(&mut self, key: &str, lease: u64) -> String {
+        token(&self.hear("sl", key, &format!("0 1 {lease}")).await)
+    }
+
+    /// Has the server handled all that was sent before on this connection?
+    pub(super) async fn ping(&mut self) {
+        assert_eq!(self.hear("ping", "_", "_").await, "ok");
+    }
+}
+
+/// The token in `ok TOKEN LEASE`.
+pub(super) fn token(reply: &str) -> String {
+    match reply.split(' ').collect::<Vec<_>>()[..] {
+        ["ok" | "acquired", token, _] if token.len() == 32 => token.to_owned(),
+        _ => panic!("no token in {reply:?}"),
+    }
+}
+
+/// Waits until the server says so of itself.
+pub(super) async fn until(server: &Server, is_so: impl Fn(&dflock::Stats) -> bool) {
+    let looking = async {
+        while !is_so(&server.stats()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looking).await.unwrap_or_else(|_| panic!("{:?}", server.stats()));
+}
+
+/// How many stand in line, over all semaphores.
+pub(super) fn waiters(stats: &dflock::Stats) -> u64 {
+    stats.semaphores.iter().map(|semaphore| semaphore.waiters).sum()
+}

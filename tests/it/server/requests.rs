@@ -1,0 +1,151 @@
+//! What is asked and how it is answered.
+
+use std::time::Duration;
+
+use dflock::server::Server;
+
+use super::raw::{EOF, Raw, token};
+
+#[tokio::test(start_paused = true)]
+async fn the_replies_to_what_came_together_go_together() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::in_memory(&server).await;
+    // each write takes a second, so that they can be counted
+    server.faults().delay_replies(Duration::from_secs(1));
+    let began = tokio::time::Instant::now();
+    client.send("ping\n_\n_\n".repeat(20)).await;
+    assert_eq!(client.gulp().await, "ok\n".repeat(20));
+    assert_eq!(began.elapsed().as_secs(), 1);
+}
+
+// T27, S12
+#[tokio::test]
+async fn a_request_may_come_byte_by_byte() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::tcp(&server).await;
+    for byte in "sl\r\nключ☃\r\n0 1 30\r\n".bytes() {
+        client.send([byte]).await;
+    }
+    token(&client.line().await);
+}
+
+#[tokio::test]
+async fn what_is_not_text_is_an_error_and_the_connection_goes_on() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::tcp(&server).await;
+    for bad in [&b"sl\nk\xff\n0 1\n"[..], b"\xff\nk\n0 1\n", b"sl\nk\n0 \xff\n"] {
+        client.send(bad).await;
+        assert_eq!(client.line().await, "error");
+    }
+    client.ping().await;
+}
+
+// S11
+#[tokio::test]
+async fn a_line_has_at_most_256_bytes() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::tcp(&server).await;
+    client.hold(&"k".repeat(256), 30).await;
+    client.ask("sl", &"k".repeat(257), "0 1 30").await;
+    assert_eq!(client.line().await, "error");
+    assert_eq!(client.line().await, EOF);
+    // however much of it comes, the reply arrives
+    let mut client = Raw::tcp(&server).await;
+    let _ = client.try_send("x".repeat(1_000_000)).await;
+    assert_eq!(client.line().await, "error");
+    assert_eq!(client.line().await, EOF);
+}
+
+// N10, S12
+#[tokio::test]
+async fn stats_are_told_as_json() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::tcp(&server).await;
+    token(&client.hear("l", "job", "0 30").await);
+    client.hold("pool", 30).await;
+    let told = client.hear("stats", "_", "_").await;
+    assert!(told.starts_with(r#"ok {"connections":1,"locks":[{"key":"job","owner_conn_id":1,"#), "{told}");
+    assert!(told.contains(r#""semaphores":[{"key":"pool","limit":1,"holders":1,"waiters":0}]"#), "{told}");
+    assert!(told.ends_with(r#""idle_locks":[],"idle_semaphores":[]}"#), "{told}");
+}
+
+// S16
+#[tokio::test]
+async fn who_does_not_know_the_secret_is_not_served() {
+    let secret = "s".repeat(64 * 1024);
+    let server = Server::builder().auth_token(&*secret).build().start().await.unwrap();
+    let mut friend = Raw::tcp(&server).await;
+    assert_eq!(friend.hear("auth", "_", &secret).await, "ok");
+    friend.hold("pool", 30).await;
+    assert_eq!(friend.hear("auth", "_", &secret).await, "error");
+    friend.ping().await;
+    for (command, key, argument) in [("auth", "_", "wrong"), ("auth", "_", ""), ("ping", "_", "_"), ("sl", "k", "0 1"), ("zz", "", "")] {
+        let mut stranger = Raw::tcp(&server).await;
+        assert_eq!(stranger.hear(command, key, argument).await, "error_auth", "{command}");
+        assert_eq!(stranger.line().await, EOF);
+    }
+    let mut stranger = Raw::tcp(&server).await;
+    let _ = stranger.try_send(format!("auth\n_\n{secret}s\n")).await;
+    assert_eq!(stranger.line().await, "error");
+    assert_eq!(stranger.line().await, EOF);
+}
+
+#[tokio::test]
+async fn a_secret_that_nobody_asked_for_is_an_error() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::tcp(&server).await;
+    assert_eq!(client.hear("auth", "_", "nobody-asked").await, "error");
+    client.ping().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_makes_the_same_tokens() {
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let server = Server::builder().build().seed(7).start().await.unwrap();
+        let mut client = Raw::in_memory(&server).await;
+        tokens.push(client.hold("pool", 30).await);
+    }
+    assert_eq!(tokens[0], tokens[1]);
+    assert!(tokens[0].starts_with("0000000000100001"), "{tokens:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fences_grow_with_each_grant_of_any_key() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::in_memory(&server).await;
+    let mut last = String::new();
+    for number in 0..50 {
+        let fence = client.hold(&format!("k{number}"), 30).await[..16].to_owned();
+        assert!(fence > last);
+        last = fence;
+    }
+}
+
+// S13: silence is told in a last line, whatever the stream is
+#[tokio::test(start_paused = true)]
+async fn silence_ends_the_connection_and_its_slots() {
+    let server = Server::start().await.unwrap();
+    let (mut silent, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    silent.hold("pool", 600).await;
+    let began = tokio::time::Instant::now();
+    // a part of a request is silence, too
+    silent.send("sn\n").await;
+    // and to wait for an answer is not
+    token(&waiter.hear("sl", "pool", "100 1 600").await);
+    assert_eq!(began.elapsed().as_secs(), 23);
+    assert_eq!(silent.line().await, "error");
+    assert_eq!(silent.line().await, EOF);
+    assert_eq!(waiter.hear("sl", "pool", "100 1 600").await, "timeout");
+    assert_eq!(began.elapsed().as_secs(), 123);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_request_ends_the_silence() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::in_memory(&server).await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(22)).await;
+        client.ping().await;
+    }
+}
