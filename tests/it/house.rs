@@ -4,35 +4,35 @@ use dflock::Client;
 use dflock::server::{Server, ServerBuilder, ServerConfig};
 
 /// An embedded server, and a client that reaches it in memory.
-pub struct House {
-    pub server: Server,
-    pub client: Client,
+pub(crate) struct House {
+    pub(crate) server: Server,
+    pub(crate) client: Client,
 }
 
 impl House {
     /// With the default options.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Server::builder().build()).await
     }
 
-    pub async fn with(config: ServerConfig) -> Self {
+    pub(crate) async fn with(config: ServerConfig) -> Self {
         let server = config.start().await.unwrap();
         let client = server.client_builder().connector(server.connector()).build().unwrap();
         Self { server, client }
     }
 
     /// How many hold `key`.
-    pub fn holders(&self, key: &str) -> u64 {
+    pub(crate) fn holders(&self, key: &str) -> u64 {
         self.server.stats().semaphores.iter().find(|s| s.key == key).map_or(0, |s| s.holders)
     }
 
     /// How many wait for `key`.
-    pub fn waiters(&self, key: &str) -> u64 {
+    pub(crate) fn waiters(&self, key: &str) -> u64 {
         self.server.stats().semaphores.iter().find(|s| s.key == key).map_or(0, |s| s.waiters)
     }
 }
 
 /// Options for a [`House`].
-pub fn server() -> ServerBuilder {
+pub(crate) fn server() -> ServerBuilder {
     Server::builder()
 }
