@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn the_index_is_the_one_of_the_other_clients() {
         for (key, crc) in [
-            ("worker-pool", 0xe746_ac78),
+            ("worker-pool", 0xe746_ac78_u32),
             ("a", 0xe8b7_be43),
             ("123456789", 0xcbf4_3926),
             ("键☃", 0x6ef4_d249),
