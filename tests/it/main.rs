@@ -10,3 +10,4 @@ mod lock;
 mod semaphore;
 mod server;
 mod two_phase;
+mod ui;
