@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::BoxStream;
-use crate::error::{Attempt, Error};
+use crate::error::{Attempt, Error, excerpt};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
 /// A connection to a server.
@@ -94,8 +94,9 @@ impl Connection {
 
     /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
     pub(crate) fn is_fit(&mut self) -> bool {
-        let quiet = !self.broken && self.owed == 0 && self.out.is_empty() && self.lines.is_empty();
-        quiet && self.poll_fault(&mut Context::from_waker(Waker::noop())).is_pending()
+        let quiet = !self.broken && self.owed == 0 && self.out.is_empty();
+        // half a line is no fault yet, but it would be the beginning of the next reply
+        quiet && self.poll_fault(&mut Context::from_waker(Waker::noop())).is_pending() && self.lines.is_empty()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -182,7 +183,6 @@ impl Fault {
     }
 
     fn garbage(line: &[u8]) -> Self {
-        // enough to recognise a protocol by, and never a whole token
-        Self::Garbage(String::from_utf8_lossy(line).chars().take(32).collect())
+        Self::Garbage(excerpt(line))
     }
 }
