@@ -5,6 +5,7 @@ mod client;
 mod conformance;
 mod drop;
 mod house;
+mod interop;
 mod lease;
 mod lock;
 mod semaphore;
