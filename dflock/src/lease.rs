@@ -21,6 +21,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
@@ -134,12 +135,18 @@ impl Lease {
                 state.ends()
             };
             match ends {
-                Some(ends) => {
-                    let _ = tokio::time::timeout(ends.since(self.now()), news).await;
-                }
+                Some(ends) => tokio::select! {
+                    () = news => {}
+                    () = self.nap(ends) => {}
+                },
                 None => news.await,
             }
         }
+    }
+
+    /// Sleeps until `end`, but no longer than a heartbeat: timers stand still while the machine is suspended, and `end` does not.
+    fn nap(&self, end: Instant) -> Sleep {
+        sleep(end.since(self.now()).min(self.terms.pace.heartbeat))
     }
 
     /// Writes down that the slot is lost, and gives it up.

@@ -1,13 +1,14 @@
 //! Where the connections bring their requests: the table behind its lock, with the time and the bells.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::table::{ConnectionId, Table};
+use crate::mutex::Mutex;
 use crate::stats::Stats;
 use crate::wire::Key;
 
@@ -87,8 +88,7 @@ impl Desk {
     }
 
     fn lock(&self) -> MutexGuard<'_, Room> {
-        // the table has no half-done state that a panic could leave: it does not panic
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+        self.room.lock()
     }
 }
 
