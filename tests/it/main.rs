@@ -9,6 +9,7 @@ mod connection;
 mod descriptors;
 mod drop;
 mod house;
+mod interop;
 mod lease;
 mod lock;
 mod peer;
