@@ -103,7 +103,7 @@ pub(super) fn target() -> PathBuf {
 
 fn skip() {
     let how = "`bash tests/interop/venv.sh` makes a Python for the interop tests, and DFLOCK_INTEROP_PYTHON names one";
-    assert!(env::var_os("CI").is_none(), "no Python with the packages: {how}");
+    assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "no Python with the packages: {how}");
     // past the harness, which shows nothing of a test that passes
     static SAID: Once = Once::new();
     SAID.call_once(|| writeln!(io::stderr(), "interop tests skipped: {how}").unwrap());
