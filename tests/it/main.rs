@@ -8,6 +8,7 @@ mod conformance;
 mod connection;
 mod descriptors;
 mod drop;
+mod grant;
 mod house;
 mod interop;
 mod lease;

@@ -86,7 +86,7 @@ async fn a_long_lease_is_kept_beyond_the_read_timeout() {
     interop(async |python| {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
         let client = impatient(&server);
-        let lock = Lock::builder().key("job").lease_ttl(Duration::from_secs(60)).client(client.clone()).build().unwrap();
+        let lock = Lock::builder().key("job").lease_ttl(Duration::from_mins(1)).client(client.clone()).build().unwrap();
         let held = lock.clone().acquire().await.unwrap();
         assert!(client.lock("job").unwrap().acquire_within(Duration::from_secs(3)).await.unwrap_err().is_timeout());
         held.check().unwrap();

@@ -22,7 +22,7 @@ const REPORT: &str = "DFLOCK_INTEROP_REPORT";
 const REQUIREMENTS: &str = include_str!("../../interop/requirements.txt");
 
 /// The longest that a test may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An interpreter, for one test.
 pub(super) struct Python {
@@ -101,11 +101,13 @@ pub(super) fn target() -> PathBuf {
     env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
 }
 
+/// Whether the skip was said.
+static SAID: Once = Once::new();
+
+#[expect(clippy::explicit_write, reason = "past the harness, which shows nothing of a test that passes")]
 fn skip() {
     let how = "`bash tests/interop/venv.sh` makes a Python for the interop tests, and DFLOCK_INTEROP_PYTHON names one";
     assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "no Python with the packages: {how}");
-    // past the harness, which shows nothing of a test that passes
-    static SAID: Once = Once::new();
     SAID.call_once(|| writeln!(io::stderr(), "interop tests skipped: {how}").unwrap());
 }
 

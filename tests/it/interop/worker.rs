@@ -40,6 +40,7 @@ impl Shared {
 }
 
 /// One who takes a slot, again and again.
+#[expect(clippy::large_enum_variant, reason = "there are a handful of them")]
 pub(super) enum Worker {
     Semaphore { pool: Semaphore, two_phase: bool },
     Lock { lock: Lock, two_phase: bool },
