@@ -11,7 +11,7 @@ use super::{Answer, ConnectionId, Mint, Name, Promotion, Rules, Table, WaiterId}
 use crate::wire::{Key, Kind, LeaseSeconds, Reply, Token};
 use op::Op;
 
-const MAX_IDLE: Duration = Duration::from_secs(20);
+const MAX_IDLE: Duration = Duration::from_secs(5);
 
 /// Plays lines of bytes: first the rules as three digits (auto-release, waiters, keys), then an operation each.
 pub(crate) fn play(bytes: &[u8]) {

@@ -83,6 +83,8 @@ impl World {
             assert!(!self.closed.contains(&waiter.connection), "a closed connection waits");
             assert!(table.connections[&waiter.connection].waiters.contains(id));
             assert_eq!(waiter.state == State::InLine, in_line.contains(id));
+            let is_wanted = table.keys.contains_key(&waiter.name) || self.pending.contains(id);
+            assert!(is_wanted, "a waiter that nobody asks for outlived its key");
         }
         for (connection, belongings) in &table.connections {
             assert!(!belongings.is_empty() && !self.closed.contains(connection));
