@@ -99,8 +99,9 @@ impl Client {
             };
             match answer.reply {
                 Reply::Ok => pool.give(answer.connection),
+                reply @ Reply::Refused(Status::Auth) => return Err(Error::unexpected(at, &reply)),
                 // it may close now, as some old servers do
-                Reply::Refused(Status::Error) => {}
+                Reply::Refused(_) => {}
                 reply => return Err(Error::unexpected(at, &reply)),
             }
         }

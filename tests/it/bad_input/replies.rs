@@ -164,13 +164,15 @@ async fn every_status_has_its_own_error() {
     for (status, is_it, named) in STATUSES {
         let no = say(format!("{status}\n"));
         let peer = Peer::memory([
-            vec![hear(ACQUIRE), no.clone(), hear(ENQUEUE), no.clone()],
+            vec![hear(ACQUIRE), no.clone(), hear(TRY_ACQUIRE), no.clone()],
+            vec![hear(ENQUEUE), no.clone()],
             vec![hear(ENQUEUE), say("queued\n"), hear(WAIT), no.clone(), hear_end()],
         ]);
         let pool = peer.pool();
         let acquire = pool.clone().acquire().await.unwrap_err();
-        let enqueue = pool.clone().enqueue().await.unwrap_err();
-        drop(pool);
+        pool.try_acquire().await.unwrap_err();
+        // on a connection of its own: an old server may keep another one in a line that is long over
+        let enqueue = peer.pool().enqueue().await.unwrap_err();
         let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else { panic!("queued") };
         let wait = queued.wait().await.unwrap_err();
         for (error, operation) in [(acquire, "acquire"), (enqueue, "enqueue"), (wait, "wait")] {
