@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::Client;
 use super::builder::{LONGEST, address};
+use super::{Client, ClientBuilder};
 use crate::error::ConfigError;
 use crate::transport::Secret;
 
@@ -25,6 +25,17 @@ impl Client {
     ///
     /// A [`ConfigError`] that names the variable that makes no sense.
     pub fn from_env() -> Result<Self, ConfigError> {
+        ClientBuilder::from_env()?.build()
+    }
+}
+
+impl ClientBuilder {
+    /// The options as the environment says, as in [`Client::from_env`]; what is set on them afterwards counts instead.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the variable that makes no sense.
+    pub fn from_env() -> Result<Self, ConfigError> {
         from_lookup(|name| match env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(VarError::NotPresent) => Ok(None),
@@ -33,7 +44,7 @@ impl Client {
     }
 }
 
-fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>) -> Result<Client, ConfigError> {
+fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>) -> Result<ClientBuilder, ConfigError> {
     let mut builder = Client::builder();
     let name = "DFLOCK_SERVERS";
     if let Some(list) = lookup(name)? {
@@ -62,7 +73,7 @@ fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigErr
     if let Some(timeout) = seconds("DFLOCK_SOCKET_TIMEOUT", &lookup)? {
         builder = builder.socket_timeout(timeout);
     }
-    builder.build()
+    Ok(builder)
 }
 
 fn secret_of(name: &'static str, file: &str) -> Result<String, ConfigError> {
@@ -100,7 +111,7 @@ mod tests {
     use super::*;
 
     fn client(vars: &[(&'static str, &str)]) -> Result<Client, ConfigError> {
-        from_lookup(|name| Ok(vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())))
+        from_lookup(|name| Ok(vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())))?.build()
     }
 
     #[test]
