@@ -10,7 +10,7 @@
 //! 6. `lease`: the task that keeps a slot and knows when it is lost
 //! 7. `error`: every way to fail
 //!
-//! and, with the feature `server`, a server that speaks the same wire in the same process.
+//! and, with the feature `server`, a server that speaks the same wire in the same process; with `cli`, a program.
 
 mod client;
 mod error;

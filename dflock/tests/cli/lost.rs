@@ -7,8 +7,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::program::Run;
 
-/// The server gives the slot away; with a lease of 1 s that is known at the next renewal.
-const LEASE: [&str; 2] = ["--lease", "1s"];
+/// The server gives the slot away; with a lease of 3 s that is known at the next renewal.
+const LEASE: [&str; 2] = ["--lease", "3s"];
 
 #[tokio::test]
 async fn the_command_is_asked_to_end_and_the_status_is_76() {

@@ -8,6 +8,7 @@ use dflock::server::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 /// The longest that anything may take.
@@ -15,12 +16,26 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `dflock` with `args`, not started yet, and with nothing of this process's environment but the path.
 pub(crate) fn dflock(args: &[&str]) -> Command {
+    heed_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_dflock"));
     command.args(args).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     // as if it were started by no terminal, wherever the tests are run
     command.process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// A signal that this process was started to ignore, as in the background of a script, would be ignored by all that it starts; one that it
+/// handles is not.
+pub(crate) fn heed_signals() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored =
+        status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    for kind in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::TERM].map(Signal::as_raw) {
+        if ignored & (1 << (kind - 1)) != 0 {
+            drop(signal(SignalKind::from_raw(kind)).unwrap());
+        }
+    }
 }
 
 /// `dflock` with `args` on `server`, which comes to its end.

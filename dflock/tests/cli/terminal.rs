@@ -11,7 +11,7 @@ use dflock::server::Server;
 use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::program::PATIENCE;
+use crate::program::{PATIENCE, heed_signals};
 
 /// Names the program that [`leader`] becomes.
 const BECOMES: &str = "DFLOCK_TEST_LEADER";
@@ -27,6 +27,7 @@ struct Terminal {
 impl Terminal {
     /// `dflock run` in the foreground of a new terminal.
     fn run(server: &Server, script: &str) -> Self {
+        heed_signals();
         let keys = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
         grantpt(&keys).unwrap();
         unlockpt(&keys).unwrap();

@@ -84,6 +84,7 @@ impl Job {
                 }
             }
         }
+        // the number of a group that has ended is not given to another so soon
         self.signal(Signal::KILL);
         self.command.wait().await.map(drop)
     }
