@@ -58,10 +58,10 @@ async fn the_command_knows_its_slot() {
 async fn no_slot_in_time_is_75() {
     let server = Server::start().await.unwrap();
     let held = server.client().semaphore("job", 1).unwrap().acquire().await.unwrap();
-    for wait in ["0", "300ms", "1s"] {
+    for (wait, why) in [("0", "is free now"), ("300ms", "in time"), ("1s", "in time")] {
         let output = output(&server, &["run", "--key", "job", "--timeout", wait, "echo", "ran"]).await;
         assert_eq!((status(&output), text(&output.stdout)), (75, ""), "{wait}");
-        assert!(text(&output.stderr).contains("--timeout"), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(why), "{wait}: {}", text(&output.stderr));
     }
     held.release().await.unwrap();
 }
