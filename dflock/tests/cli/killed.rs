@@ -12,7 +12,7 @@ use crate::program::{Run, dflock, is_free, pid};
 #[tokio::test]
 async fn with_dflock_dies_all_that_it_runs_and_the_slot_is_free() {
     let server = Server::start().await.unwrap();
-    let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; sh -c 'sleep 1000; :'; :").await;
+    let mut run = Run::start(&server.addr().to_string(), &[], "sh -c 'echo ready; sleep 1000; :'; :").await;
     let began = Instant::now();
     run.signal(Signal::KILL);
     is_free(&server.client()).await;
