@@ -70,8 +70,8 @@ async fn no_slot_in_time_is_75() {
 async fn as_many_run_at_once_as_the_limit_says() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
-    let one = Run::start(&addr, &["--limit", "2"], "echo ready; exec sleep 1000").await;
-    let two = Run::start(&addr, &["--limit", "2"], "echo ready; exec sleep 1000").await;
+    let one = Run::start(&addr, &["--limit", "2"], "echo ready; exec sleep 60").await;
+    let two = Run::start(&addr, &["--limit", "2"], "echo ready; exec sleep 60").await;
     let third = output(&server, &["run", "--key", "job", "--limit", "2", "--timeout", "0", "true"]).await;
     assert_eq!(status(&third), 75);
     drop((one, two));

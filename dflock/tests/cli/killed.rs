@@ -12,7 +12,7 @@ use crate::program::{Run, dflock, is_free, pid};
 #[tokio::test]
 async fn with_dflock_dies_all_that_it_runs_and_the_slot_is_free() {
     let server = Server::start().await.unwrap();
-    let mut run = Run::start(&server.addr().to_string(), &[], "sh -c 'echo ready; sleep 1000; :'; :").await;
+    let mut run = Run::start(&server.addr().to_string(), &[], "sh -c 'echo ready; sleep 60; :'; :").await;
     let began = Instant::now();
     run.signal(Signal::KILL);
     is_free(&server.client()).await;
@@ -26,7 +26,7 @@ async fn with_dflock_dies_all_that_it_runs_and_the_slot_is_free() {
 #[tokio::test]
 async fn the_command_dies_with_dflock_when_the_guard_is_gone_too() {
     let server = Server::start().await.unwrap();
-    let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; echo $$; exec sleep 1000").await;
+    let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; echo $$; exec sleep 60").await;
     let command: i32 = run.line().await.unwrap().parse().unwrap();
     let dflock = pid(&run.dflock).as_raw_nonzero();
     let children = std::fs::read_to_string(format!("/proc/{dflock}/task/{dflock}/children")).unwrap();
@@ -41,7 +41,7 @@ async fn the_command_dies_with_dflock_when_the_guard_is_gone_too() {
 #[tokio::test]
 async fn a_command_that_is_killed_gives_its_slot_back() {
     let server = Server::start().await.unwrap();
-    let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; echo $$; exec sleep 1000").await;
+    let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; echo $$; exec sleep 60").await;
     let command = run.line().await.unwrap().parse().ok().and_then(Pid::from_raw).unwrap();
     let began = Instant::now();
     kill_process(command, Signal::KILL).unwrap();
@@ -54,7 +54,7 @@ async fn a_command_that_is_killed_gives_its_slot_back() {
 async fn when_the_server_is_killed_the_command_ends() {
     let mut server = Run::of(&mut dflock(&["serve", "--port", "0"]));
     let addr = server.line().await.unwrap();
-    let mut run = Run::start(&addr, &[], "echo ready; exec sleep 1000").await;
+    let mut run = Run::start(&addr, &[], "echo ready; exec sleep 60").await;
     let began = Instant::now();
     server.signal(Signal::KILL);
     assert_eq!(run.status().await, 76);

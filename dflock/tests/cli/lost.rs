@@ -47,7 +47,7 @@ async fn without_a_grace_time_it_is_killed_at_once() {
 async fn what_the_command_has_started_ends_with_it() {
     let server = Server::start().await.unwrap();
     // the shell ends at SIGTERM; the one within takes no notice
-    let script = "sh -c 'trap \"\" TERM; echo ready; sleep 1000; :'; :";
+    let script = "sh -c 'trap \"\" TERM; echo ready; sleep 60; :'; :";
     let mut run = Run::start(&server.addr().to_string(), &[], script).await;
     server.faults().disconnect("job");
     assert_eq!(run.status().await, 76);
@@ -69,7 +69,7 @@ async fn a_command_that_is_stopped_is_ended_too() {
 #[tokio::test]
 async fn a_server_that_stops_takes_the_slot_with_it() {
     let server = Server::start().await.unwrap();
-    let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; exec sleep 1000").await;
+    let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
     drop(server);
     assert_eq!(run.status().await, 76);
     run.silence().await;

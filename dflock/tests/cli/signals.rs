@@ -31,7 +31,7 @@ async fn signals_are_passed_on() {
 async fn a_command_that_a_signal_ends_gives_its_slot_back() {
     let server = Server::start().await.unwrap();
     for (signal, want) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; exec sleep 1000").await;
+        let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
         let began = std::time::Instant::now();
         run.signal(signal);
         is_free(&server.client()).await;
@@ -75,7 +75,7 @@ async fn what_was_ignored_stays_ignored() {
     let server = Server::start().await.unwrap();
     // as `nohup` does
     let script =
-        "trap '' HUP; exec \"$0\" run --servers \"$1\" --key job sh -c 'kill -HUP $$; echo ready; kill -HUP $PPID; exec sleep 1000'";
+        "trap '' HUP; exec \"$0\" run --servers \"$1\" --key job sh -c 'kill -HUP $$; echo ready; kill -HUP $PPID; exec sleep 60'";
     let mut command = dflock(&[]);
     let program = command.as_std().get_program().to_owned();
     command = tokio::process::Command::new("sh");
