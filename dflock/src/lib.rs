@@ -28,11 +28,16 @@ mod transport;
 mod wire;
 
 pub use client::{Client, ClientBuilder};
-pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, SecretFault};
+pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, PemFault, SecretFault, TlsFault};
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
 pub use shard::{Crc32, Sharding};
 #[cfg(any(feature = "stats", feature = "server"))]
 pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};
+/// The rustls that [`Tls::from_config`] takes its configuration from.
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use tokio_rustls::rustls;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use transport::Tls;
 pub use transport::{BoxStream, Clock, Connecting, Connector, Stream};
 pub use wire::{InvalidKey, Token};

@@ -4,8 +4,15 @@ mod clock;
 mod connection;
 mod connector;
 mod dialer;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod pem;
 mod pool;
 mod tcp;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod tls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+#[path = "transport/no_tls.rs"]
+mod tls;
 
 pub use clock::Clock;
 pub(crate) use clock::Instant;
@@ -14,3 +21,7 @@ pub use connector::{BoxStream, Connecting, Connector, Stream};
 pub(crate) use dialer::{Dialer, Secret};
 pub(crate) use pool::{Answer, Ask, Pool};
 pub(crate) use tcp::Tcp;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use tls::Tls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+pub(crate) use tls::Tls;
