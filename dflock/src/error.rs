@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use config::{AddressFault, ConfigError, PemFault, SecretFault};
 pub use lost::{Lost, LostReason};
+pub(crate) use refusal::excerpt;
 pub use tls::TlsFault;
 
 /// What went wrong, with which key, on which server, and what to do.
@@ -154,7 +155,9 @@ pub enum Error {
     },
 
     /// What the server said is not of the protocol. The connection was closed.
-    #[error("{at}: {heard:?} is no answer to this; is it a dflockd server, and does it speak plain text here, not TLS (else give the client `tls`)?")]
+    #[error(
+        "{at}: {heard:?} is no answer to this; is it a dflockd server, and does it speak plain text here, not TLS (else give the client `tls`)?"
+    )]
     Protocol {
         /// What was tried.
         at: Attempt,

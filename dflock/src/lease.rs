@@ -17,14 +17,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
-use crate::transport::{Clock, Connection, Instant};
+use crate::transport::{Clock, Connection, Instant, at_once};
 use crate::wire::{KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
 pub(crate) use hold::Hold;
@@ -134,12 +135,18 @@ impl Lease {
                 state.ends()
             };
             match ends {
-                Some(ends) => {
-                    let _ = tokio::time::timeout(ends.since(self.now()), news).await;
-                }
+                Some(ends) => tokio::select! {
+                    () = news => {}
+                    () = self.nap(ends) => {}
+                },
                 None => news.await,
             }
         }
+    }
+
+    /// Sleeps until `end`, but no longer than a heartbeat: timers stand still while the machine is suspended, and `end` does not.
+    fn nap(&self, end: Instant) -> Sleep {
+        sleep(end.since(self.now()).min(self.terms.pace.heartbeat))
     }
 
     /// Writes down that the slot is lost, and gives it up.
@@ -171,7 +178,7 @@ impl Lease {
         change(&mut state);
         drop((state, line));
         if let Some(mut connection) = connection {
-            if queued && let Poll::Ready(Ok(Reply::Granted(grant))) = connection.poll_reply(&mut Context::from_waker(Waker::noop())) {
+            if queued && let Poll::Ready(Ok(Reply::Granted(grant))) = at_once(|cx| connection.poll_reply(cx)) {
                 // it had come already, and nobody had read it
                 token = Some(grant.token);
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
 use crate::lease::{Hold, Pace, Terms};
-use crate::transport::{Answer, Ask, Connection, Pool};
+use crate::transport::{Answer, Ask, Pool};
 use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
 
 pub(crate) use wish::{Wish, options};
@@ -138,7 +138,9 @@ impl Slot {
         let limit = self.terms.socket_timeout;
         match tokio::time::timeout(limit, connection.call(&self.terms.release(token))).await {
             Ok(Ok((connection, reply))) => {
-                self.pool().give(connection);
+                if matches!(reply, Reply::Ok | Reply::Refused(_)) {
+                    self.pool().give(connection);
+                }
                 match reply {
                     Reply::Ok => Ok(()),
                     Reply::Refused(Status::Error | Status::LeaseExpired) => Err(hold.was_lost(token).into()),
@@ -163,30 +165,35 @@ impl Slot {
     }
 
     /// Why the server said no.
+    #[cfg_attr(not(feature = "stats"), expect(clippy::unused_async, reason = "without stats there is nothing to ask for"))]
     async fn refusal(&self, answer: Answer, at: Attempt) -> Error {
         let Answer { connection, reply, .. } = answer;
         if reply == Reply::Refused(Status::LimitMismatch) {
+            #[cfg(feature = "stats")]
             let theirs = self.their_limit(connection).await;
+            #[cfg(not(feature = "stats"))]
+            let theirs = {
+                self.pool().give(connection);
+                None
+            };
             return Error::LimitMismatch { at, ours: self.limit(), theirs };
         }
-        self.pool().give(connection);
+        // any other reply is to another question, and what this connection says next cannot be trusted
+        if matches!(reply, Reply::Refused(_)) {
+            self.pool().give(connection);
+        }
         Error::unexpected(at, &reply)
     }
 
     /// The limit that the key has, if the server tells.
     #[cfg(feature = "stats")]
-    async fn their_limit(&self, connection: Connection) -> Option<u32> {
+    async fn their_limit(&self, connection: crate::transport::Connection) -> Option<u32> {
         let asked = tokio::time::timeout(self.terms.socket_timeout, connection.call(&Request::Stats)).await;
         let (connection, reply) = asked.ok()?.ok()?;
-        self.pool().give(connection);
         let Reply::Stats(json) = reply else { return None };
-        serde_json::from_str::<crate::Stats>(&json).ok()?.limit_of(self.key())
-    }
-
-    #[cfg(not(feature = "stats"))]
-    async fn their_limit(&self, connection: Connection) -> Option<u32> {
+        let stats: crate::Stats = serde_json::from_str(&json).ok()?;
         self.pool().give(connection);
-        None
+        stats.limit_of(self.key())
     }
 
     fn pool(&self) -> &Pool {

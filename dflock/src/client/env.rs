@@ -49,7 +49,7 @@ fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigErr
         builder = builder.servers(servers);
     }
     let name = "DFLOCK_AUTH_TOKEN";
-    if let Some(secret) = lookup(name)?.map(Zeroizing::new) {
+    if let Some(secret) = lookup(name)?.map(Zeroizing::new).filter(|secret| !secret.is_empty()) {
         builder = builder.auth(checked(name, secret)?);
     } else if let Some(file) = lookup("DFLOCK_AUTH_TOKEN_FILE")? {
         builder = builder.auth(secret_of("DFLOCK_AUTH_TOKEN_FILE", &file)?);

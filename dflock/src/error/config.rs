@@ -229,8 +229,12 @@ impl fmt::Display for PemFault {
             Self::Malformed { error } => write!(f, "it is not PEM: {error}"),
             Self::NoCertificate => f.write_str("it has no certificate in it; give PEM with at least one `BEGIN CERTIFICATE`"),
             Self::NoKey => f.write_str("it has no private key in it; give PEM with one `BEGIN PRIVATE KEY` that is not encrypted"),
-            Self::Unusable { error } => write!(f, "TLS cannot use it: {error}; give an X.509 certificate, and an RSA, ECDSA or Ed25519 key"),
-            Self::Mismatch => f.write_str("it is not the key of the certificate; the first certificate of the chain is the one that it is for"),
+            Self::Unusable { error } => {
+                write!(f, "TLS cannot use it: {error}; give an X.509 certificate, and an RSA, ECDSA or Ed25519 key")
+            }
+            Self::Mismatch => {
+                f.write_str("it is not the key of the certificate; the first certificate of the chain is the one that it is for")
+            }
         }
     }
 }

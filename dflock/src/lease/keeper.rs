@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Lease;
 use super::phase::Phase;
@@ -115,7 +115,7 @@ impl Lease {
                     return;
                 }
                 () = self.errand.notified() => {}
-                () = sleep(due.since(self.now())) => {}
+                () = self.nap(due) => {}
             }
             if self.is_due() && !self.renew().await {
                 return;
@@ -139,7 +139,7 @@ impl Lease {
                     None => return false,
                 },
                 () = self.errand.notified() => {}
-                () = sleep(ends.since(self.now())) => {}
+                () = self.nap(ends) => {}
             }
             if self.look().ends().is_none() {
                 self.part();

@@ -61,7 +61,11 @@ impl Dialer {
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialer").field("tls", &self.tls).field("secret", &self.secret).field("connect_timeout", &self.connect_timeout).finish_non_exhaustive()
+        f.debug_struct("Dialer")
+            .field("tls", &self.tls)
+            .field("secret", &self.secret)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
     }
 }
 

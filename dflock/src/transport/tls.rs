@@ -236,12 +236,9 @@ mod tests {
 
     #[test]
     fn the_name_is_the_host_unless_another_is_given() {
-        for (server, want) in [
-            ("lock-1.internal:6388", "lock-1.internal"),
-            ("lock_1:6388", "lock_1"),
-            ("127.0.0.1:6388", "127.0.0.1"),
-            ("[::1]:6388", "::1"),
-        ] {
+        for (server, want) in
+            [("lock-1.internal:6388", "lock-1.internal"), ("lock_1:6388", "lock_1"), ("127.0.0.1:6388", "127.0.0.1"), ("[::1]:6388", "::1")]
+        {
             assert_eq!(tls().name_of(server).unwrap().to_str(), want);
             assert_eq!(tls().server_name("other").unwrap().name_of(server).unwrap().to_str(), "other");
         }
