@@ -37,10 +37,15 @@ types! {
     Semaphore<Idle>: Send & Sync & Unpin & Clone;
     Semaphore<Queued>: Send & Sync & Unpin & !Clone;
     Semaphore<Held>: Send & Sync & Unpin & !Clone;
+    LockBuilder: Send & Sync & Unpin;
+    Lock<Idle>: Send & Sync & Unpin & Clone;
+    Lock<Queued>: Send & Sync & Unpin & !Clone;
+    Lock<Held>: Send & Sync & Unpin & !Clone;
     Idle: Send & Sync & Unpin & Clone;
     Queued: Send & Sync & Unpin & !Clone;
     Held: Send & Sync & Unpin & !Clone;
     Enqueued: Send & Sync & Unpin & !Clone;
+    Enqueued<Lock<Held>, Lock<Queued>>: Send & Sync & Unpin & !Clone;
     Error: Send & Sync & Unpin;
     ConfigError: Send & Sync & Unpin & Clone;
     Lost: Send & Sync & Unpin & Clone;
@@ -95,10 +100,24 @@ fn every_future_that_takes_its_state_is_send(held: Semaphore<Held>, queued: [Sem
     is_send(enqueued.wait());
 }
 
+#[allow(dead_code, reason = "the compiler reads it")]
+fn every_future_of_a_lock_is_send(lock: &Lock, held: Lock<Held>, queued: [Lock<Queued>; 2], enqueued: Enqueued<Lock<Held>, Lock<Queued>>) {
+    let [first, second] = queued;
+    is_send(lock.clone().acquire());
+    is_send(lock.clone().try_acquire());
+    is_send(lock.clone().acquire_within(Duration::ZERO));
+    is_send(lock.clone().enqueue());
+    is_send(lock.with_slot(async |_| ()));
+    is_send(held.release());
+    is_send(first.wait());
+    is_send(second.wait_within(Duration::ZERO));
+    is_send(enqueued.wait());
+}
+
 /// A held slot is the view of it that can be shared.
 #[allow(dead_code, reason = "the compiler reads it")]
-fn a_held_semaphore_derefs_to_its_slot(held: &Semaphore<Held>) -> &Held {
-    held
+fn what_is_held_derefs_to_its_slot<'a>(semaphore: &'a Semaphore<Held>, lock: &'a Lock<Held>) -> [&'a Held; 2] {
+    [semaphore, lock]
 }
 
 #[tokio::test(flavor = "multi_thread")]
