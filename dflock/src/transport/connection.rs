@@ -84,8 +84,8 @@ impl Connection {
                 Poll::Ready(Ok(reply))
             }
             (Poll::Ready(Ok(reply)), _) => Poll::Ready(Err(self.unasked(&reply))),
-            (Poll::Ready(Err(_)) | Poll::Pending, Some(error)) => Poll::Ready(Err(self.fail(Fault::Io(error)))),
-            (Poll::Ready(Err(fault)), None) => Poll::Ready(Err(fault)),
+            (Poll::Ready(Err(Fault::Closed)) | Poll::Pending, Some(error)) => Poll::Ready(Err(self.fail(Fault::Io(error)))),
+            (Poll::Ready(Err(fault)), _) => Poll::Ready(Err(fault)),
             (Poll::Pending, None) => Poll::Pending,
         }
     }
