@@ -195,7 +195,8 @@ pub(crate) fn fault(error: &io::Error) -> Option<TlsFault> {
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. } => TlsFault::Date,
-            CertificateError::UnknownIssuer => TlsFault::Issuer,
+            // the signature of one who has the name of an issuer that is trusted, and not its key
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::Issuer,
             _ => TlsFault::Certificate,
         },
         rustls::Error::InvalidMessage(_) => TlsFault::NoTls,
