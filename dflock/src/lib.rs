@@ -5,7 +5,7 @@
 //! 1. `semaphore`: what the user holds, one type a state; its builder; `lock`: the same for one
 //! 2. `slot`: what is asked of the server, and what its answers mean
 //! 3. `client`: where the servers are; `shard`: which of them a key lives on
-//! 4. `transport`: a connection, from the pool or new; one request, one reply
+//! 4. `transport`: a connection, from the pool or new, with TLS over it and the secret shown where there are any; one request, one reply
 //! 5. `wire`: requests and replies, no IO
 //! 6. `lease`: the task that keeps a slot and knows when it is lost
 //! 7. `error`: every way to fail

@@ -117,7 +117,9 @@ pub enum ConfigError {
     },
 
     /// No certificate can be for this name.
-    #[error("server name {name:?} is refused for TLS; it is a DNS name such as `lock.internal`, or an IP address without brackets and port")]
+    #[error(
+        "server name {name:?} is refused for TLS; it is a DNS name such as `lock.internal`, or an IP address without brackets and port"
+    )]
     ServerName {
         /// The name as it was given, with `Tls::server_name` or as the host of a server.
         name: String,

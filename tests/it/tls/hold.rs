@@ -71,7 +71,7 @@ async fn a_lease_is_kept_and_so_is_a_place_in_line() {
         let pool = dflock::Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(client.clone()).build().unwrap();
         let held = pool.clone().acquire().await.unwrap();
         let Enqueued::Queued(next) = pool.clone().enqueue().await.unwrap() else { panic!("the slot is taken") };
-        sleep(Duration::from_secs(120)).await;
+        sleep(Duration::from_mins(2)).await;
         held.check().unwrap();
         held.release().await.unwrap();
         next.wait().await.unwrap().release().await.unwrap();
