@@ -146,7 +146,9 @@ pub enum Error {
     },
 
     /// The connection ended before the answer came.
-    #[error("{at}: the connection ended before the answer came; try again")]
+    #[error(
+        "{at}: the connection ended before the answer came; try again; if this repeats, see the server's log, and whether it speaks TLS"
+    )]
     Disconnected {
         /// What was tried.
         at: Attempt,
