@@ -4,6 +4,7 @@ mod clock;
 mod connection;
 mod connector;
 mod dialer;
+mod idle;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod pem;
 mod pool;
