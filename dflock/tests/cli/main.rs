@@ -10,3 +10,4 @@ mod serve;
 mod signals;
 mod stats;
 mod terminal;
+mod tls;

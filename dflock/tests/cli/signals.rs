@@ -74,8 +74,7 @@ async fn a_signal_while_in_line_leaves_the_line() {
 async fn what_was_ignored_stays_ignored() {
     let server = Server::start().await.unwrap();
     // as `nohup` does
-    let script =
-        "trap '' HUP; exec \"$0\" run --servers \"$1\" --key job sh -c 'kill -HUP $$; echo ready; kill -HUP $PPID; exec sleep 60'";
+    let script = "trap '' HUP; exec \"$0\" run --servers \"$1\" --key job sh -c 'kill -HUP $$; echo ready; kill -HUP $PPID; exec sleep 60'";
     let mut command = dflock(&[]);
     let program = command.as_std().get_program().to_owned();
     command = tokio::process::Command::new("sh");

@@ -119,5 +119,6 @@ Environment of the command:
   DFLOCK_KEY, DFLOCK_TOKEN, and with --fencing DFLOCK_FENCE, a number that grows with each grant
 
 Environment of dflock (options come first):
-  DFLOCK_SERVERS, DFLOCK_AUTH_TOKEN, DFLOCK_AUTH_TOKEN_FILE, DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT
+  DFLOCK_SERVERS, DFLOCK_AUTH_TOKEN, DFLOCK_AUTH_TOKEN_FILE, DFLOCK_TLS, DFLOCK_TLS_CA,
+  DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT
   NO_COLOR: no colours, if it is set and not empty";

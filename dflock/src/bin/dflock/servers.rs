@@ -1,8 +1,8 @@
 //! Which servers, and how to reach them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use dflock::ClientBuilder;
+use dflock::{ClientBuilder, Tls};
 
 use crate::status::Failure;
 
@@ -17,6 +17,10 @@ pub(crate) struct ServerOptions {
     /// File with the secret that the servers ask for [default: `$DFLOCK_AUTH_TOKEN_FILE`, or `$DFLOCK_AUTH_TOKEN`]
     #[arg(long, value_name = "FILE")]
     auth_token_file: Option<PathBuf>,
+
+    /// PEM file with the certificates to trust; with it, TLS [default: `$DFLOCK_TLS_CA`, or as `$DFLOCK_TLS` says]
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
 }
 
 impl ServerOptions {
@@ -29,12 +33,15 @@ impl ServerOptions {
         if let Some(path) = &self.auth_token_file {
             builder = builder.auth(secret(path)?);
         }
+        if let Some(path) = &self.tls_ca {
+            builder = builder.tls(Tls::ca_pem_file(path)?);
+        }
         Ok(builder)
     }
 }
 
 /// The secret in a file; white space around it does not count.
-pub(crate) fn secret(path: &std::path::Path) -> Result<String, Failure> {
+pub(crate) fn secret(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("the secret in {} cannot be read: {error}", path.display())))?;
     let secret = text.trim();
