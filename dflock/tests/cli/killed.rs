@@ -22,6 +22,17 @@ async fn with_dflock_dies_all_that_it_runs_and_the_slot_is_free() {
     println!("SIGKILL of dflock: all ended after {:?}", began.elapsed());
 }
 
+#[tokio::test]
+async fn the_guard_outlives_the_signals_that_are_passed_on() {
+    let server = Server::start().await.unwrap();
+    let script = "trap : TERM; sh -c 'trap \"echo heard\" TERM; echo ready; while :; do sleep 0.02; done'; :";
+    let mut run = Run::start(&server.addr().to_string(), &[], script).await;
+    run.signal(Signal::TERM);
+    assert_eq!(run.line().await.as_deref(), Some("heard"));
+    run.signal(Signal::KILL);
+    run.silence().await;
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_command_dies_with_dflock_when_the_guard_is_gone_too() {

@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpgrp, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use rustix::termios::tcgetpgrp;
 use tokio::process::{Child, Command};
 
@@ -23,8 +23,8 @@ pub(crate) struct Job {
 
 /// Which processes are signalled and ended.
 enum Reach {
-    /// The command and all that it has started, in a process group of their own.
-    Group(Pid, Guard),
+    /// The command and all that it has started, in the process group of a guard.
+    Group(Guard),
     /// The command alone: in the foreground of a terminal it shares the group of `dflock`, so that it may read from the terminal and is
     /// stopped and continued by the keys and the shell as anything else.
     Foreground(Pid),
@@ -33,7 +33,6 @@ enum Reach {
 impl Job {
     /// Starts `words` with `variables` in its environment. Must be called on the main thread.
     pub(crate) async fn start(words: &[OsString], variables: &[(&str, Option<String>)]) -> Result<Self, Failure> {
-        let failed = |error| Failure::system("cannot start a process", &error);
         let mut command = Command::from(exec::command(words));
         command.kill_on_drop(true);
         for (name, value) in variables {
@@ -47,11 +46,10 @@ impl Job {
             let (command, pid) = start(command, words)?;
             return Ok(Self { command, reach: Reach::Foreground(pid) });
         }
-        let mut guard = Guard::start().map_err(failed)?;
-        command.process_group(0);
-        let (command, group) = start(command, words)?;
-        guard.watch(group).await.map_err(failed)?;
-        Ok(Self { command, reach: Reach::Group(group, guard) })
+        let guard = Guard::start().await.map_err(|error| Failure::system("cannot start a process", &error))?;
+        command.process_group(guard.group().as_raw_nonzero().get());
+        let (command, _) = start(command, words)?;
+        Ok(Self { command, reach: Reach::Group(guard) })
     }
 
     /// Waits until the command has ended. Cancel safe.
@@ -84,26 +82,27 @@ impl Job {
                 }
             }
         }
-        // the number of a group that has ended is not given to another so soon
         self.signal(Signal::KILL);
         self.command.wait().await.map(drop)
     }
 
     /// The command has ended; what it has left behind is left alone.
     pub(crate) async fn leave(self) {
-        if let Reach::Group(_, guard) = self.reach {
+        if let Reach::Group(guard) = self.reach {
             guard.dismiss().await;
         }
     }
 
     fn signal(&self, signal: Signal) {
-        // whoever has ended already needs no signal
-        let _ = match self.reach {
-            Reach::Group(group, _) => kill_process_group(group, signal),
+        match &self.reach {
+            Reach::Group(guard) => guard.signal(signal),
             // not a stranger that has its number by now
-            Reach::Foreground(pid) if self.command.id().is_some() => kill_process(pid, signal),
-            Reach::Foreground(_) => Ok(()),
-        };
+            Reach::Foreground(pid) if self.command.id().is_some() => {
+                // it has ended already if this fails
+                let _ = kill_process(*pid, signal);
+            }
+            Reach::Foreground(_) => {}
+        }
     }
 }
 
