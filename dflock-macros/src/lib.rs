@@ -1,1 +1,26 @@
-//! The attribute macros of [dflock](https://docs.rs/dflock), for use through that crate only.
+//! The attribute macros of [dflock](https://docs.rs/dflock), for use through that crate only, which documents them.
+
+mod args;
+mod duration;
+mod expand;
+mod function;
+mod key;
+mod kind;
+mod mistakes;
+mod spelling;
+
+use expand::expand;
+use kind::Kind;
+use proc_macro::TokenStream;
+
+/// See `dflock::semaphore`.
+#[proc_macro_attribute]
+pub fn semaphore(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand(Kind::Semaphore, args.into(), item.into()).into()
+}
+
+/// See `dflock::lock`.
+#[proc_macro_attribute]
+pub fn lock(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand(Kind::Lock, args.into(), item.into()).into()
+}

@@ -17,6 +17,9 @@ mod error;
 mod lease;
 mod lock;
 mod mutex;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod runtime;
 mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
@@ -28,6 +31,8 @@ mod transport;
 mod wire;
 
 pub use client::{Client, ClientBuilder};
+#[cfg(feature = "macros")]
+pub use dflock_macros::{lock, semaphore};
 pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, SecretFault};
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};

@@ -1,0 +1,103 @@
+//! The value of an option: literals are checked here, anything else by the compiler and when it is evaluated.
+
+use std::time::Duration;
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote_spanned};
+use syn::{Expr, ExprLit, ExprUnary, Lit, Path, UnOp};
+
+use crate::duration;
+use crate::key::Template;
+
+/// The highest limit that a server takes.
+const MAX_LIMIT: f64 = 1_048_576.0;
+
+/// The longest lease and wait that every server can count.
+const LONGEST: Duration = Duration::from_secs(9_223_372_036);
+
+/// What an option of the builder is set to.
+pub(crate) enum Value {
+    Key(Template),
+    Duration(Duration),
+    Client(Box<Expr>),
+    Other(Box<Expr>),
+}
+
+impl Value {
+    pub(crate) fn new(option: &str, given: Expr) -> syn::Result<Self> {
+        let refused = |why: &str| Err(syn::Error::new_spanned(&given, why));
+        match option {
+            "key" => match literal(&given) {
+                Some(Lit::Str(text)) => return Template::new(text.clone()).map(Self::Key),
+                Some(_) => return refused("a key is text, as in `key = \"report:{tenant}\"`"),
+                None => {}
+            },
+            "limit" if number(&given).is_some_and(|limit| !(1.0..=MAX_LIMIT).contains(&limit)) => {
+                return refused("this limit is refused: a limit is 1 to 1048576");
+            }
+            "renew_ratio" if number(&given).is_some_and(|ratio| ratio <= 0.0 || ratio >= 1.0) => {
+                return refused("this ratio is refused: it lies between 0 and 1, both excluded");
+            }
+            "acquire_timeout" | "lease_ttl" if number(&given).is_some() => {
+                return refused("a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression of type `Duration`");
+            }
+            "acquire_timeout" | "lease_ttl" => {
+                if let Some(Lit::Str(text)) = literal(&given) {
+                    let Some(duration) = duration::read(&text.value()) else {
+                        return refused(
+                            "this is no duration; write numbers with their units d, h, m, s, ms: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`",
+                        );
+                    };
+                    if duration > LONGEST {
+                        return refused("this is too long: the longest that a server can count is 9223372036 s");
+                    }
+                    if option == "lease_ttl" && (duration.is_zero() || duration.subsec_nanos() > 0) {
+                        return refused("this lease is refused: it is whole seconds, and at least one");
+                    }
+                    return Ok(Self::Duration(duration));
+                }
+            }
+            "client" => return Ok(Self::Client(Box::new(given))),
+            _ => {}
+        }
+        Ok(Self::Other(Box::new(given)))
+    }
+
+    /// The expression that gives it.
+    pub(crate) fn expression(&self, dflock: &Path) -> TokenStream {
+        let here = Span::mixed_site();
+        match self {
+            Self::Key(key) => key.to_token_stream(),
+            Self::Duration(duration) => {
+                let (secs, nanos) = (duration.as_secs(), duration.subsec_nanos());
+                quote_spanned!(here=> ::core::time::Duration::new(#secs, #nanos))
+            }
+            // it is borrowed, so that a client that is owned by something else need not be cloned by hand
+            Self::Client(client) => {
+                quote_spanned!(here=> ::core::clone::Clone::clone(::core::borrow::Borrow::<#dflock::Client>::borrow(&#client)))
+            }
+            Self::Other(value) => value.to_token_stream(),
+        }
+    }
+}
+
+/// The literal that an expression is, behind the invisible group that a `macro_rules` macro puts around it.
+fn literal(expr: &Expr) -> Option<&Lit> {
+    match expr {
+        Expr::Lit(ExprLit { lit, .. }) => Some(lit),
+        Expr::Group(group) => literal(&group.expr),
+        _ => None,
+    }
+}
+
+/// The number that an expression is.
+fn number(expr: &Expr) -> Option<f64> {
+    if let Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) = expr {
+        return number(expr).map(|number| -number);
+    }
+    match literal(expr)? {
+        Lit::Int(number) => number.base10_parse().ok(),
+        Lit::Float(number) => number.base10_parse().ok(),
+        _ => None,
+    }
+}
