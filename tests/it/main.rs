@@ -7,6 +7,7 @@ mod drop;
 mod house;
 mod lease;
 mod lock;
+mod macro_ui;
 mod semaphore;
 mod server;
 mod two_phase;
