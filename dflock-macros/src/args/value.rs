@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, ExprUnary, Lit, Path, UnOp};
 
 use crate::duration;
@@ -54,6 +55,11 @@ impl Value {
                     if option == "lease_ttl" && (duration.is_zero() || duration.subsec_nanos() > 0) {
                         return refused("this lease is refused: it is whole seconds, and at least one");
                     }
+                    if duration.is_zero() {
+                        return refused(
+                            "no time is left to wait; for a slot only if one is free now, write `acquire_timeout = Duration::ZERO`",
+                        );
+                    }
                     return Ok(Self::Duration(duration));
                 }
             }
@@ -72,9 +78,10 @@ impl Value {
                 let (secs, nanos) = (duration.as_secs(), duration.subsec_nanos());
                 quote_spanned!(here=> ::core::time::Duration::new(#secs, #nanos))
             }
-            // it is borrowed, so that a client that is owned by something else need not be cloned by hand
+            // lent, so that a client that is owned by something else need not be cloned by hand, and one behind a pointer is found
             Self::Client(client) => {
-                quote_spanned!(here=> ::core::clone::Clone::clone(::core::borrow::Borrow::<#dflock::Client>::borrow(&#client)))
+                let lent = quote_spanned!(here.located_at(client.span())=> &#client);
+                quote_spanned!(here=> <#dflock::Client as ::core::clone::Clone>::clone(#lent))
             }
             Self::Other(value) => value.to_token_stream(),
         }

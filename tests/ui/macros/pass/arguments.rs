@@ -67,7 +67,7 @@ async fn specs(tenant: &str, day: u8, ratio: f64, width: usize) -> Result<(), Er
     Ok(())
 }
 
-#[dflock::semaphore(key = "braces:{{}}", limit = 0x10u32, acquire_timeout = "0s", lease_ttl = "1h30m")]
+#[dflock::semaphore(key = "braces:{{}}", limit = 0x10u32, acquire_timeout = "500ms", lease_ttl = "1h30m")]
 async fn literals() -> Result<(), Error> {
     Ok(())
 }
