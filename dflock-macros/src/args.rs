@@ -128,3 +128,83 @@ fn there_are(kind: Kind) -> String {
     let known: Vec<_> = kind.arguments().map(|name| format!("`{name}`")).collect();
     format!("there are {}", known.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quote::{ToTokens, quote};
+
+    /// What was read, and the messages of what could not be.
+    fn read(kind: Kind, tokens: TokenStream) -> (Args, Vec<String>) {
+        let mut mistakes = Mistakes::default();
+        let args = Args::read(kind, tokens, &mut mistakes);
+        let messages = mistakes.messages();
+        (args, messages)
+    }
+
+    fn options(args: &Args) -> Vec<String> {
+        args.options.iter().map(|(name, _)| name.to_string()).collect()
+    }
+
+    #[test]
+    fn every_argument_is_read_and_options_keep_their_order() {
+        let (args, messages) = read(
+            Kind::Semaphore,
+            quote!(
+                limit = self.limit,
+                slot = held,
+                key = "a",
+                renew_ratio = 0.4,
+                crate = ::my::reexport,
+                lease_ttl = "30s",
+                on_lost = finish,
+                client = f(a, b),
+                acquire_timeout = LONG,
+            ),
+        );
+        assert!(messages.is_empty(), "{messages:?}");
+        assert_eq!(options(&args), ["limit", "key", "renew_ratio", "lease_ttl", "client", "acquire_timeout"]);
+        assert_eq!(args.slot.unwrap(), "held");
+        assert_eq!(args.on_lost, OnLost::Finish);
+        assert_eq!(args.krate.unwrap().to_token_stream().to_string(), ":: my :: reexport");
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let (args, messages) = read(Kind::Lock, quote!(key = "a"));
+        assert!(messages.is_empty() && args.slot.is_none() && args.krate.is_none(), "{messages:?}");
+        assert_eq!(args.on_lost, OnLost::Cancel);
+        assert_eq!(options(&args), ["key"]);
+    }
+
+    #[test]
+    fn a_mistake_does_not_hide_what_comes_after_it() {
+        for (tokens, beginnings) in [
+            (quote!(), &["`key` is missing", "`limit` is missing"][..]),
+            (quote!(key = "", limit = 1), &["this key is refused"]),
+            (quote!(kee = f(1, 2), limit = 0), &["there is no argument `kee`; did you mean `key`", "this limit", "`key` is missing"]),
+            (quote!("a", limit = 0), &["expected an argument with its name", "this limit", "`key` is missing"]),
+            (quote!(key, limit = 0), &["expected `=`", "this limit"]),
+            (quote!(key = , limit = 0), &["expected an expression", "this limit"]),
+            (quote!(key = "a" limit = 0), &["expected `,`", "`limit` is missing"]),
+            (quote!(key = "a", key = f(1, 2), limit = 0), &["`key` is given twice", "this limit"]),
+            (
+                quote!(key = "a", limit = 1, slot = 1, on_lost = "cancel", crate = a + b),
+                &["expected identifier", "`on_lost` is", "expected `,`"],
+            ),
+        ] {
+            let (_, messages) = read(Kind::Semaphore, tokens.clone());
+            assert_eq!(messages.len(), beginnings.len(), "{tokens}: {messages:?}");
+            for (message, beginning) in messages.iter().zip(beginnings) {
+                assert!(message.starts_with(beginning), "{tokens}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lock_needs_no_limit_and_takes_none() {
+        assert_eq!(read(Kind::Lock, quote!()).1.len(), 1);
+        let (_, messages) = read(Kind::Lock, quote!(key = "a", limit = 3));
+        assert!(messages[0].starts_with("a lock has no `limit`"), "{messages:?}");
+    }
+}

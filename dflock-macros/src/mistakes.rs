@@ -34,4 +34,9 @@ impl Mistakes {
     pub(crate) fn report(self) -> TokenStream {
         self.0.map_or_else(TokenStream::new, syn::Error::into_compile_error)
     }
+
+    #[cfg(test)]
+    pub(crate) fn messages(self) -> Vec<String> {
+        self.0.into_iter().flatten().map(|mistake| mistake.to_string()).collect()
+    }
 }

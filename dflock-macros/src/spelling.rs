@@ -7,18 +7,25 @@ pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     (far <= given.len().max(3) / 3).then_some(name)
 }
 
-/// How many letters must be added, left out or changed to make `a` of `b`.
+/// How many letters must be added, left out, changed or swapped with their neighbour to make `a` of `b`.
 fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(row[j + 1] + 1);
+    let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
+    // how far the first i letters of `a` are from the first j of `b`
+    let mut far = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            far[i][j] = match (i, j) {
+                (0, n) | (n, 0) => n,
+                _ => {
+                    let changed = far[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                    let swapped = i > 1 && j > 1 && a[i - 2..i] == [b[j - 1], b[j - 2]];
+                    let swapped = if swapped { far[i - 2][j - 2] + 1 } else { usize::MAX };
+                    changed.min(swapped).min(far[i - 1][j] + 1).min(far[i][j - 1] + 1)
+                }
+            };
         }
     }
-    row.last().copied().unwrap_or_default()
+    far[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -27,9 +34,15 @@ mod tests {
 
     #[test]
     fn edits_are_counted() {
-        for (a, b, n) in
-            [("", "", 0), ("limit", "limit", 0), ("lmit", "limit", 1), ("limits", "limit", 1), ("kye", "key", 2), ("", "key", 3)]
-        {
+        for (a, b, n) in [
+            ("", "", 0),
+            ("limit", "limit", 0),
+            ("lmit", "limit", 1),
+            ("limits", "limit", 1),
+            ("kye", "key", 1),
+            ("yek", "key", 2),
+            ("", "key", 3),
+        ] {
             assert_eq!((edits(a, b), edits(b, a)), (n, n), "{a} {b}");
         }
     }
@@ -40,6 +53,7 @@ mod tests {
         for (given, meant) in [
             ("lmit", Some("limit")),
             ("Key", Some("key")),
+            ("kye", Some("key")),
             ("timeout", Some("acquire_timeout")),
             ("ttl", Some("lease_ttl")),
             ("lease", Some("lease_ttl")),

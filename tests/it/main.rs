@@ -13,7 +13,7 @@ mod house;
 mod interop;
 mod lease;
 mod lock;
-mod macro_ui;
+mod macros;
 mod peer;
 mod semaphore;
 mod server;

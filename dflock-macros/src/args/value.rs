@@ -108,3 +108,59 @@ fn number(expr: &Expr) -> Option<f64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quote::quote;
+
+    fn value(option: &str, given: TokenStream) -> Result<String, String> {
+        let value = Value::new(option, syn::parse2(given).unwrap()).map_err(|mistake| mistake.to_string())?;
+        Ok(value.expression(&syn::parse_quote!(::dflock)).to_string())
+    }
+
+    #[test]
+    fn an_expression_stays_what_it_is() {
+        for (option, given) in [
+            ("key", quote!(self.name())),
+            ("limit", quote!(self.limit)),
+            ("limit", quote!(1)),
+            ("limit", quote!(1_048_576u32)),
+            ("renew_ratio", quote!(0.999)),
+            ("renew_ratio", quote!(a / b)),
+            ("acquire_timeout", quote!(Duration::ZERO)),
+            ("lease_ttl", quote!(self.lease)),
+        ] {
+            assert_eq!(value(option, given.clone()).unwrap(), given.to_string());
+        }
+    }
+
+    #[test]
+    fn text_is_a_duration_where_one_is_wanted() {
+        assert_eq!(value("acquire_timeout", quote!("1500ms")).unwrap(), ":: core :: time :: Duration :: new (1u64 , 500000000u32)");
+        assert_eq!(value("lease_ttl", quote!("1h")).unwrap(), ":: core :: time :: Duration :: new (3600u64 , 0u32)");
+    }
+
+    #[test]
+    fn a_literal_that_is_refused_when_it_runs_is_refused_here() {
+        for (option, given, why) in [
+            ("key", quote!(7), "a key is text"),
+            ("key", quote!(b"a"), "a key is text"),
+            ("limit", quote!(0), "a limit is 1 to 1048576"),
+            ("limit", quote!(1_048_577), "a limit is 1 to 1048576"),
+            ("limit", quote!(-1), "a limit is 1 to 1048576"),
+            ("renew_ratio", quote!(0.0), "between 0 and 1"),
+            ("renew_ratio", quote!(1), "between 0 and 1"),
+            ("renew_ratio", quote!(-0.5), "between 0 and 1"),
+            ("acquire_timeout", quote!(2), "a duration has a unit"),
+            ("acquire_timeout", quote!("2"), "this is no duration"),
+            ("acquire_timeout", quote!("0s"), "no time is left"),
+            ("acquire_timeout", quote!("106751991168d"), "this is too long"),
+            ("lease_ttl", quote!("0s"), "at least one"),
+            ("lease_ttl", quote!("1500ms"), "whole seconds"),
+        ] {
+            let message = value(option, given.clone()).unwrap_err();
+            assert!(message.contains(why), "{option} = {given}: {message}");
+        }
+    }
+}
