@@ -1,4 +1,5 @@
 //! The attribute macros of [dflock](https://docs.rs/dflock), for use through that crate only, which documents them.
+#![allow(missing_docs, reason = "what is said here would be said again where they are documented")]
 
 mod args;
 mod duration;
@@ -13,13 +14,11 @@ use expand::expand;
 use kind::Kind;
 use proc_macro::TokenStream;
 
-/// See `dflock::semaphore`.
 #[proc_macro_attribute]
 pub fn semaphore(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(Kind::Semaphore, args.into(), item.into()).into()
 }
 
-/// See `dflock::lock`.
 #[proc_macro_attribute]
 pub fn lock(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(Kind::Lock, args.into(), item.into()).into()

@@ -10,8 +10,11 @@
 //! 6. `lease`: the task that keeps a slot and knows when it is lost
 //! 7. `error`: every way to fail
 //!
-//! and, with the feature `server`, a server that speaks the same wire in the same process.
+//! and, with the feature `macros`, `attributes`: one line above an `async fn`, and `runtime`, which that line calls; with the feature
+//! `server`, a server that speaks the same wire in the same process.
 
+#[cfg(feature = "macros")]
+mod attributes;
 mod client;
 mod error;
 #[cfg(all(feature = "server", any(test, fuzzing)))]
@@ -33,9 +36,9 @@ mod stats;
 mod transport;
 mod wire;
 
-pub use client::{Client, ClientBuilder};
 #[cfg(feature = "macros")]
-pub use dflock_macros::{lock, semaphore};
+pub use attributes::{lock, semaphore};
+pub use client::{Client, ClientBuilder};
 pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, SecretFault};
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
