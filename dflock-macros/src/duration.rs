@@ -9,7 +9,7 @@ pub(crate) fn read(text: &str) -> Option<Duration> {
     let (mut rest, mut units, mut millis) = (text, &UNITS[..], 0_u64);
     while !rest.is_empty() {
         let (number, behind) = split(rest, |c| c.is_ascii_digit());
-        let (unit, behind) = split(behind, |c| c.is_alphabetic());
+        let (unit, behind) = split(behind, char::is_alphabetic);
         let at = units.iter().position(|(name, _)| *name == unit)?;
         millis = number.parse::<u64>().ok()?.checked_mul(units[at].1)?.checked_add(millis)?;
         (rest, units) = (behind, &units[at + 1..]);

@@ -19,8 +19,9 @@ pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> TokenS
         Ok(function) => function,
         Err(other) => {
             mistakes.add(syn::Error::new(other.span(), format!("`#[dflock::{}]` goes on an `async fn` with a body", kind.name())));
-            let mistakes = mistakes.report();
-            return quote!(#mistakes #item);
+            let mut emitted = mistakes.report();
+            emitted.extend(item);
+            return emitted;
         }
     };
     function.check(kind, &mut mistakes);

@@ -29,17 +29,19 @@ pub(super) fn output(returned: &ReturnType) -> Type {
 /// The type with `_` where it has no name.
 pub(super) fn nameable(ty: &Type) -> Type {
     let mut ty = ty.clone();
-    struct Unnamed;
-    impl VisitMut for Unnamed {
-        fn visit_type_mut(&mut self, ty: &mut Type) {
-            match ty {
-                Type::ImplTrait(_) => *ty = unnamed(),
-                _ => visit_type_mut(self, ty),
-            }
+    Unname.visit_type_mut(&mut ty);
+    ty
+}
+
+struct Unname;
+
+impl VisitMut for Unname {
+    fn visit_type_mut(&mut self, ty: &mut Type) {
+        match ty {
+            Type::ImplTrait(_) => *ty = unnamed(),
+            _ => visit_type_mut(self, ty),
         }
     }
-    Unnamed.visit_type_mut(&mut ty);
-    ty
 }
 
 fn unnamed() -> Type {

@@ -92,7 +92,7 @@ async fn a_wait_is_as_long_as_it_says() {
 #[dflock::semaphore(key = "pool", limit = 1, lease_ttl = "1m30s", slot = held)]
 async fn leased() -> Result<Duration, Error> {
     // kept for as long as the body runs
-    sleep(Duration::from_secs(300)).await;
+    sleep(Duration::from_mins(5)).await;
     held.check()?;
     Ok(held.lease())
 }

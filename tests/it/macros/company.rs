@@ -68,7 +68,7 @@ async fn a_span_goes_around_it_or_into_it() {
 #[tokio::test(start_paused = true)]
 async fn a_test_holds_a_lock() -> Result<(), Error> {
     assert_eq!(held.key(), "test");
-    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
     Ok(held.check()?)
 }
 

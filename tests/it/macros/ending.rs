@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dflock::Error;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::log::Log;
@@ -75,23 +76,25 @@ async fn hangs(runs: Arc<Notify>, then: fn()) -> Result<(), Error> {
     pending().await
 }
 
+/// Comes back when the body runs.
+async fn start(house: &House, then: fn()) -> JoinHandle<Result<(), Error>> {
+    let runs = Arc::new(Notify::new());
+    let task = tokio::spawn(house.client.clone().scope(hangs(runs.clone(), then)));
+    runs.notified().await;
+    task
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_and_a_cancellation_free_the_slot() {
     // also where the server does not look at who hangs up
     for auto_release in [true, false] {
         let house = House::with(server().auto_release(auto_release).build()).await;
-        let start = async |then: fn()| {
-            let runs = Arc::new(Notify::new());
-            let task = tokio::spawn(house.client.clone().scope(hangs(runs.clone(), then)));
-            runs.notified().await;
-            task
-        };
-        let panicked = start(|| panic!("with a slot in hand")).await.await.unwrap_err();
+        let panicked = start(&house, || panic!("with a slot in hand")).await.await.unwrap_err();
         assert!(panicked.is_panic());
         sleep(Duration::from_millis(1)).await;
         assert_eq!(house.holders("pool"), 0);
 
-        let task = start(|| {}).await;
+        let task = start(&house, || {}).await;
         assert_eq!(house.holders("pool"), 1);
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());

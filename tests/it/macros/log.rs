@@ -17,8 +17,8 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn listen() -> Self {
         let lines = Arc::default();
-        let _listening = set_default(Listener { lines: Arc::clone(&lines) });
-        Self { lines, _listening }
+        let listener = Listener { lines: Arc::clone(&lines) };
+        Self { lines, _listening: set_default(listener) }
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
