@@ -64,7 +64,24 @@ async fn finishes(house: &House, result: Result<u32, Error>) -> Result<u32, Erro
 async fn a_body_that_is_to_finish_does_and_the_caller_gets_what_it_gives() {
     let house = House::new().await;
     assert_eq!(house.client.clone().scope(finishes(&house, Ok(7))).await.unwrap(), 7);
+    assert_eq!(house.server.stats().connections, 0, "what is lost is not used again");
     let error = dflock::ConfigError::NoServers.into();
     let error = house.client.clone().scope(finishes(&house, Err(error))).await.unwrap_err();
     assert!(matches!(error, Error::Config(_)), "the body's own: {error}");
+}
+
+#[dflock::semaphore(key = "pool", limit = 1, on_lost = finish)]
+async fn keeps_its_slot(house: &House) -> Result<u64, Error> {
+    sleep(Duration::from_mins(1)).await;
+    Ok(house.holders("pool"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_to_finish_gives_its_slot_back_like_any_other() {
+    let house = House::new().await;
+    for _ in 0..2 {
+        assert_eq!(house.client.clone().scope(keeps_its_slot(&house)).await.unwrap(), 1);
+        assert_eq!(house.holders("pool"), 0);
+    }
+    assert_eq!(house.server.stats().connections, 1);
 }

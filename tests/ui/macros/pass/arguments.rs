@@ -89,6 +89,26 @@ async fn hygiene(built: u8, held: u8, never: u8) -> Result<u8, Error> {
     Ok(built + held + never)
 }
 
+macro_rules! named {
+    ($name:ident, $slot:ident, $on_lost:ident, $wait:literal, $ratio:expr, $client:expr) => {
+        #[dflock::lock(key = "named", slot = $slot, on_lost = $on_lost, acquire_timeout = $wait, renew_ratio = $ratio, client = $client, crate = $crate::my_reexport)]
+        async fn $name() -> Result<bool, Error> {
+            Ok($slot.is_lost())
+        }
+    };
+}
+named!(by_a_macro, mine, finish, "2s", 0.1 + 0.2, &&*LOCKS);
+
+mod imported {
+    use dflock::{lock, semaphore};
+
+    #[semaphore(key = "imported", limit = 1)]
+    #[lock(key = "both", slot = held)]
+    pub async fn both() -> Result<String, dflock::Error> {
+        Ok(held.key().to_owned())
+    }
+}
+
 mod nothing_in_scope {
     #![no_implicit_prelude]
 
@@ -100,6 +120,8 @@ mod nothing_in_scope {
 }
 
 fn main() {
+    drop(by_a_macro());
+    drop(imported::both());
     drop(specs("", 1, 1.0, 2));
     drop(literals());
     drop(asked_first(""));
