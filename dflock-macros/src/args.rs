@@ -182,12 +182,12 @@ mod tests {
         for (tokens, beginnings) in [
             (quote!(), &["`key` is missing", "`limit` is missing"][..]),
             (quote!(key = "", limit = 1), &["this key is refused"]),
-            (quote!(kee = f(1, 2), limit = 0), &["there is no argument `kee`; did you mean `key`", "this limit", "`key` is missing"]),
+            (quote!(kee = f::<A, B>(), limit = 0), &["there is no argument `kee`; did you mean `key`", "this limit", "`key` is missing"]),
             (quote!("a", limit = 0), &["expected an argument with its name", "this limit", "`key` is missing"]),
             (quote!(key, limit = 0), &["expected `=`", "this limit"]),
             (quote!(key = , limit = 0), &["expected an expression", "this limit"]),
             (quote!(key = "a" limit = 0), &["expected `,`", "`limit` is missing"]),
-            (quote!(key = "a", key = f(1, 2), limit = 0), &["`key` is given twice", "this limit"]),
+            (quote!(key = "a", key = f::<A, B>(), limit = 0), &["`key` is given twice", "this limit"]),
             (
                 quote!(key = "a", limit = 1, slot = 1, on_lost = "cancel", crate = a + b),
                 &["expected identifier", "`on_lost` is", "expected `,`"],
