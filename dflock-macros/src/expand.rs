@@ -147,7 +147,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         let spaceless: String = expanded.split_whitespace().collect();
         for part in [
             "::my::reexport::Lock::builder().lease_ttl(::core::time::Duration::new(60u64,0u32)).client(",
-            "<::my::reexport::Clientas::core::clone::Clone>::clone(&self.locks)",
+            "::my::reexport::runtime::client(&self.locks)",
             ").key(self.name()).build();::my::reexport::runtime::lock(",
             "::my::reexport::runtime::finish::<Result<(),Error>>()",
             "letmine:&::my::reexport::Held=&held;",

@@ -4,9 +4,16 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use crate::client::Client;
 use crate::error::{ConfigError, Error};
 use crate::lock::Lock;
 use crate::semaphore::{Held, Semaphore};
+
+/// The client that is named, by value or behind a pointer.
+#[must_use]
+pub fn client(named: &Client) -> Client {
+    named.clone()
+}
 
 /// Runs `body` with a slot of a semaphore.
 pub async fn semaphore<R, B, F>(built: Result<Semaphore, ConfigError>, on_lost: OnLost<R>, body: B) -> R

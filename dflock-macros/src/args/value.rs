@@ -81,7 +81,7 @@ impl Value {
             // lent, so that a client that is owned by something else need not be cloned by hand, and one behind a pointer is found
             Self::Client(client) => {
                 let lent = quote_spanned!(here.located_at(client.span())=> &#client);
-                quote_spanned!(here=> <#dflock::Client as ::core::clone::Clone>::clone(#lent))
+                quote_spanned!(here=> #dflock::runtime::client(#lent))
             }
             Self::Other(value) => value.to_token_stream(),
         }

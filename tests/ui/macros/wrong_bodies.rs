@@ -2,7 +2,7 @@
 
 #[dflock::lock(key = "type")]
 async fn type_of_the_value() -> Result<u8, dflock::Error> {
-    Ok("text")
+    "text"
 }
 
 #[dflock::lock(key = "none")]
