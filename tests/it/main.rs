@@ -13,6 +13,7 @@ mod house;
 mod interop;
 mod lease;
 mod lock;
+mod macros;
 mod peer;
 mod semaphore;
 mod server;
