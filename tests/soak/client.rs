@@ -1,0 +1,203 @@
+//! A client process: several tasks that want slots of several keys, hold them, give them up, and change their minds.
+
+use std::convert::Infallible;
+use std::io::BufRead;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use dflock::{Client, Enqueued, Error, Held, Semaphore};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::Outcome;
+use crate::key::KEYS;
+use crate::program::end_with_parent;
+use crate::witness::{self, Witness};
+
+/// How many tasks of one process want each key.
+const TASKS: u64 = 2;
+
+/// The pause between looks at a slot that is held in a closure.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The mode in which this program is a client.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Customer {
+    #[arg(long)]
+    server: String,
+    /// In milliseconds, as the client is told; wrong on purpose if the soak is to fail
+    #[arg(long)]
+    read_timeout: u64,
+    #[arg(long)]
+    fencing: bool,
+    #[arg(long)]
+    seed: u64,
+}
+
+impl Customer {
+    pub(crate) fn run(self) -> Outcome<Infallible> {
+        end_with_parent()?;
+        // one thread, so that what blocks it blocks all
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> Outcome<Infallible> {
+        let read_timeout = Duration::from_millis(self.read_timeout);
+        let client = Client::builder()
+            .servers([self.server])
+            .server_read_timeout(read_timeout)
+            .heartbeat(read_timeout / 3)
+            .connect_timeout(Duration::from_secs(1))
+            .socket_timeout(Duration::from_secs(1))
+            .fencing(self.fencing)
+            .build()?;
+        let witness = Witness::start();
+        for task in 0..TASKS {
+            for (key, about) in KEYS.iter().enumerate() {
+                let pool = Semaphore::builder()
+                    .key(about.name)
+                    .limit(about.limit)
+                    .lease_ttl(Duration::from_secs(about.lease))
+                    .acquire_timeout(Duration::from_secs(5))
+                    .on_lost(witness::lost)
+                    .client(client.clone())
+                    .build()?;
+                let seed = self.seed.wrapping_mul(1000) + task * 10 + key as u64;
+                let worker = Worker { witness: witness.clone(), key, pool, dice: StdRng::seed_from_u64(seed) };
+                tokio::spawn(worker.work());
+            }
+        }
+        let mut orders = orders();
+        while let Some(busy) = orders.recv().await {
+            // a program that blocks its executor, on purpose
+            thread::sleep(busy);
+        }
+        std::process::exit(0)
+    }
+}
+
+/// What the parent says, a line each: how many milliseconds to be busy. It ends with the parent.
+fn orders() -> mpsc::UnboundedReceiver<Duration> {
+    let (order, orders) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let _ = line.parse().map(|millis| order.send(Duration::from_millis(millis)));
+        }
+    });
+    orders
+}
+
+struct Worker {
+    witness: Arc<Witness>,
+    key: usize,
+    pool: Semaphore,
+    dice: StdRng,
+}
+
+impl Worker {
+    async fn work(mut self) {
+        loop {
+            // whatever went wrong, the server may be down: it is tried again soon
+            let pause = if self.turn().await.is_err() { 20 } else { self.dice.random_range(0..50) };
+            sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), Error> {
+        let pool = self.pool.clone();
+        match self.dice.random_range(0..10) {
+            0..=2 => {
+                let held = pool.acquire().await?;
+                self.hold(held).await
+            }
+            3 => {
+                let held = pool.try_acquire().await?;
+                self.hold(held).await
+            }
+            // a caller that changes its mind
+            4 => match timeout(self.millis(0..80), pool.acquire()).await {
+                Ok(held) => self.hold(held?).await,
+                Err(_) => Ok(()),
+            },
+            5..=7 => match pool.enqueue().await? {
+                Enqueued::Acquired(held) => self.hold(held).await,
+                Enqueued::Queued(queued) => {
+                    // longer than a lease, and than the read timeout
+                    sleep(self.millis(0..3000)).await;
+                    match self.dice.random_range(0..4) {
+                        0 => drop(queued),
+                        1 => drop(queued.close()),
+                        _ => {
+                            let held = queued.wait().await?;
+                            self.hold(held).await?;
+                        }
+                    }
+                    Ok(())
+                }
+            },
+            // stopped in the middle, more often than not
+            _ => match timeout(self.millis(0..1500), self.run()).await {
+                Ok(done) => done,
+                Err(_) => Ok(()),
+            },
+        }
+    }
+
+    /// Holds a slot for a while, and gives it up in one of the ways there are.
+    async fn hold(&mut self, held: Semaphore<Held>) -> Result<(), Error> {
+        let long = self.dice.random_bool(0.1);
+        let time = self.millis(if long { 2000..6000 } else { 0..800 });
+        let held = self.witness.watch(self.key, held);
+        if self.dice.random_bool(0.3) {
+            let _ = timeout(time, held.renew()).await;
+        }
+        tokio::select! {
+            loss = held.lost() => witness::lost(&loss),
+            () = sleep(time) => {}
+        }
+        // the witness looks at it for no longer than its lock is held
+        let Some(held) = self.witness.part(held) else { return Ok(()) };
+        match self.dice.random_range(0..4) {
+            0 | 1 => held.release().await.map(drop),
+            2 => {
+                held.close();
+                Ok(())
+            }
+            _ => {
+                drop(held);
+                Ok(())
+            }
+        }
+    }
+
+    async fn run(&self) -> Result<(), Error> {
+        let key = self.key;
+        self.pool
+            .with_slot(async move |held| {
+                let _end = End(held);
+                witness::begin(key, held);
+                for _ in 0..500 {
+                    sleep(LOOK).await;
+                    witness::sure(held);
+                }
+            })
+            .await
+    }
+
+    fn millis(&mut self, range: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.dice.random_range(range))
+    }
+}
+
+/// Says that the slot is about to be given up, however its holder is stopped.
+struct End<'a>(&'a Held);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        witness::end(self.0);
+    }
+}

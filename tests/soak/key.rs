@@ -1,0 +1,23 @@
+//! The keys that all clients share.
+
+use std::time::Duration;
+
+/// A key, its limit, and the lease that its holders ask for.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) limit: u32,
+    /// In seconds.
+    pub(crate) lease: u64,
+}
+
+/// The shortest lease there is; more than one slot; and one that the server's read timeout ends long before its lease does.
+pub(crate) const KEYS: [Key; 3] =
+    [Key { name: "narrow", limit: 1, lease: 1 }, Key { name: "wide", limit: 3, lease: 2 }, Key { name: "long", limit: 2, lease: 60 }];
+
+impl Key {
+    /// How long a server that hears nothing more keeps a slot, if it looks at once.
+    pub(crate) fn term(&self, read_timeout: Duration) -> Duration {
+        Duration::from_secs(self.lease).min(read_timeout)
+    }
+}

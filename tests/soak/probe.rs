@@ -1,0 +1,75 @@
+//! Those who wait in line for every key, directly at the server: no fault hits them, so nothing excuses the server or the others if
+//! they do not get their turn.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::clock::now;
+use crate::event::{Event, What};
+use crate::key::Key;
+use crate::raw::Raw;
+use crate::timeline::{Timeline, Wait};
+
+/// How long a probe holds a slot, and how long it then stays out of the line.
+const PACE: Duration = Duration::from_millis(20);
+
+/// A wait that no run outlasts, in seconds.
+const EVER: u64 = 100_000;
+
+pub(crate) struct Probe {
+    /// Whom it is in the timeline.
+    pub(crate) client: usize,
+    pub(crate) key: usize,
+    pub(crate) about: &'static Key,
+    pub(crate) timeline: Arc<Mutex<Timeline>>,
+}
+
+impl Probe {
+    /// Waits and holds in turns, wherever the server is.
+    pub(crate) async fn run(self, server: watch::Receiver<SocketAddr>) {
+        loop {
+            let addr = *server.borrow();
+            if let Ok(mut raw) = Raw::connect(addr).await {
+                while self.turn(&mut raw).await.is_some() {
+                    sleep(PACE).await;
+                }
+            }
+            sleep(PACE).await;
+        }
+    }
+
+    /// `None`: the connection has ended.
+    async fn turn(&self, raw: &mut Raw) -> Option<()> {
+        let Key { name, limit, lease } = *self.about;
+        let from = now();
+        let token = raw.acquire(name, EVER, limit, lease).await;
+        self.note(|timeline| timeline.waits.push(Wait { key: self.key, from, to: now() }));
+        let token = token.ok()??;
+        // the grant may be as old as it likes: the slot is held from its renewal on
+        let renewed = now();
+        let is_held = raw.ask("sn", name, &format!("{token} {lease}")).await.ok()?.starts_with("ok");
+        let first = now();
+        if is_held {
+            sleep(PACE).await;
+            let last = now();
+            let ends = renewed + Duration::from_secs(lease);
+            self.note(|timeline| {
+                let mut say = |at: Duration, what| timeline.note(self.client, Event { token: token.clone(), at, what });
+                say(first, What::Held { key: self.key, fence: None });
+                say(first, What::Sure);
+                say(last.min(ends).max(first), What::Sure);
+                say(last, What::Given);
+            });
+        }
+        raw.ask("sr", name, &token).await.ok()?;
+        Some(())
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Timeline)) {
+        note(&mut self.timeline.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
