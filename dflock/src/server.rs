@@ -13,6 +13,8 @@ mod peer;
 mod reception;
 mod session;
 mod table;
+#[cfg(any(test, fuzzing))]
+mod visitors;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,7 +35,11 @@ use desk::Desk;
 pub use error::ServerError;
 pub use faults::Faults;
 use faults::{Condition, unless_frozen};
+#[cfg(any(test, fuzzing))]
+pub(crate) use table::model;
 use table::{Mint, Table};
+#[cfg(any(test, fuzzing))]
+pub(crate) use visitors::visit;
 
 /// How many connections may wait to be let in, as in a socket's backlog.
 const BACKLOG: usize = 128;
