@@ -6,21 +6,24 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use dflock::{Client, Enqueued, Error, Held, Semaphore};
+use dflock::{Client, Enqueued, Error, Held, Queued, Semaphore};
+use dflock_tests::fleet::Outcome;
+use dflock_tests::fleet::clock::now;
+use dflock_tests::fleet::program::end_with_parent;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::Outcome;
+use crate::event::{Away, Event, What};
 use crate::key::KEYS;
-use crate::program::end_with_parent;
+use crate::pulse;
 use crate::witness::{self, Witness};
 
 /// How many tasks of one process want each key.
-const TASKS: u64 = 2;
+pub(crate) const TASKS: u32 = 2;
 
-/// The pause between looks at a slot that is held in a closure.
+/// The pause between looks at a slot that the witness does not see.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The mode in which this program is a client.
@@ -28,11 +31,9 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(crate) struct Customer {
     #[arg(long)]
     server: String,
-    /// In milliseconds, as the client is told; wrong on purpose if the soak is to fail
+    /// In milliseconds
     #[arg(long)]
     read_timeout: u64,
-    #[arg(long)]
-    fencing: bool,
     #[arg(long)]
     seed: u64,
 }
@@ -53,7 +54,6 @@ impl Customer {
             .heartbeat(read_timeout / 3)
             .connect_timeout(Duration::from_secs(1))
             .socket_timeout(Duration::from_secs(1))
-            .fencing(self.fencing)
             .build()?;
         let witness = Witness::start();
         for task in 0..TASKS {
@@ -63,18 +63,21 @@ impl Customer {
                     .limit(about.limit)
                     .lease_ttl(Duration::from_secs(about.lease))
                     .acquire_timeout(Duration::from_secs(5))
-                    .on_lost(witness::lost)
                     .client(client.clone())
                     .build()?;
-                let seed = self.seed.wrapping_mul(1000) + task * 10 + key as u64;
+                let seed = self.seed.wrapping_add(u64::from(task) * 10 + key as u64);
                 let worker = Worker { witness: witness.clone(), key, pool, dice: StdRng::seed_from_u64(seed) };
                 tokio::spawn(worker.work());
             }
         }
+        let tell = |away| witness::tell(&Event::Away(away));
+        tokio::spawn(pulse::watch(tell));
         let mut orders = orders();
         while let Some(busy) = orders.recv().await {
+            let from = now();
             // a program that blocks its executor, on purpose
             thread::sleep(busy);
+            tell(Away { on_purpose: true, from, to: now() });
         }
         std::process::exit(0)
     }
@@ -126,8 +129,9 @@ impl Worker {
             5..=7 => match pool.enqueue().await? {
                 Enqueued::Acquired(held) => self.hold(held).await,
                 Enqueued::Queued(queued) => {
-                    // longer than a lease, and than the read timeout
-                    sleep(self.millis(0..3000)).await;
+                    // longer than a lease
+                    let time = self.millis(0..3000);
+                    self.linger(&queued, time).await;
                     match self.dice.random_range(0..4) {
                         0 => drop(queued),
                         1 => drop(queued.close()),
@@ -156,10 +160,9 @@ impl Worker {
             let _ = timeout(time, held.renew()).await;
         }
         tokio::select! {
-            loss = held.lost() => witness::lost(&loss),
+            _ = held.lost() => {}
             () = sleep(time) => {}
         }
-        // the witness looks at it for no longer than its lock is held
         let Some(held) = self.witness.part(held) else { return Ok(()) };
         match self.dice.random_range(0..4) {
             0 | 1 => held.release().await.map(drop),
@@ -171,6 +174,29 @@ impl Worker {
                 drop(held);
                 Ok(())
             }
+        }
+    }
+
+    /// Does something else while it stands in line, and looks now and then whether its turn has come.
+    async fn linger(&mut self, queued: &Semaphore<Queued>, time: Duration) {
+        let name = format!("queued-{:x}", self.dice.random::<u64>());
+        let end = now() + time;
+        let mut is_granted = false;
+        while now() < end {
+            sleep(LOOK).await;
+            let before = now();
+            let was_granted = std::mem::replace(&mut is_granted, queued.is_granted());
+            if is_granted && !was_granted {
+                witness::say(&name, before, What::Held { key: self.key });
+            }
+            if is_granted {
+                witness::say(&name, before, What::Sure);
+            } else if was_granted {
+                return witness::say(&name, now(), What::Lost);
+            }
+        }
+        if is_granted {
+            witness::say(&name, now(), What::Given);
         }
     }
 

@@ -55,19 +55,26 @@ impl Kind {
         }
     }
 
-    /// While it lasts the client's program does not run.
-    pub(crate) fn numbs(self) -> bool {
-        matches!(self, Self::ClientStopped | Self::ClientBusy)
+    /// What hits one client, and not the server with all of them.
+    pub(crate) fn is_clients(self) -> bool {
+        !matches!(self, Self::ServerStopped | Self::ServerKilled)
+    }
+
+    /// The connections of a client end, or its server has forgotten what it granted on them: it must know soon.
+    pub(crate) fn severs(self) -> bool {
+        matches!(self, Self::ServerKilled | Self::Cut | Self::Reset | Self::HalfOpen)
+    }
+
+    /// While it lasts no request is answered: a client that held a slot before must know when its time is over.
+    pub(crate) fn silences(self) -> bool {
+        let network = matches!(self, Self::StalledUp | Self::StalledDown | Self::Stalled);
+        network || matches!(self, Self::ClientStopped | Self::ClientBusy | Self::ServerStopped)
     }
 
     /// While it lasts the end of a connection reaches the client late or not at all.
     pub(crate) fn deafens(self) -> bool {
-        matches!(self, Self::StalledDown | Self::Stalled | Self::Delayed | Self::Trickled)
-    }
-
-    /// The server sees connections end, or has forgotten what it granted on them.
-    pub(crate) fn severs(self) -> bool {
-        matches!(self, Self::ServerKilled | Self::Cut | Self::Reset)
+        let network = matches!(self, Self::StalledDown | Self::Stalled | Self::Delayed | Self::Trickled);
+        network || matches!(self, Self::ClientStopped | Self::ClientBusy)
     }
 }
 
@@ -77,11 +84,10 @@ pub(crate) struct Fault {
     pub(crate) kind: Kind,
     /// `None`: all clients.
     pub(crate) client: Option<usize>,
+    /// When it was in force; if connections ended, this is before the first did.
     pub(crate) from: Duration,
-    /// When it was healed.
+    /// When nothing of it was left.
     pub(crate) to: Duration,
-    /// When the server forgot what it had granted, if it did.
-    pub(crate) severed: Option<Duration>,
 }
 
 impl Fault {

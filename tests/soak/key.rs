@@ -16,7 +16,7 @@ pub(crate) const KEYS: [Key; 3] =
     [Key { name: "narrow", limit: 1, lease: 1 }, Key { name: "wide", limit: 3, lease: 2 }, Key { name: "long", limit: 2, lease: 60 }];
 
 impl Key {
-    /// How long a server that hears nothing more keeps a slot, if it looks at once.
+    /// How long a server that hears nothing more keeps a slot at least.
     pub(crate) fn term(&self, read_timeout: Duration) -> Duration {
         Duration::from_secs(self.lease).min(read_timeout)
     }

@@ -2,17 +2,16 @@
 //! they do not get their turn.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dflock_tests::fleet::clock::now;
+use dflock_tests::fleet::raw::Raw;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::clock::now;
 use crate::event::{Event, What};
 use crate::key::Key;
-use crate::raw::Raw;
-use crate::timeline::{Timeline, Wait};
+use crate::timeline::{Book, Wait};
 
 /// How long a probe holds a slot, and how long it then stays out of the line.
 const PACE: Duration = Duration::from_millis(20);
@@ -25,7 +24,7 @@ pub(crate) struct Probe {
     pub(crate) client: usize,
     pub(crate) key: usize,
     pub(crate) about: &'static Key,
-    pub(crate) timeline: Arc<Mutex<Timeline>>,
+    pub(crate) book: Book,
 }
 
 impl Probe {
@@ -47,7 +46,7 @@ impl Probe {
         let Key { name, limit, lease } = *self.about;
         let from = now();
         let token = raw.acquire(name, EVER, limit, lease).await;
-        self.note(|timeline| timeline.waits.push(Wait { key: self.key, from, to: now() }));
+        self.book.open().waits.push(Wait { key: self.key, from, to: now() });
         let token = token.ok()??;
         // the grant may be as old as it likes: the slot is held from its renewal on
         let renewed = now();
@@ -57,19 +56,14 @@ impl Probe {
             sleep(PACE).await;
             let last = now();
             let ends = renewed + Duration::from_secs(lease);
-            self.note(|timeline| {
-                let mut say = |at: Duration, what| timeline.note(self.client, Event { token: token.clone(), at, what });
-                say(first, What::Held { key: self.key, fence: None });
-                say(first, What::Sure);
-                say(last.min(ends).max(first), What::Sure);
-                say(last, What::Given);
-            });
+            let mut timeline = self.book.open();
+            let mut say = |at, what| timeline.note(self.client, Event::Slot { name: token.clone(), at, what });
+            say(first, What::Held { key: self.key });
+            say(first, What::Sure);
+            say(last.min(ends).max(first), What::Sure);
+            say(last, What::Given);
         }
         raw.ask("sr", name, &token).await.ok()?;
         Some(())
-    }
-
-    fn note(&self, note: impl FnOnce(&mut Timeline)) {
-        note(&mut self.timeline.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -1,20 +1,22 @@
 //! What all processes said, merged.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::event::{Event, What};
+use crate::event::{Away, Event, What};
+use crate::fault::Fault;
 
 /// One slot as its holder knew it.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
     pub(crate) client: usize,
     pub(crate) key: usize,
-    pub(crate) fence: Option<u64>,
+    pub(crate) from: Duration,
     /// The first and the last moment of which its holder was sure. A loss is final, so it was held in between.
     pub(crate) sure: Option<(Duration, Duration)>,
-    /// When its loss was told first, and the reason.
-    pub(crate) lost: Option<(Duration, String)>,
+    /// When its loss was told first.
+    pub(crate) lost: Option<Duration>,
     /// When it was given up on its holder's wish.
     pub(crate) given: Option<Duration>,
 }
@@ -27,10 +29,23 @@ pub(crate) struct Wait {
     pub(crate) to: Duration,
 }
 
+/// Where all that is heard is written down.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Book(Arc<Mutex<Timeline>>);
+
+impl Book {
+    pub(crate) fn open(&self) -> MutexGuard<'_, Timeline> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
-    pub(crate) holds: HashMap<String, Hold>,
+    holds: HashMap<(usize, String), Hold>,
     pub(crate) waits: Vec<Wait>,
+    pub(crate) faults: Vec<Fault>,
+    /// Executors that did not run; `None` is the proxies'.
+    pub(crate) aways: Vec<(Option<usize>, Away)>,
     /// How many times a holder checked its slot and was sure of it.
     pub(crate) checks: u64,
     /// What should not have been said.
@@ -38,39 +53,48 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// Takes down what `client` says.
-    pub(crate) fn hear(&mut self, client: usize, line: &str) {
-        match line.parse() {
-            Ok(event) => self.note(client, event),
-            Err(complaint) => self.complaints.push(complaint),
-        }
+    pub(crate) fn holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.values()
     }
 
+    /// Takes down what `client` says.
     pub(crate) fn note(&mut self, client: usize, event: Event) {
-        let Event { token, at, what } = event;
-        if let What::Held { key, fence } = what {
-            let hold = Hold { client, key, fence, sure: None, lost: None, given: None };
-            if self.holds.insert(token, hold).is_some() {
+        let (name, at, what) = match event {
+            Event::Slot { name, at, what } => (name, at, what),
+            Event::Away(away) => return self.aways.push((Some(client), away)),
+        };
+        if let What::Held { key } = what {
+            let hold = Hold { client, key, from: at, sure: None, lost: None, given: None };
+            if self.holds.insert((client, name), hold).is_some() {
                 self.complaints.push(format!("client {client} was given a slot twice"));
             }
             return;
         }
-        // a slot may be lost before its holder had it in hand
-        let Some(hold) = self.holds.get_mut(&token) else { return };
+        let Some(hold) = self.holds.get_mut(&(client, name)) else {
+            return self.complaints.push(format!("client {client} said {what:?} of a slot that it never had"));
+        };
         match what {
             What::Sure => {
                 self.checks += 1;
-                if hold.lost.as_ref().is_some_and(|&(lost, _)| lost < at) {
-                    self.complaints.push(format!("client {client} was sure of a slot of which it had been told that it is lost"));
-                }
-                let first = hold.sure.map_or(at, |(first, _)| first.min(at));
-                hold.sure = Some((first, hold.sure.map_or(at, |(_, last)| last.max(at))));
+                let (first, last) = hold.sure.unwrap_or((at, at));
+                hold.sure = Some((first.min(at), last.max(at)));
             }
-            What::Lost { reason } => {
-                hold.lost.get_or_insert((at, reason));
-            }
+            What::Lost => hold.lost = Some(hold.lost.map_or(at, |lost| lost.min(at))),
             What::Given => hold.given = Some(at),
             What::Held { .. } => {}
         }
+    }
+}
+
+impl Hold {
+    /// When its holder was last heard of it.
+    pub(crate) fn end(&self) -> Duration {
+        let sure = self.sure.map(|(_, last)| last);
+        [self.lost, self.given, sure].into_iter().flatten().fold(self.from, Duration::max)
+    }
+
+    /// Its holder believed in it after it had been told that it is lost.
+    pub(crate) fn is_undead(&self) -> bool {
+        self.lost.zip(self.sure).is_some_and(|(lost, (_, last))| lost < last)
     }
 }

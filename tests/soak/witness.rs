@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use dflock::{Held, Lost, Semaphore};
+use dflock::{Held, Semaphore};
+use dflock_tests::fleet::clock::now;
 
-use crate::clock::now;
 use crate::event::{Event, What};
 
 /// How often every hold is checked.
@@ -37,14 +37,14 @@ impl Witness {
     pub(crate) fn watch(&self, key: usize, held: Semaphore<Held>) -> Arc<Semaphore<Held>> {
         begin(key, &held);
         let held = Arc::new(held);
-        self.holds().insert(held.token().as_str().to_owned(), held.clone());
+        self.holds().insert(name(&held).to_owned(), held.clone());
         held
     }
 
     /// The hold is about to be given up; `None` if somebody else still looks at it.
     pub(crate) fn part(&self, held: Arc<Semaphore<Held>>) -> Option<Semaphore<Held>> {
         let mut holds = self.holds();
-        holds.remove(held.token().as_str());
+        holds.remove(name(&held));
         end(&held);
         Arc::into_inner(held)
     }
@@ -56,36 +56,43 @@ impl Witness {
 
 /// Says that a slot came.
 pub(crate) fn begin(key: usize, held: &Held) {
-    tell(held.token().as_str(), now(), What::Held { key, fence: held.fence() });
+    say(name(held), now(), What::Held { key });
     sure(held);
 }
 
 /// Checks a hold, and says what came of it. Whether it is held.
 pub(crate) fn sure(held: &Held) -> bool {
     let before = now();
-    match held.check() {
-        Ok(()) => tell(held.token().as_str(), before, What::Sure),
-        Err(ref loss) => lost(loss),
+    let is_held = held.check().is_ok();
+    if is_held {
+        say(name(held), before, What::Sure);
+    } else {
+        say(name(held), now(), What::Lost);
     }
-    !held.is_lost()
-}
-
-/// Says that a loss was told.
-pub(crate) fn lost(lost: &Lost) {
-    tell(lost.token.as_str(), now(), What::Lost { reason: format!("{:?}", lost.reason) });
+    is_held
 }
 
 /// Says that a slot is about to be given up.
 pub(crate) fn end(held: &Held) {
     if sure(held) {
-        tell(held.token().as_str(), now(), What::Given);
+        say(name(held), now(), What::Given);
     }
 }
 
-fn tell(token: &str, at: Duration, what: What) {
-    let line = Event { token: token.to_owned(), at, what };
+/// Says something of the slot `name`.
+pub(crate) fn say(name: &str, at: Duration, what: What) {
+    tell(&Event::Slot { name: name.to_owned(), at, what });
+}
+
+/// Tells the parent.
+pub(crate) fn tell(event: &Event) {
     // without a parent there is nobody to hold anything for
-    if writeln!(std::io::stdout(), "{line}").is_err() {
+    if writeln!(std::io::stdout(), "{event}").is_err() {
         std::process::exit(1);
     }
+}
+
+/// Tokens are as different as slots are.
+fn name(held: &Held) -> &str {
+    held.token().as_str()
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// How long the machine has been up, as the client under test counts it.
-pub(crate) fn now() -> Duration {
+#[must_use]
+pub fn now() -> Duration {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let clock = ClockId::Boottime;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -13,9 +14,4 @@ pub(crate) fn now() -> Duration {
     let now = clock_gettime(clock);
     // counted from boot: neither part is negative
     Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
-}
-
-/// Sleeps until `moment` on this clock.
-pub(crate) async fn sleep_until(moment: Duration) {
-    tokio::time::sleep(moment.saturating_sub(now())).await;
 }

@@ -5,13 +5,15 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use dflock::server::Server;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::Outcome;
-use crate::program::{Pipes, Program, end_with_parent};
+use super::Outcome;
+use super::program::{Pipes, Program, end_with_parent};
 
 /// How long a server may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,10 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Another process may take the free port first.
 const TRIES: usize = 5;
 
-/// The mode in which this program is a server.
+/// The mode in which a program is a server; it is started as `PROGRAM serve ..`.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Serve {
-    /// Another program with dflockd's flags, to run instead of the embedded server
+pub struct Serve {
     #[arg(long)]
     program: Option<PathBuf>,
     #[arg(long)]
@@ -34,19 +35,24 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    pub(crate) fn run(self) -> Outcome<Infallible> {
+    /// Serves until the parent process ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of a server that cannot start.
+    pub fn run(self) -> Outcome<Infallible> {
         end_with_parent()?;
         if let Some(program) = &self.program {
             let port = self.port.to_string();
             let read_timeout = self.read_timeout.to_string();
             let flags = ["--host", &self.host, "--port", &port, "--read-timeout", &read_timeout];
             // the process stays the same, and so does its end with its parent
-            return Err(std::process::Command::new(program).args(flags).exec().into());
+            return Err(Command::new(program).args(flags).stdout(Stdio::null()).stderr(Stdio::null()).exec().into());
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
             let read_timeout = Duration::from_secs(self.read_timeout);
-            let config = dflock::server::Server::builder().bind(format!("{}:{}", self.host, self.port)).read_timeout(read_timeout);
+            let config = Server::builder().bind(format!("{}:{}", self.host, self.port)).read_timeout(read_timeout);
             let _server = config.build().start().await?;
             std::future::pending().await
         })
@@ -55,16 +61,20 @@ impl Serve {
 
 /// What to start servers from.
 #[derive(Clone, Debug)]
-pub(crate) struct Recipe {
-    /// `None` is the embedded server.
-    pub(crate) program: Option<PathBuf>,
+pub struct Recipe {
+    /// A program with dflockd's flags; `None` is the embedded server.
+    pub program: Option<PathBuf>,
     /// In seconds.
-    pub(crate) read_timeout: u64,
+    pub read_timeout: u64,
 }
 
 impl Recipe {
     /// Starts a server on a free port; it listens when this returns.
-    pub(crate) async fn start(&self) -> Outcome<ServerProcess> {
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub async fn start(&self) -> Outcome<ServerProcess> {
         let mut last = None;
         for _ in 0..TRIES {
             match self.try_start().await {
@@ -73,10 +83,6 @@ impl Recipe {
             }
         }
         Err(last.unwrap_or_else(|| "no try was made".into()))
-    }
-
-    pub(crate) fn name(&self) -> String {
-        self.program.as_ref().map_or_else(|| "the embedded server".to_owned(), |program| program.display().to_string())
     }
 
     async fn try_start(&self) -> Outcome<ServerProcess> {
@@ -100,26 +106,44 @@ impl Recipe {
 }
 
 /// A server that runs until this is dropped.
-pub(crate) struct ServerProcess {
+#[derive(Debug)]
+pub struct ServerProcess {
     program: Program,
     addr: SocketAddr,
     _pipes: Pipes,
 }
 
 impl ServerProcess {
-    pub(crate) fn addr(&self) -> SocketAddr {
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    pub(crate) fn stop(&self) -> io::Result<()> {
+    /// SIGSTOP.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn stop(&self) -> io::Result<()> {
         self.program.stop()
     }
 
-    pub(crate) fn go_on(&self) -> io::Result<()> {
+    /// SIGCONT.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn go_on(&self) -> io::Result<()> {
         self.program.go_on()
     }
 
-    pub(crate) async fn kill(self) -> io::Result<()> {
+    /// SIGKILL; nothing of it is left when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn kill(self) -> io::Result<()> {
         self.program.kill().await
     }
 }

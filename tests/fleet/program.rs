@@ -7,20 +7,28 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// A process that is killed when this is dropped.
-pub(crate) struct Program {
+#[derive(Debug)]
+pub struct Program {
     child: Child,
     pid: Pid,
 }
 
 /// What a process is talked with.
-pub(crate) struct Pipes {
-    pub(crate) stdin: ChildStdin,
-    pub(crate) stdout: ChildStdout,
+#[derive(Debug)]
+pub struct Pipes {
+    /// What it reads.
+    pub stdin: ChildStdin,
+    /// What it says.
+    pub stdout: ChildStdout,
 }
 
 impl Program {
     /// Starts this very program with other arguments.
-    pub(crate) fn start<'a>(arguments: impl IntoIterator<Item = &'a str>) -> io::Result<(Self, Pipes)> {
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn start<'a>(arguments: impl IntoIterator<Item = &'a str>) -> io::Result<(Self, Pipes)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
@@ -31,33 +39,44 @@ impl Program {
     }
 
     /// Whether nobody has ended it.
-    pub(crate) fn is_running(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// SIGSTOP.
-    pub(crate) fn stop(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn stop(&self) -> io::Result<()> {
         Ok(kill_process(self.pid, Signal::STOP)?)
     }
 
     /// SIGCONT.
-    pub(crate) fn go_on(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn go_on(&self) -> io::Result<()> {
         Ok(kill_process(self.pid, Signal::CONT)?)
     }
 
-    /// SIGKILL without waiting for the end.
-    pub(crate) fn strike(&mut self) -> io::Result<()> {
-        self.child.start_kill()
-    }
-
     /// SIGKILL; the sockets of the process are closed when this returns.
-    pub(crate) async fn kill(mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn kill(mut self) -> io::Result<()> {
         self.child.kill().await
     }
 }
 
 /// Makes this process end with its parent, even if it is stopped then.
-pub(crate) fn end_with_parent() -> io::Result<()> {
+///
+/// # Errors
+///
+/// The system's.
+pub fn end_with_parent() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     Ok(())

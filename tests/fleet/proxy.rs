@@ -14,8 +14,9 @@ use tokio::time::sleep;
 
 /// How bytes get through in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) enum Flow {
+pub enum Flow {
     #[default]
+    /// As they come.
     Clear,
     /// Not at all, until it is over; then all of them.
     Stalled,
@@ -27,7 +28,7 @@ pub(crate) enum Flow {
 
 /// How connections end.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Cut {
+pub enum Cut {
     /// Both sides hear a FIN.
     Closed,
     /// Both sides hear a RST.
@@ -45,7 +46,8 @@ struct Weather {
 }
 
 /// A proxy; dropping it ends it and its connections.
-pub(crate) struct Proxy {
+#[derive(Debug)]
+pub struct Proxy {
     addr: SocketAddr,
     weather: watch::Sender<Weather>,
     listening: JoinHandle<()>,
@@ -53,7 +55,11 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Listens, and carries every connection to wherever the server is when it comes.
-    pub(crate) async fn start(server: watch::Receiver<SocketAddr>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The system's, when there is no free port.
+    pub async fn start(server: watch::Receiver<SocketAddr>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
         let weather = watch::Sender::new(Weather::default());
@@ -61,17 +67,19 @@ impl Proxy {
         Ok(Self { addr, weather, listening })
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// How bytes get through from now on: `up` to the server, `down` to the client.
-    pub(crate) fn set(&self, up: Flow, down: Flow) {
+    pub fn set(&self, up: Flow, down: Flow) {
         self.weather.send_modify(|weather| (weather.up, weather.down) = (up, down));
     }
 
     /// Ends all connections.
-    pub(crate) fn cut(&self, how: Cut) {
+    pub fn cut(&self, how: Cut) {
         self.weather.send_modify(|weather| {
             weather.cuts += 1;
             weather.last_cut = Some(how);
@@ -79,7 +87,7 @@ impl Proxy {
     }
 
     /// The network is well again.
-    pub(crate) fn heal(&self) {
+    pub fn heal(&self) {
         self.set(Flow::Clear, Flow::Clear);
     }
 }

@@ -1,0 +1,235 @@
+//! What was wrong in what the processes said.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::client::TASKS;
+use crate::fault::{Fault, Kind};
+use crate::key::KEYS;
+use crate::timeline::{Hold, Timeline};
+
+/// A loss that comes of the end of a connection is known in this time, if its holder gets to run.
+pub(crate) const TOLD: Duration = Duration::from_millis(50);
+
+/// A slot that somebody waits for is nobody's for no longer than this; less than any lease, so that a slot that waits for the end of
+/// one is seen.
+pub(crate) const IDLE: Duration = Duration::from_millis(500);
+
+/// How long the traces of a fault may be seen after it.
+const TRACE: Duration = Duration::from_millis(500);
+
+/// What must not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// More believed to hold than may.
+    Overlap,
+    /// A loss was known later than it must be.
+    Late,
+    /// A slot was nobody's while somebody waited for it.
+    Leak,
+}
+
+/// Something that must not happen and did.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Violation {
+    pub(crate) what: Wrong,
+    /// The fault that may have led to it.
+    pub(crate) fault: Option<Kind>,
+    pub(crate) key: usize,
+    pub(crate) at: Duration,
+    pub(crate) length: Duration,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, fault, key, at, length } = self;
+        let fault = fault.map_or("no fault", Kind::name);
+        write!(f, "{what:?} of {length:.1?} on {:?} at {at:.3?}, after: {fault}", KEYS[*key].name)
+    }
+}
+
+/// How a loss had to be known, because of a fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    pub(crate) fault: Fault,
+    /// From when on the slot may be somebody else's.
+    pub(crate) gone: Duration,
+    /// Until when it could be believed.
+    pub(crate) latest: Duration,
+    /// When it was believed last.
+    pub(crate) last: Duration,
+}
+
+/// A time, with both of its ends.
+type Span = (Duration, Duration);
+
+pub(crate) struct Judge<'a> {
+    timeline: &'a Timeline,
+    read_timeout: Duration,
+    /// When somebody could not hear of the end of a connection; `None`: nobody could.
+    deaf: Vec<(Option<usize>, Span)>,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(timeline: &'a Timeline, read_timeout: Duration) -> Self {
+        let faults = timeline.faults.iter().filter(|fault| fault.kind.deafens()).map(|fault| (fault.client, (fault.from, fault.to)));
+        let aways = timeline.aways.iter().map(|&(client, away)| (client, (away.from, away.to)));
+        Self { timeline, read_timeout, deaf: faults.chain(aways).collect() }
+    }
+
+    pub(crate) fn violations(&self) -> Vec<Violation> {
+        let mut all = [self.overlaps(), self.late(), self.leaks()].concat();
+        all.sort_by_key(|violation| violation.at);
+        all
+    }
+
+    /// Times in which more were sure than may hold, whether or not that could be helped.
+    pub(crate) fn crowds(&self) -> Vec<(Option<Kind>, Duration)> {
+        let crowded = (0..KEYS.len()).flat_map(|key| crowded(self.holds(key).filter_map(|hold| hold.sure), KEYS[key].limit));
+        crowded.map(|(from, to)| (self.fault_before(from), to - from)).collect()
+    }
+
+    /// The fault that a loss at `at` comes of.
+    pub(crate) fn fault_of(&self, client: usize, at: Duration) -> Option<Kind> {
+        let faults = self.timeline.faults.iter().filter(|fault| fault.concerns(client) && fault.from <= at);
+        faults.max_by_key(|fault| fault.from).map(|fault| fault.kind)
+    }
+
+    /// Every fault that had to end a hold, and when it ended.
+    pub(crate) fn bounds(&self) -> impl Iterator<Item = (&Hold, Bound)> {
+        self.timeline.holds().flat_map(|hold| self.bounds_of(hold).map(move |bound| (hold, bound)))
+    }
+
+    fn overlaps(&self) -> Vec<Violation> {
+        let overlaps = (0..KEYS.len()).flat_map(|key| {
+            let believed = self.holds(key).filter_map(|hold| self.believed(hold));
+            crowded(believed, KEYS[key].limit).into_iter().map(move |span| (key, span))
+        });
+        let violation = |(key, (from, to))| Violation { what: Wrong::Overlap, fault: self.fault_before(from), key, at: from, length: to - from };
+        overlaps.map(violation).collect()
+    }
+
+    fn late(&self) -> Vec<Violation> {
+        let late = self.bounds().filter(|(_, bound)| bound.last > bound.latest);
+        let violation = |(hold, bound): (&Hold, Bound)| {
+            let (fault, length) = (Some(bound.fault.kind), bound.last - bound.latest);
+            Violation { what: Wrong::Late, fault, key: hold.key, at: bound.latest, length }
+        };
+        let undead = self.timeline.holds().filter(|hold| hold.is_undead()).map(|hold| {
+            let fault = self.fault_of(hold.client, hold.end());
+            Violation { what: Wrong::Late, fault, key: hold.key, at: hold.end(), length: Duration::ZERO }
+        });
+        late.map(violation).chain(undead).collect()
+    }
+
+    fn leaks(&self) -> Vec<Violation> {
+        let mut leaks = Vec::new();
+        for (key, about) in KEYS.iter().enumerate() {
+            let slots = i64::from(about.limit);
+            let holds = self.holds(key).map(|hold| ((hold.from, hold.end()), 1));
+            // a client that is hit may have slots that it knows nothing of
+            let unknown = |client: Option<usize>| client.map_or(slots, |_| i64::from(TASKS));
+            let faults = self.timeline.faults.iter().map(|fault| ((fault.from, fault.to + TRACE), unknown(fault.client)));
+            let aways = self.timeline.aways.iter().map(|&(client, away)| ((away.from, away.to), unknown(client)));
+            let taken = steps(holds.chain(faults).chain(aways));
+            let idle = taken.windows(2).filter(|pair| pair[0].1 < slots).map(|pair| (pair[0].0, pair[1].0));
+            for (from, to) in joined(idle) {
+                for wait in self.timeline.waits.iter().filter(|wait| wait.key == key) {
+                    let (from, to) = (from.max(wait.from), to.min(wait.to));
+                    if to.saturating_sub(from) > IDLE {
+                        leaks.push(Violation { what: Wrong::Leak, fault: self.fault_before(from), key, at: from, length: to - from });
+                    }
+                }
+            }
+        }
+        leaks
+    }
+
+    /// When a holder believed in its slot, without the time that nobody could help.
+    fn believed(&self, hold: &Hold) -> Option<Span> {
+        let (first, last) = hold.sure?;
+        let mut end = last;
+        for fault in self.severing(hold) {
+            let latest = self.heard(hold.client, fault.from) + TOLD;
+            if first < fault.from && last <= latest {
+                end = end.min(fault.from);
+            } else if (fault.from..=latest).contains(&first) && last <= latest {
+                // granted on a connection that had ended
+                return None;
+            }
+        }
+        Some((first, end))
+    }
+
+    fn bounds_of(&self, hold: &Hold) -> impl Iterator<Item = Bound> {
+        let term = KEYS[hold.key].term(self.read_timeout);
+        let severed = self.severing(hold).map(|fault| (fault, fault.from, self.heard(hold.client, fault.from) + TOLD));
+        let silenced = self.timeline.faults.iter().filter(move |fault| fault.kind.silences() && fault.concerns(hold.client));
+        let silenced = silenced.map(move |fault| (fault, fault.from + term, fault.from + term)).filter(|(fault, gone, _)| fault.to > *gone);
+        let bounds = severed.chain(silenced).filter_map(|(fault, gone, latest)| {
+            let (first, last) = hold.sure?;
+            (first < fault.from && last >= fault.from).then_some(Bound { fault: *fault, gone, latest, last })
+        });
+        bounds.collect::<Vec<_>>().into_iter()
+    }
+
+    fn severing(&self, hold: &Hold) -> impl Iterator<Item = &Fault> {
+        let client = hold.client;
+        self.timeline.faults.iter().filter(move |fault| fault.kind.severs() && fault.concerns(client))
+    }
+
+    /// When `client` can have heard at the latest of what happened at `at`.
+    fn heard(&self, client: usize, at: Duration) -> Duration {
+        let mut heard = at;
+        while let Some(&(_, (_, to))) = self.deaf.iter().find(|&&(deaf, (from, to))| {
+            deaf.is_none_or(|deaf| deaf == client) && from <= heard + TOLD && heard < to
+        }) {
+            heard = to;
+        }
+        heard
+    }
+
+    fn holds(&self, key: usize) -> impl Iterator<Item = &Hold> {
+        self.timeline.holds().filter(move |hold| hold.key == key)
+    }
+
+    fn fault_before(&self, at: Duration) -> Option<Kind> {
+        self.timeline.faults.iter().filter(|fault| fault.from <= at).max_by_key(|fault| fault.from).map(|fault| fault.kind)
+    }
+}
+
+/// The spans in which more than `limit` of `spans` are.
+fn crowded(spans: impl Iterator<Item = Span>, limit: u32) -> Vec<Span> {
+    // the ends belong to the spans
+    let steps = steps(spans.map(|(from, to)| ((from, to + Duration::from_nanos(1)), 1)));
+    let crowded = steps.windows(2).filter(|pair| pair[0].1 > i64::from(limit)).map(|pair| (pair[0].0, pair[1].0));
+    joined(crowded)
+}
+
+/// From each moment on, the sum of the weights of the spans that it lies in.
+fn steps(spans: impl Iterator<Item = (Span, i64)>) -> Vec<(Duration, i64)> {
+    let mut ends: Vec<_> = spans.flat_map(|((from, to), weight)| [(from, weight), (to, -weight)]).collect();
+    ends.sort_unstable();
+    let mut steps: Vec<(Duration, i64)> = Vec::new();
+    let mut sum = 0;
+    for (at, weight) in ends {
+        sum += weight;
+        match steps.last_mut() {
+            Some(last) if last.0 == at => last.1 = sum,
+            _ => steps.push((at, sum)),
+        }
+    }
+    steps
+}
+
+/// Spans that follow each other without a gap, as one.
+fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
+    let mut joined: Vec<Span> = Vec::new();
+    for (from, to) in spans {
+        match joined.last_mut() {
+            Some(last) if last.1 == from => last.1 = to,
+            _ => joined.push((from, to)),
+        }
+    }
+    joined
+}
