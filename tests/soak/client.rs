@@ -144,7 +144,7 @@ impl Worker {
                 }
             },
             // stopped in the middle, more often than not
-            _ => match timeout(self.millis(0..1500), self.run()).await {
+            _ => match timeout(self.time(), self.run()).await {
                 Ok(done) => done,
                 Err(_) => Ok(()),
             },
@@ -153,8 +153,7 @@ impl Worker {
 
     /// Holds a slot for a while, and gives it up in one of the ways there are.
     async fn hold(&mut self, held: Semaphore<Held>) -> Result<(), Error> {
-        let long = self.dice.random_bool(0.1);
-        let time = self.millis(if long { 2000..6000 } else { 0..800 });
+        let time = self.time();
         let held = self.witness.watch(self.key, held);
         if self.dice.random_bool(0.3) {
             let _ = timeout(time, held.renew()).await;
@@ -200,18 +199,26 @@ impl Worker {
         }
     }
 
-    async fn run(&self) -> Result<(), Error> {
-        let key = self.key;
+    async fn run(&mut self) -> Result<(), Error> {
+        let (key, time) = (self.key, self.time());
         self.pool
             .with_slot(async move |held| {
                 let _end = End(held);
                 witness::begin(key, held);
-                for _ in 0..500 {
+                let end = now() + time;
+                while now() < end {
                     sleep(LOOK).await;
                     witness::sure(held);
                 }
             })
             .await
+    }
+
+    /// How long the next slot is held.
+    fn time(&mut self) -> Duration {
+        let [short, long] = KEYS[self.key].holds;
+        let is_long = self.dice.random_bool(0.3);
+        self.millis(if is_long { short..long } else { 0..short })
     }
 
     fn millis(&mut self, range: std::ops::Range<u64>) -> Duration {

@@ -54,7 +54,9 @@ pub(crate) struct Bound {
     pub(crate) fault: Fault,
     /// From when on the slot may be somebody else's.
     pub(crate) gone: Duration,
-    /// Until when it could be believed.
+    /// When its holder could know.
+    pub(crate) due: Duration,
+    /// When it had to know at the latest.
     pub(crate) latest: Duration,
     /// When it was believed last.
     pub(crate) last: Duration,
@@ -85,8 +87,11 @@ impl<'a> Judge<'a> {
 
     /// Times in which more were sure than may hold, whether or not that could be helped.
     pub(crate) fn crowds(&self) -> Vec<(Option<Kind>, Duration)> {
-        let crowded = (0..KEYS.len()).flat_map(|key| crowded(self.holds(key).filter_map(|hold| hold.sure), KEYS[key].limit));
-        crowded.map(|(from, to)| (self.fault_before(from), to - from)).collect()
+        let crowds = |key: usize| {
+            let crowded = crowded(self.holds(key).filter_map(|hold| hold.sure), KEYS[key].limit).into_iter();
+            crowded.map(move |(from, to)| (self.fault_that_led_to(key, from), to - from))
+        };
+        (0..KEYS.len()).flat_map(crowds).collect()
     }
 
     /// The fault that a loss at `at` comes of.
@@ -105,7 +110,8 @@ impl<'a> Judge<'a> {
             let believed = self.holds(key).filter_map(|hold| self.believed(hold));
             crowded(believed, KEYS[key].limit).into_iter().map(move |span| (key, span))
         });
-        let violation = |(key, (from, to))| Violation { what: Wrong::Overlap, fault: self.fault_before(from), key, at: from, length: to - from };
+        let violation =
+            |(key, (at, to))| Violation { what: Wrong::Overlap, fault: self.fault_that_led_to(key, at), key, at, length: to - at };
         overlaps.map(violation).collect()
     }
 
@@ -163,14 +169,15 @@ impl<'a> Judge<'a> {
 
     fn bounds_of(&self, hold: &Hold) -> impl Iterator<Item = Bound> {
         let term = KEYS[hold.key].term(self.read_timeout);
-        let severed = self.severing(hold).map(|fault| (fault, fault.from, self.heard(hold.client, fault.from) + TOLD));
+        let severed = self.severing(hold).map(|fault| (fault, fault.from, self.heard(hold.client, fault.from), TOLD));
         let silenced = self.timeline.faults.iter().filter(move |fault| fault.kind.silences() && fault.concerns(hold.client));
-        let silenced = silenced.map(move |fault| (fault, fault.from + term, fault.from + term)).filter(|(fault, gone, _)| fault.to > *gone);
-        let bounds = severed.chain(silenced).filter_map(|(fault, gone, latest)| {
+        let silenced = silenced.map(move |fault| (fault, fault.from + term, fault.from + term, Duration::ZERO));
+        let silenced = silenced.filter(|(fault, gone, ..)| fault.to > *gone);
+        severed.chain(silenced).filter_map(|(fault, gone, due, margin)| {
             let (first, last) = hold.sure?;
-            (first < fault.from && last >= fault.from).then_some(Bound { fault: *fault, gone, latest, last })
-        });
-        bounds.collect::<Vec<_>>().into_iter()
+            let had = first < fault.from && hold.end() >= fault.from;
+            had.then_some(Bound { fault: *fault, gone, due, latest: due + margin, last })
+        })
     }
 
     fn severing(&self, hold: &Hold) -> impl Iterator<Item = &Fault> {
@@ -181,9 +188,9 @@ impl<'a> Judge<'a> {
     /// When `client` can have heard at the latest of what happened at `at`.
     fn heard(&self, client: usize, at: Duration) -> Duration {
         let mut heard = at;
-        while let Some(&(_, (_, to))) = self.deaf.iter().find(|&&(deaf, (from, to))| {
-            deaf.is_none_or(|deaf| deaf == client) && from <= heard + TOLD && heard < to
-        }) {
+        while let Some(&(_, (_, to))) =
+            self.deaf.iter().find(|&&(deaf, (from, to))| deaf.is_none_or(|deaf| deaf == client) && from <= heard + TOLD && heard < to)
+        {
             heard = to;
         }
         heard
@@ -191,6 +198,13 @@ impl<'a> Judge<'a> {
 
     fn holds(&self, key: usize) -> impl Iterator<Item = &Hold> {
         self.timeline.holds().filter(move |hold| hold.key == key)
+    }
+
+    /// The fault that took the slot of one of those who were sure of theirs at `at`; else the one before.
+    fn fault_that_led_to(&self, key: usize, at: Duration) -> Option<Kind> {
+        let sure = self.holds(key).filter(|hold| hold.sure.is_some_and(|(first, last)| first <= at && at <= last));
+        let faults = sure.flat_map(|hold| self.bounds_of(hold)).filter(|bound| bound.gone <= at);
+        faults.max_by_key(|bound| bound.gone).map(|bound| bound.fault.kind).or_else(|| self.fault_before(at))
     }
 
     fn fault_before(&self, at: Duration) -> Option<Kind> {

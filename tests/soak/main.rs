@@ -6,6 +6,7 @@
 
 mod client;
 mod cycles;
+mod deck;
 mod event;
 mod fault;
 mod judge;
@@ -40,7 +41,7 @@ struct Options {
     #[arg(long)]
     seed: Option<u64>,
     /// How many client processes
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 6)]
     clients: usize,
     /// A program with dflockd's flags, instead of the embedded server
     #[arg(long)]

@@ -43,7 +43,7 @@ impl Probe {
 
     /// `None`: the connection has ended.
     async fn turn(&self, raw: &mut Raw) -> Option<()> {
-        let Key { name, limit, lease } = *self.about;
+        let Key { name, limit, lease, .. } = *self.about;
         let from = now();
         let token = raw.acquire(name, EVER, limit, lease).await;
         self.book.open().waits.push(Wait { key: self.key, from, to: now() });

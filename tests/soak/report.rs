@@ -37,7 +37,8 @@ impl<'a> Report<'a> {
         let count = |wrong| self.violations.iter().filter(|violation| violation.fault == fault && violation.what == wrong).count();
         let lost = self.timeline.holds().filter_map(|hold| Some((hold.client, hold.lost?)));
         let bounds = self.judge.bounds().map(|(_, bound)| bound).filter(|bound| Some(bound.fault.kind) == fault);
-        let margins = bounds.map(|bound| seconds(bound.last) - seconds(bound.gone));
+        let margins = bounds
+            .map(|bound| if bound.fault.kind.severs() { bound.last.max(bound.due) } else { bound.last }.as_secs_f64() - seconds(bound.due));
         Row {
             name: fault.map_or("none", Kind::name),
             times: self.timeline.faults.iter().filter(|happened| Some(happened.kind) == fault).count(),
@@ -71,9 +72,13 @@ impl fmt::Display for Report<'_> {
         let (faults, holds) = (timeline.faults.len(), timeline.holds().count());
         let lost = timeline.holds().filter(|hold| hold.lost.is_some()).count();
         writeln!(f, "\n{faults} faults, {holds} holds, {} checks, {lost} losses", timeline.checks)?;
-        let starved = timeline.aways.iter().filter(|(_, away)| !away.on_purpose).map(|(_, away)| away.to - away.from);
+        let starved = timeline.starved().map(|away| away.to - away.from);
         let (times, longest) = starved.fold((0, Duration::ZERO), |(times, longest), this| (times + 1, longest.max(this)));
-        writeln!(f, "{times} times a process did not get to run for 10 ms or more without a fault of ours, {} ms at most", longest.as_millis())?;
+        writeln!(
+            f,
+            "{times} times a process did not get to run for 10 ms or more by the system's fault, {} ms at most",
+            longest.as_millis()
+        )?;
         writeln!(f, "slots held {:.1} ms after all clients were killed: {}", seconds(self.freed) * 1000.0, self.left)?;
         for violation in self.violations.iter().take(40) {
             writeln!(f, "  {violation}")?;
@@ -90,7 +95,7 @@ struct Row {
     name: &'static str,
     times: usize,
     lost: usize,
-    /// How long after the slot may have been somebody else's its holder knew last, in seconds; less than zero is before.
+    /// How long after it could know did the last holder know, in seconds; less than zero is before the slot was given away.
     known: Option<f64>,
     /// The longest time in which too many were sure, whether or not that could be helped.
     crowded: Option<Duration>,
@@ -100,14 +105,16 @@ struct Row {
 }
 
 impl Row {
-    const HEAD: &'static str = "| fault | times | slots lost | loss known after regrant, at most | two holders, at most | overlaps | late losses | leaks |\n\
+    const HEAD: &'static str = "| fault | times | slots lost | known, at the latest | too many, at most | overlaps | late losses | leaks |\n\
          |---|---|---|---|---|---|---|---|";
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, times, lost, overlaps, late, leaks, .. } = self;
-        let known = self.known.map_or("".into(), |known| format!("{:.1} ms", known * 1000.0));
+        let known = self.known.map_or("".into(), |known| {
+            if known < 0.0 { format!("{:.1} ms before", known * -1000.0) } else { format!("{:.1} ms after", known * 1000.0) }
+        });
         let crowded = self.crowded.map_or("0 ms".into(), |crowded| format!("{:.1} ms", seconds(crowded) * 1000.0));
         write!(f, "| {name} | {times} | {lost} | {known} | {crowded} | {overlaps} | {late} | {leaks} |")
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::event::{Away, Event, What};
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 
 /// One slot as its holder knew it.
 #[derive(Clone, Debug)]
@@ -55,6 +55,17 @@ pub(crate) struct Timeline {
 impl Timeline {
     pub(crate) fn holds(&self) -> impl Iterator<Item = &Hold> {
         self.holds.values()
+    }
+
+    /// The times in which the system let an executor wait.
+    pub(crate) fn starved(&self) -> impl Iterator<Item = Away> {
+        self.aways.iter().filter(|&&(client, away)| !away.on_purpose && !self.is_ours(client, away)).map(|&(_, away)| away)
+    }
+
+    /// Whether a fault of ours kept `client` from running.
+    fn is_ours(&self, client: Option<usize>, away: Away) -> bool {
+        let stopped = |fault: &&Fault| matches!(fault.kind, Kind::ClientStopped | Kind::ClientBusy) && fault.client == client;
+        self.faults.iter().filter(stopped).any(|fault| fault.from < away.to && away.from < fault.to)
     }
 
     /// Takes down what `client` says.

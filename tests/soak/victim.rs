@@ -15,12 +15,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::deck::{Card, Deck};
 use crate::event::{Away, Event};
 use crate::fault::{Fault, Kind};
 use crate::timeline::Book;
 
 /// How long a signal takes at most until all threads of a process heed it.
 const HEED: Duration = Duration::from_millis(5);
+
+/// The time between two faults of the server: with each, all clients lose what they hold.
+const RARITY: Duration = Duration::from_secs(3);
 
 /// How much later the bytes of a delayed connection come.
 const DELAYS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(200), Duration::from_millis(700)];
@@ -30,6 +34,7 @@ pub(crate) struct Victim {
     index: usize,
     told: Duration,
     seed: u64,
+    deck: Deck,
     book: Book,
     proxy: Proxy,
     client: Client,
@@ -40,15 +45,20 @@ impl Victim {
     pub(crate) async fn start(index: usize, server: watch::Receiver<SocketAddr>, told: Duration, seed: u64, book: &Book) -> Outcome<Self> {
         let proxy = Proxy::start(server).await?;
         let client = Client::start(index, &proxy, told, seed, book)?;
-        Ok(Self { index, told, seed, book: book.clone(), proxy, client })
+        let deck = Deck::new(seed, Kind::ALL.into_iter().filter(|kind| kind.is_clients()));
+        Ok(Self { index, told, seed, deck, book: book.clone(), proxy, client })
     }
 
-    pub(crate) fn index(&self) -> usize {
-        self.index
+    /// One fault after the other, until all are over at `end`.
+    pub(crate) async fn suffer_until(&mut self, end: Duration) -> Outcome<()> {
+        while let Some(Card { wait, kind, length }) = self.deck.draw(end) {
+            sleep(wait).await;
+            self.suffer(kind, length).await?;
+        }
+        Ok(())
     }
 
-    /// One fault that takes `length`, unless it is over at once.
-    pub(crate) async fn suffer(&mut self, kind: Kind, length: Duration) -> Outcome<()> {
+    async fn suffer(&mut self, kind: Kind, length: Duration) -> Outcome<()> {
         let (from, to) = match kind {
             Kind::ClientStopped => {
                 self.client.program.stop()?;
@@ -80,7 +90,7 @@ impl Victim {
             Kind::Stalled => self.weather(Flow::Stalled, Flow::Stalled, length).await,
             Kind::Trickled => self.weather(Flow::Trickled, Flow::Trickled, length).await,
             Kind::Delayed => {
-                let delay = DELAYS[length.subsec_micros() as usize % DELAYS.len()];
+                let delay = DELAYS[length.subsec_millis() as usize % DELAYS.len()];
                 let (from, _) = self.weather(Flow::Delayed(delay), Flow::Delayed(delay), length).await;
                 // what is still under way
                 (from, later(delay).await)
@@ -169,14 +179,16 @@ pub(crate) struct Host {
     recipe: Recipe,
     process: Option<ServerProcess>,
     addr: watch::Sender<SocketAddr>,
+    deck: Deck,
     book: Book,
 }
 
 impl Host {
-    pub(crate) async fn start(recipe: Recipe, book: &Book) -> Outcome<Self> {
+    pub(crate) async fn start(recipe: Recipe, seed: u64, book: &Book) -> Outcome<Self> {
         let process = recipe.start().await?;
         let addr = watch::Sender::new(process.addr());
-        Ok(Self { recipe, process: Some(process), addr, book: book.clone() })
+        let deck = Deck::new(seed, Kind::ALL.into_iter().filter(|kind| !kind.is_clients()));
+        Ok(Self { recipe, process: Some(process), addr, deck, book: book.clone() })
     }
 
     /// Where it is, as it changes.
@@ -184,7 +196,17 @@ impl Host {
         self.addr.subscribe()
     }
 
-    pub(crate) async fn suffer(&mut self, kind: Kind, length: Duration) -> Outcome<()> {
+    /// One fault after the other, with some time in between, until all are over at `end`.
+    pub(crate) async fn suffer_until(&mut self, end: Duration) -> Outcome<()> {
+        while let Some(Card { wait, kind, length }) = self.deck.draw(end) {
+            sleep(wait).await;
+            self.suffer(kind, length).await?;
+            sleep(RARITY.min(end.saturating_sub(now()))).await;
+        }
+        Ok(())
+    }
+
+    async fn suffer(&mut self, kind: Kind, length: Duration) -> Outcome<()> {
         let (from, to) = match (kind, &self.process) {
             (Kind::ServerStopped, Some(process)) => {
                 process.stop()?;
