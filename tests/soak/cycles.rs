@@ -37,11 +37,9 @@ pub(crate) fn run(cycles: u64, seed: u64) -> Outcome<bool> {
 async fn compare(cycles: u64, seed: u64) -> Outcome<bool> {
     let server = Arc::new(Server::start().await?);
     let began = now();
-    // what is opened once, by the runtime or by the first use, is open now
-    live(&server, WORKERS, seed).await?;
-    let before = settled(&server, None).await?;
+    let before = Footprint::of(&server)?;
     let counts = live(&server, cycles, seed).await?;
-    let after = settled(&server, Some(before)).await?;
+    let after = settled(&server, before).await?;
     println!("{cycles} cycles, seed {seed}, {:.1} s\n\n{counts}\n", (now() - began).as_secs_f64());
     println!("before: {before}\nafter:  {after}");
     Ok(before == after)
@@ -208,18 +206,14 @@ impl Footprint {
             waiters: stats.semaphores.iter().map(|semaphore| semaphore.waiters).sum(),
         })
     }
-
-    fn is_idle(&self) -> bool {
-        self.connections + self.holders + self.waiters == 0
-    }
 }
 
-/// What there is when nothing is under way any more: nothing on the server, and as much as `before`.
-async fn settled(server: &Server, before: Option<Footprint>) -> Outcome<Footprint> {
+/// What there is when nothing is under way any more: as much as `before`, or what has not gone in its time.
+async fn settled(server: &Server, before: Footprint) -> Outcome<Footprint> {
     let end = now() + SETTLED;
     loop {
         let footprint = Footprint::of(server)?;
-        if now() > end || before.map_or(footprint.is_idle() && footprint.tasks <= 1, |before| footprint == before) {
+        if footprint == before || now() > end {
             return Ok(footprint);
         }
         sleep(Duration::from_millis(1)).await;
