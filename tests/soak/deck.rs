@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use crate::fault::Kind;
 
 /// Shorter than any lease, and longer than most.
-const LENGTHS: [std::ops::Range<u64>; 2] = [20..600, 1000..4500];
+const LENGTHS: [std::ops::Range<u64>; 2] = [20..600, 1200..4500];
 
 /// Faults of some kinds: all of them come, in an order that the seed decides.
 pub(crate) struct Deck {

@@ -94,12 +94,6 @@ impl<'a> Judge<'a> {
         (0..KEYS.len()).flat_map(crowds).collect()
     }
 
-    /// The fault that a loss at `at` comes of.
-    pub(crate) fn fault_of(&self, client: usize, at: Duration) -> Option<Kind> {
-        let faults = self.timeline.faults.iter().filter(|fault| fault.concerns(client) && fault.from <= at);
-        faults.max_by_key(|fault| fault.from).map(|fault| fault.kind)
-    }
-
     /// Every fault that had to end a hold, and when it ended.
     pub(crate) fn bounds(&self) -> impl Iterator<Item = (&Hold, Bound)> {
         self.timeline.holds().flat_map(|hold| self.bounds_of(hold).map(move |bound| (hold, bound)))
@@ -122,8 +116,8 @@ impl<'a> Judge<'a> {
             Violation { what: Wrong::Late, fault, key: hold.key, at: bound.latest, length }
         };
         let undead = self.timeline.holds().filter(|hold| hold.is_undead()).map(|hold| {
-            let fault = self.fault_of(hold.client, hold.end());
-            Violation { what: Wrong::Late, fault, key: hold.key, at: hold.end(), length: Duration::ZERO }
+            let (fault, at) = (self.fault_before(hold.end()), hold.end());
+            Violation { what: Wrong::Late, fault, key: hold.key, at, length: Duration::ZERO }
         });
         late.map(violation).chain(undead).collect()
     }
@@ -246,4 +240,94 @@ fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
         }
     }
     joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Away, Event, What};
+    use crate::timeline::Wait;
+
+    const NARROW: usize = 0;
+    const READ_TIMEOUT: Duration = Duration::from_secs(3);
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// `client` has a slot of the key of one slot, and is sure of it from `from` to `to`.
+    fn hold(timeline: &mut Timeline, client: usize, from: u64, to: u64) {
+        let name = from.to_string();
+        for (at, what) in [(from, What::Held { key: NARROW }), (from, What::Sure), (to, What::Sure), (to, What::Given)] {
+            timeline.note(client, Event::Slot { name: name.clone(), at: ms(at), what });
+        }
+    }
+
+    fn fault(timeline: &mut Timeline, kind: Kind, client: Option<usize>, from: u64, to: u64) {
+        timeline.faults.push(Fault { kind, client, from: ms(from), to: ms(to) });
+    }
+
+    fn violations(timeline: &Timeline) -> Vec<(Wrong, Option<Kind>, Duration)> {
+        let violations = Judge::new(timeline, READ_TIMEOUT).violations();
+        violations.into_iter().map(|violation| (violation.what, violation.fault, violation.length)).collect()
+    }
+
+    #[test]
+    fn two_holders_of_one_slot_are_an_overlap_however_short() {
+        let mut timeline = Timeline::default();
+        hold(&mut timeline, 0, 1000, 1500);
+        hold(&mut timeline, 1, 1501, 2000);
+        assert_eq!(violations(&timeline), []);
+        hold(&mut timeline, 2, 2000, 2100);
+        assert_eq!(violations(&timeline), [(Wrong::Overlap, None, Duration::from_nanos(1))]);
+    }
+
+    #[test]
+    fn who_is_cut_off_knows_soon() {
+        for (last, late) in [(2040, None), (2060, Some(ms(10)))] {
+            let mut timeline = Timeline::default();
+            hold(&mut timeline, 0, 1000, last);
+            hold(&mut timeline, 1, 2005, 2500);
+            fault(&mut timeline, Kind::Cut, Some(0), 2000, 2000);
+            let found = violations(&timeline);
+            assert_eq!(found.iter().find(|found| found.0 == Wrong::Late).map(|found| found.2), late);
+            assert_eq!(found.iter().any(|found| found.0 == Wrong::Overlap), late.is_some());
+        }
+    }
+
+    #[test]
+    fn who_did_not_run_knows_soon_after_it_runs_again() {
+        let mut timeline = Timeline::default();
+        hold(&mut timeline, 0, 1000, 2340);
+        fault(&mut timeline, Kind::Cut, Some(0), 2000, 2000);
+        timeline.aways.push((Some(0), Away { on_purpose: false, from: ms(2010), to: ms(2300) }));
+        assert_eq!(violations(&timeline), []);
+        timeline.aways.clear();
+        assert_eq!(violations(&timeline), [(Wrong::Late, Some(Kind::Cut), ms(290))]);
+    }
+
+    #[test]
+    fn nobody_believes_longer_than_a_lease_without_an_answer() {
+        for kind in [Kind::ClientStopped, Kind::ServerStopped, Kind::Stalled] {
+            let mut timeline = Timeline::default();
+            hold(&mut timeline, 0, 1000, 3001);
+            // over in time: it may have been renewed since
+            fault(&mut timeline, kind, None, 2000, 3000);
+            assert_eq!(violations(&timeline), []);
+            fault(&mut timeline, kind, None, 2000, 3500);
+            assert_eq!(violations(&timeline), [(Wrong::Late, Some(kind), ms(1))]);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_is_nobodys_while_somebody_waits_is_a_leak() {
+        let mut timeline = Timeline::default();
+        hold(&mut timeline, 0, 1000, 2000);
+        hold(&mut timeline, 1, 2900, 3000);
+        timeline.waits.push(Wait { key: NARROW, from: ms(1500), to: ms(3000) });
+        assert_eq!(violations(&timeline), [(Wrong::Leak, None, ms(900))]);
+        // a client that is hit may have it
+        fault(&mut timeline, Kind::Delayed, Some(2), 2000, 2300);
+        assert_eq!(violations(&timeline), []);
+    }
 }

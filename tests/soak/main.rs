@@ -47,7 +47,7 @@ struct Options {
     #[arg(long)]
     server_bin: Option<PathBuf>,
     /// The server's, in seconds
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     read_timeout: u64,
     /// What the clients are told it is, in seconds; more is a mistake that the soak must find
     #[arg(long)]

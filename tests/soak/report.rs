@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::fault::Kind;
-use crate::judge::{Judge, Violation, Wrong};
+use crate::judge::{Bound, Judge, Violation, Wrong};
 use crate::run::Plan;
 use crate::timeline::Timeline;
 
@@ -35,15 +35,17 @@ impl<'a> Report<'a> {
 
     fn row(&self, fault: Option<Kind>) -> Row {
         let count = |wrong| self.violations.iter().filter(|violation| violation.fault == fault && violation.what == wrong).count();
-        let lost = self.timeline.holds().filter_map(|hold| Some((hold.client, hold.lost?)));
         let bounds = self.judge.bounds().map(|(_, bound)| bound).filter(|bound| Some(bound.fault.kind) == fault);
-        let margins = bounds
-            .map(|bound| if bound.fault.kind.severs() { bound.last.max(bound.due) } else { bound.last }.as_secs_f64() - seconds(bound.due));
+        // nobody can know of the end of a connection before it
+        let margin = |bound: Bound| {
+            if bound.fault.kind.severs() { bound.last.max(bound.due) } else { bound.last }.as_secs_f64() - seconds(bound.due)
+        };
+        let margins: Vec<_> = bounds.map(margin).collect();
         Row {
             name: fault.map_or("none", Kind::name),
             times: self.timeline.faults.iter().filter(|happened| Some(happened.kind) == fault).count(),
-            lost: lost.filter(|&(client, at)| self.judge.fault_of(client, at) == fault).count(),
-            known: margins.reduce(f64::max),
+            ended: margins.len(),
+            known: margins.into_iter().reduce(f64::max),
             crowded: self.judge.crowds().into_iter().filter(|&(before, _)| before == fault).map(|(_, length)| length).max(),
             overlaps: count(Wrong::Overlap),
             late: count(Wrong::Late),
@@ -94,7 +96,8 @@ impl fmt::Display for Report<'_> {
 struct Row {
     name: &'static str,
     times: usize,
-    lost: usize,
+    /// How many holds it had to end.
+    ended: usize,
     /// How long after it could know did the last holder know, in seconds; less than zero is before the slot was given away.
     known: Option<f64>,
     /// The longest time in which too many were sure, whether or not that could be helped.
@@ -105,18 +108,18 @@ struct Row {
 }
 
 impl Row {
-    const HEAD: &'static str = "| fault | times | slots lost | known, at the latest | too many, at most | overlaps | late losses | leaks |\n\
+    const HEAD: &'static str = "| fault | times | holds that had to end | known, at the latest | too many, at most | overlaps | late losses | leaks |\n\
          |---|---|---|---|---|---|---|---|";
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, times, lost, overlaps, late, leaks, .. } = self;
+        let Self { name, times, ended, overlaps, late, leaks, .. } = self;
         let known = self.known.map_or("".into(), |known| {
             if known < 0.0 { format!("{:.1} ms before", known * -1000.0) } else { format!("{:.1} ms after", known * 1000.0) }
         });
         let crowded = self.crowded.map_or("0 ms".into(), |crowded| format!("{:.1} ms", seconds(crowded) * 1000.0));
-        write!(f, "| {name} | {times} | {lost} | {known} | {crowded} | {overlaps} | {late} | {leaks} |")
+        write!(f, "| {name} | {times} | {ended} | {known} | {crowded} | {overlaps} | {late} | {leaks} |")
     }
 }
 

@@ -23,6 +23,9 @@ use crate::timeline::Book;
 /// How long a signal takes at most until all threads of a process heed it.
 const HEED: Duration = Duration::from_millis(5);
 
+/// How long the bytes that are under way take at most when they come one at a time.
+const TRICKLE: Duration = Duration::from_millis(200);
+
 /// The time between two faults of the server: with each, all clients lose what they hold.
 const RARITY: Duration = Duration::from_secs(3);
 
@@ -88,12 +91,10 @@ impl Victim {
             Kind::StalledUp => self.weather(Flow::Stalled, Flow::Clear, length).await,
             Kind::StalledDown => self.weather(Flow::Clear, Flow::Stalled, length).await,
             Kind::Stalled => self.weather(Flow::Stalled, Flow::Stalled, length).await,
-            Kind::Trickled => self.weather(Flow::Trickled, Flow::Trickled, length).await,
+            Kind::Trickled => self.slow(Flow::Trickled, TRICKLE, length).await,
             Kind::Delayed => {
                 let delay = DELAYS[length.subsec_millis() as usize % DELAYS.len()];
-                let (from, _) = self.weather(Flow::Delayed(delay), Flow::Delayed(delay), length).await;
-                // what is still under way
-                (from, later(delay).await)
+                self.slow(Flow::Delayed(delay), delay, length).await
             }
             Kind::ServerStopped | Kind::ServerKilled => return Err("a client is no server".into()),
         };
@@ -110,6 +111,13 @@ impl Victim {
     async fn weather(&self, up: Flow, down: Flow, length: Duration) -> (Duration, Duration) {
         self.proxy.set(up, down);
         (now(), later(length).await)
+    }
+
+    /// Bad weather, of which traces are under way for the time of `trace` after it.
+    async fn slow(&self, flow: Flow, trace: Duration, length: Duration) -> (Duration, Duration) {
+        let (from, _) = self.weather(flow, flow, length).await;
+        self.proxy.heal();
+        (from, later(trace).await)
     }
 
     /// A client that ended by itself has a bug.
