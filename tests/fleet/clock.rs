@@ -15,3 +15,9 @@ pub fn now() -> Duration {
     // counted from boot: neither part is negative
     Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
 }
+
+/// How long ago `moment` was.
+#[must_use]
+pub fn since(moment: Duration) -> Duration {
+    now().saturating_sub(moment)
+}

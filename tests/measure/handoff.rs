@@ -87,7 +87,7 @@ async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
         let killed = program.kill();
         let (took, killed) = tokio::join!(next, killed);
         killed?;
-        return Ok(took?? - began);
+        return Ok(took??.saturating_sub(began));
     }
     let held = pool(server.addr())?.acquire().await?;
     let next = match end {
@@ -117,7 +117,7 @@ async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
             began
         }
     };
-    Ok(next.await?? - began)
+    Ok(next.await??.saturating_sub(began))
 }
 
 /// When the slot came.

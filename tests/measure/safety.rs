@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dflock::{Client, Enqueued, Held, Semaphore};
 use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::now;
+use dflock_tests::fleet::clock::{now, since};
 use dflock_tests::fleet::proxy::{Flow, Proxy};
 use dflock_tests::fleet::raw::Raw;
 use dflock_tests::fleet::server::Recipe;
@@ -86,8 +86,8 @@ async fn kept(server: Recipe, lease: u32, time: u32) -> Outcome<String> {
     let server = server.start().await?;
     let held = pool(server.addr(), 23, lease)?.acquire().await?;
     let (began, next) = (now(), next(server.addr()).await?);
-    let lost = timeout(SECOND * time, held.lost()).await.ok().map(|_| now() - began);
-    let taken = next.borrow().map(|taken| taken - began);
+    let lost = timeout(SECOND * time, held.lost()).await.ok().map(|_| since(began));
+    let taken = next.borrow().map(|taken| taken.saturating_sub(began));
     Ok(match (lost, taken) {
         (None, None) => format!("kept for all {time} s"),
         (lost, taken) => format!("LOST: known after {lost:?}, the next holds after {taken:?}"),
@@ -104,7 +104,7 @@ async fn partition(server: Recipe) -> Outcome<String> {
     proxy.set(Flow::Stalled, Flow::Stalled);
     let began = now();
     let lost = lost(&held, began).await;
-    let taken = next.wait_for(Option::is_some).await?.unwrap_or_default() - began;
+    let taken = next.wait_for(Option::is_some).await?.unwrap_or_default().saturating_sub(began);
     Ok(format!("lost after {lost:.2?}, the next holds after {taken:.2?}"))
 }
 
@@ -168,5 +168,5 @@ async fn next(server: SocketAddr) -> Outcome<watch::Receiver<Option<Duration>>> 
 
 async fn lost(held: &Held, began: Duration) -> Duration {
     held.lost().await;
-    now() - began
+    since(began)
 }

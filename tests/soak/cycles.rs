@@ -12,7 +12,7 @@ use std::time::Duration;
 use dflock::server::Server;
 use dflock::{Client, Enqueued, Error, Semaphore};
 use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::now;
+use dflock_tests::fleet::clock::{now, since};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{Builder, Handle};
@@ -40,7 +40,7 @@ async fn compare(cycles: u64, seed: u64) -> Outcome<bool> {
     let before = Footprint::of(&server)?;
     let counts = live(&server, cycles, seed).await?;
     let after = settled(&server, before).await?;
-    println!("{cycles} cycles, seed {seed}, {:.1} s\n\n{counts}\n", (now() - began).as_secs_f64());
+    println!("{cycles} cycles, seed {seed}, {:.1} s\n\n{counts}\n", since(began).as_secs_f64());
     println!("before: {before}\nafter:  {after}");
     Ok(before == after)
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::span::Span;
+
 /// Something that a client knows of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
@@ -32,6 +34,12 @@ pub(crate) struct Away {
     pub(crate) on_purpose: bool,
     pub(crate) from: Duration,
     pub(crate) to: Duration,
+}
+
+impl Away {
+    pub(crate) fn span(self) -> Span {
+        Span { from: self.from, to: self.to }
+    }
 }
 
 impl fmt::Display for Event {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::span::Span;
+
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -91,6 +93,10 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
+    pub(crate) fn span(&self) -> Span {
+        Span { from: self.from, to: self.to }
+    }
+
     pub(crate) fn concerns(&self, client: usize) -> bool {
         self.client.is_none_or(|hit| hit == client)
     }

@@ -1,12 +1,13 @@
 //! What was wrong in what the processes said.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::client::TASKS;
 use crate::fault::{Fault, Kind};
 use crate::key::KEYS;
+use crate::span::{Span, crowded, joined, steps};
 use crate::timeline::{Hold, Timeline};
+use crate::violation::{Violation, Wrong};
 
 /// A loss that comes of the end of a connection is known in this time, if its holder gets to run.
 pub(crate) const TOLD: Duration = Duration::from_millis(50);
@@ -17,36 +18,6 @@ pub(crate) const IDLE: Duration = Duration::from_millis(500);
 
 /// How long the traces of a fault may be seen after it.
 const TRACE: Duration = Duration::from_millis(500);
-
-/// What must not happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
-    /// More believed to hold than may.
-    Overlap,
-    /// A loss was known later than it must be.
-    Late,
-    /// A slot was nobody's while somebody waited for it.
-    Leak,
-}
-
-/// Something that must not happen and did.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Violation {
-    pub(crate) what: Wrong,
-    /// The fault that may have led to it.
-    pub(crate) fault: Option<Kind>,
-    pub(crate) key: usize,
-    pub(crate) at: Duration,
-    pub(crate) length: Duration,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, fault, key, at, length } = self;
-        let fault = fault.map_or("no fault", Kind::name);
-        write!(f, "{what:?} of {length:.1?} on {:?} at {at:.3?}, after: {fault}", KEYS[*key].name)
-    }
-}
 
 /// How a loss had to be known, because of a fault.
 #[derive(Clone, Copy, Debug)]
@@ -62,9 +33,6 @@ pub(crate) struct Bound {
     pub(crate) last: Duration,
 }
 
-/// A time, with both of its ends.
-type Span = (Duration, Duration);
-
 pub(crate) struct Judge<'a> {
     timeline: &'a Timeline,
     read_timeout: Duration,
@@ -74,8 +42,8 @@ pub(crate) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     pub(crate) fn new(timeline: &'a Timeline, read_timeout: Duration) -> Self {
-        let faults = timeline.faults.iter().filter(|fault| fault.kind.deafens()).map(|fault| (fault.client, (fault.from, fault.to)));
-        let aways = timeline.aways.iter().map(|&(client, away)| (client, (away.from, away.to)));
+        let faults = timeline.faults.iter().filter(|fault| fault.kind.deafens()).map(|fault| (fault.client, fault.span()));
+        let aways = timeline.aways.iter().map(|&(client, away)| (client, away.span()));
         Self { timeline, read_timeout, deaf: faults.chain(aways).collect() }
     }
 
@@ -89,7 +57,7 @@ impl<'a> Judge<'a> {
     pub(crate) fn crowds(&self) -> Vec<(Option<Kind>, Duration)> {
         let crowds = |key: usize| {
             let crowded = crowded(self.holds(key).filter_map(|hold| hold.sure), KEYS[key].limit).into_iter();
-            crowded.map(move |(from, to)| (self.fault_that_led_to(key, from), to - from))
+            crowded.map(move |span| (self.fault_that_led_to(key, span.from), span.length()))
         };
         (0..KEYS.len()).flat_map(crowds).collect()
     }
@@ -104,15 +72,17 @@ impl<'a> Judge<'a> {
             let believed = self.holds(key).filter_map(|hold| self.believed(hold));
             crowded(believed, KEYS[key].limit).into_iter().map(move |span| (key, span))
         });
-        let violation =
-            |(key, (at, to))| Violation { what: Wrong::Overlap, fault: self.fault_that_led_to(key, at), key, at, length: to - at };
+        let violation = |(key, span): (usize, Span)| {
+            let (at, length) = (span.from, span.length());
+            Violation { what: Wrong::Overlap, fault: self.fault_that_led_to(key, at), key, at, length }
+        };
         overlaps.map(violation).collect()
     }
 
     fn late(&self) -> Vec<Violation> {
         let late = self.bounds().filter(|(_, bound)| bound.last > bound.latest);
         let violation = |(hold, bound): (&Hold, Bound)| {
-            let (fault, length) = (Some(bound.fault.kind), bound.last - bound.latest);
+            let (fault, length) = (Some(bound.fault.kind), bound.last.saturating_sub(bound.latest));
             Violation { what: Wrong::Late, fault, key: hold.key, at: bound.latest, length }
         };
         let undead = self.timeline.holds().filter(|hold| hold.is_undead()).map(|hold| {
@@ -126,18 +96,19 @@ impl<'a> Judge<'a> {
         let mut leaks = Vec::new();
         for (key, about) in KEYS.iter().enumerate() {
             let slots = i64::from(about.limit);
-            let holds = self.holds(key).map(|hold| ((hold.from, hold.end()), 1));
+            let holds = self.holds(key).map(|hold| (Span { from: hold.from, to: hold.end() }, 1));
             // a client that is hit may have slots that it knows nothing of
             let unknown = |client: Option<usize>| client.map_or(slots, |_| i64::from(TASKS));
-            let faults = self.timeline.faults.iter().map(|fault| ((fault.from, fault.to + TRACE), unknown(fault.client)));
-            let aways = self.timeline.aways.iter().map(|&(client, away)| ((away.from, away.to), unknown(client)));
+            let faults = self.timeline.faults.iter().map(|fault| (Span { to: fault.to + TRACE, ..fault.span() }, unknown(fault.client)));
+            let aways = self.timeline.aways.iter().map(|&(client, away)| (away.span(), unknown(client)));
             let taken = steps(holds.chain(faults).chain(aways));
-            let idle = taken.windows(2).filter(|pair| pair[0].1 < slots).map(|pair| (pair[0].0, pair[1].0));
-            for (from, to) in joined(idle) {
+            let idle = taken.windows(2).filter(|pair| pair[0].1 < slots).map(|pair| Span { from: pair[0].0, to: pair[1].0 });
+            for idle in joined(idle) {
                 for wait in self.timeline.waits.iter().filter(|wait| wait.key == key) {
-                    let (from, to) = (from.max(wait.from), to.min(wait.to));
-                    if to.saturating_sub(from) > IDLE {
-                        leaks.push(Violation { what: Wrong::Leak, fault: self.fault_before(from), key, at: from, length: to - from });
+                    let idle = Span { from: idle.from.max(wait.from), to: idle.to.min(wait.to) };
+                    let (at, length) = (idle.from, idle.length());
+                    if length > IDLE {
+                        leaks.push(Violation { what: Wrong::Leak, fault: self.fault_before(at), key, at, length });
                     }
                 }
             }
@@ -147,7 +118,7 @@ impl<'a> Judge<'a> {
 
     /// When a holder believed in its slot, without the time that nobody could help.
     fn believed(&self, hold: &Hold) -> Option<Span> {
-        let (first, last) = hold.sure?;
+        let Span { from: first, to: last } = hold.sure?;
         let mut end = last;
         for fault in self.severing(hold) {
             let latest = self.heard(hold.client, fault.from) + TOLD;
@@ -158,7 +129,7 @@ impl<'a> Judge<'a> {
                 return None;
             }
         }
-        Some((first, end))
+        Some(Span { from: first, to: end })
     }
 
     fn bounds_of(&self, hold: &Hold) -> impl Iterator<Item = Bound> {
@@ -168,7 +139,7 @@ impl<'a> Judge<'a> {
         let silenced = silenced.map(move |fault| (fault, fault.from + term, fault.from + term, Duration::ZERO));
         let silenced = silenced.filter(|(fault, gone, ..)| fault.to > *gone);
         severed.chain(silenced).filter_map(|(fault, gone, due, margin)| {
-            let (first, last) = hold.sure?;
+            let Span { from: first, to: last } = hold.sure?;
             let had = first < fault.from && hold.end() >= fault.from;
             had.then_some(Bound { fault: *fault, gone, due, latest: due + margin, last })
         })
@@ -182,10 +153,11 @@ impl<'a> Judge<'a> {
     /// When `client` can have heard at the latest of what happened at `at`.
     fn heard(&self, client: usize, at: Duration) -> Duration {
         let mut heard = at;
-        while let Some(&(_, (_, to))) =
-            self.deaf.iter().find(|&&(deaf, (from, to))| deaf.is_none_or(|deaf| deaf == client) && from <= heard + TOLD && heard < to)
-        {
-            heard = to;
+        let hinders = |span: Span, heard| span.from <= heard + TOLD && heard < span.to;
+        let deaf = || self.deaf.iter().filter(|(deaf, _)| deaf.is_none_or(|deaf| deaf == client)).map(|&(_, span)| span);
+        // each may put it off into another
+        while let Some(span) = deaf().find(|&span| hinders(span, heard)) {
+            heard = span.to;
         }
         heard
     }
@@ -196,7 +168,7 @@ impl<'a> Judge<'a> {
 
     /// The fault that took the slot of one of those who were sure of theirs at `at`; else the one before.
     fn fault_that_led_to(&self, key: usize, at: Duration) -> Option<Kind> {
-        let sure = self.holds(key).filter(|hold| hold.sure.is_some_and(|(first, last)| first <= at && at <= last));
+        let sure = self.holds(key).filter(|hold| hold.sure.is_some_and(|sure| (sure.from..=sure.to).contains(&at)));
         let faults = sure.flat_map(|hold| self.bounds_of(hold)).filter(|bound| bound.gone <= at);
         faults.max_by_key(|bound| bound.gone).map(|bound| bound.fault.kind).or_else(|| self.fault_before(at))
     }
@@ -204,42 +176,6 @@ impl<'a> Judge<'a> {
     fn fault_before(&self, at: Duration) -> Option<Kind> {
         self.timeline.faults.iter().filter(|fault| fault.from <= at).max_by_key(|fault| fault.from).map(|fault| fault.kind)
     }
-}
-
-/// The spans in which more than `limit` of `spans` are.
-fn crowded(spans: impl Iterator<Item = Span>, limit: u32) -> Vec<Span> {
-    // the ends belong to the spans
-    let steps = steps(spans.map(|(from, to)| ((from, to + Duration::from_nanos(1)), 1)));
-    let crowded = steps.windows(2).filter(|pair| pair[0].1 > i64::from(limit)).map(|pair| (pair[0].0, pair[1].0));
-    joined(crowded)
-}
-
-/// From each moment on, the sum of the weights of the spans that it lies in.
-fn steps(spans: impl Iterator<Item = (Span, i64)>) -> Vec<(Duration, i64)> {
-    let mut ends: Vec<_> = spans.flat_map(|((from, to), weight)| [(from, weight), (to, -weight)]).collect();
-    ends.sort_unstable();
-    let mut steps: Vec<(Duration, i64)> = Vec::new();
-    let mut sum = 0;
-    for (at, weight) in ends {
-        sum += weight;
-        match steps.last_mut() {
-            Some(last) if last.0 == at => last.1 = sum,
-            _ => steps.push((at, sum)),
-        }
-    }
-    steps
-}
-
-/// Spans that follow each other without a gap, as one.
-fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
-    let mut joined: Vec<Span> = Vec::new();
-    for (from, to) in spans {
-        match joined.last_mut() {
-            Some(last) if last.1 == from => last.1 = to,
-            _ => joined.push((from, to)),
-        }
-    }
-    joined
 }
 
 #[cfg(test)]

@@ -15,8 +15,10 @@ mod probe;
 mod pulse;
 mod report;
 mod run;
+mod span;
 mod timeline;
 mod victim;
+mod violation;
 mod witness;
 
 use std::path::PathBuf;

@@ -17,10 +17,10 @@ pub(crate) async fn watch(tell: impl Fn(Away)) {
     let mut last = now();
     loop {
         sleep(BEAT).await;
-        let this = now();
-        if this - last > MISSED {
-            tell(Away { on_purpose: false, from: last, to: this });
+        let away = Away { on_purpose: false, from: last, to: now() };
+        if away.span().length() > MISSED {
+            tell(away);
         }
-        last = this;
+        last = away.to;
     }
 }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::fault::Kind;
-use crate::judge::{Bound, Judge, Violation, Wrong};
+use crate::judge::{Bound, Judge};
 use crate::run::Plan;
 use crate::timeline::Timeline;
+use crate::violation::{Violation, Wrong};
 
 pub(crate) struct Report<'a> {
     plan: &'a Plan,
@@ -74,7 +75,7 @@ impl fmt::Display for Report<'_> {
         let (faults, holds) = (timeline.faults.len(), timeline.holds().count());
         let lost = timeline.holds().filter(|hold| hold.lost.is_some()).count();
         writeln!(f, "\n{faults} faults, {holds} holds, {} checks, {lost} losses", timeline.checks)?;
-        let starved = timeline.starved().map(|away| away.to - away.from);
+        let starved = timeline.starved().map(|away| away.span().length());
         let (times, longest) = starved.fold((0, Duration::ZERO), |(times, longest), this| (times + 1, longest.max(this)));
         writeln!(
             f,
@@ -115,7 +116,7 @@ impl Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, times, ended, overlaps, late, leaks, .. } = self;
-        let known = self.known.map_or("".into(), |known| {
+        let known = self.known.map_or(String::new(), |known| {
             if known < 0.0 { format!("{:.1} ms before", known * -1000.0) } else { format!("{:.1} ms after", known * 1000.0) }
         });
         let crowded = self.crowded.map_or("0 ms".into(), |crowded| format!("{:.1} ms", seconds(crowded) * 1000.0));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dflock::Client;
 use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::now;
+use dflock_tests::fleet::clock::{now, since};
 use dflock_tests::fleet::server::Recipe;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -80,9 +80,9 @@ pub(crate) async fn run(plan: Plan) -> Outcome<bool> {
     }
     let killed = now();
     let left = left_when_free(addr).await?;
-    let freed = now() - killed;
+    let freed = since(killed);
     let timeline = book.open();
-    let report = Report::new(&plan, killed - began, &timeline, left, freed);
+    let report = Report::new(&plan, killed.saturating_sub(began), &timeline, left, freed);
     println!("{report}");
     Ok(report.is_good())
 }

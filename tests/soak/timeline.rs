@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::event::{Away, Event, What};
 use crate::fault::{Fault, Kind};
+use crate::span::Span;
 
 /// One slot as its holder knew it.
 #[derive(Clone, Debug)]
@@ -14,7 +15,7 @@ pub(crate) struct Hold {
     pub(crate) key: usize,
     pub(crate) from: Duration,
     /// The first and the last moment of which its holder was sure. A loss is final, so it was held in between.
-    pub(crate) sure: Option<(Duration, Duration)>,
+    pub(crate) sure: Option<Span>,
     /// When its loss was told first.
     pub(crate) lost: Option<Duration>,
     /// When it was given up on its holder's wish.
@@ -87,8 +88,8 @@ impl Timeline {
         match what {
             What::Sure => {
                 self.checks += 1;
-                let (first, last) = hold.sure.unwrap_or((at, at));
-                hold.sure = Some((first.min(at), last.max(at)));
+                let Span { from, to } = hold.sure.unwrap_or(Span { from: at, to: at });
+                hold.sure = Some(Span { from: from.min(at), to: to.max(at) });
             }
             What::Lost => hold.lost = Some(hold.lost.map_or(at, |lost| lost.min(at))),
             What::Given => hold.given = Some(at),
@@ -100,12 +101,12 @@ impl Timeline {
 impl Hold {
     /// When its holder was last heard of it.
     pub(crate) fn end(&self) -> Duration {
-        let sure = self.sure.map(|(_, last)| last);
+        let sure = self.sure.map(|sure| sure.to);
         [self.lost, self.given, sure].into_iter().flatten().fold(self.from, Duration::max)
     }
 
     /// Its holder believed in it after it had been told that it is lost.
     pub(crate) fn is_undead(&self) -> bool {
-        self.lost.zip(self.sure).is_some_and(|(lost, (_, last))| lost < last)
+        self.lost.zip(self.sure).is_some_and(|(lost, sure)| lost < sure.to)
     }
 }
