@@ -17,5 +17,6 @@ mod lock;
 mod peer;
 mod semaphore;
 mod server;
+mod tls;
 mod two_phase;
 mod ui;
