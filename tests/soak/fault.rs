@@ -86,7 +86,7 @@ pub(crate) struct Fault {
     pub(crate) kind: Kind,
     /// `None`: all clients.
     pub(crate) client: Option<usize>,
-    /// When it was in force; if connections ended, this is before the first did.
+    /// From when on it was in force: before connections are cut, and when a server that is killed is gone.
     pub(crate) from: Duration,
     /// When nothing of it was left.
     pub(crate) to: Duration,

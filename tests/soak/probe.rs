@@ -44,9 +44,9 @@ impl Probe {
     /// `None`: the connection has ended.
     async fn turn(&self, raw: &mut Raw) -> Option<()> {
         let Key { name, limit, lease, .. } = *self.about;
-        let from = now();
+        let waiting = Waiting { probe: self, from: now() };
         let token = raw.acquire(name, EVER, limit, lease).await;
-        self.book.open().waits.push(Wait { key: self.key, from, to: now() });
+        drop(waiting);
         let token = token.ok()??;
         // the grant may be as old as it likes: the slot is held from its renewal on
         let renewed = now();
@@ -65,5 +65,17 @@ impl Probe {
         }
         raw.ask("sr", name, &token).await.ok()?;
         Some(())
+    }
+}
+
+/// A wait, which is written down however it ends: the longest is the one in vain.
+struct Waiting<'a> {
+    probe: &'a Probe,
+    from: Duration,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.probe.book.open().waits.push(Wait { key: self.probe.key, from: self.from, to: now() });
     }
 }
