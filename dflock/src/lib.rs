@@ -36,7 +36,8 @@
 //!     └──────────────── release, close ───────────┘
 //! ```
 //!
-//! [`Lock`] is the same with a limit of one and names of its own on the server.
+//! [`Lock`] is the same with a limit of one and names of its own on the server. `#[dflock::semaphore(key = "worker-pool", limit = 5)]`
+//! and `#[dflock::lock(key = "nightly")]` run an `async fn` with a slot.
 //!
 //! # A slot can be lost
 //!
@@ -66,10 +67,13 @@
 // 6. `lease`: the task that keeps a slot and knows when it is lost
 // 7. `error`: every way to fail
 //
-// and, with the feature `server`, a server that speaks the same wire in the same process.
+// and, with the feature `macros`, `attributes`: one line above an `async fn`, and `runtime`, which that line calls; with the feature
+// `server`, a server that speaks the same wire in the same process.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "macros")]
+mod attributes;
 mod client;
 mod error;
 #[cfg(all(feature = "server", any(test, fuzzing)))]
@@ -80,6 +84,9 @@ pub mod guide;
 mod lease;
 mod lock;
 mod mutex;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod runtime;
 mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
@@ -90,6 +97,8 @@ mod stats;
 mod transport;
 mod wire;
 
+#[cfg(feature = "macros")]
+pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
 pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, PemFault, SecretFault, TlsFault};
 pub use lock::{Lock, LockBuilder};

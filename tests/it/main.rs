@@ -14,6 +14,7 @@ mod house;
 mod interop;
 mod lease;
 mod lock;
+mod macros;
 mod peer;
 mod semaphore;
 mod server;
