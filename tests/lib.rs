@@ -1,1 +1,3 @@
-//! The integration tests of dflock; see `it/`.
+//! The integration tests of dflock, see `it/`; and what its programs share: `soak` and `measure`.
+
+pub mod fleet;
