@@ -72,6 +72,7 @@ impl Session {
                 biased;
                 read = self.peer.read() => read?,
                 () = &mut silence => {
+                    self.visit.with(|table, by, _| table.silent(by));
                     self.peer.say(&Reply::Refused(Status::Error));
                     return Err(Over);
                 }
