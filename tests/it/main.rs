@@ -9,4 +9,5 @@ mod lease;
 mod lock;
 mod semaphore;
 mod server;
+mod tmp;
 mod two_phase;
