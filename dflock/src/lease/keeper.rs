@@ -63,7 +63,7 @@ impl Lease {
         let asked = self.now();
         self.send(&self.terms.renew(grant.token));
         let limit = self.terms.socket_timeout;
-        let reply = match timeout(limit, self.on_line(Connection::poll_reply)).await {
+        let reply = match timeout(limit, self.stay_on_line(Connection::poll_reply)).await {
             Ok(Some(Ok(reply))) => reply,
             Ok(Some(Err(fault))) => return Err(fault.into_error(at())),
             // the owner has left: nobody hears this
@@ -87,7 +87,7 @@ impl Lease {
     async fn wait_in_line(&self) -> Result<Grant, Error> {
         let at = || self.terms.attempt(Operation::Wait);
         self.send(&Request::Wait { key: self.terms.key.as_key(), kind: self.terms.kind, wait: Seconds::MAX });
-        let reply = self.on_line(|connection, cx| {
+        let reply = self.stay_on_line(|connection, cx| {
             let reply = ready!(connection.poll_reply(cx));
             if let Ok(Reply::Granted(grant)) = &reply {
                 // under the lock of the line, so that an owner who leaves now gives this slot back
@@ -245,5 +245,16 @@ impl Lease {
             None => Poll::Ready(None),
         })
         .await
+    }
+
+    /// The same for whoever waits for nothing else: an owner who takes the connection away wakes nobody on it.
+    async fn stay_on_line<T>(&self, mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>) -> Option<T> {
+        loop {
+            tokio::select! {
+                biased;
+                outcome = self.on_line(&mut poll) => return outcome,
+                () = self.errand.notified() => {}
+            }
+        }
     }
 }
