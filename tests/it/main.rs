@@ -9,5 +9,4 @@ mod lease;
 mod lock;
 mod semaphore;
 mod server;
-mod tmp;
 mod two_phase;
