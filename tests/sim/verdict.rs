@@ -220,9 +220,10 @@ impl Court<'_> {
             }
         };
         let latest = latest.max(had.at);
-        let tolerance = if had.sampled && cause != Cause::Gone { Duration::ZERO } else { TICK };
+        // whoever is asked at each event knows at once; else it takes a timer to tell
+        let latest_belief = if had.sampled && cause != Cause::Gone { latest } else { self.after_jump(latest + TICK) };
         let believed = [grant.doubted, grant.on_lost.first().copied(), grant.gone.map(|gone| gone.0)].into_iter().flatten().min();
-        if believed.is_none_or(|until| until > latest + tolerance) {
+        if believed.is_none_or(|until| until > latest_belief) {
             let until = believed.unwrap_or(Duration::MAX);
             self.accuse(until, format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}", grant.key));
         }
@@ -326,7 +327,9 @@ impl Court<'_> {
 
 /// The end of the longest of `spans` that `at` lies in, or `at`.
 fn after(spans: &[(Duration, Duration)], at: Duration) -> Duration {
-    spans.iter().filter(|(from, to)| *from <= at && at < *to).map(|(_, to)| *to).max().unwrap_or(at)
+    let next = spans.iter().filter(|(from, to)| *from <= at && at < *to).map(|(_, to)| *to).max();
+    // one may begin where another ends
+    next.map_or(at, |next| after(spans, next))
 }
 
 fn close(spans: &mut [(Duration, Duration)], at: Duration) {
