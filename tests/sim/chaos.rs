@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use dflock::server::Server;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::dice::Dice;
 use super::history::What;
@@ -57,7 +57,7 @@ impl Chaos {
             let Planned { fault, lasts, .. } = &stage.plan.faults[index];
             if begins {
                 stage.history.note(What::Fault(format!("{fault:?}")));
-                self.begin(index, fault, *lasts);
+                self.begin(index, fault, *lasts).await;
             } else {
                 self.end(index, fault);
                 stage.history.note(What::Healed(format!("{fault:?}")));
@@ -67,7 +67,7 @@ impl Chaos {
         self.server.expect("each restart has an end")
     }
 
-    fn begin(&mut self, index: usize, fault: &Fault, lasts: Duration) {
+    async fn begin(&mut self, index: usize, fault: &Fault, lasts: Duration) {
         let stage = &self.stage;
         match *fault {
             Fault::Partition { client, up, down } => stage.net.stall(client, up, down),
@@ -84,7 +84,7 @@ impl Chaos {
             }
             Fault::Jump => jump(stage, lasts),
             Fault::Freeze => self.freezes += 1,
-            Fault::Restart => self.stop(),
+            Fault::Restart => self.stop().await,
             Fault::DelayReplies { delay } => self.delays.push(delay),
             Fault::Refuse => self.refusals += 1,
             Fault::Disconnect { key } => self.with_server(|server, stage| server.faults().disconnect(&stage.plan.keys[key].0)),
@@ -141,12 +141,14 @@ impl Chaos {
         }
     }
 
-    fn stop(&mut self) {
+    async fn stop(&mut self) {
         self.downs += 1;
-        if self.server.is_some() {
+        if let Some(server) = self.server.take() {
             self.stage.net.serve(None);
-            self.stage.history.stop_server();
-            self.server = None;
+            drop(server);
+            // its tasks are aborted one by one, and each gives up what it had
+            sleep(Duration::from_millis(1)).await;
+            self.stage.history.note(What::Stopped);
         }
     }
 

@@ -126,7 +126,7 @@ impl History {
         *slots.entry(*token).or_insert(next)
     }
 
-    /// A new server is there; its events go to the observer, as long as there is no newer.
+    /// A new server is there: its number, and what it tells its events.
     pub(super) fn start_server(self: &Arc<Self>) -> (usize, impl Fn(Event) + Send + Sync + 'static) {
         let server = {
             let mut log = self.log.lock().unwrap();
@@ -135,19 +135,7 @@ impl History {
         };
         self.note(What::Started);
         let history = Arc::clone(self);
-        let observer = move |event| {
-            // what a server does while it is torn down reaches nobody
-            if history.log.lock().unwrap().servers == server {
-                history.note(history.read(server, event));
-            }
-        };
-        (server, observer)
-    }
-
-    /// The server has gone.
-    pub(super) fn stop_server(&self) {
-        self.log.lock().unwrap().servers += 1;
-        self.note(What::Stopped);
+        (server, move |event| history.note(history.read(server, event)))
     }
 
     fn read(&self, server: usize, event: Event) -> What {

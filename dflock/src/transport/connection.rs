@@ -53,7 +53,7 @@ impl Connection {
         self.send(request);
         loop {
             let reply = std::future::poll_fn(|cx| self.poll_reply(cx)).await?;
-            if self.owed == 0 {
+            if self.owed == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
                 return Ok((self, reply));
             }
         }
@@ -94,7 +94,8 @@ impl Connection {
 
     /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
     pub(crate) fn is_fit(&mut self) -> bool {
-        let quiet = !self.broken && self.owed == 0 && self.out.is_empty() && self.lines.is_empty();
+        let settled = self.owed == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
+        let quiet = !self.broken && settled && self.out.is_empty() && self.lines.is_empty();
         quiet && self.poll_fault(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
