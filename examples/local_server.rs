@@ -71,6 +71,9 @@ impl Flags {
             Some(path) => std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?,
             None => self.auth_token,
         };
+        if secret.trim().is_empty() && (self.auth_token_file.is_some() || !secret.is_empty()) {
+            return Err("the secret is empty: leave it out, or give one that is not".to_owned());
+        }
         // an IPv6 address is told from its port by brackets
         let host = if self.host.contains(':') { format!("[{}]", self.host.trim_matches(['[', ']'])) } else { self.host };
         Ok(Server::builder()

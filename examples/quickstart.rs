@@ -26,7 +26,14 @@ struct Options {
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        eprintln!("error: {error}{}", error.source().map(|why| format!(": {why}")).unwrap_or_default());
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let Options { workers, slots, rounds } = Options::parse();
     let (client, _server) = if std::env::var_os("DFLOCK_SERVERS").is_some() {
         (Client::from_env()?, None)

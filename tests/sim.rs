@@ -12,6 +12,8 @@ mod net;
 mod pipe;
 mod plan;
 mod run;
+mod search;
 mod verdict;
 
 pub use run::{Outcome, run};
+pub use search::{Findings, search};

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use dflock_tests::sim::{Outcome, run};
+use dflock_tests::sim::{Findings, Outcome, run, search};
 
 const USAGE: &str = "simulate [--seeds COUNT] [--from FIRST] | --seed SEED";
 
@@ -25,71 +23,35 @@ fn main() -> ExitCode {
             }
         }
     }
-    match one {
-        Some(seed) => replay(seed),
-        None => search(from, from + seeds),
+    if let Some(seed) = one {
+        return tell(&run(seed));
     }
-}
-
-fn replay(seed: u64) -> ExitCode {
-    let outcome = run(seed);
-    println!("{}", outcome.history());
-    judge(&outcome)
-}
-
-fn search(from: u64, to: u64) -> ExitCode {
     let began = Instant::now();
-    let next = AtomicU64::new(from);
-    // the first to fail, by its seed
-    let failed: Mutex<Option<Outcome>> = Mutex::default();
-    let tally: Mutex<(u64, [BTreeMap<&str, u64>; 2])> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let seed = next.fetch_add(1, Ordering::Relaxed)
-                    && seed < to
-                {
-                    let outcome = run(seed);
-                    let (runs, sums) = &mut *tally.lock().expect("nobody panics with it");
-                    *runs += 1;
-                    for (sum, counts) in sums.iter_mut().zip([&outcome.faults, &outcome.events]) {
-                        counts.iter().for_each(|(what, count)| *sum.entry(*what).or_default() += count);
-                    }
-                    if !outcome.violations.is_empty() {
-                        // those before it are under way or done: the first is among them
-                        next.store(to, Ordering::Relaxed);
-                        let mut failed = failed.lock().expect("nobody panics with it");
-                        if failed.as_ref().is_none_or(|first| seed < first.seed) {
-                            *failed = Some(outcome);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let (runs, [faults, events]) = tally.into_inner().expect("nobody panicked with it");
+    let Findings { runs, faults, events, failed } = search(from..from.saturating_add(seeds));
     let took = began.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "for the eye")]
     let rate = runs as f64 / took;
     println!("{runs} seeds in {took:.1} s, {rate:.0} a second");
-    for (title, counts) in [("faults injected", faults), ("what happened", events)] {
-        println!("{title}: {}", counts.values().sum::<u64>());
-        counts.iter().for_each(|(what, count)| println!("  {count:>9}  {what}"));
+    list("faults injected", &faults);
+    list("what happened", &events);
+    if let Some(failed) = failed {
+        return tell(&failed);
     }
-    match failed.into_inner().expect("nobody panicked with it") {
-        Some(outcome) => {
-            println!("{}", outcome.history());
-            judge(&outcome)
-        }
-        None => {
-            println!("no violation");
-            ExitCode::SUCCESS
-        }
+    println!("no violation");
+    ExitCode::SUCCESS
+}
+
+fn list(title: &str, counts: &BTreeMap<&str, u64>) {
+    println!("{title}: {}", counts.values().sum::<u64>());
+    for (what, count) in counts {
+        println!("  {count:>9}  {what}");
     }
 }
 
-fn judge(outcome: &Outcome) -> ExitCode {
+/// The whole history of one seed, and the verdict.
+fn tell(outcome: &Outcome) -> ExitCode {
     let Outcome { seed, violations, .. } = outcome;
+    println!("{}", outcome.history());
     for violation in violations {
         println!("VIOLATION {violation}");
     }

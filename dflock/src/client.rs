@@ -99,8 +99,9 @@ impl Client {
             };
             match answer.reply {
                 Reply::Ok => pool.give(answer.connection),
+                reply @ Reply::Refused(Status::Auth) => return Err(Error::unexpected(at, &reply)),
                 // it may close now, as some old servers do
-                Reply::Refused(Status::Error) => {}
+                Reply::Refused(_) => {}
                 reply => return Err(Error::unexpected(at, &reply)),
             }
         }
@@ -137,12 +138,12 @@ impl Client {
             let Some(answer) = pool.call(&at, |_| Ask { request: Request::Stats, limit }).await? else {
                 return Err(Error::Unresponsive { at, limit });
             };
-            pool.give(answer.connection);
             let stats = match &answer.reply {
                 Reply::Stats(json) => serde_json::from_str(json).ok(),
                 _ => None,
             };
             all.push(stats.ok_or_else(|| Error::unexpected(at, &answer.reply))?);
+            pool.give(answer.connection);
         }
         Ok(all)
     }

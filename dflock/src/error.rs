@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub use config::{AddressFault, ConfigError, SecretFault};
 pub use lost::{Lost, LostReason};
+pub(crate) use refusal::excerpt;
 
 /// What went wrong, with which key, on which server, and what to do.
 ///

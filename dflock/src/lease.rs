@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -25,7 +25,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
-use crate::transport::{Clock, Connection, Instant};
+use crate::transport::{Clock, Connection, Instant, at_once};
 use crate::wire::{KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
 pub(crate) use hold::Hold;
@@ -179,7 +179,7 @@ impl Lease {
         change(&mut state);
         drop((state, line));
         if let Some(mut connection) = connection {
-            if queued && let Poll::Ready(Ok(Reply::Granted(grant))) = connection.poll_reply(&mut Context::from_waker(Waker::noop())) {
+            if queued && let Poll::Ready(Ok(Reply::Granted(grant))) = at_once(|cx| connection.poll_reply(cx)) {
                 // it had come already, and nobody had read it
                 token = Some(grant.token);
             }

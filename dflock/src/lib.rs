@@ -14,6 +14,9 @@
 
 mod client;
 mod error;
+#[cfg(all(feature = "server", any(test, fuzzing)))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lease;
 mod lock;
 mod mutex;

@@ -14,6 +14,8 @@ mod peer;
 mod reception;
 mod session;
 mod table;
+#[cfg(any(test, fuzzing))]
+mod visitors;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,7 +39,11 @@ use faults::{Condition, unless_frozen};
 #[doc(hidden)]
 pub use observer::{Ending, Event};
 use reception::{Listen, Nowhere};
+#[cfg(any(test, fuzzing))]
+pub(crate) use table::model;
 use table::{Mint, Table};
+#[cfg(any(test, fuzzing))]
+pub(crate) use visitors::visit;
 
 /// How many connections may wait to be let in, as in a socket's backlog.
 const BACKLOG: usize = 128;

@@ -138,7 +138,9 @@ impl Slot {
         let limit = self.terms.socket_timeout;
         match tokio::time::timeout(limit, connection.call(&self.terms.release(token))).await {
             Ok(Ok((connection, reply))) => {
-                self.pool().give(connection);
+                if matches!(reply, Reply::Ok | Reply::Refused(_)) {
+                    self.pool().give(connection);
+                }
                 match reply {
                     Reply::Ok => Ok(()),
                     Reply::Refused(Status::Error | Status::LeaseExpired) => Err(hold.was_lost(token).into()),
@@ -176,7 +178,10 @@ impl Slot {
             };
             return Error::LimitMismatch { at, ours: self.limit(), theirs };
         }
-        self.pool().give(connection);
+        // any other reply is to another question, and what this connection says next cannot be trusted
+        if matches!(reply, Reply::Refused(_)) {
+            self.pool().give(connection);
+        }
         Error::unexpected(at, &reply)
     }
 
@@ -185,9 +190,10 @@ impl Slot {
     async fn their_limit(&self, connection: crate::transport::Connection) -> Option<u32> {
         let asked = tokio::time::timeout(self.terms.socket_timeout, connection.call(&Request::Stats)).await;
         let (connection, reply) = asked.ok()?.ok()?;
-        self.pool().give(connection);
         let Reply::Stats(json) = reply else { return None };
-        serde_json::from_str::<crate::Stats>(&json).ok()?.limit_of(self.key())
+        let stats: crate::Stats = serde_json::from_str(&json).ok()?;
+        self.pool().give(connection);
+        stats.limit_of(self.key())
     }
 
     fn pool(&self) -> &Pool {

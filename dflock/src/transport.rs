@@ -9,7 +9,7 @@ mod tcp;
 
 pub use clock::Clock;
 pub(crate) use clock::Instant;
-pub(crate) use connection::{Connection, Fault};
+pub(crate) use connection::{Connection, Fault, at_once};
 pub use connector::{BoxStream, Connecting, Connector, Stream};
 pub(crate) use dialer::{Dialer, Secret};
 pub(crate) use pool::{Answer, Ask, Pool};

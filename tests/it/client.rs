@@ -137,3 +137,13 @@ async fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
         pool.clone().acquire().await.unwrap().release().await.unwrap();
     }
 }
+
+// the last line of a connection that the server ends is written, however long it takes
+#[tokio::test(start_paused = true)]
+async fn a_wrong_secret_is_said_so_by_a_slow_server_too() {
+    let house = House::with(crate::house::server().auth_token("right").build()).await;
+    house.server.faults().delay_replies(Duration::from_millis(300));
+    let client = house.server.client_builder().auth("wrong").connector(house.server.connector()).build().unwrap();
+    let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap_err();
+    assert!(error.is_auth(), "{error:?}");
+}

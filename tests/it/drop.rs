@@ -30,6 +30,20 @@ async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
     }
 }
 
+// tokio gives a task a share of time: a drop does not wait for the next
+#[tokio::test(start_paused = true)]
+async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
+    let house = House::with(server().auto_release(false).build()).await;
+    let pool = house.client.semaphore("pool", 300).unwrap();
+    let mut holds = Vec::new();
+    for _ in 0..300 {
+        holds.push(pool.clone().acquire().await.unwrap());
+    }
+    drop(holds);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(house.holders("pool"), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn close_leaves_without_a_word() {
     let house = House::with(server().auto_release(false).build()).await;

@@ -1,12 +1,20 @@
 //! The integration tests of dflock: one binary, a module for each behaviour.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod auto_traits;
+mod bad_input;
 mod client;
 mod conformance;
+mod connection;
+mod descriptors;
 mod drop;
+mod grant;
 mod house;
+mod interop;
 mod lease;
 mod lock;
+mod peer;
 mod semaphore;
 mod server;
 mod two_phase;
+mod ui;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use dflock::{Enqueued, Held, Queued, Semaphore};
+use dflock::{Client, Enqueued, Held, Queued, Semaphore};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::time::{advance, sleep};
 
 use crate::house::{House, server};
@@ -159,4 +161,29 @@ async fn a_server_that_shuts_down_tells_who_waits() {
     assert!(matches!(waiting.await.unwrap().unwrap_err(), dflock::Error::Draining { .. }));
     held.release().await.unwrap();
     shutdown.await.unwrap();
+}
+
+// S08: a server that keeps an enqueue in mind until its connection ends
+#[tokio::test]
+async fn a_line_can_be_joined_again_where_the_server_forgets_nothing() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder().servers([server.local_addr().unwrap().to_string()]).build().unwrap();
+    let serving = tokio::spawn(async move {
+        let granted = format!("acquired {} 33", "0".repeat(32));
+        for replies in [["se", &*granted, "sr", "ok", "se", "error_already_enqueued"].as_slice(), &["se", &*granted, "sr", "ok"]] {
+            let mut stream = BufReader::new(server.accept().await.unwrap().0);
+            for step in replies.chunks(2) {
+                let mut request = String::new();
+                for _ in 0..3 {
+                    stream.read_line(&mut request).await.unwrap();
+                }
+                assert_eq!(request.lines().next(), Some(step[0]));
+                stream.write_all(format!("{}\n", step[1]).as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let pool = client.semaphore("pool", 1).unwrap();
+    acquired(&pool).await.release().await.unwrap();
+    acquired(&pool).await.release().await.unwrap();
+    serving.await.unwrap();
 }

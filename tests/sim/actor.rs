@@ -6,7 +6,7 @@ use std::task::ready;
 use std::time::Duration;
 
 use dflock::{Client, Enqueued, Error, Held, Semaphore};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::chaos::jump;
 use super::cut::Cut;
@@ -38,7 +38,7 @@ impl Actor {
             let mut act = self.clone();
             act.dice = Dice::new(self.dice.throw(), 2);
             let (stage, index) = (Arc::clone(&self.stage), self.index);
-            if !cut.run(unless_busy(stage, index, act.act())).await {
+            if !Box::pin(cut.run(unless_busy(stage, index, act.act()))).await {
                 self.stage.history.note(What::Cut { client: self.index });
                 if let Some(time) = then {
                     // whoever dropped it keeps the executor
@@ -120,7 +120,7 @@ impl Actor {
         for _ in 0..self.dice.between(0..=3) {
             let time = self.dice.spread(1..=30_000);
             let since = self.stage.history.begun().elapsed();
-            let told = match self.dice.between(0..=9) {
+            let told = match self.dice.between(0..=10) {
                 0..=4 => tokio::select! {
                     biased;
                     _ = holding.lost() => true,
@@ -129,6 +129,11 @@ impl Actor {
                 5 | 6 => holding.run(sleep(time)).await.is_err(),
                 7 => {
                     sleep(time).await;
+                    false
+                }
+                8 => {
+                    // whoever asks and goes away leaves a renewal under way
+                    let _ = timeout(self.dice.millis(0..=60), holding.renew()).await;
                     false
                 }
                 _ => {
@@ -147,7 +152,7 @@ impl Actor {
         match self.dice.between(0..=9) {
             0..=5 => {
                 let allowed = self.stage.plan.clients[self.index].socket_timeout;
-                self.timed("release", allowed, async { Ok(holding.release().await) }).await;
+                self.timed("release", allowed, holding.release()).await;
             }
             6 => holding.close(),
             7 => {

@@ -1,4 +1,4 @@
-//! Where all chance comes from: SplitMix64, the same numbers for the same seed everywhere.
+//! Where all chance comes from: `SplitMix64`, the same numbers for the same seed everywhere.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

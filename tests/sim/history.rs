@@ -18,34 +18,88 @@ pub(super) enum What {
     Started,
     /// The server is gone.
     Stopped,
-    Joined { key: Arc<str>, waiter: u64 },
-    Left { key: Arc<str>, waiter: u64 },
-    Granted { key: Arc<str>, slot: Slot, server: usize, connection: u64, waiter: Option<u64> },
-    Renewed { slot: Slot },
-    Ended { slot: Slot, why: Ending },
-    Silent { connection: u64 },
+    Joined {
+        key: Arc<str>,
+        waiter: u64,
+    },
+    Left {
+        key: Arc<str>,
+        waiter: u64,
+    },
+    Granted {
+        key: Arc<str>,
+        slot: Slot,
+        server: usize,
+        connection: u64,
+        waiter: Option<u64>,
+    },
+    Renewed {
+        slot: Slot,
+    },
+    Ended {
+        slot: Slot,
+        why: Ending,
+    },
+    Silent {
+        connection: u64,
+    },
     /// A user has a slot.
-    Had { client: usize, slot: Slot, lease: Duration, sampled: bool },
+    Had {
+        client: usize,
+        slot: Slot,
+        lease: Duration,
+        sampled: bool,
+    },
     /// A user believed so long: a look at it failed for the first time.
-    Doubted { slot: Slot },
+    Doubted {
+        slot: Slot,
+    },
     /// A look at it succeeded after one that failed.
-    Unlost { slot: Slot },
+    Unlost {
+        slot: Slot,
+    },
     /// `on_lost` was called.
-    OnLost { slot: Slot, reason: LostReason },
+    OnLost {
+        slot: Slot,
+        reason: LostReason,
+    },
     /// Who waited for the loss since then was told.
-    Told { slot: Slot, since: Duration },
+    Told {
+        slot: Slot,
+        since: Duration,
+    },
     /// The user let go of it.
-    Gone { slot: Slot, how: How, believed: bool },
+    Gone {
+        slot: Slot,
+        how: How,
+        believed: bool,
+    },
     /// `release` came back.
-    Released { slot: Slot, outcome: Result<(), &'static str> },
-    Failed { client: usize, what: &'static str, why: &'static str },
+    Released {
+        slot: Slot,
+        outcome: Result<(), &'static str>,
+    },
+    Failed {
+        client: usize,
+        what: &'static str,
+        why: &'static str,
+    },
     /// Something took longer than it may.
-    Slow { client: usize, what: &'static str, took: Duration, allowed: Duration },
-    Cut { client: usize },
+    Slow {
+        client: usize,
+        what: &'static str,
+        took: Duration,
+        allowed: Duration,
+    },
+    Cut {
+        client: usize,
+    },
     Fault(String),
     Healed(String),
     /// The time jumped to here.
-    Jumped { from: Duration },
+    Jumped {
+        from: Duration,
+    },
     /// Something that must not be was seen.
     Wrong(String),
 }
@@ -142,9 +196,7 @@ impl History {
         match event {
             Event::Joined { key, waiter, .. } => What::Joined { key, waiter },
             Event::Left { key, waiter } => What::Left { key, waiter },
-            Event::Granted { key, token, connection, waiter } => {
-                What::Granted { key, slot: self.slot(&token), server, connection, waiter }
-            }
+            Event::Granted { key, token, connection, waiter } => What::Granted { key, slot: self.slot(&token), server, connection, waiter },
             Event::Renewed { token } => What::Renewed { slot: self.slot(&token) },
             Event::Ended { token, why, .. } => What::Ended { slot: self.slot(&token), why },
             Event::Silent { connection } => What::Silent { connection },

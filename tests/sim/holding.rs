@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dflock::{Held, Semaphore};
+use dflock::{Error, Held, Semaphore};
 
 use super::history::{How, Slot, What};
 use super::run::Stage;
@@ -27,11 +27,12 @@ impl Holding {
         self.stage.history.note(What::Told { slot: self.slot, since });
     }
 
-    pub(super) async fn release(mut self) {
+    pub(super) async fn release(mut self) -> Result<Semaphore, Error> {
         let (slot, stage) = (self.slot, Arc::clone(&self.stage));
-        let outcome = self.let_go(How::Release).release().await;
-        let outcome = outcome.map(drop).map_err(|error| super::actor::name(&error));
+        let released = self.let_go(How::Release).release().await;
+        let outcome = released.as_ref().map(drop).map_err(super::actor::name);
         stage.history.note(What::Released { slot, outcome });
+        released
     }
 
     pub(super) fn close(mut self) {

@@ -47,24 +47,43 @@ pub(super) struct Planned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// A client's packets do not get through, to the server, from it, or both; new connections do not, either.
-    Partition { client: usize, up: bool, down: bool },
+    Partition {
+        client: usize,
+        up: bool,
+        down: bool,
+    },
     /// The same for one of its connections only.
-    HalfOpen { client: usize, up: bool, down: bool },
+    HalfOpen {
+        client: usize,
+        up: bool,
+        down: bool,
+    },
     /// One of a client's connections, or all, are reset at both ends.
-    Reset { client: usize, all: bool },
+    Reset {
+        client: usize,
+        all: bool,
+    },
     /// The client's program does not run.
-    Busy { client: usize },
+    Busy {
+        client: usize,
+    },
     /// Nobody runs, and the time passes.
     Jump,
     /// The server is stopped, and goes on.
     Freeze,
     /// The server is gone with all that it knew, and comes back with nothing.
     Restart,
-    DelayReplies { delay: Duration },
+    DelayReplies {
+        delay: Duration,
+    },
     Refuse,
-    Disconnect { key: usize },
+    Disconnect {
+        key: usize,
+    },
     DisconnectAll,
-    Expire { key: usize },
+    Expire {
+        key: usize,
+    },
 }
 
 impl Fault {
@@ -194,7 +213,10 @@ impl Planned {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, length, auto_release, read_timeout, sweep, watched, keys, clients, faults } = self;
-        writeln!(f, "seed {seed}: {length:?}, auto-release {auto_release}, read timeout {read_timeout:?}, sweep {sweep:?}, watched {watched}")?;
+        writeln!(
+            f,
+            "seed {seed}: {length:?}, auto-release {auto_release}, read timeout {read_timeout:?}, sweep {sweep:?}, watched {watched}"
+        )?;
         writeln!(f, "  keys {keys:?}")?;
         for (index, client) in clients.iter().enumerate() {
             writeln!(f, "  client {index}: {client:?}")?;

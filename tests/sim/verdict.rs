@@ -101,13 +101,13 @@ impl Court<'_> {
                 self.count("holds");
                 let had = Had { at, lease: *lease, sampled: *sampled };
                 if self.at(*slot).had.replace(had).is_some() {
-                    self.accuse(at, format!("slot {slot} was had twice"));
+                    self.accuse(at, &format!("slot {slot} was had twice"));
                 }
             }
             What::Doubted { slot } => {
                 self.at(*slot).doubted.get_or_insert(at);
             }
-            What::Unlost { slot } => self.accuse(at, format!("slot {slot} was lost, and is not any more")),
+            What::Unlost { slot } => self.accuse(at, &format!("slot {slot} was lost, and is not any more")),
             What::OnLost { slot, .. } => {
                 self.count("losses told");
                 self.at(*slot).on_lost.push(at);
@@ -116,9 +116,14 @@ impl Court<'_> {
                 self.at(*slot).told.get_or_insert((*since, at));
             }
             What::Gone { slot, how, believed } => self.at(*slot).gone = Some((at, *how, *believed)),
-            What::Released { slot, outcome } => self.at(*slot).released = Some(*outcome),
+            What::Released { slot, outcome } => {
+                self.at(*slot).released = Some(*outcome);
+                if outcome.is_ok() && self.at(*slot).ended.is_none_or(|(_, cause)| cause != Cause::Released) {
+                    self.accuse(at, &format!("slot {slot} was released, says its client, and the server says no"));
+                }
+            }
             What::Failed { what, why, .. } => self.failed(at, what, why),
-            What::Slow { what, took, allowed, .. } => self.accuse(at, format!("{what} took {took:?}, and {allowed:?} is the most")),
+            What::Slow { what, took, allowed, .. } => self.accuse(at, &format!("{what} took {took:?}, and {allowed:?} is the most")),
             What::Cut { .. } => self.count("futures cut short"),
             What::Fault(fault) => {
                 self.troubles.push((at, Duration::MAX));
@@ -138,7 +143,7 @@ impl Court<'_> {
                 self.pauses.push((*from, at));
                 self.troubles.push((*from, at));
             }
-            What::Wrong(what) => self.accuse(at, what.clone()),
+            What::Wrong(what) => self.accuse(at, what),
         }
     }
 
@@ -153,10 +158,10 @@ impl Court<'_> {
         queue.live.insert(slot);
         let live = queue.live.len();
         if first != waiter {
-            self.accuse(at, format!("slot {slot} of {key} was granted to waiter {waiter:?}, and {first:?} was first in line"));
+            self.accuse(at, &format!("slot {slot} of {key} was granted to waiter {waiter:?}, and {first:?} was first in line"));
         }
         if live > limit {
-            self.accuse(at, format!("the server granted slot {slot} of {key} above the limit"));
+            self.accuse(at, &format!("the server granted slot {slot} of {key} above the limit"));
         }
     }
 
@@ -165,9 +170,8 @@ impl Court<'_> {
         let cause = match why {
             Ending::Released => Cause::Released,
             Ending::Expired => Cause::Expired,
-            Ending::Forced => Cause::Gone,
             Ending::Disconnected if self.silent.contains(&grant.link.1) => Cause::Silent,
-            Ending::Disconnected => Cause::Gone,
+            Ending::Forced | Ending::Disconnected => Cause::Gone,
         };
         grant.ended = Some((at, cause));
         let key = Arc::clone(&grant.key);
@@ -189,9 +193,9 @@ impl Court<'_> {
     fn failed(&mut self, at: Duration, what: &str, why: &'static str) {
         self.count(why);
         if matches!(why, "protocol" | "config" | "limit mismatch" | "other") {
-            self.accuse(at, format!("{what} failed: {why}"));
+            self.accuse(at, &format!("{what} failed: {why}"));
         } else if self.is_calm() && why != "timeout" {
-            self.accuse(at, format!("{what} failed where nothing is wrong: {why}"));
+            self.accuse(at, &format!("{what} failed where nothing is wrong: {why}"));
         }
     }
 
@@ -204,7 +208,7 @@ impl Court<'_> {
         if let Some((at, How::Drop | How::Close, _)) = grant.gone
             && self.closed(grant).is_some_and(|closed| closed > at)
         {
-            self.accuse(at, format!("slot {slot} was let go of, and its connection closed later"));
+            self.accuse(at, &format!("slot {slot} was let go of, and its connection closed later"));
         }
     }
 
@@ -225,29 +229,35 @@ impl Court<'_> {
         let believed = [grant.doubted, grant.on_lost.first().copied(), grant.gone.map(|gone| gone.0)].into_iter().flatten().min();
         if believed.is_none_or(|until| until > latest_belief) {
             let until = believed.unwrap_or(Duration::MAX);
-            self.accuse(until, format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}", grant.key));
+            self.accuse(
+                until,
+                &format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}", grant.key),
+            );
         }
         // to know when asked is one thing, to tell is another
         let left = grant.gone.is_some_and(|gone| gone.0 <= latest + TICK);
         if !left && grant.on_lost.first().is_none_or(|told| *told > self.after_jump(latest + TICK)) {
-            self.accuse(latest, format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was told to be at {:?}", grant.key, grant.on_lost));
+            self.accuse(
+                latest,
+                &format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was told to be at {:?}", grant.key, grant.on_lost),
+            );
         }
     }
 
     /// `on_lost` is called once for each slot that was lost in the user's hands, and never else; `lost()` is no later.
     fn told_once(&mut self, slot: Slot, grant: &Grant, had: &Had) {
-        let Some((at, _, believed)) = grant.gone else { return self.accuse(had.at, format!("slot {slot} was never let go of")) };
+        let Some((at, _, believed)) = grant.gone else { return self.accuse(had.at, &format!("slot {slot} was never let go of")) };
         let found_out = grant.released == Some(Err("lost"));
         let calls = grant.on_lost.len();
         // what becomes of the release at the end of `with_slot` is not told
         let unknown = !had.sampled && believed;
         if calls > 1 || (!unknown && (calls == 1) != (!believed || found_out)) {
-            self.accuse(at, format!("`on_lost` was called {calls} times for slot {slot}"));
+            self.accuse(at, &format!("`on_lost` was called {calls} times for slot {slot}"));
         }
         if let (Some((since, told)), Some(called)) = (grant.told, grant.on_lost.first())
             && after(&self.pauses, since.max(*called) + TICK) < told
         {
-            self.accuse(told, format!("slot {slot} was lost at {called:?}, and `lost()` resolved at {told:?}"));
+            self.accuse(told, &format!("slot {slot} was lost at {called:?}, and `lost()` resolved at {told:?}"));
         }
     }
 
@@ -259,7 +269,7 @@ impl Court<'_> {
         }
         let since = lost.saturating_sub(had.lease.min(self.plan.read_timeout) + PROMPT);
         if !self.troubles.iter().any(|(from, to)| *from <= lost && *to >= since) {
-            self.accuse(lost, format!("slot {slot} was lost for no reason"));
+            self.accuse(lost, &format!("slot {slot} was lost for no reason"));
         }
     }
 
@@ -270,7 +280,7 @@ impl Court<'_> {
         if !self.plan.auto_release || grant.ended.is_some_and(|(ended, _)| ended <= self.after_freeze(left) + TICK) {
             return;
         }
-        self.accuse(left, format!("slot {slot} of {} was left, and ended {:?}", grant.key, grant.ended));
+        self.accuse(left, &format!("slot {slot} of {} was left, and ended {:?}", grant.key, grant.ended));
     }
 
     /// When the client could read that its connection had ended.
@@ -320,7 +330,7 @@ impl Court<'_> {
         *self.verdict.events.entry(what).or_default() += 1;
     }
 
-    fn accuse(&mut self, at: Duration, what: String) {
+    fn accuse(&mut self, at: Duration, what: &str) {
         self.verdict.violations.push(format!("at {:.3} s: {what}", at.as_secs_f64()));
     }
 }

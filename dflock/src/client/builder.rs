@@ -158,7 +158,7 @@ impl ClientBuilder {
         }
         let secret = Secret::new(self.secret)?;
         // data sent at a heartbeat is answered or given up while the slot is still believed
-        let user_timeout = self.socket_timeout.min(believed.saturating_sub(self.heartbeat));
+        let user_timeout = self.socket_timeout.min(believed.saturating_sub(self.heartbeat)).max(Duration::from_millis(1));
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp { keepalive: self.heartbeat, user_timeout }));
         let dialer = Arc::new(Dialer { connector, secret, connect_timeout: self.connect_timeout, socket_timeout: self.socket_timeout });
         let max_idle = self.server_read_timeout.mul_f64(IDLE);

@@ -44,11 +44,17 @@ fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigErr
         builder = builder.servers(servers);
     }
     let name = "DFLOCK_AUTH_TOKEN";
-    if let Some(secret) = lookup(name)? {
+    if let Some(secret) = lookup(name)?.filter(|secret| !secret.is_empty()) {
         Secret::check(&secret).map_err(|error| variable(name, &error))?;
         builder = builder.auth(secret);
     } else if let Some(file) = lookup("DFLOCK_AUTH_TOKEN_FILE")? {
         builder = builder.auth(secret_of("DFLOCK_AUTH_TOKEN_FILE", &file)?);
+    }
+    for name in ["DFLOCK_TLS", "DFLOCK_TLS_CA"] {
+        // never plain text for who asks for TLS
+        if lookup(name)?.is_some_and(|value| value != "off") {
+            return Err(refused(name, "this version has no TLS; unset it, or set `off`".to_owned()));
+        }
     }
     if let Some(timeout) = seconds("DFLOCK_CONNECT_TIMEOUT", &lookup)? {
         builder = builder.connect_timeout(timeout);
@@ -116,6 +122,8 @@ mod tests {
             ("DFLOCK_SERVERS", "a:1,,b:2"),
             ("DFLOCK_AUTH_TOKEN", "two\nlines"),
             ("DFLOCK_AUTH_TOKEN_FILE", "no/such/file"),
+            ("DFLOCK_TLS", "native"),
+            ("DFLOCK_TLS_CA", "ca.pem"),
             ("DFLOCK_CONNECT_TIMEOUT", "soon"),
             ("DFLOCK_CONNECT_TIMEOUT", "0"),
             ("DFLOCK_SOCKET_TIMEOUT", "-1"),

@@ -9,9 +9,7 @@ impl Error {
         let Reply::Refused(status) = reply else {
             let mut line = Vec::new();
             reply.encode(&mut line);
-            // enough to recognise it by, and never a whole token
-            let heard = String::from_utf8_lossy(&line).trim_end().chars().take(32).collect();
-            return Self::Protocol { at, heard };
+            return Self::Protocol { at, heard: excerpt(line.trim_ascii_end()) };
         };
         match status {
             // a secret that the client has was taken or refused before any other request
@@ -26,4 +24,9 @@ impl Error {
             }
         }
     }
+}
+
+/// The beginning of a line that was heard: enough to recognise a protocol by, and never a whole token.
+pub(crate) fn excerpt(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).chars().take(24).collect()
 }

@@ -51,7 +51,7 @@ impl Held {
         self.hold.terms().fencing.then(|| self.grant.token.fence())
     }
 
-    /// The lease as the server gave it last.
+    /// The lease as the server gave it last; when the slot is lost, as it was granted.
     #[must_use]
     pub fn lease(&self) -> Duration {
         self.hold.grant().unwrap_or(self.grant).lease.as_duration()

@@ -34,8 +34,8 @@ struct Room {
 struct Guest {
     /// Rung when a waiter of this connection got a slot.
     bell: Arc<Notify>,
-    /// Closes the connection when it is dropped.
-    _stay: oneshot::Sender<()>,
+    /// Closes the connection.
+    send_away: oneshot::Sender<()>,
 }
 
 impl Desk {
@@ -54,8 +54,8 @@ impl Desk {
         room.last_connection += 1;
         let id = ConnectionId(room.last_connection);
         let bell = Arc::new(Notify::new());
-        let (stay, sent_away) = oneshot::channel();
-        room.guests.insert(id, Guest { bell: Arc::clone(&bell), _stay: stay });
+        let (order, sent_away) = oneshot::channel();
+        room.guests.insert(id, Guest { bell: Arc::clone(&bell), send_away: order });
         Some((Visit { desk: Arc::clone(self), id, bell }, sent_away))
     }
 
@@ -80,12 +80,18 @@ impl Desk {
     pub(super) fn send_away(&self, key: Key<'_>) {
         let mut room = self.lock();
         for connection in room.table.connections_at(key) {
-            room.guests.remove(&connection);
+            if let Some(guest) = room.guests.remove(&connection) {
+                // one that is leaving already needs no telling
+                let _ = guest.send_away.send(());
+            }
         }
     }
 
     pub(super) fn send_all_away(&self) {
-        self.lock().guests.clear();
+        for guest in std::mem::take(&mut self.lock().guests).into_values() {
+            // one that is leaving already needs no telling
+            let _ = guest.send_away.send(());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Room> {

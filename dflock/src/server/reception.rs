@@ -65,7 +65,8 @@ fn admit(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
     sessions.spawn(async move {
         tokio::select! {
             biased;
-            _ = sent_away => {}
+            // when the visit is over there is still a last line to be written
+            Ok(()) = sent_away => {}
             () = unless_frozen(condition, session.run()) => {}
         }
     });

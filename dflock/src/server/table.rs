@@ -10,8 +10,8 @@ mod mint;
 mod name;
 mod view;
 
-#[cfg(test)]
-mod model;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;
 

@@ -74,6 +74,12 @@ macro_rules! options {
             client: Option<$crate::Client>,
         }
 
+        impl<F> ::std::fmt::Debug for $builder<F> {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.debug_struct(stringify!($builder)).finish_non_exhaustive()
+            }
+        }
+
         impl Options {
             /// What was asked for, of a slot with `capacity`.
             fn wish(self, capacity: $crate::wire::Capacity) -> $crate::slot::Wish {

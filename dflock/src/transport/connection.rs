@@ -1,13 +1,15 @@
 //! One connection: requests out, replies in, and nothing owed when it is handed on.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::unconstrained;
 
 use super::BoxStream;
-use crate::error::{Attempt, Error};
+use crate::error::{Attempt, Error, excerpt};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
 /// A connection to a server.
@@ -52,7 +54,7 @@ impl Connection {
     pub(crate) async fn call(mut self, request: &Request<'_>) -> Result<(Self, Reply), Fault> {
         self.send(request);
         loop {
-            let reply = std::future::poll_fn(|cx| self.poll_reply(cx)).await?;
+            let reply = poll_fn(|cx| self.poll_reply(cx)).await?;
             if self.owed == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
                 return Ok((self, reply));
             }
@@ -95,8 +97,9 @@ impl Connection {
     /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
     pub(crate) fn is_fit(&mut self) -> bool {
         let settled = self.owed == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
-        let quiet = !self.broken && settled && self.out.is_empty() && self.lines.is_empty();
-        quiet && self.poll_fault(&mut Context::from_waker(Waker::noop())).is_pending()
+        let quiet = !self.broken && settled && self.out.is_empty();
+        // half a line is no fault yet, but it would be the beginning of the next reply
+        quiet && at_once(|cx| self.poll_fault(cx)).is_pending() && self.lines.is_empty()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -159,12 +162,17 @@ impl Drop for Connection {
         if self.broken {
             return;
         }
-        let mut cx = Context::from_waker(Waker::noop());
-        let _ = self.poll_flush(&mut cx);
+        let _ = at_once(|cx| self.poll_flush(cx));
         // unread bytes would make the system reset the connection, and the peer lose what was just written
-        let _ = Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(self.lines.room()));
-        let _ = Pin::new(&mut self.stream).poll_shutdown(&mut cx);
+        let _ = at_once(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(self.lines.room())));
+        let _ = at_once(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
     }
+}
+
+/// Polls once, for whoever cannot wait: outside of the share of time that tokio gives a task, which may be used up.
+pub(crate) fn at_once<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    let once = pin!(unconstrained(poll_fn(poll)));
+    once.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 impl Fault {
@@ -183,7 +191,6 @@ impl Fault {
     }
 
     fn garbage(line: &[u8]) -> Self {
-        // enough to recognise a protocol by, and never a whole token
-        Self::Garbage(String::from_utf8_lossy(line).chars().take(32).collect())
+        Self::Garbage(excerpt(line))
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{Connection, Dialer, Instant};
 use crate::error::{Attempt, ConfigError, Error, Operation};
 use crate::mutex::Mutex;
-use crate::wire::{Reply, Request};
+use crate::wire::{Reply, Request, Status};
 
 /// The connections to one server that nobody holds anything on.
 ///
@@ -62,7 +62,8 @@ impl Pool {
         Attempt { operation, key: key.cloned(), server: self.server.clone() }
     }
 
-    /// Asks on an idle connection, or a new one. An idle one that turns out to have ended is replaced, once.
+    /// Asks on an idle connection, or a new one. An idle one that turns out to have ended, or to be in a line already, is replaced,
+    /// once.
     ///
     /// `ask` is given how much time has passed since the first try, so that the second asks for no more than what is left.
     /// `Ok(None)`: the reply did not come in its time, and the connection is closed.
@@ -83,6 +84,7 @@ impl Pool {
             let asked = self.now();
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
             match timeout(limit, connection.call(&request)).await {
+                Ok(Ok((_, reply))) if reused && is_in_line(&request, &reply) => {}
                 Ok(Ok((connection, reply))) => return Ok(Some(Answer { connection, reply, asked })),
                 Ok(Err(fault)) if reused && fault.is_end() => {}
                 Ok(Err(fault)) => return Err(fault.into_error(at.clone())),
@@ -127,4 +129,10 @@ impl Pool {
             !connections.is_empty()
         });
     }
+}
+
+/// Whether the server has kept an earlier enqueue in mind that is long over, as servers before v1.15 do until its connection ends.
+fn is_in_line(request: &Request<'_>, reply: &Reply) -> bool {
+    // the Python server has one word for everything
+    matches!((request, reply), (Request::Enqueue { .. }, Reply::Refused(Status::AlreadyEnqueued | Status::Error)))
 }

@@ -69,6 +69,12 @@ impl Lines {
         self.end - self.start
     }
 
+    /// How many bytes of memory it has.
+    #[cfg(all(feature = "server", any(test, fuzzing)))]
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether every byte that came has been taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
@@ -78,17 +84,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    fn feed(lines: &mut Lines, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let room = lines.room();
-            let count = room.len().min(bytes.len());
-            room[..count].copy_from_slice(&bytes[..count]);
-            lines.filled(count);
-            bytes = &bytes[count..];
-        }
-    }
+    use crate::fuzzing::feed;
 
     // T33: two lines in one segment; the second is kept
     #[test]
@@ -127,32 +123,5 @@ mod tests {
         assert!(lines.take(1 << 20).unwrap().is_some());
         lines.room();
         assert!(lines.bytes.capacity() <= 4 * ROOM);
-    }
-
-    proptest! {
-        // T03, T27: however the stream is cut, the lines are the same
-        #[test]
-        fn cuts_do_not_matter(text in "[a-c☃\r\n]{0,200}", cuts in prop::collection::vec(1usize..20, 1..60)) {
-            let mut whole = Lines::default();
-            feed(&mut whole, text.as_bytes());
-            let mut cut = Lines::default();
-            let (mut got, mut want) = (Vec::new(), Vec::new());
-            let mut rest = text.as_bytes();
-            for size in cuts.iter().cycle() {
-                let (now, later) = rest.split_at((*size).min(rest.len()));
-                feed(&mut cut, now);
-                while let Some(line) = cut.take(10_000).unwrap() {
-                    got.push(line.to_vec());
-                }
-                rest = later;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            while let Some(line) = whole.take(10_000).unwrap() {
-                want.push(line.to_vec());
-            }
-            prop_assert_eq!(got, want);
-        }
     }
 }

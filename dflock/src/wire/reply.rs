@@ -168,7 +168,6 @@ impl fmt::Display for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use std::time::Duration;
 
     const TOKEN: &str = "00000000000000010123456789abcdef";
@@ -267,19 +266,5 @@ mod tests {
         }
         assert_eq!(Reply::decode(b"error_\xff"), Err(Malformed));
         assert_eq!(Reply::decode(b"ok {\"key\":\"\xff\"}"), Err(Malformed));
-    }
-
-    proptest! {
-        #[test]
-        fn no_reply_panics_and_what_is_taken_is_what_was_sent(line in "(ok|acquired|queued|timeout|error)[_a-z]{0,9} ?[0-9a-f]{0,33} ?[-0-9.x]{0,12}") {
-            if let Ok(reply) = Reply::decode(line.as_bytes()) {
-                prop_assert_eq!(Reply::decode(bytes(&reply).strip_suffix(b"\n").unwrap()), Ok(reply));
-            }
-        }
-
-        #[test]
-        fn no_bytes_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = Reply::decode(&line);
-        }
     }
 }

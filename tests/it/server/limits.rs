@@ -58,6 +58,21 @@ async fn who_does_not_take_its_replies_is_cut_off() {
     }
 }
 
+// N6
+#[tokio::test(start_paused = true)]
+async fn a_limit_is_remembered_for_a_minute() {
+    let server = Server::start().await.unwrap();
+    let mut client = Raw::in_memory(&server).await;
+    let held = client.hold("pool", 30).await;
+    assert_eq!(client.hear("sr", "pool", &held).await, "ok");
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(client.hear("sl", "pool", "0 2 30").await, "error_limit_mismatch");
+    }
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    token(&client.hear("sl", "pool", "0 2 30").await);
+}
+
 // S21
 #[tokio::test]
 async fn it_listens_on_ipv6() {

@@ -10,11 +10,14 @@ use super::raw::{EOF, Raw, token};
 async fn the_replies_to_what_came_together_go_together() {
     let server = Server::start().await.unwrap();
     let mut client = Raw::in_memory(&server).await;
+    let mut holder = Raw::in_memory(&server).await;
+    holder.hold("pool", 600).await;
     // each write takes a second, so that they can be counted
     server.faults().delay_replies(Duration::from_secs(1));
     let began = tokio::time::Instant::now();
-    client.send("ping\n_\n_\n".repeat(20)).await;
-    assert_eq!(client.gulp().await, "ok\n".repeat(20));
+    // a wait of no time is no reason to write earlier
+    client.send(format!("{}sl\npool\n0 1 30\n", "ping\n_\n_\n".repeat(20))).await;
+    assert_eq!(client.gulp().await, format!("{}timeout\n", "ok\n".repeat(20)));
     assert_eq!(began.elapsed().as_secs(), 1);
 }
 
@@ -129,7 +132,8 @@ async fn silence_ends_the_connection_and_its_slots() {
     let (mut silent, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
     silent.hold("pool", 600).await;
     let began = tokio::time::Instant::now();
-    // a part of a request is silence, too
+    // a part of a request is silence, too, whenever it comes
+    tokio::time::sleep(Duration::from_secs(10)).await;
     silent.send("sn\n").await;
     // and to wait for an answer is not
     token(&waiter.hear("sl", "pool", "100 1 600").await);

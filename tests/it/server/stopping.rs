@@ -55,6 +55,18 @@ async fn shutting_down_waits_for_holders_only_so_long() {
     assert_eq!(holder.line().await, EOF);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_frozen_server_is_thawed_to_shut_down() {
+    let server = Server::start().await.unwrap();
+    let mut idle = Raw::in_memory(&server).await;
+    idle.ping().await;
+    server.faults().freeze();
+    let began = Instant::now();
+    server.shutdown().await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(idle.line().await, EOF);
+}
+
 #[tokio::test]
 async fn dropping_it_stops_everything() {
     let server = Server::start().await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::entry::{Belongings, Holder, Slot, State, Waiter};
 use super::{ConnectionId, Name, Promotion, Table, WaiterId};
 use crate::server::observer::{Ending, Event};
-use crate::wire::{Key, Kind};
+use crate::wire::{Key, Kind, Token};
 
 impl Table {
     /// Ends the leases that are over.
@@ -25,7 +25,7 @@ impl Table {
         for name in [Kind::Lock, Kind::Semaphore].map(|kind| Name::new(kind, key)) {
             let Some(entry) = self.keys.get(&name) else { continue };
             let mut tokens: Vec<_> = entry.holders.keys().copied().collect();
-            tokens.sort_unstable_by_key(|token| token.fence());
+            tokens.sort_unstable_by_key(Token::fence);
             for token in tokens {
                 self.expire_hold(&Slot { name: name.clone(), token }, Ending::Forced);
             }

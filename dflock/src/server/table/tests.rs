@@ -296,6 +296,19 @@ fn a_full_table_forgets_old_keys_before_it_refuses() {
     token(&bench.acquire_at(A, "other", 1, 30));
 }
 
+// S08, S09
+#[test]
+fn an_enqueue_that_nobody_came_back_for_is_forgotten_with_its_key() {
+    let mut bench = Bench::new();
+    assert!(matches!(bench.enqueue(A, 1), Reply::Acquired(_)));
+    bench.pass(1);
+    bench.table.sweep(bench.now);
+    bench.pass(60);
+    bench.table.gc(bench.now);
+    assert!(bench.table.keys.is_empty() && bench.table.waiters.is_empty() && bench.table.connections.is_empty());
+    assert_eq!(bench.wait(A), refused(Status::NotEnqueued));
+}
+
 // S10
 #[test]
 fn the_longest_lease_does_not_overflow() {

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Makes the virtual environment of the interop tests under the target directory, unless it is there, and prints its interpreter.
+# Takes the newest Python >= 3.13 on the path or under pyenv. Fails, and says why, when there is none or when pip cannot fill it.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+needs=tests/interop/requirements.txt
+venv=${CARGO_TARGET_DIR:-target}/interop-venv
+
+# the minor version of the Python 3 that $1 starts; nothing if it starts none (a shim of pyenv may not)
+minor() {
+    "$1" -c 'import sys, venv; print(sys.version_info.minor if sys.version_info.major == 3 else "")' 2>/dev/null || true
+}
+
+newest() {
+    local python found best=0 path=
+    for python in $(compgen -c python3 | sort -u) "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python; do
+        [[ ${python##*/} =~ ^python(3(\.[0-9]+)?)?$ ]] || continue
+        found=$(minor "$python")
+        if [ "${found:-0}" -gt "$best" ]; then
+            best=$found path=$python
+        fi
+    done
+    if [ "$best" -lt 13 ]; then
+        echo 'no Python >= 3.13 on the path or under pyenv' >&2
+        return 1
+    fi
+    echo "$path"
+}
+
+# the copy of the requirements is the last thing that is made: with it the rest is whole
+if ! { [ -x "$venv/bin/python" ] && cmp -s "$needs" "$venv/requirements.txt"; }; then
+    python=$(newest)
+    rm -rf "$venv"
+    "$python" -m venv "$venv" >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$needs" >&2
+    cp "$needs" "$venv/requirements.txt"
+fi
+echo "$(cd "$venv" && pwd)/bin/python"

@@ -1,0 +1,145 @@
+//! What may go to other threads: every public type, and the future of every public async method.
+//!
+//! The tables are checked by the compiler; a line that does not hold does not compile.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use dflock::server::{Faults, MemoryConnector, Server, ServerConfig, ServerError};
+use dflock::*;
+
+use crate::peer::{ACQUIRE, GRANT, OK, Peer, RELEASE, hear, say};
+
+macro_rules! types {
+    ($($type:ty: $($marker:ident)&+ $(& !$not:ident)*;)+) => {
+        $(const _: fn() = || {
+            fn is<T: ?Sized + Debug $(+ $marker)+ + 'static>() {}
+            is::<$type>();
+            $({
+                // ambiguous for a type that is what it must not be
+                trait Not<Marker> {
+                    fn is() {}
+                }
+                struct Wrong;
+                impl<T: ?Sized> Not<()> for T {}
+                impl<T: ?Sized + $not> Not<Wrong> for T {}
+                <$type as Not<_>>::is();
+            })*
+        };)+
+    };
+}
+
+types! {
+    Client: Send & Sync & Unpin & Clone;
+    ClientBuilder: Send & Sync & Unpin;
+    SemaphoreBuilder: Send & Sync & Unpin;
+    Semaphore<Idle>: Send & Sync & Unpin & Clone;
+    Semaphore<Queued>: Send & Sync & Unpin & !Clone;
+    Semaphore<Held>: Send & Sync & Unpin & !Clone;
+    LockBuilder: Send & Sync & Unpin;
+    Lock<Idle>: Send & Sync & Unpin & Clone;
+    Lock<Queued>: Send & Sync & Unpin & !Clone;
+    Lock<Held>: Send & Sync & Unpin & !Clone;
+    Idle: Send & Sync & Unpin & Clone;
+    Queued: Send & Sync & Unpin & !Clone;
+    Held: Send & Sync & Unpin & !Clone;
+    Enqueued: Send & Sync & Unpin & !Clone;
+    Enqueued<Lock<Held>, Lock<Queued>>: Send & Sync & Unpin & !Clone;
+    Error: Send & Sync & Unpin;
+    ConfigError: Send & Sync & Unpin & Clone;
+    Lost: Send & Sync & Unpin & Clone;
+    LostReason: Send & Sync & Unpin & Copy;
+    Token: Send & Sync & Unpin & Copy;
+    Attempt: Send & Sync & Unpin & Clone;
+    Operation: Send & Sync & Unpin & Copy;
+    AddressFault: Send & Sync & Unpin & Copy;
+    AuthFault: Send & Sync & Unpin & Copy;
+    SecretFault: Send & Sync & Unpin & Copy;
+    InvalidKey: Send & Sync & Unpin & Copy;
+    Crc32: Send & Sync & Unpin & Copy;
+    Clock: Send & Sync & Unpin & Clone;
+    Stats: Send & Sync & Unpin & Clone;
+    LockStats: Send & Sync & Unpin & Clone;
+    SemaphoreStats: Send & Sync & Unpin & Clone;
+    IdleStats: Send & Sync & Unpin & Clone;
+    BoxStream: Send & Unpin & !Sync;
+    Server: Send & Sync & Unpin & !Clone;
+    ServerConfig: Send & Sync & Unpin & Clone;
+    ServerError: Send & Sync & Unpin;
+    MemoryConnector: Send & Sync & Unpin & Clone;
+    Faults<'static>: Send & Sync & Unpin;
+}
+
+fn is_send<F: Future + Send>(_: F) {}
+
+/// Never called: that it compiles is the test.
+#[allow(dead_code, reason = "the compiler reads it")]
+fn every_future_is_send(client: Client, pool: &Semaphore, held: &Held, server: Server) {
+    is_send(client.ping());
+    is_send(client.stats());
+    is_send(client.scope(async {}));
+    is_send(pool.clone().acquire());
+    is_send(pool.clone().try_acquire());
+    is_send(pool.clone().acquire_within(Duration::ZERO));
+    is_send(pool.clone().enqueue());
+    is_send(pool.with_slot(async |_| ()));
+    is_send(held.lost());
+    is_send(held.renew());
+    is_send(held.run(async {}));
+    is_send(Server::start());
+    is_send(server.shutdown());
+}
+
+#[allow(dead_code, reason = "the compiler reads it")]
+fn every_future_that_takes_its_state_is_send(held: Semaphore<Held>, queued: [Semaphore<Queued>; 2], enqueued: Enqueued) {
+    let [first, second] = queued;
+    is_send(held.release());
+    is_send(first.wait());
+    is_send(second.wait_within(Duration::ZERO));
+    is_send(enqueued.wait());
+}
+
+#[allow(dead_code, reason = "the compiler reads it")]
+fn every_future_of_a_lock_is_send(lock: &Lock, held: Lock<Held>, queued: [Lock<Queued>; 2], enqueued: Enqueued<Lock<Held>, Lock<Queued>>) {
+    let [first, second] = queued;
+    is_send(lock.clone().acquire());
+    is_send(lock.clone().try_acquire());
+    is_send(lock.clone().acquire_within(Duration::ZERO));
+    is_send(lock.clone().enqueue());
+    is_send(lock.with_slot(async |_| ()));
+    is_send(held.release());
+    is_send(first.wait());
+    is_send(second.wait_within(Duration::ZERO));
+    is_send(enqueued.wait());
+}
+
+/// A held slot is the view of it that can be shared.
+#[allow(dead_code, reason = "the compiler reads it")]
+fn what_is_held_derefs_to_its_slot<'a>(semaphore: &'a Semaphore<Held>, lock: &'a Lock<Held>) -> [&'a Held; 2] {
+    [semaphore, lock]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_slot_runs_on_any_thread_with_closures_that_move_and_that_borrow() {
+    let round = [hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)];
+    let peer = Peer::tcp([vec![round; 2].concat()]).await;
+    let pool = peer.pool();
+    let (moved, by_reference) = (pool.clone(), pool);
+    let text = String::from("mine");
+    let length = tokio::spawn(async move { moved.with_slot(async move |held| text.len() + held.key().len()).await });
+    assert_eq!(length.await.unwrap().unwrap(), 8);
+    let count = tokio::spawn(async move {
+        let mut calls = 0;
+        by_reference
+            .with_slot(async |held| {
+                // a point at which the task may change its thread
+                tokio::task::yield_now().await;
+                calls += held.key().len();
+            })
+            .await
+            .map(|()| calls)
+    });
+    assert_eq!(count.await.unwrap().unwrap(), 4);
+    peer.finish().await;
+}

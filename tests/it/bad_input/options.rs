@@ -1,0 +1,194 @@
+//! What the caller gives is looked at before a byte is sent: P32.
+
+use std::time::Duration;
+
+use dflock::{AddressFault, Client, ConfigError, Error, InvalidKey, SecretFault, Semaphore};
+
+use super::reads_well;
+use crate::peer::Peer;
+
+const LONGEST: Duration = Duration::from_secs(9_223_372_036);
+const NANO: Duration = Duration::from_nanos(1);
+
+// T16, P21, N10
+#[tokio::test]
+async fn a_key_is_one_word_of_1_to_256_bytes() {
+    let peer = Peer::memory([]);
+    for (key, want) in [
+        (String::new(), InvalidKey::Empty),
+        ("k".repeat(257), InvalidKey::TooLong { bytes: 257 }),
+        ("é".repeat(129), InvalidKey::TooLong { bytes: 258 }),
+        ("a b".to_owned(), InvalidKey::Forbidden { found: ' ' }),
+        (" ".to_owned(), InvalidKey::Forbidden { found: ' ' }),
+        ("a\tb".to_owned(), InvalidKey::Forbidden { found: '\t' }),
+        ("a\r".to_owned(), InvalidKey::Forbidden { found: '\r' }),
+        ("a\n0 1\nsl\nb".to_owned(), InvalidKey::Forbidden { found: '\n' }),
+        ("\0".to_owned(), InvalidKey::Forbidden { found: '\0' }),
+    ] {
+        let error = peer.client().semaphore(key.as_str(), 1).unwrap_err();
+        assert!(matches!(error, ConfigError::Key { why, .. } if why == want), "{key:?}: {error:?}");
+        reads_well(&error, &["key", "1 to 256 bytes", "without space, tab, line break or NUL"]);
+    }
+    for key in ["k".repeat(256), "键☃".to_owned(), "a\u{a0}b".to_owned()] {
+        assert_eq!(peer.client().semaphore(key.as_str(), 1).unwrap().key(), key);
+    }
+    assert_eq!(peer.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_limit_is_1_to_1048576() {
+    let peer = Peer::memory([]);
+    for limit in [0, 1_048_577, u32::MAX] {
+        let error = peer.client().semaphore("pool", limit).unwrap_err();
+        assert_eq!(error, ConfigError::Limit { limit });
+        reads_well(&error, &["limit", &limit.to_string(), "1 to 1048576"]);
+    }
+    for limit in [1, 1_048_576] {
+        assert_eq!(peer.client().semaphore("pool", limit).unwrap().limit(), limit);
+    }
+    assert_eq!(peer.connections(), 0);
+}
+
+// T18, P22, G20
+#[tokio::test]
+async fn a_renew_ratio_lies_between_0_and_1() {
+    let peer = Peer::memory([]);
+    let pool = |ratio| Semaphore::builder().key("pool").limit(1).renew_ratio(ratio).client(peer.client()).build();
+    for ratio in [0.0, -0.0, 1.0, -0.5, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let error = pool(ratio).unwrap_err();
+        assert!(matches!(error, ConfigError::RenewRatio { .. }), "{error:?}");
+        reads_well(&error, &["renew_ratio", &ratio.to_string(), "between 0 and 1"]);
+    }
+    for ratio in [f64::MIN_POSITIVE, 0.5, 0.999] {
+        pool(ratio).unwrap();
+    }
+    assert_eq!(peer.connections(), 0);
+}
+
+// G20, T47
+#[tokio::test]
+async fn a_lease_is_whole_seconds_that_a_server_can_count() {
+    let peer = Peer::memory([]);
+    let pool = |lease| Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(peer.client()).build();
+    for lease in
+        [Duration::ZERO, NANO, Duration::from_millis(999), Duration::from_millis(1500), LONGEST + Duration::from_secs(1), Duration::MAX]
+    {
+        let error = pool(lease).unwrap_err();
+        assert_eq!(error, ConfigError::Lease { lease });
+        reads_well(&error, &["lease_ttl", &format!("{lease:?}"), "whole seconds", "1 s", "9223372036 s"]);
+    }
+    for lease in [Duration::from_secs(1), LONGEST] {
+        pool(lease).unwrap();
+    }
+    assert_eq!(peer.connections(), 0);
+}
+
+// G20: the longest wait counts after rounding up
+#[tokio::test]
+async fn a_wait_is_no_longer_than_a_server_can_count() {
+    let peer = Peer::memory([]);
+    let pool = |wait| Semaphore::builder().key("pool").limit(1).acquire_timeout(wait).client(peer.client()).build();
+    for wait in [LONGEST + NANO, LONGEST + Duration::from_secs(1), Duration::MAX] {
+        let error = pool(wait).unwrap_err();
+        assert_eq!(error, ConfigError::Wait { wait });
+        reads_well(&error, &["wait", &format!("{wait:?}"), "9223372036 s"]);
+        let error = peer.pool().acquire_within(wait).await.unwrap_err();
+        assert!(matches!(error, Error::Config(ConfigError::Wait { .. })), "{error:?}");
+        reads_well(&error, &["9223372036 s"]);
+    }
+    for wait in [Duration::ZERO, NANO, LONGEST] {
+        pool(wait).unwrap();
+    }
+    assert_eq!(peer.connections(), 0);
+}
+
+// G28
+#[test]
+fn a_server_is_a_host_and_a_port() {
+    let none: [&str; 0] = [];
+    let error = Client::builder().servers(none).build().unwrap_err();
+    assert_eq!(error, ConfigError::NoServers);
+    reads_well(&error, &["host:port", "servers"]);
+    for (address, want) in [
+        ("", AddressFault::NoPort),
+        ("localhost", AddressFault::NoPort),
+        ("localhost:", AddressFault::NoPort),
+        ("[::1]", AddressFault::NoPort),
+        (":6388", AddressFault::NoHost),
+        ("localhost:0", AddressFault::BadPort),
+        ("localhost:65536", AddressFault::BadPort),
+        ("localhost:port", AddressFault::BadPort),
+        ("localhost:-1", AddressFault::BadPort),
+        ("::1:6388", AddressFault::BadHost),
+        ("tcp://localhost:6388", AddressFault::BadHost),
+        ("two words:6388", AddressFault::BadHost),
+    ] {
+        let error = Client::builder().servers(["good:1", address]).build().unwrap_err();
+        assert!(matches!(&error, ConfigError::Address { why, .. } if *why == want), "{address:?}: {error:?}");
+        reads_well(&error, &["server", &format!("{address:?}"), "`host:port`"]);
+    }
+}
+
+// G28
+#[test]
+fn limits_of_time_must_make_sense_together() {
+    let seconds = Duration::from_secs;
+    for (option, builder) in [
+        ("connect_timeout", Client::builder().connect_timeout(Duration::ZERO)),
+        ("connect_timeout", Client::builder().connect_timeout(Duration::MAX)),
+        ("socket_timeout", Client::builder().socket_timeout(Duration::ZERO)),
+        ("server_read_timeout", Client::builder().server_read_timeout(Duration::ZERO)),
+        ("server_read_timeout", Client::builder().server_read_timeout(Duration::MAX)),
+        ("heartbeat", Client::builder().heartbeat(Duration::ZERO)),
+        ("heartbeat", Client::builder().heartbeat(seconds(23))),
+        ("heartbeat", Client::builder().heartbeat(seconds(60))),
+        ("heartbeat", Client::builder().server_read_timeout(seconds(8))),
+        // not less than what is believed of the read timeout
+        ("heartbeat", Client::builder().heartbeat(seconds(9)).server_read_timeout(seconds(10)).clock_drift(0.1)),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, ConfigError::Duration { option: named, .. } if named == option), "{option}: {error:?}");
+        reads_well(&error, &[option, "must be"]);
+    }
+    for drift in [-0.01, 0.5, 1.0, f64::NAN, f64::INFINITY] {
+        let error = Client::builder().clock_drift(drift).build().unwrap_err();
+        assert!(matches!(error, ConfigError::ClockDrift { .. }), "{error:?}");
+        reads_well(&error, &["clock_drift", &drift.to_string(), "less than 0.5"]);
+    }
+}
+
+// T16
+#[test]
+fn a_secret_is_one_line_and_never_shown() {
+    for (secret, want) in [
+        ("hush\nl\nkey\n0", SecretFault::Forbidden),
+        ("hush\r", SecretFault::Forbidden),
+        ("hu\0sh", SecretFault::Forbidden),
+        (" hush", SecretFault::Padded),
+        ("hush\t", SecretFault::Padded),
+        (&"hush".repeat(20_000), SecretFault::TooLong),
+    ] {
+        let builder = Client::builder().auth(secret);
+        assert!(!format!("{builder:?}").contains("hu"));
+        let error = builder.build().unwrap_err();
+        assert_eq!(error, ConfigError::Secret { why: want });
+        reads_well(&error, &["secret", "65536 bytes", "line break or NUL"]);
+        assert!(!format!("{error} {error:?}").contains("hu"));
+    }
+    let client = Client::builder().auth("hush").build().unwrap();
+    let pool = client.semaphore("pool", 1).unwrap();
+    assert!(!format!("{client:?} {client:#?} {pool:?}").contains("hush"));
+}
+
+// T21, G16
+#[tokio::test]
+async fn a_sharding_answers_with_a_server_that_there_is() {
+    let peer = Peer::memory([]);
+    for index in [1, 2, usize::MAX] {
+        let client = peer.builder().sharding(move |_: &str, _: usize| index).build().unwrap();
+        let error = client.semaphore("pool", 1).unwrap_err();
+        assert_eq!(error, ConfigError::Shard { key: "pool".to_owned(), index, servers: 1 });
+        reads_well(&error, &["sharding", "\"pool\"", &index.to_string(), "from 0 to 0"]);
+    }
+    assert_eq!(peer.connections(), 0);
+}

@@ -1,0 +1,217 @@
+//! Replies that are not of the protocol, and the server's own words for no.
+
+use dflock::{AuthFault, Enqueued, Error};
+
+use super::reads_well;
+use crate::peer::*;
+
+/// What no request of ours may be answered with.
+fn garbage() -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = [
+        "",
+        " ",
+        "okay 30",
+        "ok30",
+        "OK",
+        "ok ",
+        "ok  30",
+        "okok",
+        "acquired",
+        "acquired ",
+        "queued 1",
+        "timeout 1",
+        "errors",
+        "error 1",
+        "error_",
+        "error_BAD",
+        "error_draining now",
+        "HTTP/1.1 400 Bad Request",
+        "SSH-2.0-OpenSSH_9.6",
+        "+OK",
+        "键☃",
+    ]
+    .map(Vec::from)
+    .into();
+    // T17, T23, T38, P20, P33, T40, T35: a grant is a word, a token and a lease that can be counted
+    for grant in [
+        "ok TOKEN ",
+        "ok TOKEN 0",
+        "ok TOKEN -1",
+        "ok TOKEN NaN",
+        "ok TOKEN 30x",
+        "ok TOKEN abc",
+        "ok TOKEN 1.5",
+        "ok TOKEN +30",
+        "ok TOKEN 9223372037",
+        "ok TOKEN 1000000000000000000000000000000",
+        "ok TOKEN 30 30",
+        "ok  TOKEN 30",
+        "okTOKEN 30",
+        "acquiredx TOKEN 30",
+        "acquiredTOKEN 30",
+        "acquired TOKEN",
+        "acquired TOKEN 0",
+        "acquired TOKEN -1",
+        "acquired TOKEN NaN",
+        "ok TOKENff 30",
+        "ok short 30",
+        "ok TOKEN",
+        "TOKEN",
+    ] {
+        lines.push(grant.replace("TOKEN", TOKEN).into_bytes());
+    }
+    lines.push(GRANT.to_uppercase().trim_end().into());
+    // P29, P34: no UTF-8; a TLS alert
+    lines.push(b"ok \xff\xfe 30".to_vec());
+    lines.push(b"\x15\x03\x01\x00\x02\x02".to_vec());
+    lines.push(b"ok\0".to_vec());
+    lines
+}
+
+// T05, T28: the connection is closed, and the next begins with nothing
+#[tokio::test]
+async fn garbage_is_never_a_slot() {
+    for line in garbage() {
+        let said = [line.as_slice(), b"\n"].concat();
+        let shown = line.escape_ascii().to_string();
+        let again = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)];
+        let peer = Peer::memory([vec![hear(ACQUIRE), say(&said), hear_end()], again, vec![hear(ENQUEUE), say(&said), hear_end()]]);
+        let pool = peer.pool();
+        let error = pool.clone().acquire().await.unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{shown}: {error:?}");
+        assert!(!error.is_retryable());
+        reads_well(&error, &["acquire", "\"pool\"", peer.address(), "dflockd"]);
+        assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
+        pool.acquire().await.unwrap().release().await.unwrap();
+        let error = peer.pool().enqueue().await.unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{shown}: {error:?}");
+        reads_well(&error, &["enqueue", "\"pool\"", peer.address()]);
+        peer.finish().await;
+    }
+}
+
+// P31: what is a reply, but to another question, is garbage here; it may have left a slot behind, and must not reach the pool
+#[tokio::test(start_paused = true)]
+async fn a_reply_to_another_question_closes_the_connection() {
+    for said in [OK, "ok 30\n", ACQUIRED, "queued\n", "ok {}\n"] {
+        let peer = Peer::memory([vec![hear(ACQUIRE), say(said), hear_end()]]);
+        let pool = peer.pool();
+        let error = pool.clone().acquire().await.unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{said:?}: {error:?}");
+        peer.finish().await;
+    }
+    for said in [OK, "ok 30\n", GRANT, "timeout\n", "ok {}\n"] {
+        let peer = Peer::memory([vec![hear(ENQUEUE), say(said), hear_end()]]);
+        let pool = peer.pool();
+        let error = pool.clone().enqueue().await.unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{said:?}: {error:?}");
+        peer.finish().await;
+    }
+    for said in ["ok 30\n", GRANT, ACQUIRED, "timeout\n", "queued\n", "ok {}\n"] {
+        let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(said), hear_end()]]);
+        let pool = peer.pool();
+        let error = pool.clone().acquire().await.unwrap().release().await.unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{said:?}: {error:?}");
+        peer.finish().await;
+    }
+    // T25, P07: stats that are none
+    for said in [OK, "ok 30\n", GRANT, "timeout\n", "queued\n", "ok {\n", "ok {}\n", "ok {\"connections\":-1}\n"] {
+        let peer = Peer::memory([vec![hear(STATS), say(said), hear_end()]]);
+        let client = peer.client();
+        let error = client.stats().await.unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{said:?}: {error:?}");
+        reads_well(&error, &["stats on", peer.address()]);
+        peer.finish().await;
+    }
+}
+
+// T05, P14: closed in the middle, with as much read as a reply may have and no more than the room for it
+#[tokio::test]
+async fn a_reply_without_end_is_cut_off() {
+    const MIB: usize = 1024 * 1024;
+    let peer = Peer::memory([vec![hear(ACQUIRE), flood()], vec![hear(ACQUIRE), say(GRANT)]]);
+    let pool = peer.pool();
+    let error = pool.clone().acquire().await.unwrap_err();
+    assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
+    reads_well(&error, &["acquire", "\"pool\"", peer.address(), "1 MiB"]);
+    assert!(error.to_string().len() < 300, "{error}");
+    assert!((MIB..2 * MIB + MIB / 4).contains(&peer.flooded()), "{}", peer.flooded());
+    pool.acquire().await.unwrap().close();
+    peer.finish().await;
+}
+
+type Check = fn(&Error) -> bool;
+
+const STATUSES: [(&str, Check, &str); 13] = [
+    ("error", |e| matches!(e, Error::Refused { status, .. } if status == "error"), "`error`"),
+    ("error_auth", |e| matches!(e, Error::Auth { fault: AuthFault::Missing, .. }), "secret"),
+    ("error_max_locks", |e| matches!(e, Error::TooManyKeys { .. }), "--max-locks"),
+    ("error_max_waiters", |e| matches!(e, Error::TooManyWaiters { .. }), "--max-waiters"),
+    ("error_not_enqueued", |e| matches!(e, Error::Refused { status, .. } if status == "error_not_enqueued"), "error_not_enqueued"),
+    ("error_already_enqueued", |e| matches!(e, Error::Refused { .. }), "error_already_enqueued"),
+    ("error_lease_expired", |e| matches!(e, Error::LeaseExpired { .. }), "lease"),
+    ("error_draining", |e| matches!(e, Error::Draining { .. }), "shutting down"),
+    ("error_not_leader", |e| matches!(e, Error::NotLeader { leader: None, .. }), "does not lead"),
+    ("error_not_leader b:1", |e| matches!(e, Error::NotLeader { leader: Some(leader), .. } if leader == "b:1"), "b:1"),
+    ("error_of_2040", |e| matches!(e, Error::Refused { status, .. } if status == "error_of_2040"), "error_of_2040"),
+    ("error_of_2040 with detail", |e| matches!(e, Error::Refused { .. }), "with detail"),
+    ("error_0", |e| matches!(e, Error::Refused { .. }), "error_0"),
+];
+
+// G03, G04, N11, T32: each in every command that waits for a slot; the connection stays good
+#[tokio::test]
+async fn every_status_has_its_own_error() {
+    for (status, is_it, named) in STATUSES {
+        let no = say(format!("{status}\n"));
+        let peer = Peer::memory([
+            vec![hear(ACQUIRE), no.clone(), hear(TRY_ACQUIRE), no.clone()],
+            vec![hear(ENQUEUE), no.clone()],
+            vec![hear(ENQUEUE), say("queued\n"), hear(WAIT), no.clone(), hear_end()],
+        ]);
+        let pool = peer.pool();
+        let acquire = pool.clone().acquire().await.unwrap_err();
+        pool.try_acquire().await.unwrap_err();
+        // on a connection of its own: an old server may keep another one in a line that is long over
+        let enqueue = peer.pool().enqueue().await.unwrap_err();
+        let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else { panic!("queued") };
+        let wait = queued.wait().await.unwrap_err();
+        for (error, operation) in [(acquire, "acquire"), (enqueue, "enqueue"), (wait, "wait")] {
+            assert!(is_it(&error), "{status} to {operation}: {error:?}");
+            assert_eq!(error.is_auth(), status == "error_auth");
+            assert!(!error.is_timeout() && !error.is_lost());
+            reads_well(&error, &[operation, "\"pool\"", peer.address(), named]);
+        }
+        peer.finish().await;
+    }
+}
+
+// N11
+#[tokio::test]
+async fn error_auth_is_an_authentication_error_whatever_it_answers() {
+    let peer = Peer::memory([
+        vec![hear(PING), say("error_auth\n")],
+        vec![hear(STATS), say("error_auth\n")],
+        vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say("error_auth\n")],
+    ]);
+    assert!(peer.client().ping().await.unwrap_err().is_auth());
+    assert!(peer.client().stats().await.unwrap_err().is_auth());
+    assert!(peer.pool().acquire().await.unwrap().release().await.unwrap_err().is_auth());
+    peer.finish().await;
+}
+
+// N6
+#[tokio::test]
+async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
+    let theirs = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
+    let asked = |answer: &str| vec![hear(ACQUIRE), say("error_limit_mismatch\n"), hear(STATS), say(answer)];
+    let peer = Peer::memory([asked(theirs), asked("ok {\"connections\":1}\n"), asked("error\n")]);
+    let error = peer.pool().acquire().await.unwrap_err();
+    assert!(matches!(error, Error::LimitMismatch { ours: 1, theirs: Some(7), .. }), "{error:?}");
+    reads_well(&error, &["acquire", "\"pool\"", peer.address(), "limit 7, not 1", "idle for a minute"]);
+    for _ in 0..2 {
+        let error = peer.pool().acquire().await.unwrap_err();
+        assert!(matches!(error, Error::LimitMismatch { ours: 1, theirs: None, .. }), "{error:?}");
+        reads_well(&error, &["another limit than 1", "idle for a minute"]);
+    }
+    peer.finish().await;
+}

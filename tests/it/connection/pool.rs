@@ -1,0 +1,170 @@
+//! Who may use a connection next.
+
+use std::time::Duration;
+
+use dflock::Error;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::sleep;
+
+use crate::peer::*;
+
+// G25: a holding connection is nobody else's, and an idle one is anybody's
+#[tokio::test]
+async fn three_holds_are_three_connections_and_no_more_are_ever_made() {
+    let hold = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)];
+    let peer = Peer::memory(vec![vec![hold; 4].concat(); 3]);
+    let pool = peer.pool();
+    for _ in 0..4 {
+        let mut slots = Vec::new();
+        for _ in 0..3 {
+            slots.push(pool.clone().acquire().await.unwrap());
+        }
+        assert_eq!(peer.connections(), 3);
+        for held in slots {
+            held.release().await.unwrap();
+        }
+    }
+    peer.finish().await;
+}
+
+// G26
+#[tokio::test(start_paused = true)]
+async fn one_hold_is_renewed_and_released_while_another_acquire_blocks() {
+    let peer = Peer::memory([
+        vec![hear(ACQUIRE), say(GRANT), hear(RENEW), say("ok 30\n"), hear(RELEASE), say(OK)],
+        vec![hear(ACQUIRE), tell(), cue(), say(GRANT)],
+    ]);
+    let pool = peer.pool();
+    let first = pool.clone().acquire().await.unwrap();
+    let second = tokio::spawn(pool.acquire());
+    peer.told().await;
+    first.renew().await.unwrap();
+    first.release().await.unwrap();
+    peer.cue();
+    second.await.unwrap().unwrap().close();
+    peer.finish().await;
+}
+
+// T10, N9, T33: it ended, or the peer spoke, while it was idle
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_stale_is_found_out() {
+    let ends = [vec![close()], vec![half_close(), hear_end()], vec![say("error\n"), hear_end()], vec![say("ok"), hear_end()]];
+    for end in ends {
+        let first = [vec![hear(PING), say(OK), hear(PING), say(OK), cue(), tell()], end].concat();
+        let peer = Peer::memory([first, vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)]]);
+        let client = peer.client();
+        client.ping().await.unwrap();
+        client.ping().await.unwrap();
+        peer.cue();
+        peer.told().await;
+        client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+        peer.finish().await;
+    }
+}
+
+// T34: whether the end is seen before the request is sent or after
+#[tokio::test]
+async fn a_socket_that_ends_while_it_is_idle_is_replaced() {
+    for end in [close(), reset()] {
+        let peer = Peer::tcp([vec![hear(PING), say(OK), cue(), tell(), end], vec![hear(ACQUIRE), say(GRANT)]]).await;
+        let client = peer.client();
+        client.ping().await.unwrap();
+        peer.cue();
+        peer.told().await;
+        client.semaphore("pool", 1).unwrap().acquire().await.unwrap().close();
+        peer.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_dies_with_an_idle_connection_is_tried_again_once() {
+    for end in [close(), reset()] {
+        let first = vec![hear(PING), say(OK), hear(ACQUIRE), end.clone()];
+        let peer = Peer::tcp([first.clone(), vec![hear(ACQUIRE), say(GRANT)]]).await;
+        let client = peer.client();
+        client.ping().await.unwrap();
+        client.semaphore("pool", 1).unwrap().acquire().await.unwrap().close();
+        peer.finish().await;
+
+        // a third connection would be no part of the script
+        let peer = Peer::tcp([first, vec![hear(ACQUIRE), end]]).await;
+        let client = peer.client();
+        client.ping().await.unwrap();
+        let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap_err();
+        assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
+        peer.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_dies_with_a_new_connection_is_not_tried_again() {
+    let peer = Peer::memory([vec![hear(ACQUIRE), close()]]);
+    let error = peer.pool().acquire().await.unwrap_err();
+    assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
+    peer.finish().await;
+}
+
+// the second try is told no more than what is left of the wait
+#[tokio::test(start_paused = true)]
+async fn a_second_try_waits_for_what_is_left() {
+    let first = vec![hear(PING), say(OK), hear(ACQUIRE), tell(), cue(), close()];
+    let peer = Peer::memory([first, vec![hear("sl\npool\n6 1\n"), say("timeout\n")]]);
+    let client = peer.client();
+    client.ping().await.unwrap();
+    let acquire = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire());
+    peer.told().await;
+    sleep(Duration::from_secs(4)).await;
+    peer.cue();
+    assert!(acquire.await.unwrap().unwrap_err().is_timeout());
+    peer.finish().await;
+}
+
+// 0.75 of 23 s: the server is about to close it
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_not_used_again_after_three_quarters_of_the_read_timeout() {
+    let peer = Peer::memory([vec![hear(PING), say(OK), hear(PING), say(OK), hear_end()], vec![hear(PING), say(OK)]]);
+    let client = peer.client();
+    client.ping().await.unwrap();
+    sleep(Duration::from_millis(17_200)).await;
+    client.ping().await.unwrap();
+    sleep(Duration::from_millis(17_250)).await;
+    client.ping().await.unwrap();
+    peer.finish().await;
+}
+
+// a server of before v1.14 does not know the question, and may close after it
+#[tokio::test(start_paused = true)]
+async fn any_answer_to_a_ping_will_do() {
+    let peer = Peer::memory([vec![hear(PING), say("error\n"), hear_end()], vec![hear(PING), say("error\n"), close()]]);
+    let client = peer.client();
+    client.ping().await.unwrap();
+    client.ping().await.unwrap();
+    peer.finish().await;
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+// a socket lives and dies with the runtime that made it
+#[test]
+fn a_client_goes_from_one_runtime_to_the_next() {
+    let stage = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let again = vec![hear(PING), say(OK), hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK), hear(PING), say(OK)];
+    let twice = [again.clone(), vec![hear(PING), say(OK)]].concat();
+    let peer = stage.block_on(Peer::tcp([twice, again.clone(), again]));
+    let client = peer.client();
+    let round = async |client: &dflock::Client| {
+        client.ping().await.unwrap();
+        client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+        client.ping().await.unwrap();
+    };
+    let (first, second) = (runtime(), runtime());
+    first.block_on(round(&client));
+    second.block_on(round(&client));
+    // each finds its own again
+    first.block_on(client.ping()).unwrap();
+    drop((first, second));
+    runtime().block_on(round(&client));
+    stage.block_on(peer.finish());
+}

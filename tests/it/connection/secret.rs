@@ -1,0 +1,82 @@
+//! The secret comes first on every new connection, and nowhere else.
+
+use std::time::Duration;
+
+use dflock::{AuthFault, Client, Error, Operation};
+use tokio::time::Instant;
+
+use crate::peer::*;
+
+fn knowing(peer: &Peer) -> Client {
+    peer.builder().auth("hush").build().unwrap()
+}
+
+// G27: whatever the connection is made for
+#[tokio::test]
+async fn the_secret_is_shown_first_and_once_a_connection() {
+    let hello = [hear(AUTH), say(OK)];
+    let with = |rest: &[Step]| [&hello, rest].concat();
+    let peer = Peer::memory([
+        with(&[hear(PING), say(OK), hear(ACQUIRE), say(GRANT), cue(), hear(RELEASE), say(OK), hear(PING), say(OK)]),
+        with(&[hear(STATS), say("ok {\"connections\":1}\n"), hear(ENQUEUE), say(ACQUIRED), hear(RELEASE), say(OK)]),
+    ]);
+    let client = knowing(&peer);
+    let pool = client.semaphore("pool", 1).unwrap();
+    client.ping().await.unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    client.stats().await.unwrap();
+    pool.enqueue().await.unwrap().wait().await.unwrap().release().await.unwrap();
+    peer.cue();
+    held.release().await.unwrap();
+    client.ping().await.unwrap();
+    peer.finish().await;
+}
+
+// T37
+#[tokio::test]
+async fn an_empty_secret_is_none() {
+    let peer = Peer::memory([vec![hear(PING), say(OK)]]);
+    peer.builder().auth("").build().unwrap().ping().await.unwrap();
+    peer.finish().await;
+}
+
+// T13, N11: the connection is closed, and nothing of the secret is said
+#[tokio::test]
+async fn a_secret_that_is_not_taken_is_an_authentication_error() {
+    for (reply, want) in [("error_auth\n", AuthFault::Wrong), ("error\n", AuthFault::Unneeded)] {
+        let peer = Peer::memory([vec![hear(AUTH), say(reply), hear_end()]]);
+        let client = knowing(&peer);
+        let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap_err();
+        assert!(matches!(&error, Error::Auth { fault, .. } if *fault == want), "{error:?}");
+        assert!(error.is_auth() && !error.is_retryable());
+        assert_eq!((error.operation(), error.key(), error.server()), (Some(Operation::Auth), Some("pool"), Some(peer.address())));
+        assert!(!format!("{error} {error:?} {client:?}").contains("hush"));
+        peer.finish().await;
+    }
+}
+
+// T13: the peer goes away, echoes, or talks nonsense
+#[tokio::test]
+async fn a_peer_that_cannot_take_a_secret_does_not_make_it_public() {
+    for (reply, end) in [("", close()), ("", half_close()), ("auth\n_\nhush\n", hear_end()), ("HTTP/1.1 400 Bad Request\r\n", hear_end())] {
+        let peer = Peer::memory([vec![hear(AUTH), say(reply), end]]);
+        let error = knowing(&peer).ping().await.unwrap_err();
+        assert!(matches!(error, Error::Disconnected { .. } | Error::Protocol { .. }), "{reply:?}: {error:?}");
+        assert_eq!(error.operation(), Some(Operation::Auth));
+        assert!(!format!("{error} {error:?}").contains("hush"));
+        peer.finish().await;
+    }
+}
+
+// P15
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_to_the_secret_is_unresponsive() {
+    let peer = Peer::memory([vec![hear(AUTH), hear_end()]]);
+    let client = peer.builder().auth("hush").socket_timeout(Duration::from_secs(2)).build().unwrap();
+    let began = Instant::now();
+    let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap_err();
+    assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
+    assert_eq!(error.operation(), Some(Operation::Auth));
+    assert_eq!(began.elapsed().as_secs(), 2);
+    peer.finish().await;
+}

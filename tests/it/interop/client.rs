@@ -1,0 +1,48 @@
+//! The Python client on `local_server`.
+
+use super::program::Program;
+use super::python::interop;
+
+#[tokio::test]
+async fn the_python_client_does_all_it_can() {
+    interop(async |python| {
+        let server = Program::local_server(&[]).await;
+        python.passes("client.py", &["--servers", &server.addr.to_string()], "").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_python_client_does_all_it_can_on_three_servers() {
+    interop(async |python| {
+        let (one, two, three) = (Program::local_server(&[]).await, Program::local_server(&[]).await, Program::local_server(&[]).await);
+        let servers = [&one, &two, &three].map(|server| server.addr.to_string()).join(",");
+        python.passes("client.py", &["--servers", &servers], "").await;
+    })
+    .await;
+}
+
+// N11: each of the mistakes has an error of its own
+#[tokio::test]
+async fn the_python_client_is_asked_for_the_secret() {
+    interop(async |python| {
+        // longer than the other lines of the protocol may be
+        let secret = "s3cret ".repeat(50) + "!";
+        let server = Program::local_server(&["--auth-token", &secret]).await;
+        let open = Program::local_server(&[]).await;
+        let (server, open) = (server.addr.to_string(), open.addr.to_string());
+        python.passes("auth.py", &["--servers", &server, "--secret", &secret, "--open", &open], "").await;
+        python.passes("client.py", &["--servers", &server, "--secret", &secret], "").await;
+    })
+    .await;
+}
+
+// S06, N7
+#[tokio::test]
+async fn the_python_client_is_told_of_a_full_server() {
+    interop(async |python| {
+        let server = Program::local_server(&["--max-locks", "1000", "--max-waiters", "1"]).await;
+        python.passes("full.py", &["--servers", &server.addr.to_string(), "--keys", "1000"], "").await;
+    })
+    .await;
+}

@@ -1,0 +1,213 @@
+//! Our locks on the Python `dflockd`, which knows locks only and answers what it does not know by closing.
+
+use std::time::Duration;
+
+use dflock::{Client, Enqueued, Error, Held, Lock, LostReason, Queued};
+
+use super::program::Program;
+use super::python::interop;
+
+async fn queued(lock: &Lock) -> Lock<Queued> {
+    match lock.clone().enqueue().await.unwrap() {
+        Enqueued::Queued(queued) => queued,
+        Enqueued::Acquired(_) => panic!("it was free"),
+    }
+}
+
+async fn acquired(lock: &Lock) -> Lock<Held> {
+    match lock.clone().enqueue().await.unwrap() {
+        Enqueued::Acquired(held) => held,
+        Enqueued::Queued(_) => panic!("it was held"),
+    }
+}
+
+/// A client for a server that runs with `--read-timeout 1`.
+fn impatient(server: &Program) -> Client {
+    let (heartbeat, read_timeout) = (Duration::from_millis(300), Duration::from_secs(1));
+    server.client_builder().heartbeat(heartbeat).server_read_timeout(read_timeout).build().unwrap()
+}
+
+#[tokio::test]
+async fn one_holds_and_the_next_is_refused() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        let lock = server.client().lock("clé-鍵").unwrap();
+        let held = lock.clone().acquire().await.unwrap();
+        assert_eq!(held.lease(), Duration::from_secs(33));
+        assert!(lock.clone().try_acquire().await.unwrap_err().is_timeout());
+        assert!(lock.clone().acquire_within(Duration::from_millis(50)).await.unwrap_err().is_timeout());
+        held.renew().await.unwrap();
+        held.release().await.unwrap();
+        lock.with_slot(async |held| held.check().unwrap()).await.unwrap();
+        lock.try_acquire().await.unwrap().release().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_place_in_line_becomes_the_lock_in_order_of_arrival() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        let lock = server.client().lock("job").unwrap();
+        let mut held = acquired(&lock).await;
+        let mut line = Vec::new();
+        for _ in 0..5 {
+            line.push(queued(&lock).await);
+        }
+        for place in line {
+            assert!(!place.is_granted());
+            held.release().await.unwrap();
+            held = place.wait().await.unwrap();
+        }
+        held.release().await.unwrap();
+    })
+    .await;
+}
+
+// S08: this server remembers an enqueue on a connection for ever
+#[tokio::test]
+async fn a_line_can_be_joined_again_and_again() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        let lock = server.client().lock("job").unwrap();
+        for _ in 0..3 {
+            let held = acquired(&lock).await;
+            let place = queued(&lock).await;
+            held.release().await.unwrap();
+            place.wait().await.unwrap().release().await.unwrap();
+        }
+    })
+    .await;
+}
+
+// T01, N2: heartbeats are renewals, not pings
+#[tokio::test]
+async fn a_long_lease_is_kept_beyond_the_read_timeout() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
+        let client = impatient(&server);
+        let lock = Lock::builder().key("job").lease_ttl(Duration::from_mins(1)).client(client.clone()).build().unwrap();
+        let held = lock.clone().acquire().await.unwrap();
+        assert!(client.lock("job").unwrap().acquire_within(Duration::from_secs(3)).await.unwrap_err().is_timeout());
+        held.check().unwrap();
+        held.release().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_short_lease_is_kept() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        let lock = Lock::builder().key("job").lease_ttl(Duration::from_secs(2)).client(server.client()).build().unwrap();
+        let held = lock.clone().acquire().await.unwrap();
+        assert!(lock.clone().acquire_within(Duration::from_secs(4)).await.unwrap_err().is_timeout());
+        held.check().unwrap();
+        held.release().await.unwrap();
+    })
+    .await;
+}
+
+// S19, T40: this server rounds what is left of a lease down, and so says that a renewal to 1 s has left nothing
+#[tokio::test]
+async fn a_lease_that_the_server_calls_over_is_lost_before_another_holds() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        let lock = Lock::builder().key("job").lease_ttl(Duration::from_secs(1)).client(server.client()).build().unwrap();
+        let held = lock.acquire().await.unwrap();
+        let next = server.client().lock("job").unwrap().acquire().await.unwrap();
+        assert!(held.is_lost());
+        next.release().await.unwrap();
+    })
+    .await;
+}
+
+// N5
+#[tokio::test]
+async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
+        let lock = impatient(&server).lock("job").unwrap();
+        let held = lock.clone().acquire().await.unwrap();
+        let place = queued(&lock).await;
+        assert!(lock.clone().acquire_within(Duration::from_secs(2)).await.unwrap_err().is_timeout());
+        held.release().await.unwrap();
+        // nobody waits for it, and it is kept
+        assert!(lock.clone().acquire_within(Duration::from_secs(2)).await.unwrap_err().is_timeout());
+        assert!(place.is_granted());
+        place.wait().await.unwrap().release().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lock_that_is_dropped_goes_to_the_next() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        let lock = server.client().lock("job").unwrap();
+        let held = lock.clone().acquire().await.unwrap();
+        // this server learns that a waiter has gone only when it grants
+        let (gone, next) = (queued(&lock).await, queued(&lock).await);
+        drop((gone, held));
+        let held = next.wait().await.unwrap();
+        held.check().unwrap();
+        held.release().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_auto_release_a_lock_that_is_dropped_goes_to_the_next_all_the_same() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &["--no-auto-release-on-disconnect"]).await;
+        let lock = server.client().lock("job").unwrap();
+        let held = lock.clone().acquire().await.unwrap();
+        let next = queued(&lock).await;
+        drop(held);
+        next.wait().await.unwrap().release().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_and_costs_nothing_but_its_connection() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        let client = server.client();
+        let held = client.lock("job").unwrap().acquire().await.unwrap();
+        client.ping().await.unwrap();
+        client.ping().await.unwrap();
+        held.renew().await.unwrap();
+        held.release().await.unwrap();
+        client.lock("job").unwrap().acquire().await.unwrap().release().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_server_does_not_know_is_refused_by_name() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &["--max-locks", "1"]).await;
+        let client = server.client();
+        let error = client.semaphore("pool", 3).unwrap().acquire().await.unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+        let held = client.lock("job").unwrap().acquire().await.unwrap();
+        let error = client.lock("another").unwrap().acquire().await.unwrap_err();
+        assert!(matches!(error, Error::TooManyKeys { .. }), "{error:?}");
+        held.release().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_a_loss_at_once() {
+    interop(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        let lock = server.client().lock("job").unwrap();
+        let (held, place) = (lock.clone().acquire().await.unwrap(), queued(&lock).await);
+        server.kill().await;
+        assert_eq!(held.lost().await.reason, LostReason::Disconnected);
+        assert!(matches!(place.wait().await.unwrap_err(), Error::Disconnected { .. }));
+    })
+    .await;
+}

@@ -1,0 +1,168 @@
+//! Rust and Python workers share slots on `local_server`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::program::Program;
+use super::python::{Python, interop};
+use super::worker::{PythonWorker, Shared, Worker};
+
+const POOL: Shared = Shared::Semaphore("pool", 3);
+const LOCK: Shared = Shared::Lock("job");
+
+#[tokio::test]
+async fn slots_are_granted_in_order_of_arrival() {
+    interop(async |python| order_of_grant_is_order_of_arrival(python, POOL).await).await;
+}
+
+#[tokio::test]
+async fn a_lock_is_granted_in_order_of_arrival() {
+    interop(async |python| order_of_grant_is_order_of_arrival(python, LOCK).await).await;
+}
+
+#[tokio::test]
+async fn no_more_than_three_hold() {
+    interop(async |python| no_more_than_the_limit_hold(python, POOL).await).await;
+}
+
+#[tokio::test]
+async fn no_more_than_one_holds() {
+    interop(async |python| no_more_than_the_limit_hold(python, LOCK).await).await;
+}
+
+/// Each worker joins the line only when the server counts the one before it there, and leaves only when it is told to.
+async fn order_of_grant_is_order_of_arrival(python: &Python, shared: Shared) {
+    let server = Program::local_server(&[]).await;
+    let client = server.client();
+    let referee = Referee::new(shared.limit());
+    let (granted, mut grants) = mpsc::unbounded_channel();
+    let mut workers: Vec<_> = Worker::all(python, &server, shared);
+    workers.extend(Worker::all(python, &server, shared));
+    let (mut running, mut inside, count) = (JoinSet::new(), VecDeque::new(), workers.len());
+    for (number, mut worker) in workers.into_iter().enumerate() {
+        let (leave, left) = oneshot::channel();
+        inside.push_back(leave);
+        let (granted, referee) = (granted.clone(), referee.clone());
+        running.spawn(async move {
+            let inside = async {
+                referee.enters();
+                granted.send(number).unwrap();
+                left.await.unwrap();
+                referee.leaves();
+            };
+            worker.turn(inside).await;
+        });
+        if number < shared.limit() {
+            assert_eq!(grants.recv().await, Some(number));
+        } else {
+            let in_line = number as u64 + 1 - shared.limit() as u64;
+            // no event tells who joins the line
+            while shared.waiters(&client).await != in_line {
+                sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+    assert_eq!(referee.inside.load(Ordering::SeqCst), shared.limit());
+    for next in shared.limit().. {
+        let Some(leave) = inside.pop_front() else { break };
+        leave.send(()).unwrap();
+        if next < count {
+            assert_eq!(grants.recv().await, Some(next));
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
+}
+
+/// All workers at once, as fast as they can.
+async fn no_more_than_the_limit_hold(python: &Python, shared: Shared) {
+    const TURNS: usize = 15;
+    let server = Program::local_server(&[]).await;
+    let referee = Referee::new(shared.limit());
+    let mut running = JoinSet::new();
+    for mut worker in Worker::all(python, &server, shared).into_iter().chain(Worker::all(python, &server, shared)) {
+        let referee = referee.clone();
+        running.spawn(async move {
+            for _ in 0..TURNS {
+                let inside = async {
+                    referee.enters();
+                    // work: long enough for one too many to be seen
+                    sleep(Duration::from_millis(2)).await;
+                    referee.leaves();
+                };
+                worker.turn(inside).await;
+            }
+        });
+    }
+    let count = running.len();
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(referee.entered.load(Ordering::SeqCst), count * TURNS);
+}
+
+#[tokio::test]
+async fn the_slot_of_a_python_program_that_is_killed_goes_to_rust() {
+    interop(async |python| {
+        let server = Program::local_server(&[]).await;
+        let lock = server.client().lock("job").unwrap();
+        let mut worker = PythonWorker::start(python, &server, LOCK, "sync", false);
+        worker.acquire().await;
+        let dflock::Enqueued::Queued(queued) = lock.enqueue().await.unwrap() else { panic!("Python holds it") };
+        worker.kill().await;
+        queued.wait().await.unwrap().release().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_slot_of_a_rust_holder_that_is_dropped_goes_to_python() {
+    interop(async |python| {
+        let server = Program::local_server(&[]).await;
+        let client = server.client();
+        let held = client.lock("job").unwrap().acquire().await.unwrap();
+        let mut worker = PythonWorker::start(python, &server, LOCK, "async", true);
+        let waiting = tokio::spawn(async move {
+            worker.acquire().await;
+            worker.release().await;
+        });
+        while LOCK.waiters(&client).await == 0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+        drop(held);
+        waiting.await.unwrap();
+    })
+    .await;
+}
+
+/// Counts who is inside. A worker is counted after its grant is heard and until before its release is asked for, so whoever is
+/// counted does hold, and one too many is never an error of the count.
+#[derive(Clone)]
+struct Referee {
+    limit: usize,
+    inside: Arc<AtomicUsize>,
+    entered: Arc<AtomicUsize>,
+}
+
+impl Referee {
+    fn new(limit: usize) -> Self {
+        Self { limit, inside: Arc::default(), entered: Arc::default() }
+    }
+
+    fn enters(&self) {
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        assert!(inside <= self.limit, "{inside} hold, of {}", self.limit);
+        self.entered.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn leaves(&self) {
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}

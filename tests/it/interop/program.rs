@@ -1,0 +1,82 @@
+//! Servers that run as processes of their own.
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::LazyLock;
+
+use dflock::{Client, ClientBuilder};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
+use tokio::process::{Child, Command};
+
+use super::python::{Python, target};
+
+/// A server; it is killed when this is dropped.
+pub(super) struct Program {
+    pub(super) addr: SocketAddr,
+    child: Child,
+}
+
+impl Program {
+    /// The example `local_server`, with flags of its own.
+    pub(super) async fn local_server(flags: &[&str]) -> Self {
+        let mut command = Command::new(&*LOCAL_SERVER);
+        command.args(["--port", "0"]).args(flags).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = lines(child.stdout.take().unwrap());
+        let addr = lines.next_line().await.unwrap().expect("it prints its address").parse().unwrap();
+        Self { addr, child }
+    }
+
+    /// The Python `dflockd`, with flags of its own.
+    pub(super) async fn python_dflockd(python: &Python, flags: &[&str]) -> Self {
+        loop {
+            // it cannot be told to find a port: another program may be faster
+            let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+            let mut command = python.module("dflockd.server");
+            command.args(["--host", &addr.ip().to_string(), "--port", &addr.port().to_string()]).args(flags);
+            let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+            let mut log = lines(child.stderr.take().unwrap());
+            let mut said = Vec::new();
+            while let Some(line) = log.next_line().await.unwrap() {
+                if line.contains("listening on") {
+                    // it logs every request, and stops when nobody reads
+                    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+                    return Self { addr, child };
+                }
+                said.push(line);
+            }
+            assert!(said.iter().any(|line| line.contains("address already in use")), "{}", said.join("\n"));
+        }
+    }
+
+    /// A client of this server.
+    pub(super) fn client(&self) -> Client {
+        self.client_builder().build().unwrap()
+    }
+
+    pub(super) fn client_builder(&self) -> ClientBuilder {
+        Client::builder().servers([self.addr.to_string()])
+    }
+
+    pub(super) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+/// The lines of an output.
+pub(super) fn lines<R: AsyncRead + Unpin>(output: R) -> Lines<BufReader<R>> {
+    BufReader::new(output).lines()
+}
+
+/// The example, built as this program is. `cargo test` has built it already, `cargo test -p dflock-tests` has not.
+static LOCAL_SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+    let profile = folder.file_name().filter(|name| *name != "debug").unwrap_or(OsStr::new("dev"));
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--workspace", "--example", "local_server", "--profile"]).arg(profile);
+    let status = cargo.arg("--target-dir").arg(target()).status().unwrap();
+    assert!(status.success(), "the example cannot be built");
+    folder.join("examples").join("local_server")
+});

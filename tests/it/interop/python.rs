@@ -1,0 +1,120 @@
+//! The Python that has the packages, and the scripts that it runs.
+
+use std::cell::Cell;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Once;
+use std::time::Duration;
+use std::{env, fs, io, thread};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Names an interpreter that has the packages.
+const INTERPRETER: &str = "DFLOCK_INTEROP_PYTHON";
+
+/// Names a file to which each test adds a line: how many cases passed, and its own name.
+const REPORT: &str = "DFLOCK_INTEROP_REPORT";
+
+const REQUIREMENTS: &str = include_str!("../../interop/requirements.txt");
+
+/// The longest that a test may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// An interpreter, for one test.
+pub(super) struct Python {
+    interpreter: PathBuf,
+    cases: Cell<u32>,
+}
+
+/// Runs `test`, and reports its cases; without a Python it is skipped, in CI it fails.
+pub(super) async fn interop(test: impl AsyncFnOnce(&Python)) {
+    let Some(interpreter) = interpreter() else { return skip() };
+    let python = Python { interpreter, cases: Cell::new(0) };
+    timeout(PATIENCE, test(&python)).await.unwrap_or_else(|_| panic!("not done in {PATIENCE:?}"));
+    report(python.cases.get().max(1));
+}
+
+impl Python {
+    /// A script, not started yet; it ends when its process handle is dropped.
+    pub(super) fn script(&self, name: &str) -> Command {
+        let mut command = self.command();
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name));
+        command
+    }
+
+    /// A module of a package, as a program.
+    pub(super) fn module(&self, name: &str) -> Command {
+        let mut command = self.command();
+        command.args(["-m", name]);
+        command
+    }
+
+    /// Runs a script with `input`; all its cases must pass.
+    pub(super) async fn passes(&self, name: &str, args: &[&str], input: &str) {
+        let output = self.output(name, args, input).await;
+        let cases = output.lines().filter(|line| line.starts_with("ok ")).count();
+        assert_eq!(output.lines().last(), Some(&*format!("{cases} passed, 0 failed")), "{name}:\n{output}");
+        assert!(cases > 0, "{name} has no case");
+        println!("{name}:\n{output}");
+        self.cases.set(self.cases.get() + u32::try_from(cases).unwrap());
+    }
+
+    /// What a script prints, which ends well.
+    pub(super) async fn output(&self, name: &str, args: &[&str], input: &str) -> String {
+        let mut command = self.script(name);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{name}: {}\n{stdout}{stderr}", output.status);
+        stdout
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.interpreter);
+        // options of whoever runs this are none of the tests'
+        for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"DFLOCK")) {
+            command.env_remove(name);
+        }
+        command.env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true);
+        command
+    }
+}
+
+/// The interpreter that the environment names, or the one of the virtual environment that `venv.sh` makes.
+fn interpreter() -> Option<PathBuf> {
+    if let Some(named) = env::var_os(INTERPRETER) {
+        return Some(named.into());
+    }
+    let venv = target().join("interop-venv");
+    let whole = fs::read_to_string(venv.join("requirements.txt")).is_ok_and(|made| made == REQUIREMENTS);
+    whole.then(|| venv.join("bin").join("python"))
+}
+
+/// Cargo's target directory: this program is `PROFILE/deps/NAME` in it.
+pub(super) fn target() -> PathBuf {
+    env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
+}
+
+/// Whether the skip was said.
+static SAID: Once = Once::new();
+
+#[expect(clippy::explicit_write, reason = "past the harness, which shows nothing of a test that passes")]
+fn skip() {
+    let how = "`bash tests/interop/venv.sh` makes a Python for the interop tests, and DFLOCK_INTEROP_PYTHON names one";
+    assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "no Python with the packages: {how}");
+    SAID.call_once(|| writeln!(io::stderr(), "interop tests skipped: {how}").unwrap());
+}
+
+fn report(cases: u32) {
+    let line = format!("{cases} {}\n", thread::current().name().unwrap_or("interop"));
+    print!("cases passed: {line}");
+    if let Some(path) = env::var_os(REPORT) {
+        OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();
+    }
+}

@@ -1,0 +1,141 @@
+//! Those who share slots: Rust and Python, each in its own ways.
+
+use std::future::Future;
+use std::process::Stdio;
+use std::time::Duration;
+
+use dflock::{Client, Lock, Semaphore};
+use tokio::io::{AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+use super::program::{Program, lines};
+use super::python::Python;
+
+/// The longest that a worker waits in line.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is shared.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shared {
+    Semaphore(&'static str, u32),
+    Lock(&'static str),
+}
+
+impl Shared {
+    pub(super) fn limit(self) -> usize {
+        match self {
+            Self::Semaphore(_, limit) => limit as usize,
+            Self::Lock(_) => 1,
+        }
+    }
+
+    /// How many wait in line, as the server says.
+    pub(super) async fn waiters(self, client: &Client) -> u64 {
+        let stats = client.stats().await.unwrap().remove(0);
+        match self {
+            Self::Semaphore(key, _) => stats.semaphores.iter().find(|pool| pool.key == key).map_or(0, |pool| pool.waiters),
+            Self::Lock(key) => stats.locks.iter().find(|lock| lock.key == key).map_or(0, |lock| lock.waiters),
+        }
+    }
+}
+
+/// One who takes a slot, again and again.
+#[expect(clippy::large_enum_variant, reason = "there are a handful of them")]
+pub(super) enum Worker {
+    Semaphore { pool: Semaphore, two_phase: bool },
+    Lock { lock: Lock, two_phase: bool },
+    Python(PythonWorker),
+}
+
+impl Worker {
+    /// One of each way there is.
+    pub(super) fn all(python: &Python, server: &Program, shared: Shared) -> Vec<Self> {
+        let mut workers = Vec::new();
+        for two_phase in [false, true] {
+            workers.push(Self::rust(&server.client(), shared, two_phase));
+            for client in ["sync", "async"] {
+                workers.push(Self::Python(PythonWorker::start(python, server, shared, client, two_phase)));
+            }
+        }
+        workers
+    }
+
+    pub(super) fn rust(client: &Client, shared: Shared, two_phase: bool) -> Self {
+        let client = client.clone();
+        match shared {
+            Shared::Semaphore(key, limit) => {
+                let pool = Semaphore::builder().key(key).limit(limit).acquire_timeout(PATIENCE).client(client).build().unwrap();
+                Self::Semaphore { pool, two_phase }
+            }
+            Shared::Lock(key) => {
+                let lock = Lock::builder().key(key).acquire_timeout(PATIENCE).client(client).build().unwrap();
+                Self::Lock { lock, two_phase }
+            }
+        }
+    }
+
+    /// Waits for a slot, awaits `inside` with it, and gives it back.
+    pub(super) async fn turn(&mut self, inside: impl Future<Output = ()>) {
+        match self {
+            Self::Semaphore { pool, two_phase: false } => pool.with_slot(async |_| inside.await).await.unwrap(),
+            Self::Lock { lock, two_phase: false } => lock.with_slot(async |_| inside.await).await.unwrap(),
+            Self::Semaphore { pool, two_phase: true } => {
+                let held = pool.clone().enqueue().await.unwrap().wait().await.unwrap();
+                inside.await;
+                held.release().await.unwrap();
+            }
+            Self::Lock { lock, two_phase: true } => {
+                let held = lock.clone().enqueue().await.unwrap().wait().await.unwrap();
+                inside.await;
+                held.release().await.unwrap();
+            }
+            Self::Python(worker) => {
+                worker.acquire().await;
+                inside.await;
+                worker.release().await;
+            }
+        }
+    }
+}
+
+/// `worker.py`; it is killed when this is dropped.
+pub(super) struct PythonWorker {
+    child: Child,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl PythonWorker {
+    pub(super) fn start(python: &Python, server: &Program, shared: Shared, client: &str, two_phase: bool) -> Self {
+        let mut command = python.script("worker.py");
+        command.args(["--servers", &server.addr.to_string(), "--client", client]);
+        match shared {
+            Shared::Semaphore(key, limit) => command.args(["--key", key, "--limit", &limit.to_string()]),
+            Shared::Lock(key) => command.args(["--key", key]),
+        };
+        if two_phase {
+            command.arg("--two-phase");
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (orders, answers) = (child.stdin.take().unwrap(), lines(child.stdout.take().unwrap()));
+        Self { child, orders, answers }
+    }
+
+    pub(super) async fn acquire(&mut self) {
+        let answer = self.order("acquire\n").await;
+        assert!(answer.starts_with("held "), "{answer}");
+    }
+
+    pub(super) async fn release(&mut self) {
+        assert_eq!(self.order("release\n").await, "released");
+    }
+
+    pub(super) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    async fn order(&mut self, order: &str) -> String {
+        self.orders.write_all(order.as_bytes()).await.unwrap();
+        self.answers.next_line().await.unwrap().expect("it answers each order")
+    }
+}
