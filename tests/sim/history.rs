@@ -46,6 +46,7 @@ pub(super) enum What {
     /// A user has a slot.
     Had {
         client: usize,
+        key: Arc<str>,
         slot: Slot,
         lease: Duration,
         sampled: bool,
@@ -209,7 +210,7 @@ impl History {
         if self.watched {
             self.log.lock().unwrap().believers.push(Believer { slot, held: Arc::downgrade(held), doubted: false });
         }
-        self.note(What::Had { client, slot, lease: held.lease(), sampled: self.watched });
+        self.note(What::Had { client, key: held.key().into(), slot, lease: held.lease(), sampled: self.watched });
         slot
     }
 

@@ -74,7 +74,7 @@ pub(super) struct Body<'a> {
 impl<'a> Body<'a> {
     pub(super) fn new(stage: &'a Stage, client: usize, held: &'a Held) -> Self {
         let slot = stage.history.slot(held.token());
-        stage.history.note(What::Had { client, slot, lease: held.lease(), sampled: false });
+        stage.history.note(What::Had { client, key: held.key().into(), slot, lease: held.lease(), sampled: false });
         Self { stage, held, slot, done: false }
     }
 }

@@ -84,15 +84,13 @@ async fn play(seed: u64) -> Outcome {
     drop(actors);
     come_to_rest(&stage, server, tasks).await;
 
-    let links = std::mem::take(&mut stage.net.lock().links);
-    let begun = stage.history.begun();
-    let entries = stage.history.take_entries();
-    let Stage { plan, .. } = Arc::into_inner(stage).expect("all who shared it are gone");
+    let Stage { plan, history, net, .. } = Arc::into_inner(stage).expect("all who shared it are gone");
+    let entries = history.take_entries();
     let mut faults = BTreeMap::new();
     for planned in &plan.faults {
         *faults.entry(planned.fault.name()).or_default() += 1;
     }
-    let verdict = Verdict::of(&plan, begun, &entries, &links);
+    let verdict = Verdict::of(&plan, history.begun(), &entries, &net.lock().links);
     Outcome { seed, violations: verdict.violations, faults, events: verdict.events, plan, entries }
 }
 

@@ -97,8 +97,11 @@ impl Court<'_> {
                 self.count("read timeouts");
                 self.silent.insert(*connection);
             }
-            What::Had { slot, lease, sampled, .. } => {
+            What::Had { key, slot, lease, sampled, .. } => {
                 self.count("holds");
+                if self.at(*slot).key != *key {
+                    self.accuse(at, &format!("slot {slot} was had as one of {key}"));
+                }
                 let had = Had { at, lease: *lease, sampled: *sampled };
                 if self.at(*slot).had.replace(had).is_some() {
                     self.accuse(at, &format!("slot {slot} was had twice"));

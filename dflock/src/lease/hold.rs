@@ -132,6 +132,13 @@ impl Hold {
         lost
     }
 
+    /// Takes the connection out of its place in line, with the grant still owed on it.
+    #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
+    pub(crate) fn step_out(&self) -> Option<Connection> {
+        self.0.errand.notify_one();
+        self.0.line.lock().take()
+    }
+
     /// Closes the connection without a word: the server notices.
     pub(crate) fn close(self) {
         let mut line = self.0.line.lock();

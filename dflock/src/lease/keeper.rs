@@ -144,7 +144,7 @@ impl Lease {
                     None => return false,
                 },
                 () = self.errand.notified() => {}
-                () = self.nap(ends) => {}
+                () = self.nap(ends), if !cfg!(dflock_mutant = "late_renew_unloses") => {}
             }
             if self.look().ends().is_none() && !cfg!(dflock_mutant = "late_renew_unloses") {
                 self.part();
