@@ -16,5 +16,6 @@ mod lock;
 mod peer;
 mod semaphore;
 mod server;
+mod simulation;
 mod two_phase;
 mod ui;
