@@ -6,6 +6,7 @@ mod bad_input;
 mod client;
 mod conformance;
 mod connection;
+mod cut_short;
 mod descriptors;
 mod drop;
 mod grant;
