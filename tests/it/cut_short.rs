@@ -67,7 +67,7 @@ async fn panicked() {
     .await;
 }
 
-// P16, G05: with its task goes the keeper's
+// P16, G05, G09: with its task goes the keeper's
 #[tokio::test(start_paused = true)]
 async fn aborted() {
     leaves_nothing(|polls, doing| {
