@@ -3,6 +3,7 @@
 
 mod auto_traits;
 mod bad_input;
+mod bugs;
 mod client;
 mod conformance;
 mod connection;
