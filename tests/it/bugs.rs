@@ -48,7 +48,7 @@ fn named(text: &str) -> impl Iterator<Item = String> {
     let words = text.split(|c: char| !c.is_alphanumeric());
     let is_number = |word: &str| {
         let rest = word.strip_prefix(|c| BUGS.iter().any(|(letter, ..)| *letter == c));
-        rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit()))
+        rest.is_some_and(|rest| (1..=2).contains(&rest.len()) && rest.chars().all(|c| c.is_ascii_digit()))
     };
     words.filter(move |word| is_number(word)).map(str::to_owned)
 }
