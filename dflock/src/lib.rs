@@ -36,7 +36,8 @@
 //!     └──────────────── release, close ───────────┘
 //! ```
 //!
-//! [`Lock`] is the same with a limit of one and names of its own on the server.
+//! [`Lock`] is the same with a limit of one and names of its own on the server. `#[dflock::semaphore(key = "worker-pool", limit = 5)]`
+//! and `#[dflock::lock(key = "nightly")]` run an `async fn` with a slot.
 //!
 //! # A slot can be lost
 //!
@@ -61,15 +62,18 @@
 // 1. `semaphore`: what the user holds, one type a state; its builder; `lock`: the same for one
 // 2. `slot`: what is asked of the server, and what its answers mean
 // 3. `client`: where the servers are; `shard`: which of them a key lives on
-// 4. `transport`: a connection, from the pool or new; one request, one reply
+// 4. `transport`: a connection, from the pool or new, with TLS over it and the secret shown where there are any; one request, one reply
 // 5. `wire`: requests and replies, no IO
 // 6. `lease`: the task that keeps a slot and knows when it is lost
 // 7. `error`: every way to fail
 //
-// and, with the feature `server`, a server that speaks the same wire in the same process.
+// and, with the feature `macros`, `attributes`: one line above an `async fn`, and `runtime`, which that line calls; with the feature
+// `server`, a server that speaks the same wire in the same process.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "macros")]
+mod attributes;
 mod client;
 mod error;
 #[cfg(all(feature = "server", any(test, fuzzing)))]
@@ -80,6 +84,9 @@ pub mod guide;
 mod lease;
 mod lock;
 mod mutex;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod runtime;
 mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
@@ -90,12 +97,19 @@ mod stats;
 mod transport;
 mod wire;
 
+#[cfg(feature = "macros")]
+pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
-pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, SecretFault};
+pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, PemFault, SecretFault, TlsFault};
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
 pub use shard::{Crc32, Sharding};
 #[cfg(any(feature = "stats", feature = "server"))]
 pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};
+/// The rustls that [`Tls::from_config`] takes its configuration from.
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use tokio_rustls::rustls;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use transport::Tls;
 pub use transport::{BoxStream, Clock, Connecting, Connector, Stream};
 pub use wire::{InvalidKey, Token};

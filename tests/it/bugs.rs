@@ -39,8 +39,7 @@ fn sources(folder: &Path, read: &mut impl FnMut(&str)) {
 }
 
 fn comment(line: &str) -> &str {
-    let line = line.trim_start();
-    line.strip_prefix("// ").or(line.strip_prefix("//! ")).unwrap_or_default()
+    line.trim_start().strip_prefix("//").unwrap_or_default()
 }
 
 /// The words that look like the number of a bug.

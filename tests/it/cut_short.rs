@@ -149,7 +149,7 @@ fn keep(polls: usize, mut doing: Doing) -> (JoinHandle<()>, oneshot::Receiver<bo
     let (tell, ended) = oneshot::channel();
     let task = tokio::spawn(async move {
         tell.send(poll(polls, &mut doing).await).unwrap();
-        pending().await
+        pending::<()>().await;
     });
     (task, ended)
 }
