@@ -1,3 +1,5 @@
-//! The integration tests of dflock, see `it/`; and what its programs share: `soak` and `measure`.
+//! What the tests of dflock share: the simulation, and the processes of `soak` and `measure`. The integration tests are in `it/`.
 
 pub mod fleet;
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, reason = "a simulation that cannot go on has failed")]
+pub mod sim;

@@ -4,11 +4,13 @@
 //! Each behaviour of the real server that a client can hear is the same, but for the bugs.
 
 mod client;
+mod condition;
 mod config;
 mod connector;
 mod desk;
 mod error;
 mod faults;
+mod observer;
 mod peer;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod pinned;
@@ -36,12 +38,15 @@ use crate::client::Client;
 use crate::stats::Stats;
 use crate::transport::BoxStream;
 use crate::wire::LeaseSeconds;
+use condition::Condition;
 pub use config::{ServerBuilder, ServerConfig};
 pub use connector::MemoryConnector;
 use desk::Desk;
 pub use error::ServerError;
 pub use faults::Faults;
-use faults::{Condition, unless_frozen};
+#[doc(hidden)]
+pub use observer::{Ending, Event};
+use reception::{Listen, Nowhere};
 #[cfg(any(test, fuzzing))]
 pub(crate) use table::model;
 use table::{Mint, Table};
@@ -92,7 +97,7 @@ struct Shared {
     default_lease: LeaseSeconds,
     desk: Arc<Desk>,
     draining: watch::Sender<bool>,
-    condition: watch::Sender<Condition>,
+    condition: Arc<Condition>,
 }
 
 impl Server {
@@ -130,7 +135,7 @@ impl Server {
 
     /// Connects to this server without a socket.
     pub fn connector(&self) -> MemoryConnector {
-        MemoryConnector { arrivals: self.arrivals.clone(), condition: self.shared.condition.subscribe() }
+        MemoryConnector { arrivals: self.arrivals.clone(), condition: Arc::clone(&self.shared.condition) }
     }
 
     /// Makes it misbehave.
@@ -173,21 +178,32 @@ impl Server {
     }
 
     async fn with(config: ServerConfig) -> Result<Self, ServerError> {
+        config.validated()?;
+        let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
+        let listener = TcpListener::bind(&config.bind).await.map_err(bind)?;
+        let addr = listener.local_addr().map_err(bind)?;
+        Self::open(config, listener, addr)
+    }
+
+    fn in_memory(config: ServerConfig) -> Result<Self, ServerError> {
+        // an address that a client can be built with; nobody listens on it
+        Self::open(config, Nowhere, SocketAddr::from(([127, 0, 0, 1], 6388)))
+    }
+
+    fn open(config: ServerConfig, listener: impl Listen + 'static, addr: SocketAddr) -> Result<Self, ServerError> {
         let default_lease = config.validated()?;
         let mint = match config.seed {
             Some(seed) => Mint::seeded(seed),
             None => Mint::new().map_err(|source| ServerError::NoRandomness { source: source.into() })?,
         };
-        let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
-        let listener = TcpListener::bind(&config.bind).await.map_err(bind)?;
-        let addr = listener.local_addr().map_err(bind)?;
         let client = client::client_of(addr, &config).build()?;
-        let desk = Desk::new(Table::new(config.rules(), mint), config.max_connections);
-        let (draining, condition) = (watch::Sender::new(false), watch::Sender::new(Condition::default()));
+        let desk = Desk::new(Table::new(config.rules(), mint).observed(config.observer.clone()), config.max_connections);
+        let (draining, condition) = (watch::Sender::new(false), Arc::<Condition>::default());
         let shared = Arc::new(Shared { config, default_lease, desk, draining, condition });
         let (arrivals, arrived) = mpsc::channel(BACKLOG);
         let serve = reception::serve(Arc::clone(&shared), listener, arrivals.clone(), arrived);
-        let reception = Reception(tokio::spawn(unless_frozen(shared.condition.subscribe(), serve)));
+        let condition = Arc::clone(&shared.condition);
+        let reception = Reception(tokio::spawn(async move { condition.unless_frozen(serve).await }));
         Ok(Self { addr, client, shared, arrivals, reception })
     }
 }

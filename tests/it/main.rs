@@ -3,9 +3,11 @@
 
 mod auto_traits;
 mod bad_input;
+mod bugs;
 mod client;
 mod conformance;
 mod connection;
+mod cut_short;
 mod cycles;
 mod descriptors;
 mod drop;
@@ -19,6 +21,7 @@ mod peer;
 mod public_api;
 mod semaphore;
 mod server;
+mod simulation;
 mod tls;
 mod two_phase;
 mod ui;

@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Shared;
-use super::faults::unless_frozen;
 use super::session::Session;
 use super::table::Table;
 use crate::transport::BoxStream;
@@ -34,13 +33,15 @@ pub(super) async fn serve(
     {
         let mut accepting = pin!(accept(listener, arrivals, &shared));
         loop {
+            // what comes from outside comes last, so that no crowd of clients keeps the rest from being done
             tokio::select! {
-                Some(stream) = arrived.recv() => admit(stream, &shared, &mut sessions),
-                never = &mut accepting => match never {},
-                Some(_) = sessions.join_next() => {}
+                biased;
+                Ok(_) = draining.wait_for(|draining| *draining) => break,
                 _ = sweep.tick() => shared.desk.with(Table::sweep),
                 _ = gc.tick() => shared.desk.with(Table::gc),
-                Ok(_) = draining.wait_for(|draining| *draining) => break,
+                Some(_) = sessions.join_next() => {}
+                Some(stream) = arrived.recv() => admit(stream, &shared, &mut sessions),
+                never = &mut accepting => match never {},
             }
         }
     }
@@ -48,8 +49,9 @@ pub(super) async fn serve(
     drop(arrived);
     loop {
         tokio::select! {
-            ended = sessions.join_next() => if ended.is_none() { break },
+            biased;
             _ = sweep.tick() => shared.desk.with(Table::sweep),
+            ended = sessions.join_next() => if ended.is_none() { break },
         }
     }
 }
@@ -57,7 +59,7 @@ pub(super) async fn serve(
 fn admit(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
     // one too many: dropping its stream closes it
     let Some((visit, sent_away)) = shared.desk.welcome() else { return };
-    let condition = shared.condition.subscribe();
+    let condition = Arc::clone(&shared.condition);
     let shared = Arc::clone(shared);
     let session = async move {
         // the visit ends with a handshake that fails
@@ -71,7 +73,7 @@ fn admit(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
             biased;
             // when the visit is over there is still a last line to be written
             Ok(()) = sent_away => {}
-            () = unless_frozen(condition, session) => {}
+            () = condition.unless_frozen(session) => {}
         }
     });
 }
@@ -98,7 +100,7 @@ async fn accept(listener: impl Listen, arrivals: mpsc::Sender<BoxStream>, shared
         match listener.accept().await {
             Ok(stream) => {
                 pause = first;
-                if !shared.condition.borrow().refusing {
+                if !shared.condition.now().refusing {
                     // the receiver outlives this future
                     let _ = arrivals.send(stream).await;
                 }
@@ -124,6 +126,15 @@ impl Listen for TcpListener {
         // replies are written whole, there is nothing to wait for; a socket that cannot is as good
         let _ = stream.set_nodelay(true);
         Ok(Box::new(stream))
+    }
+}
+
+/// Nobody comes from here.
+pub(super) struct Nowhere;
+
+impl Listen for Nowhere {
+    async fn accept(&self) -> io::Result<BoxStream> {
+        std::future::pending().await
     }
 }
 

@@ -38,7 +38,7 @@ impl Session {
     pub(super) async fn run(mut self) {
         let Over = self.serve().await;
         drop(self.visit);
-        let delay = self.shared.condition.borrow().reply_delay;
+        let delay = self.shared.condition.now().reply_delay;
         self.peer.part(delay).await;
     }
 
@@ -73,6 +73,7 @@ impl Session {
                 biased;
                 read = self.peer.read() => read?,
                 () = &mut silence => {
+                    self.visit.with(|table, by, _| table.silent(by));
                     self.peer.say(&Reply::Refused(Status::Error));
                     return Err(Over);
                 }
@@ -150,7 +151,7 @@ impl Session {
     }
 
     async fn flush(&mut self) -> Result<(), Over> {
-        let delay = self.shared.condition.borrow().reply_delay;
+        let delay = self.shared.condition.now().reply_delay;
         self.peer.flush(delay).await
     }
 }

@@ -101,6 +101,9 @@ impl Connection {
 
     /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
     pub(crate) fn is_fit(&mut self) -> bool {
+        if cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
+            self.owed = 0;
+        }
         let quiet = !self.broken && self.owed == 0 && self.out.is_empty();
         // half a line is no fault yet, but it would be the beginning of the next reply
         quiet && at_once(|cx| self.poll_fault(cx)).is_pending() && self.lines.is_empty()
