@@ -9,6 +9,7 @@
 //! 5. `wire`: requests and replies, no IO
 //! 6. `lease`: the task that keeps a slot and knows when it is lost
 //! 7. `error`: every way to fail
+//! 8. [`watch`]: the spans, events and numbers that tell of all this
 //!
 //! and, with the feature `server`, a server that speaks the same wire in the same process.
 
@@ -28,6 +29,7 @@ mod slot;
 #[cfg(any(feature = "stats", feature = "server"))]
 mod stats;
 mod transport;
+pub mod watch;
 mod wire;
 
 pub use client::{Client, ClientBuilder};

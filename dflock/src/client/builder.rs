@@ -157,6 +157,7 @@ impl ClientBuilder {
             return Err(ConfigError::Duration { option: "heartbeat", given: self.heartbeat, allowed });
         }
         let secret = Secret::new(self.secret)?;
+        crate::watch::describe();
         // data sent at a heartbeat is answered or given up while the slot is still believed
         let user_timeout = self.socket_timeout.min(believed.saturating_sub(self.heartbeat)).max(Duration::from_millis(1));
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp { keepalive: self.heartbeat, user_timeout }));

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::keeper::Keeper;
 use super::phase::Phase;
 use super::{Lease, Terms};
 use crate::error::{Error, Lost, LostReason, Operation};
 use crate::transport::{Connection, Instant};
+use crate::watch::{Outcome, Watch};
 use crate::wire::{Grant, Token};
 
 /// Owns a place in line or a slot. Dropping it gives either up, at once and without a runtime.
@@ -16,9 +19,10 @@ pub(crate) struct Hold(Arc<Lease>);
 
 impl Hold {
     /// A slot that was granted promptly after `asked`: so promptly that no lease can have ended since.
-    pub(crate) fn granted(terms: &Arc<Terms>, connection: Connection, grant: Grant, asked: Instant) -> Self {
+    pub(crate) fn granted(terms: &Arc<Terms>, connection: Connection, grant: Grant, asked: Instant, watch: Watch) -> Self {
         let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::luck(&grant.token, 0));
-        let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }));
+        let watch = watch.granted(terms.about(), &grant.token);
+        let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }, watch));
         hold.keep()
     }
 
@@ -27,15 +31,15 @@ impl Hold {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it gives the slot back.
-    pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Connection, grant: Grant) -> Result<Self, Error> {
-        let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant)));
-        hold.0.confirm(grant).await?;
+    pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Connection, grant: Grant, watch: Watch) -> Result<Self, Error> {
+        let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant), watch));
+        hold.0.confirm(grant).await.inspect_err(|error| hold.0.unwatch(Outcome::of(error)))?;
         Ok(hold.keep())
     }
 
     /// A place in line, with a keeper that waits in it.
-    pub(crate) fn queued(terms: &Arc<Terms>, connection: Connection) -> Self {
-        let hold = Self(Lease::new(terms.clone(), connection, Phase::Queued));
+    pub(crate) fn queued(terms: &Arc<Terms>, connection: Connection, watch: Watch) -> Self {
+        let hold = Self(Lease::new(terms.clone(), connection, Phase::Queued, watch));
         tokio::spawn(Keeper::new(&hold.0).wait_and_keep());
         hold
     }
@@ -60,6 +64,19 @@ impl Hold {
                 Phase::Over => Some(Err(self.gone())),
             })
             .await
+    }
+
+    /// The wait is over, for who watches it: its time is.
+    pub(crate) fn timed_out(&self) {
+        let watch = self.0.look().watch.take_if(|watch| watch.is_waiting());
+        if let Some(watch) = watch {
+            watch.end(Outcome::Timeout);
+        }
+    }
+
+    /// The span of the wait or the hold while it lasts.
+    pub(crate) fn span(&self) -> Span {
+        self.0.span()
     }
 
     /// Whether a slot is held now.
@@ -115,7 +132,9 @@ impl Hold {
         let held = matches!(state.phase, Phase::Held { .. });
         if let Some(connection) = held.then(|| line.take()).flatten() {
             state.leave();
+            drop((state, line));
             self.0.errand.notify_one();
+            self.0.unwatch(Outcome::Released);
             return Ok(connection);
         }
         let lost = state.lost();
@@ -135,10 +154,13 @@ impl Hold {
     pub(crate) fn close(self) {
         let mut line = self.0.line.lock();
         let connection = line.take();
-        self.0.look().leave();
-        drop(line);
+        let mut state = self.0.look();
+        let outcome = if state.lost().is_some() { Outcome::Lost } else { Outcome::Closed };
+        state.leave();
+        drop((state, line));
         drop(connection);
         self.0.errand.notify_one();
+        self.0.unwatch(outcome);
     }
 
     fn gone(&self) -> Error {
