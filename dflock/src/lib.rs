@@ -28,6 +28,8 @@ mod shard;
 mod slot;
 #[cfg(any(feature = "stats", feature = "server"))]
 mod stats;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod transport;
 pub mod watch;
 mod wire;
