@@ -4,6 +4,7 @@ mod clock;
 mod connection;
 mod connector;
 mod dialer;
+mod idle;
 mod pool;
 mod tcp;
 

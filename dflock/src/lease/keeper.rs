@@ -217,14 +217,13 @@ impl Lease {
         }
     }
 
-    /// The server gave no more time: asks again soon, and believes no longer than before.
+    /// The server gave no more time: asks again soon, and believes no longer than before. Whoever wanted a renewal waits on.
     fn again(&self) {
         let now = self.now();
         let mut state = self.look();
         if let Phase::Held { term, asking, .. } = &mut state.phase {
             term.renewal = now.plus((term.ends.since(now) / AGAIN).max(Duration::from_millis(1)));
             *asking = false;
-            state.done = state.begun;
         }
     }
 

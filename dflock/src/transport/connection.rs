@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -161,10 +162,13 @@ impl Drop for Connection {
         if self.broken {
             return;
         }
-        let _ = at_once(|cx| self.poll_flush(cx));
-        // unread bytes would make the system reset the connection, and the peer lose what was just written
-        let _ = at_once(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(self.lines.room())));
-        let _ = at_once(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
+        // a stream of the user's own that panics would end the program if its panic had led here
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let _ = at_once(|cx| self.poll_flush(cx));
+            // unread bytes would make the system reset the connection, and the peer lose what was just written
+            let _ = at_once(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(self.lines.room())));
+            let _ = at_once(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
+        }));
     }
 }
 
