@@ -23,7 +23,7 @@ async fn run() -> Outcome {
     let import = Semaphore::builder()
         .key("import")
         .limit(1)
-        .lease_ttl(Duration::from_secs(2))
+        .lease_ttl(Duration::from_secs(1))
         .on_lost(|lost: &Lost| println!("  on_lost: {}", lost.reason))
         .client(client)
         .build()?;
@@ -42,7 +42,7 @@ async fn run() -> Outcome {
         let trouble = async {
             sleep(Duration::from_millis(250)).await;
             happens(server);
-            sleep(Duration::from_millis(2500)).await;
+            sleep(Duration::from_millis(1500)).await;
             server.faults().thaw();
             Ok::<_, Error>(())
         };

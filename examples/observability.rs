@@ -29,12 +29,12 @@ async fn main() -> ExitCode {
 
 async fn run() -> Outcome {
     let (client, servers) = dflock_examples::connect(1).await?;
-    let pool = client.semaphore("worker-pool", 1)?;
+    let pool = client.semaphore("observed", 1)?;
 
     // held, renewed, given back
     let held = pool.clone().acquire().await?;
     held.renew().await?;
-    let Enqueued::Queued(queued) = pool.clone().enqueue().await? else { return Err("somebody else holds `worker-pool`".into()) };
+    let Enqueued::Queued(queued) = pool.clone().enqueue().await? else { return Err("somebody else holds `observed`".into()) };
     sleep(Duration::from_millis(50)).await;
     held.release().await?;
 
@@ -44,7 +44,7 @@ async fn run() -> Outcome {
     // lost
     if let Some(server) = servers.first() {
         let work = async |_: &_| {
-            server.faults().disconnect("worker-pool");
+            server.faults().disconnect("observed");
             sleep(Duration::from_mins(1)).await;
         };
         let lost = pool.with_slot(work).await;

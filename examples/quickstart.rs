@@ -54,7 +54,7 @@ async fn work(name: u32, rounds: u32, pool: Semaphore, count: Arc<Count>) -> Res
     for round in 1..=rounds {
         println!("worker {name}, round {round}: waiting");
         let held = pool.clone().acquire().await?;
-        println!("worker {name}, round {round}: holding {}, {} hold now", held.token().as_str(), count.enter());
+        println!("worker {name}, round {round}: holding {:?}, {} hold now", held.token(), count.enter());
         held.run(tokio::time::sleep(Duration::from_millis(20))).await?;
         count.now.fetch_sub(1, Ordering::SeqCst);
         held.release().await?;

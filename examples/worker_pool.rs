@@ -73,7 +73,7 @@ async fn picture(client: &Client) -> Result<String, Error> {
 /// Shows what is new: in its place on the screen, or as a line.
 fn say(bar: &ProgressBar, text: &str) {
     if !std::io::stdout().is_terminal() && bar.message() != text {
-        println!("{} {text}", bar.prefix());
+        println!("{}", format!("{} {text}", bar.prefix()).trim());
     }
     bar.set_message(text.to_owned());
 }
