@@ -39,7 +39,7 @@ async fn run() -> Outcome {
         tokio::select! {
             ended = workers.join_next() => match ended {
                 Some(worker) => worker??,
-                None => break,
+                None => break board.abandon(),
             },
             () = sleep(Duration::from_millis(50)) => {}
         }
@@ -59,6 +59,7 @@ async fn work(pool: Semaphore, bar: ProgressBar) -> Result<(), Error> {
         held.release().await?;
     }
     say(&bar, "done");
+    bar.abandon();
     Ok(())
 }
 

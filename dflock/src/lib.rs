@@ -62,7 +62,7 @@
 // 1. `semaphore`: what the user holds, one type a state; its builder; `lock`: the same for one
 // 2. `slot`: what is asked of the server, and what its answers mean
 // 3. `client`: where the servers are; `shard`: which of them a key lives on
-// 4. `transport`: a connection, from the pool or new; one request, one reply
+// 4. `transport`: a connection, from the pool or new, with TLS over it and the secret shown where there are any; one request, one reply
 // 5. `wire`: requests and replies, no IO
 // 6. `lease`: the task that keeps a slot and knows when it is lost
 // 7. `error`: every way to fail
@@ -96,11 +96,16 @@ pub mod watch;
 mod wire;
 
 pub use client::{Client, ClientBuilder};
-pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, SecretFault};
+pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, PemFault, SecretFault, TlsFault};
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
 pub use shard::{Crc32, Sharding};
 #[cfg(any(feature = "stats", feature = "server"))]
 pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};
+/// The rustls that [`Tls::from_config`] takes its configuration from.
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use tokio_rustls::rustls;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use transport::Tls;
 pub use transport::{BoxStream, Clock, Connecting, Connector, Stream};
 pub use wire::{InvalidKey, Token};

@@ -10,9 +10,16 @@ mod desk;
 mod error;
 mod faults;
 mod peer;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod pinned;
 mod reception;
 mod session;
 mod table;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod tls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+#[path = "server/no_tls.rs"]
+mod tls;
 #[cfg(any(test, fuzzing))]
 mod visitors;
 
@@ -38,6 +45,10 @@ use faults::{Condition, unless_frozen};
 #[cfg(any(test, fuzzing))]
 pub(crate) use table::model;
 use table::{Mint, Table};
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use tls::ServerTls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+use tls::ServerTls;
 #[cfg(any(test, fuzzing))]
 pub(crate) use visitors::visit;
 

@@ -23,6 +23,7 @@
 //! | `slot dropped` | debug | a handle was dropped without `release`, which costs its connection | none; its span is `hold` |
 //! | `connection opened` | debug | there was no idle one | `server` |
 //! | `release failed` | warn | after `with_slot`, or in a layer | `error` |
+//! | `the secret will be sent to another machine in the clear; use TLS` | warn | a client was built so | `server` |
 //! | `on_lost panicked` | error | a callback of the program's own | `key` |
 //!
 //! # Metrics
@@ -216,6 +217,11 @@ pub(crate) fn lost(lost: &Lost) {
 /// A callback of the user's panicked.
 pub(crate) fn on_lost_panicked(lost: &Lost) {
     error!(target: "dflock", key = &*lost.key, "on_lost panicked");
+}
+
+/// The secret of a client will go over the network as it is.
+pub(crate) fn secret_in_the_clear(server: &str) {
+    warn!(target: "dflock", server, "the secret will be sent to another machine in the clear; use TLS");
 }
 
 /// A slot was not given back in order; the server frees it in any case.

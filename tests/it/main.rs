@@ -17,6 +17,7 @@ mod metrics;
 mod peer;
 mod semaphore;
 mod server;
+mod tls;
 mod tower;
 mod two_phase;
 mod ui;

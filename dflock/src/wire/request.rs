@@ -91,7 +91,11 @@ impl<'a> Request<'a> {
                 out.extend_from_slice(token.as_str().as_bytes());
                 seconds(out, " ", lease)
             }
-            Self::Auth { secret } => writeln!(out, "auth\n_\n{secret}"),
+            Self::Auth { secret } => {
+                // room for all of it: growing would leave a copy behind that nobody wipes
+                out.reserve("auth\n_\n\n".len() + secret.len());
+                writeln!(out, "auth\n_\n{secret}")
+            }
             Self::Ping => writeln!(out, "ping\n_\n_"),
             Self::Stats => writeln!(out, "stats\n_\n_"),
         };
