@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dflock::{Client, Error, Semaphore};
-use dflock_examples::Outcome;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -23,7 +22,7 @@ async fn main() -> ExitCode {
     dflock_examples::finish(run().await)
 }
 
-async fn run() -> Outcome {
+async fn run() -> dflock_examples::Outcome {
     let (client, _server) = dflock_examples::connect(1).await?;
     let pool = Semaphore::builder().key(KEY).limit(SLOTS).acquire_timeout(Duration::from_hours(1)).client(client.clone()).build()?;
     let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());

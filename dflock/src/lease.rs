@@ -27,7 +27,7 @@ use tracing::Span;
 use crate::error::{Attempt, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::transport::{Clock, Connection, Instant, at_once};
-use crate::watch::{self, About, Outcome, Watch};
+use crate::watch::{self, About, Watch};
 use crate::wire::{KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
 pub(crate) use hold::Hold;
@@ -177,7 +177,7 @@ impl Lease {
         let queued = matches!(state.phase, Phase::Queued);
         let mut token = state.token();
         change(&mut state);
-        let outcome = state.outcome();
+        let watch = state.outcome().and_then(|outcome| state.unwatch(outcome));
         drop((state, line));
         if let Some(mut connection) = connection {
             if queued && let Poll::Ready(Ok(Reply::Granted(grant))) = at_once(|cx| connection.poll_reply(cx)) {
@@ -190,17 +190,7 @@ impl Lease {
         }
         self.errand.notify_one();
         self.news.notify_waiters();
-        if let Some(outcome) = outcome {
-            self.unwatch(outcome);
-        }
-    }
-
-    /// The wait or the hold is over, for who watches it. Only the first outcome counts.
-    fn unwatch(&self, outcome: Outcome) {
-        let watch = self.state.lock().watch.take();
-        if let Some(watch) = watch {
-            watch.end(outcome);
-        }
+        drop(watch);
     }
 
     /// The span of the wait or the hold while it lasts.

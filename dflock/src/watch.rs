@@ -116,7 +116,7 @@ impl Watch {
 
     /// The slot is held from now on, if it was not before.
     pub(crate) fn granted(mut self, About { key, server }: About<'_>, token: &Token) -> Self {
-        if !self.is_waiting() {
+        if let Stage::Holding = self.stage {
             return self;
         }
         self.outcome = Outcome::Granted;
@@ -137,17 +137,14 @@ impl Watch {
 
     /// The wait ends with `error`.
     pub(crate) fn failed(self, error: Error) -> Error {
-        self.end(Outcome::of(&error));
+        drop(self.ended(Outcome::of(&error)));
         error
     }
 
-    /// Ends it.
-    pub(crate) fn end(mut self, outcome: Outcome) {
+    /// The same, with an outcome to tell.
+    pub(crate) fn ended(mut self, outcome: Outcome) -> Self {
         self.outcome = outcome;
-    }
-
-    pub(crate) fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::Waiting)
+        self
     }
 
     /// The span of the wait, or of the hold.

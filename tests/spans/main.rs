@@ -206,3 +206,18 @@ async fn a_wait_in_vain_says_how_it_ended() {
     let last = notes.told().await.pop();
     assert_eq!(last.as_deref(), Some("acquire key=pool server wait=2 outcome=timeout"));
 }
+
+// the keeper, on a thread of its own, hears of the end at once
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ends_a_hold_says_how() {
+    let (notes, _guard) = Notes::begin();
+    let server = Server::start().await.unwrap();
+    let house = House { client: server.client(), server };
+    for _ in 0..300 {
+        pool(&house).acquire().await.unwrap().release().await.unwrap();
+        drop(pool(&house).acquire().await.unwrap().close());
+    }
+    let told = notes.told().await;
+    let ends = |outcome| told.iter().filter(|line| line.starts_with("hold ") && line.ends_with(outcome)).count();
+    assert_eq!((ends("outcome=released"), ends("outcome=closed")), (300, 300));
+}

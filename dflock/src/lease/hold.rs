@@ -33,7 +33,11 @@ impl Hold {
     /// Dropped before it is done, it gives the slot back.
     pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Connection, grant: Grant, watch: Watch) -> Result<Self, Error> {
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant), watch));
-        hold.0.confirm(grant).await.inspect_err(|error| hold.0.unwatch(Outcome::of(error)))?;
+        if let Err(error) = hold.0.confirm(grant).await {
+            let watch = hold.0.look().unwatch(Outcome::of(&error));
+            drop(watch);
+            return Err(error);
+        }
         Ok(hold.keep())
     }
 
@@ -68,10 +72,10 @@ impl Hold {
 
     /// The wait is over, for who watches it: its time is.
     pub(crate) fn timed_out(&self) {
-        let watch = self.0.look().watch.take_if(|watch| watch.is_waiting());
-        if let Some(watch) = watch {
-            watch.end(Outcome::Timeout);
-        }
+        let mut state = self.0.look();
+        let watch = if state.ends().is_none() { state.unwatch(Outcome::Timeout) } else { None };
+        drop(state);
+        drop(watch);
     }
 
     /// The span of the wait or the hold while it lasts.
@@ -131,10 +135,11 @@ impl Hold {
         let mut state = self.0.look();
         let held = matches!(state.phase, Phase::Held { .. });
         if let Some(connection) = held.then(|| line.take()).flatten() {
+            let watch = state.unwatch(Outcome::Released);
             state.leave();
             drop((state, line));
+            drop(watch);
             self.0.errand.notify_one();
-            self.0.unwatch(Outcome::Released);
             return Ok(connection);
         }
         let lost = state.lost();
@@ -155,12 +160,13 @@ impl Hold {
         let mut line = self.0.line.lock();
         let connection = line.take();
         let mut state = self.0.look();
-        let outcome = if state.lost().is_some() { Outcome::Lost } else { Outcome::Closed };
+        let outcome = state.outcome().unwrap_or(Outcome::Closed);
+        let watch = state.unwatch(outcome);
         state.leave();
         drop((state, line));
+        drop(watch);
         drop(connection);
         self.0.errand.notify_one();
-        self.0.unwatch(outcome);
     }
 
     fn gone(&self) -> Error {

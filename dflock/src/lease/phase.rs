@@ -89,6 +89,11 @@ impl State {
         }
     }
 
+    /// The wait or the hold is over, and the first to say so says how. Who watches is told when this is dropped: outside of the lock.
+    pub(super) fn unwatch(&mut self, outcome: Outcome) -> Option<Watch> {
+        self.watch.take().map(|watch| watch.ended(outcome))
+    }
+
     /// How it ended, if it has.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match &self.phase {
