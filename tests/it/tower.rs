@@ -9,7 +9,7 @@ use dflock::tower::{BoxError, SlotLayer};
 use dflock::{ConfigError, Error, Held, Semaphore};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
@@ -93,7 +93,7 @@ async fn a_lost_slot_stops_the_service_inside() {
     let request = tokio::spawn(SlotLayer::new(of_tenant(&house, 1)).layer(work).oneshot(of("acme")));
     begun.notified().await;
     house.server.faults().disconnect("acme");
-    let error = request.await.unwrap().unwrap_err();
+    let error = timeout(SECOND, request).await.unwrap().unwrap().unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_lost());
     assert_eq!(alive.strong_count(), 0);
 }
@@ -164,7 +164,7 @@ async fn the_service_that_was_ready_is_the_one_that_serves() {
     let mut service =
         ServiceBuilder::new().layer(SlotLayer::new(of_tenant(&house, 1))).layer(ConcurrencyLimitLayer::new(1)).service(Fussy::default());
     let call = service.ready().await.unwrap().call(of("acme"));
-    assert!(tokio::time::timeout(SECOND, service.ready()).await.is_err());
+    assert!(timeout(SECOND, service.ready()).await.is_err());
     call.await.unwrap();
     service.ready().await.unwrap();
 }
