@@ -36,7 +36,8 @@
 //!     └──────────────── release, close ───────────┘
 //! ```
 //!
-//! [`Lock`] is the same with a limit of one and names of its own on the server.
+//! [`Lock`] is the same with a limit of one and names of its own on the server. `#[dflock::semaphore(key = "worker-pool", limit = 5)]`
+//! and `#[dflock::lock(key = "nightly")]` run an `async fn` with a slot.
 //!
 //! # A slot can be lost
 //!
@@ -68,10 +69,13 @@
 // 7. `error`: every way to fail
 // 8. `watch`: what is told to tracing and metrics
 //
-// and, with the feature `server`, a server that speaks the same wire in the same process.
+// and, with the feature `macros`, `attributes`: one line above an `async fn`, and `runtime`, which that line calls; with the feature
+// `server`, a server that speaks the same wire in the same process.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "macros")]
+mod attributes;
 mod client;
 mod error;
 #[cfg(all(feature = "server", any(test, fuzzing)))]
@@ -82,6 +86,9 @@ pub mod guide;
 mod lease;
 mod lock;
 mod mutex;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod runtime;
 mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
@@ -95,6 +102,8 @@ mod transport;
 pub mod watch;
 mod wire;
 
+#[cfg(feature = "macros")]
+pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
 pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, PemFault, SecretFault, TlsFault};
 pub use lock::{Lock, LockBuilder};

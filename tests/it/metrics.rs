@@ -35,7 +35,7 @@ impl Recorder {
             assert_eq!(unit.is_some(), key.name().ends_with("_seconds"), "{key}");
             assert!(key.labels().any(|label| label.key() == "server"), "{key} does not say on which server");
             assert!(key.labels().all(|label| label.key() != "key"), "{key} has a label without end");
-            let others = key.labels().filter(|label| label.key() != "server").map(|label| label.value());
+            let others = key.labels().filter(|label| label.key() != "server").map(metrics::Label::value);
             let name = std::iter::once(key.name()).chain(others).collect::<Vec<_>>().join(" ");
             let values = match value {
                 DebugValue::Counter(count) => vec![f64::from(u32::try_from(count).unwrap())],
