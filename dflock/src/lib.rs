@@ -70,7 +70,7 @@
 // 8. `watch`: what is told to tracing and metrics
 //
 // and, with the feature `macros`, `attributes`: one line above an `async fn`, and `runtime`, which that line calls; with the feature
-// `server`, a server that speaks the same wire in the same process.
+// `server`, a server that speaks the same wire in the same process; with the feature `cli`, a program, in `bin/dflock`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
