@@ -11,7 +11,7 @@ use tower_service::Service;
 use crate::error::{ConfigError, Error};
 use crate::semaphore::{Held, Semaphore};
 
-/// What a [`SlotService`] fails with: an [`Error`](crate::Error) of this crate, or that of the service inside. `downcast_ref` tells them
+/// What a [`SlotService`] fails with: an [`Error`] of this crate, or that of the service inside. `downcast_ref` tells them
 /// apart.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -19,9 +19,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// first come, first served.
 ///
 /// - The request says which semaphore it needs a slot of. It waits for that semaphore's `acquire_timeout`, and then fails with
-///   [`Error::Timeout`](crate::Error::Timeout).
+///   [`Error::Timeout`].
 /// - When the slot is lost, the future of the service inside is dropped, and the request fails with
-///   [`Error::Lost`](crate::Error::Lost).
+///   [`Error::Lost`].
 /// - The slot is given back when the service inside has answered. What it streams after that, it streams without a slot.
 /// - When the future is dropped, the slot or the place in line is given up at once.
 /// - A slot is waited for when the service inside is ready. What being ready takes up there, such as a permit of a local
