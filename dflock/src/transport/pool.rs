@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::idle::Idle;
 use super::{Connection, Dialer, Instant};
 use crate::error::{Attempt, ConfigError, Error, Operation};
+use crate::watch;
 use crate::wire::{Reply, Request, Status};
 
 /// The connections to one server that nobody holds anything on.
@@ -65,9 +66,13 @@ impl Pool {
         let mut idle = self.idle.take(runtime);
         loop {
             let reused = idle.is_some();
-            let connection = match idle.take() {
-                Some(connection) => connection,
-                None => self.dialer.dial(at).await?,
+            let connection = if let Some(connection) = idle.take() {
+                watch::reused(&self.server);
+                connection
+            } else {
+                let connection = self.dialer.dial(at).await?;
+                watch::opened(&self.server);
+                connection
             };
             let asked = self.now();
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
