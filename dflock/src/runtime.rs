@@ -83,7 +83,7 @@ impl<T, E: Carrier> Outcome for Result<T, E> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot hold a `dflock::Error`, and there may be no slot for this function",
     label = "the error of this `Result` is not `From<dflock::Error>`",
-    note = "implement `From<dflock::Error>` for `{Self}`"
+    note = "implement `From<dflock::Error>` for it, or, if it is a type parameter, require it: `E: From<dflock::Error>`"
 )]
 pub trait Carrier {
     /// The error that holds `error`.
