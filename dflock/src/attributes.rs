@@ -78,9 +78,9 @@
 ///
 /// Any `async fn` with a body that returns a `Result` whose error is `From<dflock::Error>`: free or a method, generic, in a trait or in
 /// an `impl` of one. So is a function that ends with `async move { .. }` or `Box::pin(async move { .. })`, as functions inside of
-/// `#[async_trait]` do, and those that call themselves; then what stands before is done without a slot. A call inside of a call takes
-/// a slot of its own, so that a recursion deeper than `limit` waits for itself until `acquire_timeout`. Arguments that the body does not
-/// mention are dropped after the release, not before it.
+/// `#[async_trait]` do, and those that call themselves; then what stands before is done without a slot, and may not `return`. A call
+/// inside of a call takes a slot of its own, so that a recursion deeper than `limit` waits for itself until `acquire_timeout`.
+/// Arguments that the body does not mention are dropped after the release, not before it.
 ///
 /// The future is `Send` when that of the body and its value are, for the value is kept while the slot is given back: one that returns a
 /// `Box<dyn Error>` is not, and with `Box<dyn Error + Send + Sync>` it is.

@@ -1,12 +1,12 @@
 //! What a test logs.
 
 use std::fmt::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, set_default};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 /// The warnings and the spans of this thread, for as long as it is there.
 pub(super) struct Log {
@@ -17,6 +17,9 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn listen() -> Self {
+        // with one listener only, a thread without any has a say in what is listened to
+        static EVER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener::default()));
+        LazyLock::force(&EVER);
         let (lines, spans) = (Arc::default(), Arc::default());
         let listener = Listener { lines: Arc::clone(&lines), spans: Arc::clone(&spans) };
         Self { lines, spans, _listening: set_default(listener) }
@@ -32,6 +35,7 @@ impl Log {
     }
 }
 
+#[derive(Default)]
 struct Listener {
     lines: Arc<Mutex<Vec<String>>>,
     spans: Arc<Mutex<Vec<&'static str>>>,
