@@ -65,11 +65,8 @@ fn run(flags: &Flags) -> Result<ExitCode> {
         return bars::run(flags);
     }
     machine::pin(&flags.client_cpus)?;
-    let server = if flags.servers.is_empty() {
-        Some(ServerProcess::start(flags.server_program.as_deref(), &flags.server_cpus)?)
-    } else {
-        None
-    };
+    let server =
+        if flags.servers.is_empty() { Some(ServerProcess::start(flags.server_program.as_deref(), &flags.server_cpus)?) } else { None };
     let load = flags.load(server.as_ref().map_or_else(|| flags.servers.clone(), |server| vec![server.addr().to_string()]));
     if let Some(slots) = flags.hold_many {
         let crowd = crowd::hold(&load, slots)?;

@@ -136,8 +136,8 @@ impl Slot {
         let connection = hold.surrender(token)?;
         let at = self.terms.attempt(Operation::Release);
         let limit = self.terms.socket_timeout;
-        match tokio::time::timeout(limit, connection.call(&self.terms.release(token))).await {
-            Ok(Ok((connection, reply))) => {
+        match connection.call(&self.terms.release(token), limit).await {
+            Ok((connection, reply)) => {
                 if matches!(reply, Reply::Ok | Reply::Refused(_)) {
                     self.pool().give(connection);
                 }
@@ -147,8 +147,7 @@ impl Slot {
                     reply => Err(Error::unexpected(at, &reply)),
                 }
             }
-            Ok(Err(fault)) => Err(fault.into_error(at)),
-            Err(_) => Err(Error::Unresponsive { at, limit }),
+            Err(fault) => Err(fault.into_error(at)),
         }
     }
 
@@ -188,8 +187,7 @@ impl Slot {
     /// The limit that the key has, if the server tells.
     #[cfg(feature = "stats")]
     async fn their_limit(&self, connection: crate::transport::Connection) -> Option<u32> {
-        let asked = tokio::time::timeout(self.terms.socket_timeout, connection.call(&Request::Stats)).await;
-        let (connection, reply) = asked.ok()?.ok()?;
+        let (connection, reply) = connection.call(&Request::Stats, self.terms.socket_timeout).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
         self.pool().give(connection);

@@ -1,5 +1,7 @@
 //! From a server's address to one request and its reply.
 
+mod alarm;
+mod attendant;
 mod clock;
 mod connection;
 mod connector;
@@ -7,6 +9,7 @@ mod dialer;
 mod pool;
 mod tcp;
 
+pub(crate) use attendant::Duty;
 pub use clock::Clock;
 pub(crate) use clock::Instant;
 pub(crate) use connection::{Connection, Fault, at_once};

@@ -74,14 +74,7 @@ pub(crate) enum Runtime {
 impl Flags {
     /// What is to be done, on `servers`.
     pub(crate) fn load(&self, servers: Vec<String>) -> Load {
-        Load {
-            servers,
-            workers: self.workers.get(),
-            cycles: self.cycles.get(),
-            contend: self.contend,
-            limit: self.limit,
-            hold: self.hold,
-        }
+        Load { servers, workers: self.workers.get(), cycles: self.cycles.get(), contend: self.contend, limit: self.limit, hold: self.hold }
     }
 }
 

@@ -41,8 +41,7 @@ impl Hold {
     }
 
     fn keep(self) -> Self {
-        self.0.state.lock().taken = true;
-        tokio::spawn(Keeper::new(&self.0).keep());
+        self.0.keep();
         self
     }
 
@@ -101,6 +100,9 @@ impl Hold {
             state.wanted
         };
         self.0.errand.notify_one();
+        if let Some(connection) = self.0.line.lock().as_ref() {
+            connection.attend_now();
+        }
         let done = self.0.until(|state| match &state.phase {
             Phase::Lost(lost) => Some(Err(lost.clone())),
             _ => (state.done >= mine).then_some(Ok(())),
@@ -115,6 +117,8 @@ impl Hold {
         let held = matches!(state.phase, Phase::Held { .. });
         if let Some(connection) = held.then(|| line.take()).flatten() {
             state.leave();
+            drop((state, line));
+            connection.relieve();
             self.0.errand.notify_one();
             return Ok(connection);
         }

@@ -3,12 +3,17 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::unconstrained;
+use tokio::time::Instant;
 
 use super::BoxStream;
+use super::alarm::Alarm;
+use super::attendant::{Attendant, Duty, Gone};
 use crate::error::{Attempt, Error, excerpt};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
@@ -28,6 +33,9 @@ pub(crate) struct Connection {
     owed: usize,
     /// Nothing more can be written or believed.
     broken: bool,
+    alarm: Alarm,
+    /// From the first hold on.
+    attendant: Option<Attendant>,
 }
 
 /// Why a connection is of no more use.
@@ -39,22 +47,32 @@ pub(crate) enum Fault {
     Io(io::Error),
     /// What was heard is not of the protocol, or nobody asked for it.
     Garbage(String),
+    /// No reply came in this time.
+    Silence(Duration),
 }
 
 impl Connection {
     pub(crate) fn new(stream: BoxStream) -> Self {
-        Self { stream, out: Vec::new(), written: 0, lines: Lines::default(), owed: 0, broken: false }
+        let (alarm, attendant) = (Alarm::default(), None);
+        Self { stream, out: Vec::new(), written: 0, lines: Lines::default(), owed: 0, broken: false, alarm, attendant }
     }
 
-    /// Sends `request`, and hands the connection back with the reply to it. Replies that were owed before are passed over.
+    /// Sends `request`, and hands the connection back with the reply to it, which may take `limit`. Replies that were owed before
+    /// are passed over.
     ///
     /// # Cancel safety
     ///
     /// A call that is dropped closes the connection: a late reply can never answer the next request.
-    pub(crate) async fn call(mut self, request: &Request<'_>) -> Result<(Self, Reply), Fault> {
+    pub(crate) async fn call(mut self, request: &Request<'_>, limit: Duration) -> Result<(Self, Reply), Fault> {
+        // what is too far to be counted never comes
+        let deadline = Instant::now().checked_add(limit);
         self.send(request);
         loop {
-            let reply = poll_fn(|cx| self.poll_reply(cx)).await?;
+            let reply = poll_fn(|cx| match (self.poll_reply(cx), deadline) {
+                (Poll::Pending, Some(deadline)) => self.alarm.poll(cx, deadline).map(|()| Err(Fault::Silence(limit))),
+                (reply, _) => reply,
+            });
+            let reply = reply.await?;
             if self.owed == 0 {
                 return Ok((self, reply));
             }
@@ -92,6 +110,32 @@ impl Connection {
             Ok(reply) => self.unasked(&reply),
             Err(fault) => fault,
         })
+    }
+
+    /// Leaves the connection to a task that sleeps until `due`, or until there is something to read, and then sees to `duty`.
+    pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, due: Instant) -> Result<(), Gone> {
+        let waker = self.attendant.get_or_insert_with(Attendant::start).entrust(duty)?;
+        if let Some(waker) = waker {
+            let cx = &mut Context::from_waker(&waker);
+            if self.poll_fault(cx).is_ready() || self.alarm.poll(cx, due).is_ready() {
+                waker.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the duty that it was left with seen to now.
+    pub(crate) fn attend_now(&self) {
+        if let Some(attendant) = &self.attendant {
+            attendant.wake();
+        }
+    }
+
+    /// Takes the connection back.
+    pub(crate) fn relieve(&self) {
+        if let Some(attendant) = &self.attendant {
+            attendant.relieve();
+        }
     }
 
     /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
@@ -186,6 +230,7 @@ impl Fault {
             Self::Closed => Error::Disconnected { at, source: None },
             Self::Io(source) => Error::Disconnected { at, source: Some(source) },
             Self::Garbage(heard) => Error::Protocol { at, heard },
+            Self::Silence(limit) => Error::Unresponsive { at, limit },
         }
     }
 

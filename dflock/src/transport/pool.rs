@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
-use tokio::time::timeout;
 
-use super::{Connection, Dialer, Instant};
+use super::{Connection, Dialer, Fault, Instant};
 use crate::error::{Attempt, ConfigError, Error, Operation};
 use crate::mutex::Mutex;
 use crate::wire::{Reply, Request, Status};
@@ -83,12 +82,12 @@ impl Pool {
             };
             let asked = self.now();
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
-            match timeout(limit, connection.call(&request)).await {
-                Ok(Ok((_, reply))) if reused && is_in_line(&request, &reply) => {}
-                Ok(Ok((connection, reply))) => return Ok(Some(Answer { connection, reply, asked })),
-                Ok(Err(fault)) if reused && fault.is_end() => {}
-                Ok(Err(fault)) => return Err(fault.into_error(at.clone())),
-                Err(_) => return Ok(None),
+            match connection.call(&request, limit).await {
+                Ok((_, reply)) if reused && is_in_line(&request, &reply) => {}
+                Ok((connection, reply)) => return Ok(Some(Answer { connection, reply, asked })),
+                Err(Fault::Silence(_)) => return Ok(None),
+                Err(fault) if reused && fault.is_end() => {}
+                Err(fault) => return Err(fault.into_error(at.clone())),
             }
         }
     }
