@@ -1,1 +1,4 @@
-//! The integration tests of dflock; see `it/`.
+//! What the tests of dflock share: the simulation. The integration tests are in `it/`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, reason = "a simulation that cannot go on has failed")]
+
+pub mod sim;

@@ -136,6 +136,7 @@ impl Lease {
             };
             match ends {
                 Some(ends) => tokio::select! {
+                    biased;
                     () = news => {}
                     () = self.nap(ends) => {}
                 },

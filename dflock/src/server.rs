@@ -9,6 +9,7 @@ mod connector;
 mod desk;
 mod error;
 mod faults;
+mod observer;
 mod peer;
 mod reception;
 mod session;
@@ -35,6 +36,9 @@ use desk::Desk;
 pub use error::ServerError;
 pub use faults::Faults;
 use faults::{Condition, unless_frozen};
+#[doc(hidden)]
+pub use observer::{Ending, Event};
+use reception::{Listen, Nowhere};
 #[cfg(any(test, fuzzing))]
 pub(crate) use table::model;
 use table::{Mint, Table};
@@ -162,16 +166,26 @@ impl Server {
     }
 
     async fn with(config: ServerConfig) -> Result<Self, ServerError> {
+        config.validated()?;
+        let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
+        let listener = TcpListener::bind(&config.bind).await.map_err(bind)?;
+        let addr = listener.local_addr().map_err(bind)?;
+        Self::open(config, listener, addr)
+    }
+
+    fn in_memory(config: ServerConfig) -> Result<Self, ServerError> {
+        // an address that a client can be built with; nobody listens on it
+        Self::open(config, Nowhere, SocketAddr::from(([127, 0, 0, 1], 6388)))
+    }
+
+    fn open(config: ServerConfig, listener: impl Listen + 'static, addr: SocketAddr) -> Result<Self, ServerError> {
         let default_lease = config.validated()?;
         let mint = match config.seed {
             Some(seed) => Mint::seeded(seed),
             None => Mint::new().map_err(|source| ServerError::NoRandomness { source: source.into() })?,
         };
-        let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
-        let listener = TcpListener::bind(&config.bind).await.map_err(bind)?;
-        let addr = listener.local_addr().map_err(bind)?;
         let client = client::client_of(addr, &config).build()?;
-        let desk = Desk::new(Table::new(config.rules(), mint), config.max_connections);
+        let desk = Desk::new(Table::new(config.rules(), mint).observed(config.observer.clone()), config.max_connections);
         let (draining, condition) = (watch::Sender::new(false), watch::Sender::new(Condition::default()));
         let shared = Arc::new(Shared { config, default_lease, desk, draining, condition });
         let (arrivals, arrived) = mpsc::channel(BACKLOG);

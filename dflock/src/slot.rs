@@ -128,7 +128,12 @@ impl Slot {
     /// Waits for at most `wait` for the slot that the place in line `hold` becomes.
     pub(crate) async fn wait(&self, hold: &Hold, wait: Duration) -> Result<Grant, Error> {
         let timeout = |_| Error::Timeout { at: self.terms.attempt(Operation::Wait), waited: wait };
-        tokio::time::timeout(wait, hold.wait()).await.map_err(timeout)?
+        let granted = tokio::time::timeout(wait, hold.wait()).await;
+        #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
+        if granted.is_err() {
+            hold.step_out().into_iter().for_each(|connection| self.pool().give(connection));
+        }
+        granted.map_err(timeout)?
     }
 
     /// Gives the slot of `token` back, and its connection to the pool.

@@ -6,6 +6,7 @@ mod clock;
 mod connection;
 mod connector;
 mod dialer;
+mod idle;
 mod pool;
 mod tcp;
 

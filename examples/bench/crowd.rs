@@ -82,7 +82,7 @@ async fn look() -> (f64, f64) {
     while began.elapsed() < LOOK {
         let (moment, before) = (Instant::now(), machine::cpu_time());
         sleep(MOMENT).await;
-        most = most.max((machine::cpu_time() - before).div_duration_f64(moment.elapsed()));
+        most = most.max(machine::cpu_time().saturating_sub(before).div_duration_f64(moment.elapsed()));
     }
-    ((machine::cpu_time() - cpu).div_duration_f64(began.elapsed()), most)
+    (machine::cpu_time().saturating_sub(cpu).div_duration_f64(began.elapsed()), most)
 }

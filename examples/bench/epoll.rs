@@ -78,8 +78,7 @@ impl Field {
             events.clear();
             epoll::wait(&self.epoll, spare_capacity(&mut events), None)?;
             for event in &events {
-                // it is the index that `watch` was given
-                let index = event.data.u64() as u32;
+                let index = u32::try_from(event.data.u64())?;
                 if !self.workers[index as usize].go_on()? {
                     continue;
                 }

@@ -11,6 +11,7 @@ use crate::serve::Role;
 
 /// Measures cycles of acquire and release.
 #[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Flags {
     /// Servers to use, `host:port`, separated by commas; without them an embedded server is started in a process of its own
     #[arg(long, value_delimiter = ',')]

@@ -94,7 +94,7 @@ impl Watch {
 
     pub(crate) fn stop(self, logs: &[Log]) -> Round {
         let wall = self.began.elapsed();
-        Round::new(logs, wall, machine::cpu_time() - self.cpu)
+        Round::new(logs, wall, machine::cpu_time().saturating_sub(self.cpu))
     }
 }
 

@@ -4,4 +4,5 @@ mod bytes;
 mod cut_off;
 mod end;
 mod pool;
+mod rotten;
 mod secret;

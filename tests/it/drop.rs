@@ -81,6 +81,23 @@ async fn whatever_is_cut_off_leaves_nothing_behind() {
     assert_eq!(house.server.stats().connections, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_place_in_line_that_is_left_takes_its_task_with_it() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for time in [0, 1, 1000] {
+        let queued = pool.clone().enqueue().await.unwrap();
+        sleep(Duration::from_millis(time)).await;
+        drop(queued);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(tasks(), before, "left after {time} ms");
+    }
+    held.release().await.unwrap();
+}
+
 /// Polls `future` at most `polls` times, letting everyone else run in between, and drops it.
 async fn cut<F: Future>(polls: usize, future: F) {
     let mut future = std::pin::pin!(future);

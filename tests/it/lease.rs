@@ -9,6 +9,7 @@ use dflock::{Held, Lost, LostReason, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::house::{House, server};
+use crate::peer::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -114,6 +115,19 @@ async fn renew_asks_now() {
     let error = held.renew().await.unwrap_err();
     assert!(error.is_lost());
     assert_eq!(held.check().unwrap_err().reason, LostReason::Rejected);
+}
+
+// T40, P10: no time is no renewal; asked again, but not at once
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_gave_no_time_is_none() {
+    let none = [hear(RENEW), say("ok 0\n")];
+    let peer = Peer::memory([[&[hear(ACQUIRE), say(GRANT)][..], &none, &none, &[hear(RENEW), say("ok 30\n")]].concat()]);
+    let held = peer.pool().acquire().await.unwrap();
+    let began = Instant::now();
+    held.renew().await.unwrap();
+    assert!(began.elapsed() > 5 * SECOND, "{:?}", began.elapsed());
+    assert!(held.remaining() > 20 * SECOND);
+    peer.finish().await;
 }
 
 #[tokio::test(start_paused = true)]

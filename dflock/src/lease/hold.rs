@@ -17,6 +17,7 @@ pub(crate) struct Hold(Arc<Lease>);
 impl Hold {
     /// A slot that was granted promptly after `asked`: so promptly that no lease can have ended since.
     pub(crate) fn granted(terms: &Arc<Terms>, connection: Connection, grant: Grant, asked: Instant) -> Self {
+        let asked = if cfg!(dflock_mutant = "deadline_from_reply") { terms.clock.now() } else { asked };
         let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::luck(&grant.token, 0));
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }));
         hold.keep()
@@ -135,6 +136,13 @@ impl Hold {
         lost
     }
 
+    /// Takes the connection out of its place in line, with the grant still owed on it.
+    #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
+    pub(crate) fn step_out(&self) -> Option<Connection> {
+        self.0.errand.notify_one();
+        self.0.line.lock().take()
+    }
+
     /// Closes the connection without a word: the server notices.
     pub(crate) fn close(self) {
         let mut line = self.0.line.lock();
@@ -153,6 +161,10 @@ impl Hold {
 impl Drop for Hold {
     /// Spawns nothing and blocks on nothing.
     fn drop(&mut self) {
+        if cfg!(dflock_mutant = "drop_only_signals") {
+            self.0.look().leave();
+            return self.0.errand.notify_one();
+        }
         self.0.part();
     }
 }

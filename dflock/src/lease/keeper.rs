@@ -84,9 +84,14 @@ impl Lease {
     pub(super) async fn confirm(&self, grant: Grant) -> Result<(), Error> {
         let at = || self.terms.attempt(Operation::Renew);
         let asked = self.now();
+        if cfg!(dflock_mutant = "no_verified_grant") {
+            self.believe(asked, grant);
+            self.news.notify_waiters();
+            return Ok(());
+        }
         self.send(&self.terms.renew(grant.token));
         let limit = self.terms.socket_timeout;
-        let reply = match timeout(limit, self.on_line(Connection::poll_reply)).await {
+        let reply = match timeout(limit, self.stay_on_line(Connection::poll_reply)).await {
             Ok(Some(Ok(reply))) => reply,
             Ok(Some(Err(fault))) => return Err(fault.into_error(at())),
             // the owner has left: nobody hears this
@@ -110,7 +115,7 @@ impl Lease {
     async fn wait_in_line(&self) -> Result<Grant, Error> {
         let at = || self.terms.attempt(Operation::Wait);
         self.send(&Request::Wait { key: self.terms.key.as_key(), kind: self.terms.kind, wait: Seconds::MAX });
-        let reply = self.on_line(|connection, cx| {
+        let reply = self.stay_on_line(|connection, cx| {
             let reply = ready!(connection.poll_reply(cx));
             if let Ok(Reply::Granted(grant)) = &reply {
                 // under the lock of the line, so that an owner who leaves now gives this slot back
@@ -162,9 +167,9 @@ impl Lease {
                     None => return false,
                 },
                 () = self.errand.notified() => {}
-                () = self.nap(ends) => {}
+                () = self.nap(ends), if !cfg!(dflock_mutant = "late_renew_unloses") => {}
             }
-            if self.look().ends().is_none() {
+            if self.look().ends().is_none() && !cfg!(dflock_mutant = "late_renew_unloses") {
                 self.part();
                 return false;
             }
@@ -228,21 +233,22 @@ impl Lease {
     /// Begins the term that was asked for at `asked`, unless the last one has ended meanwhile: a late reply un-loses nothing.
     fn believe(&self, asked: Instant, grant: Grant) {
         let mut state = self.look();
-        if matches!(state.phase, Phase::Offered(_) | Phase::Held { .. }) {
+        let asked = if cfg!(dflock_mutant = "deadline_from_reply") { self.now() } else { asked };
+        let unloses = cfg!(dflock_mutant = "late_renew_unloses") && matches!(state.phase, Phase::Lost(_));
+        if unloses || matches!(state.phase, Phase::Offered(_) | Phase::Held { .. }) {
             let term = self.terms.pace.term(asked, grant.lease.as_duration(), luck(&grant.token, state.renewals));
             state.phase = Phase::Held { grant, term, asking: false };
             state.done = state.begun;
         }
     }
 
-    /// The server gave no more time: asks again soon, and believes no longer than before.
+    /// The server gave no more time: asks again soon, and believes no longer than before. Whoever wanted a renewal waits on.
     fn again(&self) {
         let now = self.now();
         let mut state = self.look();
         if let Phase::Held { term, asking, .. } = &mut state.phase {
             term.renewal = now.plus((term.ends.since(now) / AGAIN).max(Duration::from_millis(1)));
             *asking = false;
-            state.done = state.begun;
         }
     }
 
@@ -268,5 +274,16 @@ impl Lease {
             None => Poll::Ready(None),
         })
         .await
+    }
+
+    /// The same for whoever waits for nothing else: an owner who takes the connection away wakes nobody on it.
+    async fn stay_on_line<T>(&self, mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>) -> Option<T> {
+        loop {
+            tokio::select! {
+                biased;
+                outcome = self.on_line(&mut poll) => return outcome,
+                () = self.errand.notified() => {}
+            }
+        }
     }
 }

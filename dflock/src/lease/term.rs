@@ -36,8 +36,10 @@ const JITTER: f64 = 0.1;
 impl Pace {
     /// The term of a `lease` that the server began after `asked`. `luck`, from 0 to 1, spreads the renewals.
     pub(crate) fn term(&self, asked: Instant, lease: Duration, luck: f64) -> Term {
-        let believed = lease.min(self.server_read_timeout).mul_f64(1.0 - self.clock_drift);
+        let certain = if cfg!(dflock_mutant = "no_read_timeout_cap") { lease } else { lease.min(self.server_read_timeout) };
+        let believed = if cfg!(dflock_mutant = "no_drift_margin") { certain } else { certain.mul_f64(1.0 - self.clock_drift) };
         let due = lease.mul_f64(self.renew_ratio).min(self.heartbeat).min(believed.mul_f64(LATEST));
+        let due = if cfg!(dflock_mutant = "renewal_at_half_lease_only") { lease / 2 } else { due };
         Term { ends: asked.plus(believed), renewal: asked.plus(due.mul_f64(1.0 - JITTER * luck)) }
     }
 }

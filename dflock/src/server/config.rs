@@ -1,10 +1,12 @@
 //! What a server is started with.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use typed_builder::TypedBuilder;
 
+use super::observer::{Event, Observer};
 use super::table::Rules;
 use super::{Server, ServerError};
 use crate::wire::{LeaseSeconds, MAX_SECRET};
@@ -113,6 +115,9 @@ pub struct ServerConfig {
 
     #[builder(default, setter(skip))]
     pub(super) seed: Option<u64>,
+
+    #[builder(default, setter(skip))]
+    pub(super) observer: Observer,
 }
 
 impl ServerConfig {
@@ -121,6 +126,19 @@ impl ServerConfig {
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
+    }
+
+    /// Tells `observer` all that happens, in order and at once; it must not ask the server anything.
+    #[doc(hidden)]
+    pub fn observer(mut self, observer: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        self.observer = Observer(Some(Arc::new(observer)));
+        self
+    }
+
+    /// Starts a server that is reached through its [`connector`](Server::connector) only, so that nothing outside has a say.
+    #[doc(hidden)]
+    pub fn start_in_memory(self) -> Result<Server, ServerError> {
+        Server::in_memory(self)
     }
 
     /// Starts a server: it listens when this returns, and stops when the [`Server`] is dropped.

@@ -39,18 +39,24 @@ pub struct MemoryConnector {
     pub(super) condition: watch::Receiver<Condition>,
 }
 
+impl MemoryConnector {
+    /// Connects the client at the other end of `stream`: for simulated networks.
+    #[doc(hidden)]
+    pub async fn admit(&self, stream: BoxStream) -> io::Result<()> {
+        if self.condition.borrow().refusing {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        // an error says that nobody listens any more
+        self.arrivals.send(stream).await.map_err(|_| io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
 impl Connector for MemoryConnector {
     fn connect<'a>(&'a self, _server: &'a str) -> Connecting<'a> {
         Box::pin(async {
-            if self.condition.borrow().refusing {
-                return Err(io::ErrorKind::ConnectionRefused.into());
-            }
             let (ours, theirs) = duplex(PIPE);
-            match self.arrivals.send(Box::new(theirs)).await {
-                Ok(()) => Ok(Box::new(ours) as BoxStream),
-                // nobody listens any more
-                Err(_) => Err(io::ErrorKind::ConnectionRefused.into()),
-            }
+            self.admit(Box::new(theirs)).await?;
+            Ok(Box::new(ours) as BoxStream)
         })
     }
 

@@ -1,6 +1,6 @@
 //! Where the connections bring their requests: the table behind its lock, with the time and the bells.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ pub(super) struct Desk {
 #[derive(Debug)]
 struct Room {
     table: Table,
-    guests: HashMap<ConnectionId, Guest>,
+    /// In order, so that they are sent away in order.
+    guests: BTreeMap<ConnectionId, Guest>,
     last_connection: u64,
 }
 
@@ -39,7 +40,7 @@ struct Guest {
 
 impl Desk {
     pub(super) fn new(table: Table, max_connections: usize) -> Arc<Self> {
-        let room = Mutex::new(Room { table, guests: HashMap::new(), last_connection: 0 });
+        let room = Mutex::new(Room { table, guests: BTreeMap::new(), last_connection: 0 });
         Arc::new(Self { started: Instant::now(), max_connections, room })
     }
 
@@ -87,7 +88,7 @@ impl Desk {
     }
 
     pub(super) fn send_all_away(&self) {
-        for (_, guest) in self.lock().guests.drain() {
+        for guest in std::mem::take(&mut self.lock().guests).into_values() {
             // one that is leaving already needs no telling
             let _ = guest.send_away.send(());
         }

@@ -34,13 +34,15 @@ pub(super) async fn serve(
     {
         let mut accepting = pin!(accept(listener, arrivals, &shared));
         loop {
+            // what comes from outside comes last, so that no crowd of clients keeps the rest from being done
             tokio::select! {
-                Some(stream) = arrived.recv() => admit(stream, &shared, &mut sessions),
-                never = &mut accepting => match never {},
-                Some(_) = sessions.join_next() => {}
+                biased;
+                Ok(_) = draining.wait_for(|draining| *draining) => break,
                 _ = sweep.tick() => shared.desk.with(Table::sweep),
                 _ = gc.tick() => shared.desk.with(Table::gc),
-                Ok(_) = draining.wait_for(|draining| *draining) => break,
+                Some(_) = sessions.join_next() => {}
+                Some(stream) = arrived.recv() => admit(stream, &shared, &mut sessions),
+                never = &mut accepting => match never {},
             }
         }
     }
@@ -48,8 +50,9 @@ pub(super) async fn serve(
     drop(arrived);
     loop {
         tokio::select! {
-            ended = sessions.join_next() => if ended.is_none() { break },
+            biased;
             _ = sweep.tick() => shared.desk.with(Table::sweep),
+            ended = sessions.join_next() => if ended.is_none() { break },
         }
     }
 }
@@ -102,6 +105,15 @@ impl Listen for TcpListener {
         // replies are written whole, there is nothing to wait for; a socket that cannot is as good
         let _ = stream.set_nodelay(true);
         Ok(Box::new(stream))
+    }
+}
+
+/// Nobody comes from here.
+pub(super) struct Nowhere;
+
+impl Listen for Nowhere {
+    async fn accept(&self) -> io::Result<BoxStream> {
+        std::future::pending().await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -72,10 +73,11 @@ impl Session {
                 biased;
                 read = self.peer.read() => read?,
                 () = &mut silence => {
+                    self.visit.with(|table, by, _| table.silent(by));
                     self.peer.say(&Reply::Refused(Status::Error));
                     return Err(Over);
                 }
-                () = drained(&mut self.draining, &self.visit), if !self.peer.has_begun() => return Err(Over),
+                () = drained(&mut self.draining, &self.visit, self.shared.config.lease_sweep_interval), if !self.peer.has_begun() => return Err(Over),
             }
         }
     }
@@ -154,11 +156,13 @@ impl Session {
     }
 }
 
-/// Resolves when the server shuts down, for a connection that has nothing to give back.
-async fn drained(draining: &mut watch::Receiver<bool>, visit: &Visit) {
-    let is_draining = draining.wait_for(|draining| *draining).await.is_ok();
-    if !is_draining || visit.with(|table, connection, _| table.holds(connection)) {
+/// Resolves when the server shuts down and the connection has nothing to give back, or no more: its leases end in a `sweep`.
+async fn drained(draining: &mut watch::Receiver<bool>, visit: &Visit, sweep: Duration) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
         std::future::pending::<()>().await;
+    }
+    while visit.with(|table, connection, _| table.holds(connection)) {
+        sleep(sweep).await;
     }
 }
 

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use std::vec::Drain;
 
+use super::observer::{Ending, Event, Observer};
 use crate::wire::{Capacity, Grant, Key, Kind, LeaseSeconds, Limit, Reply, Status, Token};
 use entry::{Belongings, Entry, Holder, Slot, State, Waiter};
 pub(super) use mint::Mint;
@@ -67,6 +68,7 @@ pub(super) struct Table {
     idle: BTreeSet<(Duration, Name)>,
     promotions: Vec<Promotion>,
     last_waiter: u64,
+    observer: Observer,
 }
 
 impl Table {
@@ -81,7 +83,12 @@ impl Table {
             idle: BTreeSet::new(),
             promotions: Vec::new(),
             last_waiter: 0,
+            observer: Observer::default(),
         }
+    }
+
+    pub(super) fn observed(self, observer: Observer) -> Self {
+        Self { observer, ..self }
     }
 
     /// `l`, `sl`: a slot, or a place in line.
@@ -124,9 +131,7 @@ impl Table {
         if let Some(entry) = self.keys.get_mut(&name) {
             entry.enqueued.insert(by, id);
             match state {
-                State::InLine => {
-                    entry.line.insert(id);
-                }
+                State::InLine => self.line_up(&name, id, by),
                 State::Acquired(token) | State::Promoted(token) => {
                     if let Some(holder) = entry.holders.get_mut(&token) {
                         holder.waiter = Some(id);
@@ -185,7 +190,7 @@ impl Table {
     pub(super) fn release(&mut self, kind: Kind, key: Key<'_>, token: Token, now: Duration) -> Reply {
         self.sweep(now);
         let slot = Slot { name: Name::new(kind, key), token };
-        match self.end_hold(&slot) {
+        match self.end_hold(&slot, Ending::Released) {
             Some(holder) => {
                 // only the state that this hold belongs to: its owner may stand in line once more
                 if let Some(waiter) = holder.waiter {
@@ -211,6 +216,11 @@ impl Table {
     /// The waiters that got a slot since the last call, in the order of the grants.
     pub(super) fn promotions(&mut self) -> Drain<'_, Promotion> {
         self.promotions.drain(..)
+    }
+
+    /// A connection said nothing for the read timeout; [`disconnect`](Table::disconnect) is next.
+    pub(super) fn silent(&self, connection: ConnectionId) {
+        self.observer.tell(|| Event::Silent { connection: connection.0 });
     }
 
     /// Makes sure that the key is there, with this limit.
@@ -246,6 +256,7 @@ impl Table {
             }
             entry.holders.insert(token, Holder { connection: to, ends, waiter });
         }
+        self.observer.tell(|| Event::Granted { key: name.key.clone(), token, connection: to.0, waiter: waiter.map(|id| id.0) });
         self.leases.insert((ends, fence), slot.clone());
         self.connections.entry(to).or_default().slots.insert(fence, slot);
         token
@@ -260,6 +271,7 @@ impl Table {
         self.leases.remove(&(holder.ends, fence));
         holder.ends = now.saturating_add(lease.as_duration());
         self.leases.insert((holder.ends, fence), slot.clone());
+        self.observer.tell(|| Event::Renewed { token: slot.token });
         true
     }
 
@@ -269,10 +281,15 @@ impl Table {
 
     fn join_line(&mut self, name: &Name, by: ConnectionId, lease: LeaseSeconds) -> WaiterId {
         let id = self.add_waiter(Waiter { name: name.clone(), connection: by, lease, state: State::InLine });
+        self.line_up(name, id, by);
+        id
+    }
+
+    fn line_up(&mut self, name: &Name, id: WaiterId, by: ConnectionId) {
         if let Some(entry) = self.keys.get_mut(name) {
             entry.line.insert(id);
         }
-        id
+        self.observer.tell(|| Event::Joined { key: name.key.clone(), waiter: id.0, connection: by.0 });
     }
 
     fn add_waiter(&mut self, waiter: Waiter) -> WaiterId {

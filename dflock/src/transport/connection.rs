@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -140,6 +141,9 @@ impl Connection {
 
     /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
     pub(crate) fn is_fit(&mut self) -> bool {
+        if cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
+            self.owed = 0;
+        }
         let quiet = !self.broken && self.owed == 0 && self.out.is_empty();
         // half a line is no fault yet, but it would be the beginning of the next reply
         quiet && at_once(|cx| self.poll_fault(cx)).is_pending() && self.lines.is_empty()
@@ -205,10 +209,13 @@ impl Drop for Connection {
         if self.broken {
             return;
         }
-        let _ = at_once(|cx| self.poll_flush(cx));
-        // unread bytes would make the system reset the connection, and the peer lose what was just written
-        let _ = at_once(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(self.lines.room())));
-        let _ = at_once(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
+        // a stream of the user's own that panics would end the program if its panic had led here
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let _ = at_once(|cx| self.poll_flush(cx));
+            // unread bytes would make the system reset the connection, and the peer lose what was just written
+            let _ = at_once(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(self.lines.room())));
+            let _ = at_once(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
+        }));
     }
 }
 

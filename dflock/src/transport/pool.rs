@@ -1,34 +1,21 @@
-//! Idle connections to one server, kept for the next request.
+//! One request and its reply, on a connection that is kept for the next.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::Handle;
 
+use super::idle::Idle;
 use super::{Connection, Dialer, Fault, Instant};
 use crate::error::{Attempt, ConfigError, Error, Operation};
-use crate::mutex::Mutex;
 use crate::wire::{Reply, Request, Status};
 
 /// The connections to one server that nobody holds anything on.
-///
-/// They are kept apart by runtime: a socket lives and dies with the runtime that made it.
 #[derive(Debug)]
 pub(crate) struct Pool {
     server: Arc<str>,
     dialer: Arc<Dialer>,
-    /// After this much silence a connection is not used again: the server is about to close it.
-    max_idle: Duration,
-    /// The longest unused come first.
-    idle: Mutex<HashMap<Id, Vec<Idle>>>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    connection: Connection,
-    since: Instant,
+    idle: Arc<Idle>,
 }
 
 /// A request, and how long its reply may take.
@@ -49,7 +36,8 @@ pub(crate) struct Answer {
 
 impl Pool {
     pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, max_idle: Duration) -> Self {
-        Self { server, dialer, max_idle, idle: Mutex::default() }
+        let idle = Idle::new(dialer.clock(), max_idle);
+        Self { server, dialer, idle }
     }
 
     pub(crate) fn server(&self) -> &Arc<str> {
@@ -73,7 +61,7 @@ impl Pool {
     pub(crate) async fn call<'a>(&self, at: &Attempt, ask: impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?.id();
         let mut first = None;
-        let mut idle = self.take(runtime);
+        let mut idle = self.idle.take(runtime);
         loop {
             let reused = idle.is_some();
             let connection = match idle.take() {
@@ -94,39 +82,15 @@ impl Pool {
 
     /// Keeps `connection` for the next request, unless something is owed on it.
     pub(crate) fn give(&self, mut connection: Connection) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        if !connection.is_fit() {
-            return;
+        if let Ok(runtime) = Handle::try_current()
+            && connection.is_fit()
+        {
+            self.idle.put(&runtime, connection);
         }
-        let now = self.now();
-        let mut idle = self.idle.lock();
-        self.evict(&mut idle, now);
-        idle.entry(runtime.id()).or_default().push(Idle { connection, since: now });
     }
 
     pub(crate) fn now(&self) -> Instant {
         self.dialer.clock().now()
-    }
-
-    /// The connection that was used last, if one is fit for use.
-    fn take(&self, runtime: Id) -> Option<Connection> {
-        let now = self.now();
-        let mut idle = self.idle.lock();
-        self.evict(&mut idle, now);
-        let Entry::Occupied(mut ours) = idle.entry(runtime) else { return None };
-        let fit = std::iter::from_fn(|| ours.get_mut().pop()).find_map(|mut idle| idle.connection.is_fit().then_some(idle.connection));
-        if ours.get().is_empty() {
-            ours.remove();
-        }
-        fit
-    }
-
-    fn evict(&self, idle: &mut HashMap<Id, Vec<Idle>>, now: Instant) {
-        idle.retain(|_, connections| {
-            let old = connections.iter().take_while(|idle| now.since(idle.since) >= self.max_idle).count();
-            connections.drain(..old);
-            !connections.is_empty()
-        });
     }
 }
 

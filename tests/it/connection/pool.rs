@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dflock::Error;
-use tokio::runtime::{Builder, Runtime};
-use tokio::time::sleep;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::{Instant, sleep};
 
 use crate::peer::*;
 
@@ -129,6 +129,23 @@ async fn a_connection_is_not_used_again_after_three_quarters_of_the_read_timeout
     client.ping().await.unwrap();
     sleep(Duration::from_millis(17_250)).await;
     client.ping().await.unwrap();
+    peer.finish().await;
+}
+
+// whether or not the client is ever used again
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nobody_uses_is_closed() {
+    let ping = vec![hear(PING), say(OK), hear_end(), tell()];
+    let peer = Peer::memory([ping.clone(), ping]);
+    let client = peer.client();
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    for _ in 0..2 {
+        client.ping().await.unwrap();
+        let began = Instant::now();
+        peer.told().await;
+        assert_eq!(began.elapsed().as_secs(), 17);
+    }
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
     peer.finish().await;
 }
 

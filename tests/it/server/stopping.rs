@@ -56,6 +56,17 @@ async fn shutting_down_waits_for_holders_only_so_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shutting_down_waits_for_a_silent_holder_until_its_lease_ends() {
+    let server = Server::start().await.unwrap();
+    let mut holder = Raw::in_memory(&server).await;
+    holder.hold("pool", 5).await;
+    let began = Instant::now();
+    server.shutdown().await;
+    assert!((5..=7).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert_eq!(holder.line().await, EOF);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_frozen_server_is_thawed_to_shut_down() {
     let server = Server::start().await.unwrap();
     let mut idle = Raw::in_memory(&server).await;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::entry::{Belongings, Holder, Slot, State, Waiter};
 use super::{ConnectionId, Name, Promotion, Table, WaiterId};
-use crate::wire::{Key, Kind};
+use crate::server::observer::{Ending, Event};
+use crate::wire::{Key, Kind, Token};
 
 impl Table {
     /// Ends the leases that are over.
@@ -13,7 +14,7 @@ impl Table {
             && first.key().0 <= now
         {
             let slot = first.get().clone();
-            self.expire_hold(&slot);
+            self.expire_hold(&slot, Ending::Expired);
             self.settle(&slot.name, now);
         }
     }
@@ -23,9 +24,10 @@ impl Table {
         self.sweep(now);
         for name in [Kind::Lock, Kind::Semaphore].map(|kind| Name::new(kind, key)) {
             let Some(entry) = self.keys.get(&name) else { continue };
-            let tokens: Vec<_> = entry.holders.keys().copied().collect();
+            let mut tokens: Vec<_> = entry.holders.keys().copied().collect();
+            tokens.sort_unstable_by_key(Token::fence);
             for token in tokens {
-                self.expire_hold(&Slot { name: name.clone(), token });
+                self.expire_hold(&Slot { name: name.clone(), token }, Ending::Forced);
             }
             self.settle(&name, now);
         }
@@ -43,7 +45,7 @@ impl Table {
                 slots.push(Slot { name, token });
             }
         }
-        slots.retain(|slot| self.end_hold(slot).is_some());
+        slots.retain(|slot| self.end_hold(slot, Ending::Disconnected).is_some());
         for slot in slots {
             self.settle(&slot.name, now);
         }
@@ -87,9 +89,10 @@ impl Table {
     }
 
     /// Takes a hold out; the caller settles the key.
-    pub(super) fn end_hold(&mut self, slot: &Slot) -> Option<Holder> {
+    pub(super) fn end_hold(&mut self, slot: &Slot, why: Ending) -> Option<Holder> {
         let holder = self.keys.get_mut(&slot.name)?.holders.remove(&slot.token)?;
         let fence = slot.token.fence();
+        self.observer.tell(|| Event::Ended { key: slot.name.key.clone(), token: slot.token, why });
         self.leases.remove(&(holder.ends, fence));
         if let Some(belongings) = self.connections.get_mut(&holder.connection) {
             belongings.slots.remove(&fence);
@@ -110,7 +113,9 @@ impl Table {
             }
         }
         if let Some(entry) = self.keys.get_mut(&waiter.name) {
-            entry.line.remove(&id);
+            if entry.line.remove(&id) {
+                self.observer.tell(|| Event::Left { key: waiter.name.key.clone(), waiter: id.0 });
+            }
             if entry.enqueued.get(&waiter.connection) == Some(&id) {
                 entry.enqueued.remove(&waiter.connection);
             }
@@ -123,8 +128,8 @@ impl Table {
         Some(waiter)
     }
 
-    fn expire_hold(&mut self, slot: &Slot) {
-        if let Some(holder) = self.end_hold(slot)
+    fn expire_hold(&mut self, slot: &Slot, why: Ending) {
+        if let Some(holder) = self.end_hold(slot, why)
             && let Some(waiter) = holder.waiter.and_then(|id| self.waiters.get_mut(&id))
         {
             waiter.state = State::Expired;

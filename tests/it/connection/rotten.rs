@@ -1,0 +1,76 @@
+//! A connector of the user's own whose streams panic.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use dflock::{BoxStream, Client, Clock, Connecting, Connector, LostReason};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
+
+use crate::house::House;
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_panics_is_a_loss_and_no_more() {
+    let house = House::new().await;
+    let rotten = Arc::new(AtomicBool::new(false));
+    let connector = Orchard { good: Box::new(house.server.connector()), rotten: rotten.clone() };
+    let client = Client::builder().connector(connector).build().unwrap();
+    let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    rotten.store(true, Ordering::Relaxed);
+    house.server.faults().disconnect("pool");
+    // the keeper is the first to touch it
+    assert_eq!(held.lost().await.reason, LostReason::Disconnected);
+    drop(held);
+}
+
+struct Orchard {
+    good: Box<dyn Connector>,
+    rotten: Arc<AtomicBool>,
+}
+
+impl Connector for Orchard {
+    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+        Box::pin(async move {
+            let good = self.good.connect(server).await?;
+            Ok(Box::new(Apple { good, rotten: self.rotten.clone() }) as BoxStream)
+        })
+    }
+
+    fn clock(&self) -> Clock {
+        self.good.clock()
+    }
+}
+
+/// A stream in which every step panics once it is rotten.
+struct Apple {
+    good: BoxStream,
+    rotten: Arc<AtomicBool>,
+}
+
+impl Apple {
+    fn taste(&mut self) -> Pin<&mut BoxStream> {
+        assert!(!self.rotten.load(Ordering::Relaxed), "rotten");
+        Pin::new(&mut self.good)
+    }
+}
+
+impl AsyncRead for Apple {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        self.taste().poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Apple {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.taste().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.taste().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.taste().poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,19 @@
+//! The simulation: real clients, the embedded server and a bad network on a paused clock. One seed decides everything.
+
+mod actor;
+mod chaos;
+mod clock;
+mod cut;
+mod dice;
+mod end;
+mod history;
+mod holding;
+mod net;
+mod pipe;
+mod plan;
+mod run;
+mod search;
+mod verdict;
+
+pub use run::{Outcome, run};
+pub use search::{Findings, search};

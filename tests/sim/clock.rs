@@ -1,0 +1,15 @@
+//! A client's own clock: it goes at another rate than the server's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dflock::Clock;
+use tokio::time::Instant;
+
+/// A clock that has gone `per_million` millionths of the time since `begun`.
+pub(super) fn skewed(begun: Instant, per_million: u32) -> Clock {
+    Clock::Custom(Arc::new(move || {
+        let nanos = begun.elapsed().as_nanos() * u128::from(per_million) / 1_000_000;
+        Duration::from_nanos(u64::try_from(nanos).expect("a simulation takes less than 500 years"))
+    }))
+}

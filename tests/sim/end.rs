@@ -1,0 +1,113 @@
+//! One end of a connection, as a client or the server sees it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::net::Net;
+use super::pipe::{Found, Parcel};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+pub(super) struct End {
+    net: Arc<Net>,
+    link: usize,
+    side: Side,
+    /// Until the next parcel arrives.
+    arrival: Option<Pin<Box<Sleep>>>,
+}
+
+impl End {
+    pub(super) fn new(net: &Arc<Net>, link: usize, side: Side) -> Self {
+        Self { net: Arc::clone(net), link, side, arrival: None }
+    }
+
+    fn finish(&self) {
+        let now = Instant::now();
+        let state = &mut *self.net.lock();
+        if !state.links[self.link].from(self.side).closed {
+            state.send(self.link, self.side, Parcel::Fin, now);
+        }
+        if self.side == Side::Client {
+            state.links[self.link].closed.get_or_insert(now);
+        }
+    }
+}
+
+impl AsyncRead for End {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let found = {
+                let (link, side) = (self.link, self.side);
+                let state = &mut *self.net.lock();
+                state.links[link].to(side).read(Instant::now(), room.initialize_unfilled(), cx.waker())
+            };
+            match found {
+                Found::Bytes(count) => room.advance(count),
+                Found::Fin => {}
+                Found::Reset => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Found::Nothing => return Poll::Pending,
+                Found::Later(at) => {
+                    let arrival = self.arrival.get_or_insert_with(|| Box::pin(sleep_until(at)));
+                    if arrival.deadline() != at {
+                        arrival.as_mut().reset(at);
+                    }
+                    ready!(arrival.as_mut().poll(cx));
+                    continue;
+                }
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
+impl AsyncWrite for End {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let now = Instant::now();
+        let state = &mut *self.net.lock();
+        let link = &mut state.links[self.link];
+        if link.to(self.side).is_reset(now) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        // after a reset that has not arrived here yet, what is written is lost in silence
+        if !link.from(self.side).closed {
+            state.send(self.link, self.side, Parcel::Bytes(bytes.to_vec()), now);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finish();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.finish();
+        let link = &mut self.net.lock().links[self.link];
+        link.ends += 1;
+        link.to(self.side).deafen();
+    }
+}

@@ -1,0 +1,292 @@
+//! A network in memory between clients and the server, with all that can be wrong with one.
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use dflock::server::MemoryConnector;
+use dflock::{BoxStream, Clock, Connecting, Connector};
+use tokio::time::{Instant, sleep};
+
+use super::dice::Dice;
+use super::end::{End, Side};
+use super::pipe::{Parcel, Pipe};
+
+pub(super) struct Net {
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    dice: Dice,
+    /// The server that listens now, its number, and the number of its last connection.
+    server: Option<(MemoryConnector, usize, u64)>,
+    hosts: Vec<Host>,
+    pub(super) links: Vec<Link>,
+}
+
+/// What a client is to the network.
+struct Host {
+    up: RangeInclusive<u64>,
+    down: RangeInclusive<u64>,
+    /// How many faults keep packets from going up, from coming down, and the program from running.
+    stalls: Stalls,
+    busy: u32,
+    /// Who waits for any of this to end.
+    waiting: Vec<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Stalls {
+    up: u32,
+    down: u32,
+}
+
+/// One connection.
+pub(super) struct Link {
+    pub(super) host: usize,
+    pub(super) up: Pipe,
+    pub(super) down: Pipe,
+    /// Which server it goes to, and the server's number for it.
+    pub(super) peer: Option<(usize, u64)>,
+    /// When the client closed it.
+    pub(super) closed: Option<Instant>,
+    /// Whether both ends have let go of it.
+    pub(super) ends: u8,
+}
+
+impl Link {
+    /// When each side can know that the other has ended it.
+    pub(super) fn heard(&self) -> (Option<Instant>, Option<Instant>) {
+        (self.up.end_arrives(), self.down.end_arrives())
+    }
+}
+
+impl Net {
+    pub(super) fn new(seed: u64, hosts: impl Iterator<Item = (RangeInclusive<u64>, RangeInclusive<u64>)>) -> Arc<Self> {
+        let host = |(up, down)| Host { up, down, stalls: Stalls::default(), busy: 0, waiting: Vec::new() };
+        let state = State { dice: Dice::new(seed, 1), server: None, hosts: hosts.map(host).collect(), links: Vec::new() };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// New connections go there from now on; `None`: they are refused.
+    pub(super) fn serve(&self, server: Option<(MemoryConnector, usize)>) {
+        self.lock().server = server.map(|(connector, number)| (connector, number, 0));
+    }
+
+    /// How a client reaches the server.
+    pub(super) fn connector(self: &Arc<Self>, host: usize, clock: Clock) -> impl Connector {
+        Way { net: Arc::clone(self), host, clock }
+    }
+
+    /// A client's packets do not get through.
+    pub(super) fn stall(&self, host: usize, up: bool, down: bool) {
+        let state = &mut *self.lock();
+        state.hosts[host].stalls.up += u32::from(up);
+        state.hosts[host].stalls.down += u32::from(down);
+        let now = Instant::now();
+        for link in state.links.iter_mut().filter(|link| link.host == host) {
+            link.stall(now, up, down, false);
+        }
+    }
+
+    pub(super) fn heal(&self, host: usize, up: bool, down: bool) {
+        let state = &mut *self.lock();
+        state.hosts[host].stalls.up -= u32::from(up);
+        state.hosts[host].stalls.down -= u32::from(down);
+        state.heal_where(up, down, |link| link.host == host);
+        state.hosts[host].wake();
+    }
+
+    /// One connection of a client, the newest but `back`, does not get through; which it is.
+    pub(super) fn stall_one(&self, host: usize, back: usize, up: bool, down: bool) -> Option<usize> {
+        let state = &mut *self.lock();
+        let found = state.open(host).rev().nth(back)?;
+        state.links[found].stall(Instant::now(), up, down, false);
+        Some(found)
+    }
+
+    pub(super) fn heal_one(&self, index: usize, up: bool, down: bool) {
+        let state = &mut *self.lock();
+        let mut each = 0..;
+        state.heal_where(up, down, |_| each.next() == Some(index));
+    }
+
+    /// A client's program does not run: nothing that arrives is read, and nothing is written.
+    pub(super) fn keep_busy(&self, host: usize) {
+        let state = &mut *self.lock();
+        state.hosts[host].busy += 1;
+        let now = Instant::now();
+        for link in state.links.iter_mut().filter(|link| link.host == host) {
+            link.up.stall(now, false);
+            link.down.stall(now, true);
+        }
+    }
+
+    pub(super) fn let_run(&self, host: usize) {
+        let state = &mut *self.lock();
+        state.hosts[host].busy -= 1;
+        state.heal_where(true, true, |link| link.host == host);
+        state.hosts[host].wake();
+    }
+
+    /// Connections of a client are reset at both ends: the newest but `back`, or all.
+    pub(super) fn reset(&self, host: usize, back: Option<usize>) {
+        let state = &mut *self.lock();
+        let mut open: Vec<_> = state.open(host).rev().collect();
+        if let Some(back) = back {
+            open = open.into_iter().skip(back).take(1).collect();
+        }
+        let now = Instant::now();
+        for link in open {
+            for side in [Side::Client, Side::Server] {
+                state.send(link, side, Parcel::Reset, now);
+            }
+        }
+    }
+
+    pub(super) fn poll_idle(&self, host: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let host = &mut self.lock().hosts[host];
+        if host.busy == 0 {
+            return Poll::Ready(());
+        }
+        host.waiting.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// How many connections are not closed at both ends.
+    pub(super) fn open(&self) -> usize {
+        self.lock().links.iter().filter(|link| link.ends < 2).count()
+    }
+
+    fn poll_reachable(&self, host: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let host = &mut self.lock().hosts[host];
+        if host.busy == 0 && host.stalls.up == 0 && host.stalls.down == 0 {
+            return Poll::Ready(());
+        }
+        host.waiting.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    async fn connect(self: &Arc<Self>, host: usize) -> std::io::Result<BoxStream> {
+        let round_trip = {
+            let state = &mut *self.lock();
+            state.latency(host, Side::Client) + state.latency(host, Side::Server)
+        };
+        std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
+        sleep(round_trip).await;
+        std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
+        let Some((server, ..)) = self.lock().server.clone() else { return Err(std::io::ErrorKind::ConnectionRefused.into()) };
+        let link = self.lock().add(host);
+        let ours = End::new(self, link, Side::Client);
+        server.admit(Box::new(End::new(self, link, Side::Server))).await?;
+        let state = &mut *self.lock();
+        if let Some((_, number, last)) = &mut state.server {
+            // the server numbers them in the same order, and from 1
+            *last += 1;
+            state.links[link].peer = Some((*number, *last));
+        }
+        Ok(Box::new(ours))
+    }
+}
+
+impl State {
+    pub(super) fn send(&mut self, link: usize, from: Side, parcel: Parcel, now: Instant) {
+        let latency = self.latency(self.links[link].host, from);
+        let torn = matches!(&parcel, Parcel::Bytes(bytes) if bytes.len() > 1) && self.dice.percent(10);
+        match parcel {
+            Parcel::Bytes(mut bytes) if torn => {
+                let rest = bytes.split_off(1 + self.dice.index(bytes.len() - 1));
+                let later = latency + self.dice.millis(0..=30);
+                self.links[link].from(from).push(Parcel::Bytes(bytes), now, latency);
+                self.links[link].from(from).push(Parcel::Bytes(rest), now, later);
+            }
+            parcel => self.links[link].from(from).push(parcel, now, latency),
+        }
+    }
+
+    fn latency(&mut self, host: usize, from: Side) -> Duration {
+        let range = match from {
+            Side::Client => self.hosts[host].up.clone(),
+            Side::Server => self.hosts[host].down.clone(),
+        };
+        self.dice.millis(range)
+    }
+
+    fn add(&mut self, host: usize) -> usize {
+        let Host { stalls, busy, .. } = self.hosts[host];
+        let (up, down) = (Pipe::stalled(stalls.up + busy), Pipe::stalled(stalls.down + busy));
+        self.links.push(Link { host, up, down, peer: None, closed: None, ends: 0 });
+        self.links.len() - 1
+    }
+
+    fn open(&self, host: usize) -> impl DoubleEndedIterator<Item = usize> {
+        self.links.iter().enumerate().filter(move |(_, link)| link.host == host && link.ends == 0).map(|(index, _)| index)
+    }
+
+    fn heal_where(&mut self, up: bool, down: bool, mut which: impl FnMut(&Link) -> bool) {
+        let now = Instant::now();
+        for index in 0..self.links.len() {
+            if !which(&self.links[index]) {
+                continue;
+            }
+            let host = self.links[index].host;
+            for (heals, side) in [(up, Side::Client), (down, Side::Server)] {
+                if heals {
+                    let latency = self.latency(host, side);
+                    self.links[index].from(side).heal(now, latency);
+                }
+            }
+        }
+    }
+}
+
+impl Host {
+    fn wake(&mut self) {
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Link {
+    /// What goes to `to`.
+    pub(super) fn to(&mut self, to: Side) -> &mut Pipe {
+        match to {
+            Side::Client => &mut self.down,
+            Side::Server => &mut self.up,
+        }
+    }
+
+    pub(super) fn from(&mut self, from: Side) -> &mut Pipe {
+        self.to(from.other())
+    }
+
+    fn stall(&mut self, now: Instant, up: bool, down: bool, all: bool) {
+        if up {
+            self.up.stall(now, all);
+        }
+        if down {
+            self.down.stall(now, all);
+        }
+    }
+}
+
+/// One client's way to the server.
+struct Way {
+    net: Arc<Net>,
+    host: usize,
+    clock: Clock,
+}
+
+impl Connector for Way {
+    fn connect<'a>(&'a self, _server: &'a str) -> Connecting<'a> {
+        Box::pin(self.net.connect(self.host))
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+}

@@ -1,0 +1,229 @@
+//! What one seed decides before anything runs.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::dice::Dice;
+
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    /// How long the actors live.
+    pub(super) length: Duration,
+    pub(super) auto_release: bool,
+    pub(super) read_timeout: Duration,
+    pub(super) sweep: Duration,
+    /// Whether beliefs are asked for at each event. Asking may wake a client up, so half of the seeds do without.
+    pub(super) watched: bool,
+    pub(super) keys: Vec<(String, u32)>,
+    pub(super) clients: Vec<ClientPlan>,
+    pub(super) faults: Vec<Planned>,
+}
+
+#[derive(Debug)]
+pub(super) struct ClientPlan {
+    /// How far its clock goes while the server's goes a million.
+    pub(super) per_million: u32,
+    pub(super) up: RangeInclusive<u64>,
+    pub(super) down: RangeInclusive<u64>,
+    pub(super) heartbeat: Duration,
+    pub(super) socket_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) renew_ratio: f64,
+    /// One for each key.
+    pub(super) leases: Vec<Duration>,
+    pub(super) actors: u64,
+}
+
+/// A fault, from `at` on for `lasts`.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) at: Duration,
+    pub(super) lasts: Duration,
+    pub(super) fault: Fault,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A client's packets do not get through, to the server, from it, or both; new connections do not, either.
+    Partition {
+        client: usize,
+        up: bool,
+        down: bool,
+    },
+    /// The same for one of its connections only.
+    HalfOpen {
+        client: usize,
+        up: bool,
+        down: bool,
+    },
+    /// One of a client's connections, or all, are reset at both ends.
+    Reset {
+        client: usize,
+        all: bool,
+    },
+    /// The client's program does not run.
+    Busy {
+        client: usize,
+    },
+    /// Nobody runs, and the time passes.
+    Jump,
+    /// The server is stopped, and goes on.
+    Freeze,
+    /// The server is gone with all that it knew, and comes back with nothing.
+    Restart,
+    DelayReplies {
+        delay: Duration,
+    },
+    Refuse,
+    Disconnect {
+        key: usize,
+    },
+    DisconnectAll,
+    Expire {
+        key: usize,
+    },
+}
+
+impl Fault {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Partition { up: true, down: true, .. } => "partition",
+            Self::Partition { .. } => "one-way partition",
+            Self::HalfOpen { up: true, down: true, .. } => "frozen connection",
+            Self::HalfOpen { .. } => "half-open connection",
+            Self::Reset { .. } => "reset",
+            Self::Busy { .. } => "busy client",
+            Self::Jump => "time jump",
+            Self::Freeze => "frozen server",
+            Self::Restart => "server restart",
+            Self::DelayReplies { .. } => "delayed replies",
+            Self::Refuse => "refused connections",
+            Self::Disconnect { .. } => "server disconnects a key",
+            Self::DisconnectAll => "server disconnects all",
+            Self::Expire { .. } => "lease ended early",
+        }
+    }
+
+    fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Reset { .. } | Self::Disconnect { .. } | Self::DisconnectAll | Self::Expire { .. })
+    }
+}
+
+/// How clients' clocks may differ from the server's: 1 % and a hair less, so that rounding is nobody's fault.
+const RATES: RangeInclusive<u64> = 990_010..=1_009_990;
+
+impl Plan {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, 0);
+        let read_timeout = Duration::from_secs(dice.pick(&[2, 2, 3, 5, 8, 23]));
+        let auto_release = dice.percent(75);
+        let keys: Vec<_> = (0..dice.between(1..=3)).map(|key| (format!("key-{key}"), dice.pick(&[1, 1, 1, 2, 3]))).collect();
+        let longest = if auto_release { 7200 } else { 90 };
+        let count = dice.between(2..=5);
+        let slow = dice.percent(30);
+        let clients: Vec<_> = (0..count).map(|_| ClientPlan::new(&mut dice, read_timeout, keys.len(), longest, slow)).collect();
+        let length = Duration::from_secs(dice.between(40..=100));
+        let watched = dice.percent(50);
+        let sweep = Duration::from_millis(dice.pick(&[10, 50, 200, 1000]));
+        let mut faults = Vec::new();
+        // one in eight is calm: nothing may be lost and nothing may fail there
+        if !dice.percent(12) {
+            let pause = dice.pick(&[2000, 4000, 8000, 16_000]);
+            let mut at = dice.millis(0..=pause);
+            while at < length {
+                faults.push(Planned::new(&mut dice, at, clients.len(), keys.len(), read_timeout));
+                at += dice.millis(0..=2 * pause);
+            }
+        }
+        Self { seed, length, auto_release, read_timeout, sweep, watched, keys, clients, faults }
+    }
+
+    /// The longest that anything is on its way.
+    pub(super) fn longest_latency(&self) -> Duration {
+        Duration::from_millis(self.clients.iter().map(|client| *client.up.end().max(client.down.end())).max().unwrap_or_default())
+    }
+
+    /// The longest lease of anybody.
+    pub(super) fn longest_lease(&self) -> Duration {
+        self.clients.iter().flat_map(|client| &client.leases).copied().max().unwrap_or_default()
+    }
+}
+
+impl ClientPlan {
+    fn new(dice: &mut Dice, read_timeout: Duration, keys: usize, longest: u64, slow: bool) -> Self {
+        let (up, down) = match dice.between(0..=9) {
+            0 | 1 => (0..=0, 0..=0),
+            2..=4 if slow => (0..=20, 50..=400),
+            5 | 6 if slow => (30..=250, 0..=250),
+            _ => (0..=20, 0..=20),
+        };
+        // as many at the ends, where rounding and margins matter, as between
+        let rate = if dice.percent(50) { dice.pick(&[*RATES.start(), *RATES.end()]) } else { dice.between(RATES) };
+        let leases = (0..keys).map(|_| match dice.between(0..=9) {
+            0..=2 => 1,
+            3..=5 => dice.between(2..=6),
+            6..=7 => dice.between(7..=60),
+            _ => dice.between(60..=longest),
+        });
+        Self {
+            per_million: u32::try_from(rate).expect("about a million"),
+            up,
+            down,
+            leases: leases.map(Duration::from_secs).collect(),
+            heartbeat: read_timeout.mul_f64(dice.pick(&[0.15, 0.33, 0.33, 0.5, 0.7])),
+            socket_timeout: Duration::from_secs(dice.pick(&[1, 2, 5])),
+            connect_timeout: Duration::from_secs(dice.pick(&[1, 5])),
+            renew_ratio: dice.pick(&[0.1, 0.3, 0.5, 0.5, 0.5, 0.8, 0.99]),
+            actors: dice.between(1..=3),
+        }
+    }
+}
+
+impl Planned {
+    fn new(dice: &mut Dice, at: Duration, clients: usize, keys: usize, read_timeout: Duration) -> Self {
+        let (client, key) = (dice.index(clients), dice.index(keys));
+        let (up, down) = dice.pick(&[(true, true), (true, false), (false, true)]);
+        let fault = match dice.between(0..=99) {
+            0..=21 => Fault::Partition { client, up, down },
+            22..=39 => Fault::HalfOpen { client, up, down },
+            40..=47 => Fault::Reset { client, all: dice.percent(50) },
+            48..=57 => Fault::Busy { client },
+            58..=65 => Fault::Jump,
+            66..=73 => Fault::Freeze,
+            74..=77 => Fault::Restart,
+            78..=87 => Fault::DelayReplies { delay: dice.spread(20..=3000) },
+            88..=90 => Fault::Refuse,
+            91..=94 => Fault::Disconnect { key },
+            95 => Fault::DisconnectAll,
+            _ => Fault::Expire { key },
+        };
+        // about the times that matter: a round trip, a short lease, the read timeout
+        let longest = u64::try_from(read_timeout.as_millis()).expect("seconds") * 3 / 2 + 2000;
+        let lasts = match fault {
+            Fault::Jump => dice.spread(20..=6000),
+            _ if fault.is_lasting() => dice.spread(50..=longest),
+            _ => Duration::ZERO,
+        };
+        Self { at, lasts, fault }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, length, auto_release, read_timeout, sweep, watched, keys, clients, faults } = self;
+        writeln!(
+            f,
+            "seed {seed}: {length:?}, auto-release {auto_release}, read timeout {read_timeout:?}, sweep {sweep:?}, watched {watched}"
+        )?;
+        writeln!(f, "  keys {keys:?}")?;
+        for (index, client) in clients.iter().enumerate() {
+            writeln!(f, "  client {index}: {client:?}")?;
+        }
+        for Planned { at, lasts, fault } in faults {
+            writeln!(f, "  {:10.3} s for {:6.3} s: {fault:?}", at.as_secs_f64(), lasts.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! One simulation from its seed to its verdict.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use dflock::server::Server;
+use dflock::{Client, Semaphore};
+use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::actor::Actor;
+use super::chaos::Chaos;
+use super::clock::skewed;
+use super::dice::Dice;
+use super::history::{Entry, History, What};
+use super::net::Net;
+use super::plan::{ClientPlan, Plan};
+use super::verdict::Verdict;
+
+/// What all parts of a simulation share.
+pub(super) struct Stage {
+    pub(super) plan: Plan,
+    pub(super) history: Arc<History>,
+    pub(super) net: Arc<Net>,
+    /// How many times anybody was kept from running.
+    pub(super) pauses: AtomicU64,
+}
+
+/// What came of one seed.
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What must not be, in words; empty when all is well.
+    pub violations: Vec<String>,
+    /// How many faults of each kind were injected.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// What happened, by kind.
+    pub events: BTreeMap<&'static str, u64>,
+    plan: Plan,
+    entries: Vec<Entry>,
+}
+
+impl Outcome {
+    /// The whole history, a line an event; the same for the same seed.
+    #[must_use]
+    pub fn history(&self) -> String {
+        let lines: Vec<_> = self.entries.iter().map(Entry::to_string).collect();
+        format!("{}{}", self.plan, lines.join("\n"))
+    }
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outcome").field("seed", &self.seed).field("violations", &self.violations).finish_non_exhaustive()
+    }
+}
+
+/// Runs the simulation of `seed`.
+#[must_use]
+pub fn run(seed: u64) -> Outcome {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(play(seed))
+}
+
+async fn play(seed: u64) -> Outcome {
+    let plan = Plan::new(seed);
+    let history = History::new(Instant::now(), plan.watched);
+    let net = Net::new(seed, plan.clients.iter().map(|client| (client.up.clone(), client.down.clone())));
+    let stage = Arc::new(Stage { plan, history, net, pauses: AtomicU64::new(0) });
+    let chaos = Chaos::new(&stage);
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    let mut actors = cast(&stage);
+    let server = chaos.run().await;
+    // everything works again, so nobody can be kept for long
+    let longest = stage.plan.length + Duration::from_mins(10);
+    if timeout(longest, async { while actors.join_next().await.is_some() {} }).await.is_err() {
+        stage.history.note(What::Wrong(format!("{} actors are stuck", actors.len())));
+        actors.shutdown().await;
+    }
+    drop(actors);
+    come_to_rest(&stage, server, tasks).await;
+
+    let Stage { plan, history, net, .. } = Arc::into_inner(stage).expect("all who shared it are gone");
+    let entries = history.take_entries();
+    let mut faults = BTreeMap::new();
+    for planned in &plan.faults {
+        *faults.entry(planned.fault.name()).or_default() += 1;
+    }
+    let verdict = Verdict::of(&plan, history.begun(), &entries, &net.lock().links);
+    Outcome { seed, violations: verdict.violations, faults, events: verdict.events, plan, entries }
+}
+
+/// Starts all actors; those of one client share its connections.
+fn cast(stage: &Arc<Stage>) -> JoinSet<()> {
+    let mut actors = JoinSet::new();
+    let mut number = 0;
+    for (index, plan) in stage.plan.clients.iter().enumerate() {
+        let client = client(stage, index, plan);
+        let pool = |(key, (name, limit)): (usize, &(String, u32))| {
+            let history = Arc::clone(&stage.history);
+            Semaphore::builder()
+                .key(name)
+                .limit(*limit)
+                .client(client.clone())
+                .lease_ttl(plan.leases[key])
+                .renew_ratio(plan.renew_ratio)
+                .on_lost(move |lost| history.note(What::OnLost { slot: history.slot(&lost.token), reason: lost.reason }))
+                .build()
+                .expect("the options are good")
+        };
+        let pools: Vec<_> = stage.plan.keys.iter().enumerate().map(pool).collect();
+        for _ in 0..plan.actors {
+            number += 1;
+            let dice = Dice::new(stage.plan.seed, 100 + number);
+            let actor = Actor { stage: Arc::clone(stage), index, client: client.clone(), pools: pools.clone(), dice };
+            actors.spawn(actor.live());
+        }
+    }
+    actors
+}
+
+fn client(stage: &Arc<Stage>, index: usize, plan: &ClientPlan) -> Client {
+    let clock = skewed(stage.history.begun(), plan.per_million);
+    Client::builder()
+        .connector(stage.net.connector(index, clock))
+        .server_read_timeout(stage.plan.read_timeout)
+        .heartbeat(plan.heartbeat)
+        .socket_timeout(plan.socket_timeout)
+        .connect_timeout(plan.connect_timeout)
+        .build()
+        .expect("the options are good")
+}
+
+/// Nobody does anything any more: nothing may be left of what was.
+async fn come_to_rest(stage: &Stage, server: Server, tasks: usize) {
+    let wrong = |what: String| stage.history.note(What::Wrong(what));
+    let plan = &stage.plan;
+    // what is on its way arrives; without auto-release a wait that was cut off may cost a lease
+    let owed = if plan.auto_release { Duration::ZERO } else { plan.longest_lease() };
+    sleep(owed + 2 * plan.longest_latency() + Duration::from_millis(100)).await;
+    let stats = server.stats();
+    if !stats.semaphores.is_empty() {
+        wrong(format!("held by nobody: {:?}", stats.semaphores));
+    }
+    sleep(plan.read_timeout + Duration::from_secs(2)).await;
+    if server.stats().connections > 0 || stage.net.open() > 0 {
+        wrong(format!("{} connections on the server and {} in the net are left", server.stats().connections, stage.net.open()));
+    }
+    let left = Handle::current().metrics().num_alive_tasks();
+    if left != tasks {
+        wrong(format!("{left} tasks are left of {tasks}"));
+    }
+}

@@ -1,0 +1,48 @@
+//! What became of one grant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sim::history::How;
+
+pub(super) struct Grant {
+    pub(super) key: Arc<str>,
+    pub(super) at: Duration,
+    /// Which server, and its number for the connection.
+    pub(super) link: (usize, u64),
+    pub(super) ended: Option<(Duration, Cause)>,
+    pub(super) had: Option<Had>,
+    pub(super) doubted: Option<Duration>,
+    pub(super) on_lost: Vec<Duration>,
+    /// Since when somebody waited to be told, and when he was.
+    pub(super) told: Option<(Duration, Duration)>,
+    pub(super) gone: Option<(Duration, How, bool)>,
+    pub(super) released: Option<Result<(), &'static str>>,
+}
+
+/// A user had it.
+pub(super) struct Had {
+    pub(super) at: Duration,
+    pub(super) lease: Duration,
+    /// Whether he was asked at each event what he believes.
+    pub(super) sampled: bool,
+}
+
+/// Why the server gave it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Released,
+    /// Its lease was over.
+    Expired,
+    /// Its connection was silent for the read timeout.
+    Silent,
+    /// Its connection ended, or the server, or an operator ended its lease.
+    Gone,
+}
+
+impl Grant {
+    pub(super) fn new(key: &Arc<str>, at: Duration, link: (usize, u64)) -> Self {
+        let (ended, had, doubted, on_lost, told, gone, released) = (None, None, None, Vec::new(), None, None, None);
+        Self { key: Arc::clone(key), at, link, ended, had, doubted, on_lost, told, gone, released }
+    }
+}

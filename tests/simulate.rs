@@ -1,0 +1,60 @@
+//! Runs the simulation on any number of seeds; see `README.md`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use dflock_tests::sim::{Findings, Outcome, run, search};
+
+const USAGE: &str = "simulate [--seeds COUNT] [--from FIRST] | --seed SEED";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let (mut seeds, mut from, mut one) = (1000, 0, None);
+    for pair in arguments.chunks(2) {
+        let value = pair.get(1).and_then(|value| value.parse::<u64>().ok());
+        match (pair[0].as_str(), value) {
+            ("--seeds", Some(value)) => seeds = value,
+            ("--from", Some(value)) => from = value,
+            ("--seed", Some(value)) => one = Some(value),
+            _ => {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    if let Some(seed) = one {
+        return tell(&run(seed));
+    }
+    let began = Instant::now();
+    let Findings { runs, faults, events, failed } = search(from..from.saturating_add(seeds));
+    let took = began.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "for the eye")]
+    let rate = runs as f64 / took;
+    println!("{runs} seeds in {took:.1} s, {rate:.0} a second");
+    list("faults injected", &faults);
+    list("what happened", &events);
+    if let Some(failed) = failed {
+        return tell(&failed);
+    }
+    println!("no violation");
+    ExitCode::SUCCESS
+}
+
+fn list(title: &str, counts: &BTreeMap<&str, u64>) {
+    println!("{title}: {}", counts.values().sum::<u64>());
+    for (what, count) in counts {
+        println!("  {count:>9}  {what}");
+    }
+}
+
+/// The whole history of one seed, and the verdict.
+fn tell(outcome: &Outcome) -> ExitCode {
+    let Outcome { seed, violations, .. } = outcome;
+    println!("{}", outcome.history());
+    for violation in violations {
+        println!("VIOLATION {violation}");
+    }
+    println!("seed {seed}: {} violations; again with --seed {seed}", violations.len());
+    if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
