@@ -18,3 +18,4 @@ mod semaphore;
 mod server;
 mod two_phase;
 mod ui;
+mod warm;
