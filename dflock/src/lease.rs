@@ -166,6 +166,10 @@ impl Lease {
 
     /// Ends it on the owner's wish. A loss stays a loss.
     fn part(&self) {
+        // after a release there is nothing left to end
+        if matches!(self.state.lock().phase, Phase::Over) {
+            return;
+        }
         self.end(|state| {
             if state.taken && state.ends().is_some() {
                 tracing::debug!(key = self.terms.key.as_str(), "slot given up without `release`");

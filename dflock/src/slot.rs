@@ -83,7 +83,7 @@ impl Slot {
     /// Waits in line for a slot for at most `wait`.
     pub(crate) async fn acquire(&self, wait: Duration) -> Result<(Hold, Grant), Error> {
         seconds(wait)?;
-        let at = self.terms.attempt(Operation::Acquire);
+        let at = || self.terms.attempt(Operation::Acquire);
         let whole = wait.subsec_nanos() == 0;
         let socket_timeout = self.terms.socket_timeout;
         let ask = |spent| {
@@ -97,31 +97,32 @@ impl Slot {
                 limit,
             }
         };
-        let Some(answer) = self.pool().call(&at, ask).await? else {
+        let Some(answer) = self.pool().call(at, ask).await? else {
+            let at = at();
             return Err(if whole { Error::Unresponsive { at, limit: wait + socket_timeout } } else { Error::Timeout { at, waited: wait } });
         };
         match answer.reply {
             Reply::Granted(_) => self.believe(answer).await,
             Reply::Timeout => {
                 self.pool().give(answer.connection);
-                Err(Error::Timeout { at, waited: wait })
+                Err(Error::Timeout { at: at(), waited: wait })
             }
-            _ => Err(self.refusal(answer, at).await),
+            _ => Err(self.refusal(answer, at()).await),
         }
     }
 
     /// Joins the line, or gets a slot at once.
     pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
-        let at = self.terms.attempt(Operation::Enqueue);
+        let at = || self.terms.attempt(Operation::Enqueue);
         let limit = self.terms.socket_timeout;
         let request = Request::Enqueue { key: self.terms.key.as_key(), capacity: self.capacity, lease: self.terms.lease };
-        let Some(answer) = self.pool().call(&at, |_| Ask { request, limit }).await? else {
-            return Err(Error::Unresponsive { at, limit });
+        let Some(answer) = self.pool().call(at, |_| Ask { request, limit }).await? else {
+            return Err(Error::Unresponsive { at: at(), limit });
         };
         match answer.reply {
             Reply::Acquired(_) => self.believe(answer).await.map(|(hold, grant)| Joined::Held(hold, grant)),
             Reply::Queued => Ok(Joined::Queued(Hold::queued(&self.terms, answer.connection))),
-            _ => Err(self.refusal(answer, at).await),
+            _ => Err(self.refusal(answer, at()).await),
         }
     }
 
@@ -139,7 +140,7 @@ impl Slot {
     /// Gives the slot of `token` back, and its connection to the pool.
     pub(crate) async fn release(&self, hold: &Hold, token: Token) -> Result<(), Error> {
         let connection = hold.surrender(token)?;
-        let at = self.terms.attempt(Operation::Release);
+        let at = || self.terms.attempt(Operation::Release);
         let limit = self.terms.socket_timeout;
         match connection.call(&self.terms.release(token), limit).await {
             Ok((connection, reply)) => {
@@ -149,10 +150,10 @@ impl Slot {
                 match reply {
                     Reply::Ok => Ok(()),
                     Reply::Refused(Status::Error | Status::LeaseExpired) => Err(hold.was_lost(token).into()),
-                    reply => Err(Error::unexpected(at, &reply)),
+                    reply => Err(Error::unexpected(at(), &reply)),
                 }
             }
-            Err(fault) => Err(fault.into_error(at)),
+            Err(fault) => Err(fault.into_error(at())),
         }
     }
 

@@ -70,8 +70,12 @@ impl Drop for Keeper {
 impl Lease {
     /// Has the slot kept from now on. Whoever gives it back at once pays for no task.
     pub(super) fn keep(self: &Arc<Self>) {
-        self.state.lock().taken = true;
-        let entrusted = self.due().is_some_and(|due| {
+        let due = {
+            let mut state = self.look();
+            state.taken = true;
+            state.renewal()
+        };
+        let entrusted = due.is_some_and(|due| {
             let (duty, rings) = (self.clone(), self.rings(due));
             self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, rings).is_ok())
         });
@@ -133,7 +137,7 @@ impl Lease {
 
     async fn keep_on(&self) {
         loop {
-            let Some(due) = self.due() else { return self.part() };
+            let Some(due) = self.look().renewal() else { return self.part() };
             tokio::select! {
                 biased;
                 fault = self.on_line(Connection::poll_fault) => {
@@ -188,14 +192,6 @@ impl Lease {
         };
         self.lose(lost);
         false
-    }
-
-    /// When the next renewal is due, while the slot is held.
-    fn due(&self) -> Option<Instant> {
-        match self.look().phase {
-            Phase::Held { term, .. } => Some(term.renewal),
-            _ => None,
-        }
     }
 
     /// Whether a renewal is due, or wanted now.

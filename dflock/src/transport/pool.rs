@@ -52,13 +52,14 @@ impl Pool {
     /// Asks on an idle connection, or a new one. An idle one that turns out to have ended, or to be in a line already, is replaced,
     /// once.
     ///
+    /// `at` says what is tried, when that has to be told: the names are shared by all threads, and to count their users costs.
     /// `ask` is given how much time has passed since the first try, so that the second asks for no more than what is left.
     /// `Ok(None)`: the reply did not come in its time, and the connection is closed.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes the connection.
-    pub(crate) async fn call<'a>(&self, at: &Attempt, ask: impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
+    pub(crate) async fn call<'a>(&self, at: impl Fn() -> Attempt, ask: impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?.id();
         let mut first = None;
         let mut idle = self.idle.take(runtime);
@@ -66,7 +67,7 @@ impl Pool {
             let reused = idle.is_some();
             let connection = match idle.take() {
                 Some(connection) => connection,
-                None => self.dialer.dial(at).await?,
+                None => self.dialer.dial(&at()).await?,
             };
             let asked = self.now();
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
@@ -75,7 +76,7 @@ impl Pool {
                 Ok((connection, reply)) => return Ok(Some(Answer { connection, reply, asked })),
                 Err(Fault::Silence(_)) => return Ok(None),
                 Err(fault) if reused && fault.is_end() => {}
-                Err(fault) => return Err(fault.into_error(at.clone())),
+                Err(fault) => return Err(fault.into_error(at())),
             }
         }
     }
