@@ -160,9 +160,10 @@ impl Slot {
     /// A slot that the server says is ours: a prompt grant is believed, any other is confirmed first.
     async fn believe(&self, answer: Answer) -> Result<(Hold, Grant), Error> {
         let Answer { connection, reply, asked } = answer;
+        let now = self.pool().now();
         match reply {
-            Reply::Granted(grant) | Reply::Acquired(grant) if self.pool().now().since(asked) < PROMPT => {
-                Ok((Hold::granted(&self.terms, connection, grant, asked), grant))
+            Reply::Granted(grant) | Reply::Acquired(grant) if now.since(asked) < PROMPT => {
+                Ok((Hold::granted(&self.terms, connection, grant, asked, now), grant))
             }
             Reply::Granted(grant) | Reply::Acquired(grant) => Ok((Hold::confirmed(&self.terms, connection, grant).await?, grant)),
             reply => Err(Error::unexpected(self.terms.attempt(Operation::Acquire), &reply)),

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::Result;
+use crate::bars::Bar;
 use crate::contender::{Contender, median, median_ratio};
 use crate::crowd::Crowd;
 use crate::round::Round;
@@ -63,5 +64,20 @@ pub(crate) fn crowd(crowd: &Crowd, as_json: bool) -> Result<()> {
     writeln!(out, "memory for each: {:.2} KiB resident, {:.2} KiB of heap", crowd.resident_kib, crowd.heap_kib)?;
     let (mean, most) = (crowd.renewals_core * 100.0, crowd.renewals_core_at_most * 100.0);
     writeln!(out, "CPU for renewals: {mean:.1} % of a core, {most:.1} % in the busiest quarter of a second")?;
+    Ok(())
+}
+
+/// The table of all bars.
+pub(crate) fn bars(bars: &[Bar], as_json: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        writeln!(out, "{}", serde_json::to_string(bars)?)?;
+        return Ok(());
+    }
+    writeln!(out, "| load | bar | measured | met | beside |")?;
+    writeln!(out, "|---|---|---|---|---|")?;
+    for Bar { load, bar, measured, is_met, beside } in bars {
+        writeln!(out, "| {load} | {bar} | {measured:.3} | {} | {beside} |", if *is_met { "yes" } else { "no" })?;
+    }
     Ok(())
 }

@@ -15,12 +15,13 @@ use crate::wire::{Grant, Token};
 pub(crate) struct Hold(Arc<Lease>);
 
 impl Hold {
-    /// A slot that was granted promptly after `asked`: so promptly that no lease can have ended since.
-    pub(crate) fn granted(terms: &Arc<Terms>, connection: Connection, grant: Grant, asked: Instant) -> Self {
+    /// A slot that was granted promptly after `asked`, and is here `now`: so promptly that no lease can have ended since.
+    pub(crate) fn granted(terms: &Arc<Terms>, connection: Connection, grant: Grant, asked: Instant, now: Instant) -> Self {
         let asked = if cfg!(dflock_mutant = "deadline_from_reply") { terms.clock.now() } else { asked };
         let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::luck(&grant.token, 0));
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }));
-        hold.keep()
+        hold.0.keep(now);
+        hold
     }
 
     /// A slot whose grant took long to come: it is held when the server has renewed it, and from then on.
@@ -31,7 +32,8 @@ impl Hold {
     pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Connection, grant: Grant) -> Result<Self, Error> {
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant)));
         hold.0.confirm(grant).await?;
-        Ok(hold.keep())
+        hold.0.keep(hold.0.now());
+        Ok(hold)
     }
 
     /// A place in line, with a keeper that waits in it.
@@ -39,11 +41,6 @@ impl Hold {
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Queued));
         tokio::spawn(Keeper::new(&hold.0).wait_and_keep());
         hold
-    }
-
-    fn keep(self) -> Self {
-        self.0.keep();
-        self
     }
 
     /// Waits for the slot that a place in line becomes.

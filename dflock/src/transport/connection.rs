@@ -139,14 +139,19 @@ impl Connection {
         }
     }
 
+    /// Whether nothing is owed on it, as far as is known without IO.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let is_paid = self.owed == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
+        // half a line is no fault yet, but it would be the beginning of the next reply
+        !self.broken && is_paid && self.out.is_empty() && self.lines.is_empty()
+    }
+
     /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
     pub(crate) fn is_fit(&mut self) -> bool {
         if cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
             self.owed = 0;
         }
-        let quiet = !self.broken && self.owed == 0 && self.out.is_empty();
-        // half a line is no fault yet, but it would be the beginning of the next reply
-        quiet && at_once(|cx| self.poll_fault(cx)).is_pending() && self.lines.is_empty()
+        self.is_quiet() && at_once(|cx| self.poll_fault(cx)).is_pending() && self.lines.is_empty()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -41,9 +41,8 @@ impl Idle {
         Arc::new(Self { clock, longest, shelves: Mutex::default() })
     }
 
-    /// The connection that was used last, if one is fit for use.
-    pub(crate) fn take(&self, runtime: Id) -> Option<Connection> {
-        let now = self.clock.now();
+    /// The connection that was used last, if one is fit for use `now`.
+    pub(crate) fn take(&self, runtime: Id, now: Instant) -> Option<Connection> {
         loop {
             let (mut connection, since) = self.shelf(runtime, |shelf| shelf.connections.pop())??;
             // what is too old, or spoken on, is closed here

@@ -62,14 +62,14 @@ impl Pool {
     pub(crate) async fn call<'a>(&self, at: impl Fn() -> Attempt, ask: impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?.id();
         let mut first = None;
-        let mut idle = self.idle.take(runtime);
+        let began = self.now();
+        let mut idle = self.idle.take(runtime, began);
         loop {
             let reused = idle.is_some();
-            let connection = match idle.take() {
-                Some(connection) => connection,
-                None => self.dialer.dial(&at()).await?,
+            let (connection, asked) = match idle.take() {
+                Some(connection) => (connection, began),
+                None => (self.dialer.dial(&at()).await?, self.now()),
             };
-            let asked = self.now();
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
             match connection.call(&request, limit).await {
                 Ok((_, reply)) if reused && is_in_line(&request, &reply) => {}
@@ -82,9 +82,9 @@ impl Pool {
     }
 
     /// Keeps `connection` for the next request, unless something is owed on it.
-    pub(crate) fn give(&self, mut connection: Connection) {
-        if let Ok(runtime) = Handle::try_current()
-            && connection.is_fit()
+    pub(crate) fn give(&self, connection: Connection) {
+        if connection.is_quiet()
+            && let Ok(runtime) = Handle::try_current()
         {
             self.idle.put(&runtime, connection);
         }
