@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser};
-use dflock::server::{Server, ServerConfig};
+use dflock::server::{Server, ServerConfig, ServerTls};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A dflockd-compatible server. Times are in seconds.
@@ -60,6 +60,12 @@ struct Flags {
     /// File with the secret
     #[arg(long)]
     auth_token_file: Option<PathBuf>,
+    /// File with the certificate for TLS, in PEM, and behind it those that lead to its issuer
+    #[arg(long, requires = "tls_key", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// File with the key of the certificate
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Whether slots go with the connection that acquired them
     #[arg(long, default_value = "true", value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "BOOL")]
     auto_release_on_disconnect: bool,
@@ -76,9 +82,14 @@ impl Flags {
         }
         // an IPv6 address is told from its port by brackets
         let host = if self.host.contains(':') { format!("[{}]", self.host.trim_matches(['[', ']'])) } else { self.host };
+        let tls = match self.tls_cert.zip(self.tls_key) {
+            Some((chain, key)) => Some(ServerTls::pem_files(chain, key).map_err(|error| error.to_string())?),
+            None => None,
+        };
         Ok(Server::builder()
             .bind(format!("{host}:{}", self.port))
             .auth_token(secret.trim())
+            .tls(tls)
             .default_lease(self.default_lease_ttl)
             .lease_sweep_interval(self.lease_sweep_interval)
             .gc_interval(self.gc_interval)

@@ -3,15 +3,17 @@
 mod config;
 mod lost;
 mod refusal;
+mod tls;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::{AddressFault, ConfigError, SecretFault};
+pub use config::{AddressFault, ConfigError, PemFault, SecretFault};
 pub use lost::{Lost, LostReason};
 pub(crate) use refusal::excerpt;
+pub use tls::TlsFault;
 
 /// What went wrong, with which key, on which server, and what to do.
 ///
@@ -113,12 +115,25 @@ pub enum Error {
     },
 
     /// No connection could be made in time.
-    #[error("{at}: no connection within {limit:?}; check the network, or raise `connect_timeout`")]
+    #[error("{at}: no connection within {limit:?}; {}, or raise `connect_timeout`", stuck(*reached))]
     ConnectTimeout {
         /// What was tried.
         at: Attempt,
         /// The time it had.
         limit: Duration,
+        /// Whether the server was reached, and did not come to the end of the TLS handshake.
+        reached: bool,
+    },
+
+    /// The server was reached, and TLS found something wrong. The connection was closed.
+    #[error("{at}: no TLS connection: {fault}")]
+    Tls {
+        /// What was tried.
+        at: Attempt,
+        /// What is wrong.
+        fault: TlsFault,
+        /// What TLS said.
+        source: io::Error,
     },
 
     /// The server did not answer in time. The connection was closed.
@@ -131,7 +146,9 @@ pub enum Error {
     },
 
     /// The connection ended before the answer came.
-    #[error("{at}: the connection ended before the answer came; try again")]
+    #[error(
+        "{at}: the connection ended before the answer came; try again; if this repeats, see the server's log, and whether it speaks TLS"
+    )]
     Disconnected {
         /// What was tried.
         at: Attempt,
@@ -140,7 +157,9 @@ pub enum Error {
     },
 
     /// What the server said is not of the protocol. The connection was closed.
-    #[error("{at}: {heard:?} is no answer to this; is it a dflockd server, and does it speak plain text here, not TLS?")]
+    #[error(
+        "{at}: {heard:?} is no answer to this; is it a dflockd server, and does it speak plain text here, not TLS (else give the client `tls`)?"
+    )]
     Protocol {
         /// What was tried.
         at: Attempt,
@@ -181,6 +200,7 @@ impl Error {
             | Self::Auth { .. }
             | Self::NotLeader { .. }
             | Self::Refused { .. }
+            | Self::Tls { .. }
             | Self::Protocol { .. } => false,
         }
     }
@@ -229,6 +249,7 @@ impl Error {
             | Self::Refused { at, .. }
             | Self::Connect { at, .. }
             | Self::ConnectTimeout { at, .. }
+            | Self::Tls { at, .. }
             | Self::Unresponsive { at, .. }
             | Self::Disconnected { at, .. }
             | Self::Protocol { at, .. } => Some(at),
@@ -328,6 +349,10 @@ fn limits(ours: u32, theirs: Option<u32>) -> String {
         Some(theirs) => format!("the key is in use with the limit {theirs}, not {ours}"),
         None => format!("the key is in use with another limit than {ours}"),
     }
+}
+
+fn stuck(reached: bool) -> &'static str {
+    if reached { "check that the server speaks TLS on this port" } else { "check the network" }
 }
 
 fn leads(leader: Option<&str>) -> String {

@@ -38,6 +38,12 @@ impl<S: State> Lock<S> {
     pub fn key(&self) -> &str {
         self.0.key()
     }
+
+    /// The semaphore of one that it is.
+    #[cfg(feature = "macros")]
+    pub(crate) fn into_semaphore(self) -> Semaphore<S> {
+        self.0
+    }
 }
 
 impl Lock<Idle> {

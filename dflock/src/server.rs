@@ -11,9 +11,16 @@ mod error;
 mod faults;
 mod observer;
 mod peer;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod pinned;
 mod reception;
 mod session;
 mod table;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod tls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+#[path = "server/no_tls.rs"]
+mod tls;
 #[cfg(any(test, fuzzing))]
 mod visitors;
 
@@ -42,6 +49,10 @@ use reception::{Listen, Nowhere};
 #[cfg(any(test, fuzzing))]
 pub(crate) use table::model;
 use table::{Mint, Table};
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use tls::ServerTls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+use tls::ServerTls;
 #[cfg(any(test, fuzzing))]
 pub(crate) use visitors::visit;
 

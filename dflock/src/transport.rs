@@ -7,8 +7,15 @@ mod connection;
 mod connector;
 mod dialer;
 mod idle;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod pem;
 mod pool;
 mod tcp;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod tls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+#[path = "transport/no_tls.rs"]
+mod tls;
 
 pub(crate) use attendant::Duty;
 pub use clock::Clock;
@@ -16,5 +23,13 @@ pub(crate) use clock::Instant;
 pub(crate) use connection::{Connection, Fault, at_once};
 pub use connector::{BoxStream, Connecting, Connector, Stream};
 pub(crate) use dialer::{Dialer, Secret};
+#[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
+pub(crate) use pem::{Pem, identity};
 pub(crate) use pool::{Answer, Ask, Pool};
 pub(crate) use tcp::Tcp;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use tls::Tls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+pub(crate) use tls::Tls;
+#[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
+pub(crate) use tls::provider;

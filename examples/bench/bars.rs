@@ -17,7 +17,7 @@ use crate::{Result, crowd, machine, report, sdk};
 #[derive(Debug, Serialize)]
 pub(crate) struct Bar {
     pub(crate) load: String,
-    pub(crate) bar: String,
+    pub(crate) allowed: String,
     pub(crate) measured: f64,
     pub(crate) is_met: bool,
     /// What was seen beside it.
@@ -26,13 +26,14 @@ pub(crate) struct Bar {
 
 /// Measures all, prints the table, and fails if a bar is not met.
 pub(crate) fn run(flags: &Flags) -> Result<ExitCode> {
-    let bench = Bench::new(flags)?;
-    let mut bars = Vec::new();
-    let steps: [fn(&Bench, &mut Vec<Bar>) -> Result<()>; 7] =
-        [Bench::one_worker, Bench::many_workers, Bench::many_threads, Bench::one_key, Bench::one_key_held, Bench::crowd, Bench::embedded];
-    for step in steps {
-        step(&bench, &mut bars)?;
-    }
+    let (bench, mut bars) = (Bench::new(flags)?, Vec::new());
+    bench.one_worker(&mut bars)?;
+    bench.many_workers(&mut bars)?;
+    bench.many_threads(&mut bars)?;
+    bench.one_key(&mut bars)?;
+    bench.one_key_held(&mut bars)?;
+    bench.crowd(&mut bars)?;
+    bench.embedded(&mut bars)?;
     report::bars(&bars, flags.json)?;
     Ok(if bars.iter().all(|bar| bar.is_met) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -95,7 +96,7 @@ impl Bench {
             let server = ServerProcess::start(self.program.as_deref(), theirs)?;
             let load = self.load(&server, workers);
             let (ours, [epoll, tokio]) = self.turns(Runtime::Current, [Contender::Epoll, Contender::Tokio(Runtime::Current)], &load)?;
-            bars.push(Bar::speed(&format!("{workers} workers, own keys"), &ours, &epoll));
+            bars.push(Bar::speed(&format!("{workers} workers, own keys"), &ours, &epoll, 0.85));
             bars.push(Bar::cpu(&format!("{workers} workers, current-thread"), &ours, &tokio, 9.0));
         }
         Ok(())
@@ -118,7 +119,7 @@ impl Bench {
         let server = ServerProcess::start(self.program.as_deref(), theirs)?;
         let load = Load { contend: true, ..self.load(&server, 64) };
         let (ours, [epoll]) = self.turns(Runtime::Current, [Contender::Epoll], &load)?;
-        bars.push(Bar::speed("64 workers, one key, limit 5, no hold", &ours, &epoll));
+        bars.push(Bar::speed("64 workers, one key, limit 5, no hold", &ours, &epoll, 0.85));
         Ok(())
     }
 
@@ -126,12 +127,13 @@ impl Bench {
         let (ours, theirs) = self.split(1);
         machine::pin(ours)?;
         let server = ServerProcess::start(self.program.as_deref(), theirs)?;
-        // about two seconds a round
-        let load = Load { contend: true, hold: Duration::from_millis(10), cycles: 1000, ..self.load(&server, 64) };
-        let (ours, []) = self.turns(Runtime::Current, [], &load)?;
-        // so many a second the slots could carry if none was ever empty
-        let part = median(&ours, |round| round.cycles_per_second * round.mean_hold_us / 1e6 / f64::from(load.limit));
-        let beside = format!("mean hold {:.0} us", median(&ours, |round| round.mean_hold_us));
+        // about four seconds a round
+        let load = Load { contend: true, hold: Duration::from_millis(10), cycles: 2000, ..self.load(&server, 64) };
+        let (ours, [tokio]) = self.turns(Runtime::Current, [Contender::Tokio(Runtime::Current)], &load)?;
+        // the slots could carry so many a second if none was ever empty
+        let part = |rounds| median(rounds, |round: &Round| round.cycles_per_second * round.mean_hold_us / 1e6 / f64::from(load.limit));
+        let beside = format!("mean hold {:.0} us; bare tokio {:.3}", median(&ours, |round| round.mean_hold_us), part(&tokio));
+        let part = part(&ours);
         bars.push(Bar::at_least("the same with a hold of 10 ms: cycles/s of limit / mean hold", part, 0.98, beside));
         Ok(())
     }
@@ -158,28 +160,26 @@ impl Bench {
             with_server.push(Contender::Epoll.run(&self.load(&server, 64))?);
             with_echo.push(Contender::Epoll.run(&self.load(&echo, 64))?);
         }
-        let mut bar = Bar::speed("embedded server, 64 connections, under the epoll floor", &with_server, &with_echo);
-        bar.bar = ">= 0.90 of an echo".to_owned();
-        bar.is_met = bar.measured >= 0.90;
-        bars.push(bar);
+        let load = "embedded server, 64 connections, under the epoll floor";
+        bars.push(Bar::speed(load, &with_server, &with_echo, 0.90));
         Ok(())
     }
 }
 
 impl Bar {
     fn at_most(load: &str, measured: f64, bar: f64, beside: String) -> Self {
-        Self { load: load.to_owned(), bar: format!("<= {bar}"), measured, is_met: measured <= bar, beside }
+        Self { load: load.to_owned(), allowed: format!("<= {bar}"), measured, is_met: measured <= bar, beside }
     }
 
     fn at_least(load: &str, measured: f64, bar: f64, beside: String) -> Self {
-        Self { load: load.to_owned(), bar: format!(">= {bar}"), measured, is_met: measured >= bar, beside }
+        Self { load: load.to_owned(), allowed: format!(">= {bar}"), measured, is_met: measured >= bar, beside }
     }
 
     /// Cycles a second, beside those of the floor.
-    fn speed(load: &str, ours: &[Round], floor: &[Round]) -> Self {
+    fn speed(load: &str, ours: &[Round], floor: &[Round], least: f64) -> Self {
         let speed = |rounds| median(rounds, |round: &Round| round.cycles_per_second);
         let beside = format!("{:.0} cycles/s, floor {:.0}", speed(ours), speed(floor));
-        Self::at_least(&format!("{load}: cycles/s / floor"), median_ratio(ours, floor, |round| round.cycles_per_second), 0.85, beside)
+        Self::at_least(&format!("{load}: cycles/s / floor"), median_ratio(ours, floor, |round| round.cycles_per_second), least, beside)
     }
 
     /// The client's CPU time for a cycle, beside that of bare tokio sockets.

@@ -76,8 +76,8 @@ pub(crate) fn bars(bars: &[Bar], as_json: bool) -> Result<()> {
     }
     writeln!(out, "| load | bar | measured | met | beside |")?;
     writeln!(out, "|---|---|---|---|---|")?;
-    for Bar { load, bar, measured, is_met, beside } in bars {
-        writeln!(out, "| {load} | {bar} | {measured:.3} | {} | {beside} |", if *is_met { "yes" } else { "no" })?;
+    for Bar { load, allowed, measured, is_met, beside } in bars {
+        writeln!(out, "| {load} | {allowed} | {measured:.3} | {} | {beside} |", if *is_met { "yes" } else { "no" })?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
-use dflock::server::{Faults, MemoryConnector, Server, ServerConfig, ServerError};
+use dflock::server::{Faults, MemoryConnector, Server, ServerConfig, ServerError, ServerTls};
 use dflock::*;
 
 use crate::peer::{ACQUIRE, GRANT, OK, Peer, RELEASE, hear, say};
@@ -56,6 +56,9 @@ types! {
     AddressFault: Send & Sync & Unpin & Copy;
     AuthFault: Send & Sync & Unpin & Copy;
     SecretFault: Send & Sync & Unpin & Copy;
+    TlsFault: Send & Sync & Unpin & Copy;
+    PemFault: Send & Sync & Unpin & Clone;
+    Tls: Send & Sync & Unpin & Clone;
     InvalidKey: Send & Sync & Unpin & Copy;
     Crc32: Send & Sync & Unpin & Copy;
     Clock: Send & Sync & Unpin & Clone;
@@ -68,6 +71,7 @@ types! {
     ServerConfig: Send & Sync & Unpin & Clone;
     ServerError: Send & Sync & Unpin;
     MemoryConnector: Send & Sync & Unpin & Clone;
+    ServerTls: Send & Sync & Unpin & Clone;
     Faults<'static>: Send & Sync & Unpin;
 }
 

@@ -5,7 +5,7 @@ mod reaching;
 mod replies;
 
 /// What every error owes its reader: lower case, no final stop, one line, `names`, and nothing twice.
-fn reads_well(error: &dyn std::error::Error, names: &[&str]) {
+pub(crate) fn reads_well(error: &dyn std::error::Error, names: &[&str]) {
     let text = error.to_string();
     assert!(text.starts_with(|c: char| c.is_ascii_lowercase()), "{text}");
     assert!(!text.ends_with(['.', '!', '\n']) && !text.contains(['\n', '\r']), "{text}");

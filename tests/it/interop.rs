@@ -7,4 +7,5 @@ mod mixed;
 mod program;
 mod python;
 mod shards;
+mod tls;
 mod worker;

@@ -14,11 +14,11 @@ use crate::house::{House, server};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A slot on a connection that carried `before` holds already, each kept for `hold`.
-async fn held_again(pool: &Semaphore, before: u32, hold: Duration) -> Semaphore<Held> {
+/// A slot on a connection that carried `before` holds already, each kept for `time`.
+async fn held_again(pool: &Semaphore, before: u32, time: Duration) -> Semaphore<Held> {
     for _ in 0..before {
         let held = pool.clone().acquire().await.unwrap();
-        sleep(hold).await;
+        sleep(time).await;
         held.release().await.unwrap();
     }
     pool.clone().acquire().await.unwrap()

@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::{Client, Inner, Timing};
 use crate::error::{AddressFault, ConfigError};
 use crate::shard::{Crc32, Sharding};
-use crate::transport::{Connector, Dialer, Pool, Secret, Tcp};
+use crate::transport::{Connector, Dialer, Pool, Secret, Tcp, Tls};
 
 /// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
 const IDLE: f64 = 0.75;
@@ -20,7 +22,8 @@ pub struct ClientBuilder {
     servers: Vec<String>,
     sharding: Box<dyn Sharding>,
     connector: Option<Arc<dyn Connector>>,
-    secret: String,
+    tls: Option<Tls>,
+    secret: Zeroizing<String>,
     connect_timeout: Duration,
     socket_timeout: Duration,
     heartbeat: Duration,
@@ -35,7 +38,8 @@ impl Default for ClientBuilder {
             servers: vec!["127.0.0.1:6388".to_owned()],
             sharding: Box::new(Crc32),
             connector: None,
-            secret: String::new(),
+            tls: None,
+            secret: Zeroizing::default(),
             connect_timeout: Duration::from_secs(5),
             socket_timeout: Duration::from_secs(5),
             heartbeat: Duration::from_secs(8),
@@ -71,16 +75,29 @@ impl ClientBuilder {
         self
     }
 
-    /// The secret that the servers share with their clients. Defaults to none; an empty one is none.
+    /// Speaks TLS to all servers, over whatever stream the [`connector`](Self::connector) makes. Defaults to none.
     ///
-    /// It is shown first on every new connection, never printed, and wiped from memory with the last clone of the client.
+    /// A server's certificate must be for its host as it is configured, or for [`Tls::server_name`]. The handshake is part of what
+    /// [`connect_timeout`](Self::connect_timeout) limits.
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
     #[must_use]
-    pub fn auth(mut self, secret: impl Into<String>) -> Self {
-        self.secret = secret.into();
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
-    /// How long it may take to connect. Defaults to 5 s; zero is refused.
+    /// The secret that the servers share with their clients. Defaults to none; an empty one is none.
+    ///
+    /// It is shown first on every new connection, never printed, and wiped from memory with the last clone of the client. Without
+    /// TLS everybody on the way can read it; a client that would show it to another machine so warns of it once (`tracing`).
+    /// Servers before v1.15 take none of more than 256 bytes.
+    #[must_use]
+    pub fn auth(mut self, secret: impl Into<String>) -> Self {
+        self.secret = Zeroizing::new(secret.into());
+        self
+    }
+
+    /// How long it may take to connect, the TLS handshake included. Defaults to 5 s; zero is refused.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -137,6 +154,7 @@ impl ClientBuilder {
         }
         for server in &self.servers {
             address(server)?;
+            self.tls.as_ref().map_or(Ok(()), |tls| tls.check(server))?;
         }
         if !(self.clock_drift >= 0.0 && self.clock_drift < 0.5) {
             return Err(ConfigError::ClockDrift { drift: self.clock_drift });
@@ -157,10 +175,22 @@ impl ClientBuilder {
             return Err(ConfigError::Duration { option: "heartbeat", given: self.heartbeat, allowed });
         }
         let secret = Secret::new(self.secret)?;
+        if secret.is_some() && self.tls.is_none() && self.connector.is_none() {
+            // where a connector of the user's own leads is not known here
+            for server in self.servers.iter().filter(|server| !is_local(server)) {
+                tracing::warn!(%server, "the secret will be sent to another machine in the clear; use TLS");
+            }
+        }
         // data sent at a heartbeat is answered or given up while the slot is still believed
         let user_timeout = self.socket_timeout.min(believed.saturating_sub(self.heartbeat)).max(Duration::from_millis(1));
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp { keepalive: self.heartbeat, user_timeout }));
-        let dialer = Arc::new(Dialer { connector, secret, connect_timeout: self.connect_timeout, socket_timeout: self.socket_timeout });
+        let dialer = Arc::new(Dialer {
+            connector,
+            tls: self.tls,
+            secret,
+            connect_timeout: self.connect_timeout,
+            socket_timeout: self.socket_timeout,
+        });
         let max_idle = self.server_read_timeout.mul_f64(IDLE);
         let pools = self.servers.into_iter().map(|server| Pool::new(server.into(), dialer.clone(), max_idle)).collect();
         let timing = Timing {
@@ -204,6 +234,15 @@ fn host_and_port(text: &str) -> Result<(), AddressFault> {
     }
     let in_range = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
     if in_range { Ok(()) } else { Err(AddressFault::BadPort) }
+}
+
+/// Whether what is sent to `server` stays on this machine.
+fn is_local(server: &str) -> bool {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
+    match host.parse::<std::net::IpAddr>() {
+        Ok(ip) => ip.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
 }
 
 #[cfg(test)]

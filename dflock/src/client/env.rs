@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::Client;
 use super::builder::{LONGEST, address};
+use super::{Client, ClientBuilder};
 use crate::error::ConfigError;
 use crate::transport::Secret;
+
+const TLS: &str = "DFLOCK_TLS";
+const TLS_CA: &str = "DFLOCK_TLS_CA";
 
 impl Client {
     /// A client as the environment says; what it does not say has its default.
@@ -18,6 +21,8 @@ impl Client {
     /// | `DFLOCK_SERVERS` | `host:port`, several with commas between them |
     /// | `DFLOCK_AUTH_TOKEN` | the shared secret |
     /// | `DFLOCK_AUTH_TOKEN_FILE` | a file with the shared secret; white space around it does not count |
+    /// | `DFLOCK_TLS` | `native`: TLS, trusting whom the system trusts; `off`: none |
+    /// | `DFLOCK_TLS_CA` | a PEM file: TLS, trusting its certificates; with `DFLOCK_TLS=native` the system's as well, with `off` refused |
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
     ///
@@ -44,25 +49,61 @@ fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigErr
         builder = builder.servers(servers);
     }
     let name = "DFLOCK_AUTH_TOKEN";
-    if let Some(secret) = lookup(name)?.filter(|secret| !secret.is_empty()) {
-        Secret::check(&secret).map_err(|error| variable(name, &error))?;
-        builder = builder.auth(secret);
+    if let Some(secret) = lookup(name)?.map(Zeroizing::new).filter(|secret| !secret.is_empty()) {
+        builder = builder.auth(checked(name, secret)?);
     } else if let Some(file) = lookup("DFLOCK_AUTH_TOKEN_FILE")? {
         builder = builder.auth(secret_of("DFLOCK_AUTH_TOKEN_FILE", &file)?);
     }
-    for name in ["DFLOCK_TLS", "DFLOCK_TLS_CA"] {
-        // never plain text for who asks for TLS
-        if lookup(name)?.is_some_and(|value| value != "off") {
-            return Err(refused(name, "this version has no TLS; unset it, or set `off`".to_owned()));
-        }
-    }
+    builder = secured(builder, &lookup)?;
     if let Some(timeout) = seconds("DFLOCK_CONNECT_TIMEOUT", &lookup)? {
         builder = builder.connect_timeout(timeout);
     }
     if let Some(timeout) = seconds("DFLOCK_SOCKET_TIMEOUT", &lookup)? {
         builder = builder.socket_timeout(timeout);
     }
-    builder.build()
+    match builder.build() {
+        // which certificate is asked for follows from the host
+        Err(error @ ConfigError::ServerName { .. }) => Err(variable("DFLOCK_SERVERS", &error)),
+        built => built,
+    }
+}
+
+/// Whom TLS trusts, if there is to be any.
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+fn secured(
+    builder: ClientBuilder,
+    lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<ClientBuilder, ConfigError> {
+    let ca = lookup(TLS_CA)?;
+    let tls = match (lookup(TLS)?.as_deref(), ca) {
+        (None | Some("off"), None) => return Ok(builder),
+        (Some("native"), None) => crate::Tls::native_roots().map_err(|error| variable(TLS, &error)),
+        (Some("native"), Some(ca)) => crate::Tls::native_roots_and(ca.as_ref()).map_err(|error| variable(TLS_CA, &error)),
+        (None, Some(ca)) => crate::Tls::ca_pem_file(ca).map_err(|error| variable(TLS_CA, &error)),
+        (Some("off"), Some(_)) => Err(refused(TLS_CA, format!("`{TLS}` is `off`; unset one of the two"))),
+        (Some(other), _) => Err(refused(TLS, format!("{other:?} is neither `native` nor `off`"))),
+    };
+    Ok(builder.tls(tls?))
+}
+
+/// Nothing that asks for TLS is passed over in silence.
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+fn secured(
+    builder: ClientBuilder,
+    lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<ClientBuilder, ConfigError> {
+    for name in [TLS, TLS_CA] {
+        if lookup(name)?.is_some_and(|value| (name, value.as_str()) != (TLS, "off")) {
+            return Err(refused(name, "this program was built without TLS; build it with the feature `tls` of `dflock`".to_owned()));
+        }
+    }
+    Ok(builder)
+}
+
+/// The secret, without a copy, if the wire can carry it.
+fn checked(name: &'static str, mut secret: Zeroizing<String>) -> Result<String, ConfigError> {
+    Secret::check(&secret).map_err(|error| variable(name, &error))?;
+    Ok(std::mem::take(&mut *secret))
 }
 
 fn secret_of(name: &'static str, file: &str) -> Result<String, ConfigError> {
@@ -71,8 +112,7 @@ fn secret_of(name: &'static str, file: &str) -> Result<String, ConfigError> {
     if secret.trim().is_empty() {
         return Err(refused(name, format!("{file:?} has no secret in it")));
     }
-    Secret::check(secret.trim()).map_err(|error| variable(name, &error))?;
-    Ok(secret.trim().to_owned())
+    checked(name, Zeroizing::new(secret.trim().to_owned()))
 }
 
 fn seconds(
@@ -122,8 +162,11 @@ mod tests {
             ("DFLOCK_SERVERS", "a:1,,b:2"),
             ("DFLOCK_AUTH_TOKEN", "two\nlines"),
             ("DFLOCK_AUTH_TOKEN_FILE", "no/such/file"),
-            ("DFLOCK_TLS", "native"),
-            ("DFLOCK_TLS_CA", "ca.pem"),
+            ("DFLOCK_TLS", ""),
+            ("DFLOCK_TLS", "on"),
+            ("DFLOCK_TLS", "NATIVE"),
+            ("DFLOCK_TLS_CA", ""),
+            ("DFLOCK_TLS_CA", "no/such/file"),
             ("DFLOCK_CONNECT_TIMEOUT", "soon"),
             ("DFLOCK_CONNECT_TIMEOUT", "0"),
             ("DFLOCK_SOCKET_TIMEOUT", "-1"),
@@ -134,6 +177,41 @@ mod tests {
                 Err(ConfigError::Variable { name: named, .. }) => assert_eq!(named, name),
                 other => panic!("{name}={value:?}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn tls_that_is_off_is_not_on() {
+        let debug = format!("{:?}", client(&[(TLS, "off")]).unwrap());
+        assert!(debug.contains("tls: None"), "{debug}");
+    }
+
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+    #[test]
+    fn what_tls_is_asked_to_do_is_done_or_refused() {
+        let named = |vars: &[_]| match client(vars) {
+            Err(ConfigError::Variable { name, why }) => (name, why),
+            other => panic!("{vars:?}: {other:?}"),
+        };
+        let (name, why) = named(&[(TLS, "off"), (TLS_CA, "ca.pem")]);
+        assert_eq!((name, why.contains(TLS)), (TLS_CA, true), "{why}");
+        // both are used, so both have to work
+        assert_eq!(named(&[(TLS, "native"), (TLS_CA, "no/such/file")]).0, TLS_CA);
+        let (name, why) = named(&[(TLS, "native"), ("DFLOCK_SERVERS", "schlüssel:6388")]);
+        assert_eq!((name, why.contains("schlüssel")), ("DFLOCK_SERVERS", true), "{why}");
+        match client(&[(TLS, "native")]) {
+            Ok(client) => assert!(format!("{client:?}").contains("tls: Some"), "{client:?}"),
+            // a system may trust nobody
+            Err(error) => assert!(error.to_string().contains(TLS), "{error}"),
+        }
+    }
+
+    #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+    #[test]
+    fn tls_that_was_not_built_is_refused() {
+        for vars in [(TLS, "native"), (TLS_CA, "ca.pem")] {
+            let error = client(&[vars]).unwrap_err().to_string();
+            assert!(error.contains("built without TLS"), "{error}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What cannot work is said before a byte is sent.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::wire::InvalidKey;
@@ -97,6 +98,33 @@ pub enum ConfigError {
         why: SecretFault,
     },
 
+    /// A certificate or a key cannot be used.
+    #[error("{what}{} is refused: {why}", of_file(file.as_ref()))]
+    Pem {
+        /// What it was to be, such as "the client key".
+        what: &'static str,
+        /// The file that it was to come from, if from one.
+        file: Option<PathBuf>,
+        /// What is wrong with it, and what is allowed.
+        why: PemFault,
+    },
+
+    /// The system trusts nobody.
+    #[error("the system has no certificate that can be trusted: {why}; install its CA certificates, or name one with `Tls::ca_pem_file`")]
+    NoNativeRoots {
+        /// What was found.
+        why: String,
+    },
+
+    /// No certificate can be for this name.
+    #[error(
+        "server name {name:?} is refused for TLS; it is a DNS name such as `lock.internal`, or an IP address without brackets and port"
+    )]
+    ServerName {
+        /// The name as it was given, with `Tls::server_name` or as the host of a server.
+        name: String,
+    },
+
     /// An environment variable makes no sense.
     #[error("environment variable {name} is refused: {why}")]
     Variable {
@@ -167,4 +195,52 @@ impl fmt::Display for SecretFault {
             Self::Padded => "it begins or ends with white space",
         })
     }
+}
+
+/// What is wrong with a certificate or a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PemFault {
+    /// The file cannot be read.
+    Unreadable {
+        /// What the system said.
+        error: String,
+    },
+    /// It is not PEM.
+    Malformed {
+        /// What was found.
+        error: String,
+    },
+    /// It has no certificate in it.
+    NoCertificate,
+    /// It has no private key in it.
+    NoKey,
+    /// It is no certificate, or no key, of a kind that TLS can use.
+    Unusable {
+        /// What TLS said.
+        error: String,
+    },
+    /// The key is another certificate's.
+    Mismatch,
+}
+
+impl fmt::Display for PemFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { error } => write!(f, "it cannot be read: {error}"),
+            Self::Malformed { error } => write!(f, "it is not PEM: {error}"),
+            Self::NoCertificate => f.write_str("it has no certificate in it; give PEM with at least one `BEGIN CERTIFICATE`"),
+            Self::NoKey => f.write_str("it has no private key in it; give PEM with one `BEGIN PRIVATE KEY` that is not encrypted"),
+            Self::Unusable { error } => {
+                write!(f, "TLS cannot use it: {error}; give an X.509 certificate, and an RSA, ECDSA or Ed25519 key")
+            }
+            Self::Mismatch => {
+                f.write_str("it is not the key of the certificate; the first certificate of the chain is the one that it is for")
+            }
+        }
+    }
+}
+
+fn of_file(file: Option<&PathBuf>) -> String {
+    file.map_or_else(String::new, |file| format!(" in {}", file.display()))
 }

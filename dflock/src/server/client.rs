@@ -25,8 +25,8 @@ impl Server {
         self.client.clone()
     }
 
-    /// The options of such a client, to add to: it knows the server's address, secret and read timeout, and that its tokens carry a
-    /// fence.
+    /// The options of such a client, to add to: it knows the server's address, secret, certificate and read timeout, and that its
+    /// tokens carry a fence. The certificate of a server made with `ServerTls::from_config` it does not know; give it `tls`.
     ///
     /// # Examples
     ///
@@ -54,10 +54,14 @@ pub(super) fn client_of(addr: SocketAddr, config: &ServerConfig) -> ClientBuilde
         ip => ip,
     };
     let read_timeout = config.read_timeout.min(crate::client::LONGEST);
-    Client::builder()
+    let builder = Client::builder()
         .servers([SocketAddr::new(ip, addr.port()).to_string()])
         .auth(config.auth_token.as_str())
         .server_read_timeout(read_timeout)
         .heartbeat(HEARTBEAT.min(read_timeout / 3))
-        .fencing(true)
+        .fencing(true);
+    match &config.tls {
+        Some(tls) => tls.introduce(builder),
+        None => builder,
+    }
 }

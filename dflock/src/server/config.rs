@@ -8,7 +8,7 @@ use typed_builder::TypedBuilder;
 
 use super::observer::{Event, Observer};
 use super::table::Rules;
-use super::{Server, ServerError};
+use super::{Server, ServerError, ServerTls};
 use crate::wire::{LeaseSeconds, MAX_SECRET};
 
 /// The options of a [`Server`]; each has the default of the real server. Made by [`Server::builder`].
@@ -45,6 +45,13 @@ pub struct ServerConfig {
     /// Defaults to none. More than 65,536 bytes, line breaks, and white space at either end are refused: the wire cannot carry them.
     #[builder(default, setter(into))]
     pub(super) auth_token: String,
+
+    /// Speaks TLS on every connection, in memory, too. A connection has its `read_timeout` for the handshake.
+    ///
+    /// Defaults to none.
+    #[cfg_attr(any(feature = "tls", feature = "tls-aws-lc"), builder(default, setter(into)))]
+    #[cfg_attr(not(any(feature = "tls", feature = "tls-aws-lc")), builder(default, setter(skip)))]
+    pub(super) tls: Option<ServerTls>,
 
     /// The lease of requests that name none.
     ///
@@ -198,6 +205,7 @@ impl fmt::Debug for ServerConfig {
         f.debug_struct("ServerConfig")
             .field("bind", &self.bind)
             .field("auth", &!self.auth_token.is_empty())
+            .field("tls", &self.tls)
             .field("default_lease", &self.default_lease)
             .field("lease_sweep_interval", &self.lease_sweep_interval)
             .field("gc_interval", &self.gc_interval)

@@ -13,7 +13,7 @@ const PIPE: usize = 64 * 1024;
 
 /// Connects to a [`Server`](super::Server) in the same process, without a socket. From [`Server::connector`](super::Server::connector).
 ///
-/// Whatever server it is asked for, it connects to its own. Its clock is Tokio's, so it works when a test has paused the time;
+/// Whatever server it is asked for, it connects to its own; one with TLS speaks it here, too. Its clock is Tokio's, so it works when a test has paused the time;
 /// then client and server belong on one current-thread runtime. It does not keep the server alive.
 ///
 /// # Examples

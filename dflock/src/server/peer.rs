@@ -133,14 +133,18 @@ impl Peer {
     /// Writes what is left to say, and ends the connection.
     pub(super) async fn part(mut self, delay: Duration) {
         let has_last_line = !self.replies.is_empty();
-        if has_last_line && self.flush(delay).await.is_ok() && self.stream.shutdown().await.is_ok() {
-            let discard = async {
+        if self.flush(delay).await.is_err() {
+            return;
+        }
+        let end = async {
+            // TLS has a word for the end, which a client that does not read may hold up
+            if self.stream.shutdown().await.is_ok() && has_last_line {
                 let mut scrap = [0; 4096];
                 while self.stream.read(&mut scrap).await.is_ok_and(|count| count > 0) {}
-            };
-            // either way it ends here
-            let _ = timeout(LINGER, discard).await;
-        }
+            }
+        };
+        // either way it ends here
+        let _ = timeout(LINGER, end).await;
     }
 
     fn cut_off(&mut self) -> Over {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Shared;
 use super::faults::unless_frozen;
@@ -60,16 +60,38 @@ pub(super) async fn serve(
 fn admit(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
     // one too many: dropping its stream closes it
     let Some((visit, sent_away)) = shared.desk.welcome() else { return };
-    let session = Session::new(stream, visit, Arc::clone(shared));
     let condition = shared.condition.subscribe();
+    let shared = Arc::clone(shared);
+    let session = async move {
+        // the visit ends with a handshake that fails
+        let visit = visit;
+        if let Some(stream) = secured(stream, &shared).await {
+            Session::new(stream, visit, shared).run().await;
+        }
+    };
     sessions.spawn(async move {
         tokio::select! {
             biased;
             // when the visit is over there is still a last line to be written
             Ok(()) = sent_away => {}
-            () = unless_frozen(condition, session.run()) => {}
+            () = unless_frozen(condition, session) => {}
         }
     });
+}
+
+/// The stream with TLS over it, if there is to be any. `None`: the handshake fails or takes too long, or the server drains.
+async fn secured(stream: BoxStream, shared: &Shared) -> Option<BoxStream> {
+    let Some(tls) = &shared.config.tls else { return Some(stream) };
+    let mut draining = shared.draining.subscribe();
+    tokio::select! {
+        accepted = timeout(shared.config.read_timeout, tls.accept(stream)) => match accepted {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(limit = ?shared.config.read_timeout, "a TLS handshake took too long"),
+        },
+        Ok(_) = draining.wait_for(|draining| *draining) => {}
+    }
+    None
 }
 
 async fn accept(listener: impl Listen, arrivals: mpsc::Sender<BoxStream>, shared: &Shared) -> Infallible {
@@ -127,7 +149,7 @@ fn every(period: Duration) -> Interval {
 mod tests {
     use std::sync::Mutex;
 
-    use tokio::time::{Instant, timeout};
+    use tokio::time::Instant;
 
     use super::*;
     use crate::server::Server;

@@ -1,5 +1,6 @@
 //! One connection: requests out, replies in, and nothing owed when it is handed on.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,24 +12,29 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
+use zeroize::{Zeroize, Zeroizing};
 
-use super::BoxStream;
 use super::alarm::Alarm;
 use super::attendant::{Attendant, Duty, Gone};
+use super::{BoxStream, tls};
 use crate::error::{Attempt, Error, excerpt};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
+
+/// How the alerts of TLS begin, and no reply of ours.
+const TLS_ALERT: &[u8] = b"\x15\x03";
 
 /// A connection to a server.
 ///
 /// [`call`](Self::call) takes it and gives it back only when its reply came: a call that is cut off drops it. Dropping it writes
 /// what is queued as far as the socket takes it without waiting, and closes it.
-#[derive(Debug)]
 pub(crate) struct Connection {
     stream: BoxStream,
     /// Requests that are not written yet.
-    out: Vec<u8>,
+    out: Zeroizing<Vec<u8>>,
     /// How much of `out` is written.
     written: usize,
+    /// Whether the shared secret is in `out`.
+    has_secret: bool,
     lines: Lines,
     /// How many replies have not come yet.
     owed: usize,
@@ -54,8 +60,8 @@ pub(crate) enum Fault {
 
 impl Connection {
     pub(crate) fn new(stream: BoxStream) -> Self {
-        let (alarm, attendant) = (Alarm::default(), None);
-        Self { stream, out: Vec::new(), written: 0, lines: Lines::default(), owed: 0, broken: false, alarm, attendant }
+        let (out, lines) = (Zeroizing::default(), Lines::default());
+        Self { stream, out, written: 0, has_secret: false, lines, owed: 0, broken: false, alarm: Alarm::default(), attendant: None }
     }
 
     /// Sends `request`, and hands the connection back with the reply to it, which may take `limit`. Replies that were owed before
@@ -83,6 +89,7 @@ impl Connection {
     /// Queues `request`; [`poll_reply`](Self::poll_reply) writes it.
     pub(crate) fn send(&mut self, request: &Request<'_>) {
         request.encode(&mut self.out);
+        self.has_secret |= matches!(request, Request::Auth { .. });
         self.owed += 1;
     }
 
@@ -99,8 +106,8 @@ impl Connection {
                 Poll::Ready(Ok(reply))
             }
             (Poll::Ready(Ok(reply)), _) => Poll::Ready(Err(self.unasked(&reply))),
-            (Poll::Ready(Err(_)) | Poll::Pending, Some(error)) => Poll::Ready(Err(self.fail(Fault::Io(error)))),
-            (Poll::Ready(Err(fault)), None) => Poll::Ready(Err(fault)),
+            (Poll::Ready(Err(Fault::Closed)) | Poll::Pending, Some(error)) => Poll::Ready(Err(self.fail(Fault::Io(error)))),
+            (Poll::Ready(Err(fault)), _) => Poll::Ready(Err(fault)),
             (Poll::Pending, None) => Poll::Pending,
         }
     }
@@ -166,7 +173,12 @@ impl Connection {
             }
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.out.clear();
+        // it may have been the secret
+        if std::mem::take(&mut self.has_secret) {
+            self.out.zeroize();
+        } else {
+            self.out.clear();
+        }
         self.written = 0;
         Poll::Ready(Ok(()))
     }
@@ -183,6 +195,11 @@ impl Connection {
                 }
                 Ok(None) => {}
                 Err(_) => return Poll::Ready(Err(self.fail(Fault::Garbage("a line of more than 1 MiB".to_owned())))),
+            }
+            // a TLS server that was not spoken to in TLS says so in no whole line
+            if self.lines.rest().starts_with(TLS_ALERT) {
+                let alert = Fault::garbage(self.lines.rest());
+                return Poll::Ready(Err(self.fail(alert)));
             }
             let mut room = ReadBuf::new(self.lines.room());
             match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room)) {
@@ -205,6 +222,13 @@ impl Connection {
     fn fail(&mut self, fault: Fault) -> Fault {
         self.broken = true;
         fault
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // neither the secret on its way out nor a token on its way in
+        f.debug_struct("Connection").field("owed", &self.owed).field("broken", &self.broken).finish_non_exhaustive()
     }
 }
 
@@ -240,7 +264,11 @@ impl Fault {
     pub(crate) fn into_error(self, at: Attempt) -> Error {
         match self {
             Self::Closed => Error::Disconnected { at, source: None },
-            Self::Io(source) => Error::Disconnected { at, source: Some(source) },
+            // what a TLS server thinks of a client's certificate is heard only after the handshake
+            Self::Io(source) => match tls::fault(&source) {
+                Some(fault) => Error::Tls { at, fault, source },
+                None => Error::Disconnected { at, source: Some(source) },
+            },
             Self::Garbage(heard) => Error::Protocol { at, heard },
             Self::Silence(limit) => Error::Unresponsive { at, limit },
         }

@@ -1,36 +1,39 @@
-//! New connections: connected, and past the secret.
+//! New connections: connected, secured, and past the secret.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::{Clock, Connection, Connector};
+use super::{Clock, Connection, Connector, Tls};
 use crate::error::{Attempt, AuthFault, ConfigError, Error, Operation, SecretFault};
 use crate::wire::{MAX_SECRET, Reply, Request, Status};
 
 /// Makes connections that are ready for the first request.
 pub(crate) struct Dialer {
     pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) secret: Option<Secret>,
     pub(crate) connect_timeout: Duration,
     pub(crate) socket_timeout: Duration,
 }
 
 impl Dialer {
-    /// Connects to the server of `at`, and shows the secret if there is one.
+    /// Connects to the server of `at`, puts TLS over it and shows the secret, if there are any.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes what it opened.
     pub(crate) async fn dial(&self, at: &Attempt) -> Result<Connection, Error> {
-        let stream = match timeout(self.connect_timeout, self.connector.connect(&at.server)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(source)) => return Err(Error::Connect { at: at.clone(), source }),
-            Err(_) => return Err(Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout }),
-        };
+        let end = Instant::now() + self.connect_timeout;
+        let late = |reached| Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout, reached };
+        let connected = timeout_at(end, self.connector.connect(&at.server)).await.map_err(|_| late(false))?;
+        let mut stream = connected.map_err(|source| Error::Connect { at: at.clone(), source })?;
+        if let Some(tls) = &self.tls {
+            stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(true))??;
+        }
         let connection = Connection::new(stream);
         match &self.secret {
             Some(secret) => self.show(secret, connection, at).await,
@@ -57,7 +60,11 @@ impl Dialer {
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialer").field("secret", &self.secret).field("connect_timeout", &self.connect_timeout).finish_non_exhaustive()
+        f.debug_struct("Dialer")
+            .field("tls", &self.tls)
+            .field("secret", &self.secret)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,8 +73,7 @@ pub(crate) struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Takes `secret` if the wire can carry it; an empty one is none.
-    pub(crate) fn new(secret: String) -> Result<Option<Self>, ConfigError> {
-        let secret = Zeroizing::new(secret);
+    pub(crate) fn new(secret: Zeroizing<String>) -> Result<Option<Self>, ConfigError> {
         Self::check(&secret)?;
         Ok((!secret.is_empty()).then_some(Self(secret)))
     }

@@ -63,6 +63,11 @@ impl Lines {
         Ok(Some(line))
     }
 
+    /// What came and has not been taken yet.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
     /// How many bytes came and have not been taken yet.
     #[cfg(feature = "server")]
     pub(crate) fn len(&self) -> usize {

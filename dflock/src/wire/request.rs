@@ -90,6 +90,8 @@ impl<'a> Request<'a> {
                 seconds(out, b" ", lease);
             }
             Self::Auth { secret } => {
+                // room for all of it: growing would leave a copy behind that nobody wipes
+                out.reserve("auth\n_\n\n".len() + secret.len());
                 out.extend_from_slice(b"auth\n_\n");
                 out.extend_from_slice(secret.as_bytes());
             }

@@ -1,0 +1,22 @@
+//! How to use all this well: a page a question.
+
+#[doc = include_str!("../docs/leases.md")]
+pub mod leases {}
+
+#[doc = include_str!("../docs/fencing.md")]
+pub mod fencing {}
+
+#[doc = include_str!("../docs/choosing.md")]
+pub mod choosing {}
+
+#[doc = include_str!("../docs/cancel_safety.md")]
+pub mod cancel_safety {}
+
+#[doc = include_str!("../docs/sharding.md")]
+pub mod sharding {}
+
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("../docs/coming_from.md")]
+pub mod coming_from {}

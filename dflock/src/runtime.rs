@@ -1,0 +1,112 @@
+//! What the attribute macros call. No part of the public API: it changes without notice.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::client::Client;
+use crate::error::{ConfigError, Error};
+use crate::lock::Lock;
+use crate::semaphore::{Held, Semaphore};
+
+/// The client that is named, by value or behind a pointer.
+#[must_use]
+pub fn client(named: &Client) -> Client {
+    named.clone()
+}
+
+/// Runs `body` with a slot of a semaphore.
+pub async fn semaphore<R, B, F>(built: Result<Semaphore, ConfigError>, on_lost: OnLost<R>, body: B) -> R
+where
+    B: FnOnce(Arc<Semaphore<Held>>) -> F,
+    F: Future<Output = R>,
+{
+    run(built, on_lost.stops, body).await.unwrap_or_else(on_lost.refused)
+}
+
+/// Runs `body` with a lock.
+pub async fn lock<R, B, F>(built: Result<Lock, ConfigError>, on_lost: OnLost<R>, body: B) -> R
+where
+    B: FnOnce(Arc<Semaphore<Held>>) -> F,
+    F: Future<Output = R>,
+{
+    semaphore(built.map(Lock::into_semaphore), on_lost, body).await
+}
+
+/// The body of a lost slot is stopped, and the caller gets the loss.
+#[must_use]
+pub fn cancel<R: Outcome>() -> OnLost<R> {
+    OnLost { stops: true, refused: R::refused }
+}
+
+/// The body of a lost slot runs on, and the caller gets what it gives back.
+#[must_use]
+pub fn finish<R: Outcome>() -> OnLost<R> {
+    OnLost { stops: false, refused: R::refused }
+}
+
+/// What becomes of a body whose slot is lost, and of a caller for whom there is none.
+pub struct OnLost<R> {
+    stops: bool,
+    refused: fn(Error) -> R,
+}
+
+/// What an annotated function gives back.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Result`, and there may be no slot for this function",
+    label = "not a `Result`",
+    note = "let the function return a `Result` whose error is `From<dflock::Error>`"
+)]
+pub trait Outcome {
+    /// That there is no slot, or none any more.
+    fn refused(error: Error) -> Self;
+}
+
+impl<T, E: Carrier> Outcome for Result<T, E> {
+    fn refused(error: Error) -> Self {
+        Err(E::carrying(error))
+    }
+}
+
+/// An error that can hold ours.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot hold a `dflock::Error`, and there may be no slot for this function",
+    label = "the error of this `Result` is not `From<dflock::Error>`",
+    note = "implement `From<dflock::Error>` for `{Self}`"
+)]
+pub trait Carrier {
+    /// The error that holds `error`.
+    fn carrying(error: Error) -> Self;
+}
+
+// so that the message above is shown, not one about `From`
+#[diagnostic::do_not_recommend]
+impl<E: From<Error>> Carrier for E {
+    fn carrying(error: Error) -> Self {
+        error.into()
+    }
+}
+
+async fn run<R, F: Future<Output = R>>(
+    built: Result<Semaphore, ConfigError>,
+    stops: bool,
+    body: impl FnOnce(Arc<Semaphore<Held>>) -> F,
+) -> Result<R, Error> {
+    // shared, not lent: futures that are generic over a lifetime, as an async closure's is, are not always seen to be `Send`
+    let held = Arc::new(built?.acquire().await?);
+    let body = body(held.clone());
+    let value = if stops { held.run(body).await? } else { body.await };
+    // the body is gone, and its share with it
+    if let Some(held) = Arc::into_inner(held)
+        && let Err(error) = held.release().await
+    {
+        tracing::warn!(%error, "the slot could not be released in order");
+    }
+    Ok(value)
+}
+
+impl<R> fmt::Debug for OnLost<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.stops { "cancel" } else { "finish" })
+    }
+}

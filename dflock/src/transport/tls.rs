@@ -1,0 +1,267 @@
+//! TLS over whatever stream a connector makes.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls_native_certs::CertificateResult;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::sign::SingleCertAndKey;
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
+
+use super::BoxStream;
+use super::pem::{Pem, identity};
+use crate::error::{Attempt, ConfigError, Error, TlsFault};
+
+/// How a client uses TLS: whom it trusts, who it is, and which name its servers go by. Cheap to clone.
+///
+/// Every value of it works, and its methods may be called in any order: each gives back another that works. Clones share the
+/// sessions, so that a second connection to a server resumes the first one's.
+///
+/// The crypto is ring's with the feature `tls`, and that of aws-lc-rs with `tls-aws-lc` alone. Neither is installed for the whole
+/// process.
+///
+/// # Examples
+///
+/// ```
+/// use dflock::{Client, ConfigError, Tls};
+///
+/// fn client() -> Result<Client, ConfigError> {
+///     let tls = Tls::ca_pem_file("/etc/dflock/ca.pem")?.client_pem_files("/etc/dflock/me.pem", "/etc/dflock/me.key")?;
+///     Client::builder().servers(["lock-1.internal:6388"]).tls(tls).build()
+/// }
+/// assert!(client().unwrap_err().to_string().contains("/etc/dflock/ca.pem"), "there is no such file here");
+/// ```
+#[derive(Clone)]
+pub struct Tls {
+    config: Arc<ClientConfig>,
+    server_name: Option<ServerName<'static>>,
+}
+
+impl Tls {
+    /// Trusts whom the system trusts: its certificates are read now, and never again. `SSL_CERT_FILE` and `SSL_CERT_DIR` stand for
+    /// them, where they are set.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoNativeRoots`] when the system has no certificate that can be used.
+    pub fn native_roots() -> Result<Self, ConfigError> {
+        let mut roots = RootCertStore::empty();
+        add_native(&mut roots, rustls_native_certs::load_native_certs())?;
+        Ok(Self::trusting(roots))
+    }
+
+    /// Trusts the certificates in a PEM file and nobody else: those of the servers' issuers, or a server's self-signed one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Pem`] when the file cannot be read, has no certificate in it, or one that cannot be used.
+    pub fn ca_pem_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::of_ca(&Pem::read(CA, path.as_ref())?)
+    }
+
+    /// The same as [`ca_pem_file`](Self::ca_pem_file), with what would be in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Pem`] when it has no certificate in it, or one that cannot be used.
+    pub fn ca_pem(pem: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
+        Self::of_ca(&Pem::new(CA, pem.as_ref()))
+    }
+
+    /// As `config` says. Its crypto provider is its own; [`dflock::rustls`](crate::rustls) is the rustls that it must be made with.
+    #[must_use]
+    pub fn from_config(config: Arc<ClientConfig>) -> Self {
+        Self { config, server_name: None }
+    }
+
+    /// Shows servers that ask for one a client certificate: PEM of the certificate, with those that lead to its issuer behind it,
+    /// and PEM of its key, which is not encrypted. It takes the place of one that was given before.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Pem`] when either cannot be used, or when they do not belong together.
+    pub fn client_pem(self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
+        self.with_client(&Pem::new(CLIENT_CERTIFICATE, chain.as_ref()), &Pem::new(CLIENT_KEY, key.as_ref()))
+    }
+
+    /// The same as [`client_pem`](Self::client_pem), from two files, which may be one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Pem`] when either cannot be read or used, or when they do not belong together.
+    pub fn client_pem_files(self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        self.with_client(&Pem::read(CLIENT_CERTIFICATE, chain.as_ref())?, &Pem::read(CLIENT_KEY, key.as_ref())?)
+    }
+
+    /// The name, or the IP address, that every server's certificate must be for. Defaults to the server's host, as it is configured.
+    ///
+    /// It changes what is asked of the certificate, and nothing about where the connection goes.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::ServerName`] when it cannot be the name of a server.
+    pub fn server_name(self, name: impl Into<String>) -> Result<Self, ConfigError> {
+        let server_name = Some(server_name(name.into())?);
+        Ok(Self { server_name, ..self })
+    }
+
+    /// Trusts the system's certificates as well as those of a PEM file.
+    pub(crate) fn native_roots_and(path: &Path) -> Result<Self, ConfigError> {
+        let mut roots = RootCertStore::empty();
+        add_native(&mut roots, rustls_native_certs::load_native_certs())?;
+        add_pem(&mut roots, &Pem::read(CA, path)?)?;
+        Ok(Self::trusting(roots))
+    }
+
+    pub(crate) fn trusting(roots: RootCertStore) -> Self {
+        #[expect(clippy::expect_used, reason = "both providers know both versions")]
+        let versions = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
+        Self::from_config(Arc::new(versions.with_root_certificates(roots).with_no_client_auth()))
+    }
+
+    /// Whether a name can be asked for in the certificate of `server`, `host:port` as it is configured.
+    pub(crate) fn check(&self, server: &str) -> Result<(), ConfigError> {
+        self.name_of(server).map(drop)
+    }
+
+    /// Puts TLS over `stream` to the server of `at`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it closes the stream; so it does when it fails.
+    pub(crate) async fn handshake(&self, stream: BoxStream, at: &Attempt) -> Result<BoxStream, Error> {
+        let name = self.name_of(&at.server)?;
+        match TlsConnector::from(self.config.clone()).connect(name, stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(source) => Err(match fault(&source) {
+                Some(fault) => Error::Tls { at: at.clone(), fault, source },
+                None => Error::Connect { at: at.clone(), source },
+            }),
+        }
+    }
+
+    fn of_ca(pem: &Pem) -> Result<Self, ConfigError> {
+        let mut roots = RootCertStore::empty();
+        add_pem(&mut roots, pem)?;
+        Ok(Self::trusting(roots))
+    }
+
+    fn with_client(self, chain: &Pem, key: &Pem) -> Result<Self, ConfigError> {
+        let identity = identity(chain, key, self.config.crypto_provider())?;
+        let mut config = ClientConfig::clone(&self.config);
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
+        Ok(Self { config: Arc::new(config), ..self })
+    }
+
+    fn name_of(&self, server: &str) -> Result<ServerName<'static>, ConfigError> {
+        if let Some(name) = &self.server_name {
+            return Ok(name.clone());
+        }
+        let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+        server_name(host.trim_matches(['[', ']']).to_owned())
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // a client's key is in the configuration
+        f.debug_struct("Tls").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+const CA: &str = "the CA certificate";
+const CLIENT_CERTIFICATE: &str = "the client certificate";
+const CLIENT_KEY: &str = "the client key";
+
+/// The crypto: ring's where there is a choice, so that a feature more changes nothing.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    #[cfg(not(feature = "tls"))]
+    use rustls::crypto::aws_lc_rs as crypto;
+    #[cfg(feature = "tls")]
+    use rustls::crypto::ring as crypto;
+    Arc::new(crypto::default_provider())
+}
+
+/// What is wrong, if it is TLS that says so, and not the stream below it.
+pub(crate) fn fault(error: &io::Error) -> Option<TlsFault> {
+    Some(match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => TlsFault::Name,
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => TlsFault::Date,
+            // the signature of one who has the name of an issuer that is trusted, and not its key
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::Issuer,
+            _ => TlsFault::Certificate,
+        },
+        rustls::Error::InvalidMessage(_) => TlsFault::NoTls,
+        rustls::Error::AlertReceived(_) => TlsFault::Refused,
+        _ => TlsFault::Other,
+    })
+}
+
+fn server_name(name: String) -> Result<ServerName<'static>, ConfigError> {
+    ServerName::try_from(name.as_str()).map(|name| name.to_owned()).map_err(|_| ConfigError::ServerName { name })
+}
+
+/// Some certificates of a system may be odd; one that can be used is enough.
+fn add_native(roots: &mut RootCertStore, found: CertificateResult) -> Result<(), ConfigError> {
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added > 0 {
+        return Ok(());
+    }
+    let why = found.errors.first().map_or_else(|| "it has none".to_owned(), ToString::to_string);
+    Err(ConfigError::NoNativeRoots { why })
+}
+
+/// The user chose each of these, so each has to work.
+fn add_pem(roots: &mut RootCertStore, pem: &Pem) -> Result<(), ConfigError> {
+    for certificate in pem.certificates()? {
+        roots.add(certificate).map_err(|error| pem.unusable(&error))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tls() -> Tls {
+        Tls::trusting(RootCertStore::empty())
+    }
+
+    #[test]
+    fn the_name_is_the_host_unless_another_is_given() {
+        for (server, want) in
+            [("lock-1.internal:6388", "lock-1.internal"), ("lock_1:6388", "lock_1"), ("127.0.0.1:6388", "127.0.0.1"), ("[::1]:6388", "::1")]
+        {
+            assert_eq!(tls().name_of(server).unwrap().to_str(), want);
+            assert_eq!(tls().server_name("other").unwrap().name_of(server).unwrap().to_str(), "other");
+        }
+        for bad in ["", "a b", "schlüssel", "a..b", "[::1]", "lock:6388", "-", &"x".repeat(300)] {
+            let error = tls().server_name(bad).unwrap_err();
+            assert_eq!(error, ConfigError::ServerName { name: bad.to_owned() });
+        }
+    }
+
+    #[test]
+    fn a_system_that_trusts_nobody_is_an_error() {
+        let mut roots = RootCertStore::empty();
+        let error = add_native(&mut roots, CertificateResult::default()).unwrap_err();
+        assert_eq!(error, ConfigError::NoNativeRoots { why: "it has none".to_owned() });
+        let mut odd = CertificateResult::default();
+        odd.certs.push(b"no certificate".to_vec().into());
+        assert!(add_native(&mut roots, odd).is_err());
+    }
+
+    #[test]
+    fn nothing_is_installed_for_the_whole_process() {
+        let _ = tls();
+        assert!(CryptoProvider::get_default().is_none());
+    }
+}

@@ -1,0 +1,157 @@
+//! Peers that do not come to the end of the handshake: each side says so, in time, and closes.
+
+use std::time::Duration;
+
+use dflock::server::Server;
+use dflock::{Client, Connector, Error, TlsFault};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::authority::{Authority, HOST};
+use crate::bad_input::reads_well;
+
+async fn secured() -> Server {
+    Server::builder().tls(Authority::new().server()).build().start().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_client_without_tls_is_told_that_the_server_speaks_it() {
+    let server = secured().await;
+    let addr = server.addr().to_string();
+    for auth in ["", "hush"] {
+        let limit = Duration::from_secs(5);
+        let client = Client::builder().servers([addr.as_str()]).auth(auth).connect_timeout(limit).build().unwrap();
+        let pool = client.semaphore("pool", 1).unwrap();
+        let began = Instant::now();
+        for error in [
+            client.ping().await.unwrap_err(),
+            pool.clone().acquire().await.unwrap_err(),
+            pool.clone().enqueue().await.unwrap_err(),
+            client.stats().await.unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
+            assert!(!error.is_retryable());
+            reads_well(&error, &[&addr, "give the client `tls`"]);
+        }
+        assert!(began.elapsed() < limit);
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_told_from_one_that_is_gone() {
+    let limit = Duration::from_millis(1500);
+    let server = Server::start().await.unwrap();
+    let tls = Authority::new().tls();
+    let client = Client::builder().servers([server.addr().to_string()]).tls(tls).connect_timeout(limit).build().unwrap();
+    let began = Instant::now();
+    let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap_err();
+    // whether it answers depends on the random bytes of a handshake: on a line feed among them
+    match &error {
+        Error::Tls { fault: TlsFault::NoTls, .. } => reads_well(&error, &["acquire", "\"pool\"", "does not speak TLS", "`tls`"]),
+        Error::ConnectTimeout { reached: true, .. } => assert!(began.elapsed() < limit + Duration::from_secs(1)),
+        other => panic!("{other:?}"),
+    }
+    assert!(Client::builder().servers([server.addr().to_string()]).build().unwrap().ping().await.is_ok());
+}
+
+/// A server that says `words` to whoever comes, and is then closed by the client: no socket stays (P04, T14).
+async fn meets(words: &[u8]) -> Error {
+    let listener = TcpListener::bind((HOST, 0)).await.unwrap();
+    let client = Client::builder().servers([listener.local_addr().unwrap().to_string()]).tls(Authority::new().tls());
+    let client = client.connect_timeout(Duration::from_millis(300)).build().unwrap();
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(words).await.unwrap();
+        // a reset is an end, too
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    };
+    let met = timeout(Duration::from_secs(10), async { tokio::join!(client.ping(), server) });
+    met.await.expect("the client waits, or leaves its connection open").0.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_server_that_says_something_else_speaks_no_tls() {
+    for words in ["error\n", "error_auth\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "220 smtp.example ESMTP\r\n"] {
+        let error = meets(words.as_bytes()).await;
+        assert!(matches!(error, Error::Tls { fault: TlsFault::NoTls, .. }), "{error:?}");
+        assert!(!error.is_retryable());
+        reads_well(&error, &["ping", "does not speak TLS"]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_has_the_connect_timeout() {
+    let error = meets(b"").await;
+    assert!(matches!(error, Error::ConnectTimeout { reached: true, .. }), "{error:?}");
+    assert!(error.is_retryable() && !error.is_timeout());
+    reads_well(&error, &["ping", "300ms", "speaks TLS on this port", "`connect_timeout`"]);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_is_no_connection() {
+    let listener = TcpListener::bind((HOST, 0)).await.unwrap();
+    let client = Client::builder().servers([listener.local_addr().unwrap().to_string()]).tls(Authority::new().tls()).build().unwrap();
+    let (error, ()) = tokio::join!(client.ping(), async { drop(listener.accept().await.unwrap()) });
+    let error = error.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }) && error.is_retryable(), "{error:?}");
+}
+
+// P15: accepted, secured, and then silence
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_the_secret_is_unresponsive() {
+    let server = Server::builder().tls(Authority::new().server()).auth_token("hush").build().start().await.unwrap();
+    server.faults().delay_replies(Duration::from_hours(1));
+    let client = server.client_builder().connector(server.connector()).build().unwrap();
+    let began = Instant::now();
+    let error = client.ping().await.unwrap_err();
+    assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
+    assert_eq!(began.elapsed().as_secs(), 5);
+    reads_well(&error, &["auth", "5s", "`socket_timeout`"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_takes_too_long_is_cut_off_and_holds_nobody_up() {
+    let server = secured().await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(server.connector().connect("memory").await.unwrap());
+    }
+    let began = Instant::now();
+    let client = server.client_builder().connector(server.connector()).build().unwrap();
+    client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    assert_eq!(server.stats().connections, 4);
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
+    // the server's read timeout
+    assert_eq!(began.elapsed().as_secs(), 23);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_in_its_handshake_does_not_keep_the_server_from_stopping() {
+    let server = secured().await;
+    let mut silent = server.connector().connect("memory").await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(server.stats().connections, 1);
+    let began = Instant::now();
+    server.shutdown().await;
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_anything_else_is_sent_away() {
+    let server = secured().await;
+    for words in ["sl\npool\n0 1\n", "GET / HTTP/1.1\r\n\r\n"] {
+        let mut stream = server.connector().connect("memory").await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.unwrap();
+        // an alert, and no reply
+        assert_eq!(heard[..2], *b"\x15\x03", "{}", heard.escape_ascii());
+        assert_eq!(server.stats().connections, 0);
+    }
+    assert!(server.stats().semaphores.is_empty());
+}

@@ -1,0 +1,149 @@
+//! What is promised of a hold is kept over TLS.
+
+use std::time::Duration;
+
+use dflock::server::{Server, ServerConfig};
+use dflock::{Client, Enqueued, Error, LostReason};
+use tokio::runtime::Builder;
+use tokio::time::{Instant, sleep};
+
+use super::authority::Authority;
+
+/// A server with TLS, and a client that reaches it in memory.
+async fn house(config: ServerConfig) -> (Server, Client) {
+    let server = config.start().await.unwrap();
+    let client = server.client_builder().connector(server.connector()).build().unwrap();
+    (server, client)
+}
+
+macro_rules! server {
+    ($($option:ident($value:expr)),*) => {
+        Server::builder().tls(Authority::new().server())$(.$option($value))*.build()
+    };
+}
+
+// T49
+#[tokio::test]
+async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
+    for auto_release in [true, false] {
+        let server = server!(auto_release(auto_release)).start().await.unwrap();
+        let pool = server.client().semaphore("pool", 1).unwrap();
+        let held = pool.clone().acquire().await.unwrap();
+        let Enqueued::Queued(next) = pool.enqueue().await.unwrap() else { panic!("the slot is taken") };
+        drop(held);
+        // its lease would be 33 s
+        next.wait().await.unwrap().release().await.unwrap();
+    }
+}
+
+// the close of TLS is written by the drop, too, not by an executor
+#[test]
+fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
+    let outside = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = outside.block_on(server!(auto_release(false)).start()).unwrap();
+    let client = server.client();
+    let stopped = Builder::new_current_thread().enable_all().build().unwrap();
+    let held = stopped.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
+    drop(held);
+    outside.block_on(async { client.semaphore("pool", 1).unwrap().acquire().await }).unwrap();
+    drop(stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
+    let (server, client) = house(server!(auto_release(false))).await;
+    let pool = client.semaphore("pool", 200).unwrap();
+    let mut holds = Vec::new();
+    for _ in 0..200 {
+        holds.push(pool.clone().acquire().await.unwrap());
+    }
+    drop(holds);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(server.stats().semaphores.iter().map(|semaphore| semaphore.holders).sum::<u64>(), 0);
+}
+
+// T02, N2, N3, N5: of any length, and in line
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_and_so_is_a_place_in_line() {
+    let (_server, client) = house(server!()).await;
+    for lease in [1, 33, 300] {
+        let lease = Duration::from_secs(lease);
+        let pool = dflock::Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(client.clone()).build().unwrap();
+        let held = pool.clone().acquire().await.unwrap();
+        let Enqueued::Queued(next) = pool.clone().enqueue().await.unwrap() else { panic!("the slot is taken") };
+        sleep(Duration::from_mins(2)).await;
+        held.check().unwrap();
+        held.release().await.unwrap();
+        next.wait().await.unwrap().release().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let server = server!().start().await.unwrap();
+    let client = server.client();
+    let mut pool = client.semaphore("pool", 1).unwrap();
+    for _ in 0..20 {
+        pool = pool.acquire().await.unwrap().release().await.unwrap();
+        client.ping().await.unwrap();
+        assert_eq!(server.stats().connections, 1);
+    }
+}
+
+// N7, G10: of more than one record of TLS, and more than 64 KiB
+#[tokio::test]
+async fn a_long_reply_is_read_whole() {
+    const KEYS: usize = 700;
+    let server = server!().start().await.unwrap();
+    let client = server.client();
+    for number in 0..KEYS {
+        let key = format!("{number:0>100}");
+        client.semaphore(key, 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+    }
+    let stats = client.stats().await.unwrap().remove(0);
+    assert_eq!(stats.idle_semaphores.len(), KEYS);
+    assert_eq!(server.stats().connections, 1);
+}
+
+// P12, T07: a peer that never acknowledges
+#[tokio::test(start_paused = true)]
+async fn leaving_a_server_that_is_frozen_takes_no_longer_than_it_may() {
+    let (server, client) = house(server!()).await;
+    let pool = client.semaphore("pool", 3).unwrap();
+    let (first, second, third) =
+        (pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap(), pool.acquire().await.unwrap());
+    server.faults().freeze();
+    let began = Instant::now();
+    drop(first);
+    second.close();
+    assert!(began.elapsed().is_zero());
+    third.release().await.unwrap_err();
+    assert_eq!(began.elapsed().as_secs(), 5);
+}
+
+// T10: without a word of TLS before it
+#[tokio::test(start_paused = true)]
+async fn a_hold_whose_connection_is_cut_is_lost_at_once() {
+    let (server, client) = house(server!()).await;
+    let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    server.faults().disconnect("pool");
+    let began = Instant::now();
+    let lost = held.lost().await;
+    assert_eq!(lost.reason, LostReason::Disconnected);
+    assert!(began.elapsed() < Duration::from_millis(5));
+    // T12
+    client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_hears_that_the_server_stops() {
+    let (server, client) = house(server!()).await;
+    let pool = client.semaphore("pool", 1).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    let waiting = tokio::spawn(pool.acquire());
+    sleep(Duration::from_millis(1)).await;
+    let stopping = tokio::spawn(server.shutdown());
+    assert!(matches!(waiting.await.unwrap(), Err(Error::Draining { .. })));
+    held.release().await.unwrap();
+    stopping.await.unwrap();
+}

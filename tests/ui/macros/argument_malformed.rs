@@ -1,0 +1,28 @@
+//! What is no argument.
+
+#[dflock::lock("nightly")]
+async fn without_a_name() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key("nightly"))]
+async fn in_brackets() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key = )]
+async fn without_a_value() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key = "a" slot = held)]
+async fn without_a_comma() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key = "a", on_lost = stop, slot = "held", crate = "dflock")]
+async fn other_values() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+fn main() {}

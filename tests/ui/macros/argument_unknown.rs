@@ -1,0 +1,13 @@
+//! A misspelt argument is told what it was meant to be.
+
+#[dflock::semaphore(key = "a", limits = 3, timeout = "2s", colour = (1, 2))]
+async fn misspelt() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key = "a", onlost = finish, crat = x)]
+async fn misspelt_lock() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+fn main() {}

@@ -1,0 +1,22 @@
+//! Tokio's attributes take the `async` away, so they go below, not above.
+
+#[tokio::main(flavor = "current_thread")]
+#[dflock::lock(key = "fine")]
+async fn inside_the_runtime() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key = "wrong", slot = held)]
+#[tokio::main(flavor = "current_thread")]
+async fn outside_of_it() -> Result<(), dflock::Error> {
+    held.check()?;
+    Ok(())
+}
+
+#[dflock::lock(key = "wrong")]
+#[tokio::test]
+async fn outside_of_a_test() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+fn main() {}

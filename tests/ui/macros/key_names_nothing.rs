@@ -1,0 +1,18 @@
+//! A template names what is in scope, and what can be shown.
+
+#[dflock::semaphore(key = "report:{tenent}:{day}", limit = 3)]
+async fn unknown(tenant: &str, day: u8) -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key = "report:{tenant}")]
+async fn not_shown(tenant: Option<u8>) -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key = "report:{tenant:y}")]
+async fn spec(tenant: u8) -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+fn main() {}
