@@ -10,6 +10,8 @@
 
 #[path = "bench/bars.rs"]
 mod bars;
+#[path = "bench/certificate.rs"]
+mod certificate;
 #[path = "bench/contender.rs"]
 mod contender;
 #[path = "bench/crowd.rs"]
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> Result<ExitCode> {
     if let Some(role) = flags.serve {
-        serve::play(role)?;
+        serve::play(role, flags.tls_cert.as_deref().zip(flags.tls_key.as_deref()))?;
         return Ok(ExitCode::SUCCESS);
     }
     machine::raise_descriptor_limit()?;
@@ -65,8 +67,11 @@ fn run(flags: &Flags) -> Result<ExitCode> {
         return bars::run(flags);
     }
     machine::pin(&flags.client_cpus)?;
-    let server =
-        if flags.servers.is_empty() { Some(ServerProcess::start(flags.server_program.as_deref(), &flags.server_cpus)?) } else { None };
+    let server = if flags.servers.is_empty() {
+        Some(ServerProcess::start(flags.server_program.as_deref(), &flags.server_cpus, None)?)
+    } else {
+        None
+    };
     let load = flags.load(server.as_ref().map_or_else(|| flags.servers.clone(), |server| vec![server.addr().to_string()]));
     if let Some(slots) = flags.hold_many {
         let crowd = crowd::hold(&load, slots)?;

@@ -23,6 +23,8 @@ pub(crate) use clock::Instant;
 pub(crate) use connection::{Connection, Fault, at_once};
 pub use connector::{BoxStream, Connecting, Connector, Stream};
 pub(crate) use dialer::{Dialer, Secret};
+#[cfg(dflock_bench)]
+pub(crate) use idle::Idle;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use pem::{Pem, identity};
 pub(crate) use pool::{Answer, Ask, Pool};

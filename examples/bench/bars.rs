@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::certificate::Certificate;
 use crate::contender::{Contender, Load, median, median_ratio, take_turns};
 use crate::flags::{Flags, Runtime};
 use crate::round::Round;
@@ -32,6 +33,7 @@ pub(crate) fn run(flags: &Flags) -> Result<ExitCode> {
     bench.many_threads(&mut bars)?;
     bench.one_key(&mut bars)?;
     bench.one_key_held(&mut bars)?;
+    bench.tls(&mut bars)?;
     bench.crowd(&mut bars)?;
     bench.embedded(&mut bars)?;
     report::bars(&bars, flags.json)?;
@@ -56,9 +58,13 @@ impl Bench {
         if self.cpus.len() > ours { self.cpus.split_at(ours) } else { (&self.cpus, &self.cpus) }
     }
 
+    fn server(&self, cpus: &[usize], tls: Option<&Certificate>) -> Result<ServerProcess> {
+        ServerProcess::start(self.program.as_deref(), cpus, tls)
+    }
+
     fn load(&self, server: &ServerProcess, workers: u32) -> Load {
         let servers = vec![server.addr().to_string()];
-        Load { servers, workers, cycles: self.cycles, contend: false, limit: 5, hold: Duration::ZERO }
+        Load { servers, tls_ca: None, workers, cycles: self.cycles, contend: false, limit: 5, hold: Duration::ZERO }
     }
 
     /// The rounds of dflock, and those of each of `others`.
@@ -73,7 +79,7 @@ impl Bench {
     fn one_worker(&self, bars: &mut Vec<Bar>) -> Result<()> {
         let core = &self.cpus[..1];
         machine::pin(core)?;
-        let server = ServerProcess::start(self.program.as_deref(), core)?;
+        let server = self.server(core, None)?;
         let load = self.load(&server, 1);
         let (ours, [kept, tokio]) = self.turns(Runtime::Current, [Contender::Kept, Contender::Tokio(Runtime::Current)], &load)?;
         let beside = format!(
@@ -93,7 +99,7 @@ impl Bench {
         let (ours, theirs) = self.split(1);
         machine::pin(ours)?;
         for workers in [64, 256] {
-            let server = ServerProcess::start(self.program.as_deref(), theirs)?;
+            let server = self.server(theirs, None)?;
             let load = self.load(&server, workers);
             let (ours, [epoll, tokio]) = self.turns(Runtime::Current, [Contender::Epoll, Contender::Tokio(Runtime::Current)], &load)?;
             bars.push(Bar::speed(&format!("{workers} workers, own keys"), &ours, &epoll, 0.85));
@@ -106,7 +112,7 @@ impl Bench {
         let (ours, theirs) = self.split(self.cpus.len() / 2);
         machine::pin(ours)?;
         for workers in [64, 256] {
-            let server = ServerProcess::start(self.program.as_deref(), theirs)?;
+            let server = self.server(theirs, None)?;
             let (ours, [tokio]) = self.turns(Runtime::Multi, [Contender::Tokio(Runtime::Multi)], &self.load(&server, workers))?;
             bars.push(Bar::cpu(&format!("{workers} workers, multi-thread"), &ours, &tokio, 12.0));
         }
@@ -116,7 +122,7 @@ impl Bench {
     fn one_key(&self, bars: &mut Vec<Bar>) -> Result<()> {
         let (ours, theirs) = self.split(1);
         machine::pin(ours)?;
-        let server = ServerProcess::start(self.program.as_deref(), theirs)?;
+        let server = self.server(theirs, None)?;
         let load = Load { contend: true, ..self.load(&server, 64) };
         let (ours, [epoll]) = self.turns(Runtime::Current, [Contender::Epoll], &load)?;
         bars.push(Bar::speed("64 workers, one key, limit 5, no hold", &ours, &epoll, 0.85));
@@ -126,7 +132,7 @@ impl Bench {
     fn one_key_held(&self, bars: &mut Vec<Bar>) -> Result<()> {
         let (ours, theirs) = self.split(1);
         machine::pin(ours)?;
-        let server = ServerProcess::start(self.program.as_deref(), theirs)?;
+        let server = self.server(theirs, None)?;
         // about four seconds a round
         let load = Load { contend: true, hold: Duration::from_millis(10), cycles: 2000, ..self.load(&server, 64) };
         let (ours, [tokio]) = self.turns(Runtime::Current, [Contender::Tokio(Runtime::Current)], &load)?;
@@ -138,11 +144,26 @@ impl Bench {
         Ok(())
     }
 
+    fn tls(&self, bars: &mut Vec<Bar>) -> Result<()> {
+        let (ours, theirs) = self.split(1);
+        machine::pin(ours)?;
+        let certificate = Certificate::new()?;
+        let (plain, secure) = (self.server(theirs, None)?, self.server(theirs, Some(&certificate))?);
+        let secure = Load { tls_ca: Some(certificate.chain()), ..self.load(&secure, 64) };
+        let (mut with_tls, mut without) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds.get() {
+            with_tls.push(Contender::Dflock(Runtime::Current).run(&secure)?);
+            without.push(Contender::Dflock(Runtime::Current).run(&self.load(&plain, 64))?);
+        }
+        bars.push(Bar::speed("64 workers, own keys, TLS, where the floor is dflock without", &with_tls, &without, 0.85));
+        Ok(())
+    }
+
     fn crowd(&self, bars: &mut Vec<Bar>) -> Result<()> {
         const SLOTS: NonZeroU32 = NonZeroU32::new(10_000).expect("it is not zero");
         let (ours, theirs) = self.split(1);
         machine::pin(ours)?;
-        let server = ServerProcess::start(self.program.as_deref(), theirs)?;
+        let server = self.server(theirs, None)?;
         let crowd = crowd::hold(&self.load(&server, 1), SLOTS)?;
         let beside = format!("{:.2} KiB of it heap; {} lost", crowd.heap_kib, crowd.lost);
         bars.push(Bar::at_most("10,000 slots held: client memory for each, KiB", crowd.resident_kib, 8.0, beside));
@@ -154,7 +175,7 @@ impl Bench {
     fn embedded(&self, bars: &mut Vec<Bar>) -> Result<()> {
         let (ours, theirs) = self.split(1);
         machine::pin(ours)?;
-        let (server, echo) = (ServerProcess::own(Role::Embedded, theirs)?, ServerProcess::own(Role::Echo, theirs)?);
+        let (server, echo) = (ServerProcess::own(Role::Embedded, theirs, None)?, ServerProcess::own(Role::Echo, theirs, None)?);
         let (mut with_server, mut with_echo) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds.get() {
             with_server.push(Contender::Epoll.run(&self.load(&server, 64))?);

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::flags::Runtime;
@@ -13,6 +14,8 @@ use crate::{Result, epoll, raw, sdk, sockets};
 pub(crate) struct Load {
     /// Where the servers are, `host:port`.
     pub(crate) servers: Vec<String>,
+    /// Whom to trust, if they speak TLS.
+    pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) workers: u32,
     /// How many cycles all workers together make.
     pub(crate) cycles: u32,

@@ -58,9 +58,16 @@ pub(crate) struct Flags {
     /// Measures every bar of docs/PERFORMANCE.md, and prints the table
     #[arg(long, conflicts_with_all = ["servers", "floor", "hold_many"])]
     pub(crate) bars: bool,
+    /// The servers speak TLS, and this file (PEM) says whom to trust
+    #[arg(long, value_name = "FILE", requires = "servers", conflicts_with = "floor")]
+    pub(crate) tls_ca: Option<PathBuf>,
     /// Is the server; for the process that this program starts
     #[arg(long, hide = true)]
     pub(crate) serve: Option<Role>,
+    #[arg(long, hide = true, requires = "serve")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    #[arg(long, hide = true, requires = "serve")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 /// Which of tokio's runtimes.
@@ -75,7 +82,15 @@ pub(crate) enum Runtime {
 impl Flags {
     /// What is to be done, on `servers`.
     pub(crate) fn load(&self, servers: Vec<String>) -> Load {
-        Load { servers, workers: self.workers.get(), cycles: self.cycles.get(), contend: self.contend, limit: self.limit, hold: self.hold }
+        Load {
+            servers,
+            tls_ca: self.tls_ca.clone(),
+            workers: self.workers.get(),
+            cycles: self.cycles.get(),
+            contend: self.contend,
+            limit: self.limit,
+            hold: self.hold,
+        }
     }
 }
 

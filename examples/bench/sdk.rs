@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dflock::{Client, Semaphore};
+use dflock::{Client, Semaphore, Tls};
 use tokio::time::sleep;
 
 use crate::contender::Load;
@@ -40,7 +40,12 @@ pub(crate) fn allocations(load: &Load) -> Result<f64> {
 
 /// A client of the servers of `load`.
 pub(crate) fn client(load: &Load) -> Result<Client> {
-    Ok(Client::builder().servers(load.servers.clone()).build()?)
+    let builder = Client::builder().servers(load.servers.clone());
+    Ok(match &load.tls_ca {
+        Some(ca) => builder.tls(Tls::ca_pem_file(ca)?),
+        None => builder,
+    }
+    .build()?)
 }
 
 struct Worker {

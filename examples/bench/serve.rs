@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use dflock::server::Server;
+use dflock::server::{Server, ServerTls};
 
+use crate::certificate::Certificate;
 use crate::{Result, machine};
 
 /// What this program is when it is started as a server.
@@ -31,19 +32,23 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `program`, or the embedded server if there is none, on the cores `cpus`.
-    pub(crate) fn start(program: Option<&Path>, cpus: &[usize]) -> Result<Self> {
+    /// Starts `program`, or the embedded server if there is none, on the cores `cpus`; with a certificate it speaks TLS.
+    pub(crate) fn start(program: Option<&Path>, cpus: &[usize], tls: Option<&Certificate>) -> Result<Self> {
         match program {
-            Some(program) => Self::foreign(program, cpus),
-            None => Self::own(Role::Embedded, cpus),
+            Some(program) => Self::foreign(program, cpus, tls),
+            None => Self::own(Role::Embedded, cpus, tls),
         }
     }
 
     /// Starts this very program as a server.
-    pub(crate) fn own(role: Role, cpus: &[usize]) -> Result<Self> {
+    pub(crate) fn own(role: Role, cpus: &[usize], tls: Option<&Certificate>) -> Result<Self> {
         let role = role.to_possible_value().ok_or("a role without a name")?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--serve", role.get_name()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(["--serve", role.get_name()])
+            .args(tls.iter().flat_map(|tls| tls.options()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = spawn(command, cpus)?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
@@ -54,11 +59,12 @@ impl ServerProcess {
         self.addr
     }
 
-    fn foreign(program: &Path, cpus: &[usize]) -> Result<Self> {
+    fn foreign(program: &Path, cpus: &[usize], tls: Option<&Certificate>) -> Result<Self> {
         // it does not say which port it was given: this one was free a moment ago
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let mut command = Command::new(program);
         command.args(["--port", &addr.port().to_string(), "--max-locks", &MAX_KEYS.to_string()]);
+        command.args(tls.iter().flat_map(|tls| tls.options()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Self { child: spawn(command, cpus)?, addr };
         let began = Instant::now();
@@ -81,10 +87,11 @@ impl Drop for ServerProcess {
 }
 
 /// Is the server that `role` says, and ends with whoever started it.
-pub(crate) fn play(role: Role) -> Result<()> {
+pub(crate) fn play(role: Role, certificate: Option<(&Path, &Path)>) -> Result<()> {
     match role {
         Role::Embedded => tokio::runtime::Runtime::new()?.block_on(async {
-            let server = Server::builder().max_keys(MAX_KEYS).build().start().await?;
+            let tls = certificate.map(|(chain, key)| ServerTls::pem_files(chain, key)).transpose()?;
+            let server = Server::builder().max_keys(MAX_KEYS).tls(tls).build().start().await?;
             announce(server.addr())?;
             Ok(tokio::task::spawn_blocking(wait_for_the_end).await?)
         }),
