@@ -81,6 +81,11 @@ impl Client {
         Lock::builder().key(key).client(self.clone()).build()
     }
 
+    /// The servers as they were configured, `host:port`.
+    pub fn servers(&self) -> impl Iterator<Item = &str> {
+        self.inner.pools.iter().map(|pool| &**pool.server())
+    }
+
     /// Asks every server for an answer, one after the other. Any answer in time will do: old servers do not know the question.
     ///
     /// # Errors

@@ -68,7 +68,7 @@
 // 7. `error`: every way to fail
 //
 // and, with the feature `macros`, `attributes`: one line above an `async fn`, and `runtime`, which that line calls; with the feature
-// `server`, a server that speaks the same wire in the same process.
+// `server`, a server that speaks the same wire in the same process; with the feature `cli`, a program, in `bin/dflock`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -15,6 +15,7 @@ mod lease;
 mod lock;
 mod macros;
 mod peer;
+mod public_api;
 mod semaphore;
 mod server;
 mod tls;

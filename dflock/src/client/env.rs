@@ -30,6 +30,17 @@ impl Client {
     ///
     /// A [`ConfigError`] that names the variable that makes no sense.
     pub fn from_env() -> Result<Self, ConfigError> {
+        built(ClientBuilder::from_env()?)
+    }
+}
+
+impl ClientBuilder {
+    /// The options as the environment says, as in [`Client::from_env`]; what is set on them afterwards counts instead.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the variable that makes no sense.
+    pub fn from_env() -> Result<Self, ConfigError> {
         from_lookup(|name| match env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(VarError::NotPresent) => Ok(None),
@@ -38,7 +49,7 @@ impl Client {
     }
 }
 
-fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>) -> Result<Client, ConfigError> {
+fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>) -> Result<ClientBuilder, ConfigError> {
     let mut builder = Client::builder();
     let name = "DFLOCK_SERVERS";
     if let Some(list) = lookup(name)? {
@@ -61,6 +72,10 @@ fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigErr
     if let Some(timeout) = seconds("DFLOCK_SOCKET_TIMEOUT", &lookup)? {
         builder = builder.socket_timeout(timeout);
     }
+    Ok(builder)
+}
+
+fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
         // which certificate is asked for follows from the host
         Err(error @ ConfigError::ServerName { .. }) => Err(variable("DFLOCK_SERVERS", &error)),
@@ -140,7 +155,7 @@ mod tests {
     use super::*;
 
     fn client(vars: &[(&'static str, &str)]) -> Result<Client, ConfigError> {
-        from_lookup(|name| Ok(vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())))
+        built(from_lookup(|name| Ok(vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())))?)
     }
 
     #[test]

@@ -1,0 +1,132 @@
+//! How it ended: exit statuses, in the manner of `sysexits.h`, and what is said with them.
+
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+
+use dflock::server::ServerError;
+use dflock::{ConfigError, Error, Lost};
+use rustix::process::Signal;
+
+/// The command line, or the environment, makes no sense.
+const USAGE: u8 = 64;
+/// No server, or none that answers.
+pub(crate) const UNAVAILABLE: u8 = 69;
+/// The system refused.
+const SYSTEM: u8 = 71;
+/// No slot in time.
+const TIMEOUT: u8 = 75;
+/// The slot was lost.
+pub(crate) const LOST: u8 = 76;
+/// The server does not take the secret.
+const AUTH: u8 = 77;
+/// The command cannot be run.
+const NOT_RUN: u8 = 126;
+/// There is no such command.
+const NOT_FOUND: u8 = 127;
+
+/// Why `dflock` itself failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: u8,
+    what: String,
+}
+
+impl Failure {
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self { status: USAGE, what: what.into() }
+    }
+
+    /// The system refused `what`.
+    pub(crate) fn system(what: &str, error: &io::Error) -> Self {
+        Self { status: SYSTEM, what: format!("{what}: {error}") }
+    }
+
+    /// The command `name` could not be started.
+    pub(crate) fn not_run(name: &std::ffi::OsStr, error: &io::Error) -> Self {
+        let status = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
+        Self { status, what: format!("cannot run {}: {error}", name.display()) }
+    }
+
+    pub(crate) fn status(&self) -> ExitCode {
+        ExitCode::from(self.status)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<Lost> for Failure {
+    fn from(lost: Lost) -> Self {
+        Self { status: LOST, what: format!("the slot of {:?} on {} was lost: {}", lost.key, lost.server, lost.reason) }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let status = match &error {
+            Error::Config(_) | Error::LimitMismatch { .. } => USAGE,
+            Error::Timeout { at, waited } => {
+                let key = at.key.as_deref().unwrap_or_default();
+                let what = if waited.is_zero() {
+                    format!("no slot of {key:?} on {} is free now; wait for one with a longer --timeout", at.server)
+                } else {
+                    format!("no slot of {key:?} on {} came free in time; try again, or wait longer with --timeout", at.server)
+                };
+                return Self { status: TIMEOUT, what };
+            }
+            Error::TooManyKeys { .. } | Error::TooManyWaiters { .. } | Error::LeaseExpired { .. } => TIMEOUT,
+            Error::Lost(lost) => return lost.clone().into(),
+            Error::Auth { .. } => AUTH,
+            _ => UNAVAILABLE,
+        };
+        Self { status, what: with_source(&error) }
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        let status = match &error {
+            ServerError::InvalidOption { .. } | ServerError::Client(_) => USAGE,
+            ServerError::Bind { .. } => UNAVAILABLE,
+            _ => SYSTEM,
+        };
+        Self { status, what: with_source(&error) }
+    }
+}
+
+/// The status of a command that ended: its own, or 128 and the signal.
+pub(crate) fn of_command(status: ExitStatus) -> ExitCode {
+    let signal = status.signal().map(|signal| 128 + signal);
+    let code = signal.or(status.code()).and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// The status of who was ended by a signal.
+pub(crate) fn of_signal(signal: Signal) -> ExitCode {
+    u8::try_from(128 + signal.as_raw()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Says what is wrong with the command line, or gives the help that was asked for.
+pub(crate) fn of_usage(error: &clap::Error) -> ExitCode {
+    // nobody is left to tell when this fails
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+}
+
+fn with_source(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,76 @@
+//! A slot that is lost ends the command.
+
+use std::time::Instant;
+
+use dflock::server::Server;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::program::Run;
+
+/// The server gives the slot away; with a lease of 3 s that is known at the next renewal.
+const LEASE: [&str; 2] = ["--lease", "3s"];
+
+#[tokio::test]
+async fn the_command_is_asked_to_end_and_the_status_is_76() {
+    let server = Server::start().await.unwrap();
+    let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut run = Run::start(&server.addr().to_string(), &LEASE, script).await;
+    server.faults().expire("job");
+    assert_eq!(run.line().await.as_deref(), Some("ending"));
+    assert_eq!(run.status().await, 76);
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_end_is_killed_after_the_grace_time() {
+    let server = Server::start().await.unwrap();
+    let script = "trap 'echo no' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut run = Run::start(&server.addr().to_string(), &["--grace", "500ms"], script).await;
+    let began = Instant::now();
+    server.faults().disconnect("job");
+    assert_eq!(run.line().await.as_deref(), Some("no"));
+    assert_eq!(run.status().await, 76);
+    assert!(began.elapsed().as_millis() >= 500);
+    run.silence().await;
+}
+
+#[tokio::test]
+async fn without_a_grace_time_it_is_killed_at_once() {
+    let server = Server::start().await.unwrap();
+    let script = "trap 'echo no' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut run = Run::start(&server.addr().to_string(), &["--grace", "0"], script).await;
+    server.faults().disconnect("job");
+    assert_eq!(run.status().await, 76);
+    assert_eq!(run.silence().await, "");
+}
+
+#[tokio::test]
+async fn what_the_command_has_started_ends_with_it() {
+    let server = Server::start().await.unwrap();
+    // the shell ends at SIGTERM; the one within takes no notice
+    let script = "sh -c 'trap \"\" TERM; echo ready; sleep 60; :'; :";
+    let mut run = Run::start(&server.addr().to_string(), &[], script).await;
+    server.faults().disconnect("job");
+    assert_eq!(run.status().await, 76);
+    run.silence().await;
+}
+
+#[tokio::test]
+async fn a_command_that_is_stopped_is_ended_too() {
+    let server = Server::start().await.unwrap();
+    let script = "trap 'echo ending; exit 0' TERM; echo ready; echo $$; while :; do sleep 0.02; done";
+    let mut run = Run::start(&server.addr().to_string(), &[], script).await;
+    let command = run.line().await.unwrap().parse().ok().and_then(Pid::from_raw).unwrap();
+    kill_process(command, Signal::STOP).unwrap();
+    server.faults().disconnect("job");
+    assert_eq!(run.line().await.as_deref(), Some("ending"));
+    assert_eq!(run.status().await, 76);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_takes_the_slot_with_it() {
+    let server = Server::start().await.unwrap();
+    let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
+    drop(server);
+    assert_eq!(run.status().await, 76);
+    run.silence().await;
+}

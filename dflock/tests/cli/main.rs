@@ -1,0 +1,13 @@
+//! The program `dflock`, as a user runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod ends;
+mod killed;
+mod lost;
+mod manual;
+mod program;
+mod serve;
+mod signals;
+mod stats;
+mod terminal;
+mod tls;

@@ -1,0 +1,61 @@
+//! `dflock stats`.
+
+use dflock::server::Server;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::program::{Run, dflock, output, status, text};
+
+#[tokio::test]
+async fn it_shows_who_holds_what() {
+    let server = Server::start().await.unwrap();
+    let client = server.client();
+    let held = client.semaphore("pool", 5).unwrap().acquire().await.unwrap();
+    let lock = client.lock("nightly").unwrap().acquire().await.unwrap();
+    let output = output(&server, &["stats"]).await;
+    assert_eq!(status(&output), 0, "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with(&server.addr().to_string()), "{shown}");
+    let words: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(words.iter().any(|line| line[..] == ["pool", "semaphore", "1/5", "■□□□□", "0"]), "{shown}");
+    assert!(words.iter().any(|line| line.starts_with(&["nightly", "lock", "1/1", "■", "0", "lease", "left"])), "{shown}");
+    // this is no terminal
+    assert!(!shown.contains('\x1b'), "{shown}");
+    drop((held, lock));
+}
+
+#[tokio::test]
+async fn its_json_is_one_line_with_an_object_for_each_server() {
+    let (one, two) = (Server::start().await.unwrap(), Server::start().await.unwrap());
+    two.faults().refuse_connections(true);
+    let _held = one.client().semaphore("pool", 5).unwrap().acquire().await.unwrap();
+    let servers = format!("{},{}", one.addr(), two.addr());
+    let output = output(&one, &["stats", "--json", "--servers", &servers]).await;
+    // one did not answer, and the other is shown all the same
+    assert_eq!(status(&output), 69);
+    assert_eq!(text(&output.stdout).lines().count(), 1);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json[0]["server"], one.addr().to_string());
+    assert_eq!(json[0]["stats"]["semaphores"][0]["holders"], 1);
+    assert_eq!(json[1]["server"], two.addr().to_string());
+    assert!(json[1]["error"].is_string(), "{json}");
+}
+
+#[tokio::test]
+async fn watching_goes_on_until_it_is_ended() {
+    let server = Server::start().await.unwrap();
+    let addr = server.addr().to_string();
+    let mut watch = Run::of(&mut dflock(&["stats", "--json", "--watch", "--interval", "10ms", "--servers", &addr]));
+    for holders in [0, 1] {
+        let held = if holders == 0 { None } else { Some(server.client().semaphore("pool", 5).unwrap().acquire().await.unwrap()) };
+        loop {
+            let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+            if json[0]["stats"]["semaphores"].as_array().unwrap().len() == holders {
+                break;
+            }
+        }
+        drop(held);
+    }
+    watch.signal(Signal::INT);
+    assert_eq!(watch.status().await, -1);
+}

@@ -1,0 +1,129 @@
+//! `dflock run` in the foreground of a terminal.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use dflock::server::Server;
+use rustix::process::{Pid, Signal, ioctl_tiocsctty, kill_process, setsid};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::program::{PATIENCE, heed_signals};
+
+/// Names the program that [`leader`] becomes.
+const BECOMES: &str = "DFLOCK_TEST_LEADER";
+
+/// A terminal, and what is shown on it.
+struct Terminal {
+    keys: File,
+    shown: Receiver<Vec<u8>>,
+    text: String,
+    dflock: Child,
+}
+
+impl Terminal {
+    /// `dflock run` in the foreground of a new terminal.
+    fn run(server: &Server, script: &str) -> Self {
+        heed_signals();
+        let keys = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
+        grantpt(&keys).unwrap();
+        unlockpt(&keys).unwrap();
+        let name = ptsname(&keys, Vec::new()).unwrap();
+        let inside = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "terminal::leader", "--nocapture"]).env(BECOMES, env!("CARGO_BIN_EXE_dflock"));
+        command.env("DFLOCK_SERVERS", server.addr().to_string()).env("DFLOCK_TEST_SCRIPT", script).env("TERM", "xterm");
+        command.stdin(inside.try_clone().unwrap()).stdout(inside.try_clone().unwrap()).stderr(inside);
+        let dflock = command.spawn().unwrap();
+        drop(command);
+        let (said, shown) = channel();
+        let mut screen = keys.try_clone().unwrap();
+        // ends with the terminal
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = screen.read(&mut bytes) {
+                if said.send(bytes[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { keys, shown, text: String::new(), dflock }
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.dflock.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Waits until `text` is shown, and gives all that was shown before it since it was last asked.
+    fn sees(&mut self, text: &str) -> String {
+        loop {
+            if let Some(at) = self.text.find(text) {
+                let rest = self.text.split_off(at + text.len());
+                return std::mem::replace(&mut self.text, rest);
+            }
+            let more = self.shown.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{text:?} is not in {:?}", self.text));
+            self.text.push_str(&String::from_utf8_lossy(&more));
+        }
+    }
+
+    /// Its exit status, and what was shown last.
+    fn ends(mut self) -> (Option<i32>, String) {
+        let status = self.dflock.wait().unwrap();
+        while let Ok(more) = self.shown.recv_timeout(PATIENCE) {
+            self.text.push_str(&String::from_utf8_lossy(&more));
+        }
+        (status.code(), self.text)
+    }
+}
+
+/// No test: it begins a session of its own, and becomes `dflock`.
+#[test]
+fn leader() {
+    let Some(program) = std::env::var_os(BECOMES) else { return };
+    setsid().unwrap();
+    ioctl_tiocsctty(std::io::stdin()).unwrap();
+    let script = std::env::var("DFLOCK_TEST_SCRIPT").unwrap();
+    let error = Command::new(program).args(["run", "--key", "job", "sh", "-c", &script]).exec();
+    panic!("{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_command_reads_the_terminal_and_hears_a_key_once() {
+    let server = Server::start().await.unwrap();
+    // in some shells a signal ends a `read`, too
+    let script = "trap 'echo interrupted' INT; trap 'echo used' USR1; echo 'what now?'; read line; echo \"read $line\"; \
+                  until [ \"$line\" = that ]; do read line; done; echo over";
+    let mut terminal = Terminal::run(&server, script);
+    terminal.sees("what now?");
+    terminal.type_in("this\n");
+    terminal.sees("read this");
+    terminal.type_in("\x03");
+    terminal.sees("interrupted");
+    // the first is what the key has sent already; the second is not the terminal's
+    terminal.signal(Signal::INT);
+    terminal.signal(Signal::USR1);
+    let before = terminal.sees("used");
+    assert!(!before.contains("interrupted"), "{before}");
+    terminal.type_in("that\n");
+    let (status, rest) = terminal.ends();
+    assert_eq!(status, Some(0), "{rest}");
+    assert!(rest.contains("over"), "{rest}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_place_in_line_is_shown() {
+    let server = Server::start().await.unwrap();
+    let held = server.client().semaphore("job", 1).unwrap().acquire().await.unwrap();
+    let mut terminal = Terminal::run(&server, "echo done");
+    terminal.sees("waiting for a slot of job: place 1 of 1 in line");
+    held.release().await.unwrap();
+    terminal.sees("done");
+    assert_eq!(terminal.ends().0, Some(0));
+}

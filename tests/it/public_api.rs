@@ -1,0 +1,50 @@
+//! The public API is what `dflock/public-api.txt` says: no change of it goes unseen.
+
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use public_api::Builder;
+
+/// All features but the second provider of crypto, which adds nothing to the API and takes minutes to build.
+const FEATURES: &str = "macros,server,stats,tls";
+
+#[test]
+fn the_public_api_is_what_its_list_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    // beside the build that this test is part of: what rustdoc is allowed to do here must not make that one anew
+    let target = root.join("target/public-api");
+    let output = Command::new(env!("CARGO"))
+        .args(["rustdoc", "-p", "dflock", "--lib", "--no-default-features", "--features", FEATURES, "--target-dir"])
+        .arg(&target)
+        .args(["--", "-Z", "unstable-options", "--output-format", "json", "--cap-lints", "allow"])
+        .current_dir(root)
+        // the format belongs to the toolchain, which is pinned; a nightly would be another every day
+        .env("RUSTC_BOOTSTRAP", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let api = Builder::from_rustdoc_json(target.join("doc/dflock.json"))
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build()
+        .unwrap();
+    let now = api.to_string();
+    let list = root.join("dflock/public-api.txt");
+    if env::var_os("DFLOCK_UPDATE_PUBLIC_API").is_some() {
+        fs::write(&list, &now).unwrap();
+    }
+    let then = fs::read_to_string(&list).unwrap();
+    let only = |here: &str, there: &str, sign: char| -> Vec<String> {
+        here.lines().filter(|line| !there.lines().any(|other| other == *line)).map(|line| format!("{sign} {line}")).collect()
+    };
+    let changes = [only(&then, &now, '-'), only(&now, &then, '+')].concat();
+    assert!(
+        changes.is_empty(),
+        "the public API is not what dflock/public-api.txt says; if it should be so, run this test with DFLOCK_UPDATE_PUBLIC_API=1 \
+         and write the change into CHANGELOG.md\n{}",
+        changes.join("\n")
+    );
+}
