@@ -33,7 +33,7 @@ impl Load {
 
     /// How many cycles each worker makes before it is measured.
     pub(crate) fn warm_up(&self) -> u32 {
-        (self.cycles / self.workers / 10).clamp(1, 500)
+        (self.cycles / self.workers / 10).clamp(20, 500)
     }
 
     /// The only server: raw sockets know nothing of sharding.
