@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use dflock::server::Server;
-use dflock::{Client, Error, Semaphore};
+use dflock::{Error, Semaphore};
+use dflock_examples::Outcome;
 use tokio::task::JoinSet;
 
 #[derive(Parser)]
@@ -27,20 +27,12 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    run().await.unwrap_or_else(|error| {
-        eprintln!("error: {error}{}", error.source().map(|why| format!(": {why}")).unwrap_or_default());
-        ExitCode::FAILURE
-    })
+    dflock_examples::finish(run().await)
 }
 
-async fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn run() -> Outcome {
     let Options { workers, slots, rounds } = Options::parse();
-    let (client, _server) = if std::env::var_os("DFLOCK_SERVERS").is_some() {
-        (Client::from_env()?, None)
-    } else {
-        let server = Server::start().await?;
-        (server.client(), Some(server))
-    };
+    let (client, _server) = dflock_examples::connect(1).await?;
     // a slot is waited for until it comes, however many stand in line before
     let pool = Semaphore::builder().key("worker-pool").limit(slots).acquire_timeout(Duration::from_hours(1)).client(client).build()?;
 
@@ -55,16 +47,16 @@ async fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
 
     let most = count.most.load(Ordering::SeqCst);
     println!("most holders at once: {most} of {slots}");
-    Ok(if most > slots { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if most > slots { Err("the limit did not hold".into()) } else { Ok(()) }
 }
 
 async fn work(name: u32, rounds: u32, pool: Semaphore, count: Arc<Count>) -> Result<(), Error> {
     for round in 1..=rounds {
         println!("worker {name}, round {round}: waiting");
         let held = pool.clone().acquire().await?;
-        println!("worker {name}, round {round}: holding {}, {} hold now", held.token().as_str(), count.enter());
+        println!("worker {name}, round {round}: holding {:?}, {} hold now", held.token(), count.enter());
         held.run(tokio::time::sleep(Duration::from_millis(20))).await?;
-        count.leave();
+        count.now.fetch_sub(1, Ordering::SeqCst);
         held.release().await?;
         println!("worker {name}, round {round}: released");
     }
@@ -83,9 +75,5 @@ impl Count {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
         now
-    }
-
-    fn leave(&self) {
-        self.now.fetch_sub(1, Ordering::SeqCst);
     }
 }

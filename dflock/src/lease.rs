@@ -22,10 +22,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until};
+use tracing::Span;
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::transport::{Clock, Connection, Instant, at_once};
+use crate::watch::{self, About, Watch};
 use crate::wire::{KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
 pub(crate) use hold::Hold;
@@ -64,6 +66,10 @@ impl Terms {
         Request::Renew { key: self.key.as_key(), kind: self.kind, token, lease: self.lease }
     }
 
+    pub(crate) fn about(&self) -> About<'_> {
+        About { key: self.key.as_str(), server: &self.server }
+    }
+
     fn lost(&self, token: Token, reason: LostReason) -> Lost {
         Lost { key: self.key.as_shared().clone(), token, server: self.server.clone(), reason }
     }
@@ -95,11 +101,11 @@ impl fmt::Debug for Lease {
 }
 
 impl Lease {
-    fn new(terms: Arc<Terms>, connection: Connection, phase: Phase) -> Arc<Self> {
+    fn new(terms: Arc<Terms>, connection: Connection, phase: Phase, watch: Watch) -> Arc<Self> {
         Arc::new(Self {
             terms,
             line: Mutex::new(Some(connection)),
-            state: Mutex::new(State::new(phase)),
+            state: Mutex::new(State::new(phase, watch)),
             news: Notify::new(),
             errand: Notify::new(),
             announced: AtomicBool::new(false),
@@ -170,12 +176,7 @@ impl Lease {
         if matches!(self.state.lock().phase, Phase::Over) {
             return;
         }
-        self.end(|state| {
-            if state.taken && state.ends().is_some() {
-                tracing::debug!(key = self.terms.key.as_str(), "slot given up without `release`");
-            }
-            state.leave();
-        });
+        self.end(State::leave);
     }
 
     /// Closes the connection if it is still here, and gives back what the server may still count as ours.
@@ -186,6 +187,7 @@ impl Lease {
         let queued = matches!(state.phase, Phase::Queued);
         let mut token = state.token();
         change(&mut state);
+        let watch = state.outcome().and_then(|outcome| state.unwatch(outcome));
         drop((state, line));
         if let Some(mut connection) = connection {
             if queued && let Poll::Ready(Ok(Reply::Granted(grant))) = at_once(|cx| connection.poll_reply(cx)) {
@@ -198,6 +200,12 @@ impl Lease {
         }
         self.errand.notify_one();
         self.news.notify_waiters();
+        drop(watch);
+    }
+
+    /// The span of the wait or the hold while it lasts.
+    fn span(&self) -> Span {
+        self.state.lock().watch.as_ref().map_or_else(Span::none, Watch::span)
     }
 
     /// Tells the program once that the slot is lost.
@@ -205,11 +213,11 @@ impl Lease {
         if self.announced.swap(true, Ordering::Relaxed) {
             return;
         }
-        tracing::warn!(key = &*lost.key, server = &*lost.server, reason = %lost.reason, "slot lost");
+        watch::lost(lost);
         if let Some(on_lost) = &self.terms.on_lost
             && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
         {
-            tracing::error!(key = &*lost.key, "`on_lost` panicked");
+            watch::on_lost_panicked(lost);
         }
     }
 }

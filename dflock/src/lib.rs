@@ -55,6 +55,7 @@
 //! | [`guide::cancel_safety`] | what becomes of a slot when a future is dropped |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
+//! | [`watch`] | the spans, events and metrics that tell of all this |
 //! | [`guide::coming_from`] | the TypeScript, Python and Go clients, call by call |
 
 // The modules, in the order in which one acquire travels:
@@ -66,6 +67,7 @@
 // 5. `wire`: requests and replies, no IO
 // 6. `lease`: the task that keeps a slot and knows when it is lost
 // 7. `error`: every way to fail
+// 8. `watch`: what is told to tracing and metrics
 //
 // and, with the feature `macros`, `attributes`: one line above an `async fn`, and `runtime`, which that line calls; with the feature
 // `server`, a server that speaks the same wire in the same process; with the feature `cli`, a program, in `bin/dflock`.
@@ -97,7 +99,10 @@ mod shard;
 mod slot;
 #[cfg(any(feature = "stats", feature = "server"))]
 mod stats;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod transport;
+pub mod watch;
 mod wire;
 
 #[cfg(feature = "macros")]

@@ -4,6 +4,7 @@
 //! Each behaviour of the real server that a client can hear is the same, but for the bugs.
 
 mod client;
+mod condition;
 mod config;
 mod connector;
 mod desk;
@@ -37,12 +38,12 @@ use crate::client::Client;
 use crate::stats::Stats;
 use crate::transport::BoxStream;
 use crate::wire::LeaseSeconds;
+use condition::Condition;
 pub use config::{ServerBuilder, ServerConfig};
 pub use connector::MemoryConnector;
 use desk::Desk;
 pub use error::ServerError;
 pub use faults::Faults;
-use faults::{Condition, unless_frozen};
 #[doc(hidden)]
 pub use observer::{Ending, Event};
 use reception::{Listen, Nowhere};
@@ -99,7 +100,7 @@ struct Shared {
     default_lease: LeaseSeconds,
     desk: Arc<Desk>,
     draining: watch::Sender<bool>,
-    condition: watch::Sender<Condition>,
+    condition: Arc<Condition>,
 }
 
 impl Server {
@@ -137,7 +138,7 @@ impl Server {
 
     /// Connects to this server without a socket.
     pub fn connector(&self) -> MemoryConnector {
-        MemoryConnector { arrivals: self.arrivals.clone(), condition: self.shared.condition.subscribe() }
+        MemoryConnector { arrivals: self.arrivals.clone(), condition: Arc::clone(&self.shared.condition) }
     }
 
     /// Makes it misbehave.
@@ -200,11 +201,12 @@ impl Server {
         };
         let client = client::client_of(addr, &config).build()?;
         let desk = Desk::new(Table::new(config.rules(), mint).observed(config.observer.clone()), config.max_connections);
-        let (draining, condition) = (watch::Sender::new(false), watch::Sender::new(Condition::default()));
+        let (draining, condition) = (watch::Sender::new(false), Arc::<Condition>::default());
         let shared = Arc::new(Shared { config, default_lease, desk, draining, condition });
         let (arrivals, arrived) = mpsc::channel(BACKLOG);
         let serve = reception::serve(Arc::clone(&shared), listener, arrivals.clone(), arrived);
-        let reception = Reception(tokio::spawn(unless_frozen(shared.condition.subscribe(), serve)));
+        let condition = Arc::clone(&shared.condition);
+        let reception = Reception(tokio::spawn(async move { condition.unless_frozen(serve).await }));
         Ok(Self { addr, client, shared, arrivals, reception })
     }
 }

@@ -5,10 +5,13 @@ mod wish;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
 use crate::lease::{Hold, Pace, Terms};
 use crate::transport::{Answer, Ask, Pool};
+use crate::watch::Watch;
 use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
 
 pub(crate) use wish::{Wish, options};
@@ -83,58 +86,39 @@ impl Slot {
     /// Waits in line for a slot for at most `wait`.
     pub(crate) async fn acquire(&self, wait: Duration) -> Result<(Hold, Grant), Error> {
         seconds(wait)?;
-        let at = || self.terms.attempt(Operation::Acquire);
-        let whole = wait.subsec_nanos() == 0;
-        let socket_timeout = self.terms.socket_timeout;
-        let ask = |spent| {
-            let left = wait.saturating_sub(spent);
-            // no more than `wait`, which the wire can carry
-            let wait = Seconds::round_up(left).unwrap_or(Seconds::MAX);
-            // whole seconds leave the server the time to say `timeout` itself
-            let limit = if whole { wait.as_duration() + socket_timeout } else { left };
-            Ask {
-                request: Request::Acquire { key: self.terms.key.as_key(), capacity: self.capacity, wait, lease: self.terms.lease },
-                limit,
-            }
-        };
-        let Some(answer) = self.pool().call(at, ask).await? else {
-            let at = at();
-            return Err(if whole { Error::Unresponsive { at, limit: wait + socket_timeout } } else { Error::Timeout { at, waited: wait } });
-        };
-        match answer.reply {
-            Reply::Granted(_) => self.believe(answer).await,
-            Reply::Timeout => {
-                self.pool().give(answer.connection);
-                Err(Error::Timeout { at: at(), waited: wait })
-            }
-            _ => Err(self.refusal(answer, at()).await),
+        let watch = Watch::waiting(self.terms.about());
+        let span = watch.span();
+        match self.stand_in_line(wait).instrument(span).await {
+            Ok(answer) => self.believe(answer, watch).await,
+            Err(error) => Err(watch.failed(error)),
         }
     }
 
     /// Joins the line, or gets a slot at once.
     pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
-        let at = || self.terms.attempt(Operation::Enqueue);
-        let limit = self.terms.socket_timeout;
-        let request = Request::Enqueue { key: self.terms.key.as_key(), capacity: self.capacity, lease: self.terms.lease };
-        let Some(answer) = self.pool().call(at, |_| Ask { request, limit }).await? else {
-            return Err(Error::Unresponsive { at: at(), limit });
-        };
-        match answer.reply {
-            Reply::Acquired(_) => self.believe(answer).await.map(|(hold, grant)| Joined::Held(hold, grant)),
-            Reply::Queued => Ok(Joined::Queued(Hold::queued(&self.terms, answer.connection))),
-            _ => Err(self.refusal(answer, at()).await),
+        let watch = Watch::waiting(self.terms.about());
+        let span = watch.span();
+        match self.join().instrument(span).await {
+            Ok(Answer { reply: Reply::Queued, connection, .. }) => {
+                watch.queued(self.terms.about());
+                Ok(Joined::Queued(Hold::queued(&self.terms, connection, watch)))
+            }
+            Ok(answer) => self.believe(answer, watch).await.map(|(hold, grant)| Joined::Held(hold, grant)),
+            Err(error) => Err(watch.failed(error)),
         }
     }
 
     /// Waits for at most `wait` for the slot that the place in line `hold` becomes.
     pub(crate) async fn wait(&self, hold: &Hold, wait: Duration) -> Result<Grant, Error> {
-        let timeout = |_| Error::Timeout { at: self.terms.attempt(Operation::Wait), waited: wait };
         let granted = tokio::time::timeout(wait, hold.wait()).await;
         #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
         if granted.is_err() {
             hold.step_out().into_iter().for_each(|connection| self.pool().give(connection));
         }
-        granted.map_err(timeout)?
+        granted.unwrap_or_else(|_| {
+            hold.timed_out();
+            Err(Error::Timeout { at: self.terms.attempt(Operation::Wait), waited: wait })
+        })
     }
 
     /// Gives the slot of `token` back, and its connection to the pool.
@@ -157,15 +141,59 @@ impl Slot {
         }
     }
 
+    /// The grant that a blocking acquire was answered with.
+    async fn stand_in_line(&self, wait: Duration) -> Result<Answer, Error> {
+        let at = || self.terms.attempt(Operation::Acquire);
+        let whole = wait.subsec_nanos() == 0;
+        let socket_timeout = self.terms.socket_timeout;
+        let ask = |spent| {
+            let left = wait.saturating_sub(spent);
+            // no more than `wait`, which the wire can carry
+            let wait = Seconds::round_up(left).unwrap_or(Seconds::MAX);
+            // whole seconds leave the server the time to say `timeout` itself
+            let limit = if whole { wait.as_duration() + socket_timeout } else { left };
+            Ask {
+                request: Request::Acquire { key: self.terms.key.as_key(), capacity: self.capacity, wait, lease: self.terms.lease },
+                limit,
+            }
+        };
+        let Some(answer) = self.pool().call(at, ask).await? else {
+            let at = at();
+            return Err(if whole { Error::Unresponsive { at, limit: wait + socket_timeout } } else { Error::Timeout { at, waited: wait } });
+        };
+        match answer.reply {
+            Reply::Granted(_) => Ok(answer),
+            Reply::Timeout => {
+                self.pool().give(answer.connection);
+                Err(Error::Timeout { at: at(), waited: wait })
+            }
+            _ => Err(self.refusal(answer, at()).await),
+        }
+    }
+
+    /// The grant or the place in line that an enqueue was answered with.
+    async fn join(&self) -> Result<Answer, Error> {
+        let at = || self.terms.attempt(Operation::Enqueue);
+        let limit = self.terms.socket_timeout;
+        let request = Request::Enqueue { key: self.terms.key.as_key(), capacity: self.capacity, lease: self.terms.lease };
+        let Some(answer) = self.pool().call(at, |_| Ask { request, limit }).await? else {
+            return Err(Error::Unresponsive { at: at(), limit });
+        };
+        match answer.reply {
+            Reply::Acquired(_) | Reply::Queued => Ok(answer),
+            _ => Err(self.refusal(answer, at()).await),
+        }
+    }
+
     /// A slot that the server says is ours: a prompt grant is believed, any other is confirmed first.
-    async fn believe(&self, answer: Answer) -> Result<(Hold, Grant), Error> {
+    async fn believe(&self, answer: Answer, watch: Watch) -> Result<(Hold, Grant), Error> {
         let Answer { connection, reply, asked } = answer;
         let now = self.pool().now();
         match reply {
             Reply::Granted(grant) | Reply::Acquired(grant) if now.since(asked) < PROMPT => {
-                Ok((Hold::granted(&self.terms, connection, grant, asked, now), grant))
+                Ok((Hold::granted(&self.terms, connection, grant, (asked, now), watch), grant))
             }
-            Reply::Granted(grant) | Reply::Acquired(grant) => Ok((Hold::confirmed(&self.terms, connection, grant).await?, grant)),
+            Reply::Granted(grant) | Reply::Acquired(grant) => Ok((Hold::confirmed(&self.terms, connection, grant, watch).await?, grant)),
             reply => Err(Error::unexpected(self.terms.attempt(Operation::Acquire), &reply)),
         }
     }

@@ -6,3 +6,4 @@ mod end;
 mod pool;
 mod rotten;
 mod secret;
+mod writes;

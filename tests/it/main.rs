@@ -3,9 +3,12 @@
 
 mod auto_traits;
 mod bad_input;
+mod bugs;
 mod client;
 mod conformance;
 mod connection;
+mod cut_short;
+mod cycles;
 mod descriptors;
 mod drop;
 mod grant;
@@ -14,11 +17,14 @@ mod interop;
 mod lease;
 mod lock;
 mod macros;
+mod metrics;
 mod peer;
 mod public_api;
 mod semaphore;
 mod server;
+mod simulation;
 mod tls;
+mod tower;
 mod two_phase;
 mod ui;
 mod warm;

@@ -7,7 +7,7 @@ use std::{env, fs};
 use public_api::Builder;
 
 /// All features but the second provider of crypto, which adds nothing to the API and takes minutes to build.
-const FEATURES: &str = "macros,server,stats,tls";
+const FEATURES: &str = "macros,metrics,server,stats,tls,tower";
 
 #[test]
 fn the_public_api_is_what_its_list_says() {

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::house::House;
 
+// G18
 #[tokio::test(start_paused = true)]
 async fn no_more_than_the_limit_hold_at_once() {
     let house = House::new().await;

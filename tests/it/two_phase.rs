@@ -66,6 +66,27 @@ async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
     queued.wait().await.unwrap().release().await.unwrap();
 }
 
+// N5, T08
+#[tokio::test(start_paused = true)]
+async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
+    for read_timeout in [2, 3, 5, 11, 23] {
+        let house = House::with(server().read_timeout(Duration::from_secs(read_timeout)).build()).await;
+        for lease in [1, 2, 7, 46, 3600, 86_400] {
+            let case = format!("{lease} s, read timeout {read_timeout} s");
+            let builder = Semaphore::builder().key("pool").limit(1).client(house.client.clone());
+            let pool = builder.lease_ttl(Duration::from_secs(lease)).build().unwrap();
+            let held = pool.clone().acquire().await.unwrap();
+            let place = queued(&pool).await;
+            sleep(Duration::from_mins(2)).await;
+            assert_eq!((house.holders("pool"), house.waiters("pool")), (1, 1), "{case}");
+            held.release().await.unwrap();
+            sleep(Duration::from_mins(2)).await;
+            assert!(place.is_granted(), "{case}");
+            place.wait_within(Duration::ZERO).await.unwrap().release().await.unwrap();
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_vain_gives_up_the_place() {
     let house = House::new().await;

@@ -175,10 +175,11 @@ impl ClientBuilder {
             return Err(ConfigError::Duration { option: "heartbeat", given: self.heartbeat, allowed });
         }
         let secret = Secret::new(self.secret)?;
+        crate::watch::describe();
         if secret.is_some() && self.tls.is_none() && self.connector.is_none() {
             // where a connector of the user's own leads is not known here
             for server in self.servers.iter().filter(|server| !is_local(server)) {
-                tracing::warn!(%server, "the secret will be sent to another machine in the clear; use TLS");
+                crate::watch::secret_in_the_clear(server);
             }
         }
         // data sent at a heartbeat is answered or given up while the slot is still believed

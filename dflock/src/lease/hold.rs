@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::keeper::Keeper;
 use super::phase::Phase;
 use super::{Lease, Terms};
 use crate::error::{Error, Lost, LostReason, Operation};
 use crate::transport::{Connection, Instant};
+use crate::watch::{Outcome, Watch};
 use crate::wire::{Grant, Token};
 
 /// Owns a place in line or a slot. Dropping it gives either up, at once and without a runtime.
@@ -16,10 +19,17 @@ pub(crate) struct Hold(Arc<Lease>);
 
 impl Hold {
     /// A slot that was granted promptly after `asked`, and is here `now`: so promptly that no lease can have ended since.
-    pub(crate) fn granted(terms: &Arc<Terms>, connection: Connection, grant: Grant, asked: Instant, now: Instant) -> Self {
+    pub(crate) fn granted(
+        terms: &Arc<Terms>,
+        connection: Connection,
+        grant: Grant,
+        (asked, now): (Instant, Instant),
+        watch: Watch,
+    ) -> Self {
         let asked = if cfg!(dflock_mutant = "deadline_from_reply") { terms.clock.now() } else { asked };
         let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::luck(&grant.token, 0));
-        let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }));
+        let watch = watch.granted(terms.about(), &grant.token);
+        let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }, watch));
         hold.0.keep(now);
         hold
     }
@@ -29,16 +39,20 @@ impl Hold {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it gives the slot back.
-    pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Connection, grant: Grant) -> Result<Self, Error> {
-        let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant)));
-        hold.0.confirm(grant).await?;
+    pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Connection, grant: Grant, watch: Watch) -> Result<Self, Error> {
+        let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant), watch));
+        if let Err(error) = hold.0.confirm(grant).await {
+            let watch = hold.0.look().unwatch(Outcome::of(&error));
+            drop(watch);
+            return Err(error);
+        }
         hold.0.keep(hold.0.now());
         Ok(hold)
     }
 
     /// A place in line, with a keeper that waits in it.
-    pub(crate) fn queued(terms: &Arc<Terms>, connection: Connection) -> Self {
-        let hold = Self(Lease::new(terms.clone(), connection, Phase::Queued));
+    pub(crate) fn queued(terms: &Arc<Terms>, connection: Connection, watch: Watch) -> Self {
+        let hold = Self(Lease::new(terms.clone(), connection, Phase::Queued, watch));
         tokio::spawn(Keeper::new(&hold.0).wait_and_keep());
         hold
     }
@@ -57,6 +71,19 @@ impl Hold {
                 Phase::Over => Some(Err(self.gone())),
             })
             .await
+    }
+
+    /// The wait is over, for who watches it: its time is.
+    pub(crate) fn timed_out(&self) {
+        let mut state = self.0.look();
+        let watch = if state.ends().is_none() { state.unwatch(Outcome::Timeout) } else { None };
+        drop(state);
+        drop(watch);
+    }
+
+    /// The span of the wait or the hold while it lasts.
+    pub(crate) fn span(&self) -> Span {
+        self.0.span()
     }
 
     /// Whether a slot is held now.
@@ -114,9 +141,11 @@ impl Hold {
         let mut state = self.0.look();
         let held = matches!(state.phase, Phase::Held { .. });
         if let Some(connection) = held.then(|| line.take()).flatten() {
+            let watch = state.unwatch(Outcome::Released);
             state.leave();
             drop((state, line));
             connection.relieve();
+            drop(watch);
             self.0.errand.notify_one();
             return Ok(connection);
         }
@@ -144,8 +173,12 @@ impl Hold {
     pub(crate) fn close(self) {
         let mut line = self.0.line.lock();
         let connection = line.take();
-        self.0.look().leave();
-        drop(line);
+        let mut state = self.0.look();
+        let outcome = state.outcome().unwrap_or(Outcome::Closed);
+        let watch = state.unwatch(outcome);
+        state.leave();
+        drop((state, line));
+        drop(watch);
         drop(connection);
         self.0.errand.notify_one();
     }

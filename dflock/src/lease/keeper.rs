@@ -12,6 +12,7 @@ use super::phase::Phase;
 use super::term::luck;
 use crate::error::{Error, LostReason, Operation};
 use crate::transport::{Connection, Duty, Fault, Instant};
+use crate::watch;
 use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status};
 
 /// A renewal that the server answered with no time at all is tried again after this part of the time that is left.
@@ -181,7 +182,10 @@ impl Lease {
         let lost = match reply {
             Ok(reply @ (Reply::Ok | Reply::Renewed(_))) => {
                 match self.renewed(&reply, grant.lease) {
-                    Some(lease) => self.believe(asked, Grant { lease, ..grant }),
+                    Some(lease) => {
+                        watch::renewed(&self.span(), self.terms.about(), &grant.token, ends.since(asked), ends.since(self.now()));
+                        self.believe(asked, Grant { lease, ..grant });
+                    }
                     None => self.again(),
                 }
                 self.news.notify_waiters();
@@ -233,6 +237,7 @@ impl Lease {
         let unloses = cfg!(dflock_mutant = "late_renew_unloses") && matches!(state.phase, Phase::Lost(_));
         if unloses || matches!(state.phase, Phase::Offered(_) | Phase::Held { .. }) {
             let term = self.terms.pace.term(asked, grant.lease.as_duration(), luck(&grant.token, state.renewals));
+            state.watch = state.watch.take().map(|watch| watch.granted(self.terms.about(), &grant.token));
             state.phase = Phase::Held { grant, term, asking: false };
             state.done = state.begun;
         }

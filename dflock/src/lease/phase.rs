@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Lost, LostReason};
 use crate::transport::Instant;
+use crate::watch::{Outcome, Watch};
 use crate::wire::{Grant, Token};
 
 use super::term::Term;
@@ -43,11 +44,13 @@ pub(super) struct State {
     pub(super) done: u64,
     /// How many renewals were sent.
     pub(super) renewals: u64,
+    /// Who sees the wait and the hold; `None` when both are over.
+    pub(super) watch: Option<Watch>,
 }
 
 impl State {
-    pub(super) fn new(phase: Phase) -> Self {
-        Self { phase, taken: false, wanted: 0, begun: 0, done: 0, renewals: 0 }
+    pub(super) fn new(phase: Phase, watch: Watch) -> Self {
+        Self { phase, taken: false, wanted: 0, begun: 0, done: 0, renewals: 0, watch: Some(watch) }
     }
 
     /// The token of a hold whose time is over, and how it was lost.
@@ -91,6 +94,21 @@ impl State {
             // over in time only: the server may not know yet
             Phase::Lost(lost) if matches!(lost.reason, LostReason::Expired | LostReason::Unreachable) => Some(lost.token),
             Phase::Queued | Phase::Refused(_) | Phase::Lost(_) | Phase::Over => None,
+        }
+    }
+
+    /// The wait or the hold is over, and the first to say so says how. Who watches is told when this is dropped: outside of the lock.
+    pub(super) fn unwatch(&mut self, outcome: Outcome) -> Option<Watch> {
+        self.watch.take().map(|watch| watch.ended(outcome))
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        match &self.phase {
+            Phase::Queued | Phase::Offered(_) | Phase::Held { .. } => None,
+            Phase::Lost(_) => Some(Outcome::Lost),
+            Phase::Refused(error) => Some(error.as_ref().map_or(Outcome::Failed, Outcome::of)),
+            Phase::Over => Some(Outcome::Dropped),
         }
     }
 

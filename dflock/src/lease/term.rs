@@ -99,7 +99,7 @@ mod tests {
     }
 
     proptest! {
-        // G23: jitter is early only
+        // G23, G14: jitter is early only, and no lease is too long to be counted
         #[test]
         fn jitter_is_early_only(lease in 1u64..=9_223_372_036, luck in 0.0..=1.0f64, ratio in 0.01..0.99f64) {
             let (start, pace) = (start(), Pace { renew_ratio: ratio, ..PACE });

@@ -6,6 +6,8 @@ use std::ops::Deref;
 use std::pin::pin;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::{Idle, Semaphore};
 use crate::error::{Error, Lost};
 use crate::lease::Hold;
@@ -115,7 +117,7 @@ impl Held {
         self.hold.lost().await
     }
 
-    /// Runs `future`, and stops it when the slot is lost.
+    /// Runs `future`, and stops it when the slot is lost. It runs in the span `hold`.
     ///
     /// # Errors
     ///
@@ -137,7 +139,7 @@ impl Held {
     /// # Ok(()) }
     /// ```
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Error> {
-        let future = pin!(future);
+        let future = pin!(future.instrument(self.hold.span()));
         tokio::select! {
             biased;
             lost = self.lost() => Err(lost.into()),

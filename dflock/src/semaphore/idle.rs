@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Enqueued, Held, Queued, Semaphore};
 use crate::error::Error;
 use crate::slot::{Joined, Slot};
+use crate::watch;
 
 /// The state of a semaphore that holds nothing.
 #[derive(Clone, Debug)]
@@ -169,7 +170,7 @@ impl Semaphore<Idle> {
             let held = pool.acquire().await?;
             let value = held.run(body(&held)).await?;
             if let Err(error) = held.release().await {
-                tracing::warn!(%error, "the slot could not be released in order");
+                watch::release_failed(&error);
             }
             Ok(value)
         }

@@ -1,11 +1,12 @@
 //! Connections that need no network.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::io::duplex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use super::faults::Condition;
+use super::condition::Condition;
 use crate::transport::{BoxStream, Clock, Connecting, Connector};
 
 /// What a socket takes before its reader reads.
@@ -36,14 +37,14 @@ const PIPE: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct MemoryConnector {
     pub(super) arrivals: mpsc::Sender<BoxStream>,
-    pub(super) condition: watch::Receiver<Condition>,
+    pub(super) condition: Arc<Condition>,
 }
 
 impl MemoryConnector {
     /// Connects the client at the other end of `stream`: for simulated networks.
     #[doc(hidden)]
     pub async fn admit(&self, stream: BoxStream) -> io::Result<()> {
-        if self.condition.borrow().refusing {
+        if self.condition.now().refusing {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         // an error says that nobody listens any more

@@ -1,11 +1,9 @@
 //! What can go wrong with a server, on demand.
 
-use std::pin::pin;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::Shared;
+use super::condition::Wrong;
 use crate::wire::Key;
 
 /// Makes a [`Server`](super::Server) misbehave, for tests of what is built on it. From [`Server::faults`](super::Server::faults).
@@ -105,12 +103,12 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn freeze(self) {
-        self.set(|condition| condition.frozen = true);
+        self.set(|wrong| wrong.frozen = true);
     }
 
     /// Lets a frozen server go on as a stopped process would: timers that fell due meanwhile are handled now.
     pub fn thaw(self) {
-        self.set(|condition| condition.frozen = false);
+        self.set(|wrong| wrong.frozen = false);
     }
 
     /// Whether new connections fail: in memory with [`ConnectionRefused`](std::io::ErrorKind::ConnectionRefused), over TCP by being
@@ -130,7 +128,7 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn refuse_connections(self, refuse: bool) {
-        self.set(|condition| condition.refusing = refuse);
+        self.set(|wrong| wrong.refusing = refuse);
     }
 
     /// Holds every reply back for `delay`; zero ends that. The order stays, and a connection reads its next request when its reply
@@ -157,32 +155,10 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn delay_replies(self, delay: Duration) {
-        self.set(|condition| condition.reply_delay = delay);
+        self.set(|wrong| wrong.reply_delay = delay);
     }
 
-    fn set(self, change: impl FnOnce(&mut Condition)) {
-        self.shared.condition.send_modify(change);
-    }
-}
-
-/// What is wrong with the server.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Condition {
-    pub(super) frozen: bool,
-    pub(super) refusing: bool,
-    pub(super) reply_delay: Duration,
-}
-
-/// Runs `work`, but not while the server is frozen: then it is not polled at all, as if the process were stopped.
-pub(super) async fn unless_frozen<F: Future>(mut condition: watch::Receiver<Condition>, work: F) -> F::Output {
-    let mut work = pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            Ok(_) = condition.wait_for(|condition| condition.frozen) => {}
-            output = &mut work => return output,
-        }
-        // an error says that the server is gone, which ends the work, too
-        let _ = condition.wait_for(|condition| !condition.frozen).await;
+    fn set(self, change: impl FnOnce(&mut Wrong)) {
+        self.shared.condition.change(change);
     }
 }

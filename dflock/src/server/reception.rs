@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Shared;
-use super::faults::unless_frozen;
 use super::session::Session;
 use super::table::Table;
 use crate::transport::BoxStream;
@@ -60,7 +59,7 @@ pub(super) async fn serve(
 fn admit(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
     // one too many: dropping its stream closes it
     let Some((visit, sent_away)) = shared.desk.welcome() else { return };
-    let condition = shared.condition.subscribe();
+    let condition = Arc::clone(&shared.condition);
     let shared = Arc::clone(shared);
     let session = async move {
         // the visit ends with a handshake that fails
@@ -74,7 +73,7 @@ fn admit(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
             biased;
             // when the visit is over there is still a last line to be written
             Ok(()) = sent_away => {}
-            () = unless_frozen(condition, session) => {}
+            () = condition.unless_frozen(session) => {}
         }
     });
 }
@@ -101,7 +100,7 @@ async fn accept(listener: impl Listen, arrivals: mpsc::Sender<BoxStream>, shared
         match listener.accept().await {
             Ok(stream) => {
                 pause = first;
-                if !shared.condition.borrow().refusing {
+                if !shared.condition.now().refusing {
                     // the receiver outlives this future
                     let _ = arrivals.send(stream).await;
                 }

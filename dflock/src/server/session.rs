@@ -38,7 +38,7 @@ impl Session {
     pub(super) async fn run(mut self) {
         let Over = self.serve().await;
         drop(self.visit);
-        let delay = self.shared.condition.borrow().reply_delay;
+        let delay = self.shared.condition.now().reply_delay;
         self.peer.part(delay).await;
     }
 
@@ -151,7 +151,7 @@ impl Session {
     }
 
     async fn flush(&mut self) -> Result<(), Over> {
-        let delay = self.shared.condition.borrow().reply_delay;
+        let delay = self.shared.condition.now().reply_delay;
         self.peer.flush(delay).await
     }
 }

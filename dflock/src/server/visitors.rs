@@ -10,7 +10,6 @@ use tokio::task::{JoinHandle, spawn};
 use tokio::time::{sleep, timeout};
 
 use super::desk::Desk;
-use super::faults::Condition;
 use super::session::Session;
 use super::table::{Mint, Table};
 use super::{Server, Shared};
@@ -54,13 +53,7 @@ fn shared(secret: &str, auto_release: bool) -> Arc<Shared> {
     let config = Server::builder().auth_token(secret).auto_release(auto_release).max_keys(9).max_waiters(9).build();
     let default_lease = config.validated().expect("these options can be");
     let desk = Desk::new(Table::new(config.rules(), Mint::seeded(1)), config.max_connections);
-    Arc::new(Shared {
-        config,
-        default_lease,
-        desk,
-        draining: watch::Sender::new(false),
-        condition: watch::Sender::new(Condition::default()),
-    })
+    Arc::new(Shared { config, default_lease, desk, draining: watch::Sender::new(false), condition: Arc::default() })
 }
 
 /// One connection: its session, and a reader who takes every reply.

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use super::idle::Idle;
 use super::{Connection, Dialer, Fault, Instant};
 use crate::error::{Attempt, ConfigError, Error, Operation};
+use crate::watch;
 use crate::wire::{Reply, Request, Status};
 
 /// The connections to one server that nobody holds anything on.
@@ -66,9 +67,13 @@ impl Pool {
         let mut idle = self.idle.take(runtime, began);
         loop {
             let reused = idle.is_some();
-            let (connection, asked) = match idle.take() {
-                Some(connection) => (connection, began),
-                None => (self.dialer.dial(&at()).await?, self.now()),
+            let (connection, asked) = if let Some(connection) = idle.take() {
+                watch::reused(&self.server);
+                (connection, began)
+            } else {
+                let connection = self.dialer.dial(&at()).await?;
+                watch::opened(&self.server);
+                (connection, self.now())
             };
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
             match connection.call(&request, limit).await {

@@ -44,3 +44,24 @@ impl Tcp {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // T29, G15, N12
+    #[tokio::test]
+    async fn a_socket_does_not_delay_and_notices_when_its_peer_is_gone() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let tcp = Tcp { keepalive: Duration::from_secs(8), user_timeout: Duration::from_secs(15) };
+        tcp.tune(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap(), socket.tcp_user_timeout().unwrap()),
+            (Duration::from_secs(8), Duration::from_secs(5), Some(Duration::from_secs(15)))
+        );
+    }
+}

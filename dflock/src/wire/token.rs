@@ -4,7 +4,8 @@ use std::fmt;
 
 /// The server's proof of one grant: 32 lower-case hexadecimal digits.
 ///
-/// Whoever has it can renew or release the slot, so `Debug` shows only its beginning; [`as_str`](Self::as_str) is whole.
+/// Whoever has it can renew or release the slot, so `Debug` shows only its first half, which tells tokens apart and proves nothing;
+/// [`as_str`](Self::as_str) is whole.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token([u8; 32]);
 
@@ -16,6 +17,11 @@ impl Token {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The first half: enough to tell tokens apart, and no proof.
+    pub(crate) fn short(&self) -> &str {
+        &self.as_str()[..16]
+    }
+
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits: [u8; 32] = text.as_bytes().try_into().ok()?;
         digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then_some(Self(digits))
@@ -24,7 +30,7 @@ impl Token {
     /// The number in the first half, which grows with each grant on servers from v2.1 on.
     pub(crate) fn fence(&self) -> u64 {
         // 16 hexadecimal digits are a u64
-        u64::from_str_radix(&self.as_str()[..16], 16).unwrap_or_default()
+        u64::from_str_radix(self.short(), 16).unwrap_or_default()
     }
 
     /// The number in the second half, which is random on all servers.
@@ -47,7 +53,7 @@ impl Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({}…)", &self.as_str()[..8])
+        write!(f, "Token({}…)", self.short())
     }
 }
 
@@ -62,7 +68,7 @@ mod tests {
         let token = Token::parse(text).unwrap();
         assert_eq!(token.as_str(), text);
         assert_eq!((token.fence(), token.random()), (255, 0x0123_4567_89ab_cdef));
-        assert_eq!(format!("{token:?}"), "Token(00000000…)");
+        assert_eq!(format!("{token:?}"), "Token(00000000000000ff…)");
         for bad in ["", "00", "00000000000000FF0123456789ABCDEF", "00000000000000ff0123456789abcdeg", "0123456789abcdef0123456789abcde\n"] {
             assert_eq!(Token::parse(bad), None, "{bad:?}");
         }

@@ -125,7 +125,7 @@ async fn a_reply_to_another_question_closes_the_connection() {
     }
 }
 
-// T05, P14: closed in the middle, with as much read as a reply may have and no more than the room for it
+// T05, P14, G14: closed in the middle, with as much read as a reply may have and no more than the room for it
 #[tokio::test]
 async fn a_reply_without_end_is_cut_off() {
     const MIB: usize = 1024 * 1024;

@@ -35,7 +35,7 @@ async fn a_late_reply_never_answers_the_next_request() {
     peer.finish().await;
 }
 
-// P31
+// P31, P30
 #[tokio::test(start_paused = true)]
 async fn a_release_that_is_cut_off_closes_its_connection() {
     let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), tell(), hear_end()], vec![hear(PING), say(OK)]]);
@@ -112,7 +112,7 @@ async fn a_place_in_line_is_given_up_by_closing() {
     peer.finish().await;
 }
 
-// T44, T31: the old keeper is gone with its slot
+// T44, T31, P09, P13, P36: the old keeper is gone with its slot
 #[tokio::test(start_paused = true)]
 async fn nothing_is_sent_after_a_release_returned() {
     let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)]]);

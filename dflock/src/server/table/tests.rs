@@ -169,7 +169,7 @@ fn a_wait_restarts_the_lease() {
     assert_eq!(bench.renew(grant.token, 10), ERROR);
 }
 
-// S03
+// S03, S02
 #[test]
 fn who_gives_up_at_the_grant_gets_it_and_who_goes_gives_it_on() {
     for auto_release in [true, false] {

@@ -1,0 +1,238 @@
+//! What a program tells those who watch it: spans and events for `tracing`, and numbers for `metrics`. There is nothing to call here.
+//!
+//! # Spans and events
+//!
+//! All have the target `dflock`. A token is shown by its first half, which tells tokens apart and proves nothing. Times are in
+//! seconds, as `f64`.
+//!
+//! | span | level | lasts | fields |
+//! |---|---|---|---|
+//! | `acquire` | info | from the request until a slot is held, or until there will be none | `key`, `server`, `token`, `wait`, `outcome` |
+//! | `hold` | info | as long as the slot is held; follows from its `acquire` | `key`, `server`, `token`, `wait`, `held`, `outcome` |
+//!
+//! Both are children of the span in which the slot was asked for. What [`Held::run`](crate::Held::run) and
+//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) run, runs in `hold`.
+//!
+//! | event | level | when | fields |
+//! |---|---|---|---|
+//! | `queued` | debug | all slots are taken, and a place in line is | `key`, `server` |
+//! | `slot acquired` | debug | a slot is held | `key`, `server`, `token`, `wait` |
+//! | `renewed` | debug | a renewal was answered | `key`, `server`, `token`, `margin` |
+//! | `slow renewal` | warn | the same, when less than a quarter of the time that it had was left | as `renewed` |
+//! | `slot lost` | warn | a slot that was held is gone | `key`, `server`, `token`, `reason` |
+//! | `slot dropped` | debug | a handle was dropped without `release`, which costs its connection | none; its span is `hold` |
+//! | `connection opened` | debug | there was no idle one | `server` |
+//! | `release failed` | warn | after `with_slot`, or in a layer | `error` |
+//! | `the secret will be sent to another machine in the clear; use TLS` | warn | a client was built so | `server` |
+//! | `on_lost panicked` | error | a callback of the program's own | `key` |
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, for whichever recorder of the [`metrics`](https://docs.rs/metrics) crate is installed. They are described
+//! when a [`Client`](crate::Client) is built, so install the recorder before.
+//!
+//! | metric | what | labels |
+//! |---|---|---|
+//! | `dflock_wait_seconds` | histogram: how long a slot was waited for | `server`, `outcome`: `granted`, `timeout`, `failed`, `dropped` |
+//! | `dflock_hold_seconds` | histogram: how long a slot was held | `server`, `outcome`: `released`, `closed`, `dropped`, `lost` |
+//! | `dflock_waiting` | gauge: who waits now | `server` |
+//! | `dflock_holding` | gauge: who holds now | `server` |
+//! | `dflock_renewals_total` | counter: renewals that were answered | `server` |
+//! | `dflock_renewal_margin_seconds` | histogram: how much of the lease was left then | `server` |
+//! | `dflock_lost_total` | counter: slots that were held and are gone | `server`, `reason`: `expired`, `rejected`, `disconnected`, `unreachable` |
+//! | `dflock_connections_opened_total` | counter: connections that were made | `server` |
+//! | `dflock_connections_reused_total` | counter: requests that an idle connection served | `server` |
+//!
+//! The key is no label: programs make keys of what they are asked for, without end, and every value of a label is kept for good.
+//! Spans and events name it.
+//!
+//! A place in line that [`enqueue`](crate::Semaphore::enqueue) took waits until it is granted a slot, not until
+//! [`wait`](crate::Semaphore::wait) takes that over: from the grant on it is a hold.
+
+#[cfg_attr(not(feature = "metrics"), path = "watch/no_meter.rs")]
+mod meter;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{Span, debug, error, field, info_span, warn};
+
+use crate::error::{Error, Lost};
+use crate::wire::Token;
+use meter::Meter;
+pub(crate) use meter::describe;
+
+/// A renewal is slow when less than this part of the time that it had is left.
+const SLOW: u32 = 4;
+
+/// What is told of: a key, on a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) server: &'a Arc<str>,
+}
+
+/// What lasts: a wait or a hold.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Waiting,
+    Holding,
+}
+
+/// How a wait or a hold ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outcome {
+    Granted,
+    Timeout,
+    Failed,
+    Released,
+    Closed,
+    Lost,
+    /// Its future or its handle was dropped.
+    Dropped,
+}
+
+/// A wait for a slot and then the hold of it. However either ends, its drop tells it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    stage: Stage,
+    span: Span,
+    /// Where the slot was asked for.
+    context: Span,
+    began: Instant,
+    outcome: Outcome,
+    meter: Meter,
+}
+
+impl Watch {
+    /// A slot is asked for from now on.
+    pub(crate) fn waiting(About { key, server }: About<'_>) -> Self {
+        let (wait, token, outcome) = (field::Empty, field::Empty, field::Empty);
+        let span = info_span!(target: "dflock", "acquire", key, server = &**server, token, wait, outcome);
+        let context = if span.is_disabled() { Span::none() } else { Span::current() };
+        Self::new(Stage::Waiting, span, context, server)
+    }
+
+    /// The slot is held from now on, if it was not before.
+    pub(crate) fn granted(mut self, About { key, server }: About<'_>, token: &Token) -> Self {
+        if let Stage::Holding = self.stage {
+            return self;
+        }
+        self.outcome = Outcome::Granted;
+        let (token, wait) = (token.short(), self.began.elapsed().as_secs_f64());
+        self.span.record("token", token);
+        debug!(target: "dflock", parent: &self.span, key, server = &**server, token, wait, "slot acquired");
+        let context = std::mem::replace(&mut self.context, Span::none());
+        let (held, outcome) = (field::Empty, field::Empty);
+        let span = info_span!(target: "dflock", parent: &context, "hold", key, server = &**server, token, wait, held, outcome);
+        span.follows_from(&self.span);
+        Self::new(Stage::Holding, span, context, server)
+    }
+
+    /// All slots are taken, and a place in line is.
+    pub(crate) fn queued(&self, About { key, server }: About<'_>) {
+        debug!(target: "dflock", parent: &self.span, key, server = &**server, "queued");
+    }
+
+    /// The wait ends with `error`.
+    pub(crate) fn failed(self, error: Error) -> Error {
+        drop(self.ended(Outcome::of(&error)));
+        error
+    }
+
+    /// The same, with an outcome to tell.
+    pub(crate) fn ended(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
+    /// The span of the wait, or of the hold.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    fn new(stage: Stage, span: Span, context: Span, server: &Arc<str>) -> Self {
+        Self { stage, span, context, began: Instant::now(), outcome: Outcome::Dropped, meter: Meter::begin(stage, server) }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        let outcome = self.outcome.as_str();
+        let field = match self.stage {
+            Stage::Waiting => "wait",
+            Stage::Holding => "held",
+        };
+        self.span.record(field, took.as_secs_f64());
+        self.span.record("outcome", outcome);
+        if let (Stage::Holding, Outcome::Dropped) = (self.stage, self.outcome) {
+            debug!(target: "dflock", parent: &self.span, "slot dropped");
+        }
+        self.meter.end(self.stage, took, outcome);
+    }
+}
+
+impl Outcome {
+    /// That of a wait that ended with `error`.
+    pub(crate) fn of(error: &Error) -> Self {
+        if error.is_timeout() { Self::Timeout } else { Self::Failed }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Timeout => "timeout",
+            Self::Failed => "failed",
+            Self::Released => "released",
+            Self::Closed => "closed",
+            Self::Lost => "lost",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// A renewal that had the time `had` was answered when `margin` of it was left.
+pub(crate) fn renewed(span: &Span, About { key, server }: About<'_>, token: &Token, had: Duration, margin: Duration) {
+    meter::renewed(server, margin);
+    let (token, seconds, server) = (token.short(), margin.as_secs_f64(), &**server);
+    if margin < had / SLOW {
+        warn!(target: "dflock", parent: span, key, server, token, margin = seconds, "slow renewal");
+    } else {
+        debug!(target: "dflock", parent: span, key, server, token, margin = seconds, "renewed");
+    }
+}
+
+/// A slot that was held is gone.
+pub(crate) fn lost(lost: &Lost) {
+    let Lost { key, token, server, reason } = lost;
+    warn!(target: "dflock", key = &**key, server = &**server, token = token.short(), %reason, "slot lost");
+    meter::lost(server, *reason);
+}
+
+/// A callback of the user's panicked.
+pub(crate) fn on_lost_panicked(lost: &Lost) {
+    error!(target: "dflock", key = &*lost.key, "on_lost panicked");
+}
+
+/// The secret of a client will go over the network as it is.
+pub(crate) fn secret_in_the_clear(server: &str) {
+    warn!(target: "dflock", server, "the secret will be sent to another machine in the clear; use TLS");
+}
+
+/// A slot was not given back in order; the server frees it in any case.
+pub(crate) fn release_failed(error: &Error) {
+    warn!(target: "dflock", %error, "release failed");
+}
+
+/// There was no idle connection, and one was made.
+pub(crate) fn opened(server: &Arc<str>) {
+    debug!(target: "dflock", server = &**server, "connection opened");
+    meter::opened(server);
+}
+
+/// An idle connection serves a request.
+pub(crate) fn reused(server: &Arc<str>) {
+    meter::reused(server);
+}

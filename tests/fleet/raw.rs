@@ -1,0 +1,48 @@
+//! A client of a few lines that shares no code with the one under test.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Raw(BufReader<TcpStream>);
+
+impl Raw {
+    /// Connects to `server`.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn connect(server: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Sends a request, and gives back the reply without its line break.
+    ///
+    /// # Errors
+    ///
+    /// The system's; `UnexpectedEof` when the server closes the connection.
+    pub async fn ask(&mut self, command: &str, key: &str, argument: &str) -> io::Result<String> {
+        self.0.write_all(format!("{command}\n{key}\n{argument}\n").as_bytes()).await?;
+        let mut reply = String::new();
+        if self.0.read_line(&mut reply).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(reply.trim_end().to_owned())
+    }
+
+    /// The token of a slot of `key` that comes free within `wait` seconds, if one does.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub async fn acquire(&mut self, key: &str, wait: u64, limit: u32, lease: u64) -> io::Result<Option<String>> {
+        let reply = self.ask("sl", key, &format!("{wait} {limit} {lease}")).await?;
+        Ok(reply.strip_prefix("ok ").and_then(|rest| rest.split(' ').next()).map(str::to_owned))
+    }
+}

@@ -1,0 +1,149 @@
+//! A server in a process of its own.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use dflock::server::Server;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use super::Outcome;
+use super::program::{Pipes, Program, end_with_parent};
+
+/// How long a server may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Another process may take the free port first.
+const TRIES: usize = 5;
+
+/// The mode in which a program is a server; it is started as `PROGRAM serve ..`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Serve {
+    #[arg(long)]
+    program: Option<PathBuf>,
+    #[arg(long)]
+    host: String,
+    #[arg(long)]
+    port: u16,
+    #[arg(long)]
+    read_timeout: u64,
+}
+
+impl Serve {
+    /// Serves until the parent process ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of a server that cannot start.
+    pub fn run(self) -> Outcome<Infallible> {
+        end_with_parent()?;
+        if let Some(program) = &self.program {
+            let port = self.port.to_string();
+            let read_timeout = self.read_timeout.to_string();
+            let flags = ["--host", &self.host, "--port", &port, "--read-timeout", &read_timeout];
+            // the process stays the same, and so does its end with its parent
+            return Err(Command::new(program).args(flags).stdout(Stdio::null()).stderr(Stdio::null()).exec().into());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let read_timeout = Duration::from_secs(self.read_timeout);
+            let config = Server::builder().bind(format!("{}:{}", self.host, self.port)).read_timeout(read_timeout);
+            let _server = config.build().start().await?;
+            std::future::pending().await
+        })
+    }
+}
+
+/// What to start servers from.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// A program with dflockd's flags; `None` is the embedded server.
+    pub program: Option<PathBuf>,
+    /// In seconds.
+    pub read_timeout: u64,
+}
+
+impl Recipe {
+    /// Starts a server on a free port; it listens when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub async fn start(&self) -> Outcome<ServerProcess> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            match self.try_start().await {
+                Ok(server) => return Ok(server),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| "no try was made".into()))
+    }
+
+    async fn try_start(&self) -> Outcome<ServerProcess> {
+        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let (port, read_timeout) = (addr.port().to_string(), self.read_timeout.to_string());
+        let mut arguments = vec!["serve", "--host", "127.0.0.1", "--port", &port, "--read-timeout", &read_timeout];
+        if let Some(program) = &self.program {
+            arguments.extend(["--program", program.to_str().ok_or("the path of the server is not text")?]);
+        }
+        let (mut program, pipes) = Program::start(arguments)?;
+        let end = Instant::now() + PATIENCE;
+        // a program of any kind has no event to await: connect until it answers
+        while let Err(error) = TcpStream::connect(addr).await {
+            if !program.is_running() || Instant::now() > end {
+                return Err(format!("the server does not listen on {addr}: {error}").into());
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        if program.is_running() { Ok(ServerProcess { program, addr, _pipes: pipes }) } else { Err("the server ended at once".into()) }
+    }
+}
+
+/// A server that runs until this is dropped.
+#[derive(Debug)]
+pub struct ServerProcess {
+    program: Program,
+    addr: SocketAddr,
+    _pipes: Pipes,
+}
+
+impl ServerProcess {
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// SIGSTOP.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn stop(&self) -> io::Result<()> {
+        self.program.stop()
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn go_on(&self) -> io::Result<()> {
+        self.program.go_on()
+    }
+
+    /// SIGKILL; nothing of it is left when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn kill(self) -> io::Result<()> {
+        self.program.kill().await
+    }
+}

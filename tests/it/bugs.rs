@@ -1,0 +1,53 @@
+//! Each bug that another client or server of dflockd had has a test here, or a reason why it cannot be had.
+//!
+//! The letters: T, P and G are the clients in TypeScript, Python and Go; S is the server; N is what none of them records. A test
+//! names in a comment those that it covers.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// By letter: how many there are, and with how many digits they are written.
+const BUGS: [(char, usize, usize); 5] = [('T', 49, 2), ('P', 36, 2), ('G', 29, 2), ('S', 23, 2), ('N', 12, 1)];
+
+#[test]
+fn every_known_bug_has_a_test_or_a_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let known: BTreeSet<_> =
+        BUGS.iter().flat_map(|&(letter, count, digits)| (1..=count).map(move |number| format!("{letter}{number:0digits$}"))).collect();
+    let mut covered = BTreeSet::new();
+    for folder in ["it", "ui", "../dflock/src"] {
+        sources(&root.join(folder), &mut |source| covered.extend(source.lines().flat_map(|line| named(comment(line)))));
+    }
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    covered.extend(readme.lines().filter(|line| line.starts_with("| ")).flat_map(named));
+    let missing: Vec<_> = known.difference(&covered).collect();
+    assert!(missing.is_empty(), "neither a test nor tests/README.md names {missing:?}");
+    let unknown: Vec<_> = covered.difference(&known).collect();
+    assert!(unknown.is_empty(), "there is no bug {unknown:?}");
+}
+
+fn sources(folder: &Path, read: &mut impl FnMut(&str)) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, read);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            read(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+fn comment(line: &str) -> &str {
+    line.trim_start().strip_prefix("//").unwrap_or_default()
+}
+
+/// The words that look like the number of a bug.
+fn named(text: &str) -> impl Iterator<Item = String> {
+    let words = text.split(|c: char| !c.is_alphanumeric());
+    let is_number = |word: &str| {
+        let rest = word.strip_prefix(|c| BUGS.iter().any(|(letter, ..)| *letter == c));
+        rest.is_some_and(|rest| (1..=2).contains(&rest.len()) && rest.chars().all(|c| c.is_ascii_digit()))
+    };
+    words.filter(move |word| is_number(word)).map(str::to_owned)
+}

@@ -1,0 +1,172 @@
+//! Whatever is done with a slot may be cut short at each of its polls, in every way that there is, and leaves nothing behind.
+
+use std::future::{pending, poll_fn};
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use dflock::server::Server;
+use dflock::{Client, Error, Semaphore};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// Long enough that a grant which comes then is confirmed, and shorter than the lease.
+const TAKEN: Duration = Duration::from_millis(700);
+
+const LEASE: Duration = Duration::from_secs(1);
+
+/// What users do with a slot, each with all that belongs to it.
+const ERRANDS: [(&str, Errand); 5] = [
+    ("acquire, renew, release", |pool, _| {
+        Box::pin(async move {
+            let held = pool.acquire().await?;
+            held.renew().await?;
+            held.release().await.map(drop)
+        })
+    }),
+    ("enqueue, wait, release", |pool, _| Box::pin(async move { pool.enqueue().await?.wait().await?.release().await.map(drop) })),
+    ("enqueue, do something else, wait", |pool, time| {
+        Box::pin(async move {
+            let enqueued = pool.enqueue().await?;
+            for _ in 0..8 {
+                sleep(time / 8).await;
+            }
+            enqueued.wait().await.map(drop)
+        })
+    }),
+    ("run", |pool, time| Box::pin(async move { pool.acquire().await?.run(sleep(time)).await })),
+    ("with_slot", |pool, time| Box::pin(async move { pool.with_slot(async |_| sleep(time).await).await })),
+];
+
+/// With a time to do something else in.
+type Errand = fn(Semaphore, Duration) -> Doing;
+
+type Doing = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// Cuts a future short after so many polls. Whether it had come to its end before.
+type Cut = fn(usize, Doing) -> Pin<Box<dyn Future<Output = bool>>>;
+
+#[tokio::test(start_paused = true)]
+async fn dropped() {
+    leaves_nothing(|polls, mut doing| Box::pin(async move { poll(polls, &mut doing).await })).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn panicked() {
+    leaves_nothing(|polls, mut doing| {
+        let panics = async move {
+            if !poll(polls, &mut doing).await {
+                resume_unwind(Box::new("as planned"));
+            }
+        };
+        Box::pin(async move { tokio::spawn(panics).await.is_ok() })
+    })
+    .await;
+}
+
+// P16, G05, G09: with its task goes the keeper's
+#[tokio::test(start_paused = true)]
+async fn aborted() {
+    leaves_nothing(|polls, doing| {
+        Box::pin(async move {
+            let (task, ended) = keep(polls, doing);
+            let ended = ended.await.unwrap();
+            task.abort();
+            let _ = task.await;
+            ended
+        })
+    })
+    .await;
+}
+
+/// Over sockets, because a paused clock has one runtime only.
+#[test]
+fn its_runtime_shut_down() {
+    let outside = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = outside.block_on(Server::start()).unwrap();
+    let pool = || server.client().semaphore("pool", 1).unwrap();
+    for (name, errand) in ERRANDS {
+        for polls in 0.. {
+            let gone = Builder::new_current_thread().enable_all().build().unwrap();
+            let ended = gone.block_on(async { keep(polls, errand(pool(), Duration::from_millis(2))).1.await.unwrap() });
+            // takes the task with it, and the keeper's
+            drop(gone);
+            // a slot that were left would be taken for longer than this waits
+            let next = outside.block_on(pool().acquire()).unwrap_or_else(|error| panic!("{name}, after {polls} polls: {error}"));
+            outside.block_on(next.release()).unwrap();
+            if ended {
+                break;
+            }
+        }
+    }
+}
+
+/// Does each errand, alone and behind somebody else, and cuts it short after one poll, after two, and so on until it is done.
+async fn leaves_nothing(cut: Cut) {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    for auto_release in [true, false] {
+        let server = Server::builder().auto_release(auto_release).build().start_in_memory().unwrap();
+        let client = || server.client_builder().connector(server.connector()).build().unwrap();
+        // the server before is gone by then
+        sleep(Duration::from_millis(1)).await;
+        let before = tasks();
+        for (name, errand) in ERRANDS {
+            for taken in [false, true] {
+                for polls in 0.. {
+                    let other = if taken { Some(pool(client()).acquire().await.unwrap()) } else { None };
+                    let release = tokio::spawn(async move {
+                        sleep(TAKEN).await;
+                        drop(other);
+                    });
+                    let ended = cut(polls, errand(pool(client()), 2 * LEASE)).await;
+                    release.await.unwrap();
+                    // a wait that is cut off may still be granted, where a slot outlives its connection
+                    sleep(if auto_release { Duration::from_millis(1) } else { LEASE + Duration::from_secs(1) }).await;
+                    let stats = server.stats();
+                    let case = format!("{name}, taken: {taken}, auto-release: {auto_release}, after {polls} polls");
+                    assert!(stats.semaphores.is_empty(), "{case}: {:?}", stats.semaphores);
+                    assert_eq!((stats.connections, tasks()), (0, before), "{case}");
+                    if ended {
+                        // each await was one of the ends
+                        assert!(polls >= 3, "{case}");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn pool(client: Client) -> Semaphore {
+    Semaphore::builder().key("pool").limit(1).lease_ttl(LEASE).client(client).build().unwrap()
+}
+
+/// A task that polls it `polls` times at most, says whether it came to its end, and keeps it.
+fn keep(polls: usize, mut doing: Doing) -> (JoinHandle<()>, oneshot::Receiver<bool>) {
+    let (tell, ended) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        tell.send(poll(polls, &mut doing).await).unwrap();
+        pending::<()>().await;
+    });
+    (task, ended)
+}
+
+/// Polls it `polls` times at most. Whether it came to its end.
+async fn poll(polls: usize, doing: &mut Doing) -> bool {
+    let mut left = polls;
+    poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        match doing.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(done.map(|()| true).unwrap()),
+            Poll::Pending if left == 0 => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

@@ -1,0 +1,221 @@
+//! The metrics: who is counted is counted out however it ends, and each ending has its name.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dflock::{Enqueued, Held, Semaphore};
+use metrics::LocalRecorderGuard;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use tokio::time::sleep;
+
+use crate::house::House;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Takes down what this thread is told for as long as it lives.
+struct Recorder {
+    recorder: &'static DebuggingRecorder,
+    _guard: LocalRecorderGuard<'static>,
+}
+
+/// What was told since the last time, by the name of the metric and its labels but for the server.
+struct Told(BTreeMap<String, Vec<f64>>);
+
+impl Recorder {
+    fn new() -> Self {
+        let recorder: &'static DebuggingRecorder = Box::leak(Box::default());
+        Self { recorder, _guard: metrics::set_default_local_recorder(recorder) }
+    }
+
+    fn told(&self) -> Told {
+        let all = self.recorder.snapshotter().snapshot().into_vec().into_iter();
+        let told = all.map(|(key, unit, described, value)| {
+            let (_, key) = key.into_parts();
+            assert!(described.is_some_and(|text| !text.is_empty()), "{key} is not described");
+            assert_eq!(unit.is_some(), key.name().ends_with("_seconds"), "{key}");
+            assert!(key.labels().any(|label| label.key() == "server"), "{key} does not say on which server");
+            assert!(key.labels().all(|label| label.key() != "key"), "{key} has a label without end");
+            let others = key.labels().filter(|label| label.key() != "server").map(metrics::Label::value);
+            let name = std::iter::once(key.name()).chain(others).collect::<Vec<_>>().join(" ");
+            let values = match value {
+                DebugValue::Counter(count) => vec![f64::from(u32::try_from(count).unwrap())],
+                DebugValue::Gauge(change) => vec![change.0],
+                DebugValue::Histogram(samples) => samples.into_iter().map(|sample| sample.0).collect(),
+            };
+            (name, values)
+        });
+        Told(told.collect())
+    }
+}
+
+impl Told {
+    /// All values of `name`, rounded to whole ones.
+    fn of(&self, name: &str) -> Vec<f64> {
+        self.0.get(name).map_or_else(Vec::new, |values| values.iter().map(|value| value.round()).collect())
+    }
+
+    /// How many more wait, and how many more hold.
+    fn more(&self) -> (f64, f64) {
+        let change = |name| self.of(name).first().copied().unwrap_or_default();
+        (change("dflock_waiting"), change("dflock_holding"))
+    }
+
+    /// The samples of waits and holds: how each ended, and after how many seconds.
+    fn endings(&self) -> Vec<String> {
+        let seconds = |name: &String| name.strip_prefix("dflock_").map(|name| name.replace("_seconds", ""));
+        let of = |name: &String| self.of(name).into_iter().map(move |value| value.to_string()).collect::<Vec<_>>().join(", ");
+        let ended = self.0.keys().filter(|name| name.starts_with("dflock_wait_") || name.starts_with("dflock_hold_"));
+        ended.filter(|name| !self.0[*name].is_empty()).filter_map(|name| Some(format!("{}: {}", seconds(name)?, of(name)))).collect()
+    }
+}
+
+fn pool(house: &House) -> Semaphore {
+    house.client.semaphore("pool", 1).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_is_measured_and_its_end_has_a_name() {
+    type Ending = (&'static str, fn(Semaphore<Held>, &House));
+    let endings: [Ending; 6] = [
+        ("released: 5", |held, _| drop(tokio::spawn(held.release()))),
+        ("dropped: 5", |held, _| drop(held)),
+        ("closed: 5", |held, _| drop(held.close())),
+        ("dropped: 5", |held, _| {
+            tokio::spawn(async move {
+                let _held = held;
+                panic!("on purpose");
+            });
+        }),
+        ("lost: 5", |held, house| {
+            house.server.faults().disconnect("pool");
+            tokio::spawn(async move { held.lost().await });
+        }),
+        // a loss is one even if its owner was never told
+        ("lost: 23", |held, house| {
+            house.server.faults().freeze();
+            tokio::spawn(async move {
+                sleep(40 * SECOND).await;
+                drop(held.close());
+            });
+        }),
+    ];
+    for (outcome, end) in endings {
+        let recorder = Recorder::new();
+        let house = House::new().await;
+        let held = pool(&house).acquire().await.unwrap();
+        sleep(5 * SECOND).await;
+        assert_eq!(recorder.told().more(), (0.0, 1.0), "{outcome}");
+        end(held, &house);
+        sleep(50 * SECOND).await;
+        let told = recorder.told();
+        assert_eq!((told.more(), told.endings()), ((0.0, -1.0), vec![format!("hold {outcome}")]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_measured_and_its_end_has_a_name() {
+    type Ending = (&'static str, fn(Semaphore, &House));
+    let endings: [Ending; 6] = [
+        ("timeout: 5", |pool, _| drop(tokio::spawn(pool.acquire_within(5 * SECOND)))),
+        ("failed: 5", |pool, house| {
+            house.server.faults().freeze();
+            tokio::spawn(pool.enqueue());
+        }),
+        ("dropped: 5", |pool, _| drop(tokio::spawn(tokio::time::timeout(5 * SECOND, pool.acquire())))),
+        ("timeout: 5", |pool, _| {
+            tokio::spawn(async {
+                let Enqueued::Queued(queued) = pool.enqueue().await? else { panic!("the slot is taken") };
+                queued.wait_within(5 * SECOND).await
+            });
+        }),
+        ("dropped: 5", |pool, _| {
+            tokio::spawn(async {
+                let _queued = pool.enqueue().await;
+                sleep(5 * SECOND).await;
+            });
+        }),
+        // the server says no at once
+        ("failed: 0", |pool, house| {
+            let other = house.client.semaphore(pool.key(), 2).unwrap();
+            tokio::spawn(other.acquire());
+        }),
+    ];
+    for (outcome, begin) in endings {
+        let recorder = Recorder::new();
+        let house = House::new().await;
+        let _taken = pool(&house).acquire().await.unwrap();
+        recorder.told();
+        begin(pool(&house), &house);
+        sleep(SECOND).await;
+        let now = recorder.told();
+        sleep(6 * SECOND).await;
+        let then = recorder.told();
+        assert_eq!([now.endings(), then.endings()].concat(), [format!("wait {outcome}")]);
+        assert_eq!((now.more().0 + then.more().0, now.more().1 + then.more().1), (0.0, 0.0), "{outcome}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_in_line_waits_until_its_grant_and_holds_from_then_on() {
+    let recorder = Recorder::new();
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+    sleep(5 * SECOND).await;
+    assert_eq!(recorder.told().more(), (1.0, 1.0));
+    held.release().await.unwrap();
+    sleep(SECOND).await;
+    let told = recorder.told();
+    assert!(queued.is_granted());
+    assert_eq!((told.more(), told.of("dflock_wait_seconds granted")), ((-1.0, 0.0), vec![5.0]));
+    sleep(SECOND).await;
+    queued.wait().await.unwrap().release().await.unwrap();
+    let told = recorder.told();
+    assert_eq!((told.more(), told.endings()), ((0.0, -1.0), vec!["hold released: 2".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_are_counted_with_what_was_left_of_the_lease() {
+    let recorder = Recorder::new();
+    let house = House::new().await;
+    let held = Semaphore::builder().key("pool").limit(1).lease_ttl(20 * SECOND).client(house.client.clone()).build().unwrap();
+    let held = held.acquire().await.unwrap();
+    sleep(10 * SECOND).await;
+    held.renew().await.unwrap();
+    let told = recorder.told();
+    // after 8 s and after 2 s more, of 19.8 s
+    assert_eq!(told.of("dflock_renewals_total"), [2.0]);
+    let margins = told.of("dflock_renewal_margin_seconds");
+    assert!(matches!(margins[..], [12.0 | 13.0, 17.0 | 18.0]), "{margins:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn losses_are_counted_by_their_reason() {
+    type Fault = (&'static str, fn(&House));
+    let faults: [Fault; 3] = [
+        ("rejected", |house| house.server.faults().expire("pool")),
+        ("disconnected", |house| house.server.faults().disconnect("pool")),
+        ("unreachable", |house| house.server.faults().freeze()),
+    ];
+    for (reason, happens) in faults {
+        let recorder = Recorder::new();
+        let house = House::new().await;
+        let held = pool(&house).acquire().await.unwrap();
+        happens(&house);
+        held.lost().await;
+        drop(held);
+        sleep(SECOND).await;
+        assert_eq!(recorder.told().of(&format!("dflock_lost_total {reason}")), [1.0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_counted_made_and_used_again() {
+    let recorder = Recorder::new();
+    let house = House::new().await;
+    for _ in 0..3 {
+        pool(&house).acquire().await.unwrap().release().await.unwrap();
+    }
+    let told = recorder.told();
+    assert_eq!((told.of("dflock_connections_opened_total"), told.of("dflock_connections_reused_total")), (vec![1.0], vec![2.0]));
+}

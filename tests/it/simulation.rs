@@ -1,0 +1,44 @@
+//! The simulation, on as many seeds as a test run can spare; `simulate` runs more.
+
+use dflock_tests::sim::{Findings, run, search};
+
+/// What each of the other clients would not survive.
+const FAULTS: [&str; 14] = [
+    "busy client",
+    "delayed replies",
+    "frozen connection",
+    "frozen server",
+    "half-open connection",
+    "lease ended early",
+    "one-way partition",
+    "partition",
+    "refused connections",
+    "reset",
+    "server disconnects a key",
+    "server disconnects all",
+    "server restart",
+    "time jump",
+];
+
+#[test]
+fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
+    let Findings { runs, faults, events, failed } = search(0..300);
+    if let Some(failed) = failed {
+        panic!("`simulate --seed {}` shows how: {:#?}", failed.seed, failed.violations);
+    }
+    assert_eq!(runs, 300);
+    // a simulation in which nothing happens finds nothing
+    assert!(faults.keys().copied().eq(FAULTS), "{faults:?}");
+    for what in ["futures cut short", "lease expired", "leases ended", "losses told", "read timeouts", "timeout", "waits in line"] {
+        assert!(events.get(what).is_some_and(|count| *count >= 10), "{what}: {events:?}");
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in [0, 1, 7, 41] {
+        let (first, again, another) = (run(seed).history(), run(seed).history(), run(seed + 1).history());
+        assert!(first == again, "seed {seed}");
+        assert!(first != another, "seed {seed}");
+    }
+}

@@ -1,0 +1,137 @@
+//! How long it takes until the next in line holds.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dflock::{Client, Enqueued, Semaphore};
+use dflock_tests::fleet::Outcome;
+use dflock_tests::fleet::clock::now;
+use dflock_tests::fleet::program::{Program, end_with_parent};
+use dflock_tests::fleet::server::{Recipe, ServerProcess};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::sleep;
+
+use crate::Row;
+
+/// How long a request takes at most until it stands in line.
+const IN_LINE: Duration = Duration::from_millis(2);
+
+/// A process is dear: so many fewer are killed.
+const DEAR: usize = 10;
+
+/// The mode in which this program holds a slot until it is killed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Holder {
+    #[arg(long)]
+    server: String,
+}
+
+impl Holder {
+    pub(crate) fn run(self) -> Outcome<Infallible> {
+        end_with_parent()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let held = Client::builder().servers([self.server]).build()?.semaphore("pool", 1)?.acquire().await?;
+            println!("held");
+            Err(held.lost().await.into())
+        })
+    }
+}
+
+/// How a slot is given up.
+#[derive(Clone, Copy)]
+enum End {
+    Release,
+    Drop,
+    DropToQueued,
+    Abort,
+    Kill,
+}
+
+const ENDS: [(End, &str, &str); 5] = [
+    (End::Release, "hand-off after `release`", "on the bare wire: 0.19 ms median"),
+    (End::Drop, "hand-off after drop", "on the bare wire, closing the socket: 0.23 ms median"),
+    (End::DropToQueued, "the same, to one who enqueued (the grant is confirmed)", "not measured"),
+    (End::Abort, "hand-off after the abort of the holding task", "not measured"),
+    (End::Kill, "hand-off after `kill -9` of the holder", "on the bare wire: 1.5 ms median"),
+];
+
+pub(crate) async fn table(servers: &[Recipe], times: usize) -> Outcome<Vec<Row>> {
+    let mut table = Vec::new();
+    for (end, what, others) in ENDS {
+        let mut ours = Vec::new();
+        for server in servers {
+            let server = server.start().await?;
+            let times = if let End::Kill = end { times / DEAR } else { times };
+            let mut took = Vec::with_capacity(times);
+            for _ in 0..times {
+                took.push(hand_off(end, &server).await?);
+            }
+            ours.push(summary(took));
+        }
+        table.push(Row { what, others, ours });
+    }
+    Ok(table)
+}
+
+/// How long it takes from the end of one hold to the next.
+async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
+    let next = pool(server.addr())?;
+    if let End::Kill = end {
+        let (program, pipes) = Program::start(["hold", "--server", &server.addr().to_string()])?;
+        BufReader::new(pipes.stdout).lines().next_line().await?;
+        let next = tokio::spawn(wait(next));
+        sleep(IN_LINE).await;
+        let began = now();
+        let killed = program.kill();
+        let (took, killed) = tokio::join!(next, killed);
+        killed?;
+        return Ok(took??.saturating_sub(began));
+    }
+    let held = pool(server.addr())?.acquire().await?;
+    let next = match end {
+        End::DropToQueued => match next.enqueue().await? {
+            Enqueued::Queued(queued) => tokio::spawn(async { queued.wait().await.map(|_held| now()) }),
+            Enqueued::Acquired(_) => return Err("the slot is taken".into()),
+        },
+        _ => tokio::spawn(wait(next)),
+    };
+    sleep(IN_LINE).await;
+    let began = match end {
+        End::Release => {
+            let began = now();
+            held.release().await?;
+            began
+        }
+        End::Abort => {
+            let holding = tokio::spawn(async move { held.lost().await });
+            sleep(IN_LINE).await;
+            let began = now();
+            holding.abort();
+            began
+        }
+        End::Drop | End::DropToQueued | End::Kill => {
+            let began = now();
+            drop(held);
+            began
+        }
+    };
+    Ok(next.await??.saturating_sub(began))
+}
+
+/// When the slot came.
+async fn wait(pool: Semaphore) -> Result<Duration, dflock::Error> {
+    let _held = pool.acquire().await?;
+    Ok(now())
+}
+
+fn pool(server: SocketAddr) -> Outcome<Semaphore> {
+    Ok(Client::builder().servers([server.to_string()]).build()?.semaphore("pool", 1)?)
+}
+
+fn summary(mut took: Vec<Duration>) -> String {
+    took.sort_unstable();
+    let at = |part: usize| took.get(took.len() * part / 100).map_or(f64::NAN, |took| took.as_secs_f64() * 1000.0);
+    format!("p50 {:.2} ms, p99 {:.2} ms ({} times)", at(50), at(99), took.len())
+}

@@ -1,0 +1,74 @@
+//! Measures what the other clients were measured at, and prints both side by side: `cargo run --release --bin measure`.
+
+mod handoff;
+mod safety;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use dflock_tests::fleet::Outcome;
+use dflock_tests::fleet::server::{Recipe, Serve};
+
+/// Measures how safe a slot is and how fast it is handed on, and prints a table.
+#[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Options {
+    #[command(subcommand)]
+    mode: Option<Mode>,
+    /// A program with dflockd's flags, to measure with besides the embedded server
+    #[arg(long)]
+    server_bin: Option<PathBuf>,
+    /// How many hand-offs of each kind
+    #[arg(long, default_value_t = 2000)]
+    times: usize,
+}
+
+/// What the processes that it starts are.
+#[derive(Debug, Subcommand)]
+enum Mode {
+    #[command(hide = true)]
+    Serve(Serve),
+    #[command(hide = true)]
+    Hold(handoff::Holder),
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let done: Outcome<Infallible> = match options.mode {
+        Some(Mode::Serve(server)) => server.run(),
+        Some(Mode::Hold(holder)) => holder.run(),
+        None => match measure(options) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => Err(error),
+        },
+    };
+    let Err(error) = done;
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+#[tokio::main]
+async fn measure(options: Options) -> Outcome<()> {
+    let programs = [None].into_iter().chain(options.server_bin.map(Some));
+    let recipes: Vec<_> = programs.map(|program| Recipe { program, read_timeout: 23 }).collect();
+    // these wait most of the time, and do not disturb each other; those below do
+    let mut table = safety::table(&recipes).await?;
+    table.extend(handoff::table(&recipes, options.times).await?);
+    let servers = ["the embedded server", "the server of `--server-bin`"].map(|server| format!("dflock on {server}"));
+    println!("| | other clients, on dflockd v1.10.0 | {} |", servers[..recipes.len()].join(" | "));
+    println!("|---|---|{}", "---|".repeat(recipes.len()));
+    for Row { what, others, ours } in table {
+        println!("| {what} | {others} | {} |", ours.join(" | "));
+    }
+    Ok(())
+}
+
+/// A line of the table.
+struct Row {
+    what: &'static str,
+    others: &'static str,
+    /// One for each server.
+    ours: Vec<String>,
+}

@@ -1,0 +1,256 @@
+//! Many short lives of slots in one process, cut off at every point, on a server that misbehaves: nothing is left of them.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::resume_unwind;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use dflock::server::Server;
+use dflock::{Client, Enqueued, Error, Semaphore};
+use dflock_tests::fleet::Outcome;
+use dflock_tests::fleet::clock::{now, since};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::runtime::{Builder, Handle};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::sleep;
+
+/// How many lives there are at once.
+const WORKERS: u64 = 8;
+
+/// The keys, and how many may hold them.
+const KEYS: [(&str, u32); 3] = [("one", 1), ("two", 2), ("three", 3)];
+
+/// How long what is over may take to be gone.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Whether all was as before after this many `cycles`.
+pub(crate) fn run(cycles: u64, seed: u64) -> Outcome<bool> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(compare(cycles, seed))
+}
+
+async fn compare(cycles: u64, seed: u64) -> Outcome<bool> {
+    let server = Arc::new(Server::start().await?);
+    let began = now();
+    let before = Footprint::of(&server)?;
+    let counts = live(&server, cycles, seed).await?;
+    let after = settled(&server, before).await?;
+    println!("{cycles} cycles, seed {seed}, {:.1} s\n\n{counts}\n", since(began).as_secs_f64());
+    println!("before: {before}\nafter:  {after}");
+    Ok(before == after)
+}
+
+/// So many cycles, with a client that is gone afterwards.
+async fn live(server: &Arc<Server>, cycles: u64, seed: u64) -> Outcome<Counts> {
+    let counts = Arc::new(Counts::default());
+    let client = server.client_builder().socket_timeout(Duration::from_secs(1)).build()?;
+    let mut trouble = JoinSet::new();
+    trouble.spawn(misbehave(server.clone(), StdRng::seed_from_u64(seed), counts.clone()));
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let mine = cycles / WORKERS + u64::from(worker < cycles % WORKERS);
+        let dice = StdRng::seed_from_u64(seed.wrapping_add(worker + 1));
+        workers.spawn(work(client.clone(), mine, dice, counts.clone()));
+    }
+    while let Some(done) = workers.join_next().await {
+        done??;
+    }
+    trouble.shutdown().await;
+    heal(server);
+    Ok(Arc::into_inner(counts).unwrap_or_default())
+}
+
+async fn work(client: Client, cycles: u64, mut dice: StdRng, counts: Arc<Counts>) -> Outcome<()> {
+    for _ in 0..cycles {
+        let (key, limit) = KEYS[dice.random_range(0..KEYS.len())];
+        let pool = Semaphore::builder().key(key).limit(limit).lease_ttl(Duration::from_secs(1)).client(client.clone()).build()?;
+        let way = dice.random_range(0..WAYS.len());
+        // the server misbehaves: that a cycle fails is no failure
+        match cycle(way, pool, dice.random_range(0..60)).await {
+            Ok(()) => counts.ways[way].done.fetch_add(1, Ordering::Relaxed),
+            Err(_) => counts.ways[way].failed.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+    Ok(())
+}
+
+/// What becomes of a slot, or of the wish for one.
+const WAYS: [&str; 12] = [
+    "acquired, released",
+    "acquired, dropped",
+    "acquired, closed",
+    "acquire cut off",
+    "renew cut off",
+    "release cut off",
+    "enqueued, dropped",
+    "enqueued, waited, released",
+    "wait cut off",
+    "with_slot cut off",
+    "panic in with_slot",
+    "holding task aborted",
+];
+
+async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
+    match WAYS[way] {
+        "acquired, released" => pool.acquire().await?.release().await.map(drop),
+        "acquired, dropped" => pool.acquire().await.map(drop),
+        "acquired, closed" => {
+            pool.acquire().await?.close();
+            Ok(())
+        }
+        "acquire cut off" => {
+            cut(polls, pool.acquire()).await;
+            Ok(())
+        }
+        "renew cut off" => {
+            let held = pool.acquire().await?;
+            cut(polls, held.renew()).await;
+            held.release().await.map(drop)
+        }
+        "release cut off" => {
+            cut(polls, pool.acquire().await?.release()).await;
+            Ok(())
+        }
+        "enqueued, dropped" => pool.enqueue().await.map(drop),
+        "enqueued, waited, released" => pool.enqueue().await?.wait().await?.release().await.map(drop),
+        "wait cut off" => {
+            if let Enqueued::Queued(queued) = pool.enqueue().await? {
+                cut(polls, queued.wait()).await;
+            }
+            Ok(())
+        }
+        "with_slot cut off" => {
+            cut(polls, pool.with_slot(async |held| held.lost().await)).await;
+            Ok(())
+        }
+        "panic in with_slot" => {
+            // without the message of a panic
+            let body = async move { pool.with_slot(async |_| resume_unwind(Box::new("in the body"))).await };
+            tokio::spawn(body).await.unwrap_or(Ok(()))
+        }
+        _ => {
+            let task = tokio::spawn(async move { pool.acquire().await?.renew().await });
+            for _ in 0..polls {
+                yield_now().await;
+            }
+            task.abort();
+            task.await.unwrap_or(Ok(()))
+        }
+    }
+}
+
+/// Polls `future` at most `polls` times, letting others run in between, and drops it.
+async fn cut<F: Future>(polls: u32, future: F) {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        if poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await {
+            return;
+        }
+        yield_now().await;
+    }
+}
+
+/// What the server does.
+const FAULTS: [&str; 6] = ["lease ended", "key cut off", "all cut off", "frozen", "connections refused", "replies delayed"];
+
+async fn misbehave(server: Arc<Server>, mut dice: StdRng, counts: Arc<Counts>) {
+    loop {
+        sleep(Duration::from_millis(dice.random_range(1..6))).await;
+        let fault = dice.random_range(0..FAULTS.len());
+        let (key, _) = KEYS[dice.random_range(0..KEYS.len())];
+        let faults = server.faults();
+        match FAULTS[fault] {
+            "lease ended" => faults.expire(key),
+            "key cut off" => faults.disconnect(key),
+            "all cut off" => faults.disconnect_all(),
+            "frozen" => faults.freeze(),
+            "connections refused" => faults.refuse_connections(true),
+            _ => faults.delay_replies(Duration::from_millis(1)),
+        }
+        counts.faults[fault].fetch_add(1, Ordering::Relaxed);
+        sleep(Duration::from_millis(dice.random_range(1..4))).await;
+        heal(&server);
+    }
+}
+
+fn heal(server: &Server) {
+    let faults = server.faults();
+    faults.thaw();
+    faults.refuse_connections(false);
+    faults.delay_replies(Duration::ZERO);
+}
+
+/// What there is of this process and on its server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Footprint {
+    descriptors: usize,
+    tasks: usize,
+    connections: u64,
+    holders: u64,
+    waiters: u64,
+}
+
+impl Footprint {
+    fn of(server: &Server) -> Outcome<Self> {
+        let stats = server.stats();
+        Ok(Self {
+            descriptors: std::fs::read_dir("/proc/self/fd")?.count(),
+            tasks: Handle::current().metrics().num_alive_tasks(),
+            connections: stats.connections,
+            holders: stats.semaphores.iter().map(|semaphore| semaphore.holders).sum(),
+            waiters: stats.semaphores.iter().map(|semaphore| semaphore.waiters).sum(),
+        })
+    }
+}
+
+/// What there is when nothing is under way any more: as much as `before`, or what has not gone in its time.
+async fn settled(server: &Server, before: Footprint) -> Outcome<Footprint> {
+    let end = now() + SETTLED;
+    loop {
+        let footprint = Footprint::of(server)?;
+        if footprint == before || now() > end {
+            return Ok(footprint);
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+impl fmt::Display for Footprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { descriptors, tasks, connections, holders, waiters } = self;
+        write!(f, "{descriptors} descriptors, {tasks} tasks; on the server {connections} connections, {holders} holders, {waiters} waiters")
+    }
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Counts {
+    ways: [Way; WAYS.len()],
+    faults: [AtomicU64; FAULTS.len()],
+}
+
+#[derive(Debug, Default)]
+struct Way {
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        writeln!(f, "| a slot is | times | failed, as a fault came |\n|---|---|---|")?;
+        for (name, Way { done, failed }) in WAYS.iter().zip(&self.ways) {
+            writeln!(f, "| {name} | {} | {} |", count(done), count(failed))?;
+        }
+        write!(f, "\n| fault | times |\n|---|---|")?;
+        for (name, times) in FAULTS.iter().zip(&self.faults) {
+            write!(f, "\n| {name} | {} |", count(times))?;
+        }
+        Ok(())
+    }
+}

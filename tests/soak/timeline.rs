@@ -1,0 +1,112 @@
+//! What all processes said, merged.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::event::{Away, Event, What};
+use crate::fault::{Fault, Kind};
+use crate::span::Span;
+
+/// One slot as its holder knew it.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    pub(crate) client: usize,
+    pub(crate) key: usize,
+    pub(crate) from: Duration,
+    /// The first and the last moment of which its holder was sure. A loss is final, so it was held in between.
+    pub(crate) sure: Option<Span>,
+    /// When its loss was told first.
+    pub(crate) lost: Option<Duration>,
+    /// When it was given up on its holder's wish.
+    pub(crate) given: Option<Duration>,
+}
+
+/// Somebody who waited in line, and did nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub(crate) key: usize,
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+}
+
+/// Where all that is heard is written down.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Book(Arc<Mutex<Timeline>>);
+
+impl Book {
+    pub(crate) fn open(&self) -> MutexGuard<'_, Timeline> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Timeline {
+    holds: HashMap<(usize, String), Hold>,
+    pub(crate) waits: Vec<Wait>,
+    pub(crate) faults: Vec<Fault>,
+    /// Executors that did not run; `None` is the proxies'.
+    pub(crate) aways: Vec<(Option<usize>, Away)>,
+    /// How many times a holder checked its slot and was sure of it.
+    pub(crate) checks: u64,
+    /// What should not have been said.
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Timeline {
+    pub(crate) fn holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.values()
+    }
+
+    /// The times in which the system let an executor wait.
+    pub(crate) fn starved(&self) -> impl Iterator<Item = Away> {
+        self.aways.iter().filter(|&&(client, away)| !away.on_purpose && !self.is_ours(client, away)).map(|&(_, away)| away)
+    }
+
+    /// Whether a fault of ours kept `client` from running.
+    fn is_ours(&self, client: Option<usize>, away: Away) -> bool {
+        let stopped = |fault: &&Fault| matches!(fault.kind, Kind::ClientStopped | Kind::ClientBusy) && fault.client == client;
+        self.faults.iter().filter(stopped).any(|fault| fault.from < away.to && away.from < fault.to)
+    }
+
+    /// Takes down what `client` says.
+    pub(crate) fn note(&mut self, client: usize, event: Event) {
+        let (name, at, what) = match event {
+            Event::Slot { name, at, what } => (name, at, what),
+            Event::Away(away) => return self.aways.push((Some(client), away)),
+        };
+        if let What::Held { key } = what {
+            let hold = Hold { client, key, from: at, sure: None, lost: None, given: None };
+            if self.holds.insert((client, name), hold).is_some() {
+                self.complaints.push(format!("client {client} was given a slot twice"));
+            }
+            return;
+        }
+        let Some(hold) = self.holds.get_mut(&(client, name)) else {
+            return self.complaints.push(format!("client {client} said {what:?} of a slot that it never had"));
+        };
+        match what {
+            What::Sure => {
+                self.checks += 1;
+                let Span { from, to } = hold.sure.unwrap_or(Span { from: at, to: at });
+                hold.sure = Some(Span { from: from.min(at), to: to.max(at) });
+            }
+            What::Lost => hold.lost = Some(hold.lost.map_or(at, |lost| lost.min(at))),
+            What::Given => hold.given = Some(at),
+            What::Held { .. } => {}
+        }
+    }
+}
+
+impl Hold {
+    /// When its holder was last heard of it.
+    pub(crate) fn end(&self) -> Duration {
+        let sure = self.sure.map(|sure| sure.to);
+        [self.lost, self.given, sure].into_iter().flatten().fold(self.from, Duration::max)
+    }
+
+    /// Its holder believed in it after it had been told that it is lost.
+    pub(crate) fn is_undead(&self) -> bool {
+        self.lost.zip(self.sure).is_some_and(|(lost, sure)| lost < sure.to)
+    }
+}

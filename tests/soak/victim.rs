@@ -1,0 +1,246 @@
+//! Those whom the faults hit: a client with its own proxy before the server, and the server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dflock_tests::fleet::Outcome;
+use dflock_tests::fleet::clock::now;
+use dflock_tests::fleet::program::{Pipes, Program};
+use dflock_tests::fleet::proxy::{Cut, Flow, Proxy};
+use dflock_tests::fleet::server::{Recipe, ServerProcess};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::deck::{Card, Deck};
+use crate::event::{Away, Event};
+use crate::fault::{Fault, Kind};
+use crate::timeline::Book;
+
+/// How long a signal takes at most until all threads of a process heed it.
+const HEED: Duration = Duration::from_millis(5);
+
+/// How long the bytes that are under way take at most when they come one at a time.
+const TRICKLE: Duration = Duration::from_millis(200);
+
+/// The time between two faults of the server: with each, all clients lose what they hold.
+const RARITY: Duration = Duration::from_secs(3);
+
+/// How much later the bytes of a delayed connection come.
+const DELAYS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(200), Duration::from_millis(700)];
+
+/// A client.
+pub(crate) struct Victim {
+    index: usize,
+    told: Duration,
+    seed: u64,
+    deck: Deck,
+    book: Book,
+    proxy: Proxy,
+    client: Client,
+}
+
+impl Victim {
+    /// Starts a client that is told `told` as the server's read timeout.
+    pub(crate) async fn start(index: usize, server: watch::Receiver<SocketAddr>, told: Duration, seed: u64, book: &Book) -> Outcome<Self> {
+        let proxy = Proxy::start(server).await?;
+        let client = Client::start(index, &proxy, told, seed, book)?;
+        let deck = Deck::new(seed, Kind::ALL.into_iter().filter(|kind| kind.is_clients()));
+        Ok(Self { index, told, seed, deck, book: book.clone(), proxy, client })
+    }
+
+    /// One fault after the other, until all are over at `end`.
+    pub(crate) async fn suffer_until(&mut self, end: Duration) -> Outcome<()> {
+        while let Some(Card { wait, kind, length }) = self.deck.draw(end) {
+            sleep(wait).await;
+            self.suffer(kind, length).await?;
+        }
+        Ok(())
+    }
+
+    async fn suffer(&mut self, kind: Kind, length: Duration) -> Outcome<()> {
+        let (from, to) = match kind {
+            Kind::ClientStopped => {
+                self.client.program.stop()?;
+                sleep(HEED).await;
+                let times = (now(), later(length).await);
+                self.client.program.go_on()?;
+                times
+            }
+            Kind::ClientKilled => {
+                let from = now();
+                self.restart().await?;
+                (from, now())
+            }
+            Kind::ClientBusy => {
+                let Away { from, to, .. } = self.client.block(length).await?;
+                (from, to)
+            }
+            Kind::Cut | Kind::Reset | Kind::HalfOpen => {
+                let from = now();
+                self.proxy.cut(match kind {
+                    Kind::Cut => Cut::Closed,
+                    Kind::Reset => Cut::Reset,
+                    _ => Cut::HalfOpen,
+                });
+                (from, if kind == Kind::HalfOpen { later(length).await } else { from })
+            }
+            Kind::StalledUp => self.weather(Flow::Stalled, Flow::Clear, length).await,
+            Kind::StalledDown => self.weather(Flow::Clear, Flow::Stalled, length).await,
+            Kind::Stalled => self.weather(Flow::Stalled, Flow::Stalled, length).await,
+            Kind::Trickled => self.slow(Flow::Trickled, TRICKLE, length).await,
+            Kind::Delayed => {
+                let delay = DELAYS[length.subsec_millis() as usize % DELAYS.len()];
+                self.slow(Flow::Delayed(delay), delay, length).await
+            }
+            Kind::ServerStopped | Kind::ServerKilled => return Err("a client is no server".into()),
+        };
+        self.proxy.heal();
+        self.book.open().faults.push(Fault { kind, client: Some(self.index), from, to });
+        self.look().await
+    }
+
+    /// SIGKILL.
+    pub(crate) async fn end(self) -> io::Result<()> {
+        self.client.program.kill().await
+    }
+
+    async fn weather(&self, up: Flow, down: Flow, length: Duration) -> (Duration, Duration) {
+        self.proxy.set(up, down);
+        (now(), later(length).await)
+    }
+
+    /// Bad weather, of which traces are under way for the time of `trace` after it.
+    async fn slow(&self, flow: Flow, trace: Duration, length: Duration) -> (Duration, Duration) {
+        let (from, _) = self.weather(flow, flow, length).await;
+        self.proxy.heal();
+        (from, later(trace).await)
+    }
+
+    /// A client that ended by itself has a bug.
+    async fn look(&mut self) -> Outcome<()> {
+        if !self.client.program.is_running() {
+            self.book.open().complaints.push(format!("client {} ended by itself", self.index));
+            self.restart().await?;
+        }
+        Ok(())
+    }
+
+    async fn restart(&mut self) -> Outcome<()> {
+        self.seed = self.seed.wrapping_add(1_000_000);
+        let next = Client::start(self.index, &self.proxy, self.told, self.seed, &self.book)?;
+        let last = std::mem::replace(&mut self.client, next);
+        last.program.kill().await?;
+        // what it had said before
+        last.hearing.await?;
+        Ok(())
+    }
+}
+
+/// A client's process.
+struct Client {
+    program: Program,
+    orders: ChildStdin,
+    busy: mpsc::UnboundedReceiver<Away>,
+    hearing: JoinHandle<()>,
+}
+
+impl Client {
+    fn start(index: usize, proxy: &Proxy, told: Duration, seed: u64, book: &Book) -> Outcome<Self> {
+        let (addr, told, seed) = (proxy.addr().to_string(), told.as_millis().to_string(), seed.to_string());
+        let arguments = ["client", "--server", &addr, "--read-timeout", &told, "--seed", &seed];
+        let (program, Pipes { stdin, stdout }) = Program::start(arguments)?;
+        let (tell, busy) = mpsc::unbounded_channel();
+        let hearing = tokio::spawn(hear(index, stdout, book.clone(), tell));
+        Ok(Self { program, orders: stdin, busy, hearing })
+    }
+
+    /// Blocks its executor, and says when that was.
+    async fn block(&mut self, length: Duration) -> Outcome<Away> {
+        self.orders.write_all(format!("{}\n", length.as_millis()).as_bytes()).await?;
+        self.busy.recv().await.ok_or_else(|| "a client ended when it was told to be busy".into())
+    }
+}
+
+/// Writes down what a client says, until it ends.
+async fn hear(client: usize, stdout: ChildStdout, book: Book, busy: mpsc::UnboundedSender<Away>) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        match line.parse() {
+            Ok(event) => {
+                if let Event::Away(away @ Away { on_purpose: true, .. }) = event {
+                    // a client that was killed has nobody to wait for it
+                    let _ = busy.send(away);
+                }
+                book.open().note(client, event);
+            }
+            Err(complaint) => book.open().complaints.push(format!("client {client}: {complaint}")),
+        }
+    }
+}
+
+/// The server.
+pub(crate) struct Host {
+    recipe: Recipe,
+    process: Option<ServerProcess>,
+    addr: watch::Sender<SocketAddr>,
+    deck: Deck,
+    book: Book,
+}
+
+impl Host {
+    pub(crate) async fn start(recipe: Recipe, seed: u64, book: &Book) -> Outcome<Self> {
+        let process = recipe.start().await?;
+        let addr = watch::Sender::new(process.addr());
+        let deck = Deck::new(seed, Kind::ALL.into_iter().filter(|kind| !kind.is_clients()));
+        Ok(Self { recipe, process: Some(process), addr, deck, book: book.clone() })
+    }
+
+    /// Where it is, as it changes.
+    pub(crate) fn addr(&self) -> watch::Receiver<SocketAddr> {
+        self.addr.subscribe()
+    }
+
+    /// One fault after the other, with some time in between, until all are over at `end`.
+    pub(crate) async fn suffer_until(&mut self, end: Duration) -> Outcome<()> {
+        while let Some(Card { wait, kind, length }) = self.deck.draw(end) {
+            sleep(wait).await;
+            self.suffer(kind, length).await?;
+            sleep(RARITY.min(end.saturating_sub(now()))).await;
+        }
+        Ok(())
+    }
+
+    async fn suffer(&mut self, kind: Kind, length: Duration) -> Outcome<()> {
+        let (from, to) = match (kind, &self.process) {
+            (Kind::ServerStopped, Some(process)) => {
+                process.stop()?;
+                sleep(HEED).await;
+                let times = (now(), later(length).await);
+                process.go_on()?;
+                times
+            }
+            (Kind::ServerKilled, _) => {
+                if let Some(process) = self.process.take() {
+                    process.kill().await?;
+                }
+                let from = now();
+                let process = self.recipe.start().await?;
+                self.addr.send_replace(process.addr());
+                self.process = Some(process);
+                (from, now())
+            }
+            _ => return Err("a server is no client, and one that does not run cannot be stopped".into()),
+        };
+        self.book.open().faults.push(Fault { kind, client: None, from, to });
+        Ok(())
+    }
+}
+
+async fn later(length: Duration) -> Duration {
+    sleep(length).await;
+    now()
+}

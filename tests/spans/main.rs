@@ -1,0 +1,223 @@
+//! The spans and events.
+//!
+//! A binary of its own: tracing remembers for the whole process which of them nobody wants, and here somebody wants all.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use dflock::server::Server;
+use dflock::{Client, Enqueued, Semaphore};
+use tokio::time::sleep;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Event, Subscriber, info, info_span};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Takes down what this thread is told: an event when it happens, a span with all its fields when it is closed.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    open: HashMap<u64, String>,
+    lines: Vec<String>,
+}
+
+/// The fields of a span or event as text, times in whole seconds.
+struct Fields<'a>(&'a mut String);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let _ = match field.name() {
+            "message" => write!(self.0, " {value:?}"),
+            // the port is another each time, and so is the token
+            "server" | "token" => write!(self.0, " {}", field.name()),
+            name => write!(self.0, " {name}={value:?}"),
+        };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "token" {
+            assert_eq!(value.len(), 16, "half a token and no more");
+        }
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.record_debug(field, &format_args!("{}", value.round()));
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let parent = context.span(id).and_then(|span| Some(span.parent()?.name()));
+        let mut line = format!("{}{}", parent.map(|name| format!("{name}:")).unwrap_or_default(), attributes.metadata().name());
+        attributes.record(&mut Fields(&mut line));
+        self.0.lock().unwrap().open.insert(id.into_u64(), line);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut notes = self.0.lock().unwrap();
+        values.record(&mut Fields(notes.open.get_mut(&id.into_u64()).unwrap()));
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let span = context.event_span(event).map(|span| format!("{}: ", span.name()));
+        let mut line = format!("{}{}", span.unwrap_or_default(), event.metadata().level());
+        event.record(&mut Fields(&mut line));
+        self.0.lock().unwrap().lines.push(line);
+    }
+
+    fn on_close(&self, id: Id, _: Context<'_, S>) {
+        let mut notes = self.0.lock().unwrap();
+        let line = notes.open.remove(&id.into_u64()).unwrap();
+        notes.lines.push(line);
+    }
+}
+
+impl Notes {
+    fn begin() -> (Self, DefaultGuard) {
+        // wants all for as long as the process lives
+        static EVER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+        LazyLock::force(&EVER);
+        let notes = Self::default();
+        let ours = tracing_subscriber::filter::filter_fn(|of| of.target() == "dflock" || of.target() == "spans");
+        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(notes.clone().with_filter(ours)));
+        (notes, guard)
+    }
+
+    /// What was told since the last time.
+    async fn told(&self) -> Vec<String> {
+        // keepers have their last word
+        sleep(Duration::from_millis(1)).await;
+        std::mem::take(&mut self.0.lock().unwrap().lines)
+    }
+}
+
+struct House {
+    server: Server,
+    client: Client,
+}
+
+impl House {
+    async fn new() -> Self {
+        let server = Server::start().await.unwrap();
+        let client = server.client_builder().connector(server.connector()).build().unwrap();
+        Self { server, client }
+    }
+}
+
+fn pool(house: &House) -> Semaphore {
+    Semaphore::builder().key("pool").limit(1).lease_ttl(4 * SECOND).client(house.client.clone()).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquire_and_its_hold_are_told_from_beginning_to_end() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    assert_eq!(
+        notes.told().await,
+        [
+            "acquire: DEBUG connection opened server",
+            "acquire: DEBUG slot acquired key=pool server token wait=0",
+            "acquire key=pool server token wait=0 outcome=granted",
+        ]
+    );
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(notes.told().await, ["hold: DEBUG renewed key=pool server token margin=2"]);
+    held.release().await.unwrap();
+    assert_eq!(notes.told().await, ["hold key=pool server token wait=0 held=3 outcome=released"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_are_children_of_the_span_that_asked_and_what_runs_with_a_slot_runs_in_its_hold() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let asked = async { pool(&house).with_slot(async |_| info!("at work")).await.unwrap() };
+    tracing::Instrument::instrument(asked, info_span!("request")).await;
+    let told = notes.told().await;
+    assert_eq!(
+        told[2..],
+        [
+            "request:acquire key=pool server token wait=0 outcome=granted",
+            "hold: INFO at work",
+            "request:hold key=pool server token wait=0 held=0 outcome=released",
+            "request",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_in_line_is_told_and_a_handle_that_is_dropped() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    notes.told().await;
+    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+    assert_eq!(notes.told().await, ["acquire: DEBUG connection opened server", "acquire: DEBUG queued key=pool server"]);
+    sleep(SECOND).await;
+    drop(held);
+    assert_eq!(
+        notes.told().await,
+        [
+            "hold: DEBUG slot dropped",
+            "hold key=pool server token wait=0 held=1 outcome=dropped",
+            "acquire: DEBUG slot acquired key=pool server token wait=1",
+            "acquire key=pool server token wait=1 outcome=granted",
+        ]
+    );
+    drop(queued);
+    assert_eq!(notes.told().await, ["hold: DEBUG slot dropped", "hold key=pool server token wait=1 held=0 outcome=dropped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_renewal_is_a_warning_and_so_is_a_loss() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    notes.told().await;
+    // the renewal has about 2 s, and is answered after more than three quarters of that
+    house.server.faults().delay_replies(Duration::from_millis(1700));
+    sleep(Duration::from_millis(3800)).await;
+    assert_eq!(notes.told().await, ["hold: WARN slow renewal key=pool server token margin=0"]);
+    house.server.faults().disconnect("pool");
+    held.lost().await;
+    assert_eq!(
+        notes.told().await,
+        ["hold key=pool server token wait=0 held=4 outcome=lost", "WARN slot lost key=pool server token reason=its connection ended",]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_vain_says_how_it_ended() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let _held = pool(&house).acquire().await.unwrap();
+    notes.told().await;
+    pool(&house).acquire_within(2 * SECOND).await.unwrap_err();
+    let last = notes.told().await.pop();
+    assert_eq!(last.as_deref(), Some("acquire key=pool server wait=2 outcome=timeout"));
+}
+
+// the keeper, on a thread of its own, hears of the end at once
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ends_a_hold_says_how() {
+    let (notes, _guard) = Notes::begin();
+    let server = Server::start().await.unwrap();
+    let house = House { client: server.client(), server };
+    for _ in 0..300 {
+        pool(&house).acquire().await.unwrap().release().await.unwrap();
+        drop(pool(&house).acquire().await.unwrap().close());
+    }
+    let told = notes.told().await;
+    let ends = |outcome| told.iter().filter(|line| line.starts_with("hold ") && line.ends_with(outcome)).count();
+    assert_eq!((ends("outcome=released"), ends("outcome=closed")), (300, 300));
+}
