@@ -223,6 +223,7 @@ pub(crate) fn secret_in_the_clear(server: &str) {
 }
 
 /// A body ended with a value after it had lost its slot.
+#[cfg(feature = "macros")]
 pub(crate) fn value_given_up(lost: &Lost) {
     let Lost { key, token, server, reason } = lost;
     warn!(target: "dflock", key = &**key, server = &**server, token = token.short(), %reason, "value given up");
