@@ -97,17 +97,17 @@ impl Client {
     /// Cancel safe.
     pub async fn ping(&self) -> Result<(), Error> {
         for pool in &self.inner.pools {
-            let at = pool.attempt(Operation::Ping, None);
+            let at = || pool.attempt(Operation::Ping, None);
             let limit = self.inner.timing.socket_timeout;
-            let Some(answer) = pool.call(&at, |_| Ask { request: Request::Ping, limit }).await? else {
-                return Err(Error::Unresponsive { at, limit });
+            let Some(answer) = pool.call(at, |_| Ask { request: Request::Ping, limit }).await? else {
+                return Err(Error::Unresponsive { at: at(), limit });
             };
             match answer.reply {
                 Reply::Ok => pool.give(answer.connection),
-                reply @ Reply::Refused(Status::Auth) => return Err(Error::unexpected(at, &reply)),
+                reply @ Reply::Refused(Status::Auth) => return Err(Error::unexpected(at(), &reply)),
                 // it may close now, as some old servers do
                 Reply::Refused(_) => {}
-                reply => return Err(Error::unexpected(at, &reply)),
+                reply => return Err(Error::unexpected(at(), &reply)),
             }
         }
         Ok(())
@@ -138,16 +138,16 @@ impl Client {
     pub async fn stats(&self) -> Result<Vec<crate::Stats>, Error> {
         let mut all = Vec::with_capacity(self.inner.pools.len());
         for pool in &self.inner.pools {
-            let at = pool.attempt(Operation::Stats, None);
+            let at = || pool.attempt(Operation::Stats, None);
             let limit = self.inner.timing.socket_timeout;
-            let Some(answer) = pool.call(&at, |_| Ask { request: Request::Stats, limit }).await? else {
-                return Err(Error::Unresponsive { at, limit });
+            let Some(answer) = pool.call(at, |_| Ask { request: Request::Stats, limit }).await? else {
+                return Err(Error::Unresponsive { at: at(), limit });
             };
             let stats = match &answer.reply {
                 Reply::Stats(json) => serde_json::from_str(json).ok(),
                 _ => None,
             };
-            all.push(stats.ok_or_else(|| Error::unexpected(at, &answer.reply))?);
+            all.push(stats.ok_or_else(|| Error::unexpected(at(), &answer.reply))?);
             pool.give(answer.connection);
         }
         Ok(all)

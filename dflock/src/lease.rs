@@ -21,7 +21,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep_until};
 use tracing::Span;
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
@@ -153,7 +153,12 @@ impl Lease {
 
     /// Sleeps until `end`, but no longer than a heartbeat: timers stand still while the machine is suspended, and `end` does not.
     fn nap(&self, end: Instant) -> Sleep {
-        sleep(end.since(self.now()).min(self.terms.pace.heartbeat))
+        sleep_until(self.rings(end, self.now()))
+    }
+
+    /// When to look whether it is `end`, on the clock of the timers.
+    fn rings(&self, end: Instant, now: Instant) -> tokio::time::Instant {
+        tokio::time::Instant::now() + end.since(now).min(self.terms.pace.heartbeat)
     }
 
     /// Writes down that the slot is lost, and gives it up.
@@ -167,6 +172,10 @@ impl Lease {
 
     /// Ends it on the owner's wish. A loss stays a loss.
     fn part(&self) {
+        // after a release there is nothing left to end
+        if matches!(self.state.lock().phase, Phase::Over) {
+            return;
+        }
         self.end(State::leave);
     }
 

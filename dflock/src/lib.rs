@@ -76,6 +76,9 @@
 
 #[cfg(feature = "macros")]
 mod attributes;
+#[cfg(all(feature = "server", dflock_bench))]
+#[doc(hidden)]
+pub mod benching;
 mod client;
 mod error;
 #[cfg(all(feature = "server", any(test, fuzzing)))]

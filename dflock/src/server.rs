@@ -47,6 +47,9 @@ pub use faults::Faults;
 #[doc(hidden)]
 pub use observer::{Ending, Event};
 use reception::{Listen, Nowhere};
+#[cfg(dflock_bench)]
+#[doc(hidden)]
+pub use table::cycle::Cycle;
 #[cfg(any(test, fuzzing))]
 pub(crate) use table::model;
 use table::{Mint, Table};

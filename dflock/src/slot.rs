@@ -124,27 +124,26 @@ impl Slot {
     /// Gives the slot of `token` back, and its connection to the pool.
     pub(crate) async fn release(&self, hold: &Hold, token: Token) -> Result<(), Error> {
         let connection = hold.surrender(token)?;
-        let at = self.terms.attempt(Operation::Release);
+        let at = || self.terms.attempt(Operation::Release);
         let limit = self.terms.socket_timeout;
-        match tokio::time::timeout(limit, connection.call(&self.terms.release(token))).await {
-            Ok(Ok((connection, reply))) => {
+        match connection.call(&self.terms.release(token), limit).await {
+            Ok((connection, reply)) => {
                 if matches!(reply, Reply::Ok | Reply::Refused(_)) {
                     self.pool().give(connection);
                 }
                 match reply {
                     Reply::Ok => Ok(()),
                     Reply::Refused(Status::Error | Status::LeaseExpired) => Err(hold.was_lost(token).into()),
-                    reply => Err(Error::unexpected(at, &reply)),
+                    reply => Err(Error::unexpected(at(), &reply)),
                 }
             }
-            Ok(Err(fault)) => Err(fault.into_error(at)),
-            Err(_) => Err(Error::Unresponsive { at, limit }),
+            Err(fault) => Err(fault.into_error(at())),
         }
     }
 
     /// The grant that a blocking acquire was answered with.
     async fn stand_in_line(&self, wait: Duration) -> Result<Answer, Error> {
-        let at = self.terms.attempt(Operation::Acquire);
+        let at = || self.terms.attempt(Operation::Acquire);
         let whole = wait.subsec_nanos() == 0;
         let socket_timeout = self.terms.socket_timeout;
         let ask = |spent| {
@@ -158,39 +157,41 @@ impl Slot {
                 limit,
             }
         };
-        let Some(answer) = self.pool().call(&at, ask).await? else {
+        let Some(answer) = self.pool().call(at, ask).await? else {
+            let at = at();
             return Err(if whole { Error::Unresponsive { at, limit: wait + socket_timeout } } else { Error::Timeout { at, waited: wait } });
         };
         match answer.reply {
             Reply::Granted(_) => Ok(answer),
             Reply::Timeout => {
                 self.pool().give(answer.connection);
-                Err(Error::Timeout { at, waited: wait })
+                Err(Error::Timeout { at: at(), waited: wait })
             }
-            _ => Err(self.refusal(answer, at).await),
+            _ => Err(self.refusal(answer, at()).await),
         }
     }
 
     /// The grant or the place in line that an enqueue was answered with.
     async fn join(&self) -> Result<Answer, Error> {
-        let at = self.terms.attempt(Operation::Enqueue);
+        let at = || self.terms.attempt(Operation::Enqueue);
         let limit = self.terms.socket_timeout;
         let request = Request::Enqueue { key: self.terms.key.as_key(), capacity: self.capacity, lease: self.terms.lease };
-        let Some(answer) = self.pool().call(&at, |_| Ask { request, limit }).await? else {
-            return Err(Error::Unresponsive { at, limit });
+        let Some(answer) = self.pool().call(at, |_| Ask { request, limit }).await? else {
+            return Err(Error::Unresponsive { at: at(), limit });
         };
         match answer.reply {
             Reply::Acquired(_) | Reply::Queued => Ok(answer),
-            _ => Err(self.refusal(answer, at).await),
+            _ => Err(self.refusal(answer, at()).await),
         }
     }
 
     /// A slot that the server says is ours: a prompt grant is believed, any other is confirmed first.
     async fn believe(&self, answer: Answer, watch: Watch) -> Result<(Hold, Grant), Error> {
         let Answer { connection, reply, asked } = answer;
+        let now = self.pool().now();
         match reply {
-            Reply::Granted(grant) | Reply::Acquired(grant) if self.pool().now().since(asked) < PROMPT => {
-                Ok((Hold::granted(&self.terms, connection, grant, asked, watch), grant))
+            Reply::Granted(grant) | Reply::Acquired(grant) if now.since(asked) < PROMPT => {
+                Ok((Hold::granted(&self.terms, connection, grant, (asked, now), watch), grant))
             }
             Reply::Granted(grant) | Reply::Acquired(grant) => Ok((Hold::confirmed(&self.terms, connection, grant, watch).await?, grant)),
             reply => Err(Error::unexpected(self.terms.attempt(Operation::Acquire), &reply)),
@@ -221,8 +222,7 @@ impl Slot {
     /// The limit that the key has, if the server tells.
     #[cfg(feature = "stats")]
     async fn their_limit(&self, connection: crate::transport::Connection) -> Option<u32> {
-        let asked = tokio::time::timeout(self.terms.socket_timeout, connection.call(&Request::Stats)).await;
-        let (connection, reply) = asked.ok()?.ok()?;
+        let (connection, reply) = connection.call(&Request::Stats, self.terms.socket_timeout).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
         self.pool().give(connection);

@@ -1,5 +1,7 @@
 //! From a server's address to one request and its reply.
 
+mod alarm;
+mod attendant;
 mod clock;
 mod connection;
 mod connector;
@@ -15,11 +17,14 @@ mod tls;
 #[path = "transport/no_tls.rs"]
 mod tls;
 
+pub(crate) use attendant::Duty;
 pub use clock::Clock;
 pub(crate) use clock::Instant;
 pub(crate) use connection::{Connection, Fault, at_once};
 pub use connector::{BoxStream, Connecting, Connector, Stream};
 pub(crate) use dialer::{Dialer, Secret};
+#[cfg(dflock_bench)]
+pub(crate) use idle::Idle;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use pem::{Pem, identity};
 pub(crate) use pool::{Answer, Ask, Pool};

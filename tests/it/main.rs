@@ -27,3 +27,4 @@ mod tls;
 mod tower;
 mod two_phase;
 mod ui;
+mod warm;

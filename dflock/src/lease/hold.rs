@@ -18,13 +18,20 @@ use crate::wire::{Grant, Token};
 pub(crate) struct Hold(Arc<Lease>);
 
 impl Hold {
-    /// A slot that was granted promptly after `asked`: so promptly that no lease can have ended since.
-    pub(crate) fn granted(terms: &Arc<Terms>, connection: Connection, grant: Grant, asked: Instant, watch: Watch) -> Self {
+    /// A slot that was granted promptly after `asked`, and is here `now`: so promptly that no lease can have ended since.
+    pub(crate) fn granted(
+        terms: &Arc<Terms>,
+        connection: Connection,
+        grant: Grant,
+        (asked, now): (Instant, Instant),
+        watch: Watch,
+    ) -> Self {
         let asked = if cfg!(dflock_mutant = "deadline_from_reply") { terms.clock.now() } else { asked };
         let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::luck(&grant.token, 0));
         let watch = watch.granted(terms.about(), &grant.token);
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }, watch));
-        hold.keep()
+        hold.0.keep(now);
+        hold
     }
 
     /// A slot whose grant took long to come: it is held when the server has renewed it, and from then on.
@@ -39,7 +46,8 @@ impl Hold {
             drop(watch);
             return Err(error);
         }
-        Ok(hold.keep())
+        hold.0.keep(hold.0.now());
+        Ok(hold)
     }
 
     /// A place in line, with a keeper that waits in it.
@@ -47,12 +55,6 @@ impl Hold {
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Queued, watch));
         tokio::spawn(Keeper::new(&hold.0).wait_and_keep());
         hold
-    }
-
-    fn keep(self) -> Self {
-        self.0.state.lock().taken = true;
-        tokio::spawn(Keeper::new(&self.0).keep());
-        self
     }
 
     /// Waits for the slot that a place in line becomes.
@@ -123,6 +125,9 @@ impl Hold {
             state.wanted
         };
         self.0.errand.notify_one();
+        if let Some(connection) = self.0.line.lock().as_ref() {
+            connection.attend_now();
+        }
         let done = self.0.until(|state| match &state.phase {
             Phase::Lost(lost) => Some(Err(lost.clone())),
             _ => (state.done >= mine).then_some(Ok(())),
@@ -139,6 +144,7 @@ impl Hold {
             let watch = state.unwatch(Outcome::Released);
             state.leave();
             drop((state, line));
+            connection.relieve();
             drop(watch);
             self.0.errand.notify_one();
             return Ok(connection);

@@ -1,5 +1,6 @@
 //! The keeper: the task that waits in line, renews the lease, and listens for the end of the connection.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::Lease;
 use super::phase::Phase;
 use super::term::luck;
 use crate::error::{Error, LostReason, Operation};
-use crate::transport::{Connection, Fault, Instant};
+use crate::transport::{Connection, Duty, Fault, Instant};
 use crate::watch;
 use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status};
 
@@ -38,9 +39,19 @@ impl Keeper {
         }
     }
 
-    /// Keeps the slot for as long as its owner wants.
-    pub(super) async fn keep(self) {
+    async fn keep(self) {
         self.0.keep_on().await;
+    }
+}
+
+/// The duty to keep a slot for as long as its owner wants.
+impl Duty for Lease {
+    fn attend(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(Keeper(self).keep())
+    }
+
+    fn abandon(self: Arc<Self>) {
+        drop(Keeper(self));
     }
 }
 
@@ -58,6 +69,22 @@ impl Drop for Keeper {
 }
 
 impl Lease {
+    /// Has the slot kept from `now` on. Whoever gives it back at once pays for no task.
+    pub(super) fn keep(self: &Arc<Self>, now: Instant) {
+        let due = {
+            let mut state = self.state.lock();
+            state.taken = true;
+            state.renewal()
+        };
+        let entrusted = due.is_some_and(|due| {
+            let (duty, rings) = (self.clone(), self.rings(due, now));
+            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, rings).is_ok())
+        });
+        if !entrusted {
+            self.clone().abandon();
+        }
+    }
+
     /// Asks the server to renew the slot that it says it granted, and believes in it from then on.
     pub(super) async fn confirm(&self, grant: Grant) -> Result<(), Error> {
         let at = || self.terms.attempt(Operation::Renew);
@@ -111,7 +138,7 @@ impl Lease {
 
     async fn keep_on(&self) {
         loop {
-            let Some(due) = self.due() else { return self.part() };
+            let Some(due) = self.look().renewal() else { return self.part() };
             tokio::select! {
                 biased;
                 fault = self.on_line(Connection::poll_fault) => {
@@ -165,18 +192,10 @@ impl Lease {
                 return true;
             }
             Ok(_) | Err(Fault::Garbage(_)) => LostReason::Rejected,
-            Err(Fault::Closed | Fault::Io(_)) => LostReason::Disconnected,
+            Err(Fault::Closed | Fault::Io(_) | Fault::Silence(_)) => LostReason::Disconnected,
         };
         self.lose(lost);
         false
-    }
-
-    /// When the next renewal is due, while the slot is held.
-    fn due(&self) -> Option<Instant> {
-        match self.look().phase {
-            Phase::Held { term, .. } => Some(term.renewal),
-            _ => None,
-        }
     }
 
     /// Whether a renewal is due, or wanted now.

@@ -71,6 +71,14 @@ impl State {
         }
     }
 
+    /// When the next renewal is due, while the slot is held.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Held { term, .. } => Some(term.renewal),
+            _ => None,
+        }
+    }
+
     /// How it was lost, if it was.
     pub(super) fn lost(&self) -> Option<Lost> {
         match &self.phase {

@@ -46,10 +46,9 @@ impl Pace {
 
 /// A number from 0 to 1 that differs from token to token and from renewal to renewal, and is the same when a run is repeated.
 pub(crate) fn luck(token: &Token, renewals: u64) -> f64 {
-    let mut hash = crc32fast::Hasher::new();
-    hash.update(token.as_str().as_bytes());
-    hash.update(&renewals.to_le_bytes());
-    f64::from(hash.finalize()) / f64::from(u32::MAX)
+    // the high bits of a product with this odd number (2^64 over the golden ratio) are spread well, for counters, too
+    let mixed = token.random().wrapping_add(renewals).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    f64::from((mixed >> 32) as u32) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
@@ -84,6 +83,19 @@ mod tests {
         let late = Pace { renew_ratio: 0.999, ..PACE };
         let (renewal, ends) = after(late.term(start, Duration::from_secs(1), 0.0), start);
         assert!(renewal < ends.mul_f64(0.9), "{renewal:?} of {ends:?}");
+    }
+
+    #[test]
+    fn luck_is_spread_from_token_to_token_and_from_renewal_to_renewal() {
+        let token = |n: u64| Token::parse(&format!("{:016x}{n:016x}", 7)).unwrap();
+        for all in [(0..1000).map(|n| luck(&token(n), 0)).collect::<Vec<_>>(), (0..1000).map(|n| luck(&token(5), n)).collect()] {
+            assert!(all.iter().all(|luck| (0.0..=1.0).contains(luck)));
+            for tenth in 0..10 {
+                let (low, high) = (f64::from(tenth) / 10.0, f64::from(tenth + 1) / 10.0);
+                let count = all.iter().filter(|luck| (low..high).contains(*luck)).count();
+                assert!((50..150).contains(&count), "{count} of 1000 from {low} to {high}");
+            }
+        }
     }
 
     proptest! {

@@ -10,6 +10,9 @@ mod mint;
 mod name;
 mod view;
 
+#[cfg(dflock_bench)]
+#[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "this is a benchmark, in no build that is released")]
+pub(crate) mod cycle;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod model;
 #[cfg(test)]

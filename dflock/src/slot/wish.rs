@@ -65,7 +65,7 @@ macro_rules! options {
                     fn transform(callback: impl Fn(&$crate::Lost) + Send + Sync + 'static) -> Option<$crate::lease::OnLost> {
                         Some(::std::sync::Arc::new(callback) as $crate::lease::OnLost)
                     },
-                    doc = "Called once for each hold that is lost, mostly on the task that keeps its lease, so it must not block. Not called for slots that are released or dropped. A panic in it is caught and logged."
+                    doc = "Called once for each hold that is lost, mostly on the task that keeps its lease, so it must not block. Not called for slots that are released or dropped; called when the runtime that a slot was got on ends while somebody still has it. A panic in it is caught and logged."
                 )
             )]
             on_lost: Option<$crate::lease::OnLost>,

@@ -5,12 +5,17 @@ use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::unconstrained;
+use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::alarm::Alarm;
+use super::attendant::{Attendant, Duty, Gone};
 use super::{BoxStream, tls};
 use crate::error::{Attempt, Error, excerpt};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
@@ -28,11 +33,16 @@ pub(crate) struct Connection {
     out: Zeroizing<Vec<u8>>,
     /// How much of `out` is written.
     written: usize,
+    /// Whether the shared secret is in `out`.
+    has_secret: bool,
     lines: Lines,
     /// How many replies have not come yet.
     owed: usize,
     /// Nothing more can be written or believed.
     broken: bool,
+    alarm: Alarm,
+    /// From the first hold on.
+    attendant: Option<Attendant>,
 }
 
 /// Why a connection is of no more use.
@@ -44,22 +54,32 @@ pub(crate) enum Fault {
     Io(io::Error),
     /// What was heard is not of the protocol, or nobody asked for it.
     Garbage(String),
+    /// No reply came in this time.
+    Silence(Duration),
 }
 
 impl Connection {
     pub(crate) fn new(stream: BoxStream) -> Self {
-        Self { stream, out: Zeroizing::default(), written: 0, lines: Lines::default(), owed: 0, broken: false }
+        let (out, lines) = (Zeroizing::default(), Lines::default());
+        Self { stream, out, written: 0, has_secret: false, lines, owed: 0, broken: false, alarm: Alarm::default(), attendant: None }
     }
 
-    /// Sends `request`, and hands the connection back with the reply to it. Replies that were owed before are passed over.
+    /// Sends `request`, and hands the connection back with the reply to it, which may take `limit`. Replies that were owed before
+    /// are passed over.
     ///
     /// # Cancel safety
     ///
     /// A call that is dropped closes the connection: a late reply can never answer the next request.
-    pub(crate) async fn call(mut self, request: &Request<'_>) -> Result<(Self, Reply), Fault> {
+    pub(crate) async fn call(mut self, request: &Request<'_>, limit: Duration) -> Result<(Self, Reply), Fault> {
+        // what is too far to be counted never comes
+        let deadline = Instant::now().checked_add(limit);
         self.send(request);
         loop {
-            let reply = poll_fn(|cx| self.poll_reply(cx)).await?;
+            let reply = poll_fn(|cx| match (self.poll_reply(cx), deadline) {
+                (Poll::Pending, Some(deadline)) => self.alarm.poll(cx, deadline).map(|()| Err(Fault::Silence(limit))),
+                (reply, _) => reply,
+            });
+            let reply = reply.await?;
             if self.owed == 0 {
                 return Ok((self, reply));
             }
@@ -69,6 +89,7 @@ impl Connection {
     /// Queues `request`; [`poll_reply`](Self::poll_reply) writes it.
     pub(crate) fn send(&mut self, request: &Request<'_>) {
         request.encode(&mut self.out);
+        self.has_secret |= matches!(request, Request::Auth { .. });
         self.owed += 1;
     }
 
@@ -99,14 +120,45 @@ impl Connection {
         })
     }
 
+    /// Leaves the connection to a task that sleeps until `due`, or until there is something to read, and then sees to `duty`.
+    pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, due: Instant) -> Result<(), Gone> {
+        let waker = self.attendant.get_or_insert_with(Attendant::start).entrust(duty)?;
+        if let Some(waker) = waker {
+            let cx = &mut Context::from_waker(&waker);
+            if self.poll_fault(cx).is_ready() || self.alarm.poll(cx, due).is_ready() {
+                waker.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the duty that it was left with seen to now.
+    pub(crate) fn attend_now(&self) {
+        if let Some(attendant) = &self.attendant {
+            attendant.wake();
+        }
+    }
+
+    /// Takes the connection back.
+    pub(crate) fn relieve(&self) {
+        if let Some(attendant) = &self.attendant {
+            attendant.relieve();
+        }
+    }
+
+    /// Whether nothing is owed on it, as far as is known without IO.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let is_paid = self.owed == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
+        // half a line is no fault yet, but it would be the beginning of the next reply
+        !self.broken && is_paid && self.out.is_empty() && self.lines.is_empty()
+    }
+
     /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
     pub(crate) fn is_fit(&mut self) -> bool {
         if cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
             self.owed = 0;
         }
-        let quiet = !self.broken && self.owed == 0 && self.out.is_empty();
-        // half a line is no fault yet, but it would be the beginning of the next reply
-        quiet && at_once(|cx| self.poll_fault(cx)).is_pending() && self.lines.is_empty()
+        self.is_quiet() && at_once(|cx| self.poll_fault(cx)).is_pending() && self.lines.is_empty()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -122,7 +174,11 @@ impl Connection {
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         // it may have been the secret
-        self.out.zeroize();
+        if std::mem::take(&mut self.has_secret) {
+            self.out.zeroize();
+        } else {
+            self.out.clear();
+        }
         self.written = 0;
         Poll::Ready(Ok(()))
     }
@@ -214,6 +270,7 @@ impl Fault {
                 None => Error::Disconnected { at, source: Some(source) },
             },
             Self::Garbage(heard) => Error::Protocol { at, heard },
+            Self::Silence(limit) => Error::Unresponsive { at, limit },
         }
     }
 

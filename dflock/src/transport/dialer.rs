@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::{Clock, Connection, Connector, Tls};
@@ -48,13 +48,12 @@ impl Dialer {
     async fn show(&self, secret: &Secret, connection: Connection, at: &Attempt) -> Result<Connection, Error> {
         let at = Attempt { operation: Operation::Auth, ..at.clone() };
         let request = Request::Auth { secret: &secret.0 };
-        match timeout(self.socket_timeout, connection.call(&request)).await {
-            Ok(Ok((connection, Reply::Ok))) => Ok(connection),
-            Ok(Ok((_, Reply::Refused(Status::Error)))) => Err(Error::Auth { at, fault: secret.not_understood() }),
-            Ok(Ok((_, Reply::Refused(Status::Auth)))) => Err(Error::Auth { at, fault: AuthFault::Wrong { long: secret.is_long() } }),
-            Ok(Ok((_, reply))) => Err(Error::unexpected(at, &reply).unquoted()),
-            Ok(Err(fault)) => Err(fault.into_error(at).unquoted()),
-            Err(_) => Err(Error::Unresponsive { at, limit: self.socket_timeout }),
+        match connection.call(&request, self.socket_timeout).await {
+            Ok((connection, Reply::Ok)) => Ok(connection),
+            Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth { at, fault: secret.not_understood() }),
+            Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth { at, fault: AuthFault::Wrong { long: secret.is_long() } }),
+            Ok((_, reply)) => Err(Error::unexpected(at, &reply).unquoted()),
+            Err(fault) => Err(fault.into_error(at).unquoted()),
         }
     }
 }

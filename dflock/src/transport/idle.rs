@@ -1,7 +1,5 @@
 //! Connections that wait for their next use, and close when none comes.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,12 +16,16 @@ pub(crate) struct Idle {
     clock: Clock,
     /// After this much silence a connection is not used again: the server is about to close it.
     longest: Duration,
-    shelves: Mutex<HashMap<Id, Shelf>>,
+    /// One for each runtime: mostly there is one.
+    shelves: Mutex<Vec<Shelf>>,
 }
 
 /// What one runtime has, for as long as a sweeper looks after it.
 #[derive(Debug)]
 struct Shelf {
+    runtime: Id,
+    /// When a connection was put here last.
+    used: Instant,
     /// The longest unused come first.
     connections: Vec<(Connection, Instant)>,
     /// `None` for the moment in which it is spawned.
@@ -39,13 +41,10 @@ impl Idle {
         Arc::new(Self { clock, longest, shelves: Mutex::default() })
     }
 
-    /// The connection that was used last, if one is fit for use.
-    pub(crate) fn take(&self, runtime: Id) -> Option<Connection> {
-        let now = self.clock.now();
-        let mut shelves = self.shelves.lock();
-        let connections = &mut shelves.get_mut(&runtime)?.connections;
+    /// The connection that was used last, if one is fit for use `now`.
+    pub(crate) fn take(&self, runtime: Id, now: Instant) -> Option<Connection> {
         loop {
-            let (mut connection, since) = connections.pop()?;
+            let (mut connection, since) = self.shelf(runtime, |shelf| shelf.connections.pop())??;
             // what is too old, or spoken on, is closed here
             if now.since(since) < self.longest && connection.is_fit() {
                 return Some(connection);
@@ -55,31 +54,41 @@ impl Idle {
 
     /// Keeps `connection`, for use on the runtime of `handle`.
     pub(crate) fn put(self: &Arc<Self>, handle: &Handle, connection: Connection) {
-        let runtime = handle.id();
-        let used = (connection, self.clock.now());
-        match self.shelves.lock().entry(runtime) {
-            Entry::Occupied(mut kept) => return kept.get_mut().connections.push(used),
-            Entry::Vacant(place) => place.insert(Shelf { connections: vec![used], sweeper: None }),
-        };
+        let (runtime, used) = (handle.id(), self.clock.now());
+        {
+            let mut shelves = self.shelves.lock();
+            if let Some(shelf) = shelves.iter_mut().find(|shelf| shelf.runtime == runtime) {
+                shelf.used = used;
+                return shelf.connections.push((connection, used));
+            }
+            shelves.push(Shelf { runtime, used, connections: vec![(connection, used)], sweeper: None });
+        }
         // not behind the lock: a runtime that is ending drops the task in here
         let sweeper = Sweeper(handle.spawn(sweep(Cleared { idle: Arc::downgrade(self), runtime })).abort_handle());
-        if let Some(shelf) = self.shelves.lock().get_mut(&runtime) {
-            shelf.sweeper.get_or_insert(sweeper);
-        }
+        self.shelf(runtime, |shelf| _ = shelf.sweeper.get_or_insert(sweeper));
     }
 
-    /// Closes what is too old. How long until the next will be; `None` when nothing is left, and the shelf is gone.
+    fn shelf<T>(&self, runtime: Id, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
+        self.shelves.lock().iter_mut().find(|shelf| shelf.runtime == runtime).map(work)
+    }
+
+    /// Closes what is too old. How long until there may be more; `None` when the shelf was of no use for as long, and is gone.
     fn close_old(&self, runtime: Id) -> Option<Duration> {
         let now = self.clock.now();
+        let left = |since| self.longest.saturating_sub(now.since(since));
         let mut shelves = self.shelves.lock();
-        let connections = &mut shelves.get_mut(&runtime)?.connections;
-        let old = connections.iter().take_while(|(_, since)| now.since(*since) >= self.longest).count();
+        let place = shelves.iter().position(|shelf| shelf.runtime == runtime)?;
+        let connections = &mut shelves[place].connections;
+        let old = connections.iter().take_while(|(_, since)| left(*since).is_zero()).count();
         connections.drain(..old);
-        let Some((_, oldest)) = connections.first() else {
-            shelves.remove(&runtime);
+        // an empty shelf is in use, too: it is empty whenever its only connection is
+        let oldest = connections.first().map(|(_, since)| *since);
+        let next = left(oldest.unwrap_or(shelves[place].used));
+        if next.is_zero() {
+            shelves.swap_remove(place);
             return None;
-        };
-        Some(self.longest.saturating_sub(now.since(*oldest)))
+        }
+        Some(next)
     }
 }
 
@@ -98,8 +107,10 @@ struct Cleared {
 impl Drop for Cleared {
     fn drop(&mut self) {
         if let Some(idle) = self.idle.upgrade() {
-            let kept = idle.shelves.lock().remove(&self.runtime);
-            drop(kept);
+            let mut shelves = idle.shelves.lock();
+            let place = shelves.iter().position(|shelf| shelf.runtime == self.runtime);
+            let gone = place.map(|place| shelves.swap_remove(place));
+            drop((shelves, gone));
         }
     }
 }

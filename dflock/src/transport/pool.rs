@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::timeout;
 
 use super::idle::Idle;
-use super::{Connection, Dialer, Instant};
+use super::{Connection, Dialer, Fault, Instant};
 use crate::error::{Attempt, ConfigError, Error, Operation};
 use crate::watch;
 use crate::wire::{Reply, Request, Status};
@@ -54,42 +53,43 @@ impl Pool {
     /// Asks on an idle connection, or a new one. An idle one that turns out to have ended, or to be in a line already, is replaced,
     /// once.
     ///
+    /// `at` says what is tried, when that has to be told: the names are shared by all threads, and to count their users costs.
     /// `ask` is given how much time has passed since the first try, so that the second asks for no more than what is left.
     /// `Ok(None)`: the reply did not come in its time, and the connection is closed.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes the connection.
-    pub(crate) async fn call<'a>(&self, at: &Attempt, ask: impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
+    pub(crate) async fn call<'a>(&self, at: impl Fn() -> Attempt, ask: impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?.id();
         let mut first = None;
-        let mut idle = self.idle.take(runtime);
+        let began = self.now();
+        let mut idle = self.idle.take(runtime, began);
         loop {
             let reused = idle.is_some();
-            let connection = if let Some(connection) = idle.take() {
+            let (connection, asked) = if let Some(connection) = idle.take() {
                 watch::reused(&self.server);
-                connection
+                (connection, began)
             } else {
-                let connection = self.dialer.dial(at).await?;
+                let connection = self.dialer.dial(&at()).await?;
                 watch::opened(&self.server);
-                connection
+                (connection, self.now())
             };
-            let asked = self.now();
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
-            match timeout(limit, connection.call(&request)).await {
-                Ok(Ok((_, reply))) if reused && is_in_line(&request, &reply) => {}
-                Ok(Ok((connection, reply))) => return Ok(Some(Answer { connection, reply, asked })),
-                Ok(Err(fault)) if reused && fault.is_end() => {}
-                Ok(Err(fault)) => return Err(fault.into_error(at.clone())),
-                Err(_) => return Ok(None),
+            match connection.call(&request, limit).await {
+                Ok((_, reply)) if reused && is_in_line(&request, &reply) => {}
+                Ok((connection, reply)) => return Ok(Some(Answer { connection, reply, asked })),
+                Err(Fault::Silence(_)) => return Ok(None),
+                Err(fault) if reused && fault.is_end() => {}
+                Err(fault) => return Err(fault.into_error(at())),
             }
         }
     }
 
     /// Keeps `connection` for the next request, unless something is owed on it.
-    pub(crate) fn give(&self, mut connection: Connection) {
-        if let Ok(runtime) = Handle::try_current()
-            && connection.is_fit()
+    pub(crate) fn give(&self, connection: Connection) {
+        if connection.is_quiet()
+            && let Ok(runtime) = Handle::try_current()
         {
             self.idle.put(&runtime, connection);
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Write;
 
+use super::number::digits;
 use super::{LeaseSeconds, Malformed, Seconds, Token};
 
 /// A slot that was given: its token, and the lease that began with it.
@@ -68,17 +69,24 @@ const MAX_STATUS: usize = 256;
 impl Reply {
     /// Appends the line.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        // writing into a Vec cannot fail
-        let _ = match self {
-            Self::Ok => writeln!(out, "ok"),
-            Self::Renewed(seconds) => writeln!(out, "ok {}", seconds.get()),
-            Self::Granted(grant) => writeln!(out, "ok {grant}"),
-            Self::Acquired(grant) => writeln!(out, "acquired {grant}"),
-            Self::Queued => writeln!(out, "queued"),
-            Self::Timeout => writeln!(out, "timeout"),
-            Self::Stats(json) => writeln!(out, "ok {json}"),
-            Self::Refused(status) => writeln!(out, "{status}"),
-        };
+        match self {
+            Self::Ok => out.extend_from_slice(b"ok"),
+            Self::Renewed(seconds) => {
+                out.extend_from_slice(b"ok ");
+                digits(out, seconds.get());
+            }
+            Self::Granted(grant) => grant.encode(b"ok ", out),
+            Self::Acquired(grant) => grant.encode(b"acquired ", out),
+            Self::Queued => out.extend_from_slice(b"queued"),
+            Self::Timeout => out.extend_from_slice(b"timeout"),
+            Self::Stats(json) => {
+                out.extend_from_slice(b"ok ");
+                out.extend_from_slice(json.as_bytes());
+            }
+            // writing into a Vec cannot fail
+            Self::Refused(status) => _ = write!(out, "{status}"),
+        }
+        out.push(b'\n');
     }
 
     /// Reads a line, without its line feed.
@@ -109,11 +117,12 @@ impl Grant {
         let (token, lease) = text.split_once(' ')?;
         Some(Self { token: Token::parse(token)?, lease: LeaseSeconds::parse(lease)? })
     }
-}
 
-impl fmt::Display for Grant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.token.as_str(), self.lease.get())
+    fn encode(&self, word: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(word);
+        out.extend_from_slice(self.token.as_str().as_bytes());
+        out.push(b' ');
+        digits(out, self.lease.get());
     }
 }
 

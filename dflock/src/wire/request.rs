@@ -1,7 +1,6 @@
 //! Requests: three lines, from the client to the server.
 
-use std::io::Write;
-
+use super::number::digits;
 use super::{Key, LeaseSeconds, Limit, Malformed, Seconds, Token};
 
 /// Which family of commands: the two have separate names on the server.
@@ -64,41 +63,42 @@ pub(crate) enum Request<'a> {
 impl<'a> Request<'a> {
     /// Appends the three lines.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        // writing into a Vec cannot fail
-        let _ = match *self {
+        match *self {
             Self::Acquire { key, capacity, wait, lease } => {
-                command(out, capacity.kind(), 'l', key);
-                let _ = write!(out, "{}", wait.get());
-                limit(out, " ", capacity);
-                seconds(out, " ", lease)
+                command(out, capacity.kind(), b'l', key);
+                digits(out, wait.get());
+                limit(out, b" ", capacity);
+                seconds(out, b" ", lease);
             }
             Self::Enqueue { key, capacity, lease } => {
-                command(out, capacity.kind(), 'e', key);
-                limit(out, "", capacity);
-                let space = if capacity == Capacity::Lock { "" } else { " " };
-                seconds(out, space, lease)
+                command(out, capacity.kind(), b'e', key);
+                limit(out, b"", capacity);
+                let space: &[u8] = if capacity == Capacity::Lock { b"" } else { b" " };
+                seconds(out, space, lease);
             }
             Self::Wait { key, kind, wait } => {
-                command(out, kind, 'w', key);
-                writeln!(out, "{}", wait.get())
+                command(out, kind, b'w', key);
+                digits(out, wait.get());
             }
             Self::Release { key, kind, token } => {
-                command(out, kind, 'r', key);
-                writeln!(out, "{}", token.as_str())
+                command(out, kind, b'r', key);
+                out.extend_from_slice(token.as_str().as_bytes());
             }
             Self::Renew { key, kind, token, lease } => {
-                command(out, kind, 'n', key);
+                command(out, kind, b'n', key);
                 out.extend_from_slice(token.as_str().as_bytes());
-                seconds(out, " ", lease)
+                seconds(out, b" ", lease);
             }
             Self::Auth { secret } => {
                 // room for all of it: growing would leave a copy behind that nobody wipes
                 out.reserve("auth\n_\n\n".len() + secret.len());
-                writeln!(out, "auth\n_\n{secret}")
+                out.extend_from_slice(b"auth\n_\n");
+                out.extend_from_slice(secret.as_bytes());
             }
-            Self::Ping => writeln!(out, "ping\n_\n_"),
-            Self::Stats => writeln!(out, "stats\n_\n_"),
-        };
+            Self::Ping => out.extend_from_slice(b"ping\n_\n_"),
+            Self::Stats => out.extend_from_slice(b"stats\n_\n_"),
+        }
+        out.push(b'\n');
     }
 
     /// Reads the three lines of a request.
@@ -134,24 +134,26 @@ impl<'a> Request<'a> {
     }
 }
 
-fn command(out: &mut Vec<u8>, kind: Kind, verb: char, key: Key<'_>) {
-    let family = match kind {
-        Kind::Lock => "",
-        Kind::Semaphore => "s",
-    };
-    let _ = write!(out, "{family}{verb}\n{}\n", key.as_str());
+fn command(out: &mut Vec<u8>, kind: Kind, verb: u8, key: Key<'_>) {
+    if kind == Kind::Semaphore {
+        out.push(b's');
+    }
+    out.extend_from_slice(&[verb, b'\n']);
+    out.extend_from_slice(key.as_str().as_bytes());
+    out.push(b'\n');
 }
 
-fn limit(out: &mut Vec<u8>, space: &str, capacity: Capacity) {
+fn limit(out: &mut Vec<u8>, space: &[u8], capacity: Capacity) {
     if let Capacity::Semaphore(limit) = capacity {
-        let _ = write!(out, "{space}{}", limit.get());
+        out.extend_from_slice(space);
+        digits(out, limit.get().into());
     }
 }
 
-fn seconds(out: &mut Vec<u8>, space: &str, lease: Option<LeaseSeconds>) -> std::io::Result<()> {
-    match lease {
-        Some(lease) => writeln!(out, "{space}{}", lease.get()),
-        None => writeln!(out),
+fn seconds(out: &mut Vec<u8>, space: &[u8], lease: Option<LeaseSeconds>) {
+    if let Some(lease) = lease {
+        out.extend_from_slice(space);
+        digits(out, lease.get());
     }
 }
 

@@ -33,6 +33,11 @@ impl Token {
         u64::from_str_radix(self.short(), 16).unwrap_or_default()
     }
 
+    /// The number in the second half, which is random on all servers.
+    pub(crate) fn random(&self) -> u64 {
+        u64::from_str_radix(&self.as_str()[16..], 16).unwrap_or_default()
+    }
+
     /// A token of a fence and of a random half.
     #[cfg(feature = "server")]
     pub(crate) fn new(fence: u64, random: u64) -> Self {
@@ -62,7 +67,7 @@ mod tests {
         let text = "00000000000000ff0123456789abcdef";
         let token = Token::parse(text).unwrap();
         assert_eq!(token.as_str(), text);
-        assert_eq!(token.fence(), 255);
+        assert_eq!((token.fence(), token.random()), (255, 0x0123_4567_89ab_cdef));
         assert_eq!(format!("{token:?}"), "Token(00000000000000ff…)");
         for bad in ["", "00", "00000000000000FF0123456789ABCDEF", "00000000000000ff0123456789abcdeg", "0123456789abcdef0123456789abcde\n"] {
             assert_eq!(Token::parse(bad), None, "{bad:?}");

@@ -1,0 +1,56 @@
+//! Microbenchmarks of what every cycle goes through.
+//!
+//! ```text
+//! RUSTFLAGS='--cfg dflock_bench' cargo bench -p dflock-examples --bench micro --target-dir target/micro
+//! ```
+//!
+//! Only with this flag does dflock show the parts that are measured here.
+
+#[cfg(not(dflock_bench))]
+fn main() {
+    println!("nothing is measured: build with RUSTFLAGS='--cfg dflock_bench'");
+}
+
+#[cfg(dflock_bench)]
+fn main() {
+    divan::main();
+}
+
+#[cfg(dflock_bench)]
+#[expect(clippy::expect_used, reason = "a benchmark that cannot go on has failed")]
+mod parts {
+    use dflock::benching::{Cycle, Pool, Requests, decode};
+    use dflock::{Crc32, Sharding};
+    use divan::{Bencher, black_box};
+    use tokio::runtime::Builder;
+
+    #[divan::bench]
+    fn encode_acquire_and_release(bencher: Bencher<'_, '_>) {
+        let mut requests = Requests::default();
+        bencher.bench_local(|| black_box(&mut requests).encode().len());
+    }
+
+    #[divan::bench(args = ["ok", "ok 00000000000000ff0123456789abcdef 33", "ok 33", "timeout", "error_limit_mismatch"])]
+    fn decode_reply(line: &str) -> bool {
+        decode(black_box(line.as_bytes()))
+    }
+
+    #[divan::bench(args = [1, 3])]
+    fn shard(servers: usize) -> usize {
+        Crc32.shard(black_box("worker-pool"), servers)
+    }
+
+    #[divan::bench(args = [1, 256])]
+    fn pool_checkout(bencher: Bencher<'_, '_>, connections: usize) {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let _entered = runtime.enter();
+        let pool = Pool::new(connections);
+        bencher.bench_local(|| pool.checkout());
+    }
+
+    #[divan::bench(args = [0, 100, 10_000])]
+    fn table_acquire_and_release(bencher: Bencher<'_, '_>, held: u64) {
+        let mut cycle = Cycle::new(held);
+        bencher.bench_local(|| cycle.run());
+    }
+}

@@ -1,0 +1,138 @@
+//! A hold on a connection that has carried one before is looked after just as well, and until then costs no task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use dflock::{Held, LostReason, Semaphore};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Handle};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::house::{House, server};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A slot on a connection that carried `before` holds already, each kept for `time`.
+async fn held_again(pool: &Semaphore, before: u32, time: Duration) -> Semaphore<Held> {
+    for _ in 0..before {
+        let held = pool.clone().acquire().await.unwrap();
+        sleep(time).await;
+        held.release().await.unwrap();
+    }
+    pool.clone().acquire().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_lease_is_kept() {
+    for (lease, hold) in [(1, 0), (1, 300), (1, 5000), (4, 1900), (33, 0), (33, 7000), (3600, 30_000)] {
+        let house = House::new().await;
+        let lease = Duration::from_secs(lease);
+        let pool = Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(house.client.clone()).build().unwrap();
+        let held = held_again(&pool, 3, Duration::from_millis(hold)).await;
+        sleep(100 * SECOND).await;
+        held.check().unwrap_or_else(|lost| panic!("{lease:?}, {hold} ms: {lost}"));
+        assert_eq!((house.holders("pool"), house.server.stats().connections), (1, 1));
+        held.release().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_its_connection_is_told_at_once() {
+    let house = House::new().await;
+    let told = Arc::new(AtomicU32::new(0));
+    let count = told.clone();
+    let pool = Semaphore::builder().key("pool").limit(1).client(house.client.clone());
+    let pool = pool.on_lost(move |_| _ = count.fetch_add(1, Ordering::Relaxed)).build().unwrap();
+    let held = held_again(&pool, 3, Duration::ZERO).await;
+    let began = Instant::now();
+    house.server.faults().disconnect("pool");
+    assert_eq!(held.lost().await.reason, LostReason::Disconnected);
+    sleep(Duration::from_millis(1)).await;
+    assert!(began.elapsed() < Duration::from_millis(5));
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert!(held.release().await.unwrap_err().is_lost());
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_server_is_a_loss_in_time() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = held_again(&pool, 3, Duration::ZERO).await;
+    let frozen = Instant::now();
+    house.server.faults().freeze();
+    assert_eq!(held.lost().await.reason, LostReason::Unreachable);
+    assert!(frozen.elapsed() <= Duration::from_secs_f64(22.78), "{:?}", frozen.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_renewed_when_its_owner_asks() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let held = held_again(&pool, 3, Duration::ZERO).await;
+    sleep(SECOND).await;
+    let before = held.remaining();
+    timeout(SECOND, held.renew()).await.unwrap().unwrap();
+    assert!(held.remaining() > before);
+    held.release().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_given_up_at_once_by_a_drop() {
+    for auto_release in [true, false] {
+        let house = House::with(server().auto_release(auto_release).build()).await;
+        let pool = house.client.semaphore("pool", 1).unwrap();
+        drop(held_again(&pool, 3, Duration::ZERO).await);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!((house.holders("pool"), house.server.stats().connections), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_one_task_for_a_connection_and_none_when_it_has_ended() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    held_again(&pool, 1, Duration::ZERO).await.release().await.unwrap();
+    let idle = tasks();
+    for _ in 0..100 {
+        let held = pool.clone().acquire().await.unwrap();
+        assert_eq!(tasks(), idle);
+        held.release().await.unwrap();
+        assert_eq!(tasks(), idle);
+    }
+    drop(pool.clone().acquire().await.unwrap());
+    sleep(Duration::from_millis(1)).await;
+    // the session at the other end is gone, too
+    assert!(tasks() <= idle - 2, "{} of {idle}", tasks());
+}
+
+/// Says `ok` to everything, until its client hangs up.
+async fn yes(mut stream: TcpStream) {
+    let mut request = [0; 256];
+    while let Ok(count @ 1..) = stream.read(&mut request).await {
+        let reply = if request[..count].starts_with(b"sl") { "ok 00000000000000010123456789abcdef 30\n" } else { "ok\n" };
+        tokio::io::AsyncWriteExt::write_all(&mut stream, reply.as_bytes()).await.unwrap();
+    }
+}
+
+// the server and the client have a runtime each, so that only the client's end can close the socket
+#[test]
+fn its_socket_is_closed_when_its_runtime_ends() {
+    let theirs = Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = theirs.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let client = dflock::Client::builder().servers([addr]).build().unwrap();
+    let pool = client.semaphore("pool", 1).unwrap();
+    let ours = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let held = ours.spawn(async move { held_again(&pool, 3, Duration::ZERO).await });
+    let stream = theirs.block_on(async { listener.accept().await.unwrap().0 });
+    let peer = theirs.spawn(yes(stream));
+    let held = theirs.block_on(held).unwrap();
+    held.check().unwrap();
+    drop(ours);
+    theirs.block_on(async { timeout(10 * SECOND, peer).await.unwrap().unwrap() });
+    assert_eq!(held.check().unwrap_err().reason, LostReason::Disconnected);
+}
