@@ -146,7 +146,7 @@ async fn a_leader_that_is_named_is_not_gone_to() {
 
 #[tokio::test]
 async fn every_status_has_its_predicate() {
-    let predicates: [(&str, fn(&Error) -> bool); 7] = [
+    let predicates: [(&str, Check); 7] = [
         ("error_auth", Error::is_auth),
         ("error_max_locks", Error::is_too_many_keys),
         ("error_max_waiters", Error::is_too_many_waiters),

@@ -95,7 +95,8 @@ async fn a_peer_that_cannot_take_a_secret_does_not_make_it_public() {
 // whatever the server says to the secret may be the secret
 #[tokio::test]
 async fn an_answer_that_echoes_the_secret_is_not_shown() {
-    let wants: [(&str, fn(&Error) -> bool); 6] = [
+    type Check = fn(&Error) -> bool;
+    let wants: [(&str, Check); 6] = [
         ("hush\n", |e| matches!(e, Error::Protocol { .. })),
         ("ok {\"secret\":\"hush\"}\n", |e| matches!(e, Error::Protocol { .. })),
         ("error bad secret hush\n", |e| matches!(e, Error::Protocol { .. })),

@@ -63,7 +63,7 @@ async fn the_issuers_certificate_is_all_that_is_needed() {
 #[tokio::test(start_paused = true)]
 async fn a_self_signed_certificate_is_believed_unless_it_is_a_cas() {
     for (is_ca, believed) in [(IsCa::ExplicitNoCa, true), (IsCa::NoCa, true), (IsCa::Ca(BasicConstraints::Unconstrained), false)] {
-        let papers = Papers::self_signed(HOST, is_ca.clone());
+        let papers = Papers::self_signed(HOST, is_ca);
         let server = server(&papers).await;
         match ping(&server, Tls::ca_pem(&papers.certificate).unwrap()).await {
             Ok(()) => assert!(believed, "{is_ca:?}"),
