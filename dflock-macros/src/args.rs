@@ -4,7 +4,7 @@ mod value;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::ext::IdentExt;
-use syn::parse::{Parse, ParseStream, Parser};
+use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Ident, Path, Token};
 
 pub(crate) use value::Value;
@@ -24,6 +24,8 @@ pub(crate) struct Args {
     /// Where `dflock` is.
     pub(crate) krate: Option<Path>,
     seen: Vec<String>,
+    /// What the names that are unknown were meant to be.
+    meant: Vec<&'static str>,
 }
 
 /// What becomes of a body whose slot is lost.
@@ -50,7 +52,8 @@ impl Args {
         let read = all.parse2(tokens);
         mistakes.note(read);
         for (name, example) in kind.required() {
-            if !args.seen.iter().any(|seen| seen == name) {
+            // one that is misspelt is reported once
+            if !args.seen.iter().any(|seen| seen == name) && !args.meant.contains(&name) {
                 let message = format!("`{name}` is missing: `#[dflock::{}]` needs one, as in `{example}`", kind.name());
                 mistakes.add(syn::Error::new(Span::call_site(), message));
             }
@@ -66,21 +69,30 @@ impl Args {
         let name = ident.to_string();
         if !kind.arguments().any(|known| known == name) {
             skip_value(input);
-            return Err(syn::Error::new(ident.span(), unknown(kind, &name)));
+            let known: Vec<_> = kind.arguments().collect();
+            let meant = nearest(&name, &known);
+            self.meant.extend(meant);
+            return Err(syn::Error::new(ident.span(), unknown(kind, &name, meant)));
         }
         if self.seen.contains(&name) {
             skip_value(input);
             return Err(syn::Error::new(ident.span(), format!("`{name}` is given twice")));
         }
         self.seen.push(name.clone());
-        input.parse::<Token![=]>()?;
+        let wanted = |_| syn::Error::new(ident.span(), format!("`{name}` {}", wanted(&name)));
+        input.parse::<Token![=]>().map_err(wanted)?;
         match name.as_str() {
-            "crate" => self.krate = Some(input.call(Path::parse_mod_style)?),
-            "slot" => self.slot = Some(input.parse()?),
-            "on_lost" => self.on_lost = input.parse()?,
+            "crate" => self.krate = Some(input.call(Path::parse_mod_style).map_err(wanted)?),
+            "slot" => self.slot = Some(input.parse().map_err(wanted)?),
             _ => {
-                let value = Value::new(&name, input.parse()?)?;
-                self.options.push((ident, value));
+                let nothing = input.is_empty() || input.peek(Token![,]);
+                let given: Expr = input.parse().map_err(|mistake| if nothing { wanted(mistake) } else { mistake })?;
+                if name == "on_lost" {
+                    self.on_lost = OnLost::new(&given)?;
+                } else {
+                    let value = Value::new(&name, given)?;
+                    self.options.push((ident, value));
+                }
             }
         }
         if input.is_empty() || input.peek(Token![,]) { Ok(()) } else { Err(input.error("expected `,`")) }
@@ -88,6 +100,14 @@ impl Args {
 }
 
 impl OnLost {
+    fn new(given: &Expr) -> syn::Result<Self> {
+        match given {
+            Expr::Path(path) if path.path.is_ident("cancel") => Ok(Self::Cancel),
+            Expr::Path(path) if path.path.is_ident("finish") => Ok(Self::Finish),
+            _ => Err(syn::Error::new_spanned(given, "`on_lost` is `cancel` (the default: stop the body) or `finish` (let it run)")),
+        }
+    }
+
     /// Its name, and that of the function that stands for it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -97,28 +117,30 @@ impl OnLost {
     }
 }
 
-impl Parse for OnLost {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let given: Expr = input.parse()?;
-        match &given {
-            Expr::Path(path) if path.path.is_ident("cancel") => Ok(Self::Cancel),
-            Expr::Path(path) if path.path.is_ident("finish") => Ok(Self::Finish),
-            _ => Err(syn::Error::new_spanned(given, "`on_lost` is `cancel` (the default: stop the body) or `finish` (let it run)")),
-        }
-    }
-}
-
 /// A value that nobody wants is read all the same: there may be commas in it.
 fn skip_value(input: ParseStream<'_>) {
     let _ = input.parse::<Token![=]>().and_then(|_| input.parse::<Expr>());
 }
 
-fn unknown(kind: Kind, name: &str) -> String {
+/// What an argument is, for whoever wrote it in another form.
+fn wanted(name: &str) -> &'static str {
+    match name {
+        "slot" => "is a name, as in `slot = held`",
+        "crate" => "is a path without quotes, as in `crate = ::my_reexport`",
+        "key" => "needs a value, as in `key = \"report:{id}\"`",
+        "limit" => "needs a value, as in `limit = 3`",
+        "client" => "needs a value, as in `client = self.locks`",
+        "renew_ratio" => "needs a value, as in `renew_ratio = 0.4`",
+        "on_lost" => "needs a value: `on_lost = cancel` or `on_lost = finish`",
+        _ => "needs a value: text such as `\"2s\"`, or a `Duration`",
+    }
+}
+
+fn unknown(kind: Kind, name: &str, meant: Option<&str>) -> String {
     if name == "limit" {
         return "a lock has no `limit`: one holds it at a time; for more there is `#[dflock::semaphore]`".to_owned();
     }
-    let known: Vec<_> = kind.arguments().collect();
-    match nearest(name, &known) {
+    match meant {
         Some(meant) => format!("there is no argument `{name}`; did you mean `{meant}`?"),
         None => format!("there is no argument `{name}`; {}", there_are(kind)),
     }
@@ -182,16 +204,31 @@ mod tests {
         for (tokens, beginnings) in [
             (quote!(), &["`key` is missing", "`limit` is missing"][..]),
             (quote!(key = "", limit = 1), &["this key is refused"]),
-            (quote!(kee = f::<A, B>(), limit = 0), &["there is no argument `kee`; did you mean `key`", "this limit", "`key` is missing"]),
+            (quote!(kee = f::<A, B>(), limit = 0), &["there is no argument `kee`; did you mean `key`", "this limit"]),
             (quote!("a", limit = 0), &["expected an argument with its name", "this limit", "`key` is missing"]),
-            (quote!(key, limit = 0), &["expected `=`", "this limit"]),
-            (quote!(key = , limit = 0), &["expected an expression", "this limit"]),
+            (quote!(key, limit = 0), &["`key` needs a value, as in", "this limit"]),
+            (quote!(key = , limit = 0), &["`key` needs a value, as in", "this limit"]),
             (quote!(key = "a" limit = 0), &["expected `,`", "`limit` is missing"]),
             (quote!(key = "a", key = f::<A, B>(), limit = 0), &["`key` is given twice", "this limit"]),
             (
                 quote!(key = "a", limit = 1, slot = 1, on_lost = "cancel", crate = a + b),
-                &["expected identifier", "`on_lost` is", "expected `,`"],
+                &["`slot` is a name", "`on_lost` is", "expected `,`"],
             ),
+            (
+                quote!(key("a"), limit: 1, on_lost, slot = &held, crate = "dflock", lease_ttl =),
+                &[
+                    "`key` needs a value",
+                    "`limit` needs a value",
+                    "`on_lost` needs a value: `on_lost = cancel`",
+                    "`slot` is a name, as in `slot = held`",
+                    "`crate` is a path without quotes, as in `crate = ::my_reexport`",
+                    "`lease_ttl` needs a value: text such as",
+                ],
+            ),
+            (quote!(key = 1 + , limit = 0), &["expected an expression", "this limit"]),
+            (quote!(key = "a", limit = 1, slot = _), &["`slot` is a name"]),
+            (quote!(key = "a", limit = 1, slot = self), &["`slot` is a name"]),
+            (quote!(Key = "a", _limit = 1), &["there is no argument `Key`; did you mean `key`", "there is no argument `_limit`"]),
         ] {
             let (_, messages) = read(Kind::Semaphore, tokens.clone());
             assert_eq!(messages.len(), beginnings.len(), "{tokens}: {messages:?}");

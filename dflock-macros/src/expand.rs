@@ -44,12 +44,12 @@ fn slot_around(kind: Kind, args: &Args, output: &Type, statements: &TokenStream)
         quote_spanned!(here=> .#name(#value))
     });
     let on_lost = Ident::new(args.on_lost.name(), here);
-    let held = args.slot.as_ref().map(|name| quote_spanned!(here=> let #name: &#dflock::Held = &held;));
+    let held = args.slot.as_ref().map(|name| quote_spanned!(here=> let #name: &#dflock::Held = &__dflock_held;));
     // where the compiler points when the body is of another type
-    let as_declared = quote_spanned!(here.located_at(output.span())=> return never);
+    let as_declared = quote_spanned!(here.located_at(output.span())=> return __dflock_never);
     let body = quote_spanned! {here=>
         // gives the body its type, so that coercions in it work
-        if let ::core::option::Option::Some(never) = ::core::option::Option::None::<#output> {
+        if let ::core::option::Option::Some(__dflock_never) = ::core::option::Option::None::<#output> {
             #as_declared;
         }
         #held
@@ -58,10 +58,11 @@ fn slot_around(kind: Kind, args: &Args, output: &Type, statements: &TokenStream)
     // where the compiler points when the body ends without a value
     let mut body = Group::new(Delimiter::Brace, body);
     body.set_span(here.located_at(output.span()));
+    // names that no constant has: hygiene does not keep a pattern from being the user's constant
     quote_spanned! {here=>
         // a statement of its own, so that what the options borrow is given back before anything is waited for
-        let built = #dflock::#built::builder()#(#options)*.build();
-        #dflock::runtime::#run(built, #dflock::runtime::#on_lost::<#output>(), move |held| async move #body).await
+        let __dflock_built = #dflock::#built::builder()#(#options)*.build();
+        #dflock::runtime::#run(__dflock_built, #dflock::runtime::#on_lost::<#output>(), move |__dflock_held| async move #body).await
     }
 }
 
@@ -112,18 +113,18 @@ mod tests {
         );
         let golden = r#"/// Documented.
 pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
-    let built = ::dflock::Semaphore::builder()
+    let __dflock_built = ::dflock::Semaphore::builder()
         .key(::std::format!("report:{tenant}"))
         .limit(3)
         .build();
     ::dflock::runtime::semaphore(
-            built,
+            __dflock_built,
             ::dflock::runtime::cancel::<Result<Report, AppError>>(),
-            move |held| async move {
-                if let ::core::option::Option::Some(never) = ::core::option::Option::None::<
+            move |__dflock_held| async move {
+                if let ::core::option::Option::Some(__dflock_never) = ::core::option::Option::None::<
                     Result<Report, AppError>,
                 > {
-                    return never;
+                    return __dflock_never;
                 }
                 Ok(Report::of(tenant).await?)
             },
@@ -150,7 +151,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
             "::my::reexport::runtime::client(&self.locks)",
             ").key(self.name()).build();::my::reexport::runtime::lock(",
             "::my::reexport::runtime::finish::<Result<(),Error>>()",
-            "letmine:&::my::reexport::Held=&held;",
+            "letmine:&::my::reexport::Held=&__dflock_held;",
         ] {
             assert!(spaceless.contains(part), "no `{part}` in\n{expanded}");
         }
@@ -210,6 +211,33 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     }
 
     #[test]
+    fn a_future_that_a_plain_function_returns_before_its_end_is_refused() {
+        let function = |statement: TokenStream| {
+            quote!(
+                fn f() -> BoxFuture<u8> {
+                    #statement
+                    Box::pin(async move { return Ok(g()?) })
+                }
+            )
+        };
+        for (statement, found) in [
+            (
+                quote!(if early {
+                    return g();
+                }),
+                1,
+            ),
+            (quote!(let a = match b { 1 => return g(), _ => c? };), 2),
+            (quote!(println!("{}", return g());), 1),
+            (quote!(let a = || return 1; let b = async { c? }; fn d() { return }), 0),
+        ] {
+            let mut mistakes = Mistakes::default();
+            syn::parse2::<Function>(function(statement.clone())).unwrap().check(Kind::Lock, &mut mistakes);
+            assert_eq!(mistakes.messages(), vec!["this future would run without a slot; make `f` an `async fn`"; found], "{statement}");
+        }
+    }
+
+    #[test]
     fn every_mistake_is_reported_and_the_function_is_there_all_the_same() {
         let function = quote!(
             const fn f() -> u8 {
@@ -225,7 +253,6 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
             "this is no duration",
             "`on_lost` is `cancel`",
             "`limit` is given twice",
-            "`key` is missing",
             "a `const fn` cannot wait",
         ];
         assert_eq!(messages.len(), beginnings.len(), "{messages:?}");

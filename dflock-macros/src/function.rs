@@ -33,12 +33,19 @@ impl Function {
             let why = "returns nothing, and there may be no slot for it; let it return a `Result` whose error is `From<dflock::Error>`";
             mistakes.at(ident, format!("`{ident}` {why}"));
         } else if asyncness.is_none() && self.clone().around(|_, statements| statements.clone()).is_none() {
-            let why = if mentions(&self.statements, "block_on") {
-                "the `#[tokio::main]` or `#[tokio::test]` above it took the `async` away; swap the two, so that this attribute is above"
+            let tokio = if mentions(&self.statements, "block_on") {
+                "; if `#[tokio::main]` or `#[tokio::test]` stands above it, swap the two"
             } else {
-                "waiting for a slot takes an `async fn`"
+                ""
             };
-            mistakes.at(fn_token, format!("`#[dflock::{attribute}]` finds that `{ident}` is not async: {why}"));
+            let why = "waiting for a slot takes an `async fn`, or a function that ends with `async move { .. }` or \
+                       `Box::pin(async move { .. })`";
+            mistakes.at(fn_token, format!("`#[dflock::{attribute}]` finds that `{ident}` is not async: {why}{tokio}"));
+        } else if asyncness.is_none() {
+            let statements = Block::parse_within.parse2(self.statements.clone()).unwrap_or_default();
+            for end in future::ends_before(statements) {
+                mistakes.add(syn::Error::new(end, format!("this future would run without a slot; make `{ident}` an `async fn`")));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 /// The name of `known` that `given` most likely means; none if it resembles none.
 pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+    let given = &given.trim_matches('_').to_lowercase()[..];
     let distance = |name: &str| if given.len() > 2 && name.contains(given) { 1 } else { edits(given, name) };
     let (far, name) = known.iter().map(|name| (distance(name), *name)).min()?;
     (far <= given.len().max(3) / 3).then_some(name)
@@ -53,6 +54,10 @@ mod tests {
         for (given, meant) in [
             ("lmit", Some("limit")),
             ("Key", Some("key")),
+            ("KEY", Some("key")),
+            ("_limit", Some("limit")),
+            ("LEASE_TTL_", Some("lease_ttl")),
+            ("_", None),
             ("kye", Some("key")),
             ("timeout", Some("acquire_timeout")),
             ("ttl", Some("lease_ttl")),

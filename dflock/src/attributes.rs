@@ -3,7 +3,8 @@
 /// Runs an `async fn` with a slot: it is acquired before the body and released after it.
 ///
 /// However the body ends, the slot is given back behind it: on its value, `return`, `?`, a panic, and when the future is dropped. The
-/// caller gets the body's value or error, whatever becomes of the release: one that fails is logged.
+/// caller gets the body's value or error, whatever becomes of the release: one that fails is logged. A slot that is lost stops the body,
+/// unless `on_lost = finish`.
 ///
 /// ```
 /// # struct Report;
@@ -30,13 +31,14 @@
 /// | `acquire_timeout` | how long to wait in line: text such as `"2s"`, `"500ms"`, `"1h30m"` (units d, h, m, s, ms), or any [`Duration`](std::time::Duration) | 10 s | more than 9,223,372,036 s; as text, zero: `Duration::ZERO` means "only if one is free now" |
 /// | `lease_ttl` | how long the server keeps the slot without hearing of its holder: text or a `Duration` as above. It is renewed for as long as the body runs | the server's | less than 1 s, more than 9,223,372,036 s, and parts of a second |
 /// | `renew_ratio` | the part of a lease after which it is renewed: a literal, or any `f64` | 0.5 | what does not lie between 0 and 1, both excluded |
-/// | `on_lost` | `cancel`: the body is stopped when its slot is lost, and the caller gets [`Error::Lost`](crate::Error::Lost); `finish`: it runs on, and the caller gets what it gives | `cancel` | anything else |
+/// | `on_lost` | `cancel`: the body is stopped when its slot is lost, and the caller gets [`Error::Lost`](crate::Error::Lost); so it does when the body ends with `Ok` before it can be stopped, but an `Err` of its own stands; `finish`: it runs on, and the caller gets what it gives | `cancel` | anything else |
 /// | `slot` | the name under which the body sees its slot, a `&`[`Held`](crate::Held) | none | what is not an identifier |
 /// | `crate` | where `dflock` is, for those who re-export it | `::dflock` | what is not a path |
 ///
 /// Literals are checked at compile time, and every mistake is reported where it is. Expressions see the arguments of the function and
 /// `self`, may `.await` and `?`, and are evaluated once for each call, in the order in which they are written, before the slot is
-/// acquired; what they give is checked then, before anything is sent. What they borrow is given back before the wait begins.
+/// acquired; what they give is checked then, before anything is sent. What they borrow is given back before the wait begins. Inside of
+/// `#[async_trait]` they do not see the names in an argument that is taken apart, such as `a` in `(a, b): (u8, u8)`.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -76,11 +78,16 @@
 ///
 /// Any `async fn` with a body that returns a `Result` whose error is `From<dflock::Error>`: free or a method, generic, in a trait or in
 /// an `impl` of one. So is a function that ends with `async move { .. }` or `Box::pin(async move { .. })`, as functions inside of
-/// `#[async_trait]` do, and those that call themselves; then what stands before is done without a slot. A call inside of a call takes
-/// a slot of its own, so that a recursion deeper than `limit` waits for itself until `acquire_timeout`.
+/// `#[async_trait]` do, and those that call themselves; then what stands before is done without a slot, and may not `return`. A call
+/// inside of a call takes a slot of its own, so that a recursion deeper than `limit` waits for itself until `acquire_timeout`.
+/// Arguments that the body does not mention are dropped after the release, not before it.
 ///
-/// The future is `Send` when that of the body and its value are. Attributes below this one go around the body, inside the slot; those
-/// above go around it all. `#[tokio::main]` and `#[tokio::test]` go below:
+/// The future is `Send` when that of the body and its value are, for the value is kept while the slot is given back: one that returns a
+/// `Box<dyn Error>` is not, and with `Box<dyn Error + Send + Sync>` it is.
+///
+/// Attributes below this one go around it all, waiting included; those above go around the body, inside the slot. So
+/// `#[tracing::instrument]` above has a span for the work alone, and below for the wait, too. `#[tokio::main]` and `#[tokio::test]` go
+/// below:
 ///
 /// ```no_run
 /// #[dflock::semaphore(key = "importers", limit = 2)]
@@ -95,7 +102,9 @@
 ///
 /// The function returns, as its own error: what [`acquire`](crate::Semaphore::acquire) fails with, and then the body has not run;
 /// [`Error::Config`](crate::Error::Config) when the value of an argument is refused; and [`Error::Lost`](crate::Error::Lost) when the
-/// slot was lost before the body ended, unless `on_lost = finish`.
+/// slot was lost before the body ended, unless `on_lost = finish`. A body that kept its thread busy while the slot was lost cannot be
+/// stopped: when it ends with `Ok`, its value is given up, which is logged, and the caller gets `Error::Lost`, for a value that was made
+/// without the slot is no success; when it ends with an error of its own, the caller gets that.
 ///
 /// # Cancel safety
 ///

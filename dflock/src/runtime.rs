@@ -4,10 +4,13 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use crate::client::Client;
 use crate::error::{ConfigError, Error};
 use crate::lock::Lock;
 use crate::semaphore::{Held, Semaphore};
+use crate::watch;
 
 /// The client that is named, by value or behind a pointer.
 #[must_use]
@@ -21,7 +24,7 @@ where
     B: FnOnce(Arc<Semaphore<Held>>) -> F,
     F: Future<Output = R>,
 {
-    run(built, on_lost.stops, body).await.unwrap_or_else(on_lost.refused)
+    run(built, &on_lost, body).await.unwrap_or_else(on_lost.refused)
 }
 
 /// Runs `body` with a lock.
@@ -36,19 +39,20 @@ where
 /// The body of a lost slot is stopped, and the caller gets the loss.
 #[must_use]
 pub fn cancel<R: Outcome>() -> OnLost<R> {
-    OnLost { stops: true, refused: R::refused }
+    OnLost { stops: true, refused: R::refused, succeeded: R::succeeded }
 }
 
 /// The body of a lost slot runs on, and the caller gets what it gives back.
 #[must_use]
 pub fn finish<R: Outcome>() -> OnLost<R> {
-    OnLost { stops: false, refused: R::refused }
+    OnLost { stops: false, refused: R::refused, succeeded: R::succeeded }
 }
 
 /// What becomes of a body whose slot is lost, and of a caller for whom there is none.
 pub struct OnLost<R> {
     stops: bool,
     refused: fn(Error) -> R,
+    succeeded: fn(&R) -> bool,
 }
 
 /// What an annotated function gives back.
@@ -60,11 +64,18 @@ pub struct OnLost<R> {
 pub trait Outcome {
     /// That there is no slot, or none any more.
     fn refused(error: Error) -> Self;
+
+    /// Whether it is a value, and not an error of the body's own.
+    fn succeeded(&self) -> bool;
 }
 
 impl<T, E: Carrier> Outcome for Result<T, E> {
     fn refused(error: Error) -> Self {
         Err(E::carrying(error))
+    }
+
+    fn succeeded(&self) -> bool {
+        self.is_ok()
     }
 }
 
@@ -72,7 +83,7 @@ impl<T, E: Carrier> Outcome for Result<T, E> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot hold a `dflock::Error`, and there may be no slot for this function",
     label = "the error of this `Result` is not `From<dflock::Error>`",
-    note = "implement `From<dflock::Error>` for `{Self}`"
+    note = "implement `From<dflock::Error>` for it, or, if it is a type parameter, require it: `E: From<dflock::Error>`"
 )]
 pub trait Carrier {
     /// The error that holds `error`.
@@ -89,18 +100,28 @@ impl<E: From<Error>> Carrier for E {
 
 async fn run<R, F: Future<Output = R>>(
     built: Result<Semaphore, ConfigError>,
-    stops: bool,
+    on_lost: &OnLost<R>,
     body: impl FnOnce(Arc<Semaphore<Held>>) -> F,
 ) -> Result<R, Error> {
     // shared, not lent: futures that are generic over a lifetime, as an async closure's is, are not always seen to be `Send`
     let held = Arc::new(built?.acquire().await?);
-    let body = body(held.clone());
-    let value = if stops { held.run(body).await? } else { body.await };
+    // boxed, for it is moved: unboxed, a future would have room for it more than once, and double with each call inside of a call
+    let body = Box::pin(body(held.clone()).instrument(held.span()));
+    let value = if on_lost.stops {
+        let value = held.until_lost(body).await?;
+        // it may have kept the executor busy for longer than the lease
+        if (on_lost.succeeded)(&value) {
+            held.check().inspect_err(watch::value_given_up)?;
+        }
+        value
+    } else {
+        body.await
+    };
     // the body is gone, and its share with it
     if let Some(held) = Arc::into_inner(held)
         && let Err(error) = held.release().await
     {
-        tracing::warn!(%error, "the slot could not be released in order");
+        watch::release_failed(&error);
     }
     Ok(value)
 }

@@ -10,8 +10,8 @@
 //! | `acquire` | info | from the request until a slot is held, or until there will be none | `key`, `server`, `token`, `wait`, `outcome` |
 //! | `hold` | info | as long as the slot is held; follows from its `acquire` | `key`, `server`, `token`, `wait`, `held`, `outcome` |
 //!
-//! Both are children of the span in which the slot was asked for. What [`Held::run`](crate::Held::run) and
-//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) run, runs in `hold`.
+//! Both are children of the span in which the slot was asked for. What [`Held::run`](crate::Held::run),
+//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) and annotated functions run, runs in `hold`.
 //!
 //! | event | level | when | fields |
 //! |---|---|---|---|
@@ -22,7 +22,8 @@
 //! | `slot lost` | warn | a slot that was held is gone | `key`, `server`, `token`, `reason` |
 //! | `slot dropped` | debug | a handle was dropped without `release`, which costs its connection | none; its span is `hold` |
 //! | `connection opened` | debug | there was no idle one | `server` |
-//! | `release failed` | warn | after `with_slot`, or in a layer | `error` |
+//! | `value given up` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
+//! | `release failed` | warn | after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the secret will be sent to another machine in the clear; use TLS` | warn | a client was built so | `server` |
 //! | `on_lost panicked` | error | a callback of the program's own | `key` |
 //!
@@ -219,6 +220,13 @@ pub(crate) fn on_lost_panicked(lost: &Lost) {
 /// The secret of a client will go over the network as it is.
 pub(crate) fn secret_in_the_clear(server: &str) {
     warn!(target: "dflock", server, "the secret will be sent to another machine in the clear; use TLS");
+}
+
+/// A body ended with a value after it had lost its slot.
+#[cfg(feature = "macros")]
+pub(crate) fn value_given_up(lost: &Lost) {
+    let Lost { key, token, server, reason } = lost;
+    warn!(target: "dflock", key = &**key, server = &**server, token = token.short(), %reason, "value given up");
 }
 
 /// A slot was not given back in order; the server frees it in any case.

@@ -155,6 +155,28 @@ async fn both_are_children_of_the_span_that_asked_and_what_runs_with_a_slot_runs
     );
 }
 
+#[dflock::lock(key = "pool", client = house.client)]
+async fn annotated(house: &House) -> Result<(), dflock::Error> {
+    info!("at work");
+    Ok(())
+}
+
+#[dflock::lock(key = "pool", client = house.client, on_lost = finish)]
+async fn annotated_to_finish(house: &House) -> Result<(), dflock::Error> {
+    info!("at work");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_annotated_function_does_it_does_in_its_hold() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    annotated(&house).await.unwrap();
+    assert_eq!(notes.told().await[3], "hold: INFO at work");
+    annotated_to_finish(&house).await.unwrap();
+    assert_eq!(notes.told().await[2], "hold: INFO at work");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_place_in_line_is_told_and_a_handle_that_is_dropped() {
     let (notes, _guard) = Notes::begin();

@@ -88,24 +88,27 @@ impl Value {
     }
 }
 
-/// The literal that an expression is, behind the invisible group that a `macro_rules` macro puts around it.
+/// The literal that an expression is, in parentheses and in the invisible group that a `macro_rules` macro puts around it.
 fn literal(expr: &Expr) -> Option<&Lit> {
     match expr {
         Expr::Lit(ExprLit { lit, .. }) => Some(lit),
         Expr::Group(group) => literal(&group.expr),
+        Expr::Paren(paren) => literal(&paren.expr),
         _ => None,
     }
 }
 
 /// The number that an expression is.
 fn number(expr: &Expr) -> Option<f64> {
-    if let Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) = expr {
-        return number(expr).map(|number| -number);
-    }
-    match literal(expr)? {
-        Lit::Int(number) => number.base10_parse().ok(),
-        Lit::Float(number) => number.base10_parse().ok(),
-        _ => None,
+    match expr {
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => number(expr).map(|number| -number),
+        Expr::Group(group) => number(&group.expr),
+        Expr::Paren(paren) => number(&paren.expr),
+        _ => match literal(expr)? {
+            Lit::Int(number) => number.base10_parse().ok(),
+            Lit::Float(number) => number.base10_parse().ok(),
+            _ => None,
+        },
     }
 }
 
@@ -149,6 +152,10 @@ mod tests {
             ("limit", quote!(0), "a limit is 1 to 1048576"),
             ("limit", quote!(1_048_577), "a limit is 1 to 1048576"),
             ("limit", quote!(-1), "a limit is 1 to 1048576"),
+            ("limit", quote!((0)), "a limit is 1 to 1048576"),
+            ("limit", quote!((-1)), "a limit is 1 to 1048576"),
+            ("key", quote!(("a b")), "contains ' '"),
+            ("lease_ttl", quote!(("soon")), "this is no duration"),
             ("renew_ratio", quote!(0.0), "between 0 and 1"),
             ("renew_ratio", quote!(1), "between 0 and 1"),
             ("renew_ratio", quote!(-0.5), "between 0 and 1"),

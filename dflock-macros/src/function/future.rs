@@ -1,7 +1,10 @@
 //! The future that a function without `async` gives back: what `#[async_trait]` leaves behind, and what is boxed by hand.
 
-use syn::visit_mut::{VisitMut, visit_type_mut};
-use syn::{Expr, ExprAsync, ExprCall, GenericArgument, PathArguments, ReturnType, Stmt, Token, Type, TypeInfer, TypeParamBound};
+use proc_macro2::{Span, TokenStream, TokenTree};
+use syn::spanned::Spanned;
+use syn::visit_mut::{VisitMut, visit_expr_mut, visit_type_mut};
+use syn::{Expr, ExprAsync, ExprCall, GenericArgument, Item, Macro, PathArguments, ReturnType, Stmt};
+use syn::{Token, Type, TypeInfer, TypeParamBound};
 
 /// The block of the `async move { .. }` or the `Box::pin(async move { .. })` at the end.
 pub(super) fn at_the_end(statements: &mut [Stmt]) -> Option<&mut ExprAsync> {
@@ -14,6 +17,47 @@ pub(super) fn at_the_end(statements: &mut [Stmt]) -> Option<&mut ExprAsync> {
         },
         _ => None,
     }
+}
+
+/// Where the function could end before its last statement: with a future that is not the one at the end.
+pub(super) fn ends_before(mut statements: Vec<Stmt>) -> Vec<Span> {
+    statements.pop();
+    let mut ends = Ends(Vec::new());
+    for statement in &mut statements {
+        ends.visit_stmt_mut(statement);
+    }
+    ends.0
+}
+
+struct Ends(Vec<Span>);
+
+impl VisitMut for Ends {
+    fn visit_expr_mut(&mut self, expr: &mut Expr) {
+        match expr {
+            // what they return is their own
+            Expr::Closure(_) | Expr::Async(_) => return,
+            Expr::Return(end) => self.0.push(end.return_token.span),
+            Expr::Try(end) => self.0.push(end.question_token.span()),
+            _ => {}
+        }
+        visit_expr_mut(self, expr);
+    }
+
+    fn visit_item_mut(&mut self, _: &mut Item) {}
+
+    // what is in there need not be Rust: a `return` is believed to be one
+    fn visit_macro_mut(&mut self, call: &mut Macro) {
+        self.0.extend(returns(&call.tokens));
+    }
+}
+
+fn returns(tokens: &TokenStream) -> Vec<Span> {
+    let each = |token| match token {
+        TokenTree::Ident(ident) if ident == "return" => vec![ident.span()],
+        TokenTree::Group(group) => returns(&group.stream()),
+        _ => Vec::new(),
+    };
+    tokens.clone().into_iter().flat_map(each).collect()
 }
 
 fn is_pin(function: &Expr) -> bool {

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::pin::pin;
 use std::time::Duration;
 
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{Idle, Semaphore};
 use crate::error::{Error, Lost};
@@ -139,16 +139,24 @@ impl Held {
     /// # Ok(()) }
     /// ```
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Error> {
-        let future = pin!(future.instrument(self.hold.span()));
+        let output = self.until_lost(pin!(future.instrument(self.span()))).await?;
+        // it may have kept the executor busy for longer than the lease
+        self.check()?;
+        Ok(output)
+    }
+
+    /// Runs `future`, and stops it when the slot is lost; what is ready is not given up.
+    pub(crate) async fn until_lost<F: Future + Unpin>(&self, future: F) -> Result<F::Output, Lost> {
         tokio::select! {
             biased;
-            lost = self.lost() => Err(lost.into()),
-            output = future => {
-                // it may have kept the executor busy for longer than the lease
-                self.check()?;
-                Ok(output)
-            }
+            lost = self.lost() => Err(lost),
+            output = future => Ok(output),
         }
+    }
+
+    /// The span of the hold.
+    pub(crate) fn span(&self) -> Span {
+        self.hold.span()
     }
 
     /// Renews the lease now, and comes back when the server has answered. There is no need to: leases are renewed in the background.

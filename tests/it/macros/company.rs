@@ -1,7 +1,13 @@
 //! With other attributes.
 
-use dflock::Error;
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
 
+use dflock::Error;
+use tokio::time::sleep;
+
+use super::log::Log;
 use crate::house::House;
 
 #[async_trait::async_trait]
@@ -43,32 +49,50 @@ async fn methods_of_trait_objects_hold_a_slot() {
     assert_eq!(house.holders("provided:7"), 0);
 }
 
-#[tracing::instrument(skip_all, ret)]
+#[tracing::instrument(name = "work", skip_all, ret)]
 #[dflock::semaphore(key = "pool", limit = 1)]
 async fn instrumented_over(house: &House) -> Result<u64, Error> {
     Ok(house.holders("pool"))
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-#[tracing::instrument(skip_all, ret)]
+#[tracing::instrument(name = "work", skip_all, ret)]
 async fn instrumented_under(house: &House) -> Result<u64, Error> {
     tokio::task::yield_now().await;
     Ok(house.holders("pool"))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_span_goes_around_it_or_into_it() {
+async fn a_span_of_an_attribute_above_is_inside_the_slot_and_of_one_below_around_the_wait() {
     let house = House::new().await;
-    assert_eq!(house.client.clone().scope(instrumented_over(&house)).await.unwrap(), 1);
-    assert_eq!(house.client.clone().scope(instrumented_under(&house)).await.unwrap(), 1);
+    assert_eq!(spans(&house, instrumented_over(&house)).await, ["acquire", "hold", "work"]);
+    assert_eq!(spans(&house, instrumented_under(&house)).await, ["work", "acquire", "hold"]);
+}
+
+/// The spans of `call`, which has to wait for its slot, in their order.
+async fn spans(house: &House, call: impl Future<Output = Result<u64, Error>>) -> Vec<&'static str> {
+    let held = house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    let log = Log::listen();
+    let mut call = pin!(house.client.clone().scope(call));
+    tokio::select! {
+        _ = &mut call => unreachable!("the slot is taken"),
+        () = sleep(Duration::from_secs(1)) => {}
+    }
+    let waiting = log.spans();
+    assert_eq!(house.waiters("pool"), 1);
+    held.release().await.unwrap();
+    assert_eq!(call.await.unwrap(), 1);
     assert_eq!(house.holders("pool"), 0);
+    let spans = log.spans();
+    assert!(spans.starts_with(&waiting) && waiting.ends_with(&["acquire"]), "{waiting:?}, {spans:?}");
+    spans
 }
 
 #[dflock::lock(key = "test", client = of_this_runtime().await, slot = held)]
 #[tokio::test(start_paused = true)]
 async fn a_test_holds_a_lock() -> Result<(), Error> {
     assert_eq!(held.key(), "test");
-    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+    sleep(Duration::from_mins(1)).await;
     Ok(held.check()?)
 }
 

@@ -1,41 +1,53 @@
 //! What a test logs.
 
 use std::fmt::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, set_default};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-/// The warnings of this thread, for as long as it is there.
+/// The warnings and the spans of this thread, for as long as it is there.
 pub(super) struct Log {
     lines: Arc<Mutex<Vec<String>>>,
+    spans: Arc<Mutex<Vec<&'static str>>>,
     _listening: DefaultGuard,
 }
 
 impl Log {
     pub(super) fn listen() -> Self {
-        let lines = Arc::default();
-        let listener = Listener { lines: Arc::clone(&lines) };
-        Self { lines, _listening: set_default(listener) }
+        // with one listener only, a thread without any has a say in what is listened to
+        static EVER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener::default()));
+        LazyLock::force(&EVER);
+        let (lines, spans) = (Arc::default(), Arc::default());
+        let listener = Listener { lines: Arc::clone(&lines), spans: Arc::clone(&spans) };
+        Self { lines, spans, _listening: set_default(listener) }
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
+
+    /// The names of the spans that began, in their order.
+    pub(super) fn spans(&self) -> Vec<&'static str> {
+        self.spans.lock().unwrap().clone()
+    }
 }
 
+#[derive(Default)]
 struct Listener {
     lines: Arc<Mutex<Vec<String>>>,
+    spans: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Subscriber for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
+        metadata.is_span() || *metadata.level() <= Level::WARN
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        self.spans.lock().unwrap().push(span.metadata().name());
         Id::from_u64(1)
     }
 

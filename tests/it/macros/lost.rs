@@ -1,11 +1,14 @@
 //! What becomes of a body whose slot is lost.
 
-use std::future::pending;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use dflock::Error;
 use tokio::time::{Instant, sleep};
 
+use super::log::Log;
 use crate::house::House;
 
 /// Tells when it is dropped.
@@ -36,19 +39,31 @@ async fn a_lost_slot_stops_the_body_and_the_caller_is_told() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, lease_ttl = "10s", on_lost = cancel)]
-async fn in_the_same_moment(house: &House) -> Result<(), Error> {
-    house.server.faults().freeze();
-    // longer than the lease, and the executor does not get to see it
-    for _ in 0..20 {
-        tokio::time::advance(Duration::from_secs(1)).await;
-    }
-    Ok(())
+async fn keeps_the_executor_busy(result: anyhow::Result<u32>) -> anyhow::Result<u32> {
+    // longer than the lease, and in one poll: nobody gets to stop it
+    let mut advance = pin!(tokio::time::advance(Duration::from_secs(20)));
+    poll_fn(|cx| Poll::Ready(advance.as_mut().poll(cx).is_ready())).await;
+    result
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_value_of_a_body_whose_slot_was_lost_is_given_up() {
+async fn a_value_that_was_made_without_the_slot_is_given_up() {
     let house = House::new().await;
-    assert!(house.client.clone().scope(in_the_same_moment(&house)).await.unwrap_err().is_lost());
+    let log = Log::listen();
+    let error = house.client.clone().scope(keeps_the_executor_busy(Ok(1))).await.unwrap_err();
+    assert!(error.downcast::<Error>().unwrap().is_lost());
+    let warnings = log.warnings();
+    assert!(warnings.iter().any(|line| line.contains("value given up")), "{warnings:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_failed_by_itself_says_so_whatever_became_of_the_slot() {
+    let house = House::new().await;
+    let log = Log::listen();
+    let error = house.client.clone().scope(keeps_the_executor_busy(Err(anyhow::anyhow!("of its own")))).await.unwrap_err();
+    assert_eq!(error.to_string(), "of its own");
+    let warnings = log.warnings();
+    assert!(warnings.iter().any(|line| line.contains("release failed")), "the loss is told: {warnings:?}");
 }
 
 #[dflock::lock(key = "nightly", lease_ttl = "10s", on_lost = finish, slot = held)]

@@ -32,6 +32,33 @@ async fn each_call_of_a_recursion_holds_a_slot() {
     assert!(house.client.clone().scope(nested(&house, 3)).await.unwrap_err().is_timeout());
 }
 
+#[dflock::lock(key = "inner")]
+async fn inner() -> Result<(), Error> {
+    tokio::task::yield_now().await;
+    Ok(())
+}
+
+#[dflock::lock(key = "middle")]
+async fn middle() -> Result<(), Error> {
+    inner().await
+}
+
+#[dflock::lock(key = "outer")]
+async fn outer() -> Result<(), Error> {
+    middle().await
+}
+
+#[dflock::lock(key = "outermost", on_lost = finish)]
+async fn outermost() -> Result<(), Error> {
+    outer().await
+}
+
+#[test]
+fn a_call_inside_of_a_call_does_not_make_the_future_larger() {
+    let (one, four) = (size_of_val(&inner()), size_of_val(&outermost()));
+    assert!(four <= one + one / 4, "one: {one} bytes, four deep: {four} bytes");
+}
+
 #[dflock::semaphore(key = "returned", limit = 1)]
 fn returned(house: &House) -> impl Future<Output = Result<u64, Error>> + Send {
     let before = house.holders("returned");

@@ -25,4 +25,24 @@ async fn other_values() -> Result<(), dflock::Error> {
     Ok(())
 }
 
+#[dflock::lock(key: "a", slot = &held, on_lost)]
+async fn other_forms() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key = "a", slot = _, on_lost = , lease_ttl =)]
+async fn placeholders() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::lock(key = "a", slot = self)]
+async fn keyword() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
+#[dflock::semaphore(key = ("a b"), limit = (0))]
+async fn in_parentheses() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
 fn main() {}

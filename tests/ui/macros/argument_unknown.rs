@@ -10,4 +10,9 @@ async fn misspelt_lock() -> Result<(), dflock::Error> {
     Ok(())
 }
 
+#[dflock::semaphore(KEY = "a", Limit = 3, _client = x)]
+async fn in_another_case() -> Result<(), dflock::Error> {
+    Ok(())
+}
+
 fn main() {}

@@ -25,7 +25,7 @@ async fn escape() -> Result<&'static dflock::Held, dflock::Error> {
 #[dflock::lock(key = "name")]
 async fn not_named() -> Result<(), dflock::Error> {
     held.check()?;
-    Ok(built)
+    Ok(__dflock_built)
 }
 
 #[dflock::lock(key = "syntax")]
