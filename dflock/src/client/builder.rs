@@ -183,7 +183,8 @@ impl ClientBuilder {
             }
         }
         // data sent at a heartbeat is answered or given up while the slot is still believed
-        let user_timeout = self.socket_timeout.min(believed.saturating_sub(self.heartbeat)).max(Duration::from_millis(1));
+        let silence = self.heartbeat.min(believed.mul_f64(crate::lease::LATEST));
+        let user_timeout = self.socket_timeout.min(believed.saturating_sub(silence)).max(Duration::from_millis(1));
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp { keepalive: self.heartbeat, user_timeout }));
         let dialer = Arc::new(Dialer {
             connector,

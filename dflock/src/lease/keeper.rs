@@ -58,8 +58,9 @@ impl Duty for Lease {
 impl Drop for Keeper {
     fn drop(&mut self) {
         let lease = &self.0;
-        lease.refuse(Error::Disconnected { at: lease.terms.attempt(Operation::Wait), source: None });
+        // before anything is given back: who looks on another thread may not believe any longer
         lease.lose(LostReason::Disconnected);
+        lease.refuse(Error::Disconnected { at: lease.terms.attempt(Operation::Wait), source: None });
         let state = lease.look();
         if let Some(lost) = state.lost().filter(|_| state.taken) {
             drop(state);
@@ -139,16 +140,19 @@ impl Lease {
     async fn keep_on(&self) {
         loop {
             let Some(due) = self.look().renewal() else { return self.part() };
-            tokio::select! {
-                biased;
-                fault = self.on_line(Connection::poll_fault) => {
-                    if fault.is_some() {
-                        self.lose(LostReason::Disconnected);
+            // one that was wanted while another was under way is due at once
+            if !self.is_due() {
+                tokio::select! {
+                    biased;
+                    fault = self.on_line(Connection::poll_fault) => {
+                        if fault.is_some() {
+                            self.lose(LostReason::Disconnected);
+                        }
+                        return;
                     }
-                    return;
+                    () = self.errand.notified() => {}
+                    () = self.nap(due) => {}
                 }
-                () = self.errand.notified() => {}
-                () = self.nap(due) => {}
             }
             if self.is_due() && !self.renew().await {
                 return;

@@ -90,6 +90,8 @@ impl Pool {
     pub(crate) fn give(&self, connection: Connection) {
         if connection.is_quiet()
             && let Ok(runtime) = Handle::try_current()
+            // on another it would live only for as long as its own is driven
+            && connection.runtime() == Some(runtime.id())
         {
             self.idle.put(&runtime, connection);
         }
