@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use dflock::server::Server;
-use dflock::{Client, Enqueued, Semaphore};
+use dflock::{Client, Enqueued, Queued, Semaphore};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -214,8 +215,62 @@ async fn a_slow_renewal_is_a_warning_and_so_is_a_loss() {
     held.lost().await;
     assert_eq!(
         notes.told().await,
-        ["hold key=pool server token wait=0 held=4 outcome=lost", "WARN slot lost key=pool server token reason=its connection ended",]
+        ["hold: WARN slot lost key=pool server token reason=its connection ended", "hold key=pool server token wait=0 held=4 outcome=lost",]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_a_slot_that_nobody_took_over_is_a_warning_too() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+    held.release().await.unwrap();
+    sleep(SECOND).await;
+    assert!(queued.is_granted());
+    notes.told().await;
+    house.server.faults().disconnect("pool");
+    let warning = "hold: WARN slot lost key=pool server token reason=its connection ended";
+    assert_eq!(notes.told().await, [warning, "hold key=pool server token wait=0 held=1 outcome=lost"]);
+    assert!(queued.wait().await.unwrap_err().is_lost());
+    assert!(notes.told().await.is_empty());
+}
+
+/// Looks at a place in line from another thread while it is told of its grant. Whether it could.
+#[derive(Clone, Default)]
+struct Looks {
+    at: Arc<Mutex<Option<Arc<Semaphore<Queued>>>>>,
+    could: Arc<Mutex<Option<bool>>>,
+}
+
+impl<S: Subscriber> Layer<S> for Looks {
+    fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+        if let Some(queued) = self.at.lock().unwrap().take() {
+            let (done, is_done) = mpsc::channel();
+            thread::spawn(move || {
+                queued.is_granted();
+                done.send(())
+            });
+            *self.could.lock().unwrap() = Some(is_done.recv_timeout(10 * SECOND).is_ok());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_of_a_grant_keeps_nobody_from_looking_at_it() {
+    let looks = Looks::default();
+    let granted = tracing_subscriber::filter::filter_fn(|of| of.target() == "dflock");
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(looks.clone().with_filter(granted)));
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+    let queued = Arc::new(queued);
+    *looks.at.lock().unwrap() = Some(queued.clone());
+    // the next event is that of the grant: this hold is told of in its span
+    held.release().await.unwrap();
+    sleep(SECOND).await;
+    assert!(queued.is_granted());
+    assert_eq!(*looks.could.lock().unwrap(), Some(true));
 }
 
 #[tokio::test(start_paused = true)]
