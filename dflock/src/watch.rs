@@ -20,7 +20,7 @@
 //! | `renewed` | debug | a renewal was answered | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | the same, when less than a quarter of the time that it had was left | as `renewed` |
 //! | `slot lost` | warn | a slot that was held is gone | `key`, `server`, `token`, `reason` |
-//! | `slot dropped` | debug | a handle was dropped without `release`, which costs its connection | none; its span is `hold` |
+//! | `slot dropped` | debug | a handle was dropped without `release`, or the future of that, which costs its connection | none; its span is `hold` |
 //! | `connection opened` | debug | there was no idle one | `server` |
 //! | `value given up` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
 //! | `release failed` | warn | after `with_slot`, an annotated function, or in a layer | `error` |

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dflock::{Enqueued, Held, Semaphore};
+use dflock::{Enqueued, Error, Held, Semaphore};
 use metrics::LocalRecorderGuard;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio::time::sleep;
 
 use crate::house::House;
-use crate::peer::{ACQUIRE, GRANT, OK, PING, Peer, close, hear, say};
+use crate::peer::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -130,8 +130,8 @@ async fn a_hold_is_measured_and_its_end_has_a_name() {
         end(held, &house);
         sleep(50 * SECOND).await;
         let told = recorder.told();
-        assert_eq!((told.more(), told.endings()), ((0.0, -1.0), vec![format!("hold {outcome}")]));
-        assert_eq!(told.losses(), if outcome.starts_with("lost") { 1.0 } else { 0.0 }, "{outcome}");
+        let losses = if outcome.starts_with("lost") { 1.0 } else { 0.0 };
+        assert_eq!((told.more(), told.endings(), told.losses()), ((0.0, -1.0), vec![format!("hold {outcome}")], losses));
     }
 }
 
@@ -251,6 +251,40 @@ async fn a_slot_that_is_lost_before_anybody_took_it_over_is_counted_and_told_to_
     assert_eq!((told_then.endings(), told_then.of("dflock_lost_total disconnected")), (vec!["hold lost: 1".to_owned()], vec![1.0]));
     assert!(queued.wait().await.unwrap_err().is_lost());
     assert_eq!((recorder.told().losses(), told.load(Ordering::Relaxed)), (0.0, 0));
+}
+
+// the two ways to a grant that is confirmed first
+#[tokio::test(start_paused = true)]
+async fn a_slot_whose_lease_ends_before_it_is_confirmed_was_never_held() {
+    let granted = "ok 00000000000000010123456789abcdef 1\n";
+    let confirmed = [say(granted), hear(RENEW), tell(), cue(), say("ok 1\n"), hear(RELEASE)];
+    let ways = [(false, vec![hear(ENQUEUE), say("queued\n"), hear(WAIT)]), (true, vec![hear(ACQUIRE), tell(), cue()])];
+    for (blocks, asked) in ways {
+        let recorder = Recorder::new();
+        let peer = Peer::memory([[&asked[..], &confirmed[..]].concat()]);
+        let pool = peer.pool();
+        let asking = tokio::spawn(async move {
+            if blocks {
+                return pool.acquire().await;
+            }
+            let Enqueued::Queued(queued) = pool.enqueue().await? else { panic!("the peer said `queued`") };
+            queued.wait().await
+        });
+        if blocks {
+            peer.told().await;
+            sleep(SECOND).await;
+            peer.cue();
+        }
+        peer.told().await;
+        sleep(2 * SECOND).await;
+        peer.cue();
+        let error = asking.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::LeaseExpired { .. }), "{error:?}");
+        peer.finish().await;
+        let told = recorder.told();
+        let waited = if blocks { 3 } else { 2 };
+        assert_eq!((told.endings(), told.losses(), told.more()), (vec![format!("wait failed: {waited}")], 0.0, (0.0, 0.0)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

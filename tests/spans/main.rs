@@ -10,13 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use dflock::server::Server;
-use dflock::{Client, Enqueued, Queued, Semaphore};
+use dflock::{Client, Enqueued, Semaphore};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Dispatch, Event, Subscriber, info, info_span};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Context, Identity, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -85,12 +86,18 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
 
 impl Notes {
     fn begin() -> (Self, DefaultGuard) {
+        Self::begin_with(Identity::new())
+    }
+
+    /// The same, together with `other`.
+    fn begin_with(other: impl Layer<Registry> + Send + Sync) -> (Self, DefaultGuard) {
         // wants all for as long as the process lives
         static EVER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
         LazyLock::force(&EVER);
         let notes = Self::default();
         let ours = tracing_subscriber::filter::filter_fn(|of| of.target() == "dflock" || of.target() == "spans");
-        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(notes.clone().with_filter(ours)));
+        let registry = tracing_subscriber::registry().with(other.and_then(notes.clone()).with_filter(ours));
+        let guard = tracing::subscriber::set_default(registry);
         (notes, guard)
     }
 
@@ -236,41 +243,60 @@ async fn the_loss_of_a_slot_that_nobody_took_over_is_a_warning_too() {
     assert!(notes.told().await.is_empty());
 }
 
-/// Looks at a place in line from another thread while it is told of its grant. Whether it could.
+type Todo = Box<dyn FnOnce() + Send>;
+
+/// What another thread does while somebody is told of a grant, and whether it was done by then.
 #[derive(Clone, Default)]
-struct Looks {
-    at: Arc<Mutex<Option<Arc<Semaphore<Queued>>>>>,
-    could: Arc<Mutex<Option<bool>>>,
+struct Meanwhile {
+    todo: Arc<Mutex<Option<Todo>>>,
+    done: Arc<Mutex<Option<bool>>>,
 }
 
-impl<S: Subscriber> Layer<S> for Looks {
-    fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
-        if let Some(queued) = self.at.lock().unwrap().take() {
+impl<S: Subscriber> Layer<S> for Meanwhile {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = String::new();
+        event.record(&mut Fields(&mut line));
+        if line.starts_with(" slot acquired")
+            && let Some(todo) = self.todo.lock().unwrap().take()
+        {
             let (done, is_done) = mpsc::channel();
             thread::spawn(move || {
-                queued.is_granted();
+                todo();
                 done.send(())
             });
-            *self.could.lock().unwrap() = Some(is_done.recv_timeout(10 * SECOND).is_ok());
+            *self.done.lock().unwrap() = Some(is_done.recv_timeout(10 * SECOND).is_ok());
         }
     }
 }
 
+// who is told may look at the slot, even give it up, and waits for nobody
 #[tokio::test(start_paused = true)]
-async fn who_is_told_of_a_grant_keeps_nobody_from_looking_at_it() {
-    let looks = Looks::default();
-    let granted = tracing_subscriber::filter::filter_fn(|of| of.target() == "dflock");
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(looks.clone().with_filter(granted)));
+async fn who_is_told_of_a_grant_holds_nobody_up() {
+    let meanwhile = Meanwhile::default();
+    let (notes, _guard) = Notes::begin_with(meanwhile.clone());
     let house = House::new().await;
-    let held = pool(&house).acquire().await.unwrap();
-    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
-    let queued = Arc::new(queued);
-    *looks.at.lock().unwrap() = Some(queued.clone());
-    // the next event is that of the grant: this hold is told of in its span
-    held.release().await.unwrap();
-    sleep(SECOND).await;
-    assert!(queued.is_granted());
-    assert_eq!(*looks.could.lock().unwrap(), Some(true));
+    for leaves in [false, true] {
+        let held = pool(&house).acquire().await.unwrap();
+        let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+        let queued = Arc::new(Mutex::new(Some(queued)));
+        let theirs = queued.clone();
+        let look = move || {
+            let mut queued = theirs.lock().unwrap();
+            assert!(!queued.as_ref().unwrap().is_granted(), "it is told first");
+            if leaves {
+                *queued = None;
+            }
+        };
+        *meanwhile.todo.lock().unwrap() = Some(Box::new(look));
+        held.release().await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(meanwhile.done.lock().unwrap().take(), Some(true));
+        drop(queued);
+        let told = notes.told().await;
+        let count = |begin, end| told.iter().filter(|line| line.starts_with(begin) && line.ends_with(end)).count();
+        assert_eq!((count("hold: ", "slot dropped"), count("hold key", "outcome=dropped")), (1, 1), "{told:?}");
+        assert!(house.server.stats().semaphores.iter().all(|pool| pool.holders == 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

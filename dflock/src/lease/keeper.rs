@@ -232,8 +232,8 @@ impl Lease {
     /// Believes in the slot that was offered, and tells who watches. They run code of the program's, so it is done without the lock,
     /// and before there is a hold that its owner could end.
     fn accept(&self, asked: Instant, grant: Grant) {
+        // the renewal itself may have taken longer than the lease: then there never was a hold
         if self.now() >= self.term(asked, &grant, 0).ends {
-            // the renewal itself took longer than the lease
             return;
         }
         let watch = self.state.lock().watch.take();
