@@ -18,7 +18,7 @@ async fn run() -> Outcome {
     let (client, mut servers) = dflock_examples::connect(3).await?;
     let mut all = Vec::new();
     for tenant in TENANTS {
-        all.push(client.semaphore(format!("report:{tenant}"), 2)?.acquire().await?);
+        all.push(client.semaphore(format!("sharded:{tenant}"), 2)?.acquire().await?);
     }
     show(&client).await?;
     for held in all {
@@ -30,12 +30,12 @@ async fn run() -> Outcome {
         println!("without {}:", gone.addr());
         gone.shutdown().await;
         for tenant in TENANTS {
-            match client.semaphore(format!("report:{tenant}"), 2)?.try_acquire().await {
+            match client.semaphore(format!("sharded:{tenant}"), 2)?.try_acquire().await {
                 Ok(held) => {
-                    println!("  report:{tenant} is served");
+                    println!("  sharded:{tenant} is served");
                     held.release().await?;
                 }
-                Err(error) if error.is_retryable() => println!("  report:{tenant} has to wait: {error}"),
+                Err(error) if error.is_retryable() => println!("  sharded:{tenant} has to wait: {error}"),
                 Err(error) => return Err(error.into()),
             }
         }

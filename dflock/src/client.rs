@@ -95,6 +95,15 @@ impl Client {
     /// # Cancel safety
     ///
     /// Cancel safe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// server.client().ping().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn ping(&self) -> Result<(), Error> {
         for pool in &self.inner.pools {
             let at = || pool.attempt(Operation::Ping, None);

@@ -1,24 +1,29 @@
 //! Every way to fail: by whose fault, and what to do about it.
 
+mod attempt;
+mod auth;
 mod config;
 mod lost;
+mod predicate;
 mod refusal;
+mod stage;
 mod tls;
 
-use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
+pub use attempt::{Attempt, Operation};
+pub use auth::AuthFault;
 pub use config::{AddressFault, ConfigError, PemFault, SecretFault};
 pub use lost::{Lost, LostReason};
 pub(crate) use refusal::excerpt;
+pub use stage::ConnectStage;
 pub use tls::TlsFault;
 
 /// What went wrong, with which key, on which server, and what to do.
 ///
-/// Match on the variants, or ask the predicates: [`is_timeout`](Self::is_timeout), [`is_lost`](Self::is_lost),
-/// [`is_retryable`](Self::is_retryable), [`is_auth`](Self::is_auth). No error holds a secret.
+/// Match on the variants, or ask the predicates, such as [`is_timeout`](Self::is_timeout), [`is_lost`](Self::is_lost),
+/// [`is_retryable`](Self::is_retryable) and [`is_auth`](Self::is_auth). No error holds a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -115,14 +120,14 @@ pub enum Error {
     },
 
     /// No connection could be made in time.
-    #[error("{at}: no connection within {limit:?}; {}, or raise `connect_timeout`", stuck(*reached))]
+    #[error("{at}: no connection within {limit:?}; {stage}, or raise `connect_timeout`")]
     ConnectTimeout {
         /// What was tried.
         at: Attempt,
         /// The time it had.
         limit: Duration,
-        /// Whether the server was reached, and did not come to the end of the TLS handshake.
-        reached: bool,
+        /// How far it came.
+        stage: ConnectStage,
     },
 
     /// The server was reached, and TLS found something wrong. The connection was closed.
@@ -169,48 +174,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether no slot came free in time. Other limits of time (to connect, for an answer) are not this.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Timeout { .. })
-    }
-
-    /// Whether a slot that was held is gone.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Lost(_))
-    }
-
-    /// Whether the same call may succeed when it is made again.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Timeout { .. }
-            | Self::LeaseExpired { .. }
-            | Self::TooManyKeys { .. }
-            | Self::TooManyWaiters { .. }
-            | Self::Draining { .. }
-            | Self::Connect { .. }
-            | Self::ConnectTimeout { .. }
-            | Self::Unresponsive { .. }
-            | Self::Disconnected { .. } => true,
-            Self::Config(_)
-            | Self::Lost(_)
-            | Self::LimitMismatch { .. }
-            | Self::Auth { .. }
-            | Self::NotLeader { .. }
-            | Self::Refused { .. }
-            | Self::Tls { .. }
-            | Self::Protocol { .. } => false,
-        }
-    }
-
-    /// Whether the server and the client do not agree about the shared secret.
-    #[must_use]
-    pub fn is_auth(&self) -> bool {
-        matches!(self, Self::Auth { .. })
-    }
-
     /// The key that it was about, if it was about one.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
@@ -257,89 +220,6 @@ impl Error {
     }
 }
 
-/// What was tried, on which key and server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Attempt {
-    /// What was tried.
-    pub operation: Operation,
-    /// On which key, if on one.
-    pub key: Option<Arc<str>>,
-    /// On which server, `host:port`.
-    pub server: Arc<str>,
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.operation)?;
-        if let Some(key) = &self.key {
-            write!(f, " {key:?}")?;
-        }
-        write!(f, " on {}", self.server)
-    }
-}
-
-/// What can be tried on a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Operation {
-    /// To show the shared secret.
-    Auth,
-    /// To get a slot.
-    Acquire,
-    /// To join the line.
-    Enqueue,
-    /// To wait in the line that was joined.
-    Wait,
-    /// To begin the lease anew.
-    Renew,
-    /// To give the slot back.
-    Release,
-    /// To ask who holds what.
-    Stats,
-    /// To ask for any answer.
-    Ping,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auth => "auth",
-            Self::Acquire => "acquire",
-            Self::Enqueue => "enqueue",
-            Self::Wait => "wait",
-            Self::Renew => "renew",
-            Self::Release => "release",
-            Self::Stats => "stats",
-            Self::Ping => "ping",
-        })
-    }
-}
-
-/// In what a server and a client do not agree about the shared secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AuthFault {
-    /// The server asks for a secret and the client has none.
-    Missing,
-    /// The server does not take the client's secret.
-    Wrong,
-    /// The client has a secret and the server asks for none.
-    Unneeded,
-}
-
-impl fmt::Display for AuthFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "the server asks for a secret; give the client its with `auth`",
-            Self::Wrong => {
-                "the server does not take the secret given with `auth`; check it, and note that servers before v1.15 take none over 256 bytes"
-            }
-            Self::Unneeded => "the server asks for no secret; leave `auth` out, or start the server with its secret",
-        })
-    }
-}
-
 fn in_vain(waited: Duration) -> String {
     if waited.is_zero() { "no slot is free now".to_owned() } else { format!("no slot came free within {waited:?}") }
 }
@@ -349,10 +229,6 @@ fn limits(ours: u32, theirs: Option<u32>) -> String {
         Some(theirs) => format!("the key is in use with the limit {theirs}, not {ours}"),
         None => format!("the key is in use with another limit than {ours}"),
     }
-}
-
-fn stuck(reached: bool) -> &'static str {
-    if reached { "check that the server speaks TLS on this port" } else { "check the network" }
 }
 
 fn leads(leader: Option<&str>) -> String {

@@ -108,7 +108,9 @@ mod wire;
 #[cfg(feature = "macros")]
 pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
-pub use error::{AddressFault, Attempt, AuthFault, ConfigError, Error, Lost, LostReason, Operation, PemFault, SecretFault, TlsFault};
+pub use error::{
+    AddressFault, Attempt, AuthFault, ConfigError, ConnectStage, Error, Lost, LostReason, Operation, PemFault, SecretFault, TlsFault,
+};
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
 pub use shard::{Crc32, Sharding};

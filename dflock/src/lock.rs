@@ -186,6 +186,19 @@ impl Lock<Queued> {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the place in line, or the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let lock = server.client().lock("nightly")?;
+    /// use dflock::Enqueued;
+    /// if let Enqueued::Queued(queued) = lock.enqueue().await? {
+    ///     let held = queued.wait().await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use = "the lock is given up when it is dropped"]
     pub async fn wait(self) -> Result<Lock<Held>, Error> {
         self.0.wait().await.map(Lock)
@@ -200,6 +213,19 @@ impl Lock<Queued> {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the place in line, or the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let lock = server.client().lock("nightly")?;
+    /// use dflock::Enqueued;
+    /// if let Enqueued::Queued(queued) = lock.enqueue().await? {
+    ///     let held = queued.wait_within(std::time::Duration::from_secs(60)).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use = "the lock is given up when it is dropped"]
     pub async fn wait_within(self, wait: Duration) -> Result<Lock<Held>, Error> {
         self.0.wait_within(wait).await.map(Lock)
@@ -257,6 +283,16 @@ impl Enqueued<Lock<Held>, Lock<Queued>> {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the lock or the place in line.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let lock = server.client().lock("nightly")?;
+    /// let held = lock.enqueue().await?.wait().await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use = "the lock is given up when it is dropped"]
     pub async fn wait(self) -> Result<Lock<Held>, Error> {
         match self {

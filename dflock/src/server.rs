@@ -117,6 +117,15 @@ impl Server {
     /// # Cancel safety
     ///
     /// When the future is dropped, nothing was started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = dflock::server::Server::start().await?;
+    /// println!("listens on {}", server.addr());
+    /// # Ok(()) }
+    /// ```
     pub async fn start() -> Result<Self, ServerError> {
         Self::builder().build().start().await
     }

@@ -231,7 +231,7 @@ impl Slot {
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
         self.pool().give(connection);
-        stats.limit_of(self.key())
+        stats.limit_besides(self.limit(), self.key())
     }
 
     fn pool(&self) -> &Pool {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the virtual environment of the interop tests under the target directory, unless it is there, and prints its interpreter.
-# Takes the newest Python >= 3.13 on the path or under pyenv. Fails, and says why, when there is none or when pip cannot fill it.
+# Takes the newest Python >= 3.12 on the path or under pyenv; the Python server needs 3.13, and is left out below. Fails, and says why, when there is none or when pip cannot fill it.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -21,8 +21,8 @@ newest() {
             best=$found path=$python
         fi
     done
-    if [ "$best" -lt 13 ]; then
-        echo 'no Python >= 3.13 on the path or under pyenv' >&2
+    if [ "$best" -lt 12 ]; then
+        echo 'no Python >= 3.12 on the path or under pyenv' >&2
         return 1
     fi
     echo "$path"

@@ -55,6 +55,7 @@ types! {
     Operation: Send & Sync & Unpin & Copy;
     AddressFault: Send & Sync & Unpin & Copy;
     AuthFault: Send & Sync & Unpin & Copy;
+    ConnectStage: Send & Sync & Unpin & Copy;
     SecretFault: Send & Sync & Unpin & Copy;
     TlsFault: Send & Sync & Unpin & Copy;
     PemFault: Send & Sync & Unpin & Clone;

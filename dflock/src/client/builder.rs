@@ -89,8 +89,8 @@ impl ClientBuilder {
     /// The secret that the servers share with their clients. Defaults to none; an empty one is none.
     ///
     /// It is shown first on every new connection, never printed, and wiped from memory with the last clone of the client. Without
-    /// TLS everybody on the way can read it; a client that would show it to another machine so warns of it once (`tracing`).
-    /// Servers before v1.15 take none of more than 256 bytes.
+    /// TLS everybody on the way can read it; a client that would show it to another machine so warns of it once (`tracing`). It does
+    /// not warn with a [`connector`](Self::connector) of your own: where that leads is not known to it. Servers before v1.15 take none of more than 256 bytes.
     #[must_use]
     pub fn auth(mut self, secret: impl Into<String>) -> Self {
         self.secret = Zeroizing::new(secret.into());

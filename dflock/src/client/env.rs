@@ -10,6 +10,8 @@ use super::{Client, ClientBuilder};
 use crate::error::ConfigError;
 use crate::transport::Secret;
 
+const AUTH: &str = "DFLOCK_AUTH_TOKEN";
+const AUTH_FILE: &str = "DFLOCK_AUTH_TOKEN_FILE";
 const TLS: &str = "DFLOCK_TLS";
 const TLS_CA: &str = "DFLOCK_TLS_CA";
 
@@ -19,8 +21,8 @@ impl Client {
     /// | variable | means |
     /// |---|---|
     /// | `DFLOCK_SERVERS` | `host:port`, several with commas between them |
-    /// | `DFLOCK_AUTH_TOKEN` | the shared secret |
-    /// | `DFLOCK_AUTH_TOKEN_FILE` | a file with the shared secret; white space around it does not count |
+    /// | `DFLOCK_AUTH_TOKEN` | the shared secret; an empty one is none |
+    /// | `DFLOCK_AUTH_TOKEN_FILE` | a file with the shared secret; white space around it does not count; with `DFLOCK_AUTH_TOKEN` refused |
     /// | `DFLOCK_TLS` | `native`: TLS, trusting whom the system trusts; `off`: none |
     /// | `DFLOCK_TLS_CA` | a PEM file: TLS, trusting its certificates; with `DFLOCK_TLS=native` the system's as well, with `off` refused |
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
@@ -59,12 +61,13 @@ fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigErr
         }
         builder = builder.servers(servers);
     }
-    let name = "DFLOCK_AUTH_TOKEN";
-    if let Some(secret) = lookup(name)?.map(Zeroizing::new).filter(|secret| !secret.is_empty()) {
-        builder = builder.auth(checked(name, secret)?);
-    } else if let Some(file) = lookup("DFLOCK_AUTH_TOKEN_FILE")? {
-        builder = builder.auth(secret_of("DFLOCK_AUTH_TOKEN_FILE", &file)?);
-    }
+    let secret = lookup(AUTH)?.map(Zeroizing::new).filter(|secret| !secret.is_empty());
+    builder = match (secret, lookup(AUTH_FILE)?) {
+        (None, None) => builder,
+        (Some(secret), None) => builder.auth(checked(AUTH, secret)?),
+        (None, Some(file)) => builder.auth(secret_of(AUTH_FILE, &file)?),
+        (Some(_), Some(_)) => return Err(refused(AUTH_FILE, format!("`{AUTH}` is set, too; unset one of the two"))),
+    };
     builder = secured(builder, &lookup)?;
     if let Some(timeout) = seconds("DFLOCK_CONNECT_TIMEOUT", &lookup)? {
         builder = builder.connect_timeout(timeout);
@@ -92,13 +95,21 @@ fn secured(
     let ca = lookup(TLS_CA)?;
     let tls = match (lookup(TLS)?.as_deref(), ca) {
         (None | Some("off"), None) => return Ok(builder),
-        (Some("native"), None) => crate::Tls::native_roots().map_err(|error| variable(TLS, &error)),
-        (Some("native"), Some(ca)) => crate::Tls::native_roots_and(ca.as_ref()).map_err(|error| variable(TLS_CA, &error)),
+        (Some("native"), None) => crate::Tls::native_roots().map_err(|error| trusting(TLS, &error)),
+        (Some("native"), Some(ca)) => crate::Tls::native_roots_and(ca.as_ref()).map_err(|error| trusting(TLS_CA, &error)),
         (None, Some(ca)) => crate::Tls::ca_pem_file(ca).map_err(|error| variable(TLS_CA, &error)),
         (Some("off"), Some(_)) => Err(refused(TLS_CA, format!("`{TLS}` is `off`; unset one of the two"))),
         (Some(other), _) => Err(refused(TLS, format!("{other:?} is neither `native` nor `off`"))),
     };
     Ok(builder.tls(tls?))
+}
+
+/// What is wrong with those that `name` says to trust, or with the system, which `DFLOCK_TLS` does.
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+fn trusting(name: &'static str, error: &ConfigError) -> ConfigError {
+    let ConfigError::NoNativeRoots { why } = error else { return variable(name, error) };
+    let advice = format!("install its CA certificates, or unset `{TLS}` and name them with `{TLS_CA}`");
+    refused(TLS, format!("the system has no certificate that can be trusted: {why}; {advice}"))
 }
 
 /// Nothing that asks for TLS is passed over in silence.
@@ -193,6 +204,17 @@ mod tests {
                 other => panic!("{name}={value:?}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn the_secret_is_named_once() {
+        for vars in [&[(AUTH, ""), (AUTH_FILE, "no/such/file")][..], &[(AUTH, "hush"), (AUTH_FILE, "no/such/file")]] {
+            let Err(ConfigError::Variable { name, why }) = client(vars) else { panic!("{vars:?}") };
+            assert_eq!((name, why.contains("unset one of the two")), (AUTH_FILE, !vars[0].1.is_empty()), "{why}");
+            assert!(!why.contains("hush"));
+        }
+        let debug = format!("{:?}", client(&[(AUTH, "")]).unwrap());
+        assert!(debug.contains("secret: None"), "{debug}");
     }
 
     #[test]

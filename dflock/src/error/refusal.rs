@@ -24,6 +24,17 @@ impl Error {
             }
         }
     }
+
+    /// The same without the server's own words, which may repeat the secret that they answer.
+    pub(crate) fn unquoted(self) -> Self {
+        let unquoted = || "(not shown: it answers the secret)".to_owned();
+        match self {
+            Self::NotLeader { at, .. } => Self::NotLeader { at, leader: None },
+            Self::Refused { at, .. } => Self::Refused { at, status: unquoted() },
+            Self::Protocol { at, .. } => Self::Protocol { at, heard: unquoted() },
+            error => error,
+        }
+    }
 }
 
 /// The beginning of a line that was heard: enough to recognise a protocol by, and never a whole token.

@@ -18,6 +18,8 @@ pub enum TlsFault {
     NoTls,
     /// The server broke it off.
     Refused,
+    /// The server ended the connection and did not say why.
+    HungUp,
     /// Anything else.
     Other,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for TlsFault {
             Self::Refused => {
                 "the server broke the handshake off; if it asks for a client certificate, give one that it trusts with `Tls::client_pem_files`"
             }
+            Self::HungUp => "the server was reached and ended the handshake; check that it speaks TLS on this port",
             Self::Other => "the handshake failed; see the cause",
         })
     }

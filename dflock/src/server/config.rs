@@ -162,6 +162,14 @@ impl ServerConfig {
     /// # Cancel safety
     ///
     /// When the future is dropped, nothing was started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = dflock::server::Server::builder().max_waiters(100).build().start().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn start(self) -> Result<Server, ServerError> {
         Server::with(self).await
     }

@@ -52,7 +52,14 @@ impl fmt::Debug for dyn Stream {
 pub trait Connector: Send + Sync + 'static {
     /// Makes a new stream to `server`, which is `host:port` as it was configured.
     ///
-    /// The client limits the time that this may take (`connect_timeout`) and drops the future when it is over.
+    /// # Errors
+    ///
+    /// Whatever keeps it from being made; the client's error carries it as its source.
+    ///
+    /// # Cancel safety
+    ///
+    /// The client limits the time that this may take (`connect_timeout`) and drops the future when it is over, which must close what
+    /// it has opened.
     fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a>;
 
     /// The clock that deadlines of leases are counted on.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::{Clock, Connection, Connector, Tls};
-use crate::error::{Attempt, AuthFault, ConfigError, Error, Operation, SecretFault};
+use crate::error::{Attempt, AuthFault, ConfigError, ConnectStage, Error, Operation, SecretFault};
 use crate::wire::{MAX_SECRET, Reply, Request, Status};
 
 /// Makes connections that are ready for the first request.
@@ -28,11 +28,11 @@ impl Dialer {
     /// Dropped before it is done, it closes what it opened.
     pub(crate) async fn dial(&self, at: &Attempt) -> Result<Connection, Error> {
         let end = Instant::now() + self.connect_timeout;
-        let late = |reached| Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout, reached };
-        let connected = timeout_at(end, self.connector.connect(&at.server)).await.map_err(|_| late(false))?;
+        let late = |stage| Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout, stage };
+        let connected = timeout_at(end, self.connector.connect(&at.server)).await.map_err(|_| late(ConnectStage::Reach))?;
         let mut stream = connected.map_err(|source| Error::Connect { at: at.clone(), source })?;
         if let Some(tls) = &self.tls {
-            stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(true))??;
+            stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(ConnectStage::Tls))??;
         }
         let connection = Connection::new(stream);
         match &self.secret {
@@ -50,10 +50,10 @@ impl Dialer {
         let request = Request::Auth { secret: &secret.0 };
         match connection.call(&request, self.socket_timeout).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
-            Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth { at, fault: AuthFault::Unneeded }),
-            Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth { at, fault: AuthFault::Wrong }),
-            Ok((_, reply)) => Err(Error::unexpected(at, &reply)),
-            Err(fault) => Err(fault.into_error(at)),
+            Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth { at, fault: secret.not_understood() }),
+            Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth { at, fault: AuthFault::Wrong { long: secret.is_long() } }),
+            Ok((_, reply)) => Err(Error::unexpected(at, &reply).unquoted()),
+            Err(fault) => Err(fault.into_error(at).unquoted()),
         }
     }
 }
@@ -90,6 +90,16 @@ impl Secret {
             return Ok(());
         };
         Err(ConfigError::Secret { why })
+    }
+
+    /// Whether servers before v1.15 close the connection instead of reading it.
+    fn is_long(&self) -> bool {
+        self.0.len() > 256
+    }
+
+    /// What is wrong when the server does not understand it: servers that ask for none answer so, and old ones if it is long.
+    fn not_understood(&self) -> AuthFault {
+        if self.is_long() { AuthFault::TooLong } else { AuthFault::Unneeded }
     }
 }
 

@@ -54,7 +54,10 @@ impl Tls {
         Ok(Self::trusting(roots))
     }
 
-    /// Trusts the certificates in a PEM file and nobody else: those of the servers' issuers, or a server's self-signed one.
+    /// Trusts the certificates in a PEM file and nobody else: those of the servers' issuers, or a server's own that is self-signed.
+    ///
+    /// A self-signed one must not be a CA's (`CA:FALSE`): `openssl req -x509` makes `CA:TRUE` unless it is given
+    /// `-addext basicConstraints=critical,CA:FALSE`, and a server that shows such a one is refused with [`TlsFault::Certificate`].
     ///
     /// # Errors
     ///
@@ -137,7 +140,7 @@ impl Tls {
         let name = self.name_of(&at.server)?;
         match TlsConnector::from(self.config.clone()).connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(source) => Err(match fault(&source) {
+            Err(source) => Err(match handshake_fault(&source) {
                 Some(fault) => Error::Tls { at: at.clone(), fault, source },
                 None => Error::Connect { at: at.clone(), source },
             }),
@@ -199,10 +202,21 @@ pub(crate) fn fault(error: &io::Error) -> Option<TlsFault> {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::Issuer,
             _ => TlsFault::Certificate,
         },
-        rustls::Error::InvalidMessage(_) => TlsFault::NoTls,
         rustls::Error::AlertReceived(_) => TlsFault::Refused,
         _ => TlsFault::Other,
     })
+}
+
+/// The same for a handshake: nothing was heard from the server before.
+fn handshake_fault(error: &io::Error) -> Option<TlsFault> {
+    if let Some(rustls::Error::InvalidMessage(_)) = error.get_ref().and_then(|error| error.downcast_ref()) {
+        return Some(TlsFault::NoTls);
+    }
+    let ended = matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
+    );
+    fault(error).or(ended.then_some(TlsFault::HungUp))
 }
 
 fn server_name(name: String) -> Result<ServerName<'static>, ConfigError> {
@@ -257,6 +271,22 @@ mod tests {
         let mut odd = CertificateResult::default();
         odd.certs.push(b"no certificate".to_vec().into());
         assert!(add_native(&mut roots, odd).is_err());
+    }
+
+    #[test]
+    fn what_is_no_tls_is_told_from_a_broken_record_by_when_it_comes() {
+        let garbage =
+            || io::Error::new(io::ErrorKind::InvalidData, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+        assert_eq!(handshake_fault(&garbage()), Some(TlsFault::NoTls));
+        assert_eq!(fault(&garbage()), Some(TlsFault::Other));
+    }
+
+    #[test]
+    fn only_a_handshake_that_the_server_ended_is_hung_up_on() {
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe] {
+            assert_eq!((handshake_fault(&kind.into()), fault(&kind.into())), (Some(TlsFault::HungUp), None));
+        }
+        assert_eq!(handshake_fault(&io::ErrorKind::HostUnreachable.into()), None);
     }
 
     #[test]

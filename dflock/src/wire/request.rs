@@ -218,6 +218,18 @@ mod tests {
         }
     }
 
+    // growing a second time would leave a copy of the secret behind
+    #[test]
+    fn room_is_made_for_the_secret_before_it_is_written() {
+        for length in [1, 100, 256, 257, 4096, super::super::MAX_SECRET] {
+            let secret = "x".repeat(length);
+            let (mut out, mut once) = (Vec::new(), Vec::<u8>::new());
+            once.reserve("auth\n_\n\n".len() + length);
+            Request::Auth { secret: &secret }.encode(&mut out);
+            assert_eq!((out.capacity(), out.len()), (once.capacity(), "auth\n_\n\n".len() + length));
+        }
+    }
+
     // S12 and the transcript of bad requests
     #[test]
     fn what_the_protocol_does_not_allow_is_refused() {

@@ -1,6 +1,6 @@
-//! Replies that are not of the protocol, and the server's own words for no.
+//! Replies that are not of the protocol, and those of old servers.
 
-use dflock::{AuthFault, Enqueued, Error};
+use dflock::Error;
 
 use super::reads_well;
 use crate::peer::*;
@@ -140,78 +140,16 @@ async fn a_reply_without_end_is_cut_off() {
     peer.finish().await;
 }
 
-type Check = fn(&Error) -> bool;
-
-const STATUSES: [(&str, Check, &str); 13] = [
-    ("error", |e| matches!(e, Error::Refused { status, .. } if status == "error"), "`error`"),
-    ("error_auth", |e| matches!(e, Error::Auth { fault: AuthFault::Missing, .. }), "secret"),
-    ("error_max_locks", |e| matches!(e, Error::TooManyKeys { .. }), "--max-locks"),
-    ("error_max_waiters", |e| matches!(e, Error::TooManyWaiters { .. }), "--max-waiters"),
-    ("error_not_enqueued", |e| matches!(e, Error::Refused { status, .. } if status == "error_not_enqueued"), "error_not_enqueued"),
-    ("error_already_enqueued", |e| matches!(e, Error::Refused { .. }), "error_already_enqueued"),
-    ("error_lease_expired", |e| matches!(e, Error::LeaseExpired { .. }), "lease"),
-    ("error_draining", |e| matches!(e, Error::Draining { .. }), "shutting down"),
-    ("error_not_leader", |e| matches!(e, Error::NotLeader { leader: None, .. }), "does not lead"),
-    ("error_not_leader b:1", |e| matches!(e, Error::NotLeader { leader: Some(leader), .. } if leader == "b:1"), "b:1"),
-    ("error_of_2040", |e| matches!(e, Error::Refused { status, .. } if status == "error_of_2040"), "error_of_2040"),
-    ("error_of_2040 with detail", |e| matches!(e, Error::Refused { .. }), "with detail"),
-    ("error_0", |e| matches!(e, Error::Refused { .. }), "error_0"),
-];
-
-// G03, G04, N11, T32: each in every command that waits for a slot; the connection stays good
+// S18
 #[tokio::test]
-async fn every_status_has_its_own_error() {
-    for (status, is_it, named) in STATUSES {
-        let no = say(format!("{status}\n"));
-        let peer = Peer::memory([
-            vec![hear(ACQUIRE), no.clone(), hear(TRY_ACQUIRE), no.clone()],
-            vec![hear(ENQUEUE), no.clone()],
-            vec![hear(ENQUEUE), say("queued\n"), hear(WAIT), no.clone(), hear_end()],
-        ]);
-        let pool = peer.pool();
-        let acquire = pool.clone().acquire().await.unwrap_err();
-        pool.try_acquire().await.unwrap_err();
-        // on a connection of its own: an old server may keep another one in a line that is long over
-        let enqueue = peer.pool().enqueue().await.unwrap_err();
-        let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else { panic!("queued") };
-        let wait = queued.wait().await.unwrap_err();
-        for (error, operation) in [(acquire, "acquire"), (enqueue, "enqueue"), (wait, "wait")] {
-            assert!(is_it(&error), "{status} to {operation}: {error:?}");
-            assert_eq!(error.is_auth(), status == "error_auth");
-            assert!(!error.is_timeout() && !error.is_lost());
-            reads_well(&error, &[operation, "\"pool\"", peer.address(), named]);
-        }
-        peer.finish().await;
-    }
-}
-
-// N11
-#[tokio::test]
-async fn error_auth_is_an_authentication_error_whatever_it_answers() {
-    let peer = Peer::memory([
-        vec![hear(PING), say("error_auth\n")],
-        vec![hear(STATS), say("error_auth\n")],
-        vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say("error_auth\n")],
-    ]);
-    assert!(peer.client().ping().await.unwrap_err().is_auth());
-    assert!(peer.client().stats().await.unwrap_err().is_auth());
-    assert!(peer.pool().acquire().await.unwrap().release().await.unwrap_err().is_auth());
-    peer.finish().await;
-}
-
-// N6
-#[tokio::test]
-async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
-    let theirs = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
-    let asked = |answer: &str| vec![hear(ACQUIRE), say("error_limit_mismatch\n"), hear(STATS), say(answer)];
-    let peer = Peer::memory([asked(theirs), asked("ok {\"connections\":1}\n"), asked("error\n")]);
-    let error = peer.pool().acquire().await.unwrap_err();
-    assert!(matches!(error, Error::LimitMismatch { ours: 1, theirs: Some(7), .. }), "{error:?}");
-    reads_well(&error, &["acquire", "\"pool\"", peer.address(), "limit 7, not 1", "idle for a minute"]);
+async fn lists_that_are_null_or_missing_are_empty() {
+    let nulls = "ok {\"connections\":1,\"locks\":null,\"semaphores\":null,\"idle_locks\":null,\"idle_semaphores\":null}\n";
+    let peer = Peer::memory([vec![hear(STATS), say(nulls), hear(STATS), say("ok {\"connections\":1}\n")]]);
+    let client = peer.client();
     for _ in 0..2 {
-        let error = peer.pool().acquire().await.unwrap_err();
-        assert!(matches!(error, Error::LimitMismatch { ours: 1, theirs: None, .. }), "{error:?}");
-        reads_well(&error, &["another limit than 1", "idle for a minute"]);
+        let [stats] = &client.stats().await.unwrap()[..] else { panic!("one server") };
+        assert_eq!(stats.connections, 1);
+        assert!(stats.locks.is_empty() && stats.semaphores.is_empty() && stats.idle_locks.is_empty() && stats.idle_semaphores.is_empty());
     }
     peer.finish().await;
 }

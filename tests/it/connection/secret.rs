@@ -5,6 +5,7 @@ use std::time::Duration;
 use dflock::{AuthFault, Client, Error, Operation};
 use tokio::time::Instant;
 
+use crate::bad_input::reads_well;
 use crate::peer::*;
 
 fn knowing(peer: &Peer) -> Client {
@@ -43,7 +44,7 @@ async fn an_empty_secret_is_none() {
 // T13, N11: the connection is closed, and nothing of the secret is said
 #[tokio::test]
 async fn a_secret_that_is_not_taken_is_an_authentication_error() {
-    for (reply, want) in [("error_auth\n", AuthFault::Wrong), ("error\n", AuthFault::Unneeded)] {
+    for (reply, want) in [("error_auth\n", AuthFault::Wrong { long: false }), ("error\n", AuthFault::Unneeded)] {
         let peer = Peer::memory([vec![hear(AUTH), say(reply), hear_end()]]);
         let client = knowing(&peer);
         let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap_err();
@@ -51,7 +52,30 @@ async fn a_secret_that_is_not_taken_is_an_authentication_error() {
         assert!(error.is_auth() && !error.is_retryable());
         assert_eq!((error.operation(), error.key(), error.server()), (Some(Operation::Auth), Some("pool"), Some(peer.address())));
         assert!(!format!("{error} {error:?} {client:?}").contains("hush"));
+        assert!(!error.to_string().contains("256"), "{error}");
         peer.finish().await;
+    }
+}
+
+// servers before v1.15 answer a line of more than 256 bytes with `error`, as newer ones do a secret that they did not ask for
+#[tokio::test]
+async fn a_secret_that_old_servers_do_not_take_is_named() {
+    for (length, reply, want) in [
+        (256, "error\n", AuthFault::Unneeded),
+        (257, "error\n", AuthFault::TooLong),
+        (256, "error_auth\n", AuthFault::Wrong { long: false }),
+        (257, "error_auth\n", AuthFault::Wrong { long: true }),
+    ] {
+        let secret = "hush".repeat(65)[..length].to_owned();
+        for end in [hear_end(), close()] {
+            let peer = Peer::memory([vec![hear(format!("auth\n_\n{secret}\n")), say(reply), end]]);
+            let error = peer.builder().auth(&secret).build().unwrap().ping().await.unwrap_err();
+            assert!(matches!(&error, Error::Auth { fault, .. } if *fault == want), "{length} bytes, {reply:?}: {error:?}");
+            let old = length > 256;
+            reads_well(&error, if old { &["auth", "servers before v1.15", "more than 256 bytes"] } else { &["auth"] });
+            assert_eq!(error.to_string().contains("256"), old, "{error}");
+            peer.finish().await;
+        }
     }
 }
 
@@ -64,6 +88,28 @@ async fn a_peer_that_cannot_take_a_secret_does_not_make_it_public() {
         assert!(matches!(error, Error::Disconnected { .. } | Error::Protocol { .. }), "{reply:?}: {error:?}");
         assert_eq!(error.operation(), Some(Operation::Auth));
         assert!(!format!("{error} {error:?}").contains("hush"));
+        peer.finish().await;
+    }
+}
+
+// whatever the server says to the secret may be the secret
+#[tokio::test]
+async fn an_answer_that_echoes_the_secret_is_not_shown() {
+    type Check = fn(&Error) -> bool;
+    let wants: [(&str, Check); 6] = [
+        ("hush\n", |e| matches!(e, Error::Protocol { .. })),
+        ("ok {\"secret\":\"hush\"}\n", |e| matches!(e, Error::Protocol { .. })),
+        ("error bad secret hush\n", |e| matches!(e, Error::Protocol { .. })),
+        ("error_denied hush\n", |e| matches!(e, Error::Refused { .. })),
+        ("error_hush\n", |e| matches!(e, Error::Refused { .. })),
+        ("error_not_leader hush\n", |e| matches!(e, Error::NotLeader { leader: None, .. })),
+    ];
+    for (reply, want) in wants {
+        let peer = Peer::memory([vec![hear(AUTH), say(reply), hear_end()]]);
+        let error = knowing(&peer).ping().await.unwrap_err();
+        assert!(want(&error), "{reply:?}: {error:?}");
+        assert!(!format!("{error} {error:?} {error:#?}").contains("hush"), "{reply:?}: {error:?}");
+        reads_well(&error, &["auth", peer.address()]);
         peer.finish().await;
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use dflock::{Client, Enqueued, Error, Held, Lock, LostReason, Queued};
+use dflock::{AuthFault, Client, Enqueued, Error, Held, Lock, LostReason, Queued, TlsFault};
 
 use super::program::Program;
-use super::python::interop;
+use super::python::interop_server;
+use crate::bad_input::reads_well;
+use crate::tls::authority::Authority;
 
 async fn queued(lock: &Lock) -> Lock<Queued> {
     match lock.clone().enqueue().await.unwrap() {
@@ -29,7 +31,7 @@ fn impatient(server: &Program) -> Client {
 
 #[tokio::test]
 async fn one_holds_and_the_next_is_refused() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("clé-鍵").unwrap();
         let held = lock.clone().acquire().await.unwrap();
@@ -46,7 +48,7 @@ async fn one_holds_and_the_next_is_refused() {
 
 #[tokio::test]
 async fn a_place_in_line_becomes_the_lock_in_order_of_arrival() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
         let mut held = acquired(&lock).await;
@@ -67,7 +69,7 @@ async fn a_place_in_line_becomes_the_lock_in_order_of_arrival() {
 // S08: this server remembers an enqueue on a connection for ever
 #[tokio::test]
 async fn a_line_can_be_joined_again_and_again() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
         for _ in 0..3 {
@@ -83,7 +85,7 @@ async fn a_line_can_be_joined_again_and_again() {
 // T01, N2: heartbeats are renewals, not pings
 #[tokio::test]
 async fn a_long_lease_is_kept_beyond_the_read_timeout() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
         let client = impatient(&server);
         let lock = Lock::builder().key("job").lease_ttl(Duration::from_mins(1)).client(client.clone()).build().unwrap();
@@ -97,7 +99,7 @@ async fn a_long_lease_is_kept_beyond_the_read_timeout() {
 
 #[tokio::test]
 async fn a_short_lease_is_kept() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = Lock::builder().key("job").lease_ttl(Duration::from_secs(2)).client(server.client()).build().unwrap();
         let held = lock.clone().acquire().await.unwrap();
@@ -111,7 +113,7 @@ async fn a_short_lease_is_kept() {
 // S19, T40: this server rounds what is left of a lease down, and so says that a renewal to 1 s has left nothing
 #[tokio::test]
 async fn a_lease_that_the_server_calls_over_is_lost_before_another_holds() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = Lock::builder().key("job").lease_ttl(Duration::from_secs(1)).client(server.client()).build().unwrap();
         let held = lock.acquire().await.unwrap();
@@ -125,7 +127,7 @@ async fn a_lease_that_the_server_calls_over_is_lost_before_another_holds() {
 // N5
 #[tokio::test]
 async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
         let lock = impatient(&server).lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
@@ -142,7 +144,7 @@ async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
 
 #[tokio::test]
 async fn a_lock_that_is_dropped_goes_to_the_next() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
@@ -158,7 +160,7 @@ async fn a_lock_that_is_dropped_goes_to_the_next() {
 
 #[tokio::test]
 async fn without_auto_release_a_lock_that_is_dropped_goes_to_the_next_all_the_same() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--no-auto-release-on-disconnect"]).await;
         let lock = server.client().lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
@@ -171,7 +173,7 @@ async fn without_auto_release_a_lock_that_is_dropped_goes_to_the_next_all_the_sa
 
 #[tokio::test]
 async fn a_ping_is_answered_and_costs_nothing_but_its_connection() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let client = server.client();
         let held = client.lock("job").unwrap().acquire().await.unwrap();
@@ -186,7 +188,7 @@ async fn a_ping_is_answered_and_costs_nothing_but_its_connection() {
 
 #[tokio::test]
 async fn what_the_server_does_not_know_is_refused_by_name() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--max-locks", "1"]).await;
         let client = server.client();
         let error = client.semaphore("pool", 3).unwrap().acquire().await.unwrap_err();
@@ -201,13 +203,43 @@ async fn what_the_server_does_not_know_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_server_that_is_killed_is_a_loss_at_once() {
-    interop(async |python| {
+    interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
         let (held, place) = (lock.clone().acquire().await.unwrap(), queued(&lock).await);
         server.kill().await;
         assert_eq!(held.lost().await.reason, LostReason::Disconnected);
         assert!(matches!(place.wait().await.unwrap_err(), Error::Disconnected { .. }));
+    })
+    .await;
+}
+
+// it takes the first bytes of the handshake for a request, and closes
+#[tokio::test]
+async fn a_client_with_tls_is_told_that_the_server_ended_the_handshake() {
+    interop_server(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        let client = server.client_builder().tls(Authority::new().tls()).build().unwrap();
+        for _ in 0..5 {
+            let error = client.ping().await.unwrap_err();
+            assert!(matches!(error, Error::Tls { fault: TlsFault::HungUp, .. }), "{error:?}");
+            reads_well(&error, &["ping", &server.addr.to_string(), "speaks TLS on this port"]);
+        }
+        server.client().lock("job").unwrap().acquire().await.unwrap().release().await.unwrap();
+    })
+    .await;
+}
+
+// it asks for no secret, and takes no line of more than 256 bytes
+#[tokio::test]
+async fn a_secret_that_the_server_does_not_ask_for_is_named() {
+    interop_server(async |python| {
+        let server = Program::python_dflockd(python, &[]).await;
+        for (length, want) in [(4, AuthFault::Unneeded), (257, AuthFault::TooLong)] {
+            let client = server.client_builder().auth("x".repeat(length)).build().unwrap();
+            let error = client.lock("job").unwrap().acquire().await.unwrap_err();
+            assert!(matches!(&error, Error::Auth { fault, .. } if *fault == want), "{length} bytes: {error:?}");
+        }
     })
     .await;
 }

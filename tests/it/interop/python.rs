@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 use std::{env, fs, io, thread};
 
@@ -33,6 +33,19 @@ pub(super) struct Python {
 /// Runs `test`, and reports its cases; without a Python it is skipped, in CI it fails.
 pub(super) async fn interop(test: impl AsyncFnOnce(&Python)) {
     let Some(interpreter) = interpreter() else { return skip() };
+    run(interpreter, test).await;
+}
+
+/// The same for a `test` of the Python server, which older interpreters do not have.
+pub(super) async fn interop_server(test: impl AsyncFnOnce(&Python)) {
+    let Some(interpreter) = interpreter() else { return skip() };
+    if !*HAS_SERVER.get_or_init(|| has_server(&interpreter)) {
+        return skip_server();
+    }
+    run(interpreter, test).await;
+}
+
+async fn run(interpreter: PathBuf, test: impl AsyncFnOnce(&Python)) {
     let python = Python { interpreter, cases: Cell::new(0) };
     timeout(PATIENCE, test(&python)).await.unwrap_or_else(|_| panic!("not done in {PATIENCE:?}"));
     report(python.cases.get().max(1));
@@ -101,14 +114,31 @@ pub(super) fn target() -> PathBuf {
     env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
 }
 
-/// Whether the skip was said.
-static SAID: Once = Once::new();
+/// Whether the interpreter has the Python server.
+static HAS_SERVER: OnceLock<bool> = OnceLock::new();
 
-#[expect(clippy::explicit_write, reason = "past the harness, which shows nothing of a test that passes")]
+fn has_server(interpreter: &Path) -> bool {
+    let mut command = std::process::Command::new(interpreter);
+    command.args(["-c", "import dflockd.server"]).stderr(Stdio::null()).status().unwrap().success()
+}
+
+/// Which skips were said.
+static SAID: [Once; 2] = [const { Once::new() }; 2];
+
 fn skip() {
     let how = "`bash tests/interop/venv.sh` makes a Python for the interop tests, and DFLOCK_INTEROP_PYTHON names one";
-    assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "no Python with the packages: {how}");
-    SAID.call_once(|| writeln!(io::stderr(), "interop tests skipped: {how}").unwrap());
+    say(&SAID[0], &format!("interop tests skipped, no Python with the packages: {how}"));
+}
+
+fn skip_server() {
+    say(&SAID[1], "interop::dflockd skipped, this Python has no `dflockd`: the Python server needs Python 3.13");
+}
+
+/// Says once what is skipped; in CI nothing may be.
+#[expect(clippy::explicit_write, reason = "past the harness, which shows nothing of a test that passes")]
+fn say(said: &Once, what: &str) {
+    assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{what}");
+    said.call_once(|| writeln!(io::stderr(), "{what}").unwrap());
 }
 
 fn report(cases: u32) {

@@ -76,6 +76,14 @@ impl Authority {
 }
 
 impl Papers {
+    /// A certificate that nobody else issued.
+    pub(crate) fn self_signed(name: &str, is_ca: IsCa) -> Self {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let key = KeyPair::generate().unwrap();
+        Self { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+    }
+
     pub(crate) fn server(&self) -> ServerTls {
         ServerTls::pem(&self.certificate, &self.key).unwrap()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dflock::server::Server;
 use dflock::{Error, Operation, Tls, TlsFault};
-use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
 use tokio::time::sleep;
 
 use super::authority::{Authority, HOST, Papers};
@@ -57,6 +57,22 @@ async fn the_issuers_certificate_is_all_that_is_needed() {
     ping(&server, authority.tls()).await.unwrap();
     // one of several will do
     ping(&server, Tls::ca_pem(Authority::new().pem() + &authority.pem()).unwrap()).await.unwrap();
+}
+
+// a CA's certificate that is shown as a server's own, as `openssl req -x509` makes it
+#[tokio::test(start_paused = true)]
+async fn a_self_signed_certificate_is_believed_unless_it_is_a_cas() {
+    for (is_ca, believed) in [(IsCa::ExplicitNoCa, true), (IsCa::NoCa, true), (IsCa::Ca(BasicConstraints::Unconstrained), false)] {
+        let papers = Papers::self_signed(HOST, is_ca);
+        let server = server(&papers).await;
+        match ping(&server, Tls::ca_pem(&papers.certificate).unwrap()).await {
+            Ok(()) => assert!(believed, "{is_ca:?}"),
+            Err(error) => {
+                assert!(!believed && matches!(error, Error::Tls { fault: TlsFault::Certificate, .. }), "{is_ca:?}: {error:?}");
+                reads_well(&error, &["is for servers and not a CA's"]);
+            }
+        }
+    }
 }
 
 // T39: another name is asked for in the certificate, on the connection that would have been made anyway

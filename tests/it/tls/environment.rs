@@ -70,15 +70,22 @@ async fn an_environment_that_makes_no_sense_is_named() {
     let server = Server::start().await.unwrap();
     let folder = Folder::new();
     let (empty, missing) = (folder.file("empty.pem", ""), folder.path("missing.pem"));
+    let ca = folder.file("ca.pem", Authority::new().pem());
     for (variables, names) in [
         (&[("DFLOCK_TLS_CA", empty.as_str())][..], ["DFLOCK_TLS_CA", "no certificate in it"]),
         (&[("DFLOCK_TLS_CA", &missing)], ["DFLOCK_TLS_CA", &missing]),
         (&[("DFLOCK_TLS_CA", &missing), ("DFLOCK_TLS", "off")], ["DFLOCK_TLS_CA", "`DFLOCK_TLS` is `off`"]),
         (&[("DFLOCK_TLS", "yes")], ["DFLOCK_TLS", "neither `native` nor `off`"]),
-        (&[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &empty)], ["DFLOCK_TLS", "the system has no certificate"]),
+        (&[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &empty)], ["DFLOCK_TLS", "unset `DFLOCK_TLS`"]),
+        // it is the system that has none, not the file
+        (
+            &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &empty), ("DFLOCK_TLS_CA", &ca)],
+            ["variable DFLOCK_TLS is", "the system has no certificate"],
+        ),
     ] {
         let error = outcome(&server, variables).await;
         assert!(names.iter().all(|name| error.contains(name)), "{error}");
+        assert!(!error.contains("Tls::"), "{error}");
     }
     assert_eq!(outcome(&server, &[("DFLOCK_TLS", "off")]).await, "fine");
 }

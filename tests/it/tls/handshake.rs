@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use dflock::server::Server;
-use dflock::{Client, Connector, Error, TlsFault};
+use dflock::{Client, ConnectStage, Connector, Error, TlsFault};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
@@ -49,7 +50,7 @@ async fn a_server_without_tls_is_told_from_one_that_is_gone() {
     // whether it answers depends on the random bytes of a handshake: on a line feed among them
     match &error {
         Error::Tls { fault: TlsFault::NoTls, .. } => reads_well(&error, &["acquire", "\"pool\"", "does not speak TLS", "`tls`"]),
-        Error::ConnectTimeout { reached: true, .. } => assert!(began.elapsed() < limit + Duration::from_secs(1)),
+        Error::ConnectTimeout { stage: ConnectStage::Tls, .. } => assert!(began.elapsed() < limit + Duration::from_secs(1)),
         other => panic!("{other:?}"),
     }
     assert!(Client::builder().servers([server.addr().to_string()]).build().unwrap().ping().await.is_ok());
@@ -83,18 +84,29 @@ async fn a_server_that_says_something_else_speaks_no_tls() {
 #[tokio::test]
 async fn a_server_that_says_nothing_has_the_connect_timeout() {
     let error = meets(b"").await;
-    assert!(matches!(error, Error::ConnectTimeout { reached: true, .. }), "{error:?}");
+    assert!(matches!(error, Error::ConnectTimeout { stage: ConnectStage::Tls, .. }), "{error:?}");
     assert!(error.is_retryable() && !error.is_timeout());
     reads_well(&error, &["ping", "300ms", "speaks TLS on this port", "`connect_timeout`"]);
 }
 
+// in order, or with a reset, as a server does that has not read all
 #[tokio::test]
-async fn a_server_that_hangs_up_is_no_connection() {
-    let listener = TcpListener::bind((HOST, 0)).await.unwrap();
-    let client = Client::builder().servers([listener.local_addr().unwrap().to_string()]).tls(Authority::new().tls()).build().unwrap();
-    let (error, ()) = tokio::join!(client.ping(), async { drop(listener.accept().await.unwrap()) });
-    let error = error.unwrap_err();
-    assert!(matches!(error, Error::Connect { .. }) && error.is_retryable(), "{error:?}");
+async fn a_server_that_hangs_up_was_reached() {
+    for linger in [None, Some(Duration::ZERO)] {
+        let listener = TcpListener::bind((HOST, 0)).await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let client = Client::builder().servers([addr.as_str()]).tls(Authority::new().tls()).build().unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            SockRef::from(&stream).set_linger(linger).unwrap();
+        };
+        let error = tokio::join!(client.ping(), server).0.unwrap_err();
+        assert!(matches!(error, Error::Tls { fault: TlsFault::HungUp, .. }), "{error:?}");
+        // one that starts again looks the same
+        assert!(error.is_retryable());
+        reads_well(&error, &["ping", &addr, "was reached", "speaks TLS on this port"]);
+    }
 }
 
 // P15: accepted, secured, and then silence

@@ -1,0 +1,36 @@
+//! In what a server and a client do not agree about the shared secret.
+
+use std::fmt;
+
+/// In what a server and a client do not agree about the shared secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthFault {
+    /// The server asks for a secret and the client has none.
+    Missing,
+    /// The server does not take the client's secret.
+    Wrong {
+        /// Whether the secret has more than 256 bytes, which servers before v1.15 do not take.
+        long: bool,
+    },
+    /// The client has a secret and the server asks for none.
+    Unneeded,
+    /// The secret has more than 256 bytes, and the server either takes no line of that length or asks for no secret.
+    TooLong,
+}
+
+impl fmt::Display for AuthFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "the server asks for a secret; give the client its with `auth`",
+            Self::Wrong { long: false } => "the server does not take the secret given with `auth`; check it",
+            Self::Wrong { long: true } => {
+                "the server does not take the secret given with `auth`; check it, and note that servers before v1.15 take none of more than 256 bytes"
+            }
+            Self::Unneeded => "the server asks for no secret; leave `auth` out, or start the server with its secret",
+            Self::TooLong => {
+                "servers before v1.15 take no secret of more than 256 bytes, or this server asks for none; share a shorter one, or leave `auth` out"
+            }
+        })
+    }
+}

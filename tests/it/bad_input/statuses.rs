@@ -1,0 +1,170 @@
+//! The server's own words for no: each has its error, and its predicate.
+
+use std::sync::{Arc, Mutex};
+
+use dflock::{AuthFault, BoxStream, Clock, Connecting, Connector, Enqueued, Error};
+use tokio::net::TcpStream;
+
+use super::reads_well;
+use crate::peer::*;
+
+type Check = fn(&Error) -> bool;
+
+const STATUSES: [(&str, Check, &str); 13] = [
+    ("error", |e| matches!(e, Error::Refused { status, .. } if status == "error"), "`error`"),
+    ("error_auth", |e| matches!(e, Error::Auth { fault: AuthFault::Missing, .. }), "secret"),
+    ("error_max_locks", |e| matches!(e, Error::TooManyKeys { .. }), "--max-locks"),
+    ("error_max_waiters", |e| matches!(e, Error::TooManyWaiters { .. }), "--max-waiters"),
+    ("error_not_enqueued", |e| matches!(e, Error::Refused { status, .. } if status == "error_not_enqueued"), "error_not_enqueued"),
+    ("error_already_enqueued", |e| matches!(e, Error::Refused { .. }), "error_already_enqueued"),
+    ("error_lease_expired", |e| matches!(e, Error::LeaseExpired { .. }), "lease"),
+    ("error_draining", |e| matches!(e, Error::Draining { .. }), "shutting down"),
+    ("error_not_leader", |e| matches!(e, Error::NotLeader { leader: None, .. }), "does not lead"),
+    ("error_not_leader b:1", |e| matches!(e, Error::NotLeader { leader: Some(leader), .. } if leader == "b:1"), "b:1"),
+    ("error_of_2040", |e| matches!(e, Error::Refused { status, .. } if status == "error_of_2040"), "error_of_2040"),
+    ("error_of_2040 with detail", |e| matches!(e, Error::Refused { .. }), "with detail"),
+    ("error_0", |e| matches!(e, Error::Refused { .. }), "error_0"),
+];
+
+// G03, G04, N11, T32: each in every command that waits for a slot; the connection stays good
+#[tokio::test]
+async fn every_status_has_its_own_error() {
+    for (status, is_it, named) in STATUSES {
+        let no = say(format!("{status}\n"));
+        let peer = Peer::memory([
+            vec![hear(ACQUIRE), no.clone(), hear(TRY_ACQUIRE), no.clone()],
+            vec![hear(ENQUEUE), no.clone()],
+            vec![hear(ENQUEUE), say("queued\n"), hear(WAIT), no.clone(), hear_end()],
+        ]);
+        let pool = peer.pool();
+        let acquire = pool.clone().acquire().await.unwrap_err();
+        pool.try_acquire().await.unwrap_err();
+        // on a connection of its own: an old server may keep another one in a line that is long over
+        let enqueue = peer.pool().enqueue().await.unwrap_err();
+        let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else { panic!("queued") };
+        let wait = queued.wait().await.unwrap_err();
+        for (error, operation) in [(acquire, "acquire"), (enqueue, "enqueue"), (wait, "wait")] {
+            assert!(is_it(&error), "{status} to {operation}: {error:?}");
+            assert_eq!(error.is_auth(), status == "error_auth");
+            assert!(!error.is_timeout() && !error.is_lost());
+            reads_well(&error, &[operation, "\"pool\"", peer.address(), named]);
+        }
+        peer.finish().await;
+    }
+}
+
+// N11
+#[tokio::test]
+async fn error_auth_is_an_authentication_error_whatever_it_answers() {
+    let peer = Peer::memory([
+        vec![hear(PING), say("error_auth\n")],
+        vec![hear(STATS), say("error_auth\n")],
+        vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say("error_auth\n")],
+    ]);
+    assert!(peer.client().ping().await.unwrap_err().is_auth());
+    assert!(peer.client().stats().await.unwrap_err().is_auth());
+    assert!(peer.pool().acquire().await.unwrap().release().await.unwrap_err().is_auth());
+    peer.finish().await;
+}
+
+/// A lock of the name of our semaphore, in what a server tells.
+const LOCK: &str = "\"locks\":[{\"key\":\"pool\",\"owner_conn_id\":1,\"lease_expires_in_s\":9.5,\"waiters\":0}]";
+
+// N6
+#[tokio::test]
+async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
+    let theirs = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
+    let asked = |answer: &str| vec![hear(ACQUIRE), say("error_limit_mismatch\n"), hear(STATS), say(answer)];
+    // our own limit is not theirs
+    let same = format!("ok {{\"connections\":1,{LOCK}}}\n");
+    let untold = ["ok {\"connections\":1}\n", "error\n", &same];
+    let peer = Peer::memory([theirs].iter().chain(&untold).map(|answer| asked(answer)));
+    let error = peer.pool().acquire().await.unwrap_err();
+    assert!(matches!(error, Error::LimitMismatch { ours: 1, theirs: Some(7), .. }), "{error:?}");
+    reads_well(&error, &["acquire", "\"pool\"", peer.address(), "limit 7, not 1", "idle for a minute"]);
+    for stats in untold {
+        let error = peer.pool().acquire().await.unwrap_err();
+        assert!(matches!(error, Error::LimitMismatch { ours: 1, theirs: None, .. }), "{stats:?}: {error:?}");
+        reads_well(&error, &["another limit than 1", "idle for a minute"]);
+    }
+    peer.finish().await;
+}
+
+// servers before v1.14 list a semaphore of 1 as a lock; newer ones may have both, and tell no limit while the semaphore is idle
+#[tokio::test]
+async fn a_lock_of_the_same_name_has_the_limit_only_where_it_is_the_semaphore() {
+    let idle = "\"idle_semaphores\":[{\"key\":\"pool\",\"idle_s\":2.5}]";
+    for (lists, want) in [(LOCK.to_owned(), Some(1)), (format!("{LOCK},{idle}"), None)] {
+        let stats = format!("ok {{\"connections\":1,{lists}}}\n");
+        let peer = Peer::memory([vec![hear("sl\npool\n10 5\n"), say("error_limit_mismatch\n"), hear(STATS), say(&stats)]]);
+        let error = peer.client().semaphore("pool", 5).unwrap().acquire().await.unwrap_err();
+        assert!(matches!(error, Error::LimitMismatch { ours: 5, theirs, .. } if theirs == want), "{stats:?}: {error:?}");
+        peer.finish().await;
+    }
+}
+
+/// TCP that remembers every address that it was asked for.
+#[derive(Clone, Default)]
+struct Recorder {
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Connector for Recorder {
+    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+        self.asked.lock().unwrap().push(server.to_owned());
+        Box::pin(async move { Ok(Box::new(TcpStream::connect(server).await?) as BoxStream) })
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Tokio
+    }
+}
+
+// G29
+#[tokio::test]
+async fn a_leader_that_is_named_is_not_gone_to() {
+    let no = || say("error_not_leader b:1\n");
+    let peer = Peer::tcp([
+        vec![hear(ACQUIRE), no(), hear(ACQUIRE), no(), hear(PING), no(), hear_end()],
+        vec![hear(STATS), no(), hear_end()],
+        vec![hear(ENQUEUE), no()],
+    ])
+    .await;
+    let recorder = Recorder::default();
+    let client = peer.builder().connector(recorder.clone()).build().unwrap();
+    let pool = client.semaphore("pool", 1).unwrap();
+    for _ in 0..2 {
+        assert!(pool.clone().acquire().await.unwrap_err().is_not_leader());
+    }
+    // any answer is one
+    client.ping().await.unwrap();
+    assert!(client.stats().await.unwrap_err().is_not_leader());
+    assert!(pool.enqueue().await.unwrap_err().is_not_leader());
+    assert_eq!(*recorder.asked.lock().unwrap(), [peer.address(); 3]);
+    peer.finish().await;
+}
+
+#[tokio::test]
+async fn every_status_has_its_predicate() {
+    let predicates: [(&str, Check); 7] = [
+        ("error_auth", Error::is_auth),
+        ("error_max_locks", Error::is_too_many_keys),
+        ("error_max_waiters", Error::is_too_many_waiters),
+        ("error_lease_expired", Error::is_lease_expired),
+        ("error_draining", Error::is_draining),
+        ("error_not_leader", Error::is_not_leader),
+        ("error_limit_mismatch", Error::is_limit_mismatch),
+    ];
+    for (status, _) in predicates {
+        let mut script = vec![hear(ACQUIRE), say(format!("{status}\n"))];
+        if status == "error_limit_mismatch" {
+            script.extend([hear(STATS), say("error\n")]);
+        }
+        let peer = Peer::memory([script]);
+        let error = peer.pool().acquire().await.unwrap_err();
+        for (name, is_it) in predicates {
+            assert_eq!(is_it(&error), name == status, "{name}: {error:?}");
+        }
+        peer.finish().await;
+    }
+}
