@@ -206,12 +206,11 @@ impl Lease {
         self.state.lock().watch.as_ref().map_or_else(Span::none, Watch::span)
     }
 
-    /// Tells the program once that the slot is lost.
+    /// Calls `on_lost`, once.
     fn announce(&self, lost: &Lost) {
         if self.announced.swap(true, Ordering::Relaxed) {
             return;
         }
-        watch::lost(lost);
         if let Some(on_lost) = &self.terms.on_lost
             && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
         {
