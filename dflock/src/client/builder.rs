@@ -14,6 +14,9 @@ use crate::transport::{Connector, Dialer, Pool, Secret, Tcp, Tls};
 /// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
 const IDLE: f64 = 0.75;
 
+/// The longest silence on a connection that holds a slot, if nothing else is said.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(8);
+
 /// A limit of time of a century or more is a mistake.
 pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
@@ -42,7 +45,7 @@ impl Default for ClientBuilder {
             secret: Zeroizing::default(),
             connect_timeout: Duration::from_secs(5),
             socket_timeout: Duration::from_secs(5),
-            heartbeat: Duration::from_secs(8),
+            heartbeat: HEARTBEAT,
             server_read_timeout: Duration::from_secs(23),
             clock_drift: 0.01,
             fencing: false,

@@ -119,6 +119,7 @@ async fn what_makes_no_sense_is_64_and_runs_nothing() {
         &["run", "--key", "job", "--lease", "1500ms", "echo", "ran"],
         &["run", "--key", "job", "--timeout", "soon", "echo", "ran"],
         &["run", "--key", "job", "--servers", "nowhere", "echo", "ran"],
+        &["run", "--key", "job", "--server-read-timeout", "0", "echo", "ran"],
         &["run", "--key", "job", "--auth-token-file", "no/such/file", "echo", "ran"],
         &["stats", "--interval", "2s"],
         &["serve", "--auth-token", " "],
@@ -146,4 +147,19 @@ async fn the_secret_comes_from_a_file_and_the_wrong_one_is_77() {
         assert!(!text(&output.stderr).contains(secret.trim()));
     }
     assert_eq!(status(&output(&server, &["run", "--key", "job", "true"]).await), 77);
+}
+
+#[tokio::test]
+async fn what_an_option_replaces_is_not_looked_at() {
+    let server = Server::builder().auth_token("hush").build().start().await.unwrap();
+    let addr = server.addr().to_string();
+    let file = std::env::temp_dir().join(format!("dflock-cli-{}-replaced", std::process::id()));
+    std::fs::write(&file, "hush\n").unwrap();
+    let args = ["run", "--key", "job", "--servers", &addr, "--auth-token-file", file.to_str().unwrap(), "--server-read-timeout", "20s"];
+    let mut command = dflock(&[&args[..], &["true"]].concat());
+    command.env("DFLOCK_SERVERS", "nowhere").env("DFLOCK_SERVER_READ_TIMEOUT", "soon");
+    command.env("DFLOCK_AUTH_TOKEN", "loud").env("DFLOCK_AUTH_TOKEN_FILE", "no/such/file");
+    let output = done(&mut command).await;
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((status(&output), text(&output.stderr)), (0, ""));
 }

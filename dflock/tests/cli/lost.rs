@@ -5,7 +5,7 @@ use std::time::Instant;
 use dflock::server::Server;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::program::Run;
+use crate::program::{Run, dflock};
 
 /// The server gives the slot away; with a lease of 3 s that is known at the next renewal.
 const LEASE: [&str; 2] = ["--lease", "3s"];
@@ -73,4 +73,13 @@ async fn a_server_that_stops_takes_the_slot_with_it() {
     drop(server);
     assert_eq!(run.status().await, 76);
     run.silence().await;
+}
+
+#[tokio::test]
+async fn a_short_read_timeout_is_kept_up_with_when_it_is_told() {
+    let mut serve = Run::of(&mut dflock(&["serve", "--port", "0", "--read-timeout", "3s"]));
+    let addr = serve.line().await.unwrap();
+    let mut run = Run::start(&addr, &["--server-read-timeout", "3s"], "echo ready; sleep 5; echo still alone").await;
+    assert_eq!(run.line().await.as_deref(), Some("still alone"));
+    assert_eq!(run.status().await, 0);
 }

@@ -1,9 +1,13 @@
 //! Which servers, and how to reach them.
 
+use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dflock::{ClientBuilder, Tls};
 
+use crate::duration::duration;
 use crate::status::Failure;
 
 /// What the command line says of the servers; what it does not say, the environment does.
@@ -14,19 +18,26 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
     servers: Vec<String>,
 
-    /// File with the secret that the servers ask for [default: `$DFLOCK_AUTH_TOKEN_FILE`, or `$DFLOCK_AUTH_TOKEN`]
+    /// File with the secret that the servers ask for [default: `$DFLOCK_AUTH_TOKEN_FILE` or `$DFLOCK_AUTH_TOKEN`, not both]
     #[arg(long, value_name = "FILE")]
     auth_token_file: Option<PathBuf>,
 
     /// PEM file with the certificates to trust; with it, TLS [default: `$DFLOCK_TLS_CA`, or as `$DFLOCK_TLS` says]
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
+
+    /// The servers' --read-timeout, the smallest of any server, such as 3s [default: `$DFLOCK_SERVER_READ_TIMEOUT`, or 23s]
+    ///
+    /// After this much silence a server gives a slot away, so a slot is believed for no longer. Without `$DFLOCK_HEARTBEAT` the
+    /// lease is renewed each third of it at least, or each 8s if that is less.
+    #[arg(long, value_parser = some_time, value_name = "TIME")]
+    server_read_timeout: Option<Duration>,
 }
 
 impl ServerOptions {
     /// The options of a client of these servers.
     pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
-        let mut builder = ClientBuilder::from_env()?;
+        let mut builder = ClientBuilder::from_lookup(|name| self.variable(name))?;
         if !self.servers.is_empty() {
             builder = builder.servers(self.servers.iter().map(|server| server.trim()));
         }
@@ -38,6 +49,28 @@ impl ServerOptions {
         }
         Ok(builder)
     }
+
+    /// What is left to a variable of the environment: nothing that an option says.
+    fn variable(&self, name: &str) -> Option<OsString> {
+        let replaced = match name {
+            "DFLOCK_SERVERS" => !self.servers.is_empty(),
+            "DFLOCK_AUTH_TOKEN" | "DFLOCK_AUTH_TOKEN_FILE" => self.auth_token_file.is_some(),
+            "DFLOCK_TLS" | "DFLOCK_TLS_CA" => self.tls_ca.is_some(),
+            "DFLOCK_SERVER_READ_TIMEOUT" => {
+                // the heartbeat follows from it in the same way
+                return self.server_read_timeout.map(|time| time.as_secs_f64().to_string().into()).or_else(|| env::var_os(name));
+            }
+            _ => false,
+        };
+        if replaced { None } else { env::var_os(name) }
+    }
+}
+
+/// Parses a time that is more than none, and less than a mistake.
+fn some_time(text: &str) -> Result<Duration, String> {
+    const YEAR: Duration = Duration::from_hours(365 * 24);
+    let time = duration(text)?;
+    if time.is_zero() || time > YEAR { Err("it must be more than 0, and a year at most".to_owned()) } else { Ok(time) }
 }
 
 /// The secret in a file; white space around it does not count.
