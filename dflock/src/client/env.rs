@@ -47,7 +47,7 @@ impl ClientBuilder {
     ///
     /// A [`ConfigError`] that names the variable that makes no sense.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_lookup(|name| env::var_os(name))
+        Self::from_lookup(env::var_os)
     }
 
     /// The options as `lookup` says, which is asked for each variable of [`Client::from_env`] in place of the environment.

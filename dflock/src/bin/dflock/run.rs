@@ -2,14 +2,19 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use dflock::Semaphore;
 
 use crate::args::RunOptions;
+use crate::family::TOKEN;
 use crate::job::Job;
 use crate::line;
 use crate::signals::Signals;
 use crate::status::{self, Failure};
+
+/// How often the guard hears at least that the slot is still held.
+const NEWS: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     // from before the wait, so that none is missed
@@ -27,11 +32,15 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
 
     let variables = [
         ("DFLOCK_KEY", Some(held.key().to_owned())),
-        ("DFLOCK_TOKEN", Some(held.token().as_str().to_owned())),
+        (TOKEN, Some(held.token().as_str().to_owned())),
         ("DFLOCK_FENCE", held.fence().map(|fence| fence.to_string())),
     ];
-    let mut job = Job::start(&options.command, &variables).await?;
+    // the machine may have been suspended since
+    held.check()?;
+    let mut job = Job::start(&options.command, held.token().as_str(), &variables).await?;
     let ended = loop {
+        let left = held.remaining();
+        job.allow(left.saturating_add(options.grace));
         tokio::select! {
             biased;
             lost = held.lost() => {
@@ -41,6 +50,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
             }
             ended = job.wait() => break ended.map_err(|error| Failure::system("cannot wait for the command", &error))?,
             signal = signals.next() => job.pass_on(signal),
+            () = tokio::time::sleep(NEWS.min(left / 4).max(Duration::from_millis(10))) => {}
         }
     };
     // it may have been lost while nobody looked
