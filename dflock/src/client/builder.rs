@@ -21,9 +21,10 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(8);
 pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The options of a [`Client`]; made by [`Client::builder`]. Every one has a default, and [`build`](Self::build) checks them.
+#[derive(Clone)]
 pub struct ClientBuilder {
     servers: Vec<String>,
-    sharding: Box<dyn Sharding>,
+    sharding: Arc<dyn Sharding>,
     connector: Option<Arc<dyn Connector>>,
     tls: Option<Tls>,
     secret: Zeroizing<String>,
@@ -39,7 +40,7 @@ impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             servers: vec!["127.0.0.1:6388".to_owned()],
-            sharding: Box::new(Crc32),
+            sharding: Arc::new(Crc32),
             connector: None,
             tls: None,
             secret: Zeroizing::default(),
@@ -67,7 +68,7 @@ impl ClientBuilder {
     /// Which server a key lives on. Defaults to [`Crc32`], which the other dflockd clients use.
     #[must_use]
     pub fn sharding(mut self, sharding: impl Sharding) -> Self {
-        self.sharding = Box::new(sharding);
+        self.sharding = Arc::new(sharding);
         self
     }
 

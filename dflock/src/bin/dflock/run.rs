@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dflock::Semaphore;
+use dflock::{Crc32, Semaphore, Sharding};
 
 use crate::args::RunOptions;
 use crate::family::TOKEN;
@@ -19,14 +19,18 @@ const NEWS: Duration = Duration::from_secs(1);
 pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     // from before the wait, so that none is missed
     let mut signals = Signals::listen().map_err(|error| Failure::system("cannot listen for signals", &error))?;
-    let client = options.servers.builder()?.fencing(options.fencing).build()?;
-    let pool = Semaphore::builder().key(&options.key).limit(options.limit).client(client.clone());
+    let builder = options.servers.builder()?.fencing(options.fencing);
+    let client = builder.clone().build()?;
+    // what is asked while in line is asked of the key's server alone
+    let index = Crc32.shard(&options.key, client.servers().count());
+    let near = builder.servers(client.servers().nth(index)).build()?;
+    let pool = Semaphore::builder().key(&options.key).limit(options.limit).client(client);
     let pool = match options.lease {
         Some(lease) => pool.lease_ttl(lease).build()?,
         None => pool.build()?,
     };
     let held = tokio::select! {
-        held = line::slot(pool, &client, options.timeout) => held?,
+        held = line::slot(pool, &near, options.timeout) => held?,
         signal = signals.next() => return Ok(status::of_signal(signal)),
     };
 

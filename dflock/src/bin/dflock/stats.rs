@@ -18,10 +18,10 @@ pub(crate) struct Report {
 }
 
 pub(crate) async fn stats(options: StatsOptions) -> Result<ExitCode, Failure> {
-    let all = options.servers.builder()?.build()?;
+    let builder = options.servers.builder()?;
+    let all = builder.clone().build()?;
     // a client for each: what one says is shown whether another answers or not
-    let clients =
-        all.servers().map(|server| Ok(options.servers.builder()?.servers([server]).build()?)).collect::<Result<Vec<_>, Failure>>()?;
+    let clients: Vec<_> = all.servers().map(|server| builder.clone().servers([server]).build()).collect::<Result<_, _>>()?;
     let screen = options.watch && !options.json && io::stdout().is_terminal();
     loop {
         let reports = ask(&clients).await;
