@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_name_is_not_taken_for_a_field() {
         let process = Process::parse("7 (a) R 1 (b)) S 2 3 4 0 -1").unwrap();
-        let raw = [Some(process.pid), process.parent, process.group, process.session].map(|pid| Pid::as_raw(pid));
+        let raw = [Some(process.pid), process.parent, process.group, process.session].map(Pid::as_raw);
         assert_eq!(raw, [7, 2, 3, 4]);
         assert!(Process::parse("7 (sh) Z 2 3 4 0 -1").is_none());
     }

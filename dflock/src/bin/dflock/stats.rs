@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::args::StatsOptions;
-use crate::status::{Failure, UNAVAILABLE};
+use crate::status::{Failure, UNAVAILABLE, said};
 use crate::table::{Look, table};
 
 /// What one server says.
@@ -62,7 +62,7 @@ async fn ask(clients: &[Client]) -> Vec<Report> {
 fn json(reports: &[Report]) -> String {
     let servers = reports.iter().map(|Report { server, stats }| match stats {
         Ok(stats) => json!({ "server": server, "stats": stats }),
-        Err(error) => json!({ "server": server, "error": error.to_string() }),
+        Err(error) => json!({ "server": server, "error": said(error) }),
     });
     format!("{}\n", servers.collect::<serde_json::Value>())
 }
