@@ -1,6 +1,6 @@
 //! What dflock tells: spans and events on the terminal, and numbers as Prometheus reads them.
 //!
-//! `cargo run --example observability`
+//! `cargo run -p dflock-examples --features metrics --example observability`
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -123,7 +123,8 @@ impl Slot {
 
     /// Gives the slot of `token` back, and its connection to the pool.
     pub(crate) async fn release(&self, hold: &Hold, token: Token) -> Result<(), Error> {
-        let (connection, watch) = hold.surrender(token)?;
+        let (mut connection, watch) = hold.surrender(token)?;
+        connection.set_alarm_here();
         let at = || self.terms.attempt(Operation::Release);
         let limit = self.terms.socket_timeout;
         let answer = connection.call(&self.terms.release(token), limit).await;

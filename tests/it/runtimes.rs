@@ -9,11 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use dflock::server::Server;
-use dflock::{BoxStream, Clock, Connecting, Connector};
+use dflock::{BoxStream, Clock, Connecting, Connector, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 fn one_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
@@ -64,6 +65,20 @@ fn a_connection_that_is_given_back_elsewhere_is_not_used_there() {
     let idle = first.join().unwrap();
     elsewhere.block_on(pool.acquire()).unwrap().close();
     drop(idle);
+}
+
+// its own runtime drives neither its socket nor its timers any more
+#[test]
+fn a_release_elsewhere_ends_in_its_time() {
+    let outside = one_thread();
+    let server = outside.block_on(Server::start()).unwrap();
+    let client = server.client_builder().socket_timeout(Duration::from_millis(100)).build().unwrap();
+    let idle = Builder::new_current_thread().enable_all().build().unwrap();
+    let held = idle.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
+    server.faults().freeze();
+    let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
+    let error = elsewhere.block_on(async { timeout(Duration::from_secs(20), held.release()).await.expect("it hangs") }).unwrap_err();
+    assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
 }
 
 /// TCP on which a release takes its time to be written.

@@ -125,6 +125,13 @@ impl Connection {
         }
     }
 
+    /// Has the alarm ring on this runtime: the one that the connection was made on may not be driven any more.
+    pub(crate) fn set_alarm_here(&mut self) {
+        if Handle::try_current().ok().map(|handle| handle.id()) != self.runtime {
+            self.alarm = Alarm::default();
+        }
+    }
+
     /// Resolves when `deadline` has passed.
     pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         self.alarm.poll(cx, deadline)
