@@ -49,8 +49,9 @@ pub(super) struct Link {
     pub(super) down: Pipe,
     /// Which server it goes to, and the server's number for it.
     pub(super) peer: Option<(usize, u64)>,
-    /// When the client closed it.
+    /// When the client closed it, and when the server did.
     pub(super) closed: Option<Instant>,
+    pub(super) hung_up: Option<Instant>,
     /// Whether both ends have let go of it.
     pub(super) ends: u8,
 }
@@ -222,7 +223,7 @@ impl State {
     fn add(&mut self, host: usize) -> usize {
         let Host { stalls, busy, .. } = self.hosts[host];
         let (up, down) = (Pipe::stalled(stalls.up + busy), Pipe::stalled(stalls.down + busy));
-        self.links.push(Link { host, up, down, peer: None, closed: None, ends: 0 });
+        self.links.push(Link { host, up, down, peer: None, closed: None, hung_up: None, ends: 0 });
         self.links.len() - 1
     }
 

@@ -45,6 +45,8 @@ struct Court<'a> {
     /// When something was wrong.
     troubles: Vec<(Duration, Duration)>,
     freezes: Vec<(Duration, Duration)>,
+    /// When replies were held back.
+    delays: Vec<(Duration, Duration)>,
     /// When a client, or nobody, ran.
     pauses: Vec<(Duration, Duration)>,
     verdict: Verdict,
@@ -62,6 +64,7 @@ impl Verdict {
             jumps: Vec::new(),
             troubles: Vec::new(),
             freezes: Vec::new(),
+            delays: Vec::new(),
             pauses: Vec::new(),
             verdict: Self { violations: Vec::new(), events: BTreeMap::new() },
         };
@@ -278,12 +281,23 @@ impl Court<'_> {
 
     /// A slot is free as soon as the server can know that its connection is closed.
     fn freed_when_left(&mut self, slot: Slot, grant: &Grant) {
-        let Some(left) = self.link(grant).and_then(|link| link.heard().0) else { return };
+        let Some(link) = self.link(grant) else { return };
+        let Some(left) = link.heard().0 else { return };
+        let is_told = self.plan.auto_release || self.hears_of_drop(grant, link, left - self.begun);
         let left = (left - self.begun).max(grant.at);
-        if !self.plan.auto_release || grant.ended.is_some_and(|(ended, _)| ended <= self.after_freeze(left) + TICK) {
+        if !is_told || grant.ended.is_some_and(|(ended, _)| ended <= self.after_freeze(left) + TICK) {
             return;
         }
         self.accuse(left, &format!("slot {slot} of {} was left, and ended {:?}", grant.key, grant.ended));
+    }
+
+    /// Whether a server for which the end of a connection ends no slot hears the release that a drop sends before it.
+    fn hears_of_drop(&self, grant: &Grant, link: &Link, left: Duration) -> bool {
+        let Some((dropped, How::Drop, true)) = grant.gone else { return false };
+        let hung_up = link.hung_up.map(|hung_up| hung_up - self.begun);
+        // one that holds a reply back reads nothing more before the end, and one that is frozen may end the connection before it reads
+        let is_deaf = self.delays.iter().chain(&self.freezes).any(|(from, to)| *from <= left && *to >= dropped);
+        !link.up.hindered && !is_deaf && hung_up.is_none_or(|hung_up| hung_up >= left)
     }
 
     /// When the client could read that its connection had ended.
@@ -316,6 +330,7 @@ impl Court<'_> {
     fn spans(&mut self, fault: &str) -> Option<&mut Vec<(Duration, Duration)>> {
         match fault {
             _ if fault.starts_with("Freeze") => Some(&mut self.freezes),
+            _ if fault.starts_with("DelayReplies") => Some(&mut self.delays),
             _ if fault.starts_with("Busy") => Some(&mut self.pauses),
             _ => None,
         }
