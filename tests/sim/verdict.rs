@@ -23,6 +23,7 @@ const PROMPT: Duration = Duration::from_millis(50);
 const GENTLE: Duration = Duration::from_millis(20);
 
 pub(super) struct Verdict {
+    /// First those in which a slot had one holder too many.
     pub(super) violations: Vec<String>,
     pub(super) events: BTreeMap<&'static str, u64>,
 }
@@ -49,6 +50,8 @@ struct Court<'a> {
     delays: Vec<(Duration, Duration)>,
     /// When a client, or nobody, ran.
     pauses: Vec<(Duration, Duration)>,
+    /// The violations in which a slot had one holder too many.
+    overlaps: Vec<String>,
     verdict: Verdict,
 }
 
@@ -66,6 +69,7 @@ impl Verdict {
             freezes: Vec::new(),
             delays: Vec::new(),
             pauses: Vec::new(),
+            overlaps: Vec::new(),
             verdict: Self { violations: Vec::new(), events: BTreeMap::new() },
         };
         for entry in entries {
@@ -74,7 +78,9 @@ impl Verdict {
         for (slot, grant) in std::mem::take(&mut court.grants) {
             court.judge(slot, &grant);
         }
-        court.verdict
+        let Court { overlaps, mut verdict, .. } = court;
+        verdict.violations.splice(0..0, overlaps);
+        verdict
     }
 }
 
@@ -167,7 +173,7 @@ impl Court<'_> {
             self.accuse(at, &format!("slot {slot} of {key} was granted to waiter {waiter:?}, and {first:?} was first in line"));
         }
         if live > limit {
-            self.accuse(at, &format!("the server granted slot {slot} of {key} above the limit"));
+            self.overlaps.push(violation(at, &format!("the server granted slot {slot} of {key} above the limit")));
         }
     }
 
@@ -235,10 +241,8 @@ impl Court<'_> {
         let believed = [grant.doubted, grant.on_lost.first().copied(), grant.gone.map(|gone| gone.0)].into_iter().flatten().min();
         if believed.is_none_or(|until| until > latest_belief) {
             let until = believed.unwrap_or(Duration::MAX);
-            self.accuse(
-                until,
-                &format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}", grant.key),
-            );
+            let what = format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}", grant.key);
+            self.overlaps.push(violation(until, &what));
         }
         // to know when asked is one thing, to tell is another
         let left = grant.gone.is_some_and(|gone| gone.0 <= latest + TICK);
@@ -349,8 +353,12 @@ impl Court<'_> {
     }
 
     fn accuse(&mut self, at: Duration, what: &str) {
-        self.verdict.violations.push(format!("at {:.3} s: {what}", at.as_secs_f64()));
+        self.verdict.violations.push(violation(at, what));
     }
+}
+
+fn violation(at: Duration, what: &str) -> String {
+    format!("at {:.3} s: {what}", at.as_secs_f64())
 }
 
 /// The end of the longest of `spans` that `at` lies in, or `at`.
