@@ -10,7 +10,7 @@ use dflock::server::Ending;
 
 use super::history::{Entry, How, Slot, What};
 use super::net::Link;
-use super::plan::Plan;
+use super::plan::{DELAYS, Plan};
 use grant::{Cause, Grant, Had};
 
 /// How late timers are: they go by whole milliseconds, and a slow clock makes the last nap end a little early.
@@ -300,7 +300,9 @@ impl Court<'_> {
         let Some((dropped, How::Drop, true)) = grant.gone else { return false };
         let hung_up = link.hung_up.map(|hung_up| hung_up - self.begun);
         // one that holds a reply back reads nothing more before the end, and one that is frozen may end the connection before it reads
-        let is_deaf = self.delays.iter().chain(&self.freezes).any(|(from, to)| *from <= left && *to >= dropped);
+        let longest = Duration::from_millis(*DELAYS.end());
+        let delays = self.delays.iter().map(|(from, to)| (*from, to.saturating_add(longest)));
+        let is_deaf = delays.chain(self.freezes.iter().copied()).any(|(from, to)| from <= left && to >= dropped);
         !link.up.hindered && !is_deaf && hung_up.is_none_or(|hung_up| hung_up >= left)
     }
 
