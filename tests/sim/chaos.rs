@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use dflock::Stats;
-use dflock::server::{Faults, Server};
+use dflock::server::Server;
 use tokio::time::{sleep, sleep_until};
 
 use super::dice::Dice;
@@ -96,13 +96,14 @@ impl Chaos {
             Fault::Refuse => self.refusals += 1,
             Fault::Disconnect { key } => {
                 let key = &stage.plan.keys[key].0;
-                return self.strike(|there| there.semaphores.iter().any(|there| there.key == *key), |faults| faults.disconnect(key));
+                return self
+                    .strike(|there| there.semaphores.iter().any(|there| there.key == *key), |server| server.faults().disconnect(key));
             }
-            Fault::DisconnectAll => return self.strike(|there| there.connections > 0, |faults| faults.disconnect_all()),
+            Fault::DisconnectAll => return self.strike(|there| there.connections > 0, |server| server.faults().disconnect_all()),
             Fault::Expire { key } => {
                 let key = &stage.plan.keys[key].0;
                 let is_held = |there: Stats| there.semaphores.iter().any(|there| there.key == *key && there.holders > 0);
-                return self.strike(is_held, |faults| faults.expire(key));
+                return self.strike(is_held, |server| server.faults().expire(key));
             }
         }
         true
@@ -151,10 +152,10 @@ impl Chaos {
     }
 
     /// Does it to the server, if there is one, and says whether anything there was struck.
-    fn strike(&self, strikes: impl FnOnce(Stats) -> bool, act: impl FnOnce(Faults<'_>)) -> bool {
+    fn strike(&self, strikes: impl FnOnce(Stats) -> bool, act: impl FnOnce(&Server)) -> bool {
         let Some(server) = &self.server else { return false };
         let struck = strikes(server.stats());
-        act(server.faults());
+        act(server);
         struck
     }
 
