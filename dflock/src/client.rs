@@ -41,7 +41,7 @@ pub struct Client {
 
 struct Inner {
     pools: Vec<Pool>,
-    sharding: Box<dyn Sharding>,
+    sharding: Arc<dyn Sharding>,
     dialer: Arc<Dialer>,
     timing: Timing,
     fencing: bool,

@@ -17,7 +17,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -26,13 +25,13 @@ use tracing::Span;
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
-use crate::transport::{Clock, Connection, Instant, at_once};
+use crate::transport::{Clock, Connection, Instant};
 use crate::watch::{self, About, Watch};
 use crate::wire::{KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
 pub(crate) use hold::Hold;
 use phase::{Phase, State};
-pub(crate) use term::Pace;
+pub(crate) use term::{LATEST, Pace};
 
 /// Called once for each hold that is lost.
 pub(crate) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
@@ -190,8 +189,7 @@ impl Lease {
         let watch = state.outcome().and_then(|outcome| state.unwatch(outcome));
         drop((state, line));
         if let Some(mut connection) = connection {
-            if queued && let Poll::Ready(Ok(Reply::Granted(grant))) = at_once(|cx| connection.poll_reply(cx)) {
-                // it had come already, and nobody had read it
+            if queued && let Some(Reply::Granted(grant)) = connection.hear_last() {
                 token = Some(grant.token);
             }
             if let Some(token) = token.filter(|_| !cfg!(dflock_mutant = "drop_without_release")) {
@@ -208,12 +206,11 @@ impl Lease {
         self.state.lock().watch.as_ref().map_or_else(Span::none, Watch::span)
     }
 
-    /// Tells the program once that the slot is lost.
+    /// Calls `on_lost`, once.
     fn announce(&self, lost: &Lost) {
         if self.announced.swap(true, Ordering::Relaxed) {
             return;
         }
-        watch::lost(lost);
         if let Some(on_lost) = &self.terms.on_lost
             && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
         {

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
 use crate::lease::{Hold, Pace, Terms};
 use crate::transport::{Answer, Ask, Pool};
-use crate::watch::Watch;
+use crate::watch::{Outcome, Watch};
 use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
 
 pub(crate) use wish::{Wish, options};
@@ -123,22 +123,27 @@ impl Slot {
 
     /// Gives the slot of `token` back, and its connection to the pool.
     pub(crate) async fn release(&self, hold: &Hold, token: Token) -> Result<(), Error> {
-        let connection = hold.surrender(token)?;
+        let (connection, watch) = hold.surrender(token)?;
         let at = || self.terms.attempt(Operation::Release);
         let limit = self.terms.socket_timeout;
-        match connection.call(&self.terms.release(token), limit).await {
-            Ok((connection, reply)) => {
-                if matches!(reply, Reply::Ok | Reply::Refused(_)) {
-                    self.pool().give(connection);
-                }
-                match reply {
-                    Reply::Ok => Ok(()),
-                    Reply::Refused(Status::Error | Status::LeaseExpired) => Err(hold.was_lost(token).into()),
-                    reply => Err(Error::unexpected(at(), &reply)),
-                }
+        let answer = connection.call(&self.terms.release(token), limit).await;
+        let reply = answer.map(|(connection, reply)| {
+            if matches!(reply, Reply::Ok | Reply::Refused(_)) {
+                self.pool().give(connection);
             }
-            Err(fault) => Err(fault.into_error(at())),
-        }
+            reply
+        });
+        let (outcome, released) = match reply {
+            Ok(Reply::Ok) => (Outcome::Released, Ok(())),
+            Ok(Reply::Refused(Status::Error | Status::LeaseExpired)) => {
+                let lost = hold.was_lost(token);
+                (Outcome::Lost(lost.clone()), Err(lost.into()))
+            }
+            Ok(reply) => (Outcome::Closed, Err(Error::unexpected(at(), &reply))),
+            Err(fault) => (Outcome::Closed, Err(fault.into_error(at()))),
+        };
+        drop(watch.map(|watch| watch.ended(outcome)));
+        released
     }
 
     /// The grant that a blocking acquire was answered with.

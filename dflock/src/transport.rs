@@ -2,6 +2,7 @@
 
 mod alarm;
 mod attendant;
+mod call;
 mod clock;
 mod connection;
 mod connector;
@@ -20,7 +21,9 @@ mod tls;
 pub(crate) use attendant::Duty;
 pub use clock::Clock;
 pub(crate) use clock::Instant;
-pub(crate) use connection::{Connection, Fault, at_once};
+#[cfg(test)]
+pub(crate) use connection::at_once;
+pub(crate) use connection::{Connection, Fault};
 pub use connector::{BoxStream, Connecting, Connector, Stream};
 pub(crate) use dialer::{Dialer, Secret};
 #[cfg(dflock_bench)]

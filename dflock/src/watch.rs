@@ -20,7 +20,7 @@
 //! | `renewed` | debug | a renewal was answered | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | the same, when less than a quarter of the time that it had was left | as `renewed` |
 //! | `slot lost` | warn | a slot that was held is gone | `key`, `server`, `token`, `reason` |
-//! | `slot dropped` | debug | a handle was dropped without `release`, which costs its connection | none; its span is `hold` |
+//! | `slot dropped` | debug | a handle was dropped without `release`, or the future of that, which costs its connection | none; its span is `hold` |
 //! | `connection opened` | debug | there was no idle one | `server` |
 //! | `value given up` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
 //! | `release failed` | warn | after `with_slot`, an annotated function, or in a layer | `error` |
@@ -48,7 +48,10 @@
 //! Spans and events name it.
 //!
 //! A place in line that [`enqueue`](crate::Semaphore::enqueue) took waits until it is granted a slot, not until
-//! [`wait`](crate::Semaphore::wait) takes that over: from the grant on it is a hold.
+//! [`wait`](crate::Semaphore::wait) takes that over: from the grant on it is a hold, and its end is told as any other's.
+//!
+//! A hold lasts until the server has answered its [`release`](crate::Semaphore::release): `released` when it confirms, `lost` when the
+//! slot was gone before, `closed` when no answer came, and `dropped` when nobody waited for it.
 
 #[cfg_attr(not(feature = "metrics"), path = "watch/no_meter.rs")]
 mod meter;
@@ -82,14 +85,14 @@ enum Stage {
 }
 
 /// How a wait or a hold ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     Granted,
     Timeout,
     Failed,
     Released,
     Closed,
-    Lost,
+    Lost(Lost),
     /// Its future or its handle was dropped.
     Dropped,
 }
@@ -168,8 +171,10 @@ impl Drop for Watch {
         };
         self.span.record(field, took.as_secs_f64());
         self.span.record("outcome", outcome);
-        if let (Stage::Holding, Outcome::Dropped) = (self.stage, self.outcome) {
-            debug!(target: "dflock", parent: &self.span, "slot dropped");
+        match (self.stage, &self.outcome) {
+            (Stage::Holding, Outcome::Dropped) => debug!(target: "dflock", parent: &self.span, "slot dropped"),
+            (Stage::Holding, Outcome::Lost(lost)) => tell_of_loss(&self.span, lost),
+            _ => {}
         }
         self.meter.end(self.stage, took, outcome);
     }
@@ -181,14 +186,14 @@ impl Outcome {
         if error.is_timeout() { Self::Timeout } else { Self::Failed }
     }
 
-    fn as_str(self) -> &'static str {
+    fn as_str(&self) -> &'static str {
         match self {
             Self::Granted => "granted",
             Self::Timeout => "timeout",
             Self::Failed => "failed",
             Self::Released => "released",
             Self::Closed => "closed",
-            Self::Lost => "lost",
+            Self::Lost(_) => "lost",
             Self::Dropped => "dropped",
         }
     }
@@ -203,13 +208,6 @@ pub(crate) fn renewed(span: &Span, About { key, server }: About<'_>, token: &Tok
     } else {
         debug!(target: "dflock", parent: span, key, server, token, margin = seconds, "renewed");
     }
-}
-
-/// A slot that was held is gone.
-pub(crate) fn lost(lost: &Lost) {
-    let Lost { key, token, server, reason } = lost;
-    warn!(target: "dflock", key = &**key, server = &**server, token = token.short(), %reason, "slot lost");
-    meter::lost(server, *reason);
 }
 
 /// A callback of the user's panicked.
@@ -240,7 +238,13 @@ pub(crate) fn opened(server: &Arc<str>) {
     meter::opened(server);
 }
 
-/// An idle connection serves a request.
+/// An idle connection has served a request.
 pub(crate) fn reused(server: &Arc<str>) {
     meter::reused(server);
+}
+
+fn tell_of_loss(hold: &Span, lost: &Lost) {
+    let Lost { key, token, server, reason } = lost;
+    warn!(target: "dflock", parent: hold, key = &**key, server = &**server, token = token.short(), %reason, "slot lost");
+    meter::lost(server, *reason);
 }

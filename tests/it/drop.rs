@@ -7,7 +7,7 @@ use dflock::{Enqueued, Semaphore};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::house::{House, server};
 
@@ -190,5 +190,23 @@ impl Waiter {
         let mut reply = String::new();
         self.0.read_line(&mut reply).await.unwrap();
         reply
+    }
+}
+
+// G09: the grant had come, and nobody had looked
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_was_not_heard_of_is_given_back_with_auto_release_off() {
+    for enqueue in [false, true] {
+        let house = House::with(server().auto_release(false).build()).await;
+        let pool = house.client.semaphore("pool", 1).unwrap();
+        house.server.faults().delay_replies(Duration::from_secs(1));
+        let mut acquire = Box::pin(async { if enqueue { drop(pool.clone().enqueue().await) } else { drop(pool.clone().acquire().await) } });
+        assert!(timeout(Duration::from_millis(500), &mut acquire).await.is_err());
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(house.holders("pool"), 1);
+        drop(acquire);
+        house.server.faults().delay_replies(Duration::ZERO);
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(house.holders("pool"), 0, "enqueue {enqueue}");
     }
 }

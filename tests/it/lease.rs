@@ -144,6 +144,21 @@ async fn a_renewal_that_gave_no_time_is_none() {
 
 // G05
 #[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_wanted_while_another_is_under_way_follows_it() {
+    let house = House::new().await;
+    let held = held(&house, Duration::from_secs(20)).await;
+    house.server.faults().delay_replies(Duration::from_millis(200));
+    let first = held.renew();
+    let second = async {
+        sleep(Duration::from_millis(100)).await;
+        let began = Instant::now();
+        held.renew().await.unwrap();
+        assert_eq!(began.elapsed().as_millis(), 300);
+    };
+    tokio::join!(async { first.await.unwrap() }, second);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_renewals_at_once_are_all_answered() {
     let house = House::new().await;
     let held = held(&house, Duration::from_secs(10)).await;

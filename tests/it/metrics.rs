@@ -1,14 +1,17 @@
 //! The metrics: who is counted is counted out however it ends, and each ending has its name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dflock::{Enqueued, Held, Semaphore};
+use dflock::{Enqueued, Error, Held, Semaphore};
 use metrics::LocalRecorderGuard;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio::time::sleep;
 
 use crate::house::House;
+use crate::peer::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -60,6 +63,11 @@ impl Told {
         (change("dflock_waiting"), change("dflock_holding"))
     }
 
+    /// How many slots were lost, for whatever reason.
+    fn losses(&self) -> f64 {
+        self.0.iter().filter(|(name, _)| name.starts_with("dflock_lost_total ")).flat_map(|(_, counts)| counts).sum()
+    }
+
     /// The samples of waits and holds: how each ended, and after how many seconds.
     fn endings(&self) -> Vec<String> {
         let seconds = |name: &String| name.strip_prefix("dflock_").map(|name| name.replace("_seconds", ""));
@@ -76,7 +84,7 @@ fn pool(house: &House) -> Semaphore {
 #[tokio::test(start_paused = true)]
 async fn a_hold_is_measured_and_its_end_has_a_name() {
     type Ending = (&'static str, fn(Semaphore<Held>, &House));
-    let endings: [Ending; 6] = [
+    let endings: [Ending; 9] = [
         ("released: 5", |held, _| drop(tokio::spawn(held.release()))),
         ("dropped: 5", |held, _| drop(held)),
         ("closed: 5", |held, _| drop(held.close())),
@@ -89,6 +97,20 @@ async fn a_hold_is_measured_and_its_end_has_a_name() {
         ("lost: 5", |held, house| {
             house.server.faults().disconnect("pool");
             tokio::spawn(async move { held.lost().await });
+        }),
+        // the server gave it to another before
+        ("lost: 5", |held, house| {
+            house.server.faults().expire("pool");
+            tokio::spawn(held.release());
+        }),
+        // its release is not confirmed, nor waited for
+        ("closed: 10", |held, house| {
+            house.server.faults().freeze();
+            tokio::spawn(held.release());
+        }),
+        ("dropped: 7", |held, house| {
+            house.server.faults().freeze();
+            tokio::spawn(tokio::time::timeout(2 * SECOND, held.release()));
         }),
         // a loss is one even if its owner was never told
         ("lost: 23", |held, house| {
@@ -108,7 +130,8 @@ async fn a_hold_is_measured_and_its_end_has_a_name() {
         end(held, &house);
         sleep(50 * SECOND).await;
         let told = recorder.told();
-        assert_eq!((told.more(), told.endings()), ((0.0, -1.0), vec![format!("hold {outcome}")]));
+        let losses = if outcome.starts_with("lost") { 1.0 } else { 0.0 };
+        assert_eq!((told.more(), told.endings(), told.losses()), ((0.0, -1.0), vec![format!("hold {outcome}")], losses));
     }
 }
 
@@ -210,6 +233,61 @@ async fn losses_are_counted_by_their_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slot_that_is_lost_before_anybody_took_it_over_is_counted_and_told_to_nobody() {
+    let recorder = Recorder::new();
+    let house = House::new().await;
+    let told = Arc::new(AtomicU32::new(0));
+    let count = told.clone();
+    let waiter = Semaphore::builder().key("pool").limit(1).client(house.client.clone());
+    let waiter = waiter.on_lost(move |_| _ = count.fetch_add(1, Ordering::Relaxed)).build().unwrap();
+    let held = pool(&house).acquire().await.unwrap();
+    let Enqueued::Queued(queued) = waiter.enqueue().await.unwrap() else { panic!("the slot is taken") };
+    held.release().await.unwrap();
+    sleep(SECOND).await;
+    recorder.told();
+    house.server.faults().disconnect("pool");
+    sleep(SECOND).await;
+    let told_then = recorder.told();
+    assert_eq!((told_then.endings(), told_then.of("dflock_lost_total disconnected")), (vec!["hold lost: 1".to_owned()], vec![1.0]));
+    assert!(queued.wait().await.unwrap_err().is_lost());
+    assert_eq!((recorder.told().losses(), told.load(Ordering::Relaxed)), (0.0, 0));
+}
+
+// the two ways to a grant that is confirmed first
+#[tokio::test(start_paused = true)]
+async fn a_slot_whose_lease_ends_before_it_is_confirmed_was_never_held() {
+    let granted = "ok 00000000000000010123456789abcdef 1\n";
+    let confirmed = [say(granted), hear(RENEW), tell(), cue(), say("ok 1\n"), hear(RELEASE)];
+    let ways = [(false, vec![hear(ENQUEUE), say("queued\n"), hear(WAIT)]), (true, vec![hear(ACQUIRE), tell(), cue()])];
+    for (blocks, asked) in ways {
+        let recorder = Recorder::new();
+        let peer = Peer::memory([[&asked[..], &confirmed[..]].concat()]);
+        let pool = peer.pool();
+        let asking = tokio::spawn(async move {
+            if blocks {
+                return pool.acquire().await;
+            }
+            let Enqueued::Queued(queued) = pool.enqueue().await? else { panic!("the peer said `queued`") };
+            queued.wait().await
+        });
+        if blocks {
+            peer.told().await;
+            sleep(SECOND).await;
+            peer.cue();
+        }
+        peer.told().await;
+        sleep(2 * SECOND).await;
+        peer.cue();
+        let error = asking.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::LeaseExpired { .. }), "{error:?}");
+        peer.finish().await;
+        let told = recorder.told();
+        let waited = if blocks { 3 } else { 2 };
+        assert_eq!((told.endings(), told.losses(), told.more()), (vec![format!("wait failed: {waited}")], 0.0, (0.0, 0.0)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn connections_are_counted_made_and_used_again() {
     let recorder = Recorder::new();
     let house = House::new().await;
@@ -218,4 +296,16 @@ async fn connections_are_counted_made_and_used_again() {
     }
     let told = recorder.told();
     assert_eq!((told.of("dflock_connections_opened_total"), told.of("dflock_connections_reused_total")), (vec![1.0], vec![2.0]));
+}
+
+#[tokio::test]
+async fn a_connection_that_died_while_it_was_idle_is_not_used_again() {
+    let recorder = Recorder::new();
+    let peer = Peer::tcp([vec![hear(PING), say(OK), hear(ACQUIRE), close()], vec![hear(ACQUIRE), say(GRANT)]]).await;
+    let client = peer.client();
+    client.ping().await.unwrap();
+    client.semaphore("pool", 1).unwrap().acquire().await.unwrap().close();
+    peer.finish().await;
+    let told = recorder.told();
+    assert_eq!((told.of("dflock_connections_opened_total"), told.of("dflock_connections_reused_total")), (vec![2.0], vec![]));
 }

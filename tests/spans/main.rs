@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use dflock::server::Server;
@@ -15,7 +16,8 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Dispatch, Event, Subscriber, info, info_span};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Context, Identity, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -84,12 +86,18 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
 
 impl Notes {
     fn begin() -> (Self, DefaultGuard) {
+        Self::begin_with(Identity::new())
+    }
+
+    /// The same, together with `other`.
+    fn begin_with(other: impl Layer<Registry> + Send + Sync) -> (Self, DefaultGuard) {
         // wants all for as long as the process lives
         static EVER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
         LazyLock::force(&EVER);
         let notes = Self::default();
         let ours = tracing_subscriber::filter::filter_fn(|of| of.target() == "dflock" || of.target() == "spans");
-        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(notes.clone().with_filter(ours)));
+        let registry = tracing_subscriber::registry().with(other.and_then(notes.clone()).with_filter(ours));
+        let guard = tracing::subscriber::set_default(registry);
         (notes, guard)
     }
 
@@ -214,8 +222,81 @@ async fn a_slow_renewal_is_a_warning_and_so_is_a_loss() {
     held.lost().await;
     assert_eq!(
         notes.told().await,
-        ["hold key=pool server token wait=0 held=4 outcome=lost", "WARN slot lost key=pool server token reason=its connection ended",]
+        ["hold: WARN slot lost key=pool server token reason=its connection ended", "hold key=pool server token wait=0 held=4 outcome=lost",]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_a_slot_that_nobody_took_over_is_a_warning_too() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+    held.release().await.unwrap();
+    sleep(SECOND).await;
+    assert!(queued.is_granted());
+    notes.told().await;
+    house.server.faults().disconnect("pool");
+    let warning = "hold: WARN slot lost key=pool server token reason=its connection ended";
+    assert_eq!(notes.told().await, [warning, "hold key=pool server token wait=0 held=1 outcome=lost"]);
+    assert!(queued.wait().await.unwrap_err().is_lost());
+    assert!(notes.told().await.is_empty());
+}
+
+type Todo = Box<dyn FnOnce() + Send>;
+
+/// What another thread does while somebody is told of a grant, and whether it was done by then.
+#[derive(Clone, Default)]
+struct Meanwhile {
+    todo: Arc<Mutex<Option<Todo>>>,
+    done: Arc<Mutex<Option<bool>>>,
+}
+
+impl<S: Subscriber> Layer<S> for Meanwhile {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = String::new();
+        event.record(&mut Fields(&mut line));
+        if line.starts_with(" slot acquired")
+            && let Some(todo) = self.todo.lock().unwrap().take()
+        {
+            let (done, is_done) = mpsc::channel();
+            thread::spawn(move || {
+                todo();
+                done.send(())
+            });
+            *self.done.lock().unwrap() = Some(is_done.recv_timeout(10 * SECOND).is_ok());
+        }
+    }
+}
+
+// who is told may look at the slot, even give it up, and waits for nobody
+#[tokio::test(start_paused = true)]
+async fn who_is_told_of_a_grant_holds_nobody_up() {
+    let meanwhile = Meanwhile::default();
+    let (notes, _guard) = Notes::begin_with(meanwhile.clone());
+    let house = House::new().await;
+    for leaves in [false, true] {
+        let held = pool(&house).acquire().await.unwrap();
+        let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+        let queued = Arc::new(Mutex::new(Some(queued)));
+        let theirs = queued.clone();
+        let look = move || {
+            let mut queued = theirs.lock().unwrap();
+            assert!(!queued.as_ref().unwrap().is_granted(), "it is told first");
+            if leaves {
+                *queued = None;
+            }
+        };
+        *meanwhile.todo.lock().unwrap() = Some(Box::new(look));
+        held.release().await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(meanwhile.done.lock().unwrap().take(), Some(true));
+        drop(queued);
+        let told = notes.told().await;
+        let count = |begin, end| told.iter().filter(|line| line.starts_with(begin) && line.ends_with(end)).count();
+        assert_eq!((count("hold: ", "slot dropped"), count("hold key", "outcome=dropped")), (1, 1), "{told:?}");
+        assert!(house.server.stats().semaphores.iter().all(|pool| pool.holders == 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,13 +14,17 @@ use crate::transport::{Connector, Dialer, Pool, Secret, Tcp, Tls};
 /// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
 const IDLE: f64 = 0.75;
 
+/// The longest silence on a connection that holds a slot, if nothing else is said.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(8);
+
 /// A limit of time of a century or more is a mistake.
 pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The options of a [`Client`]; made by [`Client::builder`]. Every one has a default, and [`build`](Self::build) checks them.
+#[derive(Clone)]
 pub struct ClientBuilder {
     servers: Vec<String>,
-    sharding: Box<dyn Sharding>,
+    sharding: Arc<dyn Sharding>,
     connector: Option<Arc<dyn Connector>>,
     tls: Option<Tls>,
     secret: Zeroizing<String>,
@@ -36,13 +40,13 @@ impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             servers: vec!["127.0.0.1:6388".to_owned()],
-            sharding: Box::new(Crc32),
+            sharding: Arc::new(Crc32),
             connector: None,
             tls: None,
             secret: Zeroizing::default(),
             connect_timeout: Duration::from_secs(5),
             socket_timeout: Duration::from_secs(5),
-            heartbeat: Duration::from_secs(8),
+            heartbeat: HEARTBEAT,
             server_read_timeout: Duration::from_secs(23),
             clock_drift: 0.01,
             fencing: false,
@@ -64,7 +68,7 @@ impl ClientBuilder {
     /// Which server a key lives on. Defaults to [`Crc32`], which the other dflockd clients use.
     #[must_use]
     pub fn sharding(mut self, sharding: impl Sharding) -> Self {
-        self.sharding = Box::new(sharding);
+        self.sharding = Arc::new(sharding);
         self
     }
 
@@ -183,7 +187,8 @@ impl ClientBuilder {
             }
         }
         // data sent at a heartbeat is answered or given up while the slot is still believed
-        let user_timeout = self.socket_timeout.min(believed.saturating_sub(self.heartbeat)).max(Duration::from_millis(1));
+        let silence = self.heartbeat.min(believed.mul_f64(crate::lease::LATEST));
+        let user_timeout = self.socket_timeout.min(believed.saturating_sub(silence)).max(Duration::from_millis(1));
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp { keepalive: self.heartbeat, user_timeout }));
         let dialer = Arc::new(Dialer {
             connector,

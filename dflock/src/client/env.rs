@@ -1,17 +1,19 @@
 //! A client from environment variables.
 
-use std::env::{self, VarError};
+use std::env;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::builder::{LONGEST, address};
+use super::builder::{HEARTBEAT, LONGEST, address};
 use super::{Client, ClientBuilder};
 use crate::error::ConfigError;
 use crate::transport::Secret;
 
 const AUTH: &str = "DFLOCK_AUTH_TOKEN";
 const AUTH_FILE: &str = "DFLOCK_AUTH_TOKEN_FILE";
+const BEAT: &str = "DFLOCK_HEARTBEAT";
 const TLS: &str = "DFLOCK_TLS";
 const TLS_CA: &str = "DFLOCK_TLS_CA";
 
@@ -27,6 +29,8 @@ impl Client {
     /// | `DFLOCK_TLS_CA` | a PEM file: TLS, trusting its certificates; with `DFLOCK_TLS=native` the system's as well, with `off` refused |
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
+    /// | `DFLOCK_SERVER_READ_TIMEOUT` | the servers' `--read-timeout`, in seconds; the smallest of any server |
+    /// | `DFLOCK_HEARTBEAT` | seconds; without it 8, or a third of `DFLOCK_SERVER_READ_TIMEOUT` if that is less |
     ///
     /// # Errors
     ///
@@ -43,15 +47,37 @@ impl ClientBuilder {
     ///
     /// A [`ConfigError`] that names the variable that makes no sense.
     pub fn from_env() -> Result<Self, ConfigError> {
-        from_lookup(|name| match env::var(name) {
-            Ok(value) => Ok(Some(value)),
-            Err(VarError::NotPresent) => Ok(None),
-            Err(VarError::NotUnicode(_)) => Err(ConfigError::Variable { name, why: "it is not UTF-8".to_owned() }),
+        Self::from_lookup(env::var_os)
+    }
+
+    /// The options as `lookup` says, which is asked for each variable of [`Client::from_env`] in place of the environment.
+    ///
+    /// For programs that have an option in place of a variable: what it replaces is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the variable that makes no sense.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), dflock::ConfigError> {
+    /// // another file with the secret is not even opened
+    /// let replaced = ["DFLOCK_AUTH_TOKEN", "DFLOCK_AUTH_TOKEN_FILE"];
+    /// let lookup = |name: &str| if replaced.contains(&name) { None } else { std::env::var_os(name) };
+    /// let client = dflock::ClientBuilder::from_lookup(lookup)?.auth("hush").build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        from_text(|name| match lookup(name).map(OsString::into_string) {
+            Some(Ok(value)) => Ok(Some(value)),
+            None => Ok(None),
+            Some(Err(_)) => Err(refused(name, "it is not UTF-8".to_owned())),
         })
     }
 }
 
-fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>) -> Result<ClientBuilder, ConfigError> {
+fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>) -> Result<ClientBuilder, ConfigError> {
     let mut builder = Client::builder();
     let name = "DFLOCK_SERVERS";
     if let Some(list) = lookup(name)? {
@@ -75,6 +101,15 @@ fn from_lookup(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigErr
     if let Some(timeout) = seconds("DFLOCK_SOCKET_TIMEOUT", &lookup)? {
         builder = builder.socket_timeout(timeout);
     }
+    let read_timeout = seconds("DFLOCK_SERVER_READ_TIMEOUT", &lookup)?;
+    if let Some(timeout) = read_timeout {
+        builder = builder.server_read_timeout(timeout);
+    }
+    // the default is too long for the servers of a short read timeout
+    let third = read_timeout.map(|timeout| timeout / 3).filter(|third| *third < HEARTBEAT);
+    if let Some(heartbeat) = seconds(BEAT, &lookup)?.or(third) {
+        builder = builder.heartbeat(heartbeat);
+    }
     Ok(builder)
 }
 
@@ -82,6 +117,7 @@ fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
         // which certificate is asked for follows from the host
         Err(error @ ConfigError::ServerName { .. }) => Err(variable("DFLOCK_SERVERS", &error)),
+        Err(error @ ConfigError::Duration { option: "heartbeat", .. }) => Err(variable(BEAT, &error)),
         built => built,
     }
 }
@@ -166,7 +202,7 @@ mod tests {
     use super::*;
 
     fn client(vars: &[(&'static str, &str)]) -> Result<Client, ConfigError> {
-        built(from_lookup(|name| Ok(vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())))?)
+        built(ClientBuilder::from_lookup(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into()))?)
     }
 
     #[test]
@@ -198,11 +234,33 @@ mod tests {
             ("DFLOCK_SOCKET_TIMEOUT", "-1"),
             ("DFLOCK_SOCKET_TIMEOUT", "NaN"),
             ("DFLOCK_SOCKET_TIMEOUT", "inf"),
+            ("DFLOCK_SERVER_READ_TIMEOUT", "0"),
+            ("DFLOCK_SERVER_READ_TIMEOUT", "3s"),
+            ("DFLOCK_HEARTBEAT", "0"),
+            // as long as the servers wait
+            ("DFLOCK_HEARTBEAT", "23"),
         ] {
             match client(&[(name, value)]) {
                 Err(ConfigError::Variable { name: named, .. }) => assert_eq!(named, name),
                 other => panic!("{name}={value:?}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn the_heartbeat_is_as_short_as_the_read_timeout_asks() {
+        const READ_TIMEOUT: &str = "DFLOCK_SERVER_READ_TIMEOUT";
+        for (vars, read_timeout, heartbeat) in [
+            (&[][..], 23, 8),
+            (&[(READ_TIMEOUT, "3")], 3, 1),
+            (&[(READ_TIMEOUT, "60")], 60, 8),
+            (&[(READ_TIMEOUT, "60"), (BEAT, "20")], 60, 20),
+            (&[(READ_TIMEOUT, "9"), (BEAT, "1")], 9, 1),
+            (&[(BEAT, "2")], 23, 2),
+        ] {
+            let timing = client(vars).unwrap().timing();
+            let want = (Duration::from_secs(read_timeout), Duration::from_secs(heartbeat));
+            assert_eq!((timing.server_read_timeout, timing.heartbeat), want, "{vars:?}");
         }
     }
 

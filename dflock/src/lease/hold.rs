@@ -42,7 +42,10 @@ impl Hold {
     pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Connection, grant: Grant, watch: Watch) -> Result<Self, Error> {
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant), watch));
         if let Err(error) = hold.0.confirm(grant).await {
-            let watch = hold.0.look().unwatch(Outcome::of(&error));
+            let mut state = hold.0.look();
+            let outcome = state.outcome().unwrap_or_else(|| Outcome::of(&error));
+            let watch = state.unwatch(outcome);
+            drop(state);
             drop(watch);
             return Err(error);
         }
@@ -76,7 +79,8 @@ impl Hold {
     /// The wait is over, for who watches it: its time is.
     pub(crate) fn timed_out(&self) {
         let mut state = self.0.look();
-        let watch = if state.ends().is_none() { state.unwatch(Outcome::Timeout) } else { None };
+        let waits = matches!(state.phase, Phase::Queued | Phase::Offered(_));
+        let watch = waits.then(|| state.unwatch(Outcome::Timeout)).flatten();
         drop(state);
         drop(watch);
     }
@@ -135,19 +139,18 @@ impl Hold {
         done.await.map_err(Error::Lost)
     }
 
-    /// Takes the connection of the slot of `token`, to give the slot back on it. The keeper ends.
-    pub(crate) fn surrender(&self, token: Token) -> Result<Connection, Lost> {
+    /// Takes the connection of the slot of `token`, to give the slot back on it, and who is to hear how that ends. The keeper ends.
+    pub(crate) fn surrender(&self, token: Token) -> Result<(Connection, Option<Watch>), Lost> {
         let mut line = self.0.line.lock();
         let mut state = self.0.look();
         let held = matches!(state.phase, Phase::Held { .. });
         if let Some(connection) = held.then(|| line.take()).flatten() {
-            let watch = state.unwatch(Outcome::Released);
+            let watch = state.watch.take();
             state.leave();
             drop((state, line));
             connection.relieve();
-            drop(watch);
             self.0.errand.notify_one();
-            return Ok(connection);
+            return Ok((connection, watch));
         }
         let lost = state.lost();
         drop((state, line));

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Lease;
-use super::phase::Phase;
-use super::term::luck;
+use super::phase::{Phase, State};
+use super::term::{Term, luck};
 use crate::error::{Error, LostReason, Operation};
 use crate::transport::{Connection, Duty, Fault, Instant};
 use crate::watch;
@@ -58,8 +58,9 @@ impl Duty for Lease {
 impl Drop for Keeper {
     fn drop(&mut self) {
         let lease = &self.0;
-        lease.refuse(Error::Disconnected { at: lease.terms.attempt(Operation::Wait), source: None });
+        // before anything is given back: who looks on another thread may not believe any longer
         lease.lose(LostReason::Disconnected);
+        lease.refuse(Error::Disconnected { at: lease.terms.attempt(Operation::Wait), source: None });
         let state = lease.look();
         if let Some(lost) = state.lost().filter(|_| state.taken) {
             drop(state);
@@ -90,7 +91,7 @@ impl Lease {
         let at = || self.terms.attempt(Operation::Renew);
         let asked = self.now();
         if cfg!(dflock_mutant = "no_verified_grant") {
-            self.believe(asked, grant);
+            self.accept(asked, grant);
             self.news.notify_waiters();
             return Ok(());
         }
@@ -105,14 +106,13 @@ impl Lease {
         };
         match reply {
             Reply::Ok | Reply::Renewed(_) => match self.renewed(&reply, grant.lease) {
-                Some(lease) => self.believe(asked, Grant { lease, ..grant }),
+                Some(lease) => self.accept(asked, Grant { lease, ..grant }),
                 None => return Err(Error::LeaseExpired { at: at() }),
             },
             Reply::Refused(Status::Error | Status::LeaseExpired) => return Err(Error::LeaseExpired { at: at() }),
             other => return Err(Error::unexpected(at(), &other)),
         }
         self.news.notify_waiters();
-        // the renewal itself may have taken longer than the lease
         if self.look().ends().is_some() { Ok(()) } else { Err(Error::LeaseExpired { at: at() }) }
     }
 
@@ -139,16 +139,19 @@ impl Lease {
     async fn keep_on(&self) {
         loop {
             let Some(due) = self.look().renewal() else { return self.part() };
-            tokio::select! {
-                biased;
-                fault = self.on_line(Connection::poll_fault) => {
-                    if fault.is_some() {
-                        self.lose(LostReason::Disconnected);
+            // one that was wanted while another was under way is due at once
+            if !self.is_due() {
+                tokio::select! {
+                    biased;
+                    fault = self.on_line(Connection::poll_fault) => {
+                        if fault.is_some() {
+                            self.lose(LostReason::Disconnected);
+                        }
+                        return;
                     }
-                    return;
+                    () = self.errand.notified() => {}
+                    () = self.nap(due) => {}
                 }
-                () = self.errand.notified() => {}
-                () = self.nap(due) => {}
             }
             if self.is_due() && !self.renew().await {
                 return;
@@ -184,7 +187,7 @@ impl Lease {
                 match self.renewed(&reply, grant.lease) {
                     Some(lease) => {
                         watch::renewed(&self.span(), self.terms.about(), &grant.token, ends.since(asked), ends.since(self.now()));
-                        self.believe(asked, Grant { lease, ..grant });
+                        self.believe(&mut self.look(), asked, Grant { lease, ..grant });
                     }
                     None => self.again(),
                 }
@@ -230,17 +233,36 @@ impl Lease {
         }
     }
 
-    /// Begins the term that was asked for at `asked`, unless the last one has ended meanwhile: a late reply un-loses nothing.
-    fn believe(&self, asked: Instant, grant: Grant) {
+    /// Believes in the slot that was offered, and tells who watches. They run code of the program's, so it is done without the lock,
+    /// and before there is a hold that its owner could end.
+    fn accept(&self, asked: Instant, grant: Grant) {
+        // the renewal itself may have taken longer than the lease: then there never was a hold
+        if self.now() >= self.term(asked, &grant, 0).ends {
+            return;
+        }
+        let watch = self.state.lock().watch.take();
+        let watch = watch.map(|watch| watch.granted(self.terms.about(), &grant.token));
         let mut state = self.look();
-        let asked = if cfg!(dflock_mutant = "deadline_from_reply") { self.now() } else { asked };
+        self.believe(&mut state, asked, grant);
+        // the owner may have left meanwhile
+        let ended = watch.and_then(|watch| state.watch_on(watch));
+        drop(state);
+        drop(ended);
+    }
+
+    /// Begins the term that was asked for at `asked`, unless the last one has ended meanwhile: a late reply un-loses nothing.
+    fn believe(&self, state: &mut State, asked: Instant, grant: Grant) {
         let unloses = cfg!(dflock_mutant = "late_renew_unloses") && matches!(state.phase, Phase::Lost(_));
         if unloses || matches!(state.phase, Phase::Offered(_) | Phase::Held { .. }) {
-            let term = self.terms.pace.term(asked, grant.lease.as_duration(), luck(&grant.token, state.renewals));
-            state.watch = state.watch.take().map(|watch| watch.granted(self.terms.about(), &grant.token));
+            let term = self.term(asked, &grant, state.renewals);
             state.phase = Phase::Held { grant, term, asking: false };
             state.done = state.begun;
         }
+    }
+
+    fn term(&self, asked: Instant, grant: &Grant, renewals: u64) -> Term {
+        let asked = if cfg!(dflock_mutant = "deadline_from_reply") { self.now() } else { asked };
+        self.terms.pace.term(asked, grant.lease.as_duration(), luck(&grant.token, renewals))
     }
 
     /// The server gave no more time: asks again soon, and believes no longer than before. Whoever wanted a renewal waits on.

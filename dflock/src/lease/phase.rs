@@ -102,11 +102,17 @@ impl State {
         self.watch.take().map(|watch| watch.ended(outcome))
     }
 
+    /// The same for a watch that was away, if it is all over by now; else it watches on.
+    pub(super) fn watch_on(&mut self, watch: Watch) -> Option<Watch> {
+        self.watch = Some(watch);
+        self.outcome().and_then(|outcome| self.unwatch(outcome))
+    }
+
     /// How it ended, if it has.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match &self.phase {
             Phase::Queued | Phase::Offered(_) | Phase::Held { .. } => None,
-            Phase::Lost(_) => Some(Outcome::Lost),
+            Phase::Lost(lost) => Some(Outcome::Lost(lost.clone())),
             Phase::Refused(error) => Some(error.as_ref().map_or(Outcome::Failed, Outcome::of)),
             Phase::Over => Some(Outcome::Dropped),
         }

@@ -28,7 +28,7 @@ pub(crate) struct Term {
 }
 
 /// What no lease is renewed later than, as a part of the time that it can be believed: the renewal needs the rest.
-const LATEST: f64 = 0.875;
+pub(crate) const LATEST: f64 = 0.875;
 
 /// How much earlier than due a renewal may be, as a part of the time to it: holders that began together drift apart.
 const JITTER: f64 = 0.1;

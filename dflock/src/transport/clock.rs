@@ -66,13 +66,14 @@ fn boottime() -> Duration {
     since_first_use(std::time::Instant::now())
 }
 
-/// A `std` instant has no number of its own; counted from the first use, less a day so that no earlier one is cut off.
+/// A `std` instant has no number of its own; counted from the first use, less a century so that no earlier one is cut off: paused
+/// clocks differ by as much as was slept on them.
 fn since_first_use(now: std::time::Instant) -> Duration {
     static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    const DAY: Duration = Duration::from_hours(24);
+    const CENTURY: Duration = Duration::from_hours(24 * 365 * 100);
     let first = *FIRST.get_or_init(|| now);
     match now.checked_duration_since(first) {
-        Some(after) => DAY + after,
-        None => DAY.saturating_sub(first - now),
+        Some(after) => CENTURY + after,
+        None => CENTURY.saturating_sub(first - now),
     }
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::{Handle, Id};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
@@ -25,7 +26,7 @@ const TLS_ALERT: &[u8] = b"\x15\x03";
 
 /// A connection to a server.
 ///
-/// [`call`](Self::call) takes it and gives it back only when its reply came: a call that is cut off drops it. Dropping it writes
+/// `call` takes it and gives it back only when its reply came: a call that is cut off drops it. Dropping it writes
 /// what is queued as far as the socket takes it without waiting, and closes it.
 pub(crate) struct Connection {
     stream: BoxStream,
@@ -41,6 +42,7 @@ pub(crate) struct Connection {
     /// Nothing more can be written or believed.
     broken: bool,
     alarm: Alarm,
+    runtime: Option<Id>,
     /// From the first hold on.
     attendant: Option<Attendant>,
 }
@@ -60,29 +62,17 @@ pub(crate) enum Fault {
 
 impl Connection {
     pub(crate) fn new(stream: BoxStream) -> Self {
-        let (out, lines) = (Zeroizing::default(), Lines::default());
-        Self { stream, out, written: 0, has_secret: false, lines, owed: 0, broken: false, alarm: Alarm::default(), attendant: None }
-    }
-
-    /// Sends `request`, and hands the connection back with the reply to it, which may take `limit`. Replies that were owed before
-    /// are passed over.
-    ///
-    /// # Cancel safety
-    ///
-    /// A call that is dropped closes the connection: a late reply can never answer the next request.
-    pub(crate) async fn call(mut self, request: &Request<'_>, limit: Duration) -> Result<(Self, Reply), Fault> {
-        // what is too far to be counted never comes
-        let deadline = Instant::now().checked_add(limit);
-        self.send(request);
-        loop {
-            let reply = poll_fn(|cx| match (self.poll_reply(cx), deadline) {
-                (Poll::Pending, Some(deadline)) => self.alarm.poll(cx, deadline).map(|()| Err(Fault::Silence(limit))),
-                (reply, _) => reply,
-            });
-            let reply = reply.await?;
-            if self.owed == 0 {
-                return Ok((self, reply));
-            }
+        Self {
+            stream,
+            out: Zeroizing::default(),
+            written: 0,
+            has_secret: false,
+            lines: Lines::default(),
+            owed: 0,
+            broken: false,
+            alarm: Alarm::default(),
+            runtime: Handle::try_current().ok().map(|handle| handle.id()),
+            attendant: None,
         }
     }
 
@@ -110,6 +100,39 @@ impl Connection {
             (Poll::Ready(Err(fault)), _) => Poll::Ready(Err(fault)),
             (Poll::Pending, None) => Poll::Pending,
         }
+    }
+
+    /// The reply to what was sent last; those before are passed over.
+    pub(crate) fn poll_last_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+        loop {
+            let reply = ready!(self.poll_reply(cx));
+            if reply.is_err() || self.owed == 0 {
+                return Poll::Ready(reply);
+            }
+        }
+    }
+
+    /// The reply to what was sent last, for whoever leaves: if it is here already, and nobody has read it.
+    pub(crate) fn hear_last(&mut self) -> Option<Reply> {
+        if self.broken || self.owed == 0 {
+            return None;
+        }
+        // a stream of the user's own that panics would end the program if its panic had led here
+        let heard = catch_unwind(AssertUnwindSafe(|| at_once(|cx| self.poll_last_reply(cx))));
+        match heard {
+            Ok(Poll::Ready(reply)) => reply.ok(),
+            Ok(Poll::Pending) | Err(_) => None,
+        }
+    }
+
+    /// Resolves when `deadline` has passed.
+    pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.alarm.poll(cx, deadline)
+    }
+
+    /// The runtime that it was made on, and is to be used on.
+    pub(crate) fn runtime(&self) -> Option<Id> {
+        self.runtime
     }
 
     /// Resolves when the connection is of no more use, while nothing is owed on it: it ended, or a line came that nobody asked for.

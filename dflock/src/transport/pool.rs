@@ -68,7 +68,6 @@ impl Pool {
         loop {
             let reused = idle.is_some();
             let (connection, asked) = if let Some(connection) = idle.take() {
-                watch::reused(&self.server);
                 (connection, began)
             } else {
                 let connection = self.dialer.dial(&at()).await?;
@@ -78,7 +77,12 @@ impl Pool {
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
             match connection.call(&request, limit).await {
                 Ok((_, reply)) if reused && is_in_line(&request, &reply) => {}
-                Ok((connection, reply)) => return Ok(Some(Answer { connection, reply, asked })),
+                Ok((connection, reply)) => {
+                    if reused {
+                        watch::reused(&self.server);
+                    }
+                    return Ok(Some(Answer { connection, reply, asked }));
+                }
                 Err(Fault::Silence(_)) => return Ok(None),
                 Err(fault) if reused && fault.is_end() => {}
                 Err(fault) => return Err(fault.into_error(at())),
@@ -90,6 +94,8 @@ impl Pool {
     pub(crate) fn give(&self, connection: Connection) {
         if connection.is_quiet()
             && let Ok(runtime) = Handle::try_current()
+            // on another it would live only for as long as its own is driven
+            && connection.runtime() == Some(runtime.id())
         {
             self.idle.put(&runtime, connection);
         }

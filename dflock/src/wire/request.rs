@@ -61,6 +61,14 @@ pub(crate) enum Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// What a grant in reply to it is a slot of.
+    pub(crate) fn slot(&self) -> Option<(Key<'a>, Kind)> {
+        match *self {
+            Self::Acquire { key, capacity, .. } | Self::Enqueue { key, capacity, .. } => Some((key, capacity.kind())),
+            _ => None,
+        }
+    }
+
     /// Appends the three lines.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match *self {

@@ -86,6 +86,15 @@ async fn no_server_is_69() {
     let output = output(&server, &["run", "--key", "job", "echo", "ran"]).await;
     assert_eq!((status(&output), text(&output.stdout)), (69, ""));
     assert!(text(&output.stderr).contains(&server.addr().to_string()), "{}", text(&output.stderr));
+
+    // a port that is taken, and that nobody listens on
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = socket.local_addr().unwrap().to_string();
+    let output = done(&mut dflock(&["run", "--key", "job", "--servers", &nobody, "echo", "ran"])).await;
+    assert_eq!((status(&output), text(&output.stdout)), (69, ""));
+    let said = text(&output.stderr);
+    assert!(said.contains(&nobody) && said.contains(" --servers "), "{said}");
 }
 
 #[tokio::test]
@@ -119,6 +128,7 @@ async fn what_makes_no_sense_is_64_and_runs_nothing() {
         &["run", "--key", "job", "--lease", "1500ms", "echo", "ran"],
         &["run", "--key", "job", "--timeout", "soon", "echo", "ran"],
         &["run", "--key", "job", "--servers", "nowhere", "echo", "ran"],
+        &["run", "--key", "job", "--server-read-timeout", "0", "echo", "ran"],
         &["run", "--key", "job", "--auth-token-file", "no/such/file", "echo", "ran"],
         &["stats", "--interval", "2s"],
         &["serve", "--auth-token", " "],
@@ -131,6 +141,10 @@ async fn what_makes_no_sense_is_64_and_runs_nothing() {
     let odd = done(dflock(&["run", "--key", "job", "true"]).env("DFLOCK_SERVERS", "nowhere")).await;
     assert_eq!(status(&odd), 64);
     assert!(text(&odd.stderr).contains("DFLOCK_SERVERS"), "{}", text(&odd.stderr));
+    let slow = done(dflock(&["run", "--key", "job", "--server-read-timeout", "3s", "true"]).env("DFLOCK_HEARTBEAT", "8")).await;
+    assert_eq!(status(&slow), 64);
+    let said = text(&slow.stderr);
+    assert!(said.contains("DFLOCK_HEARTBEAT 8s") && said.contains("--server-read-timeout"), "{said}");
 }
 
 #[tokio::test]
@@ -145,5 +159,22 @@ async fn the_secret_comes_from_a_file_and_the_wrong_one_is_77() {
         assert_eq!(status(&output), want, "{}", text(&output.stderr));
         assert!(!text(&output.stderr).contains(secret.trim()));
     }
-    assert_eq!(status(&output(&server, &["run", "--key", "job", "true"]).await), 77);
+    let none = output(&server, &["run", "--key", "job", "true"]).await;
+    assert_eq!(status(&none), 77);
+    assert!(text(&none.stderr).contains("--auth-token-file"), "{}", text(&none.stderr));
+}
+
+#[tokio::test]
+async fn what_an_option_replaces_is_not_looked_at() {
+    let server = Server::builder().auth_token("hush").build().start().await.unwrap();
+    let addr = server.addr().to_string();
+    let file = std::env::temp_dir().join(format!("dflock-cli-{}-replaced", std::process::id()));
+    std::fs::write(&file, "hush\n").unwrap();
+    let args = ["run", "--key", "job", "--servers", &addr, "--auth-token-file", file.to_str().unwrap(), "--server-read-timeout", "20s"];
+    let mut command = dflock(&[&args[..], &["true"]].concat());
+    command.env("DFLOCK_SERVERS", "nowhere").env("DFLOCK_SERVER_READ_TIMEOUT", "soon");
+    command.env("DFLOCK_AUTH_TOKEN", "loud").env("DFLOCK_AUTH_TOKEN_FILE", "no/such/file");
+    let output = done(&mut command).await;
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((status(&output), text(&output.stderr)), (0, ""));
 }

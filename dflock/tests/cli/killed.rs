@@ -33,6 +33,16 @@ async fn the_guard_outlives_the_signals_that_are_passed_on() {
     run.silence().await;
 }
 
+#[tokio::test]
+async fn the_guard_outlives_what_the_command_sends_its_group() {
+    let server = Server::start().await.unwrap();
+    let script =
+        "trap : ALRM WINCH TSTP; sh -c 'trap \"\" ALRM WINCH TSTP; kill -ALRM 0; kill -WINCH 0; kill -TSTP 0; echo ready; sleep 60; :'; :";
+    let run = Run::start(&server.addr().to_string(), &[], script).await;
+    run.signal(Signal::KILL);
+    run.silence().await;
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_command_dies_with_dflock_when_the_guard_is_gone_too() {

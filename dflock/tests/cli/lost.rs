@@ -5,7 +5,9 @@ use std::time::Instant;
 use dflock::server::Server;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::program::Run;
+#[cfg(target_os = "linux")]
+use crate::program::is_gone;
+use crate::program::{Run, dflock};
 
 /// The server gives the slot away; with a lease of 3 s that is known at the next renewal.
 const LEASE: [&str; 2] = ["--lease", "3s"];
@@ -48,8 +50,33 @@ async fn what_the_command_has_started_ends_with_it() {
     let server = Server::start().await.unwrap();
     // the shell ends at SIGTERM; the one within takes no notice
     let script = "sh -c 'trap \"\" TERM; echo ready; sleep 60; :'; :";
+    let mut run = Run::start(&server.addr().to_string(), &["--grace", "300ms"], script).await;
+    server.faults().disconnect("job");
+    assert_eq!(run.status().await, 76);
+    run.silence().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_the_command_has_started_may_end_in_order() {
+    let server = Server::start().await.unwrap();
+    let script = "sh -c 'trap \"sleep 0.3; echo in order; exit\" TERM; echo ready; while :; do sleep 0.02; done'; :";
     let mut run = Run::start(&server.addr().to_string(), &[], script).await;
     server.faults().disconnect("job");
+    assert_eq!(run.status().await, 76);
+    assert_eq!(run.silence().await, "in order\n");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn when_dflock_is_stopped_the_command_ends_with_the_slot() {
+    let server = Server::start().await.unwrap();
+    let args = ["--lease", "2s", "--grace", "0"];
+    let mut run = Run::start(&server.addr().to_string(), &args, "echo ready; echo $$; exec sleep 60").await;
+    let command = run.line().await.unwrap();
+    run.signal(Signal::STOP);
+    is_gone(&command).await;
+    run.signal(Signal::CONT);
     assert_eq!(run.status().await, 76);
     run.silence().await;
 }
@@ -73,4 +100,13 @@ async fn a_server_that_stops_takes_the_slot_with_it() {
     drop(server);
     assert_eq!(run.status().await, 76);
     run.silence().await;
+}
+
+#[tokio::test]
+async fn a_short_read_timeout_is_kept_up_with_when_it_is_told() {
+    let mut serve = Run::of(&mut dflock(&["serve", "--port", "0", "--read-timeout", "3s"]));
+    let addr = serve.line().await.unwrap();
+    let mut run = Run::start(&addr, &["--server-read-timeout", "3s"], "echo ready; sleep 5; echo still alone").await;
+    assert_eq!(run.line().await.as_deref(), Some("still alone"));
+    assert_eq!(run.status().await, 0);
 }

@@ -108,3 +108,15 @@ pub(crate) fn pid(child: &Child) -> Pid {
 pub(crate) async fn is_free(client: &Client) {
     client.semaphore("job", 1).unwrap().acquire_within(PATIENCE).await.unwrap();
 }
+
+/// Waits until the process with this number has ended, though its parent may not have looked yet.
+#[cfg(target_os = "linux")]
+pub(crate) async fn is_gone(pid: &str) {
+    let runs = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    let gone = async {
+        while runs() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.unwrap_or_else(|_| panic!("{pid} still runs"));
+}

@@ -4,7 +4,7 @@ use dflock::server::Server;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::program::{Run, dflock, output, status, text};
+use crate::program::{Run, dflock, done, output, status, text};
 
 #[tokio::test]
 async fn it_shows_who_holds_what() {
@@ -58,4 +58,16 @@ async fn watching_goes_on_until_it_is_ended() {
     }
     watch.signal(Signal::INT);
     assert_eq!(watch.status().await, -1);
+}
+
+#[tokio::test]
+async fn the_secret_is_read_once() {
+    let (one, two) = (Server::builder().auth_token("hush").build(), Server::builder().auth_token("hush").build());
+    let (one, two) = (one.start().await.unwrap(), two.start().await.unwrap());
+    // a pipe has it for one reader
+    let script = "echo hush | \"$0\" stats --json --auth-token-file /dev/stdin --servers \"$1\"";
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_dflock")]).arg(format!("{},{}", one.addr(), two.addr()));
+    let output = done(&mut command).await;
+    assert_eq!(status(&output), 0, "{}", text(&output.stderr));
 }

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 
 use dflock::server::Server;
 use rustix::process::{Pid, Signal, ioctl_tiocsctty, kill_process, setsid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+#[cfg(target_os = "linux")]
+use crate::program::is_gone;
 use crate::program::{PATIENCE, heed_signals};
 
 /// Names the program that [`leader`] becomes.
@@ -73,13 +75,16 @@ impl Terminal {
         }
     }
 
-    /// Its exit status, and what was shown last.
+    /// Its exit status, and what was shown last, when nobody has the terminal any more.
     fn ends(mut self) -> (Option<i32>, String) {
         let status = self.dflock.wait().unwrap();
-        while let Ok(more) = self.shown.recv_timeout(PATIENCE) {
-            self.text.push_str(&String::from_utf8_lossy(&more));
+        loop {
+            match self.shown.recv_timeout(PATIENCE) {
+                Ok(more) => self.text.push_str(&String::from_utf8_lossy(&more)),
+                Err(RecvTimeoutError::Disconnected) => return (status.code(), self.text),
+                Err(RecvTimeoutError::Timeout) => panic!("somebody still has the terminal"),
+            }
         }
-        (status.code(), self.text)
     }
 }
 
@@ -126,4 +131,33 @@ async fn the_place_in_line_is_shown() {
     held.release().await.unwrap();
     terminal.sees("done");
     assert_eq!(terminal.ends().0, Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_the_command_has_started_ends_with_the_slot() {
+    let server = Server::start().await.unwrap();
+    let mut terminal = Terminal::run(&server, "sh -c 'echo ready; sleep 4242; :'; :");
+    terminal.sees("ready");
+    server.faults().disconnect("job");
+    let (status, rest) = terminal.ends();
+    assert_eq!(status, Some(76), "{rest}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_the_command_has_started_dies_with_dflock() {
+    let server = Server::start().await.unwrap();
+    // the end of the terminal is no end for them; one has lost its parent already
+    let script = "trap '' HUP; (sh -c 'echo orphan $$,; exec sleep 4242' &); sh -c 'echo child $$,; sleep 4242; :'; :";
+    let mut terminal = Terminal::run(&server, script);
+    let mut pids = Vec::new();
+    for _ in 0..2 {
+        pids.push(terminal.sees(",").rsplit_once(' ').unwrap().1.trim_end_matches(',').to_owned());
+    }
+    terminal.signal(Signal::KILL);
+    for pid in pids {
+        is_gone(&pid).await;
+    }
+    assert_eq!(terminal.ends().0, None);
 }

@@ -54,3 +54,21 @@ async fn with_the_certificate_of_the_server_it_is_trusted_and_not_else() {
     let output = done(dflock(&["stats", "--servers", &addr]).env("DFLOCK_TLS_CA", cert.path())).await;
     assert_eq!(status(&output), 0, "{}", text(&output.stderr));
 }
+
+#[tokio::test]
+async fn a_secret_in_the_clear_is_warned_of_once() {
+    let secret = File::new("clear", "hush\n".to_owned());
+    // nobody is there; the first is no address of this machine alone
+    for (servers, warnings) in [("0.0.0.0:1,0.0.0.0:2", 1), ("127.0.0.1:1,[::1]:1,localhost:1", 0)] {
+        let stats = ["stats", "--servers", servers];
+        let by_file = done(&mut dflock(&[&stats[..], &["--auth-token-file", secret.path()]].concat())).await;
+        let by_variable = done(dflock(&stats).env("DFLOCK_AUTH_TOKEN", "hush")).await;
+        for output in [by_file, by_variable] {
+            let said = text(&output.stderr);
+            assert_eq!(said.matches("in the clear").count(), warnings, "{said}");
+            assert!(!said.contains("hush"));
+        }
+        let without = done(&mut dflock(&stats)).await;
+        assert_eq!(text(&without.stderr), "");
+    }
+}

@@ -4,9 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use dflock::{BoxStream, Client, Clock, Connecting, Connector, LostReason};
+use dflock::{BoxStream, Client, Clock, Connecting, Connector, Enqueued, Error, LostReason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
+use tokio::time::sleep;
 
 use crate::house::House;
 
@@ -22,6 +24,22 @@ async fn a_stream_that_panics_is_a_loss_and_no_more() {
     // the keeper is the first to touch it
     assert_eq!(held.lost().await.reason, LostReason::Disconnected);
     drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
+    let house = House::new().await;
+    let rotten = Arc::new(AtomicBool::new(false));
+    let connector = Orchard { good: Box::new(house.server.connector()), rotten: rotten.clone() };
+    let client = Client::builder().connector(connector).build().unwrap();
+    let first = house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    let Enqueued::Queued(queued) = client.semaphore("pool", 1).unwrap().enqueue().await.unwrap() else { panic!("queued") };
+    // until the keeper stands in line
+    sleep(Duration::from_millis(10)).await;
+    rotten.store(true, Ordering::Relaxed);
+    house.server.faults().disconnect("pool");
+    assert!(matches!(queued.wait().await.unwrap_err(), Error::Disconnected { .. }));
+    drop(first);
 }
 
 struct Orchard {

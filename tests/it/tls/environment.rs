@@ -20,7 +20,7 @@ async fn outcome(server: &Server, variables: &[(&str, &str)]) -> String {
     text.lines().find_map(|line| line.split_once("outcome: ")).unwrap_or_else(|| panic!("{text}")).1.to_owned()
 }
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 9] = [
     "DFLOCK_SERVERS",
     "DFLOCK_AUTH_TOKEN",
     "DFLOCK_AUTH_TOKEN_FILE",
@@ -28,6 +28,8 @@ const NAMES: [&str; 7] = [
     "DFLOCK_TLS_CA",
     "DFLOCK_CONNECT_TIMEOUT",
     "DFLOCK_SOCKET_TIMEOUT",
+    "DFLOCK_SERVER_READ_TIMEOUT",
+    "DFLOCK_HEARTBEAT",
 ];
 
 #[tokio::test]

@@ -23,8 +23,9 @@ pub(crate) enum Command {
     /// Run a command while holding a slot
     ///
     /// Waits in line for a slot of the key, runs the command while it is held, and gives the slot back when the command ends. When
-    /// the slot is lost, the command is ended: by SIGTERM, and by SIGKILL when the grace time is over. When dflock itself is killed,
-    /// so is the command.
+    /// the slot is lost, the command is ended with all that it has started: by SIGTERM, and by SIGKILL when the grace time is over. When
+    /// dflock itself is killed, so is the command; when dflock is stopped, the command is killed when its slot and the grace time are
+    /// over.
     #[command(after_long_help = ENDS)]
     Run(RunOptions),
 
@@ -109,7 +110,7 @@ Exit status of `dflock run`:
   64   usage: the command line or the environment makes no sense, or the key has another limit
   69   no server: it cannot be reached, or did not answer
   71   the system refused, such as to start one more process
-  75   timeout: no slot in time; the line may be shorter another time
+  75   timeout: no slot in time, a full line, or no more keys; it may do another time
   76   lost: the slot was lost, and the command was ended
   77   the server does not take the secret
   126  the command cannot be run
@@ -118,7 +119,7 @@ Exit status of `dflock run`:
 Environment of the command:
   DFLOCK_KEY, DFLOCK_TOKEN, and with --fencing DFLOCK_FENCE, a number that grows with each grant
 
-Environment of dflock (options come first):
+Environment of dflock (one that an option replaces is not looked at):
   DFLOCK_SERVERS, DFLOCK_AUTH_TOKEN, DFLOCK_AUTH_TOKEN_FILE, DFLOCK_TLS, DFLOCK_TLS_CA,
-  DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT
+  DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT, DFLOCK_SERVER_READ_TIMEOUT, DFLOCK_HEARTBEAT
   NO_COLOR: no colours, if it is set and not empty";

@@ -1,50 +1,73 @@
-//! What ends the command's process group when `dflock` is killed: `dflock __guard`.
+//! What ends the command's processes when `dflock` cannot: `dflock __guard`.
 //!
-//! The death signal reaches only the command itself, not the processes that it has started. The guard leads the process group that they
-//! are all in, and holds the other end of a pipe that only `dflock` has: the pipe ends when `dflock` does, however it does.
+//! The death signal reaches only the command itself, and nothing reaches it when `dflock` is stopped. The guard reads a pipe that only
+//! `dflock` has the other end of: it ends when `dflock` does, however it does, and until then it brings news of how long the command
+//! may run. Away from a terminal the guard leads the process group that the command is in.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_current_process_group, kill_process_group};
+use rustix::process::{Pid, Signal, getpgrp, kill_current_process_group, kill_process_group};
 use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Sender;
 use tokio::process::{Child, Command};
 
 use crate::exec::this_program;
-use crate::signals::Signals;
+use crate::family::{Family, TOKEN};
+use crate::signals;
 
 /// The first argument that asks for this.
 pub(crate) const NAME: &str = "__guard";
 
-/// A process group to start a command in. It is killed when this is dropped without [`dismiss`](Self::dismiss), as when this process
-/// dies.
+/// How much longer than the command may run it does, so that `dflock`, if it runs, is the one that ends it.
+const LATE: Duration = Duration::from_millis(250);
+
+/// Watches over a command. The command and all that it has started are killed when this is dropped without
+/// [`dismiss`](Self::dismiss), as when this process dies, and when no news of them comes in time.
 pub(crate) struct Guard {
     process: Child,
     group: Pid,
+    news: Sender,
 }
 
 impl Guard {
-    /// Comes back when it watches: before that, nothing may be started that it is to end.
-    pub(crate) async fn start() -> io::Result<Self> {
+    /// A guard of those that have `token` in their environment. Comes back when it watches: before that, nothing may be started that it
+    /// is to end.
+    pub(crate) async fn start(token: &str) -> io::Result<Self> {
         let mut command = this_program(NAME);
+        // or it would be one of those that the guard of a `dflock run` around this one is to end
+        command.env_remove(TOKEN);
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = Command::from(command).spawn()?;
         let group = process.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).ok_or(io::ErrorKind::NotFound)?;
+        let news = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let news = Sender::from_owned_fd(news.into_owned_fd()?)?;
+        news.writable().await?;
+        news.try_write(format!("{token}\n").as_bytes())?;
         let mut ready = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         ready.read_u8().await?;
-        Ok(Self { process, group })
+        Ok(Self { process, group, news })
     }
 
-    /// The process group, for as long as this lives.
+    /// The process group that it leads, for as long as this lives.
     pub(crate) fn group(&self) -> Pid {
         self.group
     }
 
-    /// Sends all in the group a signal. The guard itself takes no notice of those that are passed on.
+    /// Sends all in the group a signal. The guard itself takes no notice of those that can be caught.
     pub(crate) fn signal(&self, signal: Signal) {
         // all have ended already if this fails
         let _ = kill_process_group(self.group, signal);
+    }
+
+    /// The command may run for `time` from now on.
+    pub(crate) fn allow(&self, time: Duration) {
+        // one that has ended, or that does not read, is told nothing; a line is short enough to be written as one
+        let _ = self.news.try_write(format!("{}\n", time.as_millis()).as_bytes());
     }
 
     /// Watches no longer, and leaves alone what runs.
@@ -54,19 +77,47 @@ impl Guard {
     }
 }
 
-/// Waits for the end of standard input, and kills its process group.
+/// Waits for the end of standard input, or for news that does not come, and kills those that it guards and its process group.
 pub(crate) fn guard() -> ExitCode {
     // what is passed on to the group comes here, too, and is heard by nobody
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return ExitCode::FAILURE };
     let _context = runtime.enter();
-    let Ok(_unheard) = Signals::listen() else { return ExitCode::FAILURE };
+    let _unheard = signals::all();
+    let Some(Ok(token)) = io::stdin().lines().next() else { return ExitCode::FAILURE };
     let mut ready = io::stdout();
     if ready.write_all(b".").and_then(|()| ready.flush()).is_err() {
         return ExitCode::FAILURE;
     }
-    // an error is an end, too
-    let _ = io::stdin().read_to_end(&mut Vec::new());
-    // this is one of those that are killed
+    let (told, news) = channel();
+    // ends with standard input, or with this process; an error is an end, too
+    thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            let time = line.parse().map_or(Duration::MAX, Duration::from_millis);
+            if told.send(Instant::now().checked_add(time)).is_err() {
+                break;
+            }
+        }
+    });
+    watch(&news);
+    Family { token, command: None, group: Some(getpgrp()) }.signal(Signal::KILL);
+    // where nothing is told of processes; this is one of those that are killed
     let _ = kill_current_process_group(Signal::KILL);
     ExitCode::FAILURE
+}
+
+/// Comes back when there is no more news, or none in time.
+fn watch(news: &Receiver<Option<Instant>>) {
+    let mut until = None;
+    loop {
+        let left = until.map_or(Duration::MAX, |until: Instant| until.saturating_duration_since(Instant::now()));
+        let more = match news.recv_timeout(left) {
+            // a process that was stopped itself reads first what has come meanwhile
+            Err(RecvTimeoutError::Timeout) => news.recv_timeout(LATE),
+            more => more,
+        };
+        match more {
+            Ok(more) => until = more,
+            Err(_) => return,
+        }
+    }
 }

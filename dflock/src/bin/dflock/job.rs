@@ -11,28 +11,28 @@ use rustix::termios::tcgetpgrp;
 use tokio::process::{Child, Command};
 
 use crate::exec;
+use crate::family::Family;
 use crate::guard::Guard;
 use crate::signals::Signals;
 use crate::status::Failure;
 
-/// A command that runs. When this is dropped, it is killed.
+/// How often it is looked whether what the command has left behind has ended, too.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A command that runs. When this is dropped, it is killed, and so is what it has started.
 pub(crate) struct Job {
     command: Child,
-    reach: Reach,
-}
-
-/// Which processes are signalled and ended.
-enum Reach {
-    /// The command and all that it has started, in the process group of a guard.
-    Group(Guard),
-    /// The command alone: in the foreground of a terminal it shares the group of `dflock`, so that it may read from the terminal and is
-    /// stopped and continued by the keys and the shell as anything else.
-    Foreground(Pid),
+    pid: Pid,
+    token: String,
+    guard: Guard,
+    /// In the foreground of a terminal the command shares the group of `dflock`, so that it may read from the terminal and is stopped
+    /// and continued by the keys and the shell as anything else. Elsewhere it is in the group of the guard.
+    foreground: bool,
 }
 
 impl Job {
-    /// Starts `words` with `variables` in its environment. Must be called on the main thread.
-    pub(crate) async fn start(words: &[OsString], variables: &[(&str, Option<String>)]) -> Result<Self, Failure> {
+    /// Starts `words` with `variables` in its environment; the token is the one that they have. Must be called on the main thread.
+    pub(crate) async fn start(words: &[OsString], token: &str, variables: &[(&str, Option<String>)]) -> Result<Self, Failure> {
         let mut command = Command::from(exec::command(words));
         command.kill_on_drop(true);
         for (name, value) in variables {
@@ -42,14 +42,20 @@ impl Job {
                 None => command.env_remove(name),
             };
         }
-        if in_foreground() {
-            let (command, pid) = start(command, words)?;
-            return Ok(Self { command, reach: Reach::Foreground(pid) });
+        let guard = Guard::start(token).await.map_err(|error| Failure::system("cannot start a process", &error))?;
+        let foreground = in_foreground();
+        if !foreground {
+            command.process_group(guard.group().as_raw_nonzero().get());
         }
-        let guard = Guard::start().await.map_err(|error| Failure::system("cannot start a process", &error))?;
-        command.process_group(guard.group().as_raw_nonzero().get());
-        let (command, _) = start(command, words)?;
-        Ok(Self { command, reach: Reach::Group(guard) })
+        let command = command.spawn().map_err(|error| Failure::not_run(&words[0], &error))?;
+        let pid = command.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let pid = pid.ok_or_else(|| Failure::system("cannot start a process", &io::ErrorKind::Other.into()))?;
+        Ok(Self { command, pid, token: token.to_owned(), guard, foreground })
+    }
+
+    /// All may run for `time` from now on; after that they are killed, unless this is called again, also when this process is stopped.
+    pub(crate) fn allow(&self, time: Duration) {
+        self.guard.allow(time);
     }
 
     /// Waits until the command has ended. Cancel safe.
@@ -59,57 +65,51 @@ impl Job {
 
     /// Passes a signal on that came to `dflock`.
     pub(crate) fn pass_on(&self, signal: Signal) {
+        if !self.foreground {
+            return self.guard.signal(signal);
+        }
         // those of the keys have come to the whole foreground already, and some programs take the second for more than the first
         let by_key = signal == Signal::INT || signal == Signal::QUIT;
-        if !(by_key && matches!(self.reach, Reach::Foreground(_))) {
-            self.signal(signal);
+        // not to a stranger that has its number by now
+        if !by_key && self.command.id().is_some() {
+            // it has ended already if this fails
+            let _ = kill_process(self.pid, signal);
         }
     }
 
-    /// Ends the command: SIGTERM, and SIGKILL when it has ended or `grace` is over, for what it has left behind or for itself.
+    /// Ends the command and what it has started: SIGTERM, and SIGKILL for those that are left when `grace` is over.
     pub(crate) async fn end(&mut self, grace: Duration, signals: &mut Signals) -> io::Result<()> {
+        self.allow(grace);
         if !grace.is_zero() {
-            self.signal(Signal::TERM);
+            self.family().signal(Signal::TERM);
             // one that is stopped hears nothing else
-            self.signal(Signal::CONT);
+            self.family().signal(Signal::CONT);
             let over = tokio::time::sleep(grace);
             tokio::pin!(over);
-            loop {
+            let mut ended = false;
+            while !(ended && self.family().members().is_empty()) {
                 tokio::select! {
-                    _ = self.command.wait() => break,
+                    _ = self.command.wait(), if !ended => ended = true,
+                    () = tokio::time::sleep(LOOK), if ended => {}
                     () = &mut over => break,
                     signal = signals.next() => self.pass_on(signal),
                 }
             }
         }
-        self.signal(Signal::KILL);
+        self.family().signal(Signal::KILL);
         self.command.wait().await.map(drop)
     }
 
     /// The command has ended; what it has left behind is left alone.
     pub(crate) async fn leave(self) {
-        if let Reach::Group(guard) = self.reach {
-            guard.dismiss().await;
-        }
+        self.guard.dismiss().await;
     }
 
-    fn signal(&self, signal: Signal) {
-        match &self.reach {
-            Reach::Group(guard) => guard.signal(signal),
-            // not a stranger that has its number by now
-            Reach::Foreground(pid) if self.command.id().is_some() => {
-                // it has ended already if this fails
-                let _ = kill_process(*pid, signal);
-            }
-            Reach::Foreground(_) => {}
-        }
+    fn family(&self) -> Family {
+        let command = self.command.id().is_some().then_some(self.pid);
+        let group = (!self.foreground).then(|| self.guard.group());
+        Family { token: self.token.clone(), command, group }
     }
-}
-
-fn start(mut command: Command, words: &[OsString]) -> Result<(Child, Pid), Failure> {
-    let child = command.spawn().map_err(|error| Failure::not_run(&words[0], &error))?;
-    let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    Ok((child, pid.ok_or_else(|| Failure::system("cannot start a process", &io::ErrorKind::Other.into()))?))
 }
 
 /// Whether this process is in the foreground of a terminal.

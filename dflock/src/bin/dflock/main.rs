@@ -4,7 +4,8 @@
 //!
 //! 1. `args`: the command line; `duration`: `30s` and the like; `servers`: which servers, and how to reach them
 //! 2. `run`: the slot and the command, side by side; `line`: the wait for the slot
-//! 3. `job`: the command's processes; `exec`: what becomes the command; `guard`: what ends it when nobody else can
+//! 3. `job`: the command's processes; `exec`: what becomes the command; `guard`: what ends it when nobody else can;
+//!    `family`: which processes those are
 //! 4. `signals`: what is passed on
 //! 5. `status`: how it all ended
 //!
@@ -16,6 +17,7 @@ compile_error!("the command line of dflock needs Unix: build without the feature
 mod args;
 mod duration;
 mod exec;
+mod family;
 mod guard;
 mod job;
 mod line;

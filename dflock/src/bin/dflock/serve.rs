@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use dflock::server::{Server, ServerConfig, ServerTls};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
 
 use crate::duration::duration;
 use crate::servers::secret;
@@ -78,7 +79,7 @@ impl ServeOptions {
             (None, Some(token)) if token.trim().is_empty() => {
                 return Err(Failure::usage("the secret is empty: leave it out, or give one that is not"));
             }
-            (None, token) => token.unwrap_or_default(),
+            (None, token) => Zeroizing::new(token.unwrap_or_default()),
         };
         let tls = match self.tls_cert.zip(self.tls_key) {
             Some((chain, key)) => Some(ServerTls::pem_files(chain, key)?),

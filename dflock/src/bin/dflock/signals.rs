@@ -35,6 +35,12 @@ impl Signals {
     }
 }
 
+/// Catches every signal that can be caught, whose default would stop or end this process, and does nothing with it.
+pub(crate) fn all() -> Vec<unix::Signal> {
+    // those for errors of a program's own, and those that the system keeps for itself, are refused
+    (1..=64).filter_map(|number| signal(SignalKind::from_raw(number)).ok()).collect()
+}
+
 /// The signals that this process was started to ignore, a bit each; none where the system does not tell.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

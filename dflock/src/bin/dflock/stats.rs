@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::args::StatsOptions;
-use crate::status::{Failure, UNAVAILABLE};
+use crate::status::{Failure, UNAVAILABLE, said};
 use crate::table::{Look, table};
 
 /// What one server says.
@@ -18,10 +18,10 @@ pub(crate) struct Report {
 }
 
 pub(crate) async fn stats(options: StatsOptions) -> Result<ExitCode, Failure> {
-    let all = options.servers.builder()?.build()?;
+    let builder = options.servers.builder()?;
+    let all = builder.clone().build()?;
     // a client for each: what one says is shown whether another answers or not
-    let clients =
-        all.servers().map(|server| Ok(options.servers.builder()?.servers([server]).build()?)).collect::<Result<Vec<_>, Failure>>()?;
+    let clients: Vec<_> = all.servers().map(|server| builder.clone().servers([server]).build()).collect::<Result<_, _>>()?;
     let screen = options.watch && !options.json && io::stdout().is_terminal();
     loop {
         let reports = ask(&clients).await;
@@ -62,7 +62,7 @@ async fn ask(clients: &[Client]) -> Vec<Report> {
 fn json(reports: &[Report]) -> String {
     let servers = reports.iter().map(|Report { server, stats }| match stats {
         Ok(stats) => json!({ "server": server, "stats": stats }),
-        Err(error) => json!({ "server": server, "error": error.to_string() }),
+        Err(error) => json!({ "server": server, "error": said(error) }),
     });
     format!("{}\n", servers.collect::<serde_json::Value>())
 }

@@ -62,7 +62,7 @@ impl fmt::Display for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::usage(error.to_string())
+        Self::usage(said(&error))
     }
 }
 
@@ -90,7 +90,7 @@ impl From<Error> for Failure {
             Error::Auth { .. } => AUTH,
             _ => UNAVAILABLE,
         };
-        Self { status, what: with_source(&error) }
+        Self { status, what: said(&error) }
     }
 }
 
@@ -101,7 +101,7 @@ impl From<ServerError> for Failure {
             ServerError::Bind { .. } => UNAVAILABLE,
             _ => SYSTEM,
         };
-        Self { status, what: with_source(&error) }
+        Self { status, what: said(&error) }
     }
 }
 
@@ -124,9 +124,28 @@ pub(crate) fn of_usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }
 
-fn with_source(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.source() {
+/// What the library says, in the words of the command line.
+pub(crate) fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
+    };
+    OPTIONS.iter().fold(text, |text, (library, here)| text.replace(library, here))
 }
+
+/// What the library calls its options, and what to turn here instead.
+const OPTIONS: [(&str, &str); 13] = [
+    ("`servers`", "--servers"),
+    ("`auth`", "--auth-token-file"),
+    ("`tls`", "--tls-ca"),
+    ("`Tls::ca_pem_file`", "--tls-ca"),
+    (", or give it with `Tls::server_name`", ""),
+    ("give one that it trusts with `Tls::client_pem_files`", "use one that does not: there is no option for one"),
+    ("`acquire_timeout`", "--timeout"),
+    ("`lease_ttl`", "--lease"),
+    ("lease_ttl ", "--lease "),
+    ("`connect_timeout`", "DFLOCK_CONNECT_TIMEOUT"),
+    ("`socket_timeout`", "DFLOCK_SOCKET_TIMEOUT"),
+    ("`server_read_timeout` less `clock_drift`", "--server-read-timeout less one part in a hundred"),
+    ("heartbeat ", "DFLOCK_HEARTBEAT "),
+];

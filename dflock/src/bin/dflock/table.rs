@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use dflock::Stats;
 
 use crate::stats::Report;
+use crate::status::said;
 
 /// The widest that a bar of holders gets, in slots.
 const BAR: u64 = 16;
@@ -49,7 +50,7 @@ pub(crate) fn table(reports: &[Report], look: Look) -> String {
                 text.push_str(&look.paint(DIM, &format!("  {} {connections}\n", stats.connections)));
                 keys(&mut text, stats, look);
             }
-            Err(error) => text.push_str(&look.paint(RED, &format!("  {error}\n"))),
+            Err(error) => text.push_str(&look.paint(RED, &format!("  {}\n", shown(&said(error))))),
         }
     }
     text
@@ -118,14 +119,14 @@ fn rows(stats: &Stats) -> Vec<Row> {
 fn bar(holders: u64, limit: u64) -> (String, String) {
     let width = limit.min(BAR);
     // at least one sign for the first holder
-    let full = if limit <= BAR { holders } else { (holders * BAR).div_ceil(limit) }.min(width);
+    let full = if limit <= BAR { holders } else { holders.saturating_mul(BAR).div_ceil(limit) }.min(width);
     let signs = |sign: &str, count| sign.repeat(usize::try_from(count).unwrap_or(0));
     (signs("■", full), signs("□", width - full))
 }
 
-/// A key of anybody's, without what a terminal would take for a command.
-fn shown(key: &str) -> String {
-    key.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+/// What anybody may have written, without what a terminal would take for a command.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -155,6 +156,13 @@ lock-1:6388  4 connections
         assert_eq!(table(&reports, Look::Plain), want);
         let coloured = table(&reports, Look::Coloured);
         assert!(coloured.contains("\x1b[32m■■■\x1b[0m\x1b[2m□□\x1b[0m"), "{coloured}");
+    }
+
+    #[test]
+    fn a_bar_is_never_wider_than_its_limit() {
+        for (holders, limit, full) in [(0, 1000, 0), (1, 1000, 1), (1000, 1000, 16), (u64::MAX, 1000, 16), (u64::MAX, 3, 3), (1, 0, 0)] {
+            assert_eq!(bar(holders, limit).0.chars().count(), full, "{holders} of {limit}");
+        }
     }
 
     #[test]

@@ -1,0 +1,65 @@
+//! One request and its reply.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Connection, Fault};
+use crate::wire::{Reply, Request};
+
+impl Connection {
+    /// Sends `request`, and hands the connection back with the reply to it, which may take `limit`. Replies that were owed before
+    /// are passed over.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped closes the connection: a late reply can never answer the next request. A slot that was granted and not
+    /// heard of yet is given back.
+    pub(crate) async fn call(mut self, request: &Request<'_>, limit: Duration) -> Result<(Self, Reply), Fault> {
+        // what is too far to be counted never comes
+        let deadline = Instant::now().checked_add(limit);
+        self.send(request);
+        let mut call = Call { connection: Some(self), request };
+        let reply = poll_fn(|cx| match (call.poll_reply(cx), deadline) {
+            (Poll::Pending, Some(deadline)) => call.poll_alarm(cx, deadline).map(|()| Err(Fault::Silence(limit))),
+            (reply, _) => reply,
+        });
+        let reply = reply.await?;
+        match call.connection.take() {
+            Some(connection) => Ok((connection, reply)),
+            None => Err(Fault::Closed),
+        }
+    }
+}
+
+/// A request that is under way.
+struct Call<'a> {
+    /// Gone when the reply has come.
+    connection: Option<Connection>,
+    request: &'a Request<'a>,
+}
+
+impl Call<'_> {
+    /// The reply to this request.
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Err(Fault::Closed)) };
+        connection.poll_last_reply(cx)
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.connection.as_mut().map_or(Poll::Ready(()), |connection| connection.poll_alarm(cx, deadline))
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let Some((key, kind)) = self.request.slot() else { return };
+        if let Some(mut connection) = self.connection.take()
+            && let Some(Reply::Granted(grant) | Reply::Acquired(grant)) = connection.hear_last()
+        {
+            connection.send(&Request::Release { key, kind, token: grant.token });
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Slots and connections end with the runtime that they were made on, and serve no other.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use dflock::server::Server;
+use dflock::{BoxStream, Clock, Connecting, Connector};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+
+fn one_thread() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+// N4: whoever looks from elsewhere knows before the slot is free
+#[test]
+fn a_slot_is_lost_before_its_runtime_gives_it_back() {
+    let outside = one_thread();
+    let server = outside.block_on(Server::start()).unwrap();
+    let releasing = Arc::new(AtomicBool::new(false));
+    let client = server.client_builder().connector(Slow(releasing.clone())).build().unwrap();
+    let gone = one_thread();
+    let held = gone.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
+    let end = thread::spawn(move || drop(gone));
+    while !releasing.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+    let second = outside.block_on(server.client().semaphore("pool", 1).unwrap().acquire()).unwrap();
+    assert!(held.is_lost());
+    end.join().unwrap();
+    drop(second);
+}
+
+#[test]
+fn a_connection_that_is_given_back_elsewhere_is_not_used_there() {
+    let outside = one_thread();
+    let server = outside.block_on(Server::start()).unwrap();
+    let pool = server.client().semaphore("pool", 1).unwrap();
+    let (give, take) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let first = {
+        let pool = pool.clone();
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                give.send(pool.acquire().await.unwrap()).unwrap();
+                let _ = stopped.await;
+            });
+            runtime
+        })
+    };
+    let held = take.recv().unwrap();
+    let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
+    elsewhere.block_on(held.release()).unwrap();
+    stop.send(()).unwrap();
+    // there, but not driven: what was made on it hears nothing
+    let idle = first.join().unwrap();
+    elsewhere.block_on(pool.acquire()).unwrap().close();
+    drop(idle);
+}
+
+/// TCP on which a release takes its time to be written.
+struct Slow(Arc<AtomicBool>);
+
+impl Connector for Slow {
+    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(server).await?;
+            Ok(Box::new(SlowStream { stream, releasing: self.0.clone() }) as BoxStream)
+        })
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Boottime
+    }
+}
+
+struct SlowStream {
+    stream: TcpStream,
+    releasing: Arc<AtomicBool>,
+}
+
+impl AsyncRead for SlowStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for SlowStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if bytes.starts_with(b"sr\n") {
+            self.releasing.store(true, Ordering::SeqCst);
+            // the server has it, and this thread goes on no further
+            thread::sleep(Duration::from_millis(200));
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
