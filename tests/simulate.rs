@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     #[expect(clippy::cast_precision_loss, reason = "for the eye")]
     let rate = runs as f64 / took;
     println!("{runs} seeds in {took:.1} s, {rate:.0} a second");
-    list("faults injected", &faults);
+    list("faults that struck", &faults);
     list("what happened", &events);
     if let Some(failed) = failed {
         return tell(&failed);

@@ -1,7 +1,7 @@
 //! Each bug that another client or server of dflockd had has a test here, or a reason why it cannot be had.
 //!
 //! The letters: T, P and G are the clients in TypeScript, Python and Go; S is the server; N is what none of them records. A test
-//! names in a comment those that it covers.
+//! names those that it covers in the comment above it, or all tests of a file in the comment at its head.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ fn every_known_bug_has_a_test_or_a_reason() {
         BUGS.iter().flat_map(|&(letter, count, digits)| (1..=count).map(move |number| format!("{letter}{number:0digits$}"))).collect();
     let mut covered = BTreeSet::new();
     for folder in ["it", "ui", "../dflock/src"] {
-        sources(&root.join(folder), &mut |source| covered.extend(source.lines().flat_map(|line| named(comment(line)))));
+        sources(&root.join(folder), &mut |source| covered.extend(comments(source).flat_map(named)));
     }
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     covered.extend(readme.lines().filter(|line| line.starts_with("| ")).flat_map(named));
@@ -38,8 +38,22 @@ fn sources(folder: &Path, read: &mut impl FnMut(&str)) {
     }
 }
 
-fn comment(line: &str) -> &str {
-    line.trim_start().strip_prefix("//").unwrap_or_default()
+/// The comments at the head of a file, and those above a function, with its attributes between.
+fn comments(source: &str) -> impl Iterator<Item = &str> {
+    let mut lines: Vec<_> = source.lines().map(str::trim_start).collect();
+    let head = lines.iter().take_while(|line| line.starts_with("//")).count();
+    let body = lines.split_off(head);
+    let mut above = Vec::new();
+    for line in body {
+        let is_fn = line.split('(').next().is_some_and(|start| start.split(' ').any(|word| word == "fn"));
+        match line {
+            _ if line.starts_with("//") => above.push(line),
+            _ if line.starts_with("#[") => {}
+            _ if is_fn => lines.append(&mut above),
+            _ => above.clear(),
+        }
+    }
+    lines.into_iter()
 }
 
 /// The words that look like the number of a bug.

@@ -116,7 +116,7 @@ async fn the_default_lease_is_the_servers() {
     let house = House::with(crate::house::server().default_lease(Duration::from_secs(7)).build()).await;
     let held = house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
     assert_eq!(held.lease(), Duration::from_secs(7));
-    // T24: and so it is after a renewal
+    // and so it is after a renewal
     held.renew().await.unwrap();
     assert_eq!(held.lease(), Duration::from_secs(7));
 }

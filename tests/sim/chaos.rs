@@ -1,11 +1,13 @@
 //! Does what the plan says is to go wrong.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use dflock::Stats;
 use dflock::server::Server;
 use tokio::time::{sleep, sleep_until};
 
@@ -46,8 +48,9 @@ impl Chaos {
         chaos
     }
 
-    /// Does all of it; in the end everything works again.
-    pub(super) async fn run(mut self) -> Server {
+    /// Does all of it; in the end everything works again. How many faults of each kind struck something.
+    pub(super) async fn run(mut self) -> (Server, BTreeMap<&'static str, u64>) {
+        let mut faults = BTreeMap::new();
         let stage = Arc::clone(&self.stage);
         let mut steps: Vec<_> =
             stage.plan.faults.iter().enumerate().flat_map(|(i, p)| [(p.at, true, i), (p.at + p.lasts, false, i)]).collect();
@@ -57,26 +60,30 @@ impl Chaos {
             let Planned { fault, lasts, .. } = &stage.plan.faults[index];
             if begins {
                 stage.history.note(What::Fault(format!("{fault:?}")));
-                self.begin(index, fault, *lasts).await;
+                if self.begin(index, fault, *lasts).await {
+                    *faults.entry(fault.name()).or_default() += 1;
+                }
             } else {
                 self.end(index, fault);
                 stage.history.note(What::Healed(format!("{fault:?}")));
             }
             self.apply();
         }
-        self.server.expect("each restart has an end")
+        (self.server.expect("each restart has an end"), faults)
     }
 
-    async fn begin(&mut self, index: usize, fault: &Fault, lasts: Duration) {
+    /// Whether there was something that it struck. What lasts strikes what comes while it does, too.
+    async fn begin(&mut self, index: usize, fault: &Fault, lasts: Duration) -> bool {
         let stage = &self.stage;
         match *fault {
             Fault::Partition { client, up, down } => stage.net.stall(client, up, down),
             Fault::HalfOpen { client, up, down } => {
-                self.struck[index] = stage.net.stall_one(client, self.dice.index(3), up, down);
+                self.struck[index] = stage.net.stall_one(client, self.dice.index(60), up, down);
+                return self.struck[index].is_some();
             }
             Fault::Reset { client, all } => {
-                let back = self.dice.index(3);
-                stage.net.reset(client, (!all).then_some(back));
+                let throw = self.dice.index(60);
+                return stage.net.reset(client, (!all).then_some(throw));
             }
             Fault::Busy { client } => {
                 stage.pauses.fetch_add(1, Ordering::Relaxed);
@@ -84,13 +91,22 @@ impl Chaos {
             }
             Fault::Jump => jump(stage, lasts),
             Fault::Freeze => self.freezes += 1,
-            Fault::Restart => self.stop().await,
+            Fault::Restart => return self.stop().await,
             Fault::DelayReplies { delay } => self.delays.push(delay),
             Fault::Refuse => self.refusals += 1,
-            Fault::Disconnect { key } => self.with_server(|server, stage| server.faults().disconnect(&stage.plan.keys[key].0)),
-            Fault::DisconnectAll => self.with_server(|server, _| server.faults().disconnect_all()),
-            Fault::Expire { key } => self.with_server(|server, stage| server.faults().expire(&stage.plan.keys[key].0)),
+            Fault::Disconnect { key } => {
+                let key = &stage.plan.keys[key].0;
+                return self
+                    .strike(|there| there.semaphores.iter().any(|there| there.key == *key), |server| server.faults().disconnect(key));
+            }
+            Fault::DisconnectAll => return self.strike(|there| there.connections > 0, |server| server.faults().disconnect_all()),
+            Fault::Expire { key } => {
+                let key = &stage.plan.keys[key].0;
+                let is_held = |there: Stats| there.semaphores.iter().any(|there| there.key == *key && there.holders > 0);
+                return self.strike(is_held, |server| server.faults().expire(key));
+            }
         }
+        true
     }
 
     fn end(&mut self, index: usize, fault: &Fault) {
@@ -135,21 +151,24 @@ impl Chaos {
         faults.delay_replies(self.delays.iter().copied().max().unwrap_or_default());
     }
 
-    fn with_server(&self, act: impl FnOnce(&Server, &Stage)) {
-        if let Some(server) = &self.server {
-            act(server, &self.stage);
-        }
+    /// Does it to the server, if there is one, and says whether anything there was struck.
+    fn strike(&self, strikes: impl FnOnce(Stats) -> bool, act: impl FnOnce(&Server)) -> bool {
+        let Some(server) = &self.server else { return false };
+        let struck = strikes(server.stats());
+        act(server);
+        struck
     }
 
-    async fn stop(&mut self) {
+    /// Whether there was one to stop.
+    async fn stop(&mut self) -> bool {
         self.downs += 1;
-        if let Some(server) = self.server.take() {
-            self.stage.net.serve(None);
-            drop(server);
-            // its tasks are aborted one by one, and each gives up what it had
-            sleep(Duration::from_millis(1)).await;
-            self.stage.history.note(What::Stopped);
-        }
+        let Some(server) = self.server.take() else { return false };
+        self.stage.net.serve(None);
+        drop(server);
+        // its tasks are aborted one by one, and each gives up what it had
+        sleep(Duration::from_millis(1)).await;
+        self.stage.history.note(What::Stopped);
+        true
     }
 
     fn start(&mut self) {

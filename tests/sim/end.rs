@@ -45,9 +45,11 @@ impl End {
         if !state.links[self.link].from(self.side).closed {
             state.send(self.link, self.side, Parcel::Fin, now);
         }
-        if self.side == Side::Client {
-            state.links[self.link].closed.get_or_insert(now);
-        }
+        let link = &mut state.links[self.link];
+        match self.side {
+            Side::Client => link.closed.get_or_insert(now),
+            Side::Server => link.hung_up.get_or_insert(now),
+        };
     }
 }
 

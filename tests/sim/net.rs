@@ -49,8 +49,9 @@ pub(super) struct Link {
     pub(super) down: Pipe,
     /// Which server it goes to, and the server's number for it.
     pub(super) peer: Option<(usize, u64)>,
-    /// When the client closed it.
+    /// When the client closed it, and when the server did.
     pub(super) closed: Option<Instant>,
+    pub(super) hung_up: Option<Instant>,
     /// Whether both ends have let go of it.
     pub(super) ends: u8,
 }
@@ -102,10 +103,11 @@ impl Net {
         state.hosts[host].wake();
     }
 
-    /// One connection of a client, the newest but `back`, does not get through; which it is.
-    pub(super) fn stall_one(&self, host: usize, back: usize, up: bool, down: bool) -> Option<usize> {
+    /// One connection of a client, which of those that are open `throw` says, does not get through; which it is.
+    pub(super) fn stall_one(&self, host: usize, throw: usize, up: bool, down: bool) -> Option<usize> {
         let state = &mut *self.lock();
-        let found = state.open(host).rev().nth(back)?;
+        let open: Vec<_> = state.open(host).collect();
+        let found = *open.get(throw.checked_rem(open.len())?)?;
         state.links[found].stall(Instant::now(), up, down, false);
         Some(found)
     }
@@ -134,19 +136,20 @@ impl Net {
         state.hosts[host].wake();
     }
 
-    /// Connections of a client are reset at both ends: the newest but `back`, or all.
-    pub(super) fn reset(&self, host: usize, back: Option<usize>) {
+    /// Connections of a client are reset at both ends: the one that `throw` says, or all. Whether there was any.
+    pub(super) fn reset(&self, host: usize, throw: Option<usize>) -> bool {
         let state = &mut *self.lock();
-        let mut open: Vec<_> = state.open(host).rev().collect();
-        if let Some(back) = back {
-            open = open.into_iter().skip(back).take(1).collect();
+        let mut open: Vec<_> = state.open(host).collect();
+        if let (Some(throw), 1..) = (throw, open.len()) {
+            open = vec![open[throw % open.len()]];
         }
         let now = Instant::now();
-        for link in open {
+        for &link in &open {
             for side in [Side::Client, Side::Server] {
                 state.send(link, side, Parcel::Reset, now);
             }
         }
+        !open.is_empty()
     }
 
     pub(super) fn poll_idle(&self, host: usize, cx: &mut Context<'_>) -> Poll<()> {
@@ -220,11 +223,11 @@ impl State {
     fn add(&mut self, host: usize) -> usize {
         let Host { stalls, busy, .. } = self.hosts[host];
         let (up, down) = (Pipe::stalled(stalls.up + busy), Pipe::stalled(stalls.down + busy));
-        self.links.push(Link { host, up, down, peer: None, closed: None, ends: 0 });
+        self.links.push(Link { host, up, down, peer: None, closed: None, hung_up: None, ends: 0 });
         self.links.len() - 1
     }
 
-    fn open(&self, host: usize) -> impl DoubleEndedIterator<Item = usize> {
+    fn open(&self, host: usize) -> impl Iterator<Item = usize> {
         self.links.iter().enumerate().filter(move |(_, link)| link.host == host && link.ends == 0).map(|(index, _)| index)
     }
 

@@ -36,17 +36,22 @@ pub(super) struct Pipe {
     deaf: bool,
     /// How many faults hold it up.
     stalls: u32,
+    /// Whether one ever did, or reset it.
+    pub(super) hindered: bool,
 }
 
 impl Pipe {
     pub(super) fn stalled(stalls: u32) -> Self {
-        Self { stalls, ..Self::default() }
+        Self { stalls, hindered: stalls > 0, ..Self::default() }
     }
 
     pub(super) fn push(&mut self, parcel: Parcel, now: Instant, latency: Duration) {
         match parcel {
             Parcel::Fin if self.closed => return,
-            Parcel::Reset => self.queue.clear(),
+            Parcel::Reset => {
+                self.queue.clear();
+                self.hindered = true;
+            }
             _ => {}
         }
         self.closed |= !matches!(parcel, Parcel::Bytes(_));
@@ -91,6 +96,7 @@ impl Pipe {
     /// Holds up what is on its way; with `all` what has arrived and was not read, too.
     pub(super) fn stall(&mut self, now: Instant, all: bool) {
         self.stalls += 1;
+        self.hindered = true;
         for (at, _) in &mut self.queue {
             if all || at.is_some_and(|at| at > now) {
                 *at = None;

@@ -114,6 +114,9 @@ impl Fault {
 /// How clients' clocks may differ from the server's: 1 % and a hair less, so that rounding is nobody's fault.
 const RATES: RangeInclusive<u64> = 990_010..=1_009_990;
 
+/// How long replies are held back, in milliseconds.
+pub(super) const DELAYS: RangeInclusive<u64> = 20..=3000;
+
 impl Plan {
     pub(super) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 0);
@@ -198,7 +201,7 @@ impl Planned {
             58..=65 => Fault::Jump,
             66..=73 => Fault::Freeze,
             74..=77 => Fault::Restart,
-            78..=87 => Fault::DelayReplies { delay: dice.spread(20..=3000) },
+            78..=87 => Fault::DelayReplies { delay: dice.spread(DELAYS) },
             88..=90 => Fault::Refuse,
             91..=94 => Fault::Disconnect { key },
             95 => Fault::DisconnectAll,

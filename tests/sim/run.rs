@@ -36,7 +36,7 @@ pub struct Outcome {
     pub seed: u64,
     /// What must not be, in words; empty when all is well.
     pub violations: Vec<String>,
-    /// How many faults of each kind were injected.
+    /// How many faults of each kind struck something.
     pub faults: BTreeMap<&'static str, u64>,
     /// What happened, by kind.
     pub events: BTreeMap<&'static str, u64>,
@@ -74,7 +74,7 @@ async fn play(seed: u64) -> Outcome {
     let chaos = Chaos::new(&stage);
     let tasks = Handle::current().metrics().num_alive_tasks();
     let mut actors = cast(&stage);
-    let server = chaos.run().await;
+    let (server, faults) = chaos.run().await;
     // everything works again, so nobody can be kept for long
     let longest = stage.plan.length + Duration::from_mins(10);
     if timeout(longest, async { while actors.join_next().await.is_some() {} }).await.is_err() {
@@ -86,10 +86,6 @@ async fn play(seed: u64) -> Outcome {
 
     let Stage { plan, history, net, .. } = Arc::into_inner(stage).expect("all who shared it are gone");
     let entries = history.take_entries();
-    let mut faults = BTreeMap::new();
-    for planned in &plan.faults {
-        *faults.entry(planned.fault.name()).or_default() += 1;
-    }
     let verdict = Verdict::of(&plan, history.begun(), &entries, &net.lock().links);
     Outcome { seed, violations: verdict.violations, faults, events: verdict.events, plan, entries }
 }

@@ -13,7 +13,7 @@ use super::run::{Outcome, run};
 pub struct Findings {
     /// How many seeds were run.
     pub runs: u64,
-    /// How many faults of each kind were injected.
+    /// How many faults of each kind struck something.
     pub faults: BTreeMap<&'static str, u64>,
     /// What happened, by kind.
     pub events: BTreeMap<&'static str, u64>,

@@ -10,7 +10,7 @@ use dflock::server::Ending;
 
 use super::history::{Entry, How, Slot, What};
 use super::net::Link;
-use super::plan::Plan;
+use super::plan::{DELAYS, Plan};
 use grant::{Cause, Grant, Had};
 
 /// How late timers are: they go by whole milliseconds, and a slow clock makes the last nap end a little early.
@@ -23,6 +23,7 @@ const PROMPT: Duration = Duration::from_millis(50);
 const GENTLE: Duration = Duration::from_millis(20);
 
 pub(super) struct Verdict {
+    /// First those in which a slot had one holder too many.
     pub(super) violations: Vec<String>,
     pub(super) events: BTreeMap<&'static str, u64>,
 }
@@ -45,8 +46,12 @@ struct Court<'a> {
     /// When something was wrong.
     troubles: Vec<(Duration, Duration)>,
     freezes: Vec<(Duration, Duration)>,
+    /// When replies were held back.
+    delays: Vec<(Duration, Duration)>,
     /// When a client, or nobody, ran.
     pauses: Vec<(Duration, Duration)>,
+    /// The violations in which a slot had one holder too many.
+    overlaps: Vec<String>,
     verdict: Verdict,
 }
 
@@ -62,7 +67,9 @@ impl Verdict {
             jumps: Vec::new(),
             troubles: Vec::new(),
             freezes: Vec::new(),
+            delays: Vec::new(),
             pauses: Vec::new(),
+            overlaps: Vec::new(),
             verdict: Self { violations: Vec::new(), events: BTreeMap::new() },
         };
         for entry in entries {
@@ -71,7 +78,9 @@ impl Verdict {
         for (slot, grant) in std::mem::take(&mut court.grants) {
             court.judge(slot, &grant);
         }
-        court.verdict
+        let Court { overlaps, mut verdict, .. } = court;
+        verdict.violations.splice(0..0, overlaps);
+        verdict
     }
 }
 
@@ -164,7 +173,7 @@ impl Court<'_> {
             self.accuse(at, &format!("slot {slot} of {key} was granted to waiter {waiter:?}, and {first:?} was first in line"));
         }
         if live > limit {
-            self.accuse(at, &format!("the server granted slot {slot} of {key} above the limit"));
+            self.overlaps.push(violation(at, &format!("the server granted slot {slot} of {key} above the limit")));
         }
     }
 
@@ -232,10 +241,8 @@ impl Court<'_> {
         let believed = [grant.doubted, grant.on_lost.first().copied(), grant.gone.map(|gone| gone.0)].into_iter().flatten().min();
         if believed.is_none_or(|until| until > latest_belief) {
             let until = believed.unwrap_or(Duration::MAX);
-            self.accuse(
-                until,
-                &format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}", grant.key),
-            );
+            let what = format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}", grant.key);
+            self.overlaps.push(violation(until, &what));
         }
         // to know when asked is one thing, to tell is another
         let left = grant.gone.is_some_and(|gone| gone.0 <= latest + TICK);
@@ -278,12 +285,25 @@ impl Court<'_> {
 
     /// A slot is free as soon as the server can know that its connection is closed.
     fn freed_when_left(&mut self, slot: Slot, grant: &Grant) {
-        let Some(left) = self.link(grant).and_then(|link| link.heard().0) else { return };
+        let Some(link) = self.link(grant) else { return };
+        let Some(left) = link.heard().0 else { return };
+        let is_told = self.plan.auto_release || self.hears_of_drop(grant, link, left - self.begun);
         let left = (left - self.begun).max(grant.at);
-        if !self.plan.auto_release || grant.ended.is_some_and(|(ended, _)| ended <= self.after_freeze(left) + TICK) {
+        if !is_told || grant.ended.is_some_and(|(ended, _)| ended <= self.after_freeze(left) + TICK) {
             return;
         }
         self.accuse(left, &format!("slot {slot} of {} was left, and ended {:?}", grant.key, grant.ended));
+    }
+
+    /// Whether a server for which the end of a connection ends no slot hears the release that a drop sends before it.
+    fn hears_of_drop(&self, grant: &Grant, link: &Link, left: Duration) -> bool {
+        let Some((dropped, How::Drop, true)) = grant.gone else { return false };
+        let hung_up = link.hung_up.map(|hung_up| hung_up - self.begun);
+        // one that holds a reply back reads nothing more before the end, and one that is frozen may end the connection before it reads
+        let longest = Duration::from_millis(*DELAYS.end());
+        let delays = self.delays.iter().map(|(from, to)| (*from, to.saturating_add(longest)));
+        let is_deaf = delays.chain(self.freezes.iter().copied()).any(|(from, to)| from <= left && to >= dropped);
+        !link.up.hindered && !is_deaf && hung_up.is_none_or(|hung_up| hung_up >= left)
     }
 
     /// When the client could read that its connection had ended.
@@ -316,6 +336,7 @@ impl Court<'_> {
     fn spans(&mut self, fault: &str) -> Option<&mut Vec<(Duration, Duration)>> {
         match fault {
             _ if fault.starts_with("Freeze") => Some(&mut self.freezes),
+            _ if fault.starts_with("DelayReplies") => Some(&mut self.delays),
             _ if fault.starts_with("Busy") => Some(&mut self.pauses),
             _ => None,
         }
@@ -334,8 +355,12 @@ impl Court<'_> {
     }
 
     fn accuse(&mut self, at: Duration, what: &str) {
-        self.verdict.violations.push(format!("at {:.3} s: {what}", at.as_secs_f64()));
+        self.verdict.violations.push(violation(at, what));
     }
+}
+
+fn violation(at: Duration, what: &str) -> String {
+    format!("at {:.3} s: {what}", at.as_secs_f64())
 }
 
 /// The end of the longest of `spans` that `at` lies in, or `at`.

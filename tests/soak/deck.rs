@@ -9,14 +9,16 @@ use rand::{RngExt, SeedableRng};
 
 use crate::fault::Kind;
 
-/// Shorter than any lease, and longer than most.
+/// Shorter than any lease, and longer than most: a kind takes turns, so that each is long often enough to end a hold.
 const LENGTHS: [std::ops::Range<u64>; 2] = [20..600, 1200..4500];
 
 /// Faults of some kinds: all of them come, in an order that the seed decides.
 pub(crate) struct Deck {
     dice: StdRng,
-    kinds: Vec<Kind>,
-    cards: Vec<Kind>,
+    /// Each with the number of its next length.
+    kinds: Vec<(Kind, usize)>,
+    /// Those of `kinds` that are to come.
+    cards: Vec<usize>,
 }
 
 /// A fault that is to come.
@@ -31,19 +33,25 @@ pub(crate) struct Card {
 impl Deck {
     /// Faults of `kinds`, of which there is one at least.
     pub(crate) fn new(seed: u64, kinds: impl Iterator<Item = Kind>) -> Self {
-        Self { dice: StdRng::seed_from_u64(seed), kinds: kinds.collect(), cards: Vec::new() }
+        let mut dice = StdRng::seed_from_u64(seed);
+        let kinds = kinds.map(|kind| (kind, dice.random_range(0..LENGTHS.len()))).collect();
+        Self { dice, kinds, cards: Vec::new() }
     }
 
     /// The next fault, unless the time is over at `end`; it will be over then.
     pub(crate) fn draw(&mut self, end: Duration) -> Option<Card> {
         if self.cards.is_empty() {
-            self.cards.clone_from(&self.kinds);
+            self.cards = (0..self.kinds.len()).collect();
             self.cards.shuffle(&mut self.dice);
         }
         let wait = Duration::from_millis(self.dice.random_range(0..600));
-        let lengths = LENGTHS[self.dice.random_range(0..LENGTHS.len())].clone();
-        let length = Duration::from_millis(self.dice.random_range(lengths));
         let left = end.saturating_sub(now()).checked_sub(wait).filter(|left| !left.is_zero())?;
-        Some(Card { wait, kind: self.cards.pop()?, length: length.min(left) })
+        let (kind, turn) = &mut self.kinds[self.cards.pop()?];
+        let length = Duration::from_millis(self.dice.random_range(LENGTHS[*turn].clone()));
+        // one that the end cuts short has its turn again
+        if length <= left {
+            *turn = (*turn + 1) % LENGTHS.len();
+        }
+        Some(Card { wait, kind: *kind, length: length.min(left) })
     }
 }

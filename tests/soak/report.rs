@@ -67,9 +67,15 @@ impl fmt::Display for Report<'_> {
         }
         writeln!(f, "\n{}", Row::HEAD)?;
         let kinds = Kind::ALL.into_iter().map(Some).chain([None]);
-        for row in kinds.map(|kind| self.row(kind)) {
+        let mut idle = Vec::new();
+        for kind in kinds {
+            let row = self.row(kind);
             writeln!(f, "{row}")?;
+            if row.ended == 0 && kind.is_some() {
+                idle.push(row.name);
+            }
         }
+        writeln!(f, "\nno hold had to end by: {}", if idle.is_empty() { "none".into() } else { idle.join(", ") })?;
         let count = |what| self.violations.iter().filter(|violation| violation.what == what).count();
         let [overlaps, late, leaks] = [Wrong::Overlap, Wrong::Late, Wrong::Leak].map(count);
         let (faults, holds) = (timeline.faults.len(), timeline.holds().count());

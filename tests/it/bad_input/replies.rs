@@ -61,14 +61,14 @@ fn garbage() -> Vec<Vec<u8>> {
         lines.push(grant.replace("TOKEN", TOKEN).into_bytes());
     }
     lines.push(GRANT.to_uppercase().trim_end().into());
-    // P29, P34: no UTF-8; a TLS alert
+    // no UTF-8; a TLS alert
     lines.push(b"ok \xff\xfe 30".to_vec());
     lines.push(b"\x15\x03\x01\x00\x02\x02".to_vec());
     lines.push(b"ok\0".to_vec());
     lines
 }
 
-// T05, T28: the connection is closed, and the next begins with nothing
+// T05, T28, P29, P34: the connection is closed, and the next begins with nothing
 #[tokio::test]
 async fn garbage_is_never_a_slot() {
     for line in garbage() {
@@ -90,7 +90,8 @@ async fn garbage_is_never_a_slot() {
     }
 }
 
-// P31: what is a reply, but to another question, is garbage here; it may have left a slot behind, and must not reach the pool
+// P31, T25, P07: what is a reply, but to another question, is garbage here; it may have left a slot behind, and must not reach the
+// pool
 #[tokio::test(start_paused = true)]
 async fn a_reply_to_another_question_closes_the_connection() {
     for said in [OK, "ok 30\n", ACQUIRED, "queued\n", "ok {}\n"] {
@@ -114,7 +115,7 @@ async fn a_reply_to_another_question_closes_the_connection() {
         assert!(matches!(error, Error::Protocol { .. }), "{said:?}: {error:?}");
         peer.finish().await;
     }
-    // T25, P07: stats that are none
+    // stats that are none
     for said in [OK, "ok 30\n", GRANT, "timeout\n", "queued\n", "ok {\n", "ok {}\n", "ok {\"connections\":-1}\n"] {
         let peer = Peer::memory([vec![hear(STATS), say(said), hear_end()]]);
         let client = peer.client();

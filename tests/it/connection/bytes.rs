@@ -60,7 +60,7 @@ async fn the_cap_of_a_reply_is_exact() {
     peer.finish().await;
 }
 
-// T33: the second line of a segment is kept for the next read
+// T09, T11, T33: the second line of a segment is kept for the next read
 #[tokio::test]
 async fn two_replies_in_one_segment_answer_two_requests() {
     let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RENEW), tell(), hear(RELEASE), say("ok 30\nok\n"), hear(PING), say(OK)]]);
@@ -71,7 +71,7 @@ async fn two_replies_in_one_segment_answer_two_requests() {
         _ = held.renew() => panic!("there is no reply yet"),
         () = peer.told() => {}
     }
-    // T09, T11: the renewal under way neither skips the release nor is taken for its reply
+    // the renewal under way neither skips the release nor is taken for its reply
     held.release().await.unwrap();
     client.ping().await.unwrap();
     peer.finish().await;

@@ -92,7 +92,7 @@ async fn a_refused_renewal_closes_the_connection_and_acquire_works_again() {
     }
 }
 
-// T41
+// T24, T41
 #[tokio::test(start_paused = true)]
 async fn a_bare_ok_renews_by_the_lease_that_was_asked_for() {
     let renew = format!("sn\npool\n{TOKEN} 7\n");
