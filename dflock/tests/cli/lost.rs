@@ -1,9 +1,13 @@
 //! A slot that is lost ends the command.
 
+#[cfg(target_os = "linux")]
+use std::process::Stdio;
 use std::time::Instant;
 
 use dflock::server::Server;
 use rustix::process::{Pid, Signal, kill_process};
+#[cfg(target_os = "linux")]
+use tokio::process::Command;
 
 #[cfg(target_os = "linux")]
 use crate::program::is_gone;
@@ -109,4 +113,28 @@ async fn a_short_read_timeout_is_kept_up_with_when_it_is_told() {
     let mut run = Run::start(&addr, &["--server-read-timeout", "3s"], "echo ready; sleep 5; echo still alone").await;
     assert_eq!(run.line().await.as_deref(), Some("still alone"));
     assert_eq!(run.status().await, 0);
+}
+
+/// As in a container that something outside has put `dflock` into: its session has no number there.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn in_a_namespace_that_its_session_is_not_of_the_command_ends_too() {
+    let into = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let unshare = |command: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(into).args(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        unshare
+    };
+    if !unshare(&["true"]).status().await.is_ok_and(|status| status.success()) {
+        return println!("skipped: this system lets nobody make a namespace");
+    }
+    let server = Server::start().await.unwrap();
+    let addr = server.addr().to_string();
+    let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+    let args = [env!("CARGO_BIN_EXE_dflock"), "run", "--servers", &addr, "--key", "job", "sh", "-c", script];
+    let mut run = Run::of(&mut unshare(&args));
+    assert_eq!(run.line().await.as_deref(), Some("ready"));
+    server.faults().disconnect("job");
+    assert_eq!(run.line().await.as_deref(), Some("ending"));
+    assert_eq!(run.status().await, 76);
 }

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::fs;
 
-use rustix::process::{Pid, Signal, getsid, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::process::Process;
 
 /// The variable whose value no other command has.
 pub(crate) const TOKEN: &str = "DFLOCK_TOKEN";
@@ -21,19 +23,11 @@ pub(crate) struct Family {
     pub(crate) group: Option<Pid>,
 }
 
-/// What is told of a process.
-struct Process {
-    pid: Pid,
-    parent: Option<Pid>,
-    group: Option<Pid>,
-    session: Option<Pid>,
-}
-
 impl Family {
     /// Those that have not ended.
     pub(crate) fn members(&self) -> HashSet<Pid> {
-        let session = getsid(None).ok();
-        let mut others: Vec<_> = processes().collect();
+        let Some(Process { session, .. }) = Process::own() else { return HashSet::new() };
+        let mut others: Vec<_> = Process::all().collect();
         let mut members: HashSet<Pid> =
             others.extract_if(.., |process| self.is_sure(process, session)).map(|process| process.pid).collect();
         loop {
@@ -94,38 +88,5 @@ impl Family {
         let environment = fs::read(format!("/proc/{}/environ", process.pid.as_raw_nonzero())).unwrap_or_default();
         let mark = format!("{TOKEN}={}", self.token);
         environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
-    }
-}
-
-/// All processes that have not ended; none where there is no `/proc`.
-fn processes() -> impl Iterator<Item = Process> {
-    let names = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter_map(|name| Process::parse(&fs::read_to_string(format!("/proc/{}/stat", name.parse::<u32>().ok()?)).ok()?))
-}
-
-impl Process {
-    /// Parses `PID (NAME) STATE PARENT GROUP SESSION ..`; nothing of one that has ended and is only remembered.
-    fn parse(stat: &str) -> Option<Self> {
-        // there may be anything in a name, but no parenthesis behind it
-        let (pid, rest) = (stat.split_once(' ')?.0, stat.rsplit_once(')')?.1);
-        let pid_of = |text: &str| Pid::from_raw(text.parse().ok()?);
-        let mut fields = rest.split_whitespace();
-        if matches!(fields.next()?, "Z" | "X") {
-            return None;
-        }
-        Some(Self { pid: pid_of(pid)?, parent: pid_of(fields.next()?), group: pid_of(fields.next()?), session: pid_of(fields.next()?) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_not_taken_for_a_field() {
-        let process = Process::parse("7 (a) R 1 (b)) S 2 3 4 0 -1").unwrap();
-        let raw = [Some(process.pid), process.parent, process.group, process.session].map(Pid::as_raw);
-        assert_eq!(raw, [7, 2, 3, 4]);
-        assert!(Process::parse("7 (sh) Z 2 3 4 0 -1").is_none());
     }
 }

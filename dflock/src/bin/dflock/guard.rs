@@ -11,13 +11,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, getpgrp, kill_current_process_group, kill_process_group};
+use rustix::process::{Pid, Signal, kill_current_process_group, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Sender;
 use tokio::process::{Child, Command};
 
 use crate::exec::this_program;
 use crate::family::{Family, TOKEN};
+use crate::process::own_group;
 use crate::signals;
 
 /// The first argument that asks for this.
@@ -99,7 +100,7 @@ pub(crate) fn guard() -> ExitCode {
         }
     });
     watch(&news);
-    Family { token, command: None, group: Some(getpgrp()) }.signal(Signal::KILL);
+    Family { token, command: None, group: own_group() }.signal(Signal::KILL);
     // where nothing is told of processes; this is one of those that are killed
     let _ = kill_current_process_group(Signal::KILL);
     ExitCode::FAILURE

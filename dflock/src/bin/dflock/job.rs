@@ -6,13 +6,14 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::tcgetpgrp;
 use tokio::process::{Child, Command};
 
 use crate::exec;
 use crate::family::Family;
 use crate::guard::Guard;
+use crate::process::own_group;
 use crate::signals::Signals;
 use crate::status::Failure;
 
@@ -114,5 +115,5 @@ impl Job {
 
 /// Whether this process is in the foreground of a terminal.
 fn in_foreground() -> bool {
-    File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
+    File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| Some(group) == own_group()))
 }

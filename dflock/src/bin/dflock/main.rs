@@ -22,6 +22,7 @@ mod guard;
 mod job;
 mod line;
 mod manual;
+mod process;
 mod run;
 mod serve;
 mod servers;
