@@ -1,5 +1,7 @@
 //! A client from environment variables.
 
+mod tls;
+
 use std::env;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -94,7 +96,7 @@ fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError
         (None, Some(file)) => builder.auth(secret_of(AUTH_FILE, &file)?),
         (Some(_), Some(_)) => return Err(refused(AUTH_FILE, format!("`{AUTH}` is set, too; unset one of the two"))),
     };
-    builder = secured(builder, &lookup)?;
+    builder = tls::secured(builder, &lookup)?;
     if let Some(timeout) = seconds("DFLOCK_CONNECT_TIMEOUT", &lookup)? {
         builder = builder.connect_timeout(timeout);
     }
@@ -120,46 +122,6 @@ fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
         Err(error @ ConfigError::Duration { option: "heartbeat", .. }) => Err(variable(BEAT, &error)),
         built => built,
     }
-}
-
-/// Whom TLS trusts, if there is to be any.
-#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
-fn secured(
-    builder: ClientBuilder,
-    lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
-) -> Result<ClientBuilder, ConfigError> {
-    let ca = lookup(TLS_CA)?;
-    let tls = match (lookup(TLS)?.as_deref(), ca) {
-        (None | Some("off"), None) => return Ok(builder),
-        (Some("native"), None) => crate::Tls::native_roots().map_err(|error| trusting(TLS, &error)),
-        (Some("native"), Some(ca)) => crate::Tls::native_roots_and(ca.as_ref()).map_err(|error| trusting(TLS_CA, &error)),
-        (None, Some(ca)) => crate::Tls::ca_pem_file(ca).map_err(|error| variable(TLS_CA, &error)),
-        (Some("off"), Some(_)) => Err(refused(TLS_CA, format!("`{TLS}` is `off`; unset one of the two"))),
-        (Some(other), _) => Err(refused(TLS, format!("{other:?} is neither `native` nor `off`"))),
-    };
-    Ok(builder.tls(tls?))
-}
-
-/// What is wrong with those that `name` says to trust, or with the system, which `DFLOCK_TLS` does.
-#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
-fn trusting(name: &'static str, error: &ConfigError) -> ConfigError {
-    let ConfigError::NoNativeRoots { why } = error else { return variable(name, error) };
-    let advice = format!("install its CA certificates, or unset `{TLS}` and name them with `{TLS_CA}`");
-    refused(TLS, format!("the system has no certificate that can be trusted: {why}; {advice}"))
-}
-
-/// Nothing that asks for TLS is passed over in silence.
-#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
-fn secured(
-    builder: ClientBuilder,
-    lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
-) -> Result<ClientBuilder, ConfigError> {
-    for name in [TLS, TLS_CA] {
-        if lookup(name)?.is_some_and(|value| (name, value.as_str()) != (TLS, "off")) {
-            return Err(refused(name, "this program was built without TLS; build it with the feature `tls` of `dflock`".to_owned()));
-        }
-    }
-    Ok(builder)
 }
 
 /// The secret, without a copy, if the wire can carry it.
