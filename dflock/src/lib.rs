@@ -81,7 +81,7 @@ mod attributes;
 pub mod benching;
 mod client;
 mod error;
-#[cfg(all(feature = "server", any(test, fuzzing)))]
+#[cfg(any(test, all(feature = "server", fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(any(doc, doctest))]
