@@ -83,7 +83,7 @@ impl fmt::Debug for Terms {
 /// What the owner of a hold and its keeper share.
 struct Lease {
     terms: Arc<Terms>,
-    line: Mutex<Option<Connection>>,
+    line: Mutex<Option<Box<Connection>>>,
     state: Mutex<State>,
     /// The phase has changed, or a renewal is done: for those who wait on the owner's side.
     news: Notify,
@@ -100,7 +100,7 @@ impl fmt::Debug for Lease {
 }
 
 impl Lease {
-    fn new(terms: Arc<Terms>, connection: Connection, phase: Phase, watch: Watch) -> Arc<Self> {
+    fn new(terms: Arc<Terms>, connection: Box<Connection>, phase: Phase, watch: Watch) -> Arc<Self> {
         Arc::new(Self {
             terms,
             line: Mutex::new(Some(connection)),

@@ -2,10 +2,10 @@
 
 mod wish;
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
-
-use tracing::Instrument;
 
 use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
@@ -87,8 +87,7 @@ impl Slot {
     pub(crate) async fn acquire(&self, wait: Duration) -> Result<(Hold, Grant), Error> {
         seconds(wait)?;
         let watch = Watch::waiting(self.terms.about());
-        let span = watch.span();
-        match self.stand_in_line(wait).instrument(span).await {
+        match within(&watch, pin!(self.stand_in_line(wait))).await {
             Ok(answer) => self.believe(answer, watch).await,
             Err(error) => Err(watch.failed(error)),
         }
@@ -97,8 +96,7 @@ impl Slot {
     /// Joins the line, or gets a slot at once.
     pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
         let watch = Watch::waiting(self.terms.about());
-        let span = watch.span();
-        match self.join().instrument(span).await {
+        match within(&watch, pin!(self.join())).await {
             Ok(Answer { reply: Reply::Queued, connection, .. }) => {
                 watch.queued(self.terms.about());
                 Ok(Joined::Queued(Hold::queued(&self.terms, connection, watch)))
@@ -227,7 +225,7 @@ impl Slot {
 
     /// The limit that the key has, if the server tells.
     #[cfg(feature = "stats")]
-    async fn their_limit(&self, connection: crate::transport::Connection) -> Option<u32> {
+    async fn their_limit(&self, connection: Box<crate::transport::Connection>) -> Option<u32> {
         let (connection, reply) = connection.call(&Request::Stats, self.terms.socket_timeout).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
@@ -242,4 +240,9 @@ impl Slot {
 
 fn seconds(wait: Duration) -> Result<Seconds, ConfigError> {
     Seconds::round_up(wait).ok_or(ConfigError::Wait { wait })
+}
+
+/// `asked`, polled inside of the span of `watch`.
+async fn within<T>(watch: &Watch, mut asked: Pin<&mut impl Future<Output = T>>) -> T {
+    poll_fn(|cx| watch.within(|| asked.as_mut().poll(cx))).await
 }

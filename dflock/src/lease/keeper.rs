@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::Lease;
 use super::phase::{Phase, State};
-use super::term::{Term, luck};
+use super::term::{Term, early};
 use crate::error::{Error, LostReason, Operation};
 use crate::transport::{Connection, Duty, Fault, Instant};
 use crate::watch;
@@ -262,7 +262,7 @@ impl Lease {
 
     fn term(&self, asked: Instant, grant: &Grant, renewals: u64) -> Term {
         let asked = if cfg!(dflock_mutant = "deadline_from_reply") { self.now() } else { asked };
-        self.terms.pace.term(asked, grant.lease.as_duration(), luck(&grant.token, renewals))
+        self.terms.pace.term(asked, grant.lease.as_duration(), early(&grant.token, renewals))
     }
 
     /// The server gave no more time: asks again soon, and believes no longer than before. Whoever wanted a renewal waits on.

@@ -17,7 +17,7 @@ impl Connection {
     ///
     /// A call that is dropped closes the connection: a late reply can never answer the next request. A slot that was granted and not
     /// heard of yet is given back.
-    pub(crate) async fn call(mut self, request: &Request<'_>, limit: Duration) -> Result<(Self, Reply), Fault> {
+    pub(crate) async fn call(mut self: Box<Self>, request: &Request<'_>, limit: Duration) -> Result<(Box<Self>, Reply), Fault> {
         // what is too far to be counted never comes
         let deadline = Instant::now().checked_add(limit);
         self.send(request);
@@ -37,7 +37,7 @@ impl Connection {
 /// A request that is under way.
 struct Call<'a> {
     /// Gone when the reply has come.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     request: &'a Request<'a>,
 }
 

@@ -61,8 +61,9 @@ pub(crate) enum Fault {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: BoxStream) -> Self {
-        Self {
+    /// On the heap: it goes through many hands.
+    pub(crate) fn new(stream: BoxStream) -> Box<Self> {
+        Box::new(Self {
             stream,
             out: Zeroizing::default(),
             written: 0,
@@ -73,7 +74,7 @@ impl Connection {
             alarm: Alarm::default(),
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
             attendant: None,
-        }
+        })
     }
 
     /// Queues `request`; [`poll_reply`](Self::poll_reply) writes it.

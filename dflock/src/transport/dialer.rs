@@ -26,7 +26,7 @@ impl Dialer {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes what it opened.
-    pub(crate) async fn dial(&self, at: &Attempt) -> Result<Connection, Error> {
+    pub(crate) async fn dial(&self, at: &Attempt) -> Result<Box<Connection>, Error> {
         let end = Instant::now() + self.connect_timeout;
         let late = |stage| Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout, stage };
         let connected = timeout_at(end, self.connector.connect(&at.server)).await.map_err(|_| late(ConnectStage::Reach))?;
@@ -45,7 +45,7 @@ impl Dialer {
         self.connector.clock()
     }
 
-    async fn show(&self, secret: &Secret, connection: Connection, at: &Attempt) -> Result<Connection, Error> {
+    async fn show(&self, secret: &Secret, connection: Box<Connection>, at: &Attempt) -> Result<Box<Connection>, Error> {
         let at = Attempt { operation: Operation::Auth, ..at.clone() };
         let request = Request::Auth { secret: &secret.0 };
         match connection.call(&request, self.socket_timeout).await {

@@ -29,7 +29,7 @@ pub(crate) struct Ask<'a> {
 /// A reply, and the connection that it came on.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Box<Connection>,
     pub(crate) reply: Reply,
     /// A point before the request was sent.
     pub(crate) asked: Instant,
@@ -91,7 +91,7 @@ impl Pool {
     }
 
     /// Keeps `connection` for the next request, unless something is owed on it.
-    pub(crate) fn give(&self, connection: Connection) {
+    pub(crate) fn give(&self, connection: Box<Connection>) {
         if connection.is_quiet()
             && let Ok(runtime) = Handle::try_current()
             // on another it would live only for as long as its own is driven
