@@ -11,7 +11,8 @@
 //! | `hold` | info | as long as the slot is held; follows from its `acquire` | `key`, `server`, `token`, `wait`, `held`, `outcome` |
 //!
 //! Both are children of the span in which the slot was asked for. What [`Held::run`](crate::Held::run),
-//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) and annotated functions run, runs in `hold`.
+//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) and annotated functions run, runs in `hold`. Of a slot that was asked for before
+//! anybody listened, only a loss is told.
 //!
 //! | event | level | when | fields |
 //! |---|---|---|---|
@@ -55,6 +56,8 @@
 
 #[cfg_attr(not(feature = "metrics"), path = "watch/no_meter.rs")]
 mod meter;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
