@@ -111,7 +111,7 @@ impl Slot {
         let granted = tokio::time::timeout(wait, hold.wait()).await;
         #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
         if granted.is_err() {
-            hold.step_out().into_iter().for_each(|connection| self.pool().give(connection));
+            hold.step_out().into_iter().for_each(|connection| self.pool().give(connection, self.pool().now()));
         }
         granted.unwrap_or_else(|_| {
             hold.timed_out();
@@ -121,14 +121,15 @@ impl Slot {
 
     /// Gives the slot of `token` back, and its connection to the pool.
     pub(crate) async fn release(&self, hold: &Hold, token: Token) -> Result<(), Error> {
-        let (mut connection, watch) = hold.surrender(token)?;
+        let asked = self.pool().now();
+        let (mut connection, watch) = hold.surrender(token, asked)?;
         connection.set_alarm_here();
         let at = || self.terms.attempt(Operation::Release);
         let limit = self.terms.socket_timeout;
-        let answer = connection.call(&self.terms.release(token), limit).await;
+        let answer = connection.call(&self.terms.release(token), (asked, limit)).await;
         let reply = answer.map(|(connection, reply)| {
             if matches!(reply, Reply::Ok | Reply::Refused(_)) {
-                self.pool().give(connection);
+                self.pool().give(connection, asked);
             }
             reply
         });
@@ -168,7 +169,7 @@ impl Slot {
         match answer.reply {
             Reply::Granted(_) => Ok(answer),
             Reply::Timeout => {
-                self.pool().give(answer.connection);
+                self.pool().give(answer.connection, answer.asked);
                 Err(Error::Timeout { at: at(), waited: wait })
             }
             _ => Err(self.refusal(answer, at()).await),
@@ -192,10 +193,9 @@ impl Slot {
     /// A slot that the server says is ours: a prompt grant is believed, any other is confirmed first.
     async fn believe(&self, answer: Answer, watch: Watch) -> Result<(Hold, Grant), Error> {
         let Answer { connection, reply, asked } = answer;
-        let now = self.pool().now();
         match reply {
-            Reply::Granted(grant) | Reply::Acquired(grant) if now.since(asked) < PROMPT => {
-                Ok((Hold::granted(&self.terms, connection, grant, (asked, now), watch), grant))
+            Reply::Granted(grant) | Reply::Acquired(grant) if self.pool().now().since(asked) < PROMPT => {
+                Ok((Hold::granted(&self.terms, connection, grant, asked, watch), grant))
             }
             Reply::Granted(grant) | Reply::Acquired(grant) => Ok((Hold::confirmed(&self.terms, connection, grant, watch).await?, grant)),
             reply => Err(Error::unexpected(self.terms.attempt(Operation::Acquire), &reply)),
@@ -205,20 +205,20 @@ impl Slot {
     /// Why the server said no.
     #[cfg_attr(not(feature = "stats"), expect(clippy::unused_async, reason = "without stats there is nothing to ask for"))]
     async fn refusal(&self, answer: Answer, at: Attempt) -> Error {
-        let Answer { connection, reply, .. } = answer;
+        let Answer { connection, reply, asked } = answer;
         if reply == Reply::Refused(Status::LimitMismatch) {
             #[cfg(feature = "stats")]
             let theirs = self.their_limit(connection).await;
             #[cfg(not(feature = "stats"))]
             let theirs = {
-                self.pool().give(connection);
+                self.pool().give(connection, asked);
                 None
             };
             return Error::LimitMismatch { at, ours: self.limit(), theirs };
         }
         // any other reply is to another question, and what this connection says next cannot be trusted
         if matches!(reply, Reply::Refused(_)) {
-            self.pool().give(connection);
+            self.pool().give(connection, asked);
         }
         Error::unexpected(at, &reply)
     }
@@ -226,10 +226,11 @@ impl Slot {
     /// The limit that the key has, if the server tells.
     #[cfg(feature = "stats")]
     async fn their_limit(&self, connection: Box<crate::transport::Connection>) -> Option<u32> {
-        let (connection, reply) = connection.call(&Request::Stats, self.terms.socket_timeout).await.ok()?;
+        let asked = self.pool().now();
+        let (connection, reply) = connection.call(&Request::Stats, (asked, self.terms.socket_timeout)).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
-        self.pool().give(connection);
+        self.pool().give(connection, asked);
         stats.limit_besides(self.limit(), self.key())
     }
 

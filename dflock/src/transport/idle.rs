@@ -52,9 +52,9 @@ impl Idle {
         }
     }
 
-    /// Keeps `connection`, for use on the runtime of `handle`.
-    pub(crate) fn put(self: &Arc<Self>, handle: &Handle, connection: Box<Connection>) {
-        let (runtime, used) = (handle.id(), self.clock.now());
+    /// Keeps `connection`, which was `used` last, for use on the runtime of `handle`.
+    pub(crate) fn put(self: &Arc<Self>, handle: &Handle, connection: Box<Connection>, used: Instant) {
+        let runtime = handle.id();
         {
             let mut shelves = self.shelves.lock();
             if let Some(shelf) = shelves.iter_mut().find(|shelf| shelf.runtime == runtime) {
