@@ -1,4 +1,4 @@
-//! A network in memory between clients and the server, with all that can be wrong with one.
+//! A network in memory between clients and the servers, with all that can be wrong with one.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::dice::Dice;
 use super::end::{End, Side};
 use super::pipe::{Parcel, Pipe};
+use super::plan::SERVERS;
 
 pub(super) struct Net {
     state: Mutex<State>,
@@ -19,10 +20,19 @@ pub(super) struct Net {
 
 pub(super) struct State {
     dice: Dice,
-    /// The server that listens now, its number, and the number of its last connection.
-    server: Option<(MemoryConnector, usize, u64)>,
+    /// Of each shard the server that listens now.
+    servers: [Option<Listener>; SERVERS.len()],
     hosts: Vec<Host>,
     pub(super) links: Vec<Link>,
+}
+
+/// A server that takes connections.
+#[derive(Clone)]
+struct Listener {
+    connector: MemoryConnector,
+    number: usize,
+    /// The number of its last connection.
+    last: u64,
 }
 
 /// What a client is to the network.
@@ -66,7 +76,7 @@ impl Link {
 impl Net {
     pub(super) fn new(seed: u64, hosts: impl Iterator<Item = (RangeInclusive<u64>, RangeInclusive<u64>)>) -> Arc<Self> {
         let host = |(up, down)| Host { up, down, stalls: Stalls::default(), busy: 0, waiting: Vec::new() };
-        let state = State { dice: Dice::new(seed, 1), server: None, hosts: hosts.map(host).collect(), links: Vec::new() };
+        let state = State { dice: Dice::new(seed, 1), servers: Default::default(), hosts: hosts.map(host).collect(), links: Vec::new() };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -74,12 +84,12 @@ impl Net {
         self.state.lock().unwrap()
     }
 
-    /// New connections go there from now on; `None`: they are refused.
-    pub(super) fn serve(&self, server: Option<(MemoryConnector, usize)>) {
-        self.lock().server = server.map(|(connector, number)| (connector, number, 0));
+    /// New connections to this shard go there from now on; `None`: they are refused.
+    pub(super) fn serve(&self, shard: usize, server: Option<(MemoryConnector, usize)>) {
+        self.lock().servers[shard] = server.map(|(connector, number)| Listener { connector, number, last: 0 });
     }
 
-    /// How a client reaches the server.
+    /// How a client reaches the servers.
     pub(super) fn connector(self: &Arc<Self>, host: usize, clock: Clock) -> impl Connector {
         Way { net: Arc::clone(self), host, clock }
     }
@@ -175,7 +185,8 @@ impl Net {
         Poll::Pending
     }
 
-    async fn connect(self: &Arc<Self>, host: usize) -> std::io::Result<BoxStream> {
+    async fn connect(self: &Arc<Self>, host: usize, server: &str) -> std::io::Result<BoxStream> {
+        let Some(shard) = SERVERS.iter().position(|there| *there == server) else { return Err(std::io::ErrorKind::NotFound.into()) };
         let round_trip = {
             let state = &mut *self.lock();
             state.latency(host, Side::Client) + state.latency(host, Side::Server)
@@ -183,12 +194,12 @@ impl Net {
         std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
         sleep(round_trip).await;
         std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
-        let Some((server, ..)) = self.lock().server.clone() else { return Err(std::io::ErrorKind::ConnectionRefused.into()) };
+        let Some(there) = self.lock().servers[shard].clone() else { return Err(std::io::ErrorKind::ConnectionRefused.into()) };
         let link = self.lock().add(host);
         let ours = End::new(self, link, Side::Client);
-        server.admit(Box::new(End::new(self, link, Side::Server))).await?;
+        there.connector.admit(Box::new(End::new(self, link, Side::Server))).await?;
         let state = &mut *self.lock();
-        if let Some((_, number, last)) = &mut state.server {
+        if let Some(Listener { number, last, .. }) = &mut state.servers[shard] {
             // the server numbers them in the same order, and from 1
             *last += 1;
             state.links[link].peer = Some((*number, *last));
@@ -277,7 +288,7 @@ impl Link {
     }
 }
 
-/// One client's way to the server.
+/// One client's way to the servers.
 struct Way {
     net: Arc<Net>,
     host: usize,
@@ -285,8 +296,8 @@ struct Way {
 }
 
 impl Connector for Way {
-    fn connect<'a>(&'a self, _server: &'a str) -> Connecting<'a> {
-        Box::pin(self.net.connect(self.host))
+    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+        Box::pin(self.net.connect(self.host, server))
     }
 
     fn clock(&self) -> Clock {
