@@ -9,6 +9,7 @@ mod dice;
 mod end;
 mod history;
 mod holding;
+mod link;
 mod net;
 mod pipe;
 mod plan;

@@ -8,7 +8,7 @@ mod spans;
 use std::collections::BTreeMap;
 
 use super::history::Entry;
-use super::net::Link;
+use super::link::Link;
 use super::plan::Plan;
 use court::Court;
 

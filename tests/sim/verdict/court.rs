@@ -9,7 +9,7 @@ use dflock::server::Ending;
 use super::grant::{Cause, Grant, Had};
 use super::spans::Spans;
 use crate::sim::history::{Entry, Slot, What};
-use crate::sim::net::Link;
+use crate::sim::link::Link;
 use crate::sim::plan::{Fault, Plan, SERVERS};
 
 /// What a renewal can take where nothing is wrong: more, and a lease of 1 s may be lost without a fault.
@@ -92,6 +92,12 @@ impl<'a> Court<'a> {
             }
             What::Had { key, slot, lease, asked, in_body, .. } => {
                 self.count("holds");
+                if *in_body {
+                    self.count("holds of bodies");
+                }
+                if self.plan.key(key).is_lock {
+                    self.count("holds of locks");
+                }
                 if self.at(*slot).key != *key {
                     self.accuse(at, &format!("slot {slot} was had as one of {key}"));
                 }
@@ -157,6 +163,9 @@ impl<'a> Court<'a> {
         if self.homes.get(&server) != Some(&home) {
             self.overlaps
                 .push(violation(at, &format!("slot {slot} of {key} was granted by server {server}, and its key lives on shard {home}")));
+        }
+        if home > 0 {
+            self.count("grants of other shards");
         }
         let queue = self.queue(key);
         let first = queue.line.front().copied();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::court::{Court, GENTLE, violation};
 use super::grant::{Cause, Grant, Had};
 use crate::sim::history::{Asked, How, Slot};
-use crate::sim::net::Link;
+use crate::sim::link::Link;
 use crate::sim::plan::DELAYS;
 
 /// How late timers are: they go by whole milliseconds, and a slow clock makes the last nap end a little early.
