@@ -84,17 +84,24 @@ impl<'a> Judge<'a> {
         let late = self.bounds().filter(|(_, bound)| bound.last > bound.latest);
         let violation = |(hold, bound): (&Hold, Bound)| {
             let (fault, length) = (Some(bound.fault.kind), bound.last.saturating_sub(bound.latest));
-            Violation { what: Wrong::Late, fault, key: hold.key, at: bound.latest, length, evidence: self.evidence(hold, Some(bound)) }
+            Violation {
+                what: Wrong::Late,
+                fault,
+                key: hold.key,
+                at: bound.latest,
+                length,
+                evidence: Some(self.evidence(hold, Some(bound))),
+            }
         };
         let undead = self.timeline.holds().filter(|hold| hold.is_undead()).map(|hold| {
             let (fault, at) = (self.fault_before(hold.end()), hold.end());
-            Violation { what: Wrong::Late, fault, key: hold.key, at, length: Duration::ZERO, evidence: self.evidence(hold, None) }
+            Violation { what: Wrong::Late, fault, key: hold.key, at, length: Duration::ZERO, evidence: Some(self.evidence(hold, None)) }
         });
         late.map(violation).chain(undead).collect()
     }
 
-    fn evidence(&self, hold: &Hold, bound: Option<Bound>) -> Option<Evidence> {
-        Some(Evidence::of(self.timeline, hold, bound))
+    fn evidence(&self, hold: &Hold, bound: Option<Bound>) -> Evidence {
+        Evidence::of(self.timeline, hold, bound)
     }
 
     fn leaks(&self) -> Vec<Violation> {
