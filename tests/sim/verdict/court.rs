@@ -160,9 +160,9 @@ impl<'a> Court<'a> {
     /// Order of grant is order of arrival, and there are no more than the limit.
     fn grant(&mut self, at: Duration, slot: Slot, key: &Arc<str>, server: usize, waiter: Option<u64>) {
         let (limit, home) = (self.plan.key(key).limit as usize, self.plan.key(key).shard);
-        if self.homes.get(&server) != Some(&home) {
-            self.overlaps
-                .push(violation(at, &format!("slot {slot} of {key} was granted by server {server}, and its key lives on shard {home}")));
+        let there = self.homes[&server];
+        if there != home {
+            self.overlaps.push(violation(at, &format!("slot {slot} of {key} was granted on shard {there}, and its key lives on {home}")));
         }
         if home > 0 {
             self.count("grants of other shards");
