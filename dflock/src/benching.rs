@@ -59,7 +59,7 @@ impl Pool {
         let idle = Idle::new(Clock::Boottime, Duration::from_hours(1));
         let (ours, peers): (Vec<_>, Vec<_>) = (0..connections).map(|_| duplex(64)).unzip();
         for stream in ours {
-            idle.put(&Handle::current(), Connection::new(Box::new(stream)));
+            idle.put(&Handle::current(), Connection::new(Box::new(stream), Clock::Boottime), Clock::Boottime.now());
         }
         Self { idle, _peers: peers }
     }
@@ -67,7 +67,8 @@ impl Pool {
     /// Takes a connection out, and puts it back.
     pub fn checkout(&self) {
         let runtime = Handle::current();
-        let connection = self.idle.take(runtime.id(), Clock::Boottime.now()).expect("nobody else takes one");
-        self.idle.put(&runtime, connection);
+        let now = Clock::Boottime.now();
+        let connection = self.idle.take(runtime.id(), now).expect("nobody else takes one");
+        self.idle.put(&runtime, connection, now);
     }
 }

@@ -112,7 +112,7 @@ impl Client {
                 return Err(Error::Unresponsive { at: at(), limit });
             };
             match answer.reply {
-                Reply::Ok => pool.give(answer.connection),
+                Reply::Ok => pool.give(answer.connection, answer.asked),
                 reply @ Reply::Refused(Status::Auth) => return Err(Error::unexpected(at(), &reply)),
                 // it may close now, as some old servers do
                 Reply::Refused(_) => {}
@@ -157,7 +157,7 @@ impl Client {
                 _ => None,
             };
             all.push(stats.ok_or_else(|| Error::unexpected(at(), &answer.reply))?);
-            pool.give(answer.connection);
+            pool.give(answer.connection, answer.asked);
         }
         Ok(all)
     }

@@ -20,7 +20,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 use tracing::Span;
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
@@ -84,7 +84,7 @@ impl fmt::Debug for Terms {
 /// What the owner of a hold and its keeper share.
 struct Lease {
     terms: Arc<Terms>,
-    line: Mutex<Option<Connection>>,
+    line: Mutex<Option<Box<Connection>>>,
     state: Mutex<State>,
     /// The phase has changed, or a renewal is done: for those who wait on the owner's side.
     news: Notify,
@@ -101,7 +101,7 @@ impl fmt::Debug for Lease {
 }
 
 impl Lease {
-    fn new(terms: Arc<Terms>, connection: Connection, phase: Phase, watch: Watch) -> Arc<Self> {
+    fn new(terms: Arc<Terms>, connection: Box<Connection>, phase: Phase, watch: Watch) -> Arc<Self> {
         Arc::new(Self {
             terms,
             line: Mutex::new(Some(connection)),
@@ -118,8 +118,13 @@ impl Lease {
 
     /// The state as of now: a lease whose time is over is lost, whoever looks first.
     fn look(&self) -> MutexGuard<'_, State> {
+        self.look_at(self.now())
+    }
+
+    /// The same for whoever knows what time it is.
+    fn look_at(&self, now: Instant) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        if let Some((token, reason)) = state.overdue(self.now()) {
+        if let Some((token, reason)) = state.overdue(now) {
             state.phase = Phase::Lost(self.terms.lost(token, reason));
             self.errand.notify_one();
             self.news.notify_waiters();
@@ -153,12 +158,7 @@ impl Lease {
 
     /// Sleeps until `end`, but no longer than a heartbeat: timers stand still while the machine is suspended, and `end` does not.
     fn nap(&self, end: Instant) -> Sleep {
-        sleep_until(self.rings(end, self.now()))
-    }
-
-    /// When to look whether it is `end`, on the clock of the timers.
-    fn rings(&self, end: Instant, now: Instant) -> tokio::time::Instant {
-        tokio::time::Instant::now() + end.since(now).min(self.terms.pace.heartbeat)
+        sleep(end.since(self.now()).min(self.terms.pace.heartbeat))
     }
 
     /// Writes down that the slot is lost, and gives it up.

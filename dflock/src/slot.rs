@@ -2,10 +2,10 @@
 
 mod wish;
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
-
-use tracing::Instrument;
 
 use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
@@ -87,8 +87,7 @@ impl Slot {
     pub(crate) async fn acquire(&self, wait: Duration) -> Result<(Hold, Grant), Error> {
         seconds(wait)?;
         let watch = Watch::waiting(self.terms.about());
-        let span = watch.span();
-        match self.stand_in_line(wait).instrument(span).await {
+        match within(&watch, pin!(self.stand_in_line(wait))).await {
             Ok(answer) => self.believe(answer, watch).await,
             Err(error) => Err(watch.failed(error)),
         }
@@ -97,8 +96,7 @@ impl Slot {
     /// Joins the line, or gets a slot at once.
     pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
         let watch = Watch::waiting(self.terms.about());
-        let span = watch.span();
-        match self.join().instrument(span).await {
+        match within(&watch, pin!(self.join())).await {
             Ok(Answer { reply: Reply::Queued, connection, .. }) => {
                 watch.queued(self.terms.about());
                 Ok(Joined::Queued(Hold::queued(&self.terms, connection, watch)))
@@ -113,7 +111,7 @@ impl Slot {
         let granted = tokio::time::timeout(wait, hold.wait()).await;
         #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
         if granted.is_err() {
-            hold.step_out().into_iter().for_each(|connection| self.pool().give(connection));
+            hold.step_out().into_iter().for_each(|connection| self.pool().give(connection, self.pool().now()));
         }
         granted.unwrap_or_else(|_| {
             hold.timed_out();
@@ -123,14 +121,15 @@ impl Slot {
 
     /// Gives the slot of `token` back, and its connection to the pool.
     pub(crate) async fn release(&self, hold: &Hold, token: Token) -> Result<(), Error> {
-        let (mut connection, watch) = hold.surrender(token)?;
+        let asked = self.pool().now();
+        let (mut connection, watch) = hold.surrender(token, asked)?;
         connection.set_alarm_here();
         let at = || self.terms.attempt(Operation::Release);
         let limit = self.terms.socket_timeout;
-        let answer = connection.call(&self.terms.release(token), limit).await;
+        let answer = connection.call(&self.terms.release(token), (asked, limit)).await;
         let reply = answer.map(|(connection, reply)| {
             if matches!(reply, Reply::Ok | Reply::Refused(_)) {
-                self.pool().give(connection);
+                self.pool().give(connection, asked);
             }
             reply
         });
@@ -170,7 +169,7 @@ impl Slot {
         match answer.reply {
             Reply::Granted(_) => Ok(answer),
             Reply::Timeout => {
-                self.pool().give(answer.connection);
+                self.pool().give(answer.connection, answer.asked);
                 Err(Error::Timeout { at: at(), waited: wait })
             }
             _ => Err(self.refusal(answer, at()).await),
@@ -194,10 +193,9 @@ impl Slot {
     /// A slot that the server says is ours: a prompt grant is believed, any other is confirmed first.
     async fn believe(&self, answer: Answer, watch: Watch) -> Result<(Hold, Grant), Error> {
         let Answer { connection, reply, asked } = answer;
-        let now = self.pool().now();
         match reply {
-            Reply::Granted(grant) | Reply::Acquired(grant) if now.since(asked) < PROMPT => {
-                Ok((Hold::granted(&self.terms, connection, grant, (asked, now), watch), grant))
+            Reply::Granted(grant) | Reply::Acquired(grant) if self.pool().now().since(asked) < PROMPT => {
+                Ok((Hold::granted(&self.terms, connection, grant, asked, watch), grant))
             }
             Reply::Granted(grant) | Reply::Acquired(grant) => Ok((Hold::confirmed(&self.terms, connection, grant, watch).await?, grant)),
             reply => Err(Error::unexpected(self.terms.attempt(Operation::Acquire), &reply)),
@@ -207,31 +205,32 @@ impl Slot {
     /// Why the server said no.
     #[cfg_attr(not(feature = "stats"), expect(clippy::unused_async, reason = "without stats there is nothing to ask for"))]
     async fn refusal(&self, answer: Answer, at: Attempt) -> Error {
-        let Answer { connection, reply, .. } = answer;
+        let Answer { connection, reply, asked } = answer;
         if reply == Reply::Refused(Status::LimitMismatch) {
             #[cfg(feature = "stats")]
             let theirs = self.their_limit(connection).await;
             #[cfg(not(feature = "stats"))]
             let theirs = {
-                self.pool().give(connection);
+                self.pool().give(connection, asked);
                 None
             };
             return Error::LimitMismatch { at, ours: self.limit(), theirs };
         }
         // any other reply is to another question, and what this connection says next cannot be trusted
         if matches!(reply, Reply::Refused(_)) {
-            self.pool().give(connection);
+            self.pool().give(connection, asked);
         }
         Error::unexpected(at, &reply)
     }
 
     /// The limit that the key has, if the server tells.
     #[cfg(feature = "stats")]
-    async fn their_limit(&self, connection: crate::transport::Connection) -> Option<u32> {
-        let (connection, reply) = connection.call(&Request::Stats, self.terms.socket_timeout).await.ok()?;
+    async fn their_limit(&self, connection: Box<crate::transport::Connection>) -> Option<u32> {
+        let asked = self.pool().now();
+        let (connection, reply) = connection.call(&Request::Stats, (asked, self.terms.socket_timeout)).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
-        self.pool().give(connection);
+        self.pool().give(connection, asked);
         stats.limit_besides(self.limit(), self.key())
     }
 
@@ -242,4 +241,9 @@ impl Slot {
 
 fn seconds(wait: Duration) -> Result<Seconds, ConfigError> {
     Seconds::round_up(wait).ok_or(ConfigError::Wait { wait })
+}
+
+/// `asked`, polled inside of the span of `watch`.
+async fn within<T>(watch: &Watch, mut asked: Pin<&mut impl Future<Output = T>>) -> T {
+    poll_fn(|cx| watch.within(|| asked.as_mut().poll(cx))).await
 }

@@ -11,7 +11,8 @@
 //! | `hold` | info | as long as the slot is held; follows from its `acquire` | `key`, `server`, `token`, `wait`, `held`, `outcome` |
 //!
 //! Both are children of the span in which the slot was asked for. What [`Held::run`](crate::Held::run),
-//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) and annotated functions run, runs in `hold`.
+//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) and annotated functions run, runs in `hold`. Of a slot that was asked for before
+//! anybody listened, only a loss is told.
 //!
 //! | event | level | when | fields |
 //! |---|---|---|---|
@@ -55,12 +56,14 @@
 
 #[cfg_attr(not(feature = "metrics"), path = "watch/no_meter.rs")]
 mod meter;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{Span, debug, error, field, info_span, warn};
+use tracing::{Level, Span, debug, enabled, error, field, info_span, warn};
 
 use crate::error::{Error, Lost};
 use crate::wire::Token;
@@ -99,14 +102,24 @@ pub(crate) enum Outcome {
 
 /// A wait for a slot and then the hold of it. However either ends, its drop tells it.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Watch(Option<Box<Seen>>);
+
+/// What somebody sees.
+#[derive(Debug)]
+struct Seen {
     stage: Stage,
     span: Span,
     /// Where the slot was asked for.
     context: Span,
     began: Instant,
-    outcome: Outcome,
     meter: Meter,
+}
+
+/// The end of a wait or of a hold, which is told when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    watch: Watch,
+    outcome: Outcome,
 }
 
 impl Watch {
@@ -114,29 +127,27 @@ impl Watch {
     pub(crate) fn waiting(About { key, server }: About<'_>) -> Self {
         let (wait, token, outcome) = (field::Empty, field::Empty, field::Empty);
         let span = info_span!(target: "dflock", "acquire", key, server = &**server, token, wait, outcome);
-        let context = if span.is_disabled() { Span::none() } else { Span::current() };
-        Self::new(Stage::Waiting, span, context, server)
+        // where nobody looks, a slot pays for no clocks and no room
+        let is_seen = !span.is_none() || enabled!(target: "dflock", Level::DEBUG) || cfg!(feature = "metrics");
+        Self(is_seen.then(|| {
+            let context = if span.is_disabled() { Span::none() } else { Span::current() };
+            Box::new(Seen::new(Stage::Waiting, span, context, server))
+        }))
     }
 
     /// The slot is held from now on, if it was not before.
-    pub(crate) fn granted(mut self, About { key, server }: About<'_>, token: &Token) -> Self {
-        if let Stage::Holding = self.stage {
-            return self;
+    pub(crate) fn granted(mut self, about: About<'_>, token: &Token) -> Self {
+        if let Some(seen) = &mut self.0
+            && let Stage::Waiting = seen.stage
+        {
+            seen.granted(about, token);
         }
-        self.outcome = Outcome::Granted;
-        let (token, wait) = (token.short(), self.began.elapsed().as_secs_f64());
-        self.span.record("token", token);
-        debug!(target: "dflock", parent: &self.span, key, server = &**server, token, wait, "slot acquired");
-        let context = std::mem::replace(&mut self.context, Span::none());
-        let (held, outcome) = (field::Empty, field::Empty);
-        let span = info_span!(target: "dflock", parent: &context, "hold", key, server = &**server, token, wait, held, outcome);
-        span.follows_from(&self.span);
-        Self::new(Stage::Holding, span, context, server)
+        self
     }
 
     /// All slots are taken, and a place in line is.
     pub(crate) fn queued(&self, About { key, server }: About<'_>) {
-        debug!(target: "dflock", parent: &self.span, key, server = &**server, "queued");
+        debug!(target: "dflock", parent: &self.span(), key, server = &**server, "queued");
     }
 
     /// The wait ends with `error`.
@@ -146,37 +157,74 @@ impl Watch {
     }
 
     /// The same, with an outcome to tell.
-    pub(crate) fn ended(mut self, outcome: Outcome) -> Self {
-        self.outcome = outcome;
-        self
+    pub(crate) fn ended(self, outcome: Outcome) -> Ended {
+        Ended { watch: self, outcome }
     }
 
     /// The span of the wait, or of the hold.
     pub(crate) fn span(&self) -> Span {
-        self.span.clone()
+        self.0.as_ref().map_or_else(Span::none, |seen| seen.span.clone())
     }
 
-    fn new(stage: Stage, span: Span, context: Span, server: &Arc<str>) -> Self {
-        Self { stage, span, context, began: Instant::now(), outcome: Outcome::Dropped, meter: Meter::begin(stage, server) }
+    /// Does `work` inside of the span.
+    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(seen) => seen.span.in_scope(work),
+            None => work(),
+        }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        if let Some(seen) = self.0.take() {
+            seen.tell(&Outcome::Dropped);
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        match (self.watch.0.take(), &self.outcome) {
+            (Some(seen), outcome) => seen.tell(outcome),
+            // a warning may be wanted where nothing else is
+            (None, Outcome::Lost(lost)) => tell_of_loss(&Span::none(), lost),
+            (None, _) => {}
+        }
+    }
+}
+
+impl Seen {
+    fn new(stage: Stage, span: Span, context: Span, server: &Arc<str>) -> Self {
+        Self { stage, span, context, began: Instant::now(), meter: Meter::begin(stage, server) }
+    }
+
+    /// The wait is over, and the hold begins.
+    fn granted(&mut self, About { key, server }: About<'_>, token: &Token) {
+        let (token, wait) = (token.short(), self.began.elapsed().as_secs_f64());
+        self.span.record("token", token);
+        debug!(target: "dflock", parent: &self.span, key, server = &**server, token, wait, "slot acquired");
+        let (held, outcome) = (field::Empty, field::Empty);
+        let span = info_span!(target: "dflock", parent: &self.context, "hold", key, server = &**server, token, wait, held, outcome);
+        span.follows_from(&self.span);
+        std::mem::replace(self, Self::new(Stage::Holding, span, Span::none(), server)).tell(&Outcome::Granted);
+    }
+
+    /// It is over.
+    fn tell(mut self, outcome: &Outcome) {
         let took = self.began.elapsed();
-        let outcome = self.outcome.as_str();
         let field = match self.stage {
             Stage::Waiting => "wait",
             Stage::Holding => "held",
         };
         self.span.record(field, took.as_secs_f64());
-        self.span.record("outcome", outcome);
-        match (self.stage, &self.outcome) {
+        self.span.record("outcome", outcome.as_str());
+        match (self.stage, outcome) {
             (Stage::Holding, Outcome::Dropped) => debug!(target: "dflock", parent: &self.span, "slot dropped"),
             (Stage::Holding, Outcome::Lost(lost)) => tell_of_loss(&self.span, lost),
             _ => {}
         }
-        self.meter.end(self.stage, took, outcome);
+        self.meter.end(self.stage, took, outcome.as_str());
     }
 }
 

@@ -18,19 +18,13 @@ use crate::wire::{Grant, Token};
 pub(crate) struct Hold(Arc<Lease>);
 
 impl Hold {
-    /// A slot that was granted promptly after `asked`, and is here `now`: so promptly that no lease can have ended since.
-    pub(crate) fn granted(
-        terms: &Arc<Terms>,
-        connection: Connection,
-        grant: Grant,
-        (asked, now): (Instant, Instant),
-        watch: Watch,
-    ) -> Self {
+    /// A slot that was granted promptly after `asked`: so promptly that no lease can have ended since.
+    pub(crate) fn granted(terms: &Arc<Terms>, connection: Box<Connection>, grant: Grant, asked: Instant, watch: Watch) -> Self {
         let asked = if cfg!(dflock_mutant = "deadline_from_reply") { terms.clock.now() } else { asked };
-        let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::luck(&grant.token, 0));
+        let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::early(&grant.token, 0));
         let watch = watch.granted(terms.about(), &grant.token);
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }, watch));
-        hold.0.keep(now);
+        hold.0.keep();
         hold
     }
 
@@ -39,7 +33,7 @@ impl Hold {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it gives the slot back.
-    pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Connection, grant: Grant, watch: Watch) -> Result<Self, Error> {
+    pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Box<Connection>, grant: Grant, watch: Watch) -> Result<Self, Error> {
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant), watch));
         if let Err(error) = hold.0.confirm(grant).await {
             let mut state = hold.0.look();
@@ -49,12 +43,12 @@ impl Hold {
             drop(watch);
             return Err(error);
         }
-        hold.0.keep(hold.0.now());
+        hold.0.keep();
         Ok(hold)
     }
 
     /// A place in line, with a keeper that waits in it.
-    pub(crate) fn queued(terms: &Arc<Terms>, connection: Connection, watch: Watch) -> Self {
+    pub(crate) fn queued(terms: &Arc<Terms>, connection: Box<Connection>, watch: Watch) -> Self {
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Queued, watch));
         tokio::spawn(Keeper::new(&hold.0).wait_and_keep());
         hold
@@ -139,10 +133,10 @@ impl Hold {
         done.await.map_err(Error::Lost)
     }
 
-    /// Takes the connection of the slot of `token`, to give the slot back on it, and who is to hear how that ends. The keeper ends.
-    pub(crate) fn surrender(&self, token: Token) -> Result<(Connection, Option<Watch>), Lost> {
+    /// Takes the connection of the slot of `token`, to give the slot back on it `now`, and who is to hear how that ends. The keeper ends.
+    pub(crate) fn surrender(&self, token: Token, now: Instant) -> Result<(Box<Connection>, Option<Watch>), Lost> {
         let mut line = self.0.line.lock();
-        let mut state = self.0.look();
+        let mut state = self.0.look_at(now);
         let held = matches!(state.phase, Phase::Held { .. });
         if let Some(connection) = held.then(|| line.take()).flatten() {
             let watch = state.watch.take();
@@ -167,7 +161,7 @@ impl Hold {
 
     /// Takes the connection out of its place in line, with the grant still owed on it.
     #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
-    pub(crate) fn step_out(&self) -> Option<Connection> {
+    pub(crate) fn step_out(&self) -> Option<Box<Connection>> {
         self.0.errand.notify_one();
         self.0.line.lock().take()
     }

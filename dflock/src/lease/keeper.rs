@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::Lease;
 use super::phase::{Phase, State};
-use super::term::{Term, luck};
+use super::term::{Term, early};
 use crate::error::{Error, LostReason, Operation};
 use crate::transport::{Connection, Duty, Fault, Instant};
 use crate::watch;
@@ -70,16 +70,16 @@ impl Drop for Keeper {
 }
 
 impl Lease {
-    /// Has the slot kept from `now` on. Whoever gives it back at once pays for no task.
-    pub(super) fn keep(self: &Arc<Self>, now: Instant) {
+    /// Has the slot kept from now on. Whoever gives it back at once pays for no task.
+    pub(super) fn keep(self: &Arc<Self>) {
         let due = {
             let mut state = self.state.lock();
             state.taken = true;
             state.renewal()
         };
         let entrusted = due.is_some_and(|due| {
-            let (duty, rings) = (self.clone(), self.rings(due, now));
-            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, rings).is_ok())
+            let duty = self.clone();
+            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, due).is_ok())
         });
         if !entrusted {
             self.clone().abandon();
@@ -262,7 +262,7 @@ impl Lease {
 
     fn term(&self, asked: Instant, grant: &Grant, renewals: u64) -> Term {
         let asked = if cfg!(dflock_mutant = "deadline_from_reply") { self.now() } else { asked };
-        self.terms.pace.term(asked, grant.lease.as_duration(), luck(&grant.token, renewals))
+        self.terms.pace.term(asked, grant.lease.as_duration(), early(&grant.token, renewals))
     }
 
     /// The server gave no more time: asks again soon, and believes no longer than before. Whoever wanted a renewal waits on.

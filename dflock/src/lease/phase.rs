@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Lost, LostReason};
 use crate::transport::Instant;
-use crate::watch::{Outcome, Watch};
+use crate::watch::{Ended, Outcome, Watch};
 use crate::wire::{Grant, Token};
 
 use super::term::Term;
@@ -98,12 +98,12 @@ impl State {
     }
 
     /// The wait or the hold is over, and the first to say so says how. Who watches is told when this is dropped: outside of the lock.
-    pub(super) fn unwatch(&mut self, outcome: Outcome) -> Option<Watch> {
+    pub(super) fn unwatch(&mut self, outcome: Outcome) -> Option<Ended> {
         self.watch.take().map(|watch| watch.ended(outcome))
     }
 
     /// The same for a watch that was away, if it is all over by now; else it watches on.
-    pub(super) fn watch_on(&mut self, watch: Watch) -> Option<Watch> {
+    pub(super) fn watch_on(&mut self, watch: Watch) -> Option<Ended> {
         self.watch = Some(watch);
         self.outcome().and_then(|outcome| self.unwatch(outcome))
     }

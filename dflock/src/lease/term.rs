@@ -30,25 +30,31 @@ pub(crate) struct Term {
 /// What no lease is renewed later than, as a part of the time that it can be believed: the renewal needs the rest.
 pub(crate) const LATEST: f64 = 0.875;
 
-/// How much earlier than due a renewal may be, as a part of the time to it: holders that began together drift apart.
-const JITTER: f64 = 0.1;
+/// How much earlier than due a renewal may be, as a part of the time to it: the first one much, so that holders that began together
+/// are spread over half of the time, and those after it a little, so that they stay apart.
+const JITTER: [f64; 2] = [0.5, 0.1];
 
 impl Pace {
-    /// The term of a `lease` that the server began after `asked`. `luck`, from 0 to 1, spreads the renewals.
-    pub(crate) fn term(&self, asked: Instant, lease: Duration, luck: f64) -> Term {
+    /// The term of a `lease` that the server began after `asked`, with a renewal that comes [`early`] by a part of the time to it.
+    pub(crate) fn term(&self, asked: Instant, lease: Duration, early: f64) -> Term {
         let certain = if cfg!(dflock_mutant = "no_read_timeout_cap") { lease } else { lease.min(self.server_read_timeout) };
-        let believed = if cfg!(dflock_mutant = "no_drift_margin") { certain } else { certain.mul_f64(1.0 - self.clock_drift) };
-        let due = lease.mul_f64(self.renew_ratio).min(self.heartbeat).min(believed.mul_f64(LATEST));
-        let due = if cfg!(dflock_mutant = "renewal_at_half_lease_only") { lease / 2 } else { due };
-        Term { ends: asked.plus(believed), renewal: asked.plus(due.mul_f64(1.0 - JITTER * luck)) }
+        let drift = if cfg!(dflock_mutant = "no_drift_margin") { 0.0 } else { self.clock_drift };
+        // in seconds: a duration is slow to multiply, and every cycle comes by here
+        let believed = certain.as_secs_f64() * (1.0 - drift);
+        let due = (lease.as_secs_f64() * self.renew_ratio).min(self.heartbeat.as_secs_f64()).min(believed * LATEST);
+        let due = if cfg!(dflock_mutant = "renewal_at_half_lease_only") { lease.as_secs_f64() / 2.0 } else { due };
+        let after = |seconds| asked.plus(Duration::from_secs_f64(seconds));
+        Term { ends: after(believed), renewal: after(due * (1.0 - early)) }
     }
 }
 
-/// A number from 0 to 1 that differs from token to token and from renewal to renewal, and is the same when a run is repeated.
-pub(crate) fn luck(token: &Token, renewals: u64) -> f64 {
+/// By which part of the time to it the renewal after `renewals` others comes early: it differs from token to token and from renewal to
+/// renewal, and is the same when a run is repeated.
+pub(crate) fn early(token: &Token, renewals: u64) -> f64 {
     // the high bits of a product with this odd number (2^64 over the golden ratio) are spread well, for counters, too
     let mixed = token.random().wrapping_add(renewals).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    f64::from((mixed >> 32) as u32) / f64::from(u32::MAX)
+    let luck = f64::from((mixed >> 32) as u32) / f64::from(u32::MAX);
+    luck * JITTER[usize::from(renewals > 0)]
 }
 
 #[cfg(test)]
@@ -86,13 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn luck_is_spread_from_token_to_token_and_from_renewal_to_renewal() {
+    fn renewals_are_spread_from_token_to_token_and_from_one_to_the_next() {
         let token = |n: u64| Token::parse(&format!("{:016x}{n:016x}", 7)).unwrap();
-        for all in [(0..1000).map(|n| luck(&token(n), 0)).collect::<Vec<_>>(), (0..1000).map(|n| luck(&token(5), n)).collect()] {
-            assert!(all.iter().all(|luck| (0.0..=1.0).contains(luck)));
+        let firsts: Vec<_> = (0..1000).map(|n| early(&token(n), 0)).collect();
+        let others: Vec<_> = (1..=1000).map(|n| early(&token(5), n)).collect();
+        for (all, most) in [(firsts, 0.5), (others, 0.1)] {
+            assert!(all.iter().all(|early| (0.0..=most).contains(early)));
             for tenth in 0..10 {
-                let (low, high) = (f64::from(tenth) / 10.0, f64::from(tenth + 1) / 10.0);
-                let count = all.iter().filter(|luck| (low..high).contains(*luck)).count();
+                let (low, high) = (most * f64::from(tenth) / 10.0, most * f64::from(tenth + 1) / 10.0);
+                let count = all.iter().filter(|early| (low..high).contains(*early)).count();
                 assert!((50..150).contains(&count), "{count} of 1000 from {low} to {high}");
             }
         }
@@ -101,12 +109,14 @@ mod tests {
     proptest! {
         // G23, G14: jitter is early only, and no lease is too long to be counted
         #[test]
-        fn jitter_is_early_only(lease in 1u64..=9_223_372_036, luck in 0.0..=1.0f64, ratio in 0.01..0.99f64) {
+        fn jitter_is_early_only(lease in 1u64..=9_223_372_036, random: u64, renewals in 0..3u64, ratio in 0.01..0.99f64) {
+            let early = early(&Token::parse(&format!("{:016x}{random:016x}", 7)).unwrap(), renewals);
             let (start, pace) = (start(), Pace { renew_ratio: ratio, ..PACE });
             let lease = Duration::from_secs(lease);
-            let (early, ends) = after(pace.term(start, lease, luck), start);
+            let (renewal, ends) = after(pace.term(start, lease, early), start);
             let (due, _) = after(pace.term(start, lease, 0.0), start);
-            prop_assert!(early <= due && early >= due.mul_f64(0.899));
+            let most = if renewals == 0 { 0.5 } else { 0.1 };
+            prop_assert!(renewal <= due && renewal >= due.mul_f64(0.999 - most));
             prop_assert!(due < ends && due <= pace.heartbeat);
             prop_assert!(ends <= lease && ends <= pace.server_read_timeout);
         }

@@ -12,12 +12,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, Id};
 use tokio::task::unconstrained;
-use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::alarm::Alarm;
 use super::attendant::{Attendant, Duty, Gone};
-use super::{BoxStream, tls};
+use super::{BoxStream, Clock, Instant, tls};
 use crate::error::{Attempt, Error, excerpt};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
@@ -42,6 +41,7 @@ pub(crate) struct Connection {
     /// Nothing more can be written or believed.
     broken: bool,
     alarm: Alarm,
+    clock: Clock,
     runtime: Option<Id>,
     /// From the first hold on.
     attendant: Option<Attendant>,
@@ -61,8 +61,9 @@ pub(crate) enum Fault {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: BoxStream) -> Self {
-        Self {
+    /// On the heap: it goes through many hands. Deadlines are counted on `clock`.
+    pub(crate) fn new(stream: BoxStream, clock: Clock) -> Box<Self> {
+        Box::new(Self {
             stream,
             out: Zeroizing::default(),
             written: 0,
@@ -71,9 +72,10 @@ impl Connection {
             owed: 0,
             broken: false,
             alarm: Alarm::default(),
+            clock,
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
             attendant: None,
-        }
+        })
     }
 
     /// Queues `request`; [`poll_reply`](Self::poll_reply) writes it.
@@ -134,7 +136,7 @@ impl Connection {
 
     /// Resolves when `deadline` has passed.
     pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        self.alarm.poll(cx, deadline)
+        self.alarm.poll(cx, &self.clock, deadline)
     }
 
     /// The runtime that it was made on, and is to be used on.
@@ -155,7 +157,7 @@ impl Connection {
         let waker = self.attendant.get_or_insert_with(Attendant::start).entrust(duty)?;
         if let Some(waker) = waker {
             let cx = &mut Context::from_waker(&waker);
-            if self.poll_fault(cx).is_ready() || self.alarm.poll(cx, due).is_ready() {
+            if self.poll_fault(cx).is_ready() || self.alarm.poll(cx, &self.clock, due).is_ready() {
                 waker.wake();
             }
         }

@@ -26,7 +26,7 @@ impl Dialer {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes what it opened.
-    pub(crate) async fn dial(&self, at: &Attempt) -> Result<Connection, Error> {
+    pub(crate) async fn dial(&self, at: &Attempt) -> Result<Box<Connection>, Error> {
         let end = Instant::now() + self.connect_timeout;
         let late = |stage| Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout, stage };
         let connected = timeout_at(end, self.connector.connect(&at.server)).await.map_err(|_| late(ConnectStage::Reach))?;
@@ -34,7 +34,7 @@ impl Dialer {
         if let Some(tls) = &self.tls {
             stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(ConnectStage::Tls))??;
         }
-        let connection = Connection::new(stream);
+        let connection = Connection::new(stream, self.clock());
         match &self.secret {
             Some(secret) => self.show(secret, connection, at).await,
             None => Ok(connection),
@@ -45,10 +45,10 @@ impl Dialer {
         self.connector.clock()
     }
 
-    async fn show(&self, secret: &Secret, connection: Connection, at: &Attempt) -> Result<Connection, Error> {
+    async fn show(&self, secret: &Secret, connection: Box<Connection>, at: &Attempt) -> Result<Box<Connection>, Error> {
         let at = Attempt { operation: Operation::Auth, ..at.clone() };
         let request = Request::Auth { secret: &secret.0 };
-        match connection.call(&request, self.socket_timeout).await {
+        match connection.call(&request, (self.clock().now(), self.socket_timeout)).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth { at, fault: secret.not_understood() }),
             Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth { at, fault: AuthFault::Wrong { long: secret.is_long() } }),

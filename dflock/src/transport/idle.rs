@@ -27,7 +27,7 @@ struct Shelf {
     /// When a connection was put here last.
     used: Instant,
     /// The longest unused come first.
-    connections: Vec<(Connection, Instant)>,
+    connections: Vec<(Box<Connection>, Instant)>,
     /// `None` for the moment in which it is spawned.
     sweeper: Option<Sweeper>,
 }
@@ -42,7 +42,7 @@ impl Idle {
     }
 
     /// The connection that was used last, if one is fit for use `now`.
-    pub(crate) fn take(&self, runtime: Id, now: Instant) -> Option<Connection> {
+    pub(crate) fn take(&self, runtime: Id, now: Instant) -> Option<Box<Connection>> {
         loop {
             let (mut connection, since) = self.shelf(runtime, |shelf| shelf.connections.pop())??;
             // what is too old, or spoken on, is closed here
@@ -52,9 +52,9 @@ impl Idle {
         }
     }
 
-    /// Keeps `connection`, for use on the runtime of `handle`.
-    pub(crate) fn put(self: &Arc<Self>, handle: &Handle, connection: Connection) {
-        let (runtime, used) = (handle.id(), self.clock.now());
+    /// Keeps `connection`, which was `used` last, for use on the runtime of `handle`.
+    pub(crate) fn put(self: &Arc<Self>, handle: &Handle, connection: Box<Connection>, used: Instant) {
+        let runtime = handle.id();
         {
             let mut shelves = self.shelves.lock();
             if let Some(shelf) = shelves.iter_mut().find(|shelf| shelf.runtime == runtime) {

@@ -29,7 +29,7 @@ pub(crate) struct Ask<'a> {
 /// A reply, and the connection that it came on.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Box<Connection>,
     pub(crate) reply: Reply,
     /// A point before the request was sent.
     pub(crate) asked: Instant,
@@ -75,7 +75,7 @@ impl Pool {
                 (connection, self.now())
             };
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
-            match connection.call(&request, limit).await {
+            match connection.call(&request, (asked, limit)).await {
                 Ok((_, reply)) if reused && is_in_line(&request, &reply) => {}
                 Ok((connection, reply)) => {
                     if reused {
@@ -90,14 +90,14 @@ impl Pool {
         }
     }
 
-    /// Keeps `connection` for the next request, unless something is owed on it.
-    pub(crate) fn give(&self, connection: Connection) {
+    /// Keeps `connection`, which was `used` last, for the next request, unless something is owed on it.
+    pub(crate) fn give(&self, connection: Box<Connection>, used: Instant) {
         if connection.is_quiet()
             && let Ok(runtime) = Handle::try_current()
             // on another it would live only for as long as its own is driven
             && connection.runtime() == Some(runtime.id())
         {
-            self.idle.put(&runtime, connection);
+            self.idle.put(&runtime, connection, used);
         }
     }
 

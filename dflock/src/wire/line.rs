@@ -46,7 +46,7 @@ impl Lines {
     ///
     /// A line of more than `cap` bytes before its line feed is refused; what comes behind it can no longer be trusted.
     pub(crate) fn take(&mut self, cap: usize) -> Result<Option<&[u8]>, LineTooLong> {
-        let Some(found) = self.bytes[self.seen..self.end].iter().position(|&b| b == b'\n') else {
+        let Some(found) = line_feed(&self.bytes[self.seen..self.end]) else {
             self.seen = self.end;
             return if self.end - self.start > cap { Err(LineTooLong) } else { Ok(None) };
         };
@@ -86,6 +86,14 @@ impl Lines {
     }
 }
 
+/// Where the first line feed is. Many bytes are looked at at once, which a search that may end at each of them cannot.
+fn line_feed(bytes: &[u8]) -> Option<usize> {
+    let is_feed = |byte: &u8| *byte == b'\n';
+    let (chunks, _) = bytes.as_chunks::<16>();
+    let without = chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |found, byte| found | is_feed(byte))).count() * 16;
+    bytes[without..].iter().position(is_feed).map(|found| without + found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +113,16 @@ mod tests {
         feed(&mut lines, b"ued\n");
         assert_eq!(lines.take(256), Ok(Some(&b"queued"[..])));
         assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn the_first_line_feed_ends_the_line() {
+        for len in 0..70 {
+            let mut lines = Lines::default();
+            feed(&mut lines, &[vec![b'x'; len], b"\ny\n".to_vec()].concat());
+            assert_eq!(lines.take(256).map(|line| line.map(<[u8]>::len)), Ok(Some(len)));
+            assert_eq!(lines.take(256), Ok(Some(&b"y"[..])));
+        }
     }
 
     // G06, S11, T05, P14

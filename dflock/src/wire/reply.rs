@@ -92,30 +92,31 @@ impl Reply {
     /// Reads a line, without its line feed.
     pub(crate) fn decode(line: &[u8]) -> Result<Self, Malformed> {
         let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
-        let (word, rest) = match line.split_once(' ') {
-            Some((word, rest)) => (word, Some(rest)),
-            None => (line, None),
-        };
-        match (word, rest) {
-            ("ok", None) => Ok(Self::Ok),
-            ("ok", Some(json)) if json.starts_with('{') => Ok(Self::Stats(json.into())),
-            ("ok", Some(rest)) => match rest.split_once(' ') {
-                Some(_) => Grant::parse(rest).map(Self::Granted),
+        match line {
+            "ok" => return Ok(Self::Ok),
+            "queued" => return Ok(Self::Queued),
+            "timeout" => return Ok(Self::Timeout),
+            _ => {}
+        }
+        let decoded = if let Some(rest) = line.strip_prefix("ok ") {
+            match Grant::parse(rest) {
+                Some(grant) => Some(Self::Granted(grant)),
+                None if rest.starts_with('{') => Some(Self::Stats(rest.into())),
                 None => Seconds::parse(rest).map(Self::Renewed),
             }
-            .ok_or(Malformed),
-            ("acquired", Some(rest)) => Grant::parse(rest).map(Self::Acquired).ok_or(Malformed),
-            ("queued", None) => Ok(Self::Queued),
-            ("timeout", None) => Ok(Self::Timeout),
-            _ => Status::parse(line, word, rest).map(Self::Refused).ok_or(Malformed),
-        }
+        } else if let Some(rest) = line.strip_prefix("acquired ") {
+            Grant::parse(rest).map(Self::Acquired)
+        } else {
+            Status::parse(line).map(Self::Refused)
+        };
+        decoded.ok_or(Malformed)
     }
 }
 
 impl Grant {
     fn parse(text: &str) -> Option<Self> {
-        let (token, lease) = text.split_once(' ')?;
-        Some(Self { token: Token::parse(token)?, lease: LeaseSeconds::parse(lease)? })
+        let (token, lease) = text.split_at_checked(Token::LEN)?;
+        Some(Self { token: Token::parse(token)?, lease: LeaseSeconds::parse(lease.strip_prefix(' ')?)? })
     }
 
     fn encode(&self, word: &[u8], out: &mut Vec<u8>) {
@@ -127,10 +128,14 @@ impl Grant {
 }
 
 impl Status {
-    fn parse(line: &str, word: &str, rest: Option<&str>) -> Option<Self> {
+    fn parse(line: &str) -> Option<Self> {
         if line.len() > MAX_STATUS {
             return None;
         }
+        let (word, rest) = match line.split_once(' ') {
+            Some((word, rest)) => (word, Some(rest)),
+            None => (line, None),
+        };
         let name = match word.strip_prefix("error") {
             Some("") => return rest.is_none().then_some(Self::Error),
             Some(name) => name.strip_prefix('_')?,
