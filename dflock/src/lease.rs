@@ -62,7 +62,8 @@ impl Terms {
     }
 
     fn renew(&self, token: Token) -> Request<'_> {
-        Request::Renew { key: self.key.as_key(), kind: self.kind, token, lease: self.lease }
+        let kind = if cfg!(dflock_mutant = "lock_renewed_as_semaphore") { Kind::Semaphore } else { self.kind };
+        Request::Renew { key: self.key.as_key(), kind, token, lease: self.lease }
     }
 
     pub(crate) fn about(&self) -> About<'_> {

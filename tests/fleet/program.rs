@@ -2,9 +2,14 @@
 
 use std::io;
 use std::process::Stdio;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::sleep;
+
+/// The pause between two looks whether a process has stopped.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A process that is killed when this is dropped.
 #[derive(Debug)]
@@ -43,13 +48,18 @@ impl Program {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP; no thread of the process runs any more when this returns.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub fn stop(&self) -> io::Result<()> {
-        Ok(kill_process(self.pid, Signal::STOP)?)
+    pub async fn stop(&mut self) -> io::Result<()> {
+        kill_process(self.pid, Signal::STOP)?;
+        // one thread takes the signal, when it gets a processor, and the others run on until then
+        while self.is_running() && !self.has_stopped()? {
+            sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// SIGCONT.
@@ -68,6 +78,11 @@ impl Program {
     /// The system's.
     pub async fn kill(mut self) -> io::Result<()> {
         self.child.kill().await
+    }
+
+    fn has_stopped(&self) -> io::Result<bool> {
+        let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(self.pid), look)?.is_some_and(|status| status.stopped()))
     }
 }
 

@@ -120,13 +120,13 @@ impl ServerProcess {
         self.addr
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP; nothing of it runs any more when this returns.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub fn stop(&self) -> io::Result<()> {
-        self.program.stop()
+    pub async fn stop(&mut self) -> io::Result<()> {
+        self.program.stop().await
     }
 
     /// SIGCONT.

@@ -29,7 +29,18 @@ fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
     assert_eq!(runs, 300);
     // a simulation in which nothing happens finds nothing
     assert!(faults.keys().copied().eq(FAULTS), "{faults:?}");
-    for what in ["futures cut short", "lease expired", "leases ended", "losses told", "read timeouts", "timeout", "waits in line"] {
+    for what in [
+        "futures cut short",
+        "grants of other shards",
+        "holds of bodies",
+        "holds of locks",
+        "lease expired",
+        "leases ended",
+        "losses told",
+        "read timeouts",
+        "timeout",
+        "waits in line",
+    ] {
         assert!(events.get(what).is_some_and(|count| *count >= 10), "{what}: {events:?}");
     }
 }

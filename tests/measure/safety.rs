@@ -109,11 +109,11 @@ async fn partition(server: Recipe) -> Outcome<String> {
 }
 
 async fn frozen(server: Recipe) -> Outcome<String> {
-    let server = server.start().await?;
+    let mut server = server.start().await?;
     let held = pool(server.addr(), 23, 4)?.acquire().await?;
     held.renew().await?;
     let began = now();
-    server.stop()?;
+    server.stop().await?;
     Ok(format!("lost after {:.2?}", lost(&held, began).await))
 }
 

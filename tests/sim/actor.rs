@@ -5,14 +5,16 @@ use std::sync::atomic::Ordering;
 use std::task::ready;
 use std::time::Duration;
 
-use dflock::{Client, Enqueued, Error, Held, Semaphore};
+use dflock::{Client, Enqueued, Error, Held};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::body::Body;
 use super::chaos::jump;
 use super::cut::Cut;
 use super::dice::Dice;
 use super::history::What;
-use super::holding::{Body, Holding};
+use super::holding::Holding;
+use super::pool::Pool;
 use super::run::Stage;
 
 /// What an operation may take beyond its bound: timers are as fine as this.
@@ -24,7 +26,7 @@ pub(super) struct Actor {
     pub(super) index: usize,
     pub(super) client: Client,
     /// One for each key.
-    pub(super) pools: Vec<Semaphore>,
+    pub(super) pools: Vec<Pool>,
     pub(super) dice: Dice,
 }
 
@@ -86,7 +88,7 @@ impl Actor {
             sleep(self.dice.spread(1..=30_000)).await;
         }
         match self.dice.between(0..=9) {
-            0 => drop(queued.close()),
+            0 => queued.close(),
             1 => drop(queued),
             _ => {
                 let wait = self.dice.spread(1..=30_000);
@@ -102,20 +104,19 @@ impl Actor {
         let time = self.dice.spread(1..=30_000);
         let (stage, index) = (Arc::clone(&self.stage), self.index);
         let worked = pool.with_slot(async move |held: &Held| {
-            let mut body = Body::new(&stage, index, held);
-            sleep(time).await;
-            body.done = true;
+            Body::new(&stage, index, held).work(sleep(time)).await;
         });
         self.note("with_slot", worked.await);
     }
 
     async fn ping(self) {
         let plan = &self.stage.plan.clients[self.index];
-        let allowed = plan.connect_timeout + 2 * plan.socket_timeout;
+        let servers = u32::try_from(self.stage.plan.servers).expect("a few");
+        let allowed = servers * (plan.connect_timeout + 2 * plan.socket_timeout);
         self.timed("ping", allowed, self.client.ping()).await;
     }
 
-    async fn hold(mut self, held: Semaphore<Held>) {
+    async fn hold(mut self, held: Pool<Held>) {
         let holding = Holding::new(&self.stage, self.index, held);
         for _ in 0..self.dice.between(0..=3) {
             let time = self.dice.spread(1..=30_000);
@@ -126,7 +127,7 @@ impl Actor {
                     _ = holding.lost() => true,
                     () = sleep(time) => false,
                 },
-                5 | 6 => holding.run(sleep(time)).await.is_err(),
+                5 | 6 => holding.work(sleep(time)).await.is_err(),
                 7 => {
                     sleep(time).await;
                     false

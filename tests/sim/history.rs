@@ -6,8 +6,12 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use dflock::server::{Ending, Event};
-use dflock::{Held, LostReason, Semaphore, Token};
+use dflock::{Held, LostReason, Token};
+use tokio::sync::watch;
 use tokio::time::Instant;
+
+use super::plan::Fault;
+use super::pool::Pool;
 
 /// A grant, by its number in the history.
 pub(super) type Slot = usize;
@@ -15,9 +19,14 @@ pub(super) type Slot = usize;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// A server started that knows of nothing.
-    Started,
+    Started {
+        shard: usize,
+        server: usize,
+    },
     /// The server is gone.
-    Stopped,
+    Stopped {
+        shard: usize,
+    },
     Joined {
         key: Arc<str>,
         waiter: u64,
@@ -41,6 +50,7 @@ pub(super) enum What {
         why: Ending,
     },
     Silent {
+        server: usize,
         connection: u64,
     },
     /// A user has a slot.
@@ -49,7 +59,9 @@ pub(super) enum What {
         key: Arc<str>,
         slot: Slot,
         lease: Duration,
-        sampled: bool,
+        asked: Asked,
+        /// Whether only the body of a `with_slot` has it.
+        in_body: bool,
     },
     /// A user believed so long: a look at it failed for the first time.
     Doubted {
@@ -68,6 +80,10 @@ pub(super) enum What {
     Told {
         slot: Slot,
         since: Duration,
+    },
+    /// The body of a `run` came to its end.
+    Worked {
+        slot: Slot,
     },
     /// The user let go of it.
     Gone {
@@ -95,14 +111,24 @@ pub(super) enum What {
     Cut {
         client: usize,
     },
-    Fault(String),
-    Healed(String),
+    Fault(Fault),
+    Healed(Fault),
     /// The time jumped to here.
     Jumped {
         from: Duration,
     },
     /// Something that must not be was seen.
     Wrong(String),
+}
+
+/// Who is asked at each event what he believes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The user, whether or not his client runs.
+    Outside,
+    /// A body, when its client runs.
+    Inside,
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +153,8 @@ impl fmt::Display for Entry {
 pub(super) struct History {
     begun: Instant,
     watched: bool,
+    /// Something happened.
+    news: watch::Sender<()>,
     log: Mutex<Log>,
 }
 
@@ -140,13 +168,13 @@ struct Log {
 
 struct Believer {
     slot: Slot,
-    held: Weak<Semaphore<Held>>,
+    held: Weak<Pool<Held>>,
     doubted: bool,
 }
 
 impl History {
     pub(super) fn new(begun: Instant, watched: bool) -> Arc<Self> {
-        Arc::new(Self { begun, watched, log: Mutex::default() })
+        Arc::new(Self { begun, watched, news: watch::Sender::new(()), log: Mutex::default() })
     }
 
     pub(super) fn begun(&self) -> Instant {
@@ -161,6 +189,7 @@ impl History {
         if !self.watched {
             return;
         }
+        self.news.send_replace(());
         let Log { entries, believers, .. } = log;
         believers.retain_mut(|believer| {
             let Some(held) = believer.held.upgrade() else { return false };
@@ -181,14 +210,14 @@ impl History {
         *slots.entry(*token).or_insert(next)
     }
 
-    /// A new server is there: its number, and what it tells its events.
-    pub(super) fn start_server(self: &Arc<Self>) -> (usize, impl Fn(Event) + Send + Sync + 'static) {
+    /// A new server of this shard is there: its number, and what it tells its events.
+    pub(super) fn start_server(self: &Arc<Self>, shard: usize) -> (usize, impl Fn(Event) + Send + Sync + 'static) {
         let server = {
             let mut log = self.log.lock().unwrap();
             log.servers += 1;
             log.servers
         };
-        self.note(What::Started);
+        self.note(What::Started { shard, server });
         let history = Arc::clone(self);
         (server, move |event| history.note(history.read(server, event)))
     }
@@ -200,18 +229,24 @@ impl History {
             Event::Granted { key, token, connection, waiter } => What::Granted { key, slot: self.slot(&token), server, connection, waiter },
             Event::Renewed { token } => What::Renewed { slot: self.slot(&token) },
             Event::Ended { token, why, .. } => What::Ended { slot: self.slot(&token), why },
-            Event::Silent { connection } => What::Silent { connection },
+            Event::Silent { connection } => What::Silent { server, connection },
         }
     }
 
     /// A user has a slot, and will be asked what he believes.
-    pub(super) fn had(&self, client: usize, held: &Arc<Semaphore<Held>>) -> Slot {
+    pub(super) fn had(&self, client: usize, held: &Arc<Pool<Held>>) -> Slot {
         let slot = self.slot(held.token());
         if self.watched {
             self.log.lock().unwrap().believers.push(Believer { slot, held: Arc::downgrade(held), doubted: false });
         }
-        self.note(What::Had { client, key: held.key().into(), slot, lease: held.lease(), sampled: self.watched });
+        let asked = if self.watched { Asked::Outside } else { Asked::Never };
+        self.note(What::Had { client, key: held.key().into(), slot, lease: held.lease(), asked, in_body: false });
         slot
+    }
+
+    /// Resolves at each event; `None` where nobody asks what anybody believes.
+    pub(super) fn news(&self) -> Option<watch::Receiver<()>> {
+        self.watched.then(|| self.news.subscribe())
     }
 
     pub(super) fn take_entries(&self) -> Vec<Entry> {

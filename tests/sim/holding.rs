@@ -4,20 +4,21 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dflock::{Error, Held, Semaphore};
+use dflock::{Error, Held};
 
 use super::history::{How, Slot, What};
+use super::pool::Pool;
 use super::run::Stage;
 
 /// A slot that will be asked for its user's belief at each event. Dropped, it says so.
 pub(super) struct Holding {
     stage: Arc<Stage>,
-    held: Option<Arc<Semaphore<Held>>>,
+    held: Option<Arc<Pool<Held>>>,
     slot: Slot,
 }
 
 impl Holding {
-    pub(super) fn new(stage: &Arc<Stage>, client: usize, held: Semaphore<Held>) -> Self {
+    pub(super) fn new(stage: &Arc<Stage>, client: usize, held: Pool<Held>) -> Self {
         let held = Arc::new(held);
         let slot = stage.history.had(client, &held);
         Self { stage: Arc::clone(stage), held: Some(held), slot }
@@ -27,7 +28,17 @@ impl Holding {
         self.stage.history.note(What::Told { slot: self.slot, since });
     }
 
-    pub(super) async fn release(mut self) -> Result<Semaphore, Error> {
+    /// Works for so long, unless the slot is lost before.
+    pub(super) async fn work(&self, work: impl Future<Output = ()>) -> Result<(), Error> {
+        let worked = || Worked { stage: &self.stage, slot: self.slot };
+        self.run(async {
+            let _worked = worked();
+            work.await;
+        })
+        .await
+    }
+
+    pub(super) async fn release(mut self) -> Result<(), Error> {
         let (slot, stage) = (self.slot, Arc::clone(&self.stage));
         let released = self.let_go(How::Release).release().await;
         let outcome = released.as_ref().map(drop).map_err(super::actor::name);
@@ -39,7 +50,7 @@ impl Holding {
         self.let_go(How::Close).close();
     }
 
-    fn let_go(&mut self, how: How) -> Semaphore<Held> {
+    fn let_go(&mut self, how: How) -> Pool<Held> {
         let held = self.held.take().expect("let go of once");
         self.stage.history.note(What::Gone { slot: self.slot, how, believed: !held.is_lost() });
         Arc::into_inner(held).expect("the history keeps none")
@@ -62,26 +73,14 @@ impl Drop for Holding {
     }
 }
 
-/// A slot that the body of a `with_slot` works under.
-pub(super) struct Body<'a> {
+/// A body that works under a slot; dropped, it says that it has come to its end.
+struct Worked<'a> {
     stage: &'a Stage,
-    held: &'a Held,
     slot: Slot,
-    /// Whether the body came to its end.
-    pub(super) done: bool,
 }
 
-impl<'a> Body<'a> {
-    pub(super) fn new(stage: &'a Stage, client: usize, held: &'a Held) -> Self {
-        let slot = stage.history.slot(held.token());
-        stage.history.note(What::Had { client, key: held.key().into(), slot, lease: held.lease(), sampled: false });
-        Self { stage, held, slot, done: false }
-    }
-}
-
-impl Drop for Body<'_> {
+impl Drop for Worked<'_> {
     fn drop(&mut self) {
-        let how = if self.done { How::Release } else { How::Drop };
-        self.stage.history.note(What::Gone { slot: self.slot, how, believed: !self.held.is_lost() });
+        self.stage.history.note(What::Worked { slot: self.slot });
     }
 }

@@ -1,4 +1,4 @@
-//! A network in memory between clients and the server, with all that can be wrong with one.
+//! A network in memory between clients and the servers, with all that can be wrong with one.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use super::dice::Dice;
 use super::end::{End, Side};
+use super::link::Link;
 use super::pipe::{Parcel, Pipe};
+use super::plan::SERVERS;
 
 pub(super) struct Net {
     state: Mutex<State>,
@@ -19,10 +21,19 @@ pub(super) struct Net {
 
 pub(super) struct State {
     dice: Dice,
-    /// The server that listens now, its number, and the number of its last connection.
-    server: Option<(MemoryConnector, usize, u64)>,
+    /// Of each shard the server that listens now.
+    servers: [Option<Listener>; SERVERS.len()],
     hosts: Vec<Host>,
     pub(super) links: Vec<Link>,
+}
+
+/// A server that takes connections.
+#[derive(Clone)]
+struct Listener {
+    connector: MemoryConnector,
+    number: usize,
+    /// The number of its last connection.
+    last: u64,
 }
 
 /// What a client is to the network.
@@ -42,31 +53,10 @@ struct Stalls {
     down: u32,
 }
 
-/// One connection.
-pub(super) struct Link {
-    pub(super) host: usize,
-    pub(super) up: Pipe,
-    pub(super) down: Pipe,
-    /// Which server it goes to, and the server's number for it.
-    pub(super) peer: Option<(usize, u64)>,
-    /// When the client closed it, and when the server did.
-    pub(super) closed: Option<Instant>,
-    pub(super) hung_up: Option<Instant>,
-    /// Whether both ends have let go of it.
-    pub(super) ends: u8,
-}
-
-impl Link {
-    /// When each side can know that the other has ended it.
-    pub(super) fn heard(&self) -> (Option<Instant>, Option<Instant>) {
-        (self.up.end_arrives(), self.down.end_arrives())
-    }
-}
-
 impl Net {
     pub(super) fn new(seed: u64, hosts: impl Iterator<Item = (RangeInclusive<u64>, RangeInclusive<u64>)>) -> Arc<Self> {
         let host = |(up, down)| Host { up, down, stalls: Stalls::default(), busy: 0, waiting: Vec::new() };
-        let state = State { dice: Dice::new(seed, 1), server: None, hosts: hosts.map(host).collect(), links: Vec::new() };
+        let state = State { dice: Dice::new(seed, 1), servers: Default::default(), hosts: hosts.map(host).collect(), links: Vec::new() };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -74,12 +64,12 @@ impl Net {
         self.state.lock().unwrap()
     }
 
-    /// New connections go there from now on; `None`: they are refused.
-    pub(super) fn serve(&self, server: Option<(MemoryConnector, usize)>) {
-        self.lock().server = server.map(|(connector, number)| (connector, number, 0));
+    /// New connections to this shard go there from now on; `None`: they are refused.
+    pub(super) fn serve(&self, shard: usize, server: Option<(MemoryConnector, usize)>) {
+        self.lock().servers[shard] = server.map(|(connector, number)| Listener { connector, number, last: 0 });
     }
 
-    /// How a client reaches the server.
+    /// How a client reaches the servers.
     pub(super) fn connector(self: &Arc<Self>, host: usize, clock: Clock) -> impl Connector {
         Way { net: Arc::clone(self), host, clock }
     }
@@ -175,7 +165,8 @@ impl Net {
         Poll::Pending
     }
 
-    async fn connect(self: &Arc<Self>, host: usize) -> std::io::Result<BoxStream> {
+    async fn connect(self: &Arc<Self>, host: usize, server: &str) -> std::io::Result<BoxStream> {
+        let Some(shard) = SERVERS.iter().position(|there| *there == server) else { return Err(std::io::ErrorKind::NotFound.into()) };
         let round_trip = {
             let state = &mut *self.lock();
             state.latency(host, Side::Client) + state.latency(host, Side::Server)
@@ -183,12 +174,12 @@ impl Net {
         std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
         sleep(round_trip).await;
         std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
-        let Some((server, ..)) = self.lock().server.clone() else { return Err(std::io::ErrorKind::ConnectionRefused.into()) };
+        let Some(there) = self.lock().servers[shard].clone() else { return Err(std::io::ErrorKind::ConnectionRefused.into()) };
         let link = self.lock().add(host);
         let ours = End::new(self, link, Side::Client);
-        server.admit(Box::new(End::new(self, link, Side::Server))).await?;
+        there.connector.admit(Box::new(End::new(self, link, Side::Server))).await?;
         let state = &mut *self.lock();
-        if let Some((_, number, last)) = &mut state.server {
+        if let Some(Listener { number, last, .. }) = &mut state.servers[shard] {
             // the server numbers them in the same order, and from 1
             *last += 1;
             state.links[link].peer = Some((*number, *last));
@@ -254,30 +245,7 @@ impl Host {
     }
 }
 
-impl Link {
-    /// What goes to `to`.
-    pub(super) fn to(&mut self, to: Side) -> &mut Pipe {
-        match to {
-            Side::Client => &mut self.down,
-            Side::Server => &mut self.up,
-        }
-    }
-
-    pub(super) fn from(&mut self, from: Side) -> &mut Pipe {
-        self.to(from.other())
-    }
-
-    fn stall(&mut self, now: Instant, up: bool, down: bool, all: bool) {
-        if up {
-            self.up.stall(now, all);
-        }
-        if down {
-            self.down.stall(now, all);
-        }
-    }
-}
-
-/// One client's way to the server.
+/// One client's way to the servers.
 struct Way {
     net: Arc<Net>,
     host: usize,
@@ -285,8 +253,8 @@ struct Way {
 }
 
 impl Connector for Way {
-    fn connect<'a>(&'a self, _server: &'a str) -> Connecting<'a> {
-        Box::pin(self.net.connect(self.host))
+    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+        Box::pin(self.net.connect(self.host, server))
     }
 
     fn clock(&self) -> Clock {

@@ -4,7 +4,12 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use dflock::{Crc32, Sharding};
+
 use super::dice::Dice;
+
+/// Where the servers are, as clients are told; how many of them there are is up to the seed.
+pub(super) const SERVERS: [&str; 3] = ["shard-0:6388", "shard-1:6388", "shard-2:6388"];
 
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -16,9 +21,21 @@ pub(super) struct Plan {
     pub(super) sweep: Duration,
     /// Whether beliefs are asked for at each event. Asking may wake a client up, so half of the seeds do without.
     pub(super) watched: bool,
-    pub(super) keys: Vec<(String, u32)>,
+    /// How many servers there are.
+    pub(super) servers: usize,
+    pub(super) keys: Vec<Key>,
     pub(super) clients: Vec<ClientPlan>,
     pub(super) faults: Vec<Planned>,
+}
+
+/// What is shared.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) limit: u32,
+    pub(super) is_lock: bool,
+    /// Which server it lives on.
+    pub(super) shard: usize,
 }
 
 #[derive(Debug)]
@@ -70,17 +87,26 @@ pub(super) enum Fault {
     /// Nobody runs, and the time passes.
     Jump,
     /// The server is stopped, and goes on.
-    Freeze,
+    Freeze {
+        shard: usize,
+    },
     /// The server is gone with all that it knew, and comes back with nothing.
-    Restart,
+    Restart {
+        shard: usize,
+    },
     DelayReplies {
+        shard: usize,
         delay: Duration,
     },
-    Refuse,
+    Refuse {
+        shard: usize,
+    },
     Disconnect {
         key: usize,
     },
-    DisconnectAll,
+    DisconnectAll {
+        shard: usize,
+    },
     Expire {
         key: usize,
     },
@@ -96,18 +122,18 @@ impl Fault {
             Self::Reset { .. } => "reset",
             Self::Busy { .. } => "busy client",
             Self::Jump => "time jump",
-            Self::Freeze => "frozen server",
-            Self::Restart => "server restart",
+            Self::Freeze { .. } => "frozen server",
+            Self::Restart { .. } => "server restart",
             Self::DelayReplies { .. } => "delayed replies",
-            Self::Refuse => "refused connections",
+            Self::Refuse { .. } => "refused connections",
             Self::Disconnect { .. } => "server disconnects a key",
-            Self::DisconnectAll => "server disconnects all",
+            Self::DisconnectAll { .. } => "server disconnects all",
             Self::Expire { .. } => "lease ended early",
         }
     }
 
     fn is_lasting(&self) -> bool {
-        !matches!(self, Self::Reset { .. } | Self::Disconnect { .. } | Self::DisconnectAll | Self::Expire { .. })
+        !matches!(self, Self::Reset { .. } | Self::Disconnect { .. } | Self::DisconnectAll { .. } | Self::Expire { .. })
     }
 }
 
@@ -122,7 +148,8 @@ impl Plan {
         let mut dice = Dice::new(seed, 0);
         let read_timeout = Duration::from_secs(dice.pick(&[2, 3, 5, 8, 8, 23]));
         let auto_release = dice.percent(75);
-        let keys: Vec<_> = (0..dice.between(1..=3)).map(|key| (format!("key-{key}"), dice.pick(&[1, 1, 1, 2, 3]))).collect();
+        let servers = dice.pick(&[1, 1, 2, 3]);
+        let keys: Vec<_> = (0..dice.between(1..=3)).map(|number| Key::new(&mut dice, number, servers)).collect();
         let longest = if auto_release { 7200 } else { 90 };
         let count = dice.between(2..=5);
         let slow = dice.percent(30);
@@ -136,11 +163,16 @@ impl Plan {
             let pause = dice.pick(&[2000, 4000, 8000, 16_000]);
             let mut at = dice.millis(0..=pause);
             while at < length {
-                faults.push(Planned::new(&mut dice, at, clients.len(), keys.len(), read_timeout));
+                faults.push(Planned::new(&mut dice, at, clients.len(), &keys, read_timeout));
                 at += dice.millis(0..=2 * pause);
             }
         }
-        Self { seed, length, auto_release, read_timeout, sweep, watched, keys, clients, faults }
+        Self { seed, length, auto_release, read_timeout, sweep, watched, servers, keys, clients, faults }
+    }
+
+    /// The key of this name.
+    pub(super) fn key(&self, name: &str) -> &Key {
+        self.keys.iter().find(|key| key.name == name).expect("clients want no others")
     }
 
     /// The longest that anything is on its way.
@@ -151,6 +183,16 @@ impl Plan {
     /// The longest lease of anybody.
     pub(super) fn longest_lease(&self) -> Duration {
         self.clients.iter().flat_map(|client| &client.leases).copied().max().unwrap_or_default()
+    }
+}
+
+impl Key {
+    fn new(dice: &mut Dice, number: u64, servers: usize) -> Self {
+        let is_lock = dice.percent(30);
+        // their names spread them over the servers
+        let name = format!("{}-{number}-{}", if is_lock { "lock" } else { "pool" }, dice.between(0..=99));
+        let limit = if is_lock { 1 } else { dice.pick(&[1, 1, 1, 2, 3]) };
+        Self { shard: Crc32.shard(&name, servers), name, limit, is_lock }
     }
 }
 
@@ -190,8 +232,10 @@ impl ClientPlan {
 }
 
 impl Planned {
-    fn new(dice: &mut Dice, at: Duration, clients: usize, keys: usize, read_timeout: Duration) -> Self {
-        let (client, key) = (dice.index(clients), dice.index(keys));
+    fn new(dice: &mut Dice, at: Duration, clients: usize, keys: &[Key], read_timeout: Duration) -> Self {
+        let (client, key) = (dice.index(clients), dice.index(keys.len()));
+        // a server that no key lives on is of no interest
+        let shard = keys[dice.index(keys.len())].shard;
         let (up, down) = dice.pick(&[(true, true), (true, false), (false, true)]);
         let fault = match dice.between(0..=99) {
             0..=21 => Fault::Partition { client, up, down },
@@ -199,12 +243,12 @@ impl Planned {
             40..=47 => Fault::Reset { client, all: dice.percent(50) },
             48..=57 => Fault::Busy { client },
             58..=65 => Fault::Jump,
-            66..=73 => Fault::Freeze,
-            74..=77 => Fault::Restart,
-            78..=87 => Fault::DelayReplies { delay: dice.spread(DELAYS) },
-            88..=90 => Fault::Refuse,
+            66..=73 => Fault::Freeze { shard },
+            74..=77 => Fault::Restart { shard },
+            78..=87 => Fault::DelayReplies { shard, delay: dice.spread(DELAYS) },
+            88..=90 => Fault::Refuse { shard },
             91..=94 => Fault::Disconnect { key },
-            95 => Fault::DisconnectAll,
+            95 => Fault::DisconnectAll { shard },
             _ => Fault::Expire { key },
         };
         // about the times that matter: a round trip, a short lease, the read timeout
@@ -220,12 +264,12 @@ impl Planned {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, length, auto_release, read_timeout, sweep, watched, keys, clients, faults } = self;
+        let Self { seed, length, auto_release, read_timeout, sweep, watched, servers, keys, clients, faults } = self;
         writeln!(
             f,
             "seed {seed}: {length:?}, auto-release {auto_release}, read timeout {read_timeout:?}, sweep {sweep:?}, watched {watched}"
         )?;
-        writeln!(f, "  keys {keys:?}")?;
+        writeln!(f, "  {servers} servers, keys {keys:?}")?;
         for (index, client) in clients.iter().enumerate() {
             writeln!(f, "  client {index}: {client:?}")?;
         }

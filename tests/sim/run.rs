@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dflock::server::Server;
-use dflock::{Client, Semaphore};
+use dflock::{Client, Lost, Stats};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -18,7 +18,8 @@ use super::clock::skewed;
 use super::dice::Dice;
 use super::history::{Entry, History, What};
 use super::net::Net;
-use super::plan::{ClientPlan, Plan};
+use super::plan::{ClientPlan, Key, Plan, SERVERS};
+use super::pool::Pool;
 use super::verdict::Verdict;
 
 /// What all parts of a simulation share.
@@ -74,7 +75,7 @@ async fn play(seed: u64) -> Outcome {
     let chaos = Chaos::new(&stage);
     let tasks = Handle::current().metrics().num_alive_tasks();
     let mut actors = cast(&stage);
-    let (server, faults) = chaos.run().await;
+    let (servers, faults) = chaos.run().await;
     // everything works again, so nobody can be kept for long
     let longest = stage.plan.length + Duration::from_mins(10);
     if timeout(longest, async { while actors.join_next().await.is_some() {} }).await.is_err() {
@@ -82,7 +83,7 @@ async fn play(seed: u64) -> Outcome {
         actors.shutdown().await;
     }
     drop(actors);
-    come_to_rest(&stage, server, tasks).await;
+    come_to_rest(&stage, &servers, tasks).await;
 
     let Stage { plan, history, net, .. } = Arc::into_inner(stage).expect("all who shared it are gone");
     let entries = history.take_entries();
@@ -96,17 +97,10 @@ fn cast(stage: &Arc<Stage>) -> JoinSet<()> {
     let mut number = 0;
     for (index, plan) in stage.plan.clients.iter().enumerate() {
         let client = client(stage, index, plan);
-        let pool = |(key, (name, limit)): (usize, &(String, u32))| {
+        let pool = |(index, key): (usize, &Key)| {
             let history = Arc::clone(&stage.history);
-            Semaphore::builder()
-                .key(name)
-                .limit(*limit)
-                .client(client.clone())
-                .lease_ttl(plan.leases[key])
-                .renew_ratio(plan.renew_ratio)
-                .on_lost(move |lost| history.note(What::OnLost { slot: history.slot(&lost.token), reason: lost.reason }))
-                .build()
-                .expect("the options are good")
+            let on_lost = move |lost: &Lost| history.note(What::OnLost { slot: history.slot(&lost.token), reason: lost.reason });
+            Pool::new(&client, key, plan.leases[index], plan.renew_ratio, on_lost)
         };
         let pools: Vec<_> = stage.plan.keys.iter().enumerate().map(pool).collect();
         for _ in 0..plan.actors {
@@ -122,6 +116,7 @@ fn cast(stage: &Arc<Stage>) -> JoinSet<()> {
 fn client(stage: &Arc<Stage>, index: usize, plan: &ClientPlan) -> Client {
     let clock = skewed(stage.history.begun(), plan.per_million);
     Client::builder()
+        .servers(SERVERS[..stage.plan.servers].iter().copied())
         .connector(stage.net.connector(index, clock))
         .server_read_timeout(stage.plan.read_timeout)
         .heartbeat(plan.heartbeat)
@@ -132,19 +127,21 @@ fn client(stage: &Arc<Stage>, index: usize, plan: &ClientPlan) -> Client {
 }
 
 /// Nobody does anything any more: nothing may be left of what was.
-async fn come_to_rest(stage: &Stage, server: Server, tasks: usize) {
+async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
     let wrong = |what: String| stage.history.note(What::Wrong(what));
     let plan = &stage.plan;
     // what is on its way arrives; without auto-release a wait that was cut off may cost a lease
     let owed = if plan.auto_release { Duration::ZERO } else { plan.longest_lease() };
     sleep(owed + 2 * plan.longest_latency() + Duration::from_millis(100)).await;
-    let stats = server.stats();
-    if !stats.semaphores.is_empty() {
-        wrong(format!("held by nobody: {:?}", stats.semaphores));
+    for Stats { semaphores, locks, .. } in servers.iter().map(Server::stats) {
+        if !semaphores.is_empty() || !locks.is_empty() {
+            wrong(format!("held by nobody: {semaphores:?} {locks:?}"));
+        }
     }
     sleep(plan.read_timeout + Duration::from_secs(2)).await;
-    if server.stats().connections > 0 || stage.net.open() > 0 {
-        wrong(format!("{} connections on the server and {} in the net are left", server.stats().connections, stage.net.open()));
+    let connections: u64 = servers.iter().map(|server| server.stats().connections).sum();
+    if connections > 0 || stage.net.open() > 0 {
+        wrong(format!("{connections} connections on the servers and {} in the net are left", stage.net.open()));
     }
     let left = Handle::current().metrics().num_alive_tasks();
     if left != tasks {

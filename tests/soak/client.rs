@@ -189,7 +189,7 @@ impl Worker {
                 witness::say(&name, before, What::Held { key: self.key });
             }
             if is_granted {
-                witness::say(&name, before, What::Sure);
+                witness::say(&name, before, What::Sure { ends: None });
             } else if was_granted {
                 return witness::say(&name, now(), What::Lost);
             }

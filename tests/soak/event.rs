@@ -20,7 +20,8 @@ pub(crate) enum What {
     /// The slot of this key came.
     Held { key: usize },
     /// It was asked after `at` whether the slot is held, and it was. As no loss is undone, it was held at `at`, too.
-    Sure,
+    /// `ends` is when its holder thought that this would end at the latest, if nothing more were answered.
+    Sure { ends: Option<Duration> },
     /// The loss was told.
     Lost,
     /// The slot was given up on its holder's wish.
@@ -49,7 +50,8 @@ impl fmt::Display for Event {
                 let at = at.as_nanos();
                 match what {
                     What::Held { key } => write!(f, "held {name} {at} {key}"),
-                    What::Sure => write!(f, "sure {name} {at}"),
+                    What::Sure { ends: None } => write!(f, "sure {name} {at}"),
+                    What::Sure { ends: Some(ends) } => write!(f, "sure {name} {at} {}", ends.as_nanos()),
                     What::Lost => write!(f, "lost {name} {at}"),
                     What::Given => write!(f, "given {name} {at}"),
                 }
@@ -79,7 +81,7 @@ fn parse(line: &str) -> Option<Event> {
         let (name, at) = (words.next()?.to_owned(), time(words.next()?)?);
         let what = match kind {
             "held" => What::Held { key: words.next()?.parse().ok()? },
-            "sure" => What::Sure,
+            "sure" => What::Sure { ends: words.next().map(time).map_or(Some(None), |ends| ends.map(Some))? },
             "lost" => What::Lost,
             "given" => What::Given,
             _ => return None,
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn every_event_is_read_as_it_was_written() {
         let at = Duration::from_nanos(12_345_678_901);
-        for what in [What::Held { key: 2 }, What::Sure, What::Lost, What::Given] {
+        for what in [What::Held { key: 2 }, What::Sure { ends: None }, What::Sure { ends: Some(at * 3) }, What::Lost, What::Given] {
             let event = Event::Slot { name: "ab".into(), at, what };
             assert_eq!(event.to_string().parse(), Ok(event));
         }
@@ -109,6 +111,7 @@ mod tests {
             assert_eq!(event.to_string().parse(), Ok(event));
         }
         assert!("sure".parse::<Event>().is_err());
+        assert!("sure a 1 b".parse::<Event>().is_err());
         assert!("given a 1 2".parse::<Event>().is_err());
     }
 }

@@ -81,7 +81,7 @@ impl Kind {
 }
 
 /// Something that went wrong.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) kind: Kind,
     /// `None`: all clients.

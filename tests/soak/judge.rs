@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::client::TASKS;
+use crate::evidence::Evidence;
 use crate::fault::{Fault, Kind};
 use crate::key::KEYS;
 use crate::span::{Span, crowded, joined, steps};
@@ -20,7 +21,7 @@ pub(crate) const IDLE: Duration = Duration::from_millis(500);
 const TRACE: Duration = Duration::from_millis(500);
 
 /// How a loss had to be known, because of a fault.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Bound {
     pub(crate) fault: Fault,
     /// From when on the slot may be somebody else's.
@@ -74,7 +75,7 @@ impl<'a> Judge<'a> {
         });
         let violation = |(key, span): (usize, Span)| {
             let (at, length) = (span.from, span.length());
-            Violation { what: Wrong::Overlap, fault: self.fault_that_led_to(key, at), key, at, length }
+            Violation { what: Wrong::Overlap, fault: self.fault_that_led_to(key, at), key, at, length, evidence: None }
         };
         overlaps.map(violation).collect()
     }
@@ -83,13 +84,24 @@ impl<'a> Judge<'a> {
         let late = self.bounds().filter(|(_, bound)| bound.last > bound.latest);
         let violation = |(hold, bound): (&Hold, Bound)| {
             let (fault, length) = (Some(bound.fault.kind), bound.last.saturating_sub(bound.latest));
-            Violation { what: Wrong::Late, fault, key: hold.key, at: bound.latest, length }
+            Violation {
+                what: Wrong::Late,
+                fault,
+                key: hold.key,
+                at: bound.latest,
+                length,
+                evidence: Some(self.evidence(hold, Some(bound))),
+            }
         };
         let undead = self.timeline.holds().filter(|hold| hold.is_undead()).map(|hold| {
             let (fault, at) = (self.fault_before(hold.end()), hold.end());
-            Violation { what: Wrong::Late, fault, key: hold.key, at, length: Duration::ZERO }
+            Violation { what: Wrong::Late, fault, key: hold.key, at, length: Duration::ZERO, evidence: Some(self.evidence(hold, None)) }
         });
         late.map(violation).chain(undead).collect()
+    }
+
+    fn evidence(&self, hold: &Hold, bound: Option<Bound>) -> Evidence {
+        Evidence::of(self.timeline, hold, bound)
     }
 
     fn leaks(&self) -> Vec<Violation> {
@@ -108,7 +120,7 @@ impl<'a> Judge<'a> {
                     let idle = Span { from: idle.from.max(wait.from), to: idle.to.min(wait.to) };
                     let (at, length) = (idle.from, idle.length());
                     if length > IDLE {
-                        leaks.push(Violation { what: Wrong::Leak, fault: self.fault_before(at), key, at, length });
+                        leaks.push(Violation { what: Wrong::Leak, fault: self.fault_before(at), key, at, length, evidence: None });
                     }
                 }
             }
@@ -194,7 +206,9 @@ mod tests {
     /// `client` has a slot of the key of one slot, and is sure of it from `from` to `to`.
     fn hold(timeline: &mut Timeline, client: usize, from: u64, to: u64) {
         let name = from.to_string();
-        for (at, what) in [(from, What::Held { key: NARROW }), (from, What::Sure), (to, What::Sure), (to, What::Given)] {
+        for (at, what) in
+            [(from, What::Held { key: NARROW }), (from, What::Sure { ends: None }), (to, What::Sure { ends: None }), (to, What::Given)]
+        {
             timeline.note(client, Event::Slot { name: name.clone(), at: ms(at), what });
         }
     }

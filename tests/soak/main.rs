@@ -8,6 +8,7 @@ mod client;
 mod cycles;
 mod deck;
 mod event;
+mod evidence;
 mod fault;
 mod judge;
 mod key;

@@ -59,8 +59,8 @@ impl Probe {
             let mut timeline = self.book.open();
             let mut say = |at, what| timeline.note(self.client, Event::Slot { name: token.clone(), at, what });
             say(first, What::Held { key: self.key });
-            say(first, What::Sure);
-            say(last.min(ends).max(first), What::Sure);
+            say(first, What::Sure { ends: Some(ends) });
+            say(last.min(ends).max(first), What::Sure { ends: Some(ends) });
             say(last, What::Given);
         }
         raw.ask("sr", name, &token).await.ok()?;

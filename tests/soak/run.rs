@@ -81,7 +81,9 @@ pub(crate) async fn run(plan: Plan) -> Outcome<bool> {
     let killed = now();
     let left = left_when_free(addr).await?;
     let freed = since(killed);
-    let timeline = book.open();
+    let mut timeline = book.open();
+    let unstopped = timeline.unstopped();
+    timeline.complaints.extend(unstopped);
     let report = Report::new(&plan, killed.saturating_sub(began), &timeline, left, freed);
     println!("{report}");
     Ok(report.is_good())

@@ -9,13 +9,15 @@ use crate::fault::{Fault, Kind};
 use crate::span::Span;
 
 /// One slot as its holder knew it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Hold {
     pub(crate) client: usize,
     pub(crate) key: usize,
     pub(crate) from: Duration,
     /// The first and the last moment of which its holder was sure. A loss is final, so it was held in between.
     pub(crate) sure: Option<Span>,
+    /// When its holder thought last that it would end.
+    pub(crate) ends: Option<Duration>,
     /// When its loss was told first.
     pub(crate) lost: Option<Duration>,
     /// When it was given up on its holder's wish.
@@ -47,6 +49,8 @@ pub(crate) struct Timeline {
     pub(crate) faults: Vec<Fault>,
     /// Executors that did not run; `None` is the proxies'.
     pub(crate) aways: Vec<(Option<usize>, Away)>,
+    /// The moments that each client spoke of: it ran then.
+    pub(crate) signs: Vec<(usize, Duration)>,
     /// How many times a holder checked its slot and was sure of it.
     pub(crate) checks: u64,
     /// What should not have been said.
@@ -69,14 +73,29 @@ impl Timeline {
         self.faults.iter().filter(stopped).any(|fault| fault.from < away.to && away.from < fault.to)
     }
 
+    /// Clients that ran while they were stopped: what we did to them is not what we think, and nothing can be judged by it.
+    pub(crate) fn unstopped(&self) -> Vec<String> {
+        let stops = self.faults.iter().filter(|fault| fault.kind == Kind::ClientStopped);
+        let ran = stops.filter_map(|stop| {
+            let ran = |&&(client, at): &&(usize, Duration)| stop.concerns(client) && stop.from < at && at < stop.to;
+            let last = self.signs.iter().filter(ran).max_by_key(|(_, at)| *at);
+            last.map(|(client, at)| format!("client {client} ran {:.1?} after it was stopped", at.saturating_sub(stop.from)))
+        });
+        ran.collect()
+    }
+
     /// Takes down what `client` says.
     pub(crate) fn note(&mut self, client: usize, event: Event) {
         let (name, at, what) = match event {
             Event::Slot { name, at, what } => (name, at, what),
-            Event::Away(away) => return self.aways.push((Some(client), away)),
+            Event::Away(away) => {
+                self.signs.extend([(client, away.from), (client, away.to)]);
+                return self.aways.push((Some(client), away));
+            }
         };
+        self.signs.push((client, at));
         if let What::Held { key } = what {
-            let hold = Hold { client, key, from: at, sure: None, lost: None, given: None };
+            let hold = Hold { client, key, from: at, sure: None, ends: None, lost: None, given: None };
             if self.holds.insert((client, name), hold).is_some() {
                 self.complaints.push(format!("client {client} was given a slot twice"));
             }
@@ -86,8 +105,9 @@ impl Timeline {
             return self.complaints.push(format!("client {client} said {what:?} of a slot that it never had"));
         };
         match what {
-            What::Sure => {
+            What::Sure { ends } => {
                 self.checks += 1;
+                hold.ends = hold.ends.max(ends);
                 let Span { from, to } = hold.sure.unwrap_or(Span { from: at, to: at });
                 hold.sure = Some(Span { from: from.min(at), to: to.max(at) });
             }
@@ -108,5 +128,31 @@ impl Hold {
     /// Its holder believed in it after it had been told that it is lost.
     pub(crate) fn is_undead(&self) -> bool {
         self.lost.zip(self.sure).is_some_and(|(lost, sure)| lost < sure.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_ran_while_it_was_stopped_was_not() {
+        let ms = Duration::from_millis;
+        let mut timeline = Timeline::default();
+        for (kind, client, from, to) in [
+            (Kind::ClientStopped, Some(0), 1000, 2000),
+            (Kind::ClientStopped, Some(1), 3000, 4000),
+            (Kind::ServerStopped, None, 1000, 4000),
+        ] {
+            timeline.faults.push(Fault { kind, client, from: ms(from), to: ms(to) });
+        }
+        let mut ran = |client, at| {
+            timeline.note(client, Event::Away(Away { on_purpose: false, from: ms(at), to: ms(at) }));
+            timeline.unstopped()
+        };
+        for (client, at) in [(0, 1000), (0, 2000), (0, 3500), (1, 1500)] {
+            assert_eq!(ran(client, at), [""; 0]);
+        }
+        assert_eq!(ran(1, 3250), ["client 1 ran 250.0ms after it was stopped"]);
     }
 }

@@ -20,9 +20,6 @@ use crate::event::{Away, Event};
 use crate::fault::{Fault, Kind};
 use crate::timeline::Book;
 
-/// How long a signal takes at most until all threads of a process heed it.
-const HEED: Duration = Duration::from_millis(5);
-
 /// How long the bytes that are under way take at most when they come one at a time.
 const TRICKLE: Duration = Duration::from_millis(200);
 
@@ -64,8 +61,7 @@ impl Victim {
     async fn suffer(&mut self, kind: Kind, length: Duration) -> Outcome<()> {
         let (from, to) = match kind {
             Kind::ClientStopped => {
-                self.client.program.stop()?;
-                sleep(HEED).await;
+                self.client.program.stop().await?;
                 let times = (now(), later(length).await);
                 self.client.program.go_on()?;
                 times
@@ -215,10 +211,9 @@ impl Host {
     }
 
     async fn suffer(&mut self, kind: Kind, length: Duration) -> Outcome<()> {
-        let (from, to) = match (kind, &self.process) {
+        let (from, to) = match (kind, &mut self.process) {
             (Kind::ServerStopped, Some(process)) => {
-                process.stop()?;
-                sleep(HEED).await;
+                process.stop().await?;
                 let times = (now(), later(length).await);
                 process.go_on()?;
                 times

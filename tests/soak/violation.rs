@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::evidence::Evidence;
 use crate::fault::Kind;
 use crate::key::KEYS;
 
@@ -26,12 +27,15 @@ pub(crate) struct Violation {
     pub(crate) key: usize,
     pub(crate) at: Duration,
     pub(crate) length: Duration,
+    /// Of a late loss.
+    pub(crate) evidence: Option<Evidence>,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, fault, key, at, length } = self;
+        let Self { what, fault, key, at, length, evidence } = self;
         let fault = fault.map_or("no fault", Kind::name);
-        write!(f, "{what:?} of {length:.1?} on {:?} at {at:.3?}, after: {fault}", KEYS[*key].name)
+        write!(f, "{what:?} of {length:.1?} on {:?} at {at:.3?}, after: {fault}", KEYS[*key].name)?;
+        evidence.as_ref().map_or(Ok(()), |evidence| write!(f, "\n{evidence}"))
     }
 }

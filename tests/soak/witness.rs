@@ -65,7 +65,7 @@ pub(crate) fn sure(held: &Held) -> bool {
     let before = now();
     let is_held = held.check().is_ok();
     if is_held {
-        say(name(held), before, What::Sure);
+        say(name(held), before, What::Sure { ends: Some(before + held.remaining()) });
     } else {
         say(name(held), now(), What::Lost);
     }

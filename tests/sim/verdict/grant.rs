@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sim::history::How;
+use crate::sim::history::{Asked, How};
 
 pub(super) struct Grant {
     pub(super) key: Arc<str>,
@@ -16,6 +16,8 @@ pub(super) struct Grant {
     pub(super) on_lost: Vec<Duration>,
     /// Since when somebody waited to be told, and when he was.
     pub(super) told: Option<(Duration, Duration)>,
+    /// When bodies of `run` came to their ends.
+    pub(super) worked: Vec<Duration>,
     pub(super) gone: Option<(Duration, How, bool)>,
     pub(super) released: Option<Result<(), &'static str>>,
 }
@@ -24,8 +26,9 @@ pub(super) struct Grant {
 pub(super) struct Had {
     pub(super) at: Duration,
     pub(super) lease: Duration,
-    /// Whether he was asked at each event what he believes.
-    pub(super) sampled: bool,
+    pub(super) asked: Asked,
+    /// Whether only the body of a `with_slot` had it.
+    pub(super) in_body: bool,
 }
 
 /// Why the server gave it up.
@@ -42,7 +45,7 @@ pub(super) enum Cause {
 
 impl Grant {
     pub(super) fn new(key: &Arc<str>, at: Duration, link: (usize, u64)) -> Self {
-        let (ended, had, doubted, on_lost, told, gone, released) = (None, None, None, Vec::new(), None, None, None);
-        Self { key: Arc::clone(key), at, link, ended, had, doubted, on_lost, told, gone, released }
+        let (ended, had, doubted, on_lost, told, worked, gone, released) = (None, None, None, Vec::new(), None, Vec::new(), None, None);
+        Self { key: Arc::clone(key), at, link, ended, had, doubted, on_lost, told, worked, gone, released }
     }
 }

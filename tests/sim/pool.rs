@@ -1,0 +1,113 @@
+//! What is shared: a semaphore or a lock.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use dflock::{Client, Enqueued, Error, Held, Idle, Lock, Lost, Queued, Semaphore, State};
+
+use super::plan::Key;
+
+#[derive(Debug)]
+pub(super) enum Pool<S: State = Idle> {
+    Semaphore(Semaphore<S>),
+    Lock(Lock<S>),
+}
+
+impl Pool {
+    pub(super) fn new(
+        client: &Client,
+        key: &Key,
+        lease: Duration,
+        renew_ratio: f64,
+        on_lost: impl Fn(&Lost) + Send + Sync + 'static,
+    ) -> Self {
+        let Key { name, limit, is_lock, .. } = key;
+        let pool = if *is_lock {
+            let lock = Lock::builder().key(name).client(client.clone()).lease_ttl(lease).renew_ratio(renew_ratio);
+            lock.on_lost(on_lost).build().map(Self::Lock)
+        } else {
+            let semaphore = Semaphore::builder().key(name).limit(*limit).client(client.clone()).lease_ttl(lease).renew_ratio(renew_ratio);
+            semaphore.on_lost(on_lost).build().map(Self::Semaphore)
+        };
+        pool.expect("the options are good")
+    }
+
+    pub(super) async fn acquire_within(self, wait: Duration) -> Result<Pool<Held>, Error> {
+        Ok(match self {
+            Self::Semaphore(semaphore) => Pool::Semaphore(semaphore.acquire_within(wait).await?),
+            Self::Lock(lock) => Pool::Lock(lock.acquire_within(wait).await?),
+        })
+    }
+
+    pub(super) async fn enqueue(self) -> Result<Enqueued<Pool<Held>, Pool<Queued>>, Error> {
+        Ok(match self {
+            Self::Semaphore(semaphore) => match semaphore.enqueue().await? {
+                Enqueued::Acquired(held) => Enqueued::Acquired(Pool::Semaphore(held)),
+                Enqueued::Queued(queued) => Enqueued::Queued(Pool::Semaphore(queued)),
+            },
+            Self::Lock(lock) => match lock.enqueue().await? {
+                Enqueued::Acquired(held) => Enqueued::Acquired(Pool::Lock(held)),
+                Enqueued::Queued(queued) => Enqueued::Queued(Pool::Lock(queued)),
+            },
+        })
+    }
+
+    pub(super) async fn with_slot(self, body: impl AsyncFnOnce(&Held)) -> Result<(), Error> {
+        match self {
+            Self::Semaphore(semaphore) => semaphore.with_slot(body).await,
+            Self::Lock(lock) => lock.with_slot(body).await,
+        }
+    }
+}
+
+impl Pool<Queued> {
+    pub(super) async fn wait_within(self, wait: Duration) -> Result<Pool<Held>, Error> {
+        Ok(match self {
+            Self::Semaphore(semaphore) => Pool::Semaphore(semaphore.wait_within(wait).await?),
+            Self::Lock(lock) => Pool::Lock(lock.wait_within(wait).await?),
+        })
+    }
+
+    pub(super) fn close(self) {
+        match self {
+            Self::Semaphore(semaphore) => drop(semaphore.close()),
+            Self::Lock(lock) => drop(lock.close()),
+        }
+    }
+}
+
+impl Pool<Held> {
+    pub(super) async fn release(self) -> Result<(), Error> {
+        match self {
+            Self::Semaphore(semaphore) => semaphore.release().await.map(drop),
+            Self::Lock(lock) => lock.release().await.map(drop),
+        }
+    }
+
+    pub(super) fn close(self) {
+        match self {
+            Self::Semaphore(semaphore) => drop(semaphore.close()),
+            Self::Lock(lock) => drop(lock.close()),
+        }
+    }
+}
+
+impl Clone for Pool {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Semaphore(semaphore) => Self::Semaphore(semaphore.clone()),
+            Self::Lock(lock) => Self::Lock(lock.clone()),
+        }
+    }
+}
+
+impl Deref for Pool<Held> {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        match self {
+            Self::Semaphore(semaphore) => semaphore,
+            Self::Lock(lock) => lock,
+        }
+    }
+}
