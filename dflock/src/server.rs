@@ -8,6 +8,7 @@ mod condition;
 mod config;
 mod connector;
 mod desk;
+mod draining;
 mod error;
 mod faults;
 mod observer;
@@ -30,7 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -42,6 +43,7 @@ use condition::Condition;
 pub use config::{ServerBuilder, ServerConfig};
 pub use connector::MemoryConnector;
 use desk::Desk;
+use draining::Draining;
 pub use error::ServerError;
 pub use faults::Faults;
 #[doc(hidden)]
@@ -99,7 +101,7 @@ struct Shared {
     config: ServerConfig,
     default_lease: LeaseSeconds,
     desk: Arc<Desk>,
-    draining: watch::Sender<bool>,
+    draining: Draining,
     condition: Arc<Condition>,
 }
 
@@ -177,7 +179,8 @@ impl Server {
     /// ```
     pub async fn shutdown(mut self) {
         self.faults().thaw();
-        self.shared.draining.send_replace(true);
+        self.shared.draining.begin();
+        self.shared.desk.ring_all();
         let last = &mut self.reception.0;
         let patience = self.shared.config.shutdown_timeout;
         // however the last connection ends, nothing is left to do but to drop the rest
@@ -210,7 +213,7 @@ impl Server {
         };
         let client = client::client_of(addr, &config).build()?;
         let desk = Desk::new(Table::new(config.rules(), mint).observed(config.observer.clone()), config.max_connections);
-        let (draining, condition) = (watch::Sender::new(false), Arc::<Condition>::default());
+        let (draining, condition) = (Draining::default(), Arc::<Condition>::default());
         let shared = Arc::new(Shared { config, default_lease, desk, draining, condition });
         let (arrivals, arrived) = mpsc::channel(BACKLOG);
         let serve = reception::serve(Arc::clone(&shared), listener, arrivals.clone(), arrived);

@@ -18,6 +18,8 @@ mod tls;
 #[path = "transport/no_tls.rs"]
 mod tls;
 
+#[cfg(feature = "server")]
+pub(crate) use alarm::Alarm;
 pub(crate) use attendant::Duty;
 pub use clock::Clock;
 pub(crate) use clock::Instant;

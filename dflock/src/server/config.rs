@@ -135,7 +135,7 @@ impl ServerConfig {
         self
     }
 
-    /// Tells `observer` all that happens, in order and at once; it must not ask the server anything.
+    /// Tells `observer` all that happens, at once and in order for each key; it must not ask the server anything.
     #[doc(hidden)]
     pub fn observer(mut self, observer: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.observer = Observer(Some(Arc::new(observer)));

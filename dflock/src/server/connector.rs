@@ -44,7 +44,7 @@ impl MemoryConnector {
     /// Connects the client at the other end of `stream`: for simulated networks.
     #[doc(hidden)]
     pub async fn admit(&self, stream: BoxStream) -> io::Result<()> {
-        if self.condition.now().refusing {
+        if self.condition.is_refusing() {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         // an error says that nobody listens any more

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Shared;
-use super::condition::Wrong;
 use crate::wire::Key;
 
 /// Makes a [`Server`](super::Server) misbehave, for tests of what is built on it. From [`Server::faults`](super::Server::faults).
@@ -43,7 +42,7 @@ impl Faults<'_> {
     pub fn expire(self, key: &str) {
         // what cannot be a key is held by nobody
         if let Ok(key) = Key::new(key) {
-            self.shared.desk.with(|table, now| table.expire(key, now));
+            self.shared.desk.at(key, |table, now| table.expire(key, now));
         }
     }
 
@@ -103,12 +102,12 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn freeze(self) {
-        self.set(|wrong| wrong.frozen = true);
+        self.shared.condition.freeze();
     }
 
     /// Lets a frozen server go on as a stopped process would: timers that fell due meanwhile are handled now.
     pub fn thaw(self) {
-        self.set(|wrong| wrong.frozen = false);
+        self.shared.condition.thaw();
     }
 
     /// Whether new connections fail: in memory with [`ConnectionRefused`](std::io::ErrorKind::ConnectionRefused), over TCP by being
@@ -128,7 +127,7 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn refuse_connections(self, refuse: bool) {
-        self.set(|wrong| wrong.refusing = refuse);
+        self.shared.condition.refuse(refuse);
     }
 
     /// Holds every reply back for `delay`; zero ends that. The order stays, and a connection reads its next request when its reply
@@ -155,10 +154,6 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn delay_replies(self, delay: Duration) {
-        self.set(|wrong| wrong.reply_delay = delay);
-    }
-
-    fn set(self, change: impl FnOnce(&mut Wrong)) {
-        self.shared.condition.change(change);
+        self.shared.condition.delay_replies(delay);
     }
 }

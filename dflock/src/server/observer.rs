@@ -36,7 +36,7 @@ pub enum Ending {
     Disconnected,
 }
 
-/// Whoever is told, if anybody; behind the table's lock, so it must not ask the server anything.
+/// Whoever is told, if anybody; behind the lock of the key, so it must not ask the server anything.
 #[derive(Clone, Default)]
 pub(super) struct Observer(pub(super) Option<Arc<dyn Fn(Event) + Send + Sync>>);
 

@@ -13,6 +13,9 @@ use crate::wire::{Lines, MAX_LINE, MAX_SECRET, Malformed, Reply, Request, Status
 /// Replies are written in one go up to about this many bytes.
 const BATCH: usize = 64 * 1024;
 
+/// How much memory for replies stays with a connection.
+const KEPT: usize = 1024;
+
 /// What a client may send behind a request that waits. Unread bytes would hide that it has gone, so who sends more is cut off.
 const MAX_AHEAD: usize = 256 * 1024;
 
@@ -33,46 +36,66 @@ impl From<io::Error> for Over {
 pub(super) struct Peer {
     stream: BoxStream,
     lines: Lines,
-    /// The lines of a request that is not all here yet.
-    begun: Vec<Vec<u8>>,
     replies: Vec<u8>,
     write_timeout: Duration,
 }
 
-/// The three lines of a request.
-pub(super) struct Letter([Vec<u8>; 3]);
+/// The three lines of a request, or those that are here. Its memory serves one request after the other.
+#[derive(Default)]
+pub(super) struct Letter {
+    lines: [Vec<u8>; 3],
+    /// How many lines are here.
+    count: usize,
+}
 
 impl Letter {
     pub(super) fn open(&self) -> Result<Request<'_>, Malformed> {
-        let [command, key, argument] = self.0.each_ref().map(|line| std::str::from_utf8(line).map_err(|_| Malformed));
+        let [command, key, argument] = self.lines.each_ref().map(|line| std::str::from_utf8(line).map_err(|_| Malformed));
         Request::decode(command?, key?, argument?)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.count == self.lines.len()
+    }
+
+    /// How long the next line may be.
+    fn cap(&self) -> usize {
+        if self.count == 2 && self.lines[0] == b"auth" { MAX_SECRET } else { MAX_LINE }
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        let line = &mut self.lines[self.count];
+        line.clear();
+        // a secret may have been long
+        line.shrink_to(MAX_LINE);
+        line.extend_from_slice(text);
+        self.count += 1;
     }
 }
 
 impl Peer {
     pub(super) fn new(stream: BoxStream, write_timeout: Duration) -> Self {
-        Self { stream, lines: Lines::default(), begun: Vec::new(), replies: Vec::new(), write_timeout }
+        Self { stream, lines: Lines::default(), replies: Vec::new(), write_timeout }
     }
 
-    /// The next request that is here already, whole. A line that is too long ends the connection.
-    pub(super) fn next(&mut self) -> Result<Option<Letter>, Over> {
-        loop {
-            let is_secret = matches!(&self.begun[..], [command, _] if command == b"auth");
-            match self.lines.take(if is_secret { MAX_SECRET } else { MAX_LINE }) {
-                Ok(Some(line)) => self.begun.push(line.to_vec()),
-                Ok(None) => return Ok(None),
+    /// Whether the next request is here already, whole: then `letter` is it. A line that is too long ends the connection.
+    pub(super) fn next(&mut self, letter: &mut Letter) -> Result<bool, Over> {
+        if letter.is_whole() {
+            letter.count = 0;
+        }
+        while !letter.is_whole() {
+            match self.lines.take(letter.cap()) {
+                Ok(Some(line)) => letter.push(line),
+                Ok(None) => return Ok(false),
                 Err(_) => return Err(self.cut_off()),
             }
-            match <[Vec<u8>; 3]>::try_from(std::mem::take(&mut self.begun)) {
-                Ok(lines) => return Ok(Some(Letter(lines))),
-                Err(begun) => self.begun = begun,
-            }
         }
+        Ok(true)
     }
 
     /// Whether a part of a request is here.
-    pub(super) fn has_begun(&self) -> bool {
-        !self.begun.is_empty() || !self.lines.is_empty()
+    pub(super) fn has_begun(&self, letter: &Letter) -> bool {
+        letter.count > 0 || !self.lines.is_empty()
     }
 
     /// Reads what comes next.
@@ -116,7 +139,8 @@ impl Peer {
                 () = sleep(delay) => {}
             }
         }
-        let replies = std::mem::take(&mut self.replies);
+        // they are not written again if this fails
+        let mut replies = std::mem::take(&mut self.replies);
         let stream = &mut self.stream;
         let write = pin!(async {
             stream.write_all(&replies).await?;
@@ -126,6 +150,10 @@ impl Peer {
             write.await?;
         } else {
             timeout(self.write_timeout, write).await.map_err(|_| Over)??;
+        }
+        if replies.capacity() <= KEPT {
+            replies.clear();
+            self.replies = replies;
         }
         Ok(())
     }

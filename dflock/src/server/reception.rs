@@ -26,7 +26,6 @@ pub(super) async fn serve(
     arrivals: mpsc::Sender<BoxStream>,
     mut arrived: mpsc::Receiver<BoxStream>,
 ) {
-    let mut draining = shared.draining.subscribe();
     let mut sweep = every(shared.config.lease_sweep_interval);
     let mut gc = every(shared.config.gc_interval);
     let mut sessions = JoinSet::new();
@@ -36,9 +35,9 @@ pub(super) async fn serve(
             // what comes from outside comes last, so that no crowd of clients keeps the rest from being done
             tokio::select! {
                 biased;
-                Ok(_) = draining.wait_for(|draining| *draining) => break,
-                _ = sweep.tick() => shared.desk.with(Table::sweep),
-                _ = gc.tick() => shared.desk.with(Table::gc),
+                () = shared.draining.begun() => break,
+                _ = sweep.tick() => shared.desk.everywhere(Table::sweep),
+                _ = gc.tick() => shared.desk.everywhere(Table::gc),
                 Some(_) = sessions.join_next() => {}
                 Some(stream) = arrived.recv() => admit(stream, &shared, &mut sessions),
                 never = &mut accepting => match never {},
@@ -50,7 +49,7 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             biased;
-            _ = sweep.tick() => shared.desk.with(Table::sweep),
+            _ = sweep.tick() => shared.desk.everywhere(Table::sweep),
             ended = sessions.join_next() => if ended.is_none() { break },
         }
     }
@@ -81,14 +80,13 @@ fn admit(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
 /// The stream with TLS over it, if there is to be any. `None`: the handshake fails or takes too long, or the server drains.
 async fn secured(stream: BoxStream, shared: &Shared) -> Option<BoxStream> {
     let Some(tls) = &shared.config.tls else { return Some(stream) };
-    let mut draining = shared.draining.subscribe();
     tokio::select! {
         accepted = timeout(shared.config.read_timeout, tls.accept(stream)) => match accepted {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(limit = ?shared.config.read_timeout, "a TLS handshake took too long"),
         },
-        Ok(_) = draining.wait_for(|draining| *draining) => {}
+        () = shared.draining.begun() => {}
     }
     None
 }
@@ -100,7 +98,7 @@ async fn accept(listener: impl Listen, arrivals: mpsc::Sender<BoxStream>, shared
         match listener.accept().await {
             Ok(stream) => {
                 pause = first;
-                if !shared.condition.now().refusing {
+                if !shared.condition.is_refusing() {
                     // the receiver outlives this future
                     let _ = arrivals.send(stream).await;
                 }

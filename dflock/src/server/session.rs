@@ -1,25 +1,25 @@
 //! One connection's life: each request, in order, to the desk, and the reply back.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Shared;
 use super::desk::Visit;
 use super::peer::{Letter, Over, Peer};
 use super::table::Answer;
-use crate::transport::BoxStream;
-use crate::wire::{Malformed, Reply, Request, Seconds, Status};
+use crate::transport::{Alarm, BoxStream, Clock};
+use crate::wire::{Key, Malformed, Reply, Request, Seconds, Status};
 
 /// One connection.
 pub(super) struct Session {
     peer: Peer,
     visit: Visit,
     shared: Arc<Shared>,
-    draining: watch::Receiver<bool>,
+    /// Rings when the client has said nothing for the read timeout.
+    silence: Alarm,
     trusted: bool,
 }
 
@@ -28,7 +28,7 @@ impl Session {
         Self {
             peer: Peer::new(stream, shared.config.write_timeout),
             visit,
-            draining: shared.draining.subscribe(),
+            silence: Alarm::default(),
             trusted: shared.config.auth_token.is_empty(),
             shared,
         }
@@ -38,46 +38,48 @@ impl Session {
     pub(super) async fn run(mut self) {
         let Over = self.serve().await;
         drop(self.visit);
-        let delay = self.shared.condition.now().reply_delay;
+        let delay = self.shared.condition.reply_delay();
         self.peer.part(delay).await;
     }
 
     async fn serve(&mut self) -> Over {
+        let mut letter = Letter::default();
         loop {
-            if let Err(over) = self.serve_one().await {
+            if let Err(over) = self.serve_one(&mut letter).await {
                 return over;
             }
         }
     }
 
-    async fn serve_one(&mut self) -> Result<(), Over> {
-        let letter = self.next_letter().await?;
-        let reply = self.reply(&letter).await?;
+    async fn serve_one(&mut self, letter: &mut Letter) -> Result<(), Over> {
+        self.receive(letter).await?;
+        let reply = self.reply(letter).await?;
         self.peer.say(&reply);
         if self.peer.is_full() { self.flush().await } else { Ok(()) }
     }
 
     /// The next request. The replies are written before it is waited for.
-    async fn next_letter(&mut self) -> Result<Letter, Over> {
-        if let Some(letter) = self.peer.next()? {
-            return Ok(letter);
+    async fn receive(&mut self, letter: &mut Letter) -> Result<(), Over> {
+        if self.peer.next(letter)? {
+            return Ok(());
         }
         self.flush().await?;
-        let mut silence = pin!(sleep(self.shared.config.read_timeout));
+        let silent_at = Clock::Tokio.now().plus(self.shared.config.read_timeout);
         loop {
             // a delayed flush reads ahead
-            if let Some(letter) = self.peer.next()? {
-                return Ok(letter);
+            if self.peer.next(letter)? {
+                return Ok(());
             }
+            let may_end = !self.peer.has_begun(letter);
             tokio::select! {
                 biased;
                 read = self.peer.read() => read?,
-                () = &mut silence => {
-                    self.visit.with(|table, by, _| table.silent(by));
+                () = poll_fn(|cx| self.silence.poll(cx, &Clock::Tokio, silent_at)) => {
+                    self.visit.silent();
                     self.peer.say(&Reply::Refused(Status::Error));
                     return Err(Over);
                 }
-                () = drained(&mut self.draining, &self.visit, self.shared.config.lease_sweep_interval), if !self.peer.has_begun() => return Err(Over),
+                () = drained(&self.shared, &self.visit), if may_end => return Err(Over),
             }
         }
     }
@@ -94,24 +96,21 @@ impl Session {
             return Err(Over);
         }
         let default_lease = self.shared.default_lease;
-        let is_draining = *self.draining.borrow();
         Ok(match request {
             Err(Malformed) | Ok(Request::Auth { .. }) => Reply::Refused(Status::Error),
-            Ok(Request::Acquire { .. } | Request::Enqueue { .. }) if is_draining => Reply::Refused(Status::Draining),
+            Ok(Request::Acquire { .. } | Request::Enqueue { .. }) if self.shared.draining.has_begun() => Reply::Refused(Status::Draining),
             Ok(Request::Acquire { key, capacity, wait, lease }) => {
-                let answer = self.visit.with(|table, by, now| table.acquire(by, key, capacity, lease.unwrap_or(default_lease), now));
-                self.stay_in_line(answer, wait).await?
+                let answer = self.visit.acquire(key, capacity, lease.unwrap_or(default_lease));
+                self.stay_in_line(key, answer, wait).await?
             }
-            Ok(Request::Enqueue { key, capacity, lease }) => {
-                self.visit.with(|table, by, now| table.enqueue(by, key, capacity, lease.unwrap_or(default_lease), now))
-            }
+            Ok(Request::Enqueue { key, capacity, lease }) => self.visit.enqueue(key, capacity, lease.unwrap_or(default_lease)),
             Ok(Request::Wait { key, kind, wait }) => {
-                let answer = self.visit.with(|table, by, now| table.wait(by, kind, key, now));
-                self.stay_in_line(answer, wait).await?
+                let answer = self.visit.at(key, |table, by, now| table.wait(by, kind, key, now));
+                self.stay_in_line(key, answer, wait).await?
             }
-            Ok(Request::Release { key, kind, token }) => self.visit.with(|table, _, now| table.release(kind, key, token, now)),
+            Ok(Request::Release { key, kind, token }) => self.visit.at(key, |table, _, now| table.release(kind, key, token, now)),
             Ok(Request::Renew { key, kind, token, lease }) => {
-                self.visit.with(|table, _, now| table.renew(kind, key, token, lease.unwrap_or(default_lease), now))
+                self.visit.at(key, |table, _, now| table.renew(kind, key, token, lease.unwrap_or(default_lease), now))
             }
             Ok(Request::Ping) => Reply::Ok,
             Ok(Request::Stats) => match serde_json::to_string(&self.shared.desk.stats()) {
@@ -122,7 +121,7 @@ impl Session {
     }
 
     /// Waits for the slot of a waiter that stands in line.
-    async fn stay_in_line(&mut self, answer: Answer, wait: Seconds) -> Result<Reply, Over> {
+    async fn stay_in_line(&mut self, key: Key<'_>, answer: Answer, wait: Seconds) -> Result<Reply, Over> {
         let waiter = match answer {
             Answer::Now(reply) => return Ok(reply),
             Answer::InLine(waiter) => waiter,
@@ -133,36 +132,37 @@ impl Session {
             let mut patience = pin!(sleep(wait.as_duration()));
             self.flush().await?;
             loop {
+                if self.shared.draining.has_begun() {
+                    break Reply::Refused(Status::Draining);
+                }
                 tokio::select! {
                     biased;
                     over = self.peer.gone() => return Err(over),
                     () = self.visit.rung() => {
-                        if let Answer::Now(reply) = self.visit.with(|table, _, now| table.collect(waiter, now)) {
+                        if let Answer::Now(reply) = self.visit.at(key, |table, _, now| table.collect(waiter, now)) {
                             return Ok(reply);
                         }
                     }
-                    // the sender lives as long as the session does
-                    Ok(_) = self.draining.wait_for(|draining| *draining) => break Reply::Refused(Status::Draining),
                     () = &mut patience => break Reply::Timeout,
                 }
             }
         };
-        Ok(self.visit.with(|table, _, now| table.give_up(waiter, instead, now)))
+        Ok(self.visit.at(key, |table, _, now| table.give_up(waiter, instead, now)))
     }
 
     async fn flush(&mut self) -> Result<(), Over> {
-        let delay = self.shared.condition.now().reply_delay;
+        let delay = self.shared.condition.reply_delay();
         self.peer.flush(delay).await
     }
 }
 
 /// Resolves when the server shuts down and the connection has nothing to give back, or no more: its leases end in a `sweep`.
-async fn drained(draining: &mut watch::Receiver<bool>, visit: &Visit, sweep: Duration) {
-    if draining.wait_for(|draining| *draining).await.is_err() {
-        std::future::pending::<()>().await;
+async fn drained(shared: &Shared, visit: &Visit) {
+    while !shared.draining.has_begun() {
+        visit.rung().await;
     }
-    while visit.with(|table, connection, _| table.holds(connection)) {
-        sleep(sweep).await;
+    while visit.holds() {
+        sleep(shared.config.lease_sweep_interval).await;
     }
 }
 

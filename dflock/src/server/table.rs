@@ -3,9 +3,14 @@
 //! No IO, no clock, no lock: every operation is told the time `now`, since some epoch and never going back. An operation
 //! first ends the leases that are over, so that no ended lease is ever taken for a live one. A grant to a waiter stays in the
 //! table until the waiter [`collect`](Table::collect)s it; one that nobody was told is never lost, it is given on.
+//!
+//! A table knows some of a server's keys, or all. Tables share what is in atomics: the fence, and how many keys there are.
 
+mod beginning;
+mod census;
 mod ending;
 mod entry;
+mod keys;
 mod mint;
 mod name;
 mod view;
@@ -18,20 +23,23 @@ pub(crate) mod model;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Drain;
 
 use super::observer::{Ending, Event, Observer};
-use crate::wire::{Capacity, Grant, Key, Kind, LeaseSeconds, Limit, Reply, Status, Token};
-use entry::{Belongings, Entry, Holder, Slot, State, Waiter};
+use crate::wire::{Capacity, Grant, Key, Kind, LeaseSeconds, Reply, Status, Token};
+use census::Census;
+use entry::{Belongings, Slot, State, Waiter};
+use keys::Keys;
 pub(super) use mint::Mint;
 pub(super) use name::{ConnectionId, Name, WaiterId};
 
 /// What the table allows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// How many keys it remembers.
+    /// How many keys the tables of a server remember together.
     pub(super) max_keys: usize,
     /// How many may stand in line for one key; zero: no limit.
     pub(super) max_waiters: usize,
@@ -57,50 +65,44 @@ pub(super) struct Promotion {
     pub(super) connection: ConnectionId,
 }
 
-/// The state of all keys.
+/// The state of all its keys.
 #[derive(Debug)]
 pub(super) struct Table {
     rules: Rules,
     mint: Mint,
-    keys: HashMap<Name, Entry>,
-    waiters: HashMap<WaiterId, Waiter>,
-    connections: HashMap<ConnectionId, Belongings>,
+    census: Arc<Census>,
+    observer: Observer,
+    keys: Keys,
+    waiters: BTreeMap<WaiterId, Waiter>,
+    connections: BTreeMap<ConnectionId, Belongings>,
     /// Every hold by the end of its lease, then by its fence.
     leases: BTreeMap<(Duration, u64), Slot>,
     /// Every idle key, the longest idle first.
     idle: BTreeSet<(Duration, Name)>,
     promotions: Vec<Promotion>,
-    last_waiter: u64,
-    observer: Observer,
 }
 
 impl Table {
     pub(super) fn new(rules: Rules, mint: Mint) -> Self {
-        Self {
-            rules,
-            mint,
-            keys: HashMap::new(),
-            waiters: HashMap::new(),
-            connections: HashMap::new(),
-            leases: BTreeMap::new(),
-            idle: BTreeSet::new(),
-            promotions: Vec::new(),
-            last_waiter: 0,
-            observer: Observer::default(),
-        }
+        Self::empty(rules, mint, Arc::default(), Observer::default())
     }
 
     pub(super) fn observed(self, observer: Observer) -> Self {
         Self { observer, ..self }
     }
 
+    /// A table for other keys of the same server.
+    pub(super) fn sister(&mut self) -> Self {
+        Self::empty(self.rules, self.mint.sister(), Arc::clone(&self.census), self.observer.clone())
+    }
+
     /// `l`, `sl`: a slot, or a place in line.
     pub(super) fn acquire(&mut self, by: ConnectionId, key: Key<'_>, capacity: Capacity, lease: LeaseSeconds, now: Duration) -> Answer {
         self.sweep(now);
-        let name = Name::new(capacity.kind(), key);
-        if let Err(status) = self.open(&name, capacity.limit(), now) {
-            return Answer::Now(Reply::Refused(status));
-        }
+        let name = match self.open(key, capacity, now) {
+            Ok(name) => name,
+            Err(status) => return Answer::Now(Reply::Refused(status)),
+        };
         match self.take_free(&name, by, lease, now) {
             Some(token) => Answer::Now(Reply::Granted(Grant { token, lease })),
             None if self.line_is_full(&name) => Answer::Now(Reply::Refused(Status::MaxWaiters)),
@@ -111,14 +113,14 @@ impl Table {
     /// `e`, `se`: a slot, or a place in line that a [`wait`](Self::wait) comes back for.
     pub(super) fn enqueue(&mut self, by: ConnectionId, key: Key<'_>, capacity: Capacity, lease: LeaseSeconds, now: Duration) -> Reply {
         self.sweep(now);
-        let name = Name::new(capacity.kind(), key);
-        let before = self.enqueued(&name, by);
+        let before = self.enqueued(capacity.kind(), key, by);
         if before.is_some_and(|id| self.waiters.get(&id).is_some_and(|waiter| waiter.state != State::Expired)) {
             return Reply::Refused(Status::AlreadyEnqueued);
         }
-        if let Err(status) = self.open(&name, capacity.limit(), now) {
-            return Reply::Refused(status);
-        }
+        let name = match self.open(key, capacity, now) {
+            Ok(name) => name,
+            Err(status) => return Reply::Refused(status),
+        };
         let free = self.take_free(&name, by, lease, now);
         if free.is_none() && self.line_is_full(&name) {
             return Reply::Refused(Status::MaxWaiters);
@@ -149,7 +151,7 @@ impl Table {
     /// `w`, `sw`: what became of the enqueue.
     pub(super) fn wait(&mut self, by: ConnectionId, kind: Kind, key: Key<'_>, now: Duration) -> Answer {
         self.sweep(now);
-        match self.enqueued(&Name::new(kind, key), by) {
+        match self.enqueued(kind, key, by) {
             Some(waiter) => self.collect(waiter, now),
             None => Answer::Now(Reply::Refused(Status::NotEnqueued)),
         }
@@ -192,14 +194,14 @@ impl Table {
     /// `r`, `sr`: gives the slot to the next in line.
     pub(super) fn release(&mut self, kind: Kind, key: Key<'_>, token: Token, now: Duration) -> Reply {
         self.sweep(now);
-        let slot = Slot { name: Name::new(kind, key), token };
-        match self.end_hold(&slot, Ending::Released) {
-            Some(holder) => {
+        let slot = self.keys.find(kind, key).map(|(name, _)| Slot { name, token });
+        match slot.and_then(|slot| Some((self.end_hold(&slot, Ending::Released)?, slot.name))) {
+            Some((holder, name)) => {
                 // only the state that this hold belongs to: its owner may stand in line once more
                 if let Some(waiter) = holder.waiter {
                     self.forget_waiter(waiter);
                 }
-                self.settle(&slot.name, now);
+                self.settle(&name, now);
                 Reply::Ok
             }
             None => Reply::Refused(Status::Error),
@@ -209,11 +211,8 @@ impl Table {
     /// `n`, `sn`: begins the lease anew.
     pub(super) fn renew(&mut self, kind: Kind, key: Key<'_>, token: Token, lease: LeaseSeconds, now: Duration) -> Reply {
         self.sweep(now);
-        if self.restart(&Slot { name: Name::new(kind, key), token }, lease, now) {
-            Reply::Renewed(lease.into())
-        } else {
-            Reply::Refused(Status::Error)
-        }
+        let slot = self.keys.find(kind, key).map(|(name, _)| Slot { name, token });
+        if slot.is_some_and(|slot| self.restart(&slot, lease, now)) { Reply::Renewed(lease.into()) } else { Reply::Refused(Status::Error) }
     }
 
     /// The waiters that got a slot since the last call, in the order of the grants.
@@ -226,84 +225,22 @@ impl Table {
         self.observer.tell(|| Event::Silent { connection: connection.0 });
     }
 
-    /// Makes sure that the key is there, with this limit.
-    fn open(&mut self, name: &Name, limit: Limit, now: Duration) -> Result<(), Status> {
-        if let Some(entry) = self.keys.get(name) {
-            return if entry.limit == limit { Ok(()) } else { Err(Status::LimitMismatch) };
+    fn empty(rules: Rules, mint: Mint, census: Arc<Census>, observer: Observer) -> Self {
+        Self {
+            rules,
+            mint,
+            census,
+            observer,
+            keys: Keys::default(),
+            waiters: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            promotions: Vec::new(),
         }
-        if self.keys.len() >= self.rules.max_keys {
-            // keys whose time is over are no reason to refuse
-            self.gc(now);
-        }
-        if self.keys.len() >= self.rules.max_keys {
-            return Err(Status::MaxLocks);
-        }
-        // a new key has a free slot: who opened it takes one, so it is not left behind idle
-        self.keys.insert(name.clone(), Entry::new(limit, now));
-        Ok(())
     }
 
-    fn take_free(&mut self, name: &Name, by: ConnectionId, lease: LeaseSeconds, now: Duration) -> Option<Token> {
-        // nobody overtakes the line
-        let free = self.keys.get(name).is_some_and(|entry| entry.has_room() && entry.line.is_empty());
-        free.then(|| self.grant(name, by, None, lease, now))
-    }
-
-    fn grant(&mut self, name: &Name, to: ConnectionId, waiter: Option<WaiterId>, lease: LeaseSeconds, now: Duration) -> Token {
-        let slot = Slot { name: name.clone(), token: self.mint.next() };
-        let (token, fence) = (slot.token, slot.token.fence());
-        let ends = now.saturating_add(lease.as_duration());
-        if let Some(entry) = self.keys.get_mut(name) {
-            if entry.is_idle() {
-                self.idle.remove(&(entry.idle_since, name.clone()));
-            }
-            entry.holders.insert(token, Holder { connection: to, ends, waiter });
-        }
-        self.observer.tell(|| Event::Granted { key: name.key.clone(), token, connection: to.0, waiter: waiter.map(|id| id.0) });
-        self.leases.insert((ends, fence), slot.clone());
-        self.connections.entry(to).or_default().slots.insert(fence, slot);
-        token
-    }
-
-    /// Begins the lease of a hold anew; `false` when there is no such hold.
-    fn restart(&mut self, slot: &Slot, lease: LeaseSeconds, now: Duration) -> bool {
-        let Some(holder) = self.keys.get_mut(&slot.name).and_then(|entry| entry.holders.get_mut(&slot.token)) else {
-            return false;
-        };
-        let fence = slot.token.fence();
-        self.leases.remove(&(holder.ends, fence));
-        holder.ends = now.saturating_add(lease.as_duration());
-        self.leases.insert((holder.ends, fence), slot.clone());
-        self.observer.tell(|| Event::Renewed { token: slot.token });
-        true
-    }
-
-    fn line_is_full(&self, name: &Name) -> bool {
-        self.rules.max_waiters > 0 && self.keys.get(name).is_some_and(|entry| entry.line.len() >= self.rules.max_waiters)
-    }
-
-    fn join_line(&mut self, name: &Name, by: ConnectionId, lease: LeaseSeconds) -> WaiterId {
-        let id = self.add_waiter(Waiter { name: name.clone(), connection: by, lease, state: State::InLine });
-        self.line_up(name, id, by);
-        id
-    }
-
-    fn line_up(&mut self, name: &Name, id: WaiterId, by: ConnectionId) {
-        if let Some(entry) = self.keys.get_mut(name) {
-            entry.line.insert(id);
-        }
-        self.observer.tell(|| Event::Joined { key: name.key.clone(), waiter: id.0, connection: by.0 });
-    }
-
-    fn add_waiter(&mut self, waiter: Waiter) -> WaiterId {
-        self.last_waiter += 1;
-        let id = WaiterId(self.last_waiter);
-        self.connections.entry(waiter.connection).or_default().waiters.insert(id);
-        self.waiters.insert(id, waiter);
-        id
-    }
-
-    fn enqueued(&self, name: &Name, by: ConnectionId) -> Option<WaiterId> {
-        self.keys.get(name)?.enqueued.get(&by).copied()
+    fn enqueued(&self, kind: Kind, key: Key<'_>, by: ConnectionId) -> Option<WaiterId> {
+        self.keys.find(kind, key)?.1.enqueued.get(&by).copied()
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn};
 use tokio::time::{sleep, timeout};
 
 use super::desk::Desk;
+use super::draining::Draining;
 use super::session::Session;
 use super::table::{Mint, Table};
 use super::{Server, Shared};
@@ -53,7 +53,7 @@ fn shared(secret: &str, auto_release: bool) -> Arc<Shared> {
     let config = Server::builder().auth_token(secret).auto_release(auto_release).max_keys(9).max_waiters(9).build();
     let default_lease = config.validated().expect("these options can be");
     let desk = Desk::new(Table::new(config.rules(), Mint::seeded(1)), config.max_connections);
-    Arc::new(Shared { config, default_lease, desk, draining: watch::Sender::new(false), condition: Arc::default() })
+    Arc::new(Shared { config, default_lease, desk, draining: Draining::default(), condition: Arc::default() })
 }
 
 /// One connection: its session, and a reader who takes every reply.

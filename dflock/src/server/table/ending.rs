@@ -22,8 +22,8 @@ impl Table {
     /// Ends all leases of a key, of the lock and of the semaphore, as if they were over.
     pub(in crate::server) fn expire(&mut self, key: Key<'_>, now: Duration) {
         self.sweep(now);
-        for name in [Kind::Lock, Kind::Semaphore].map(|kind| Name::new(kind, key)) {
-            let Some(entry) = self.keys.get(&name) else { continue };
+        for kind in [Kind::Lock, Kind::Semaphore] {
+            let Some((name, entry)) = self.keys.find(kind, key) else { continue };
             let mut tokens: Vec<_> = entry.holders.keys().copied().collect();
             tokens.sort_unstable_by_key(Token::fence);
             for token in tokens {
@@ -63,6 +63,7 @@ impl Table {
                 self.forget_waiter(waiter);
             }
             self.keys.remove(&name);
+            self.census.remove_key();
         }
     }
 

@@ -71,7 +71,7 @@ impl World {
         self.step(&Op::Advance { time: MAX_IDLE });
         self.step(&Op::Gc);
         let table = &self.table;
-        assert!(table.keys.is_empty() && table.waiters.is_empty() && table.connections.is_empty(), "{table:?}");
+        assert!(table.keys.len() == 0 && table.waiters.is_empty() && table.connections.is_empty(), "{table:?}");
         assert!(table.leases.is_empty() && table.idle.is_empty() && table.promotions.is_empty(), "{table:?}");
     }
 
@@ -99,7 +99,7 @@ impl World {
                 if self.table.enqueue(by, key, capacity, lease, now) == Reply::Queued {
                     self.follow_promotions();
                     let name = Name::new(capacity.kind(), key);
-                    let id = self.table.enqueued(&name, by).expect("who is queued stands in line");
+                    let id = self.table.enqueued(capacity.kind(), key, by).expect("who is queued stands in line");
                     self.arrivals.entry(name).or_default().push(id);
                 }
             }

@@ -3,18 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{ConnectionId, Name, Table};
+use super::{ConnectionId, Table};
 use crate::stats::{IdleStats, LockStats, SemaphoreStats, Stats};
 use crate::wire::{Key, Kind};
 
 impl Table {
-    /// Who holds what, by key.
-    pub(in crate::server) fn stats(&mut self, connections: u64, now: Duration) -> Stats {
+    /// Adds who holds what to `stats`, in no order.
+    pub(in crate::server) fn report(&mut self, stats: &mut Stats, now: Duration) {
         self.sweep(now);
-        let mut stats = Stats { connections, ..Stats::default() };
-        let mut keys: Vec<_> = self.keys.iter().collect();
-        keys.sort_unstable_by_key(|(name, _)| *name);
-        for (name, entry) in keys {
+        for (name, entry) in self.keys.iter() {
             let key = name.key.to_string();
             let waiters = entry.line.len() as u64;
             match name.kind {
@@ -39,15 +36,13 @@ impl Table {
                 }
             }
         }
-        stats
     }
 
     /// Who holds a key or waits for it, be it a lock or a semaphore.
     pub(in crate::server) fn connections_at(&self, key: Key<'_>) -> BTreeSet<ConnectionId> {
-        let names = [Kind::Lock, Kind::Semaphore].map(|kind| Name::new(kind, key));
-        let entries = names.iter().filter_map(|name| self.keys.get(name));
+        let entries = [Kind::Lock, Kind::Semaphore].into_iter().filter_map(|kind| self.keys.find(kind, key));
         entries
-            .flat_map(|entry| {
+            .flat_map(|(_, entry)| {
                 let waiters = entry.line.iter().filter_map(|id| self.waiters.get(id)).map(|waiter| waiter.connection);
                 entry.holders.values().map(|holder| holder.connection).chain(waiters)
             })

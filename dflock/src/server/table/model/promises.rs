@@ -19,8 +19,8 @@ pub(super) struct Hold {
 impl World {
     pub(super) fn holds(&self) -> HashMap<Token, Hold> {
         let entries = self.table.keys.iter();
-        let holds = entries.flat_map(|(name, entry)| entry.holders.iter().map(move |(token, holder)| (name, token, holder)));
-        holds.map(|(name, &token, h)| (token, Hold { name: name.clone(), connection: h.connection, ends: h.ends })).collect()
+        let holds = entries.flat_map(|(name, entry)| entry.holders.iter().map(move |(token, holder)| (name.clone(), token, holder)));
+        holds.map(|(name, &token, h)| (token, Hold { name, connection: h.connection, ends: h.ends })).collect()
     }
 
     /// A hold ends only for a reason, and then its token is dead for ever; fences only grow.
@@ -54,10 +54,11 @@ impl World {
     pub(super) fn check_invariants(&self) {
         let table = &self.table;
         let (mut leases, mut idle, mut in_line) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for (name, entry) in &table.keys {
+        assert_eq!(table.census.keys(), table.keys.len());
+        for (name, entry) in table.keys.iter() {
             assert!(entry.holders.len() <= entry.limit.get() as usize, "more holders than the limit at {name:?}");
             assert!(entry.line.is_empty() || !entry.has_room(), "a free slot while somebody waits at {name:?}");
-            let expected = self.arrivals.get(name).map_or(&[][..], |line| &line[..]);
+            let expected = self.arrivals.get(&name).map_or(&[][..], |line| &line[..]);
             assert!(entry.line.iter().eq(expected), "the line of {name:?} is not who came");
             in_line.extend(entry.line.iter().copied());
             for (token, holder) in &entry.holders {
@@ -83,13 +84,18 @@ impl World {
             assert!(!self.closed.contains(&waiter.connection), "a closed connection waits");
             assert!(table.connections[&waiter.connection].waiters.contains(id));
             assert_eq!(waiter.state == State::InLine, in_line.contains(id));
-            let is_wanted = table.keys.contains_key(&waiter.name) || self.pending.contains(id);
+            let is_wanted = table.keys.get(&waiter.name).is_some() || self.pending.contains(id);
             assert!(is_wanted, "a waiter that nobody asks for outlived its key");
         }
         for (connection, belongings) in &table.connections {
             assert!(!belongings.is_empty() && !self.closed.contains(connection));
             assert!(belongings.waiters.iter().all(|id| table.waiters.contains_key(id)));
-            assert!(belongings.slots.values().all(|slot| table.keys[&slot.name].holders.contains_key(&slot.token)));
+            assert!(
+                belongings
+                    .slots
+                    .values()
+                    .all(|slot| table.keys.get(&slot.name).is_some_and(|entry| entry.holders.contains_key(&slot.token)))
+            );
         }
     }
 }
