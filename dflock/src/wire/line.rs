@@ -23,14 +23,17 @@ impl Lines {
     /// Room to read into, never empty. Tell [`filled`](Self::filled) how much of it was used.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
+            // mostly all was taken
+            if !self.is_empty() {
+                self.bytes.copy_within(self.start..self.end, 0);
+            }
             self.end -= self.start;
             self.seen -= self.start;
             self.start = 0;
         }
         // doubling, so that a long line costs no more than its length
         let wanted = self.end + ROOM.max(self.end);
-        if self.bytes.len() < self.end + ROOM || self.end == 0 {
+        if self.bytes.len() < self.end + ROOM || (self.end == 0 && self.bytes.len() > ROOM) {
             self.bytes.resize(wanted, 0);
             self.bytes.shrink_to(wanted);
         }

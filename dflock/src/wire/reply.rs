@@ -121,7 +121,7 @@ impl Grant {
 
     fn encode(&self, word: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(word);
-        out.extend_from_slice(self.token.as_str().as_bytes());
+        out.extend_from_slice(self.token.as_bytes());
         out.push(b' ');
         digits(out, self.lease.get());
     }

@@ -90,11 +90,11 @@ impl<'a> Request<'a> {
             }
             Self::Release { key, kind, token } => {
                 command(out, kind, b'r', key);
-                out.extend_from_slice(token.as_str().as_bytes());
+                out.extend_from_slice(token.as_bytes());
             }
             Self::Renew { key, kind, token, lease } => {
                 command(out, kind, b'n', key);
-                out.extend_from_slice(token.as_str().as_bytes());
+                out.extend_from_slice(token.as_bytes());
                 seconds(out, b" ", lease);
             }
             Self::Auth { secret } => {

@@ -20,6 +20,11 @@ impl Token {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The same, as bytes.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The first half: enough to tell tokens apart, and no proof.
     pub(crate) fn short(&self) -> &str {
         &self.as_str()[..16]
