@@ -9,6 +9,7 @@
 
 mod hold;
 mod keeper;
+mod line;
 mod phase;
 mod term;
 

@@ -7,6 +7,7 @@ mod clock;
 mod connection;
 mod connector;
 mod dialer;
+mod fault;
 mod idle;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod pem;
@@ -23,11 +24,12 @@ pub(crate) use alarm::Alarm;
 pub(crate) use attendant::Duty;
 pub use clock::Clock;
 pub(crate) use clock::Instant;
+pub(crate) use connection::Connection;
 #[cfg(test)]
 pub(crate) use connection::at_once;
-pub(crate) use connection::{Connection, Fault};
 pub use connector::{BoxStream, Connecting, Connector, Stream};
 pub(crate) use dialer::{Dialer, Secret};
+pub(crate) use fault::Fault;
 #[cfg(dflock_bench)]
 pub(crate) use idle::Idle;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]

@@ -3,111 +3,20 @@
 //! A binary of its own: tracing remembers for the whole process which of them nobody wants, and here somebody wants all.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::HashMap;
-use std::fmt::{self, Write};
-use std::sync::{Arc, LazyLock, Mutex, mpsc};
+mod notes;
+
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use dflock::server::Server;
 use dflock::{Client, Enqueued, Semaphore};
+use notes::{Fields, Notes};
 use tokio::time::sleep;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Dispatch, Event, Subscriber, info, info_span};
-use tracing_subscriber::Registry;
-use tracing_subscriber::layer::{Context, Identity, Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::{Event, Subscriber, info, info_span};
+use tracing_subscriber::layer::{Context, Layer};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Takes down what this thread is told: an event when it happens, a span with all its fields when it is closed.
-#[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Inner>>);
-
-#[derive(Default)]
-struct Inner {
-    open: HashMap<u64, String>,
-    lines: Vec<String>,
-}
-
-/// The fields of a span or event as text, times in whole seconds.
-struct Fields<'a>(&'a mut String);
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let _ = match field.name() {
-            "message" => write!(self.0, " {value:?}"),
-            // the port is another each time, and so is the token
-            "server" | "token" => write!(self.0, " {}", field.name()),
-            name => write!(self.0, " {name}={value:?}"),
-        };
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "token" {
-            assert_eq!(value.len(), 16, "half a token and no more");
-        }
-        self.record_debug(field, &format_args!("{value}"));
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.record_debug(field, &format_args!("{}", value.round()));
-    }
-}
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let parent = context.span(id).and_then(|span| Some(span.parent()?.name()));
-        let mut line = format!("{}{}", parent.map(|name| format!("{name}:")).unwrap_or_default(), attributes.metadata().name());
-        attributes.record(&mut Fields(&mut line));
-        self.0.lock().unwrap().open.insert(id.into_u64(), line);
-    }
-
-    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
-        let mut notes = self.0.lock().unwrap();
-        values.record(&mut Fields(notes.open.get_mut(&id.into_u64()).unwrap()));
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let span = context.event_span(event).map(|span| format!("{}: ", span.name()));
-        let mut line = format!("{}{}", span.unwrap_or_default(), event.metadata().level());
-        event.record(&mut Fields(&mut line));
-        self.0.lock().unwrap().lines.push(line);
-    }
-
-    fn on_close(&self, id: Id, _: Context<'_, S>) {
-        let mut notes = self.0.lock().unwrap();
-        let line = notes.open.remove(&id.into_u64()).unwrap();
-        notes.lines.push(line);
-    }
-}
-
-impl Notes {
-    fn begin() -> (Self, DefaultGuard) {
-        Self::begin_with(Identity::new())
-    }
-
-    /// The same, together with `other`.
-    fn begin_with(other: impl Layer<Registry> + Send + Sync) -> (Self, DefaultGuard) {
-        // wants all for as long as the process lives
-        static EVER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
-        LazyLock::force(&EVER);
-        let notes = Self::default();
-        let ours = tracing_subscriber::filter::filter_fn(|of| of.target() == "dflock" || of.target() == "spans");
-        let registry = tracing_subscriber::registry().with(other.and_then(notes.clone()).with_filter(ours));
-        let guard = tracing::subscriber::set_default(registry);
-        (notes, guard)
-    }
-
-    /// What was told since the last time.
-    async fn told(&self) -> Vec<String> {
-        // keepers have their last word
-        sleep(Duration::from_millis(1)).await;
-        std::mem::take(&mut self.0.lock().unwrap().lines)
-    }
-}
 
 struct House {
     server: Server,

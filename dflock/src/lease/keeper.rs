@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -282,31 +282,5 @@ impl Lease {
                 state.phase = Phase::Refused(Some(error));
             }
         });
-    }
-
-    fn send(&self, request: &Request<'_>) {
-        if let Some(connection) = self.line.lock().as_mut() {
-            connection.send(request);
-        }
-    }
-
-    /// Polls the connection until it is ready or taken away (`None`).
-    async fn on_line<T>(&self, mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>) -> Option<T> {
-        std::future::poll_fn(|cx| match self.line.lock().as_mut() {
-            Some(connection) => poll(connection, cx).map(Some),
-            None => Poll::Ready(None),
-        })
-        .await
-    }
-
-    /// The same for whoever waits for nothing else: an owner who takes the connection away wakes nobody on it.
-    async fn stay_on_line<T>(&self, mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>) -> Option<T> {
-        loop {
-            tokio::select! {
-                biased;
-                outcome = self.on_line(&mut poll) => return outcome,
-                () = self.errand.notified() => {}
-            }
-        }
     }
 }

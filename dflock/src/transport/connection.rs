@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, Id};
@@ -16,8 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::alarm::Alarm;
 use super::attendant::{Attendant, Duty, Gone};
-use super::{BoxStream, Clock, Instant, tls};
-use crate::error::{Attempt, Error, excerpt};
+use super::{BoxStream, Clock, Fault, Instant};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
 /// How the alerts of TLS begin, and no reply of ours.
@@ -45,19 +43,6 @@ pub(crate) struct Connection {
     runtime: Option<Id>,
     /// From the first hold on.
     attendant: Option<Attendant>,
-}
-
-/// Why a connection is of no more use.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// The peer closed it.
-    Closed,
-    /// The system says so.
-    Io(io::Error),
-    /// What was heard is not of the protocol, or nobody asked for it.
-    Garbage(String),
-    /// No reply came in this time.
-    Silence(Duration),
 }
 
 impl Connection {
@@ -284,29 +269,4 @@ impl Drop for Connection {
 pub(crate) fn at_once<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     let once = pin!(unconstrained(poll_fn(poll)));
     once.poll(&mut Context::from_waker(Waker::noop()))
-}
-
-impl Fault {
-    /// Whether the connection itself ended, so that another may do better.
-    pub(crate) fn is_end(&self) -> bool {
-        matches!(self, Self::Closed | Self::Io(_))
-    }
-
-    /// The error of who tried `at`.
-    pub(crate) fn into_error(self, at: Attempt) -> Error {
-        match self {
-            Self::Closed => Error::Disconnected { at, source: None },
-            // what a TLS server thinks of a client's certificate is heard only after the handshake
-            Self::Io(source) => match tls::fault(&source) {
-                Some(fault) => Error::Tls { at, fault, source },
-                None => Error::Disconnected { at, source: Some(source) },
-            },
-            Self::Garbage(heard) => Error::Protocol { at, heard },
-            Self::Silence(limit) => Error::Unresponsive { at, limit },
-        }
-    }
-
-    fn garbage(line: &[u8]) -> Self {
-        Self::Garbage(excerpt(line))
-    }
 }

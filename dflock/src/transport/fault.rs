@@ -1,0 +1,45 @@
+//! Why a connection is of no more use.
+
+use std::io;
+use std::time::Duration;
+
+use super::tls;
+use crate::error::{Attempt, Error, excerpt};
+
+/// Why a connection is of no more use.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The peer closed it.
+    Closed,
+    /// The system says so.
+    Io(io::Error),
+    /// What was heard is not of the protocol, or nobody asked for it.
+    Garbage(String),
+    /// No reply came in this time.
+    Silence(Duration),
+}
+
+impl Fault {
+    /// Whether the connection itself ended, so that another may do better.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Closed | Self::Io(_))
+    }
+
+    /// The error of who tried `at`.
+    pub(crate) fn into_error(self, at: Attempt) -> Error {
+        match self {
+            Self::Closed => Error::Disconnected { at, source: None },
+            // what a TLS server thinks of a client's certificate is heard only after the handshake
+            Self::Io(source) => match tls::fault(&source) {
+                Some(fault) => Error::Tls { at, fault, source },
+                None => Error::Disconnected { at, source: Some(source) },
+            },
+            Self::Garbage(heard) => Error::Protocol { at, heard },
+            Self::Silence(limit) => Error::Unresponsive { at, limit },
+        }
+    }
+
+    pub(super) fn garbage(line: &[u8]) -> Self {
+        Self::Garbage(excerpt(line))
+    }
+}

@@ -1,0 +1,68 @@
+//! A recorder for one thread.
+
+use std::collections::BTreeMap;
+
+use metrics::LocalRecorderGuard;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+/// Takes down what this thread is told for as long as it lives.
+pub(super) struct Recorder {
+    recorder: &'static DebuggingRecorder,
+    _guard: LocalRecorderGuard<'static>,
+}
+
+/// What was told since the last time, by the name of the metric and its labels but for the server.
+pub(super) struct Told(BTreeMap<String, Vec<f64>>);
+
+impl Recorder {
+    pub(super) fn new() -> Self {
+        let recorder: &'static DebuggingRecorder = Box::leak(Box::default());
+        Self { recorder, _guard: metrics::set_default_local_recorder(recorder) }
+    }
+
+    pub(super) fn told(&self) -> Told {
+        let all = self.recorder.snapshotter().snapshot().into_vec().into_iter();
+        let told = all.map(|(key, unit, described, value)| {
+            let (_, key) = key.into_parts();
+            assert!(described.is_some_and(|text| !text.is_empty()), "{key} is not described");
+            assert_eq!(unit.is_some(), key.name().ends_with("_seconds"), "{key}");
+            assert!(key.labels().any(|label| label.key() == "server"), "{key} does not say on which server");
+            assert!(key.labels().all(|label| label.key() != "key"), "{key} has a label without end");
+            let others = key.labels().filter(|label| label.key() != "server").map(metrics::Label::value);
+            let name = std::iter::once(key.name()).chain(others).collect::<Vec<_>>().join(" ");
+            let values = match value {
+                DebugValue::Counter(count) => vec![f64::from(u32::try_from(count).unwrap())],
+                DebugValue::Gauge(change) => vec![change.0],
+                DebugValue::Histogram(samples) => samples.into_iter().map(|sample| sample.0).collect(),
+            };
+            (name, values)
+        });
+        Told(told.collect())
+    }
+}
+
+impl Told {
+    /// All values of `name`, rounded to whole ones.
+    pub(super) fn of(&self, name: &str) -> Vec<f64> {
+        self.0.get(name).map_or_else(Vec::new, |values| values.iter().map(|value| value.round()).collect())
+    }
+
+    /// How many more wait, and how many more hold.
+    pub(super) fn more(&self) -> (f64, f64) {
+        let change = |name| self.of(name).first().copied().unwrap_or_default();
+        (change("dflock_waiting"), change("dflock_holding"))
+    }
+
+    /// How many slots were lost, for whatever reason.
+    pub(super) fn losses(&self) -> f64 {
+        self.0.iter().filter(|(name, _)| name.starts_with("dflock_lost_total ")).flat_map(|(_, counts)| counts).sum()
+    }
+
+    /// The samples of waits and holds: how each ended, and after how many seconds.
+    pub(super) fn endings(&self) -> Vec<String> {
+        let seconds = |name: &String| name.strip_prefix("dflock_").map(|name| name.replace("_seconds", ""));
+        let of = |name: &String| self.of(name).into_iter().map(move |value| value.to_string()).collect::<Vec<_>>().join(", ");
+        let ended = self.0.keys().filter(|name| name.starts_with("dflock_wait_") || name.starts_with("dflock_hold_"));
+        ended.filter(|name| !self.0[*name].is_empty()).filter_map(|name| Some(format!("{}: {}", seconds(name)?, of(name)))).collect()
+    }
+}
