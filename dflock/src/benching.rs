@@ -59,7 +59,7 @@ impl Pool {
         let idle = Idle::new(Clock::Boottime, Duration::from_hours(1));
         let (ours, peers): (Vec<_>, Vec<_>) = (0..connections).map(|_| duplex(64)).unzip();
         for stream in ours {
-            idle.put(&Handle::current(), Connection::new(Box::new(stream), Clock::Boottime), Clock::Boottime.now());
+            idle.put(&Handle::current(), Connection::new(Box::new(stream)), Clock::Boottime.now());
         }
         Self { idle, _peers: peers }
     }

@@ -21,7 +21,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep_until};
 use tracing::Span;
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
@@ -159,7 +159,12 @@ impl Lease {
 
     /// Sleeps until `end`, but no longer than a heartbeat: timers stand still while the machine is suspended, and `end` does not.
     fn nap(&self, end: Instant) -> Sleep {
-        sleep(end.since(self.now()).min(self.terms.pace.heartbeat))
+        sleep_until(self.rings(end, self.now()))
+    }
+
+    /// When to look whether it is `end`, on the clock of the timers.
+    fn rings(&self, end: Instant, now: Instant) -> tokio::time::Instant {
+        tokio::time::Instant::now() + end.since(now).min(self.terms.pace.heartbeat)
     }
 
     /// Writes down that the slot is lost, and gives it up.

@@ -126,7 +126,7 @@ impl Slot {
         connection.set_alarm_here();
         let at = || self.terms.attempt(Operation::Release);
         let limit = self.terms.socket_timeout;
-        let answer = connection.call(&self.terms.release(token), (asked, limit)).await;
+        let answer = connection.call(&self.terms.release(token), limit).await;
         let reply = answer.map(|(connection, reply)| {
             if matches!(reply, Reply::Ok | Reply::Refused(_)) {
                 self.pool().give(connection, asked);
@@ -169,7 +169,8 @@ impl Slot {
         match answer.reply {
             Reply::Granted(_) => Ok(answer),
             Reply::Timeout => {
-                self.pool().give(answer.connection, answer.asked);
+                // the answer is news of the server, and the question may be old
+                self.pool().give(answer.connection, self.pool().now());
                 Err(Error::Timeout { at: at(), waited: wait })
             }
             _ => Err(self.refusal(answer, at()).await),
@@ -193,9 +194,10 @@ impl Slot {
     /// A slot that the server says is ours: a prompt grant is believed, any other is confirmed first.
     async fn believe(&self, answer: Answer, watch: Watch) -> Result<(Hold, Grant), Error> {
         let Answer { connection, reply, asked } = answer;
+        let now = self.pool().now();
         match reply {
-            Reply::Granted(grant) | Reply::Acquired(grant) if self.pool().now().since(asked) < PROMPT => {
-                Ok((Hold::granted(&self.terms, connection, grant, asked, watch), grant))
+            Reply::Granted(grant) | Reply::Acquired(grant) if now.since(asked) < PROMPT => {
+                Ok((Hold::granted(&self.terms, connection, grant, (asked, now), watch), grant))
             }
             Reply::Granted(grant) | Reply::Acquired(grant) => Ok((Hold::confirmed(&self.terms, connection, grant, watch).await?, grant)),
             reply => Err(Error::unexpected(self.terms.attempt(Operation::Acquire), &reply)),
@@ -227,7 +229,7 @@ impl Slot {
     #[cfg(feature = "stats")]
     async fn their_limit(&self, connection: Box<crate::transport::Connection>) -> Option<u32> {
         let asked = self.pool().now();
-        let (connection, reply) = connection.call(&Request::Stats, (asked, self.terms.socket_timeout)).await.ok()?;
+        let (connection, reply) = connection.call(&Request::Stats, self.terms.socket_timeout).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
         self.pool().give(connection, asked);

@@ -11,8 +11,8 @@
 //! | `hold` | info | as long as the slot is held; follows from its `acquire` | `key`, `server`, `token`, `wait`, `held`, `outcome` |
 //!
 //! Both are children of the span in which the slot was asked for. What [`Held::run`](crate::Held::run),
-//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) and annotated functions run, runs in `hold`. Of a slot that was asked for before
-//! anybody listened, only a loss is told.
+//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) and annotated functions run, runs in `hold`. A slot that was asked for before anybody
+//! listened has no spans.
 //!
 //! | event | level | when | fields |
 //! |---|---|---|---|
@@ -63,7 +63,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{Level, Span, debug, enabled, error, field, info_span, warn};
+use tracing::{Level, Span, debug, error, event_enabled, field, info_span, warn};
 
 use crate::error::{Error, Lost};
 use crate::wire::Token;
@@ -128,7 +128,7 @@ impl Watch {
         let (wait, token, outcome) = (field::Empty, field::Empty, field::Empty);
         let span = info_span!(target: "dflock", "acquire", key, server = &**server, token, wait, outcome);
         // where nobody looks, a slot pays for no clocks and no room
-        let is_seen = !span.is_none() || enabled!(target: "dflock", Level::DEBUG) || cfg!(feature = "metrics");
+        let is_seen = !span.is_none() || event_enabled!(target: "dflock", Level::DEBUG) || cfg!(feature = "metrics");
         Self(is_seen.then(|| {
             let context = if span.is_disabled() { Span::none() } else { Span::current() };
             Box::new(Seen::new(Stage::Waiting, span, context, server))

@@ -138,7 +138,7 @@ impl Actor {
                     false
                 }
                 _ => {
-                    let allowed = holding.lease().min(self.stage.plan.read_timeout);
+                    let allowed = holding.lease().min(self.stage.plan.read_timeout).mul_f64(1.01);
                     self.timed("renew", allowed, holding.renew()).await.is_none()
                 }
             };
@@ -169,8 +169,6 @@ impl Actor {
         let (began, pauses) = (Instant::now(), self.stage.pauses.load(Ordering::Relaxed));
         let result = future.await;
         let took = began.elapsed();
-        // some of it is counted on the client's clock, which may be slow, and some on timers, which are not
-        let allowed = allowed.mul_f64((1e6 / f64::from(self.stage.plan.clients[self.index].per_million)).max(1.0));
         if took > allowed + SLACK && pauses == self.stage.pauses.load(Ordering::Relaxed) {
             self.stage.history.note(What::Slow { client: self.index, what, took, allowed });
         }

@@ -18,13 +18,19 @@ use crate::wire::{Grant, Token};
 pub(crate) struct Hold(Arc<Lease>);
 
 impl Hold {
-    /// A slot that was granted promptly after `asked`: so promptly that no lease can have ended since.
-    pub(crate) fn granted(terms: &Arc<Terms>, connection: Box<Connection>, grant: Grant, asked: Instant, watch: Watch) -> Self {
+    /// A slot that was granted promptly after `asked`, and is here `now`: so promptly that no lease can have ended since.
+    pub(crate) fn granted(
+        terms: &Arc<Terms>,
+        connection: Box<Connection>,
+        grant: Grant,
+        (asked, now): (Instant, Instant),
+        watch: Watch,
+    ) -> Self {
         let asked = if cfg!(dflock_mutant = "deadline_from_reply") { terms.clock.now() } else { asked };
         let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::early(&grant.token, 0));
         let watch = watch.granted(terms.about(), &grant.token);
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }, watch));
-        hold.0.keep();
+        hold.0.keep(now);
         hold
     }
 
@@ -43,7 +49,7 @@ impl Hold {
             drop(watch);
             return Err(error);
         }
-        hold.0.keep();
+        hold.0.keep(hold.0.now());
         Ok(hold)
     }
 

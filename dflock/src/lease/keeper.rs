@@ -70,16 +70,16 @@ impl Drop for Keeper {
 }
 
 impl Lease {
-    /// Has the slot kept from now on. Whoever gives it back at once pays for no task.
-    pub(super) fn keep(self: &Arc<Self>) {
+    /// Has the slot kept from `now` on. Whoever gives it back at once pays for no task.
+    pub(super) fn keep(self: &Arc<Self>, now: Instant) {
         let due = {
             let mut state = self.state.lock();
             state.taken = true;
             state.renewal()
         };
         let entrusted = due.is_some_and(|due| {
-            let duty = self.clone();
-            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, due).is_ok())
+            let (duty, rings) = (self.clone(), self.rings(due, now));
+            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, rings).is_ok())
         });
         if !entrusted {
             self.clone().abandon();

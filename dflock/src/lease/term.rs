@@ -30,9 +30,12 @@ pub(crate) struct Term {
 /// What no lease is renewed later than, as a part of the time that it can be believed: the renewal needs the rest.
 pub(crate) const LATEST: f64 = 0.875;
 
-/// How much earlier than due a renewal may be, as a part of the time to it: the first one much, so that holders that began together
-/// are spread over half of the time, and those after it a little, so that they stay apart.
-const JITTER: [f64; 2] = [0.5, 0.1];
+/// How much earlier than due the first renewal may be, as a part of the time to it: holders that began together are spread over half
+/// of the time.
+const FIRST_JITTER: f64 = 0.5;
+
+/// The same for those after it: they stay apart.
+const JITTER: f64 = 0.1;
 
 impl Pace {
     /// The term of a `lease` that the server began after `asked`, with a renewal that comes [`early`] by a part of the time to it.
@@ -54,7 +57,7 @@ pub(crate) fn early(token: &Token, renewals: u64) -> f64 {
     // the high bits of a product with this odd number (2^64 over the golden ratio) are spread well, for counters, too
     let mixed = token.random().wrapping_add(renewals).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let luck = f64::from((mixed >> 32) as u32) / f64::from(u32::MAX);
-    luck * JITTER[usize::from(renewals > 0)]
+    luck * if renewals == 0 { FIRST_JITTER } else { JITTER }
 }
 
 #[cfg(test)]

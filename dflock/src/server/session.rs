@@ -4,13 +4,13 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Shared;
 use super::desk::Visit;
 use super::peer::{Letter, Over, Peer};
 use super::table::Answer;
-use crate::transport::{Alarm, BoxStream, Clock};
+use crate::transport::{Alarm, BoxStream};
 use crate::wire::{Key, Malformed, Reply, Request, Seconds, Status};
 
 /// One connection.
@@ -64,7 +64,7 @@ impl Session {
             return Ok(());
         }
         self.flush().await?;
-        let silent_at = Clock::Tokio.now().plus(self.shared.config.read_timeout);
+        let silent_at = Instant::now() + self.shared.config.read_timeout;
         loop {
             // a delayed flush reads ahead
             if self.peer.next(letter)? {
@@ -74,7 +74,7 @@ impl Session {
             tokio::select! {
                 biased;
                 read = self.peer.read() => read?,
-                () = poll_fn(|cx| self.silence.poll(cx, &Clock::Tokio, silent_at)) => {
+                () = poll_fn(|cx| self.silence.poll(cx, silent_at)) => {
                     self.visit.silent();
                     self.peer.say(&Reply::Refused(Status::Error));
                     return Err(Over);

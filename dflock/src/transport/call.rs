@@ -4,28 +4,27 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Connection, Fault, Instant};
+use tokio::time::Instant;
+
+use super::{Connection, Fault};
 use crate::wire::{Reply, Request};
 
 impl Connection {
-    /// Sends `request`, and hands the connection back with the reply to it, which may take `limit` from `asked` on. Replies that were
-    /// owed before are passed over.
+    /// Sends `request`, and hands the connection back with the reply to it, which may take `limit`. Replies that were owed before
+    /// are passed over.
     ///
     /// # Cancel safety
     ///
     /// A call that is dropped closes the connection: a late reply can never answer the next request. A slot that was granted and not
     /// heard of yet is given back.
-    pub(crate) async fn call(
-        mut self: Box<Self>,
-        request: &Request<'_>,
-        (asked, limit): (Instant, Duration),
-    ) -> Result<(Box<Self>, Reply), Fault> {
-        let deadline = asked.plus(limit);
+    pub(crate) async fn call(mut self: Box<Self>, request: &Request<'_>, limit: Duration) -> Result<(Box<Self>, Reply), Fault> {
+        // what is too far to be counted never comes
+        let deadline = Instant::now().checked_add(limit);
         self.send(request);
         let mut call = Call { connection: Some(self), request };
-        let reply = poll_fn(|cx| match call.poll_reply(cx) {
-            Poll::Pending => call.poll_alarm(cx, deadline).map(|()| Err(Fault::Silence(limit))),
-            reply @ Poll::Ready(_) => reply,
+        let reply = poll_fn(|cx| match (call.poll_reply(cx), deadline) {
+            (Poll::Pending, Some(deadline)) => call.poll_alarm(cx, deadline).map(|()| Err(Fault::Silence(limit))),
+            (reply, _) => reply,
         });
         let reply = reply.await?;
         match call.connection.take() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where a [`Connector`](crate::Connector) takes the time from. Deadlines of leases and of answers are counted on it.
+/// Where a [`Connector`](crate::Connector) takes the time from. Deadlines of leases are counted on it.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Clock {

@@ -11,11 +11,12 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, Id};
 use tokio::task::unconstrained;
+use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::alarm::Alarm;
 use super::attendant::{Attendant, Duty, Gone};
-use super::{BoxStream, Clock, Fault, Instant};
+use super::{BoxStream, Fault};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
 /// How the alerts of TLS begin, and no reply of ours.
@@ -39,15 +40,14 @@ pub(crate) struct Connection {
     /// Nothing more can be written or believed.
     broken: bool,
     alarm: Alarm,
-    clock: Clock,
     runtime: Option<Id>,
     /// From the first hold on.
     attendant: Option<Attendant>,
 }
 
 impl Connection {
-    /// On the heap: it goes through many hands. Deadlines are counted on `clock`.
-    pub(crate) fn new(stream: BoxStream, clock: Clock) -> Box<Self> {
+    /// On the heap: it goes through many hands.
+    pub(crate) fn new(stream: BoxStream) -> Box<Self> {
         Box::new(Self {
             stream,
             out: Zeroizing::default(),
@@ -57,7 +57,6 @@ impl Connection {
             owed: 0,
             broken: false,
             alarm: Alarm::default(),
-            clock,
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
             attendant: None,
         })
@@ -121,7 +120,7 @@ impl Connection {
 
     /// Resolves when `deadline` has passed.
     pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        self.alarm.poll(cx, &self.clock, deadline)
+        self.alarm.poll(cx, deadline)
     }
 
     /// The runtime that it was made on, and is to be used on.
@@ -142,7 +141,7 @@ impl Connection {
         let waker = self.attendant.get_or_insert_with(Attendant::start).entrust(duty)?;
         if let Some(waker) = waker {
             let cx = &mut Context::from_waker(&waker);
-            if self.poll_fault(cx).is_ready() || self.alarm.poll(cx, &self.clock, due).is_ready() {
+            if self.poll_fault(cx).is_ready() || self.alarm.poll(cx, due).is_ready() {
                 waker.wake();
             }
         }

@@ -62,6 +62,6 @@ pub trait Connector: Send + Sync + 'static {
     /// it has opened.
     fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a>;
 
-    /// The clock that deadlines of leases and of answers are counted on.
+    /// The clock that deadlines of leases are counted on.
     fn clock(&self) -> Clock;
 }

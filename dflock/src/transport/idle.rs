@@ -24,7 +24,7 @@ pub(crate) struct Idle {
 #[derive(Debug)]
 struct Shelf {
     runtime: Id,
-    /// When a connection was put here last.
+    /// When one of its connections was used last.
     used: Instant,
     /// The longest unused come first.
     connections: Vec<(Box<Connection>, Instant)>,
@@ -58,8 +58,9 @@ impl Idle {
         {
             let mut shelves = self.shelves.lock();
             if let Some(shelf) = shelves.iter_mut().find(|shelf| shelf.runtime == runtime) {
-                shelf.used = used;
-                return shelf.connections.push((connection, used));
+                shelf.used = shelf.used.max(used);
+                let place = shelf.connections.partition_point(|(_, since)| *since <= used);
+                return shelf.connections.insert(place, (connection, used));
             }
             shelves.push(Shelf { runtime, used, connections: vec![(connection, used)], sweeper: None });
         }

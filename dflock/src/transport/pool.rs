@@ -75,7 +75,7 @@ impl Pool {
                 (connection, self.now())
             };
             let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
-            match connection.call(&request, (asked, limit)).await {
+            match connection.call(&request, limit).await {
                 Ok((_, reply)) if reused && is_in_line(&request, &reply) => {}
                 Ok((connection, reply)) => {
                     if reused {

@@ -6,6 +6,7 @@ use dflock::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep};
 
+use crate::house::House;
 use crate::peer::*;
 
 // G25: a holding connection is nobody else's, and an idle one is anybody's
@@ -184,4 +185,16 @@ fn a_client_goes_from_one_runtime_to_the_next() {
     drop((first, second));
     runtime().block_on(round(&client));
     stage.block_on(peer.finish());
+}
+
+// the server's word that there was no slot in time is as good a sign of life as any
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_a_long_wait_was_in_vain_is_used_again() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let _held = pool.clone().acquire().await.unwrap();
+    assert!(pool.acquire_within(Duration::from_secs(18)).await.unwrap_err().is_timeout());
+    // what is too old to be used is closed
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(house.server.stats().connections, 2);
 }
