@@ -59,7 +59,7 @@ pub struct ServerConfig {
     #[builder(default = Duration::from_secs(33))]
     pub(super) default_lease: Duration,
 
-    /// How often leases that are over are looked for. Each request looks for them, too.
+    /// How often leases that are over are looked for. A request looks for them, too, among the keys that share a lock with its own.
     ///
     /// Defaults to 1 s. Zero is refused.
     #[builder(default = Duration::from_secs(1))]

@@ -22,7 +22,8 @@ pub(super) use visit::Visit;
 /// each bit of what a visit remembers.
 const TABLES: usize = u64::BITS as usize;
 
-/// The tables that all connections of a server share. A request goes to the table of its key, and takes no lock but that one's.
+/// The tables that all connections of a server share. A request goes to the table of its key, and takes no lock but that one's,
+/// unless it asks about all keys or there is no room for its own.
 #[derive(Debug)]
 pub(super) struct Desk {
     started: Instant,

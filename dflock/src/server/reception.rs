@@ -44,8 +44,9 @@ pub(super) async fn serve(
             }
         }
     }
-    // the listener is closed with the block above, and here those end that came too late
-    drop(arrived);
+    // the listener is closed with the block above, and here those end that came too late; a queue that is dropped may keep some of them
+    arrived.close();
+    while arrived.recv().await.is_some() {}
     loop {
         tokio::select! {
             biased;

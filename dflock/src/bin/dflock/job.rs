@@ -1,19 +1,17 @@
 //! The command's processes.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::termios::tcgetpgrp;
 use tokio::process::{Child, Command};
 
 use crate::exec;
 use crate::family::Family;
 use crate::guard::Guard;
-use crate::process::own_group;
+use crate::process::in_foreground;
 use crate::signals::Signals;
 use crate::status::Failure;
 
@@ -111,9 +109,4 @@ impl Job {
         let group = (!self.foreground).then(|| self.guard.group());
         Family { token: self.token.clone(), command, group }
     }
-}
-
-/// Whether this process is in the foreground of a terminal.
-fn in_foreground() -> bool {
-    File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| Some(group) == own_group()))
 }

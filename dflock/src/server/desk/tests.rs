@@ -144,3 +144,13 @@ fn the_keys_of_one_server_among_many_go_to_all_tables() {
         assert!(counts.iter().all(|count| (50..200).contains(count)), "of {servers}: {counts:?}");
     }
 }
+
+#[test]
+fn an_old_key_makes_room_for_an_enqueue() {
+    let desk = desk(1, Duration::ZERO);
+    let mut guest = visit(&desk);
+    for text in apart(3) {
+        let Reply::Acquired(grant) = guest.enqueue(key(&text), Capacity::Lock, lease()) else { panic!("{text} is refused") };
+        assert_eq!(release(&mut guest, &text, &grant), Reply::Ok);
+    }
+}

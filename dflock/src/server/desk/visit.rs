@@ -67,7 +67,7 @@ impl Visit {
         if answer != *full {
             return answer;
         }
-        // a table makes room among its own keys only: it has no other's lock
+        // a table makes room among its own keys only: it has no other's lock; what gets old behind the broom is left for the next time
         self.desk.everywhere(Table::gc);
         self.at(key, work)
     }
