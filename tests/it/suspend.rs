@@ -92,11 +92,15 @@ async fn a_slot_that_was_waited_for_through_a_suspend_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn the_loss_of_a_slot_that_was_waited_for_through_a_suspend_is_told() {
     let (house, bed) = (House::new().await, Bed::default());
-    let pool = warm(&house, &client(&house, &bed)).await;
-    let held = waited_for(&house, pool, 60 * SECOND, nap(&bed)).await;
+    let client = client(&house, &bed);
+    warm(&house, &client).await;
+    let (lost, mut told) = mpsc::unbounded_channel();
+    let pool = Semaphore::builder().key("pool").limit(1).on_lost(move |_| lost.send(()).unwrap()).client(client).build().unwrap();
+    // nobody waits for the loss: only the callback tells
+    let _held = waited_for(&house, pool, 60 * SECOND, nap(&bed)).await;
     house.server.faults().freeze();
     let began = Instant::now();
-    held.lost().await;
+    told.recv().await.unwrap();
     assert!(began.elapsed() <= 23 * SECOND, "{:?}", began.elapsed());
 }
 
