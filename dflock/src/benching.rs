@@ -59,16 +59,15 @@ impl Pool {
         let idle = Idle::new(Clock::Boottime, Duration::from_hours(1));
         let (ours, peers): (Vec<_>, Vec<_>) = (0..connections).map(|_| duplex(64)).unzip();
         for stream in ours {
-            idle.put(&Handle::current(), Connection::new(Box::new(stream)), Clock::Boottime.now());
+            idle.put(Connection::new(Box::new(stream)), Clock::Boottime.now());
         }
         Self { idle, _peers: peers }
     }
 
     /// Takes a connection out, and puts it back.
     pub fn checkout(&self) {
-        let runtime = Handle::current();
         let now = Clock::Boottime.now();
-        let connection = self.idle.take(runtime.id(), now).expect("nobody else takes one");
-        self.idle.put(&runtime, connection, now);
+        let connection = self.idle.take(Handle::current().id(), now).expect("nobody else takes one");
+        self.idle.put(connection, now);
     }
 }

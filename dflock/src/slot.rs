@@ -87,7 +87,8 @@ impl Slot {
     pub(crate) async fn acquire(&self, wait: Duration) -> Result<(Hold, Grant), Error> {
         seconds(wait)?;
         let watch = Watch::waiting(self.terms.about());
-        match within(&watch, pin!(self.stand_in_line(wait))).await {
+        let granted = within(&watch, pin!(self.stand_in_line(wait))).await;
+        match granted {
             Ok(answer) => self.believe(answer, watch).await,
             Err(error) => Err(watch.failed(error)),
         }
@@ -96,7 +97,8 @@ impl Slot {
     /// Joins the line, or gets a slot at once.
     pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
         let watch = Watch::waiting(self.terms.about());
-        match within(&watch, pin!(self.join())).await {
+        let joined = within(&watch, pin!(self.join())).await;
+        match joined {
             Ok(Answer { reply: Reply::Queued, connection, .. }) => {
                 watch.queued(self.terms.about());
                 Ok(Joined::Queued(Hold::queued(&self.terms, connection, watch)))
@@ -173,7 +175,7 @@ impl Slot {
                 self.pool().give(answer.connection, self.pool().now());
                 Err(Error::Timeout { at: at(), waited: wait })
             }
-            _ => Err(self.refusal(answer, at()).await),
+            _ => Err(Box::pin(self.refusal(answer, at())).await),
         }
     }
 
@@ -187,7 +189,7 @@ impl Slot {
         };
         match answer.reply {
             Reply::Acquired(_) | Reply::Queued => Ok(answer),
-            _ => Err(self.refusal(answer, at()).await),
+            _ => Err(Box::pin(self.refusal(answer, at())).await),
         }
     }
 
@@ -199,7 +201,10 @@ impl Slot {
             Reply::Granted(grant) | Reply::Acquired(grant) if now.since(asked) < PROMPT => {
                 Ok((Hold::granted(&self.terms, connection, grant, (asked, now), watch), grant))
             }
-            Reply::Granted(grant) | Reply::Acquired(grant) => Ok((Hold::confirmed(&self.terms, connection, grant, watch).await?, grant)),
+            // boxed: it is large, and rare
+            Reply::Granted(grant) | Reply::Acquired(grant) => {
+                Ok((Box::pin(Hold::confirmed(&self.terms, connection, grant, watch)).await?, grant))
+            }
             reply => Err(Error::unexpected(self.terms.attempt(Operation::Acquire), &reply)),
         }
     }

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod attendant;
+mod bell;
 mod call;
 mod clock;
 mod connection;

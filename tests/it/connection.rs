@@ -6,4 +6,5 @@ mod end;
 mod pool;
 mod rotten;
 mod secret;
+mod woken;
 mod writes;

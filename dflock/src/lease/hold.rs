@@ -30,7 +30,7 @@ impl Hold {
         let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::early(&grant.token, 0));
         let watch = watch.granted(terms.about(), &grant.token);
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }, watch));
-        hold.0.keep(now);
+        hold.0.keep(Some(term.renewal), now);
         hold
     }
 
@@ -49,7 +49,12 @@ impl Hold {
             drop(watch);
             return Err(error);
         }
-        hold.0.keep(hold.0.now());
+        let renewal = {
+            let mut state = hold.0.look();
+            state.taken = true;
+            state.renewal()
+        };
+        hold.0.keep(renewal, hold.0.now());
         Ok(hold)
     }
 

@@ -70,14 +70,9 @@ impl Drop for Keeper {
 }
 
 impl Lease {
-    /// Has the slot kept from `now` on. Whoever gives it back at once pays for no task.
-    pub(super) fn keep(self: &Arc<Self>, now: Instant) {
-        let due = {
-            let mut state = self.state.lock();
-            state.taken = true;
-            state.renewal()
-        };
-        let entrusted = due.is_some_and(|due| {
+    /// Has the slot kept from `now` on, with a renewal that is due then, if it is held. Whoever gives it back at once pays for no task.
+    pub(super) fn keep(self: &Arc<Self>, renewal: Option<Instant>, now: Instant) {
+        let entrusted = renewal.is_some_and(|due| {
             let (duty, rings) = (self.clone(), self.rings(due, now));
             self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, rings).is_ok())
         });

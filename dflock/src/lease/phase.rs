@@ -50,7 +50,9 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(phase: Phase, watch: Watch) -> Self {
-        Self { phase, taken: false, wanted: 0, begun: 0, done: 0, renewals: 0, watch: Some(watch) }
+        // who begins with a slot has it in hand
+        let taken = matches!(phase, Phase::Held { .. });
+        Self { phase, taken, wanted: 0, begun: 0, done: 0, renewals: 0, watch: Some(watch) }
     }
 
     /// The token of a hold whose time is over, and how it was lost.

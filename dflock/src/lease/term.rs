@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn renewals_are_spread_from_token_to_token_and_from_one_to_the_next() {
-        let token = |n: u64| Token::parse(&format!("{:016x}{n:016x}", 7)).unwrap();
+        let token = |n: u64| Token::parse(format!("{:016x}{n:016x}", 7)).unwrap();
         let firsts: Vec<_> = (0..1000).map(|n| early(&token(n), 0)).collect();
         let others: Vec<_> = (1..=1000).map(|n| early(&token(5), n)).collect();
         for (all, most) in [(firsts, 0.5), (others, 0.1)] {
@@ -113,7 +113,7 @@ mod tests {
         // G23, G14: jitter is early only, and no lease is too long to be counted
         #[test]
         fn jitter_is_early_only(lease in 1u64..=9_223_372_036, random: u64, renewals in 0..3u64, ratio in 0.01..0.99f64) {
-            let early = early(&Token::parse(&format!("{:016x}{random:016x}", 7)).unwrap(), renewals);
+            let early = early(&Token::parse(format!("{:016x}{random:016x}", 7)).unwrap(), renewals);
             let (start, pace) = (start(), Pace { renew_ratio: ratio, ..PACE });
             let lease = Duration::from_secs(lease);
             let (renewal, ends) = after(pace.term(start, lease, early), start);

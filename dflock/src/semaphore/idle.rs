@@ -45,8 +45,8 @@ impl Semaphore<Idle> {
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire(self) -> Result<Semaphore<Held>, Error> {
-        let wait = self.slot.acquire_timeout();
-        self.acquire_within(wait).await
+        let held = self.slot.acquire(self.slot.acquire_timeout()).await?;
+        Ok(Semaphore { slot: self.slot, state: Held::new(held) })
     }
 
     /// The same, waiting for at most `wait`; any duration up to 9,223,372,036 s.
@@ -75,8 +75,8 @@ impl Semaphore<Idle> {
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
-        let state = Held::new(self.slot.acquire(wait).await?);
-        Ok(Semaphore { slot: self.slot, state })
+        let held = self.slot.acquire(wait).await?;
+        Ok(Semaphore { slot: self.slot, state: Held::new(held) })
     }
 
     /// Takes a slot only if one is free now and nobody stands in line for it.

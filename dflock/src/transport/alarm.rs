@@ -1,8 +1,9 @@
 //! A timer that is set rarely.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Tells when a deadline has passed.
@@ -10,22 +11,41 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Setting a timer costs a lock, and mostly wakes the runtime's driver. So one that rings too early is left as it is, and set anew
 /// when it has rung: a connection sets it once in some seconds, however many requests it carries.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Alarm(Option<Timer>);
+
+#[derive(Debug)]
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// Who will be woken by it.
+    woken: Option<Waker>,
+}
 
 impl Alarm {
     /// Resolves when `deadline` has passed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let mut sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut();
-        if deadline < sleep.deadline() {
-            sleep.as_mut().reset(deadline);
+        let timer = self.0.get_or_insert_with(|| Timer { sleep: Box::pin(sleep_until(deadline)), woken: None });
+        if deadline < timer.sleep.deadline() {
+            timer.sleep.as_mut().reset(deadline);
+        } else if !timer.sleep.is_elapsed() && timer.wakes(cx) {
+            return Poll::Pending;
         }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if sleep.deadline() == deadline {
+        // a task whose share of time is used up would go away without being known to the timer
+        while pin!(unconstrained(timer.sleep.as_mut())).poll(cx).is_ready() {
+            if timer.sleep.deadline() == deadline {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(deadline);
+            timer.sleep.as_mut().reset(deadline);
+        }
+        if !timer.wakes(cx) {
+            timer.woken = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+}
+
+impl Timer {
+    fn wakes(&self, cx: &Context<'_>) -> bool {
+        self.woken.as_ref().is_some_and(|woken| woken.will_wake(cx.waker()))
     }
 }
 
@@ -34,7 +54,8 @@ mod tests {
     use std::future::poll_fn;
     use std::time::Duration;
 
-    use tokio::time::advance;
+    use tokio::task::consume_budget;
+    use tokio::time::{advance, timeout_at};
 
     use super::*;
     use crate::transport::at_once;
@@ -55,6 +76,31 @@ mod tests {
         }
         advance(9 * second).await;
         assert!(at_once(|cx| alarm.poll(cx, start + 10 * second)).is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_rings_for_a_task_whose_share_of_time_was_used_up_when_it_was_set() {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut alarm = Alarm::default();
+        let mut is_tired = false;
+        let rings = tokio::spawn(poll_fn(move |cx| {
+            while !is_tired {
+                is_tired = pin!(consume_budget()).poll(cx).is_pending();
+            }
+            alarm.poll(cx, deadline)
+        }));
+        timeout_at(deadline + Duration::from_secs(1), rings).await.expect("it did not ring").unwrap();
+        assert_eq!(Instant::now(), deadline);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asked_last_is_woken() {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut alarm = Alarm::default();
+        assert!(at_once(|cx| alarm.poll(cx, deadline)).is_pending());
+        let other = tokio::spawn(poll_fn(move |cx| alarm.poll(cx, deadline)));
+        timeout_at(deadline + Duration::from_secs(1), other).await.expect("it did not ring").unwrap();
+        assert_eq!(Instant::now(), deadline);
     }
 
     #[tokio::test(start_paused = true)]

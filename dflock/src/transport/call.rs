@@ -22,11 +22,7 @@ impl Connection {
         let deadline = Instant::now().checked_add(limit);
         self.send(request);
         let mut call = Call { connection: Some(self), request };
-        let reply = poll_fn(|cx| match (call.poll_reply(cx), deadline) {
-            (Poll::Pending, Some(deadline)) => call.poll_alarm(cx, deadline).map(|()| Err(Fault::Silence(limit))),
-            (reply, _) => reply,
-        });
-        let reply = reply.await?;
+        let reply = poll_fn(|cx| call.poll_reply(cx, deadline, limit)).await?;
         match call.connection.take() {
             Some(connection) => Ok((connection, reply)),
             None => Err(Fault::Closed),
@@ -43,13 +39,14 @@ struct Call<'a> {
 
 impl Call<'_> {
     /// The reply to this request.
-    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+    fn poll_reply(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>, limit: Duration) -> Poll<Result<Reply, Fault>> {
         let Some(connection) = &mut self.connection else { return Poll::Ready(Err(Fault::Closed)) };
-        connection.poll_last_reply(cx)
-    }
-
-    fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        self.connection.as_mut().map_or(Poll::Ready(()), |connection| connection.poll_alarm(cx, deadline))
+        let reply = connection.poll_last_reply(cx);
+        // whoever waits for a reply hears of the alarm, too
+        if reply.is_pending() && deadline.is_some_and(|deadline| connection.poll_alarm(deadline).is_ready()) {
+            return Poll::Ready(Err(Fault::Silence(limit)));
+        }
+        reply
     }
 }
 

@@ -16,6 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::alarm::Alarm;
 use super::attendant::{Attendant, Duty, Gone};
+use super::bell::Bell;
 use super::{BoxStream, Fault};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
@@ -28,6 +29,10 @@ const TLS_ALERT: &[u8] = b"\x15\x03";
 /// what is queued as far as the socket takes it without waiting, and closes it.
 pub(crate) struct Connection {
     stream: BoxStream,
+    /// Rings for the stream, when there may be something to read, and for the alarm.
+    bell: Arc<Bell>,
+    /// That of the bell.
+    waker: Waker,
     /// Requests that are not written yet.
     out: Zeroizing<Vec<u8>>,
     /// How much of `out` is written.
@@ -48,8 +53,11 @@ pub(crate) struct Connection {
 impl Connection {
     /// On the heap: it goes through many hands.
     pub(crate) fn new(stream: BoxStream) -> Box<Self> {
+        let bell = Bell::new();
         Box::new(Self {
             stream,
+            waker: bell.clone().into(),
+            bell,
             out: Zeroizing::default(),
             written: 0,
             has_secret: false,
@@ -73,18 +81,25 @@ impl Connection {
     pub(crate) fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
         // a peer that closes may have said why: read its last line before believing the failed write
         let unwritten = match self.poll_flush(cx) {
+            Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(error)) => Some(error),
-            Poll::Ready(Ok(())) | Poll::Pending => None,
-        };
-        match (self.poll_line(cx), unwritten) {
-            (Poll::Ready(Ok(reply)), _) if self.owed > 0 => {
-                self.owed -= 1;
-                Poll::Ready(Ok(reply))
+            Poll::Pending => {
+                // the stream may have to read before it can write, and know only who writes now
+                self.bell.look_again();
+                None
             }
-            (Poll::Ready(Ok(reply)), _) => Poll::Ready(Err(self.unasked(&reply))),
+        };
+        match (self.look_for_line(), unwritten) {
             (Poll::Ready(Err(Fault::Closed)) | Poll::Pending, Some(error)) => Poll::Ready(Err(self.fail(Fault::Io(error)))),
-            (Poll::Ready(Err(fault)), _) => Poll::Ready(Err(fault)),
-            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Ready(Ok(reply)), _) if self.owed == 0 => Poll::Ready(Err(self.unasked(&reply))),
+            (Poll::Pending, None) => {
+                self.bell.listen(cx.waker());
+                Poll::Pending
+            }
+            (found, _) => {
+                self.owed = self.owed.saturating_sub(1);
+                found
+            }
         }
     }
 
@@ -118,11 +133,6 @@ impl Connection {
         }
     }
 
-    /// Resolves when `deadline` has passed.
-    pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        self.alarm.poll(cx, deadline)
-    }
-
     /// The runtime that it was made on, and is to be used on.
     pub(crate) fn runtime(&self) -> Option<Id> {
         self.runtime
@@ -130,36 +140,31 @@ impl Connection {
 
     /// Resolves when the connection is of no more use, while nothing is owed on it: it ended, or a line came that nobody asked for.
     pub(crate) fn poll_fault(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
-        Poll::Ready(match ready!(self.poll_line(cx)) {
-            Ok(reply) => self.unasked(&reply),
-            Err(fault) => fault,
-        })
+        let fault = self.look_for_fault();
+        if fault.is_pending() {
+            self.bell.listen(cx.waker());
+        }
+        fault
     }
 
     /// Leaves the connection to a task that sleeps until `due`, or until there is something to read, and then sees to `duty`.
     pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, due: Instant) -> Result<(), Gone> {
-        let waker = self.attendant.get_or_insert_with(Attendant::start).entrust(duty)?;
-        if let Some(waker) = waker {
-            let cx = &mut Context::from_waker(&waker);
-            if self.poll_fault(cx).is_ready() || self.alarm.poll(cx, due).is_ready() {
-                waker.wake();
-            }
+        self.attendant.get_or_insert_with(|| Attendant::start(self.bell.clone()));
+        let sleeps = self.bell.entrust(duty)?;
+        if sleeps && (self.look_for_fault().is_ready() || self.poll_alarm(due).is_ready()) {
+            self.attend_now();
         }
         Ok(())
     }
 
     /// Has the duty that it was left with seen to now.
     pub(crate) fn attend_now(&self) {
-        if let Some(attendant) = &self.attendant {
-            attendant.wake();
-        }
+        self.bell.attend();
     }
 
     /// Takes the connection back.
     pub(crate) fn relieve(&self) {
-        if let Some(attendant) = &self.attendant {
-            attendant.relieve();
-        }
+        self.bell.relieve();
     }
 
     /// Whether nothing is owed on it, as far as is known without IO.
@@ -174,7 +179,7 @@ impl Connection {
         if cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
             self.owed = 0;
         }
-        self.is_quiet() && at_once(|cx| self.poll_fault(cx)).is_pending() && self.lines.is_empty()
+        self.is_quiet() && at_once(|_| self.look_for_fault()).is_pending() && self.lines.is_empty()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -199,7 +204,16 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+    /// A fault that is there; or else the bell will ring.
+    fn look_for_fault(&mut self) -> Poll<Fault> {
+        Poll::Ready(match ready!(self.look_for_line()) {
+            Ok(reply) => self.unasked(&reply),
+            Err(fault) => fault,
+        })
+    }
+
+    /// A line that is there; or else the bell will ring.
+    fn look_for_line(&mut self) -> Poll<Result<Reply, Fault>> {
         if self.broken {
             return Poll::Ready(Err(Fault::Closed));
         }
@@ -217,16 +231,30 @@ impl Connection {
                 let alert = Fault::garbage(self.lines.rest());
                 return Poll::Ready(Err(self.fail(alert)));
             }
-            let mut room = ReadBuf::new(self.lines.room());
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room)) {
-                Ok(()) if room.filled().is_empty() => return Poll::Ready(Err(self.fail(Fault::Closed))),
-                Ok(()) => {
-                    let count = room.filled().len();
-                    self.lines.filled(count);
-                }
+            match ready!(self.read_more()) {
+                Ok(0) => return Poll::Ready(Err(self.fail(Fault::Closed))),
+                Ok(count) => self.lines.filled(count),
                 Err(error) => return Poll::Ready(Err(self.fail(Fault::Io(error)))),
             }
         }
+    }
+
+    /// Reads into the room of the lines, if there may be something; or else the bell will ring.
+    fn read_more(&mut self) -> Poll<io::Result<usize>> {
+        if !self.bell.has_rung() {
+            return Poll::Pending;
+        }
+        let mut room = ReadBuf::new(self.lines.room());
+        let read = ready!(Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker), &mut room));
+        let count = room.filled().len();
+        // there may be more
+        self.bell.look_again();
+        Poll::Ready(read.map(|()| count))
+    }
+
+    /// Resolves when `deadline` has passed; or else the bell will ring.
+    pub(super) fn poll_alarm(&mut self, deadline: Instant) -> Poll<()> {
+        self.alarm.poll(&mut Context::from_waker(&self.waker), deadline)
     }
 
     fn unasked(&mut self, reply: &Reply) -> Fault {

@@ -52,20 +52,23 @@ impl Idle {
         }
     }
 
-    /// Keeps `connection`, which was `used` last, for use on the runtime of `handle`.
-    pub(crate) fn put(self: &Arc<Self>, handle: &Handle, connection: Box<Connection>, used: Instant) {
-        let runtime = handle.id();
-        {
+    /// Keeps `connection`, which was `used` last, for use on its own runtime, if that is this one or has others to look after.
+    pub(crate) fn put(self: &Arc<Self>, connection: Box<Connection>, used: Instant) {
+        let Some(runtime) = connection.runtime() else { return };
+        // on another it would be driven for only as long as its own is
+        let here = {
             let mut shelves = self.shelves.lock();
             if let Some(shelf) = shelves.iter_mut().find(|shelf| shelf.runtime == runtime) {
                 shelf.used = shelf.used.max(used);
                 let place = shelf.connections.partition_point(|(_, since)| *since <= used);
                 return shelf.connections.insert(place, (connection, used));
             }
+            let Some(here) = Handle::try_current().ok().filter(|here| here.id() == runtime) else { return };
             shelves.push(Shelf { runtime, used, connections: vec![(connection, used)], sweeper: None });
-        }
+            here
+        };
         // not behind the lock: a runtime that is ending drops the task in here
-        let sweeper = Sweeper(handle.spawn(sweep(Cleared { idle: Arc::downgrade(self), runtime })).abort_handle());
+        let sweeper = Sweeper(here.spawn(sweep(Cleared { idle: Arc::downgrade(self), runtime })).abort_handle());
         self.shelf(runtime, |shelf| _ = shelf.sweeper.get_or_insert(sweeper));
     }
 

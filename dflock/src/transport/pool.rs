@@ -70,7 +70,8 @@ impl Pool {
             let (connection, asked) = if let Some(connection) = idle.take() {
                 (connection, began)
             } else {
-                let connection = self.dialer.dial(&at()).await?;
+                // boxed: it is large, and rare
+                let connection = Box::pin(self.dialer.dial(&at())).await?;
                 watch::opened(&self.server);
                 (connection, self.now())
             };
@@ -92,12 +93,8 @@ impl Pool {
 
     /// Keeps `connection`, which was `used` last, for the next request, unless something is owed on it.
     pub(crate) fn give(&self, connection: Box<Connection>, used: Instant) {
-        if connection.is_quiet()
-            && let Ok(runtime) = Handle::try_current()
-            // on another it would live only for as long as its own is driven
-            && connection.runtime() == Some(runtime.id())
-        {
-            self.idle.put(&runtime, connection, used);
+        if connection.is_quiet() {
+            self.idle.put(connection, used);
         }
     }
 

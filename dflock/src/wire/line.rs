@@ -1,5 +1,7 @@
 //! Lines out of a stream of bytes, with a cap.
 
+use memchr::memchr;
+
 /// A line grew over its cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LineTooLong;
@@ -48,22 +50,10 @@ impl Lines {
     /// Takes the next whole line, without its line feed and the carriage returns before it. `None`: it is not all here yet.
     ///
     /// A line of more than `cap` bytes before its line feed is refused; what comes behind it can no longer be trusted.
+    #[inline]
     pub(crate) fn take(&mut self, cap: usize) -> Result<Option<&[u8]>, LineTooLong> {
-        let Some(found) = line_feed(&self.bytes[self.seen..self.end]) else {
-            self.seen = self.end;
-            return if self.end - self.start > cap { Err(LineTooLong) } else { Ok(None) };
-        };
-        let feed = self.seen + found;
-        let mut line = &self.bytes[self.start..feed];
-        if line.len() > cap {
-            return Err(LineTooLong);
-        }
-        while let [rest @ .., b'\r'] = line {
-            line = rest;
-        }
-        self.start = feed + 1;
-        self.seen = self.start;
-        Ok(Some(line))
+        // what was looked through before needs no second look
+        if self.seen == self.end { Ok(None) } else { self.search(cap) }
     }
 
     /// What came and has not been taken yet.
@@ -87,14 +77,24 @@ impl Lines {
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
-}
 
-/// Where the first line feed is. Many bytes are looked at at once, which a search that may end at each of them cannot.
-fn line_feed(bytes: &[u8]) -> Option<usize> {
-    let is_feed = |byte: &u8| *byte == b'\n';
-    let (chunks, _) = bytes.as_chunks::<16>();
-    let without = chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |found, byte| found | is_feed(byte))).count() * 16;
-    bytes[without..].iter().position(is_feed).map(|found| without + found)
+    fn search(&mut self, cap: usize) -> Result<Option<&[u8]>, LineTooLong> {
+        let Some(found) = memchr(b'\n', &self.bytes[self.seen..self.end]) else {
+            self.seen = self.end;
+            return if self.end - self.start > cap { Err(LineTooLong) } else { Ok(None) };
+        };
+        let feed = self.seen + found;
+        let mut line = &self.bytes[self.start..feed];
+        if line.len() > cap {
+            return Err(LineTooLong);
+        }
+        while let [rest @ .., b'\r'] = line {
+            line = rest;
+        }
+        self.start = feed + 1;
+        self.seen = self.start;
+        Ok(Some(line))
+    }
 }
 
 #[cfg(test)]

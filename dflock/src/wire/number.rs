@@ -32,8 +32,8 @@ impl Seconds {
         self.0
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let seconds = number(text)?;
+    pub(super) fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
+        let seconds = number(text.as_ref())?;
         (seconds <= MAX_SECONDS).then_some(Self(seconds))
     }
 }
@@ -66,7 +66,7 @@ impl LeaseSeconds {
         self.0.get()
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
         Self::from_seconds(Seconds::parse(text)?)
     }
 }
@@ -95,31 +95,28 @@ impl Limit {
         self.0
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        Self::new(number(text)?.try_into().ok()?)
+    pub(super) fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
+        Self::new(number(text.as_ref())?.try_into().ok()?)
     }
 }
 
 /// Appends `number`. Formatting costs several times as much, and every request has a number.
-pub(super) fn digits(out: &mut Vec<u8>, mut number: u64) {
-    // as many as a u64 has at most
-    let mut digits = [0; 20];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b"0123456789"[(number % 10) as usize];
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+pub(super) fn digits(out: &mut Vec<u8>, number: u64) {
+    if number >= 10 {
+        digits(out, number / 10);
     }
-    out.extend_from_slice(&digits[first..]);
+    out.push(b"0123456789"[(number % 10) as usize]);
 }
 
 /// A number of digits alone: no sign, no space, no exponent, no overflow.
-fn number(text: &str) -> Option<u64> {
-    let all_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    all_digits.then(|| text.parse().ok()).flatten()
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 { number.checked_mul(10)?.checked_add(digit.into()) } else { None }
+    })
 }
 
 #[cfg(test)]

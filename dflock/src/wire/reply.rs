@@ -91,32 +91,31 @@ impl Reply {
 
     /// Reads a line, without its line feed.
     pub(crate) fn decode(line: &[u8]) -> Result<Self, Malformed> {
-        let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
         match line {
-            "ok" => return Ok(Self::Ok),
-            "queued" => return Ok(Self::Queued),
-            "timeout" => return Ok(Self::Timeout),
+            b"ok" => return Ok(Self::Ok),
+            b"queued" => return Ok(Self::Queued),
+            b"timeout" => return Ok(Self::Timeout),
             _ => {}
         }
-        let decoded = if let Some(rest) = line.strip_prefix("ok ") {
+        let decoded = if let Some(rest) = line.strip_prefix(b"ok ") {
             match Grant::parse(rest) {
                 Some(grant) => Some(Self::Granted(grant)),
-                None if rest.starts_with('{') => Some(Self::Stats(rest.into())),
+                None if rest.starts_with(b"{") => text(rest).map(|json| Self::Stats(json.into())),
                 None => Seconds::parse(rest).map(Self::Renewed),
             }
-        } else if let Some(rest) = line.strip_prefix("acquired ") {
+        } else if let Some(rest) = line.strip_prefix(b"acquired ") {
             Grant::parse(rest).map(Self::Acquired)
         } else {
-            Status::parse(line).map(Self::Refused)
+            text(line).and_then(Status::parse).map(Self::Refused)
         };
         decoded.ok_or(Malformed)
     }
 }
 
 impl Grant {
-    fn parse(text: &str) -> Option<Self> {
-        let (token, lease) = text.split_at_checked(Token::LEN)?;
-        Some(Self { token: Token::parse(token)?, lease: LeaseSeconds::parse(lease.strip_prefix(' ')?)? })
+    fn parse(line: &[u8]) -> Option<Self> {
+        let (token, lease) = line.split_at_checked(Token::LEN)?;
+        Some(Self { token: Token::parse(token)?, lease: LeaseSeconds::parse(lease.strip_prefix(b" ")?)? })
     }
 
     fn encode(&self, word: &[u8], out: &mut Vec<u8>) {
@@ -177,6 +176,10 @@ impl fmt::Display for Status {
             Self::Unknown(line) => line,
         })
     }
+}
+
+fn text(line: &[u8]) -> Option<&str> {
+    std::str::from_utf8(line).ok()
 }
 
 #[cfg(test)]

@@ -30,8 +30,8 @@ impl Token {
         &self.as_str()[..16]
     }
 
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let digits: [u8; Self::LEN] = text.as_bytes().try_into().ok()?;
+    pub(crate) fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
+        let digits: [u8; Self::LEN] = text.as_ref().try_into().ok()?;
         // without a way out in between, so that many are looked at at once
         let is_hex = digits.iter().fold(true, |is_hex, b| is_hex & matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         is_hex.then_some(Self(digits))

@@ -38,6 +38,8 @@ pub(super) struct Court<'a> {
     pub(super) freezes: [Spans; SERVERS.len()],
     /// When each held its replies back.
     pub(super) delays: [Spans; SERVERS.len()],
+    /// When each hung up on clients.
+    pub(super) hang_ups: [Spans; SERVERS.len()],
     /// When a client, or nobody, ran.
     pub(super) pauses: Spans,
     /// The violations in which a slot had one holder too many.
@@ -60,6 +62,7 @@ impl<'a> Court<'a> {
             troubles: Spans::default(),
             freezes: Default::default(),
             delays: Default::default(),
+            hang_ups: Default::default(),
             pauses: Spans::default(),
             overlaps: Vec::new(),
             others: Vec::new(),
@@ -222,6 +225,8 @@ impl<'a> Court<'a> {
         match *fault {
             Fault::Freeze { shard } => Some(&mut self.freezes[shard]),
             Fault::DelayReplies { shard, .. } => Some(&mut self.delays[shard]),
+            Fault::Disconnect { key } => Some(&mut self.hang_ups[self.plan.keys[key].shard]),
+            Fault::DisconnectAll { shard } => Some(&mut self.hang_ups[shard]),
             Fault::Busy { .. } => Some(&mut self.pauses),
             _ => None,
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::court::{Court, GENTLE, violation};
 use super::grant::{Cause, Grant, Had};
+use super::spans::Spans;
 use crate::sim::history::{Asked, How, Slot};
 use crate::sim::link::Link;
 use crate::sim::plan::DELAYS;
@@ -123,10 +124,13 @@ impl Court<'_> {
     fn hears_of_drop(&self, grant: &Grant, link: &Link, left: Duration) -> bool {
         let Some((dropped, How::Drop, true)) = grant.gone else { return false };
         let hung_up = link.hung_up.map(|hung_up| hung_up - self.begun);
-        // one that holds a reply back reads nothing more before the end, and one that is frozen may end the connection before it reads
+        // one that holds a reply back reads nothing more before the end; one that is frozen, or hangs up itself in that moment, may
+        // end the connection before it reads
         let longest = Duration::from_millis(*DELAYS.end());
         let shard = self.plan.key(&grant.key).shard;
-        let is_deaf = self.delays[shard].meet(dropped, left, longest) || self.freezes[shard].meet(dropped, left, Duration::ZERO);
+        let met = |spans: &Spans, trace| spans.meet(dropped, left, trace);
+        let is_deaf =
+            met(&self.delays[shard], longest) || met(&self.freezes[shard], Duration::ZERO) || met(&self.hang_ups[shard], Duration::ZERO);
         !link.up.hindered && !is_deaf && hung_up.is_none_or(|hung_up| hung_up >= left)
     }
 

@@ -1,0 +1,200 @@
+//! Whoever uses a connection is woken by it, and its stream is asked only when there may be something to hear.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use dflock::{BoxStream, Client, Clock, Connecting, Connector, Error, LostReason};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
+use tokio::task::consume_budget;
+use tokio::time::{Instant, sleep};
+
+use crate::house::House;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_cycle_asks_its_stream_for_each_reply_and_once_before() {
+    let house = House::new().await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    let wrap = move |whole| Box::new(Counted { whole, asked: count.clone() }) as BoxStream;
+    let connector = Wrapped { whole: Box::new(house.server.connector()), wrap };
+    let client = Client::builder().connector(connector).build().unwrap();
+    let mut pool = client.semaphore("pool", 1).unwrap();
+    for warm in [false, true, true, true] {
+        let before = asked.load(Ordering::Relaxed);
+        pool = pool.acquire().await.unwrap().release().await.unwrap();
+        let count = asked.load(Ordering::Relaxed) - before;
+        assert!(!warm || count == 4, "{count}");
+    }
+}
+
+// a task that has worked for long enough is told that nothing is there, whatever is
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
+    for share in 115..=130 {
+        let house = House::new().await;
+        let pool = house.client.semaphore("pool", 1).unwrap();
+        // the second cycle is on a connection that has an attendant
+        let pool = pool.acquire().await.unwrap().release().await.unwrap();
+        let held = tired(share, pool.acquire()).await.unwrap();
+        sleep(100 * SECOND).await;
+        held.check().unwrap();
+        let held = tired(share, held.release()).await.unwrap().acquire().await.unwrap();
+        let began = Instant::now();
+        house.server.faults().disconnect("pool");
+        assert_eq!(held.lost().await.reason, LostReason::Disconnected);
+        assert!(began.elapsed() < Duration::from_millis(5), "{share}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_a_request_holds_for_another_task_than_the_one_before() {
+    let house = House::new().await;
+    let pool = house.client.semaphore("pool", 1).unwrap();
+    let first = pool.clone();
+    let cycle = async move { first.acquire().await.unwrap().release().await.unwrap() };
+    tokio::spawn(cycle).await.unwrap();
+    house.server.faults().freeze();
+    let began = Instant::now();
+    let error = tokio::spawn(pool.acquire_within(SECOND)).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
+    assert_eq!(began.elapsed(), 6 * SECOND);
+}
+
+// as TLS may have to, on a socket that wakes whoever was told last that it has nothing yet
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_to_read_before_it_can_write_is_heard() {
+    let house = House::new().await;
+    let connector = Wrapped { whole: Box::new(house.server.connector()), wrap: |whole| Box::new(Narrow::new(whole)) as BoxStream };
+    let client = Client::builder().connector(connector).build().unwrap();
+    let mut pool = client.semaphore("pool", 1).unwrap();
+    let began = Instant::now();
+    for _ in 0..3 {
+        pool = pool.acquire().await.unwrap().release().await.unwrap();
+    }
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+}
+
+/// Uses up `share` of what a task may do at once before each poll of `future`, every other time.
+async fn tired<T>(share: u32, future: impl Future<Output = T>) -> T {
+    let (mut future, mut is_tired) = (pin!(future), false);
+    poll_fn(|cx| {
+        is_tired = !is_tired;
+        if is_tired {
+            for _ in 0..share {
+                _ = pin!(consume_budget()).poll(cx);
+            }
+        }
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// A connector whose streams are wrapped in others.
+struct Wrapped<F> {
+    whole: Box<dyn Connector>,
+    wrap: F,
+}
+
+impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> Connector for Wrapped<F> {
+    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+        Box::pin(async move { Ok((self.wrap)(self.whole.connect(server).await?)) })
+    }
+
+    fn clock(&self) -> Clock {
+        self.whole.clock()
+    }
+}
+
+/// Counts how often it is read.
+struct Counted {
+    whole: BoxStream,
+    asked: Arc<AtomicU32>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.whole).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        Pin::new(&mut self.whole).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.whole).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.whole).poll_shutdown(cx)
+    }
+}
+
+/// Wakes whoever was told last that there is nothing yet, and can write a release only after it has read for a while.
+struct Narrow {
+    whole: BoxStream,
+    ear: Arc<Ear>,
+    /// Whether it was asked to write, and reads first.
+    reads_first: bool,
+}
+
+#[derive(Default)]
+struct Ear(Mutex<Option<Waker>>);
+
+impl Wake for Ear {
+    fn wake(self: Arc<Self>) {
+        let told = self.0.lock().unwrap().take();
+        told.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Narrow {
+    fn new(whole: BoxStream) -> Self {
+        Self { whole, ear: Arc::default(), reads_first: false }
+    }
+
+    fn tell<T>(&mut self, cx: &Context<'_>, poll: impl FnOnce(Pin<&mut BoxStream>, &mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        let ready = poll(Pin::new(&mut self.whole), &mut Context::from_waker(&self.ear.clone().into()));
+        if ready.is_pending() {
+            *self.ear.0.lock().unwrap() = Some(cx.waker().clone());
+        }
+        ready
+    }
+}
+
+impl AsyncRead for Narrow {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        self.tell(cx, |whole, cx| whole.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Narrow {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.reads_first = bytes.starts_with(b"sr\n") && !self.reads_first;
+        if self.reads_first {
+            let ear = self.ear.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(1)).await;
+                ear.wake();
+            });
+            return self.tell(cx, |_, _| Poll::Pending);
+        }
+        self.tell(cx, |whole, cx| whole.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.tell(cx, |whole, cx| whole.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.tell(cx, |whole, cx| whole.poll_shutdown(cx))
+    }
+}
