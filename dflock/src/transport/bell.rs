@@ -255,17 +255,17 @@ mod tests {
     #[test]
     fn no_ring_is_missed() {
         const RINGS: u32 = 100_000;
-        const FOREVER: Duration = Duration::from_secs(60);
+        const FOREVER: Duration = Duration::from_mins(1);
         let (bell, ring) = silent();
         let said = Arc::new(AtomicU32::new(0));
         let heard = Arc::new(AtomicU32::new(0));
-        let (says, hears) = (said.clone(), heard.clone());
+        let (saying, hearing) = (said.clone(), heard.clone());
         let ringer = thread::spawn(move || {
             for number in 1..=RINGS {
-                says.store(number, Ordering::Relaxed);
+                saying.store(number, Ordering::Relaxed);
                 ring.wake_by_ref();
                 // now and then a ring waits until the one before was heard
-                while number % 3 == 0 && hears.load(Ordering::Acquire) < number {
+                while number % 3 == 0 && hearing.load(Ordering::Acquire) < number {
                     thread::yield_now();
                 }
             }

@@ -191,10 +191,10 @@ impl AsyncWrite for Narrow {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.tell(cx, |whole, cx| whole.poll_flush(cx))
+        self.tell(cx, AsyncWrite::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.tell(cx, |whole, cx| whole.poll_shutdown(cx))
+        self.tell(cx, AsyncWrite::poll_shutdown)
     }
 }
