@@ -153,8 +153,9 @@ impl Hold {
             let watch = state.watch.take();
             state.leave();
             drop((state, line));
-            connection.relieve();
-            self.0.errand.notify_one();
+            if !connection.relieve() {
+                self.0.errand.notify_one();
+            }
             return Ok((connection, watch));
         }
         let lost = state.lost();

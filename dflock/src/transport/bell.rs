@@ -73,10 +73,10 @@ impl Bell {
         Ok(asleep)
     }
 
-    /// Takes the duty back, if it has not begun.
-    pub(super) fn relieve(&self) {
+    /// Takes the duty back. Whether it had not begun.
+    pub(super) fn relieve(&self) -> bool {
         let duty = self.post.lock().duty.take();
-        drop(duty);
+        duty.is_some()
     }
 
     /// Wakes the attendant.
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!((attendant.get(), listener.get()), (0, 1));
         ring.wake_by_ref();
         assert_eq!((attendant.get(), listener.get()), (1, 1));
-        bell.relieve();
+        assert!(bell.relieve() && !bell.relieve());
         ring.wake_by_ref();
         assert_eq!(attendant.get(), 1, "it was relieved");
     }

@@ -52,8 +52,8 @@ impl Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let Some((key, kind)) = self.request.slot() else { return };
         if let Some(mut connection) = self.connection.take()
+            && let Some((key, kind)) = self.request.slot()
             && let Some(Reply::Granted(grant) | Reply::Acquired(grant)) = connection.hear_last()
         {
             connection.send(&Request::Release { key, kind, token: grant.token });

@@ -162,9 +162,9 @@ impl Connection {
         self.bell.attend();
     }
 
-    /// Takes the connection back.
-    pub(crate) fn relieve(&self) {
-        self.bell.relieve();
+    /// Takes the connection back. Whether the duty that it was left with had not begun.
+    pub(crate) fn relieve(&self) -> bool {
+        self.bell.relieve()
     }
 
     /// Whether nothing is owed on it, as far as is known without IO.
