@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dflock::Connector;
 use dflock::server::Server;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -41,6 +42,24 @@ async fn shutting_down_tells_waiters_and_waits_for_holders() {
     shutdown.await.unwrap();
     assert!(began.elapsed() < Duration::from_millis(10), "{:?}", began.elapsed());
     assert_eq!(connector.connect("in-memory").await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_when_it_shuts_down_is_turned_away_at_once() {
+    let server = Server::start().await.unwrap();
+    let connector = server.connector();
+    let mut holder = Raw::in_memory(&server).await;
+    holder.hold("pool", 5).await;
+    let began = Instant::now();
+    let late = async {
+        // it has not been told yet that nobody is let in any more
+        let mut late = connector.connect("in-memory").await.unwrap();
+        assert_eq!(late.read(&mut [0]).await.unwrap(), 0);
+        began.elapsed()
+    };
+    let ((), turned_away) = tokio::join!(biased; server.shutdown(), late);
+    assert!(turned_away < Duration::from_millis(10), "{turned_away:?}");
+    assert!(began.elapsed() >= Duration::from_secs(5));
 }
 
 #[tokio::test(start_paused = true)]
