@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dflock::{BoxStream, Client, Clock, Connecting, Connector, Enqueued, Error, LostReason};
+use dflock::{BoxStream, Client, Enqueued, Error, LostReason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::time::sleep;
 
+use super::Wrapped;
 use crate::house::House;
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_panics_is_a_loss_and_no_more() {
     let house = House::new().await;
-    let rotten = Arc::new(AtomicBool::new(false));
-    let connector = Orchard { good: Box::new(house.server.connector()), rotten: rotten.clone() };
-    let client = Client::builder().connector(connector).build().unwrap();
+    let (client, rotten) = client(&house);
     let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
     rotten.store(true, Ordering::Relaxed);
     house.server.faults().disconnect("pool");
@@ -29,9 +28,7 @@ async fn a_stream_that_panics_is_a_loss_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
     let house = House::new().await;
-    let rotten = Arc::new(AtomicBool::new(false));
-    let connector = Orchard { good: Box::new(house.server.connector()), rotten: rotten.clone() };
-    let client = Client::builder().connector(connector).build().unwrap();
+    let (client, rotten) = client(&house);
     let first = house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
     let Enqueued::Queued(queued) = client.semaphore("pool", 1).unwrap().enqueue().await.unwrap() else { panic!("queued") };
     // until the keeper stands in line
@@ -42,22 +39,12 @@ async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
     drop(first);
 }
 
-struct Orchard {
-    good: Box<dyn Connector>,
-    rotten: Arc<AtomicBool>,
-}
-
-impl Connector for Orchard {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
-        Box::pin(async move {
-            let good = self.good.connect(server).await?;
-            Ok(Box::new(Apple { good, rotten: self.rotten.clone() }) as BoxStream)
-        })
-    }
-
-    fn clock(&self) -> Clock {
-        self.good.clock()
-    }
+/// A client, and what makes its streams rotten.
+fn client(house: &House) -> (Client, Arc<AtomicBool>) {
+    let rotten = Arc::new(AtomicBool::new(false));
+    let worm = rotten.clone();
+    let connector = Wrapped::new(house, move |good| Box::new(Apple { good, rotten: worm.clone() }));
+    (Client::builder().connector(connector).build().unwrap(), rotten)
 }
 
 /// A stream in which every step panics once it is rotten.

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use dflock::{BoxStream, Client, Clock, Connecting, Connector, Error, LostReason};
+use dflock::{BoxStream, Client, Error, LostReason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::task::consume_budget;
 use tokio::time::{Instant, sleep};
 
+use super::Wrapped;
 use crate::house::House;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -21,8 +22,7 @@ async fn a_warm_cycle_asks_its_stream_for_each_reply_and_once_before() {
     let house = House::new().await;
     let asked = Arc::new(AtomicU32::new(0));
     let count = asked.clone();
-    let wrap = move |whole| Box::new(Counted { whole, asked: count.clone() }) as BoxStream;
-    let connector = Wrapped { whole: Box::new(house.server.connector()), wrap };
+    let connector = Wrapped::new(&house, move |whole| Box::new(Counted { whole, asked: count.clone() }));
     let client = Client::builder().connector(connector).build().unwrap();
     let mut pool = client.semaphore("pool", 1).unwrap();
     for warm in [false, true, true, true] {
@@ -70,7 +70,7 @@ async fn the_limit_of_a_request_holds_for_another_task_than_the_one_before() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_has_to_read_before_it_can_write_is_heard() {
     let house = House::new().await;
-    let connector = Wrapped { whole: Box::new(house.server.connector()), wrap: |whole| Box::new(Narrow::new(whole)) as BoxStream };
+    let connector = Wrapped::new(&house, |whole| Box::new(Narrow::new(whole)));
     let client = Client::builder().connector(connector).build().unwrap();
     let mut pool = client.semaphore("pool", 1).unwrap();
     let began = Instant::now();
@@ -93,22 +93,6 @@ async fn tired<T>(share: u32, future: impl Future<Output = T>) -> T {
         future.as_mut().poll(cx)
     })
     .await
-}
-
-/// A connector whose streams are wrapped in others.
-struct Wrapped<F> {
-    whole: Box<dyn Connector>,
-    wrap: F,
-}
-
-impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> Connector for Wrapped<F> {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
-        Box::pin(async move { Ok((self.wrap)(self.whole.connect(server).await?)) })
-    }
-
-    fn clock(&self) -> Clock {
-        self.whole.clock()
-    }
 }
 
 /// Counts how often it is read.

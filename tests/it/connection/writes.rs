@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dflock::{BoxStream, Client, Clock, Connecting, Connector, Error};
+use dflock::{BoxStream, Client, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ErrorKind, ReadBuf, Result};
 use tokio::time::{Instant, timeout};
 
+use super::Wrapped;
 use crate::house::House;
 use crate::peer::*;
 
@@ -51,30 +52,13 @@ async fn a_release_waits_until_the_renewal_before_it_is_written() {
 async fn a_release_that_cannot_be_written_does_not_keep_the_connection_open() {
     let house = House::new().await;
     let cut = Arc::new(AtomicBool::new(false));
-    let connector = Frayed { whole: Box::new(house.server.connector()), cut: cut.clone() };
+    let knife = cut.clone();
+    let connector = Wrapped::new(&house, move |whole| Box::new(Wire { whole: ManuallyDrop::new(whole), cut: knife.clone() }));
     let client = Client::builder().connector(connector).build().unwrap();
     let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
     cut.store(true, Ordering::Relaxed);
     drop(held);
     house.client.semaphore("pool", 1).unwrap().acquire_within(Duration::from_millis(5)).await.unwrap();
-}
-
-struct Frayed {
-    whole: Box<dyn Connector>,
-    cut: Arc<AtomicBool>,
-}
-
-impl Connector for Frayed {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
-        Box::pin(async move {
-            let whole = self.whole.connect(server).await?;
-            Ok(Box::new(Wire { whole: ManuallyDrop::new(whole), cut: self.cut.clone() }) as BoxStream)
-        })
-    }
-
-    fn clock(&self) -> Clock {
-        self.whole.clock()
-    }
 }
 
 /// A stream that cannot be written to once it is cut, and stays open until it is shut down.
