@@ -67,6 +67,31 @@ fn a_connection_that_is_given_back_elsewhere_is_not_used_there() {
     drop(idle);
 }
 
+#[test]
+fn a_connection_that_was_given_back_elsewhere_is_not_used_again() {
+    let outside = one_thread();
+    let server = outside.block_on(Server::start()).unwrap();
+    let client = server.client_builder().socket_timeout(Duration::from_millis(100)).build().unwrap();
+    let pool = client.semaphore("pool", 2).unwrap();
+    let (here, elsewhere) = (one_thread(), one_thread());
+    let (first, second) = here.block_on(async { (pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap()) });
+    // others wait there for their next use
+    here.block_on(first.release()).unwrap();
+    elsewhere.block_on(second.release()).unwrap();
+    outside.block_on(async { timeout(Duration::from_secs(10), until_connections(&server, 1)).await.expect("it stays open") });
+    // its timers would be gone with it
+    drop(elsewhere);
+    server.faults().freeze();
+    let error = here.block_on(async { timeout(Duration::from_secs(20), pool.acquire_within(Duration::ZERO)).await.expect("it hangs") });
+    assert!(matches!(error.unwrap_err(), Error::Unresponsive { .. }));
+}
+
+async fn until_connections(server: &Server, count: u64) {
+    while server.stats().connections != count {
+        tokio::task::yield_now().await;
+    }
+}
+
 // its own runtime drives neither its socket nor its timers any more
 #[test]
 fn a_release_elsewhere_ends_in_its_time() {

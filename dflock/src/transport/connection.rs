@@ -126,14 +126,16 @@ impl Connection {
         }
     }
 
-    /// Has the alarm ring on this runtime: the one that the connection was made on may not be driven any more.
+    /// Has the alarm ring on this runtime: the one that the connection was made on may not be driven any more. Then it serves nobody
+    /// after this.
     pub(crate) fn set_alarm_here(&mut self) {
         if Handle::try_current().ok().map(|handle| handle.id()) != self.runtime {
             self.alarm = Alarm::default();
+            self.runtime = None;
         }
     }
 
-    /// The runtime that it was made on, and is to be used on.
+    /// The runtime that it can be used on again: the one that it was made on.
     pub(crate) fn runtime(&self) -> Option<Id> {
         self.runtime
     }

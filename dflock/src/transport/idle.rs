@@ -52,10 +52,9 @@ impl Idle {
         }
     }
 
-    /// Keeps `connection`, which was `used` last, for use on its own runtime, if that is this one or has others to look after.
+    /// Keeps `connection`, which was `used` last, for use on its own runtime: on another it would be driven for only as long as that is.
     pub(crate) fn put(self: &Arc<Self>, connection: Box<Connection>, used: Instant) {
         let Some(runtime) = connection.runtime() else { return };
-        // on another it would be driven for only as long as its own is
         let here = {
             let mut shelves = self.shelves.lock();
             if let Some(shelf) = shelves.iter_mut().find(|shelf| shelf.runtime == runtime) {
