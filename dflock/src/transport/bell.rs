@@ -32,20 +32,14 @@ struct Post {
 }
 
 impl Bell {
-    /// One that has rung: nobody has looked yet.
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { has_rung: AtomicBool::new(true), post: Mutex::default() })
+        Arc::new(Self { has_rung: AtomicBool::new(false), post: Mutex::default() })
     }
 
     /// Whether it has rung since this was asked before.
     pub(super) fn has_rung(&self) -> bool {
         // what a swap reads is never old, and with it comes what was done before the bell was rung
         self.has_rung.load(Ordering::Relaxed) && self.has_rung.swap(false, Ordering::Acquire)
-    }
-
-    /// Has it looked again, without waking anybody.
-    pub(super) fn look_again(&self) {
-        self.has_rung.store(true, Ordering::Relaxed);
     }
 
     /// Wakes `listener`, and nobody else, when it rings; at once if it has rung already.
@@ -56,7 +50,8 @@ impl Bell {
         drop(before);
         // whoever rang before found nobody
         if self.has_rung.load(Ordering::Acquire) {
-            listener.wake_by_ref();
+            let listener = self.post.lock().listener.take();
+            listener.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -66,8 +61,8 @@ impl Bell {
         if post.gone {
             return Err(Gone);
         }
-        post.duty = Some(duty);
-        let (before, asleep) = (post.listener.take(), post.attendant.is_some());
+        let before = (post.listener.take(), post.duty.replace(duty));
+        let asleep = post.attendant.is_some();
         drop(post);
         drop(before);
         Ok(asleep)
@@ -176,16 +171,15 @@ mod tests {
         (count.clone(), count.into())
     }
 
-    /// A bell that has not rung since somebody looked, and its waker.
-    fn silent() -> (Arc<Bell>, Waker) {
+    /// A bell, and its waker.
+    fn hung() -> (Arc<Bell>, Waker) {
         let bell = Bell::new();
-        assert!(bell.has_rung() && !bell.has_rung());
         (bell.clone(), bell.into())
     }
 
     #[test]
     fn who_listened_last_is_woken_once() {
-        let (bell, ring) = silent();
+        let (bell, ring) = hung();
         let [(first, one), (second, two)] = [somebody(), somebody()];
         bell.listen(&one);
         bell.listen(&two);
@@ -197,16 +191,18 @@ mod tests {
 
     #[test]
     fn who_listens_after_it_rang_is_woken_at_once() {
-        let (bell, ring) = silent();
+        let (bell, ring) = hung();
         let (count, listener) = somebody();
-        ring.wake();
+        ring.wake_by_ref();
         bell.listen(&listener);
+        assert_eq!(count.get(), 1);
+        ring.wake();
         assert_eq!(count.get(), 1);
     }
 
     #[test]
     fn the_attendant_is_woken_for_its_duty_when_nobody_listens() {
-        let (bell, ring) = silent();
+        let (bell, ring) = hung();
         let [(attendant, sleeper), (listener, waker)] = [somebody(), somebody()];
         assert!(!bell.entrust(Arc::new(Nothing)).unwrap(), "it would sleep");
         let mut cx = Context::from_waker(&sleeper);
@@ -226,7 +222,7 @@ mod tests {
 
     #[test]
     fn who_had_listened_before_a_duty_began_is_forgotten() {
-        let (bell, ring) = silent();
+        let (bell, ring) = hung();
         let [(attendant, sleeper), (listener, waker)] = [somebody(), somebody()];
         assert!(bell.poll_duty(&mut Context::from_waker(&sleeper)).is_pending());
         bell.listen(&waker);
@@ -237,7 +233,7 @@ mod tests {
 
     #[test]
     fn an_attendant_that_has_gone_is_given_nothing() {
-        let (bell, _) = silent();
+        let (bell, _) = hung();
         bell.entrust(Arc::new(Nothing)).unwrap();
         assert!(bell.leave().is_some() && bell.leave().is_none());
         bell.entrust(Arc::new(Nothing)).unwrap_err();
@@ -256,7 +252,7 @@ mod tests {
     fn no_ring_is_missed() {
         const RINGS: u32 = 100_000;
         const FOREVER: Duration = Duration::from_mins(1);
-        let (bell, ring) = silent();
+        let (bell, ring) = hung();
         let said = Arc::new(AtomicU32::new(0));
         let heard = Arc::new(AtomicU32::new(0));
         let (saying, hearing) = (said.clone(), heard.clone());

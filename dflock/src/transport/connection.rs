@@ -40,6 +40,8 @@ pub(crate) struct Connection {
     /// Whether the shared secret is in `out`.
     has_secret: bool,
     lines: Lines,
+    /// There may be more to read, though the bell has not rung.
+    unread: bool,
     /// How many replies have not come yet.
     owed: usize,
     /// Nothing more can be written or believed.
@@ -62,6 +64,7 @@ impl Connection {
             written: 0,
             has_secret: false,
             lines: Lines::default(),
+            unread: true,
             owed: 0,
             broken: false,
             alarm: Alarm::default(),
@@ -85,7 +88,7 @@ impl Connection {
             Poll::Ready(Err(error)) => Some(error),
             Poll::Pending => {
                 // the stream may have to read before it can write, and know only who writes now
-                self.bell.look_again();
+                self.unread = true;
                 None
             }
         };
@@ -96,10 +99,11 @@ impl Connection {
                 self.bell.listen(cx.waker());
                 Poll::Pending
             }
-            (found, _) => {
-                self.owed = self.owed.saturating_sub(1);
-                found
+            (Poll::Ready(Ok(reply)), _) => {
+                self.owed -= 1;
+                Poll::Ready(Ok(reply))
             }
+            (fault, _) => fault,
         }
     }
 
@@ -243,15 +247,14 @@ impl Connection {
 
     /// Reads into the room of the lines, if there may be something; or else the bell will ring.
     fn read_more(&mut self) -> Poll<io::Result<usize>> {
-        if !self.bell.has_rung() {
+        if !self.bell.has_rung() && !self.unread {
             return Poll::Pending;
         }
         let mut room = ReadBuf::new(self.lines.room());
-        let read = ready!(Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker), &mut room));
+        let read = Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker), &mut room);
         let count = room.filled().len();
-        // there may be more
-        self.bell.look_again();
-        Poll::Ready(read.map(|()| count))
+        self.unread = read.is_ready();
+        read.map_ok(|()| count)
     }
 
     /// Resolves when `deadline` has passed; or else the bell will ring.
