@@ -10,7 +10,7 @@ use std::time::Duration;
 use dflock::{BoxStream, Client, Error, LostReason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::task::consume_budget;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Wrapped;
 use crate::house::House;
@@ -49,6 +49,10 @@ async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
         house.server.faults().disconnect("pool");
         assert_eq!(held.lost().await.reason, LostReason::Disconnected);
         assert!(began.elapsed() < Duration::from_millis(5), "{share}");
+        house.server.faults().freeze();
+        let late = tired(share, house.client.semaphore("pool", 1).unwrap().acquire_within(SECOND));
+        let error = timeout(20 * SECOND, tokio::spawn(late)).await.expect("it waits for ever").unwrap().unwrap_err();
+        assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
     }
 }
 
