@@ -45,8 +45,8 @@ impl Semaphore<Idle> {
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire(self) -> Result<Semaphore<Held>, Error> {
-        let held = self.slot.acquire(self.slot.acquire_timeout()).await?;
-        Ok(Semaphore { slot: self.slot, state: Held::new(held) })
+        let wait = self.slot.acquire_timeout();
+        self.acquire_within(wait).await
     }
 
     /// The same, waiting for at most `wait`; any duration up to 9,223,372,036 s.
