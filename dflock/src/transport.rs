@@ -22,7 +22,7 @@ mod tls;
 
 #[cfg(feature = "server")]
 pub(crate) use alarm::Alarm;
-pub(crate) use attendant::Duty;
+pub(crate) use bell::Duty;
 pub use clock::Clock;
 pub(crate) use clock::Instant;
 pub(crate) use connection::Connection;

@@ -1,25 +1,11 @@
 //! The task that stays with a connection: a hold that is over at once needs none of its own.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
 use super::bell::Bell;
-
-/// What is to be done about a connection while it is held.
-pub(crate) trait Duty: Send + Sync + 'static {
-    /// Does it until it is over.
-    fn attend(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-
-    /// Nobody will attend to it: the connection has ended, or the runtime.
-    fn abandon(self: Arc<Self>);
-}
-
-/// There is no task any more that could attend to anything.
-#[derive(Debug)]
-pub(crate) struct Gone;
 
 /// A task that sleeps until the bell of its connection rings, and then attends to the duty that it has, if any. Dropping this stops
 /// it.

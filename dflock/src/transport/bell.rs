@@ -1,11 +1,11 @@
 //! Who is woken when something happens on a connection.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::attendant::{Duty, Gone};
 use crate::mutex::Mutex;
 
 /// Rings when there may be something to read on a connection, or its alarm does.
@@ -17,6 +17,19 @@ pub(super) struct Bell {
     has_rung: AtomicBool,
     post: Mutex<Post>,
 }
+
+/// What is to be done about a connection while it is held.
+pub(crate) trait Duty: Send + Sync + 'static {
+    /// Does it until it is over.
+    fn attend(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// Nobody will attend to it: the connection has ended, or the runtime.
+    fn abandon(self: Arc<Self>);
+}
+
+/// There is no task any more that could attend to anything.
+#[derive(Debug)]
+pub(crate) struct Gone;
 
 /// Where those stand who may hear it.
 #[derive(Default)]
@@ -133,7 +146,6 @@ impl fmt::Debug for Post {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
     use std::sync::atomic::AtomicU32;
     use std::thread;
     use std::time::{Duration, Instant};

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::alarm::Alarm;
-use super::attendant::{Attendant, Duty, Gone};
-use super::bell::Bell;
+use super::attendant::Attendant;
+use super::bell::{Bell, Duty, Gone};
 use super::{BoxStream, Fault};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
