@@ -76,9 +76,10 @@ async fn what_the_command_has_started_may_end_in_order() {
 async fn when_dflock_is_stopped_the_command_ends_with_the_slot() {
     let server = Server::start().await.unwrap();
     let args = ["--lease", "2s", "--grace", "0"];
-    let mut run = Run::start(&server.addr().to_string(), &args, "echo ready; echo $$; exec sleep 60").await;
+    // as early as can be
+    let script = "kill -STOP $PPID; echo ready; echo $$; exec sleep 60";
+    let mut run = Run::start(&server.addr().to_string(), &args, script).await;
     let command = run.line().await.unwrap();
-    run.signal(Signal::STOP);
     is_gone(&command).await;
     run.signal(Signal::CONT);
     assert_eq!(run.status().await, 76);

@@ -30,14 +30,14 @@ const LATE: Duration = Duration::from_millis(250);
 /// Watches over a command. The command and all that it has started are killed when this is dropped without
 /// [`dismiss`](Self::dismiss), as when this process dies, and when no news of them comes in time.
 pub(crate) struct Guard {
+    token: String,
     process: Child,
     group: Pid,
     news: Sender,
 }
 
 impl Guard {
-    /// A guard of those that have `token` in their environment. Comes back when it watches: before that, nothing may be started that it
-    /// is to end.
+    /// A guard of those that have `token` in their environment. Comes back when it reads.
     pub(crate) async fn start(token: &str) -> io::Result<Self> {
         let mut command = this_program(NAME);
         // or it would be one of those that the guard of a `dflock run` around this one is to end
@@ -51,7 +51,12 @@ impl Guard {
         news.try_write(format!("{token}\n").as_bytes())?;
         let mut ready = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         ready.read_u8().await?;
-        Ok(Self { process, group, news })
+        Ok(Self { token: token.to_owned(), process, group, news })
+    }
+
+    /// What those have in their environment that it guards.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
     }
 
     /// The process group that it leads, for as long as this lives.
@@ -65,10 +70,11 @@ impl Guard {
         let _ = kill_process_group(self.group, signal);
     }
 
-    /// The command may run for `time` from now on.
-    pub(crate) fn allow(&self, time: Duration) {
-        // one that has ended, or that does not read, is told nothing; a line is short enough to be written as one
-        let _ = self.news.try_write(format!("{}\n", time.as_millis()).as_bytes());
+    /// The command may run for `time` from now on. Until this was told once, nothing may be started. Fails when the guard has ended, or
+    /// does not read.
+    pub(crate) fn allow(&self, time: Duration) -> io::Result<()> {
+        // a line is short enough to be written as one
+        self.news.try_write(format!("{}\n", time.as_millis()).as_bytes()).map(drop)
     }
 
     /// Watches no longer, and leaves alone what runs.
@@ -106,9 +112,9 @@ pub(crate) fn guard() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Comes back when there is no more news, or none in time.
+/// Comes back when there is no more news, or none in time. Nothing runs before the first.
 fn watch(news: &Receiver<Option<Instant>>) {
-    let mut until = None;
+    let Ok(mut until) = news.recv() else { return };
     loop {
         let left = until.map_or(Duration::MAX, |until: Instant| until.saturating_duration_since(Instant::now()));
         let more = match news.recv_timeout(left) {

@@ -22,7 +22,6 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) struct Job {
     command: Child,
     pid: Pid,
-    token: String,
     guard: Guard,
     /// In the foreground of a terminal the command shares the group of `dflock`, so that it may read from the terminal and is stopped
     /// and continued by the keys and the shell as anything else. Elsewhere it is in the group of the guard.
@@ -30,8 +29,9 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Starts `words` with `variables` in its environment; the token is the one that they have. Must be called on the main thread.
-    pub(crate) async fn start(words: &[OsString], token: &str, variables: &[(&str, Option<String>)]) -> Result<Self, Failure> {
+    /// Starts `words` with `variables` in its environment, among them the token of `guard`. All may run for `time`, as with
+    /// [`allow`](Self::allow). Must be called on the main thread.
+    pub(crate) fn start(guard: Guard, time: Duration, words: &[OsString], variables: &[(&str, Option<String>)]) -> Result<Self, Failure> {
         let mut command = Command::from(exec::command(words));
         command.kill_on_drop(true);
         for (name, value) in variables {
@@ -41,20 +41,22 @@ impl Job {
                 None => command.env_remove(name),
             };
         }
-        let guard = Guard::start(token).await.map_err(|error| Failure::system("cannot start a process", &error))?;
         let foreground = in_foreground();
         if !foreground {
             command.process_group(guard.group().as_raw_nonzero().get());
         }
+        // first, as this process may be stopped by the command at once
+        guard.allow(time).map_err(|error| Failure::system("cannot start a process", &error))?;
         let command = command.spawn().map_err(|error| Failure::not_run(&words[0], &error))?;
         let pid = command.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let pid = pid.ok_or_else(|| Failure::system("cannot start a process", &io::ErrorKind::Other.into()))?;
-        Ok(Self { command, pid, token: token.to_owned(), guard, foreground })
+        Ok(Self { command, pid, guard, foreground })
     }
 
     /// All may run for `time` from now on; after that they are killed, unless this is called again, also when this process is stopped.
     pub(crate) fn allow(&self, time: Duration) {
-        self.guard.allow(time);
+        // one that has ended, or that does not read, is told nothing
+        let _ = self.guard.allow(time);
     }
 
     /// Waits until the command has ended. Cancel safe.
@@ -107,6 +109,6 @@ impl Job {
     fn family(&self) -> Family {
         let command = self.command.id().is_some().then_some(self.pid);
         let group = (!self.foreground).then(|| self.guard.group());
-        Family { token: self.token.clone(), command, group }
+        Family { token: self.guard.token().to_owned(), command, group }
     }
 }

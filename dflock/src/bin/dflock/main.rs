@@ -4,7 +4,7 @@
 //!
 //! 1. `args`: the command line; `duration`: `30s` and the like; `servers`: which servers, and how to reach them
 //! 2. `run`: the slot and the command, side by side; `line`: the wait for the slot
-//! 3. `job`: the command's processes; `exec`: what becomes the command; `guard`: what ends it when nobody else can;
+//! 3. `guard`: what ends the command when nobody else can; `job`: its processes; `exec`: what becomes the command;
 //!    `family`: which processes those are
 //! 4. `signals`: what is passed on
 //! 5. `status`: how it all ended

@@ -8,6 +8,7 @@ use dflock::{Crc32, Semaphore, Sharding};
 
 use crate::args::RunOptions;
 use crate::family::TOKEN;
+use crate::guard::Guard;
 use crate::job::Job;
 use crate::line;
 use crate::signals::Signals;
@@ -39,9 +40,10 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
         (TOKEN, Some(held.token().as_str().to_owned())),
         ("DFLOCK_FENCE", held.fence().map(|fence| fence.to_string())),
     ];
+    let guard = Guard::start(held.token().as_str()).await.map_err(|error| Failure::system("cannot start a process", &error))?;
     // the machine may have been suspended since
     held.check()?;
-    let mut job = Job::start(&options.command, held.token().as_str(), &variables).await?;
+    let mut job = Job::start(guard, held.remaining().saturating_add(options.grace), &options.command, &variables)?;
     let ended = loop {
         let left = held.remaining();
         job.allow(left.saturating_add(options.grace));
