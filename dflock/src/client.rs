@@ -108,7 +108,7 @@ impl Client {
         for pool in &self.inner.pools {
             let at = || pool.attempt(Operation::Ping, None);
             let limit = self.inner.timing.socket_timeout;
-            let Some(answer) = pool.call(at, |_| Ask { request: Request::Ping, limit }).await? else {
+            let Some(answer) = pool.call(&at, &|_| Ask { request: Request::Ping, limit }).await? else {
                 return Err(Error::Unresponsive { at: at(), limit });
             };
             match answer.reply {
@@ -149,7 +149,7 @@ impl Client {
         for pool in &self.inner.pools {
             let at = || pool.attempt(Operation::Stats, None);
             let limit = self.inner.timing.socket_timeout;
-            let Some(answer) = pool.call(at, |_| Ask { request: Request::Stats, limit }).await? else {
+            let Some(answer) = pool.call(&at, &|_| Ask { request: Request::Stats, limit }).await? else {
                 return Err(Error::Unresponsive { at: at(), limit });
             };
             let stats = match &answer.reply {

@@ -16,12 +16,11 @@ mod term;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 use tracing::Span;
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
@@ -71,8 +70,24 @@ impl Terms {
         About { key: self.key.as_str(), server: &self.server }
     }
 
+    /// The server says that the slot of `token`, which was given back, had been gone: tells the program.
+    pub(crate) fn was_lost(&self, token: Token) -> Lost {
+        let lost = self.lost(token, LostReason::Rejected);
+        self.announce(&lost);
+        lost
+    }
+
     fn lost(&self, token: Token, reason: LostReason) -> Lost {
         Lost { key: self.key.as_shared().clone(), token, server: self.server.clone(), reason }
+    }
+
+    /// Calls `on_lost`.
+    fn announce(&self, lost: &Lost) {
+        if let Some(on_lost) = &self.on_lost
+            && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
+        {
+            watch::on_lost_panicked(lost);
+        }
     }
 }
 
@@ -91,8 +106,6 @@ struct Lease {
     news: Notify,
     /// The keeper has something to do, or nothing any more.
     errand: Notify,
-    /// `on_lost` was called.
-    announced: AtomicBool,
 }
 
 impl fmt::Debug for Lease {
@@ -109,7 +122,6 @@ impl Lease {
             state: Mutex::new(State::new(phase, watch)),
             news: Notify::new(),
             errand: Notify::new(),
-            announced: AtomicBool::new(false),
         })
     }
 
@@ -159,12 +171,12 @@ impl Lease {
 
     /// Sleeps until `end`, but no longer than a heartbeat: timers stand still while the machine is suspended, and `end` does not.
     fn nap(&self, end: Instant) -> Sleep {
-        sleep_until(self.rings(end, self.now()))
+        sleep(self.longest_nap(end, self.now()))
     }
 
-    /// When to look whether it is `end`, on the clock of the timers.
-    fn rings(&self, end: Instant, now: Instant) -> tokio::time::Instant {
-        tokio::time::Instant::now() + end.since(now).min(self.terms.pace.heartbeat)
+    /// How long after `now` to look whether it is `end`.
+    fn longest_nap(&self, end: Instant, now: Instant) -> Duration {
+        end.since(now).min(self.terms.pace.heartbeat)
     }
 
     /// Writes down that the slot is lost, and gives it up.
@@ -211,17 +223,5 @@ impl Lease {
     /// The span of the wait or the hold while it lasts.
     fn span(&self) -> Span {
         self.state.lock().watch.as_ref().map_or_else(Span::none, Watch::span)
-    }
-
-    /// Calls `on_lost`, once.
-    fn announce(&self, lost: &Lost) {
-        if self.announced.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        if let Some(on_lost) = &self.terms.on_lost
-            && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
-        {
-            watch::on_lost_panicked(lost);
-        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
 use crate::lease::{Hold, Pace, Terms};
-use crate::transport::{Answer, Ask, Pool};
+use crate::transport::{Answer, Ask, Connection, Instant, Pool};
 use crate::watch::{Outcome, Watch};
 use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
 
@@ -36,6 +36,20 @@ pub(crate) struct Slot {
 pub(crate) enum Joined {
     Held(Hold, Grant),
     Queued(Hold),
+}
+
+/// A slot that the server says is ours.
+struct Offer {
+    connection: Box<Connection>,
+    grant: Grant,
+    /// A point before it was asked for.
+    asked: Instant,
+}
+
+/// What an enqueue was answered with.
+enum Place {
+    Free(Offer),
+    InLine(Box<Connection>),
 }
 
 impl Slot {
@@ -87,24 +101,26 @@ impl Slot {
     pub(crate) async fn acquire(&self, wait: Duration) -> Result<(Hold, Grant), Error> {
         seconds(wait)?;
         let watch = Watch::waiting(self.terms.about());
-        let granted = within(&watch, pin!(self.stand_in_line(wait))).await;
-        match granted {
-            Ok(answer) => self.believe(answer, watch).await,
-            Err(error) => Err(watch.failed(error)),
-        }
+        let offer = match within(&watch, pin!(self.stand_in_line(&wait))).await {
+            Ok(offer) => offer,
+            Err(error) => return Err(watch.failed(error)),
+        };
+        self.believe(offer, watch).await
     }
 
     /// Joins the line, or gets a slot at once.
     pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
         let watch = Watch::waiting(self.terms.about());
-        let joined = within(&watch, pin!(self.join())).await;
-        match joined {
-            Ok(Answer { reply: Reply::Queued, connection, .. }) => {
+        let place = match within(&watch, pin!(self.join())).await {
+            Ok(place) => place,
+            Err(error) => return Err(watch.failed(error)),
+        };
+        match place {
+            Place::Free(offer) => self.believe(offer, watch).await.map(|(hold, grant)| Joined::Held(hold, grant)),
+            Place::InLine(connection) => {
                 watch.queued(self.terms.about());
                 Ok(Joined::Queued(Hold::queued(&self.terms, connection, watch)))
             }
-            Ok(answer) => self.believe(answer, watch).await.map(|(hold, grant)| Joined::Held(hold, grant)),
-            Err(error) => Err(watch.failed(error)),
         }
     }
 
@@ -122,14 +138,13 @@ impl Slot {
     }
 
     /// Gives the slot of `token` back, and its connection to the pool.
-    pub(crate) async fn release(&self, hold: &Hold, token: Token) -> Result<(), Error> {
+    pub(crate) async fn release(&self, hold: Hold, token: &Token) -> Result<(), Error> {
         let asked = self.pool().now();
         let (mut connection, watch) = hold.surrender(token, asked)?;
         connection.set_alarm_here();
         let at = || self.terms.attempt(Operation::Release);
-        let limit = self.terms.socket_timeout;
-        let answer = connection.call(&self.terms.release(token), limit).await;
-        let reply = answer.map(|(connection, reply)| {
+        let call = connection.call(&self.terms.release(*token), self.terms.socket_timeout);
+        let reply = call.await.map(|(connection, reply)| {
             if matches!(reply, Reply::Ok | Reply::Refused(_)) {
                 self.pool().give(connection, asked);
             }
@@ -138,7 +153,7 @@ impl Slot {
         let (outcome, released) = match reply {
             Ok(Reply::Ok) => (Outcome::Released, Ok(())),
             Ok(Reply::Refused(Status::Error | Status::LeaseExpired)) => {
-                let lost = hold.was_lost(token);
+                let lost = self.terms.was_lost(*token);
                 (Outcome::Lost(lost.clone()), Err(lost.into()))
             }
             Ok(reply) => (Outcome::Closed, Err(Error::unexpected(at(), &reply))),
@@ -149,64 +164,59 @@ impl Slot {
     }
 
     /// The grant that a blocking acquire was answered with.
-    async fn stand_in_line(&self, wait: Duration) -> Result<Answer, Error> {
+    async fn stand_in_line(&self, wait: &Duration) -> Result<Offer, Error> {
         let at = || self.terms.attempt(Operation::Acquire);
-        let whole = wait.subsec_nanos() == 0;
-        let socket_timeout = self.terms.socket_timeout;
+        // whole seconds leave the server the time to say `timeout` itself
+        let is_whole = || wait.subsec_nanos() == 0;
         let ask = |spent| {
             let left = wait.saturating_sub(spent);
             // no more than `wait`, which the wire can carry
             let wait = Seconds::round_up(left).unwrap_or(Seconds::MAX);
-            // whole seconds leave the server the time to say `timeout` itself
-            let limit = if whole { wait.as_duration() + socket_timeout } else { left };
+            let limit = if is_whole() { wait.as_duration() + self.terms.socket_timeout } else { left };
             Ask {
                 request: Request::Acquire { key: self.terms.key.as_key(), capacity: self.capacity, wait, lease: self.terms.lease },
                 limit,
             }
         };
-        let Some(answer) = self.pool().call(at, ask).await? else {
-            let at = at();
-            return Err(if whole { Error::Unresponsive { at, limit: wait + socket_timeout } } else { Error::Timeout { at, waited: wait } });
+        let Some(answer) = self.pool().call(&at, &ask).await? else {
+            let (at, limit) = (at(), *wait + self.terms.socket_timeout);
+            return Err(if is_whole() { Error::Unresponsive { at, limit } } else { Error::Timeout { at, waited: *wait } });
         };
-        match answer.reply {
-            Reply::Granted(_) => Ok(answer),
-            Reply::Timeout => {
+        match answer {
+            Answer { connection, reply: Reply::Granted(grant), asked } => Ok(Offer { connection, grant, asked }),
+            Answer { connection, reply: Reply::Timeout, .. } => {
                 // the answer is news of the server, and the question may be old
-                self.pool().give(answer.connection, self.pool().now());
-                Err(Error::Timeout { at: at(), waited: wait })
+                self.pool().give(connection, self.pool().now());
+                Err(Error::Timeout { at: at(), waited: *wait })
             }
-            _ => Err(Box::pin(self.refusal(answer, at())).await),
+            answer => Err(Box::pin(self.refusal(answer, at())).await),
         }
     }
 
     /// The grant or the place in line that an enqueue was answered with.
-    async fn join(&self) -> Result<Answer, Error> {
+    async fn join(&self) -> Result<Place, Error> {
         let at = || self.terms.attempt(Operation::Enqueue);
         let limit = self.terms.socket_timeout;
         let request = Request::Enqueue { key: self.terms.key.as_key(), capacity: self.capacity, lease: self.terms.lease };
-        let Some(answer) = self.pool().call(at, |_| Ask { request, limit }).await? else {
+        let Some(answer) = self.pool().call(&at, &|_| Ask { request, limit }).await? else {
             return Err(Error::Unresponsive { at: at(), limit });
         };
-        match answer.reply {
-            Reply::Acquired(_) | Reply::Queued => Ok(answer),
-            _ => Err(Box::pin(self.refusal(answer, at())).await),
+        match answer {
+            Answer { connection, reply: Reply::Acquired(grant), asked } => Ok(Place::Free(Offer { connection, grant, asked })),
+            Answer { connection, reply: Reply::Queued, .. } => Ok(Place::InLine(connection)),
+            answer => Err(Box::pin(self.refusal(answer, at())).await),
         }
     }
 
-    /// A slot that the server says is ours: a prompt grant is believed, any other is confirmed first.
-    async fn believe(&self, answer: Answer, watch: Watch) -> Result<(Hold, Grant), Error> {
-        let Answer { connection, reply, asked } = answer;
+    /// A prompt grant is believed, any other is confirmed first.
+    async fn believe(&self, Offer { connection, grant, asked }: Offer, watch: Watch) -> Result<(Hold, Grant), Error> {
         let now = self.pool().now();
-        match reply {
-            Reply::Granted(grant) | Reply::Acquired(grant) if now.since(asked) < PROMPT => {
-                Ok((Hold::granted(&self.terms, connection, grant, (asked, now), watch), grant))
-            }
-            // boxed: it is large, and rare
-            Reply::Granted(grant) | Reply::Acquired(grant) => {
-                Ok((Box::pin(Hold::confirmed(&self.terms, connection, grant, watch)).await?, grant))
-            }
-            reply => Err(Error::unexpected(self.terms.attempt(Operation::Acquire), &reply)),
+        if now.since(asked) < PROMPT {
+            return Ok((Hold::granted(&self.terms, connection, grant, (asked, now), watch), grant));
         }
+        // boxed: it is large, and rare
+        let hold = Box::pin(Hold::confirmed(&self.terms, connection, grant, watch)).await?;
+        Ok((hold, grant))
     }
 
     /// Why the server said no.
@@ -232,7 +242,7 @@ impl Slot {
 
     /// The limit that the key has, if the server tells.
     #[cfg(feature = "stats")]
-    async fn their_limit(&self, connection: Box<crate::transport::Connection>) -> Option<u32> {
+    async fn their_limit(&self, connection: Box<Connection>) -> Option<u32> {
         let asked = self.pool().now();
         let (connection, reply) = connection.call(&Request::Stats, self.terms.socket_timeout).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
@@ -251,6 +261,6 @@ fn seconds(wait: Duration) -> Result<Seconds, ConfigError> {
 }
 
 /// `asked`, polled inside of the span of `watch`.
-async fn within<T>(watch: &Watch, mut asked: Pin<&mut impl Future<Output = T>>) -> T {
-    poll_fn(|cx| watch.within(|| asked.as_mut().poll(cx))).await
+fn within<T>(watch: &Watch, mut asked: Pin<&mut impl Future<Output = T>>) -> impl Future<Output = T> {
+    poll_fn(move |cx| watch.within(|| asked.as_mut().poll(cx)))
 }

@@ -145,30 +145,20 @@ impl Hold {
     }
 
     /// Takes the connection of the slot of `token`, to give the slot back on it `now`, and who is to hear how that ends. The keeper ends.
-    pub(crate) fn surrender(&self, token: Token, now: Instant) -> Result<(Box<Connection>, Option<Watch>), Lost> {
+    pub(crate) fn surrender(self, token: &Token, now: Instant) -> Result<(Box<Connection>, Option<Watch>), Lost> {
         let mut line = self.0.line.lock();
         let mut state = self.0.look_at(now);
         let held = matches!(state.phase, Phase::Held { .. });
-        if let Some(connection) = held.then(|| line.take()).flatten() {
-            let watch = state.watch.take();
-            state.leave();
-            drop((state, line));
-            if !connection.relieve() {
-                self.0.errand.notify_one();
-            }
-            return Ok((connection, watch));
-        }
-        let lost = state.lost();
+        let Some(connection) = held.then(|| line.take()).flatten() else {
+            return Err(state.lost().unwrap_or_else(|| self.0.terms.lost(*token, LostReason::Disconnected)));
+        };
+        let watch = state.watch.take();
+        state.leave();
         drop((state, line));
-        self.0.part();
-        Err(lost.unwrap_or_else(|| self.0.terms.lost(token, LostReason::Disconnected)))
-    }
-
-    /// The server says that the slot was gone already: tells the program.
-    pub(crate) fn was_lost(&self, token: Token) -> Lost {
-        let lost = self.0.terms.lost(token, LostReason::Rejected);
-        self.0.announce(&lost);
-        lost
+        if !connection.relieve() {
+            self.0.errand.notify_one();
+        }
+        Ok((connection, watch))
     }
 
     /// Takes the connection out of its place in line, with the grant still owed on it.

@@ -64,7 +64,7 @@ impl Drop for Keeper {
         let state = lease.look();
         if let Some(lost) = state.lost().filter(|_| state.taken) {
             drop(state);
-            lease.announce(&lost);
+            lease.terms.announce(&lost);
         }
     }
 }
@@ -73,8 +73,9 @@ impl Lease {
     /// Has the slot kept from `now` on, with a renewal that is due then, if it is held. Whoever gives it back at once pays for no task.
     pub(super) fn keep(self: &Arc<Self>, renewal: Option<Instant>, now: Instant) {
         let entrusted = renewal.is_some_and(|due| {
-            let (duty, rings) = (self.clone(), self.rings(due, now));
-            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, rings).is_ok())
+            let (duty, left) = (self.clone(), self.longest_nap(due, now));
+            let now = tokio::time::Instant::now();
+            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, now, now + left).is_ok())
         });
         if !entrusted {
             self.clone().abandon();
@@ -265,7 +266,7 @@ impl Lease {
         let now = self.now();
         let mut state = self.look();
         if let Phase::Held { term, asking, .. } = &mut state.phase {
-            term.renewal = now.plus((term.ends.since(now) / AGAIN).max(Duration::from_millis(1)));
+            term.renewal = now.plus((term.ends.since(now) / AGAIN).max(Duration::from_millis(1)).as_secs_f64());
             *asking = false;
         }
     }

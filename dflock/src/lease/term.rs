@@ -46,8 +46,7 @@ impl Pace {
         let believed = certain.as_secs_f64() * (1.0 - drift);
         let due = (lease.as_secs_f64() * self.renew_ratio).min(self.heartbeat.as_secs_f64()).min(believed * LATEST);
         let due = if cfg!(dflock_mutant = "renewal_at_half_lease_only") { lease.as_secs_f64() / 2.0 } else { due };
-        let after = |seconds| asked.plus(Duration::from_secs_f64(seconds));
-        Term { ends: after(believed), renewal: after(due * (1.0 - early)) }
+        Term { ends: asked.plus(believed), renewal: asked.plus(due * (1.0 - early)) }
     }
 }
 

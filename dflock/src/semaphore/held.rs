@@ -210,8 +210,9 @@ impl Semaphore<Held> {
     /// # Ok(()) }
     /// ```
     pub async fn release(self) -> Result<Semaphore<Idle>, Error> {
-        self.slot.release(&self.state.hold, self.state.grant.token).await?;
-        Ok(Semaphore::new(self.slot))
+        let Self { slot, state: Held { hold, grant } } = self;
+        slot.release(hold, &grant.token).await?;
+        Ok(Semaphore::new(slot))
     }
 
     /// Closes the connection without telling the server, which frees the slot when it notices: at once, or after the lease if it

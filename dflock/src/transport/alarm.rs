@@ -16,6 +16,8 @@ pub(crate) struct Alarm(Option<Timer>);
 #[derive(Debug)]
 struct Timer {
     sleep: Pin<Box<Sleep>>,
+    /// That of `sleep`, which lies elsewhere in memory.
+    deadline: Instant,
     /// Who will be woken by it.
     woken: Option<Waker>,
 }
@@ -23,27 +25,37 @@ struct Timer {
 impl Alarm {
     /// Resolves when `deadline` has passed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let timer = self.0.get_or_insert_with(|| Timer { sleep: Box::pin(sleep_until(deadline)), woken: None });
-        if deadline < timer.sleep.deadline() {
-            timer.sleep.as_mut().reset(deadline);
+        let timer = self.0.get_or_insert_with(|| Timer { sleep: Box::pin(sleep_until(deadline)), deadline, woken: None });
+        if deadline < timer.deadline {
+            timer.reset(deadline);
         } else if !timer.sleep.is_elapsed() && timer.wakes(cx) {
             return Poll::Pending;
         }
         // a task whose share of time is used up would go away without being known to the timer
         while pin!(unconstrained(timer.sleep.as_mut())).poll(cx).is_ready() {
-            if timer.sleep.deadline() == deadline {
+            if timer.deadline == deadline {
                 return Poll::Ready(());
             }
-            timer.sleep.as_mut().reset(deadline);
+            timer.reset(deadline);
         }
         if !timer.wakes(cx) {
             timer.woken = Some(cx.waker().clone());
         }
         Poll::Pending
     }
+
+    /// Whether it is known without a look at the timer that it rings for `cx` after `now`, and not after `deadline`.
+    pub(crate) fn is_set(&self, cx: &Context<'_>, now: Instant, deadline: Instant) -> bool {
+        self.0.as_ref().is_some_and(|timer| now < timer.deadline && timer.deadline <= deadline && timer.wakes(cx))
+    }
 }
 
 impl Timer {
+    fn reset(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline);
+        self.deadline = deadline;
+    }
+
     fn wakes(&self, cx: &Context<'_>) -> bool {
         self.woken.as_ref().is_some_and(|woken| woken.will_wake(cx.waker()))
     }

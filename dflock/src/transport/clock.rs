@@ -21,9 +21,9 @@ pub enum Clock {
 impl Clock {
     pub(crate) fn now(&self) -> Instant {
         match self {
-            Self::Boottime => Instant(boottime()),
-            Self::Tokio => Instant(since_first_use(tokio::time::Instant::now().into_std())),
-            Self::Custom(since) => Instant(since()),
+            Self::Boottime => Instant::after(boottime()),
+            Self::Tokio => Instant::after(since_first_use(tokio::time::Instant::now().into_std())),
+            Self::Custom(since) => Instant::after(since()),
         }
     }
 }
@@ -38,19 +38,24 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// A point on a [`Clock`]; points of different clocks have nothing to do with each other.
+/// A point on a [`Clock`], in nanoseconds, of which there are 584 years; points of different clocks have nothing to do with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Instant(Duration);
+pub(crate) struct Instant(u64);
 
 impl Instant {
-    /// How long after `earlier` this is; zero if it is not after.
-    pub(crate) fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+    fn after(beginning: Duration) -> Self {
+        Self(beginning.as_nanos().try_into().unwrap_or(u64::MAX))
     }
 
-    /// The point `later` than this one.
-    pub(crate) fn plus(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(later))
+    /// How long after `earlier` this is; zero if it is not after.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The point so many `seconds` later than this one; they are not negative.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what is too much becomes the most, and less than zero zero")]
+    pub(crate) fn plus(self, seconds: f64) -> Self {
+        Self(self.0.saturating_add((seconds * 1e9 + 0.5) as u64))
     }
 }
 

@@ -47,9 +47,17 @@ pub(crate) struct Connection {
     /// Nothing more can be written or believed.
     broken: bool,
     alarm: Alarm,
+    deadline: Option<Deadline>,
     runtime: Option<Id>,
     /// From the first hold on.
     attendant: Option<Attendant>,
+}
+
+/// Until when something has to come.
+struct Deadline {
+    at: Instant,
+    /// The bell has rung since the alarm was looked at; it may have been the alarm.
+    rung: bool,
 }
 
 impl Connection {
@@ -68,6 +76,7 @@ impl Connection {
             owed: 0,
             broken: false,
             alarm: Alarm::default(),
+            deadline: None,
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
             attendant: None,
         })
@@ -154,10 +163,11 @@ impl Connection {
     }
 
     /// Leaves the connection to a task that sleeps until `due`, or until there is something to read, and then sees to `duty`.
-    pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, due: Instant) -> Result<(), Gone> {
+    pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, now: Instant, due: Instant) -> Result<(), Gone> {
         self.attendant.get_or_insert_with(|| Attendant::start(self.bell.clone()));
         let sleeps = self.bell.entrust(duty)?;
-        if sleeps && (self.look_for_fault().is_ready() || self.poll_alarm(due).is_ready()) {
+        self.set_alarm(now, Some(due));
+        if sleeps && (self.look_for_fault().is_ready() || self.poll_alarm().is_ready()) {
             self.attend_now();
         }
         Ok(())
@@ -247,7 +257,11 @@ impl Connection {
 
     /// Reads into the room of the lines, if there may be something; or else the bell will ring.
     fn read_more(&mut self) -> Poll<io::Result<usize>> {
-        if !self.bell.has_rung() && !self.unread {
+        let rung = self.bell.has_rung();
+        if rung && let Some(deadline) = &mut self.deadline {
+            deadline.rung = true;
+        }
+        if !rung && !self.unread {
             return Poll::Pending;
         }
         let mut room = ReadBuf::new(self.lines.room());
@@ -257,9 +271,22 @@ impl Connection {
         read.map_ok(|()| count)
     }
 
-    /// Resolves when `deadline` has passed; or else the bell will ring.
-    pub(super) fn poll_alarm(&mut self, deadline: Instant) -> Poll<()> {
-        self.alarm.poll(&mut Context::from_waker(&self.waker), deadline)
+    /// Has the bell ring at `deadline`, too; it is `now`.
+    pub(super) fn set_alarm(&mut self, now: Instant, deadline: Option<Instant>) {
+        let cx = &mut Context::from_waker(&self.waker);
+        // what rang before `now` is seen by that, and what rings after it is heard
+        self.deadline = deadline.map(|at| {
+            let rung = !self.alarm.is_set(cx, now, at) && self.alarm.poll(cx, at).is_ready();
+            Deadline { at, rung }
+        });
+    }
+
+    /// Resolves when the deadline that was set last has passed; or else the bell will ring.
+    pub(super) fn poll_alarm(&mut self) -> Poll<()> {
+        let Some(Deadline { at, rung: rung @ true }) = &mut self.deadline else { return Poll::Pending };
+        let rings = self.alarm.poll(&mut Context::from_waker(&self.waker), *at);
+        *rung = rings.is_ready();
+        rings
     }
 
     fn unasked(&mut self, reply: &Reply) -> Fault {

@@ -60,34 +60,46 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes the connection.
-    pub(crate) async fn call<'a>(&self, at: impl Fn() -> Attempt, ask: impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
+    pub(crate) async fn call<'a>(&self, at: &impl Fn() -> Attempt, ask: &impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?.id();
-        let mut first = None;
-        let began = self.now();
-        let mut idle = self.idle.take(runtime, began);
-        loop {
-            let reused = idle.is_some();
-            let (connection, asked) = if let Some(connection) = idle.take() {
-                (connection, began)
-            } else {
-                // boxed: it is large, and rare
-                let connection = Box::pin(self.dialer.dial(&at())).await?;
-                watch::opened(&self.server);
-                (connection, self.now())
+        let asked = self.now();
+        let idle = self.idle.take(runtime, asked);
+        let first = idle.is_some().then_some(asked);
+        if let Some(connection) = idle {
+            let (call, is_enqueue) = {
+                let Ask { request, limit } = ask(Duration::ZERO);
+                (connection.call(&request, limit), matches!(request, Request::Enqueue { .. }))
             };
-            let Ask { request, limit } = ask(asked.since(*first.get_or_insert(asked)));
-            match connection.call(&request, limit).await {
-                Ok((_, reply)) if reused && is_in_line(&request, &reply) => {}
+            match call.await {
+                Ok((_, reply)) if is_enqueue && is_in_line(&reply) => {}
                 Ok((connection, reply)) => {
-                    if reused {
-                        watch::reused(&self.server);
-                    }
+                    watch::reused(&self.server);
                     return Ok(Some(Answer { connection, reply, asked }));
                 }
                 Err(Fault::Silence(_)) => return Ok(None),
-                Err(fault) if reused && fault.is_end() => {}
+                Err(fault) if fault.is_end() => {}
                 Err(fault) => return Err(fault.into_error(at())),
             }
+        }
+        // boxed: it is large, and rare
+        Box::pin(self.call_anew(first, at, ask)).await
+    }
+
+    /// Asks on a new connection, when another was tried at `first`, if any.
+    async fn call_anew<'a>(
+        &self,
+        first: Option<Instant>,
+        at: &impl Fn() -> Attempt,
+        ask: &impl Fn(Duration) -> Ask<'a>,
+    ) -> Result<Option<Answer>, Error> {
+        let connection = self.dialer.dial(&at()).await?;
+        watch::opened(&self.server);
+        let asked = self.now();
+        let Ask { request, limit } = ask(first.map_or(Duration::ZERO, |first| asked.since(first)));
+        match connection.call(&request, limit).await {
+            Ok((connection, reply)) => Ok(Some(Answer { connection, reply, asked })),
+            Err(Fault::Silence(_)) => Ok(None),
+            Err(fault) => Err(fault.into_error(at())),
         }
     }
 
@@ -103,8 +115,9 @@ impl Pool {
     }
 }
 
-/// Whether the server has kept an earlier enqueue in mind that is long over, as servers before v1.15 do until its connection ends.
-fn is_in_line(request: &Request<'_>, reply: &Reply) -> bool {
+/// Whether the reply to an enqueue says that the server has kept an earlier one in mind that is long over, as servers before v1.15 do
+/// until its connection ends.
+fn is_in_line(reply: &Reply) -> bool {
     // the Python server has one word for everything
-    matches!((request, reply), (Request::Enqueue { .. }, Reply::Refused(Status::AlreadyEnqueued | Status::Error)))
+    matches!(reply, Reply::Refused(Status::AlreadyEnqueued | Status::Error))
 }
