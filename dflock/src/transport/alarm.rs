@@ -44,9 +44,9 @@ impl Alarm {
         Poll::Pending
     }
 
-    /// Whether it is known without a look at the timer that it rings for `cx` after `now`, and not after `deadline`.
-    pub(crate) fn is_set(&self, cx: &Context<'_>, now: Instant, deadline: Instant) -> bool {
-        self.0.as_ref().is_some_and(|timer| now < timer.deadline && timer.deadline <= deadline && timer.wakes(cx))
+    /// Whether it is known without a look at the timer that who asked last is woken after `now`, and not after `deadline`.
+    pub(super) fn is_set(&self, now: Instant, deadline: Instant) -> bool {
+        self.0.as_ref().is_some_and(|timer| now < timer.deadline && timer.deadline <= deadline)
     }
 }
 

@@ -62,3 +62,38 @@ impl Drop for Call<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+    use crate::transport::at_once;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_of_each_call_is_its_own() {
+        let second = Duration::from_secs(1);
+        let (ours, mut theirs) = duplex(100);
+        let mut connection = Connection::new(Box::new(ours));
+        // the alarm is too late, rings with the reply, or too early for the next
+        for (limit, reply_after) in [(8, 0), (2, 1), (5, 4), (1, 0), (9, 8), (9, 0)] {
+            let mut call = connection.call(&Request::Ping, limit * second);
+            assert!(at_once(|cx| Pin::new(&mut call).poll(cx)).is_pending());
+            advance(reply_after * second).await;
+            theirs.write_all(b"ok\n").await.unwrap();
+            connection = call.await.unwrap().0;
+        }
+        let asked = Instant::now();
+        let silence = timeout(60 * second, connection.call(&Request::Ping, 3 * second)).await.expect("no alarm rang");
+        assert!(matches!(silence, Err(Fault::Silence(limit)) if limit == 3 * second), "{silence:?}");
+        assert_eq!(asked.elapsed(), 3 * second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_has_no_time_left_ends_at_once() {
+        let (ours, _theirs) = duplex(100);
+        let silence = timeout(Duration::from_mins(1), Connection::new(Box::new(ours)).call(&Request::Ping, Duration::ZERO)).await;
+        assert!(matches!(silence, Ok(Err(Fault::Silence(Duration::ZERO)))), "{silence:?}");
+    }
+}

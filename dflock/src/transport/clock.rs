@@ -53,7 +53,11 @@ impl Instant {
     }
 
     /// The point so many `seconds` later than this one; they are not negative.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what is too much becomes the most, and less than zero zero")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what is too much becomes the most, and less than zero zero"
+    )]
     pub(crate) fn plus(self, seconds: f64) -> Self {
         Self(self.0.saturating_add((seconds * 1e9 + 0.5) as u64))
     }

@@ -274,9 +274,9 @@ impl Connection {
     /// Has the bell ring at `deadline`, too; it is `now`.
     pub(super) fn set_alarm(&mut self, now: Instant, deadline: Option<Instant>) {
         let cx = &mut Context::from_waker(&self.waker);
-        // what rang before `now` is seen by that, and what rings after it is heard
         self.deadline = deadline.map(|at| {
-            let rung = !self.alarm.is_set(cx, now, at) && self.alarm.poll(cx, at).is_ready();
+            // one that rang before `now` is not set, and of one that rings after it the bell will tell
+            let rung = !self.alarm.is_set(now, at) && self.alarm.poll(cx, at).is_ready();
             Deadline { at, rung }
         });
     }
