@@ -6,17 +6,17 @@ mod env;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use builder::ClientBuilder;
 #[cfg(feature = "server")]
 pub(crate) use builder::LONGEST;
 
 use crate::error::{ConfigError, Error, Operation};
+use crate::lease::Timing;
 use crate::lock::Lock;
 use crate::semaphore::Semaphore;
 use crate::shard::Sharding;
-use crate::transport::{Ask, Clock, Dialer, Pool};
+use crate::transport::{Ask, Dialer, Pool};
 use crate::wire::{Reply, Request, Status};
 
 /// The servers, how to reach them, and the idle connections to them. Cheap to clone; clones share the connections.
@@ -43,17 +43,8 @@ struct Inner {
     pools: Vec<Pool>,
     sharding: Arc<dyn Sharding>,
     dialer: Arc<Dialer>,
-    timing: Timing,
+    timing: Arc<Timing>,
     fencing: bool,
-}
-
-/// The limits of time that leases are kept by.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timing {
-    pub(crate) socket_timeout: Duration,
-    pub(crate) heartbeat: Duration,
-    pub(crate) server_read_timeout: Duration,
-    pub(crate) clock_drift: f64,
 }
 
 impl Client {
@@ -175,12 +166,8 @@ impl Client {
         &self.inner.pools[shard]
     }
 
-    pub(crate) fn timing(&self) -> Timing {
-        self.inner.timing
-    }
-
-    pub(crate) fn clock(&self) -> Clock {
-        self.inner.dialer.clock()
+    pub(crate) fn timing(&self) -> &Arc<Timing> {
+        &self.inner.timing
     }
 
     pub(crate) fn fencing(&self) -> bool {

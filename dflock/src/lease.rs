@@ -25,13 +25,14 @@ use tracing::Span;
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
-use crate::transport::{Clock, Connection, Instant};
+use crate::transport::{Connection, Instant};
 use crate::watch::{self, About, Watch};
-use crate::wire::{KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
+use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
 pub(crate) use hold::Hold;
 use phase::{Phase, State};
-pub(crate) use term::{LATEST, Pace};
+pub(crate) use term::{LATEST, Timing};
+use term::{Term, early};
 
 /// Called once for each hold that is lost.
 pub(crate) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
@@ -41,12 +42,11 @@ pub(crate) struct Terms {
     pub(crate) key: KeyBuf,
     pub(crate) kind: Kind,
     pub(crate) server: Arc<str>,
-    pub(crate) clock: Clock,
-    pub(crate) pace: Pace,
+    pub(crate) timing: Arc<Timing>,
+    /// The part of a lease after which it is renewed.
+    pub(crate) renew_ratio: f64,
     /// What to ask for; `None` is the server's default.
     pub(crate) lease: Option<LeaseSeconds>,
-    /// How long a reply may take that the server owes at once.
-    pub(crate) socket_timeout: Duration,
     /// Whether tokens carry a fence.
     pub(crate) fencing: bool,
     pub(crate) on_lost: Option<OnLost>,
@@ -68,6 +68,12 @@ impl Terms {
 
     pub(crate) fn about(&self) -> About<'_> {
         About { key: self.key.as_str(), server: &self.server }
+    }
+
+    /// The term of `grant`, or of the last of its `renewals`, which was asked for at `asked`.
+    fn term(&self, asked: Instant, grant: &Grant, renewals: u64) -> Term {
+        let asked = if cfg!(dflock_mutant = "deadline_from_reply") { self.timing.clock.now() } else { asked };
+        self.timing.term(self.renew_ratio, asked, grant.lease.as_duration(), early(&grant.token, renewals))
     }
 
     /// The server says that the slot of `token`, which was given back, had been gone: tells the program.
@@ -93,7 +99,7 @@ impl Terms {
 
 impl fmt::Debug for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terms").field("key", &self.key).field("server", &self.server).field("pace", &self.pace).finish_non_exhaustive()
+        f.debug_struct("Terms").field("key", &self.key).field("server", &self.server).field("timing", &self.timing).finish_non_exhaustive()
     }
 }
 
@@ -126,7 +132,7 @@ impl Lease {
     }
 
     fn now(&self) -> Instant {
-        self.terms.clock.now()
+        self.terms.timing.clock.now()
     }
 
     /// The state as of now: a lease whose time is over is lost, whoever looks first.
@@ -176,7 +182,7 @@ impl Lease {
 
     /// How long after `now` to look whether it is `end`.
     fn longest_nap(&self, end: Instant, now: Instant) -> Duration {
-        end.since(now).min(self.terms.pace.heartbeat)
+        end.since(now).min(self.terms.timing.heartbeat)
     }
 
     /// Writes down that the slot is lost, and gives it up.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
-use crate::lease::{Hold, Pace, Terms};
+use crate::lease::{Hold, Terms};
 use crate::transport::{Answer, Ask, Connection, Instant, Pool};
 use crate::watch::{Outcome, Watch};
 use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
@@ -64,21 +64,13 @@ impl Slot {
         }
         let client = wish.client.map_or_else(Client::current, Ok)?;
         let shard = client.shard(key.as_str())?;
-        let timing = client.timing();
-        let pace = Pace {
-            renew_ratio,
-            heartbeat: timing.heartbeat,
-            server_read_timeout: timing.server_read_timeout,
-            clock_drift: timing.clock_drift,
-        };
         let terms = Arc::new(Terms {
             key,
             kind: wish.capacity.kind(),
             server: client.pool(shard).server().clone(),
-            clock: client.clock(),
-            pace,
+            timing: client.timing().clone(),
+            renew_ratio,
             lease,
-            socket_timeout: timing.socket_timeout,
             fencing: client.fencing(),
             on_lost: wish.on_lost,
         });
@@ -143,7 +135,7 @@ impl Slot {
         let (mut connection, watch) = hold.surrender(token, asked)?;
         connection.set_alarm_here();
         let at = || self.terms.attempt(Operation::Release);
-        let call = connection.call(&self.terms.release(*token), self.terms.socket_timeout);
+        let call = connection.call(&self.terms.release(*token), self.terms.timing.socket_timeout);
         let reply = call.await.map(|(connection, reply)| {
             if matches!(reply, Reply::Ok | Reply::Refused(_)) {
                 self.pool().give(connection, asked);
@@ -172,14 +164,14 @@ impl Slot {
             let left = wait.saturating_sub(spent);
             // no more than `wait`, which the wire can carry
             let wait = Seconds::round_up(left).unwrap_or(Seconds::MAX);
-            let limit = if is_whole() { wait.as_duration() + self.terms.socket_timeout } else { left };
+            let limit = if is_whole() { wait.as_duration() + self.terms.timing.socket_timeout } else { left };
             Ask {
                 request: Request::Acquire { key: self.terms.key.as_key(), capacity: self.capacity, wait, lease: self.terms.lease },
                 limit,
             }
         };
         let Some(answer) = self.pool().call(&at, &ask).await? else {
-            let (at, limit) = (at(), *wait + self.terms.socket_timeout);
+            let (at, limit) = (at(), *wait + self.terms.timing.socket_timeout);
             return Err(if is_whole() { Error::Unresponsive { at, limit } } else { Error::Timeout { at, waited: *wait } });
         };
         match answer {
@@ -196,7 +188,7 @@ impl Slot {
     /// The grant or the place in line that an enqueue was answered with.
     async fn join(&self) -> Result<Place, Error> {
         let at = || self.terms.attempt(Operation::Enqueue);
-        let limit = self.terms.socket_timeout;
+        let limit = self.terms.timing.socket_timeout;
         let request = Request::Enqueue { key: self.terms.key.as_key(), capacity: self.capacity, lease: self.terms.lease };
         let Some(answer) = self.pool().call(&at, &|_| Ask { request, limit }).await? else {
             return Err(Error::Unresponsive { at: at(), limit });
@@ -244,7 +236,7 @@ impl Slot {
     #[cfg(feature = "stats")]
     async fn their_limit(&self, connection: Box<Connection>) -> Option<u32> {
         let asked = self.pool().now();
-        let (connection, reply) = connection.call(&Request::Stats, self.terms.socket_timeout).await.ok()?;
+        let (connection, reply) = connection.call(&Request::Stats, self.terms.timing.socket_timeout).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
         self.pool().give(connection, asked);

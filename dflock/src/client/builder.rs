@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{Client, Inner, Timing};
+use super::{Client, Inner};
 use crate::error::{AddressFault, ConfigError};
+use crate::lease::{LATEST, Timing};
 use crate::shard::{Crc32, Sharding};
 use crate::transport::{Connector, Dialer, Pool, Secret, Tcp, Tls};
 
@@ -187,7 +188,7 @@ impl ClientBuilder {
             }
         }
         // data sent at a heartbeat is answered or given up while the slot is still believed
-        let silence = self.heartbeat.min(believed.mul_f64(crate::lease::LATEST));
+        let silence = self.heartbeat.min(believed.mul_f64(LATEST));
         let user_timeout = self.socket_timeout.min(believed.saturating_sub(silence)).max(Duration::from_millis(1));
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp { keepalive: self.heartbeat, user_timeout }));
         let dialer = Arc::new(Dialer {
@@ -199,12 +200,13 @@ impl ClientBuilder {
         });
         let max_idle = self.server_read_timeout.mul_f64(IDLE);
         let pools = self.servers.into_iter().map(|server| Pool::new(server.into(), dialer.clone(), max_idle)).collect();
-        let timing = Timing {
+        let timing = Arc::new(Timing {
+            clock: dialer.clock(),
             socket_timeout: self.socket_timeout,
             heartbeat: self.heartbeat,
             server_read_timeout: self.server_read_timeout,
             clock_drift: self.clock_drift,
-        };
+        });
         Ok(Client { inner: Arc::new(Inner { pools, sharding: self.sharding, dialer, timing, fencing: self.fencing }) })
     }
 }

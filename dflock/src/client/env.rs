@@ -174,7 +174,7 @@ mod tests {
         let debug = format!("{:?}", client(&[("DFLOCK_SERVERS", "a:1, [::1]:2"), ("DFLOCK_AUTH_TOKEN", "hush")]).unwrap());
         assert!(debug.contains(r#"["a:1", "[::1]:2"]"#), "{debug}");
         assert!(!debug.contains("hush"), "{debug}");
-        let timing = client(&[("DFLOCK_SOCKET_TIMEOUT", "0.5")]).unwrap().timing();
+        let timing = client(&[("DFLOCK_SOCKET_TIMEOUT", "0.5")]).unwrap().timing().clone();
         assert_eq!(timing.socket_timeout, Duration::from_millis(500));
     }
 
@@ -220,7 +220,7 @@ mod tests {
             (&[(READ_TIMEOUT, "9"), (BEAT, "1")], 9, 1),
             (&[(BEAT, "2")], 23, 2),
         ] {
-            let timing = client(vars).unwrap().timing();
+            let timing = client(vars).unwrap().timing().clone();
             let want = (Duration::from_secs(read_timeout), Duration::from_secs(heartbeat));
             assert_eq!((timing.server_read_timeout, timing.heartbeat), want, "{vars:?}");
         }

@@ -26,8 +26,7 @@ impl Hold {
         (asked, now): (Instant, Instant),
         watch: Watch,
     ) -> Self {
-        let asked = if cfg!(dflock_mutant = "deadline_from_reply") { terms.clock.now() } else { asked };
-        let term = terms.pace.term(asked, grant.lease.as_duration(), super::term::early(&grant.token, 0));
+        let term = terms.term(asked, &grant, 0);
         let watch = watch.granted(terms.about(), &grant.token);
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Held { grant, term, asking: false }, watch));
         hold.0.keep(Some(term.renewal), now);

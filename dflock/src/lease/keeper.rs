@@ -9,7 +9,6 @@ use tokio::time::timeout;
 
 use super::Lease;
 use super::phase::{Phase, State};
-use super::term::{Term, early};
 use crate::error::{Error, LostReason, Operation};
 use crate::transport::{Connection, Duty, Fault, Instant};
 use crate::watch;
@@ -92,7 +91,7 @@ impl Lease {
             return Ok(());
         }
         self.send(&self.terms.renew(grant.token));
-        let limit = self.terms.socket_timeout;
+        let limit = self.terms.timing.socket_timeout;
         let reply = match timeout(limit, self.stay_on_line(Connection::poll_reply)).await {
             Ok(Some(Ok(reply))) => reply,
             Ok(Some(Err(fault))) => return Err(fault.into_error(at())),
@@ -233,7 +232,7 @@ impl Lease {
     /// and before there is a hold that its owner could end.
     fn accept(&self, asked: Instant, grant: Grant) {
         // the renewal itself may have taken longer than the lease: then there never was a hold
-        if self.now() >= self.term(asked, &grant, 0).ends {
+        if self.now() >= self.terms.term(asked, &grant, 0).ends {
             return;
         }
         let watch = self.state.lock().watch.take();
@@ -250,15 +249,10 @@ impl Lease {
     fn believe(&self, state: &mut State, asked: Instant, grant: Grant) {
         let unloses = cfg!(dflock_mutant = "late_renew_unloses") && matches!(state.phase, Phase::Lost(_));
         if unloses || matches!(state.phase, Phase::Offered(_) | Phase::Held { .. }) {
-            let term = self.term(asked, &grant, state.renewals);
+            let term = self.terms.term(asked, &grant, state.renewals);
             state.phase = Phase::Held { grant, term, asking: false };
             state.done = state.begun;
         }
-    }
-
-    fn term(&self, asked: Instant, grant: &Grant, renewals: u64) -> Term {
-        let asked = if cfg!(dflock_mutant = "deadline_from_reply") { self.now() } else { asked };
-        self.terms.pace.term(asked, grant.lease.as_duration(), early(&grant.token, renewals))
     }
 
     /// The server gave no more time: asks again soon, and believes no longer than before. Whoever wanted a renewal waits on.

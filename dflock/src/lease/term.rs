@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use crate::transport::Instant;
+use crate::transport::{Clock, Instant};
 use crate::wire::Token;
 
-/// The rules by which leases are kept.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Pace {
-    /// The part of a lease after which it is renewed.
-    pub(crate) renew_ratio: f64,
+/// The limits of time by which a client keeps its leases.
+#[derive(Debug)]
+pub(crate) struct Timing {
+    pub(crate) clock: Clock,
+    /// How long a reply may take that the server owes at once.
+    pub(crate) socket_timeout: Duration,
     /// The longest silence on a held connection.
     pub(crate) heartbeat: Duration,
     /// After this much silence the server gives the slot away, however long its lease.
@@ -37,14 +38,15 @@ const FIRST_JITTER: f64 = 0.5;
 /// The same for those after it: they stay apart.
 const JITTER: f64 = 0.1;
 
-impl Pace {
-    /// The term of a `lease` that the server began after `asked`, with a renewal that comes [`early`] by a part of the time to it.
-    pub(crate) fn term(&self, asked: Instant, lease: Duration, early: f64) -> Term {
+impl Timing {
+    /// The term of a `lease` that the server began after `asked`. It is renewed after the part `renew_ratio` of it, or [`early`] by a
+    /// part of the time to that.
+    pub(crate) fn term(&self, renew_ratio: f64, asked: Instant, lease: Duration, early: f64) -> Term {
         let certain = if cfg!(dflock_mutant = "no_read_timeout_cap") { lease } else { lease.min(self.server_read_timeout) };
         let drift = if cfg!(dflock_mutant = "no_drift_margin") { 0.0 } else { self.clock_drift };
         // in seconds: a duration is slow to multiply, and every cycle comes by here
         let believed = certain.as_secs_f64() * (1.0 - drift);
-        let due = (lease.as_secs_f64() * self.renew_ratio).min(self.heartbeat.as_secs_f64()).min(believed * LATEST);
+        let due = (lease.as_secs_f64() * renew_ratio).min(self.heartbeat.as_secs_f64()).min(believed * LATEST);
         let due = if cfg!(dflock_mutant = "renewal_at_half_lease_only") { lease.as_secs_f64() / 2.0 } else { due };
         Term { ends: asked.plus(believed), renewal: asked.plus(due * (1.0 - early)) }
     }
@@ -64,11 +66,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PACE: Pace =
-        Pace { renew_ratio: 0.5, heartbeat: Duration::from_secs(8), server_read_timeout: Duration::from_secs(23), clock_drift: 0.01 };
+    const TIMING: Timing = Timing {
+        clock: Clock::Boottime,
+        socket_timeout: Duration::from_secs(5),
+        heartbeat: Duration::from_secs(8),
+        server_read_timeout: Duration::from_secs(23),
+        clock_drift: 0.01,
+    };
 
     fn start() -> Instant {
-        crate::Clock::Boottime.now()
+        TIMING.clock.now()
     }
 
     fn after(term: Term, start: Instant) -> (Duration, Duration) {
@@ -80,7 +87,7 @@ mod tests {
         let secs = Duration::from_secs_f64;
         for (lease, renewal, ends) in [(1, 0.5, 0.99), (4, 2.0, 3.96), (20, 8.0, 19.8), (33, 8.0, 22.77), (3600, 8.0, 22.77)] {
             let start = start();
-            assert_eq!(after(PACE.term(start, Duration::from_secs(lease), 0.0), start), (secs(renewal), secs(ends)), "{lease} s");
+            assert_eq!(after(TIMING.term(0.5, start, Duration::from_secs(lease), 0.0), start), (secs(renewal), secs(ends)), "{lease} s");
         }
     }
 
@@ -88,8 +95,7 @@ mod tests {
     #[test]
     fn a_renewal_is_due_well_before_the_end() {
         let start = start();
-        let late = Pace { renew_ratio: 0.999, ..PACE };
-        let (renewal, ends) = after(late.term(start, Duration::from_secs(1), 0.0), start);
+        let (renewal, ends) = after(TIMING.term(0.999, start, Duration::from_secs(1), 0.0), start);
         assert!(renewal < ends.mul_f64(0.9), "{renewal:?} of {ends:?}");
     }
 
@@ -113,14 +119,14 @@ mod tests {
         #[test]
         fn jitter_is_early_only(lease in 1u64..=9_223_372_036, random: u64, renewals in 0..3u64, ratio in 0.01..0.99f64) {
             let early = early(&Token::parse(format!("{:016x}{random:016x}", 7)).unwrap(), renewals);
-            let (start, pace) = (start(), Pace { renew_ratio: ratio, ..PACE });
+            let start = start();
             let lease = Duration::from_secs(lease);
-            let (renewal, ends) = after(pace.term(start, lease, early), start);
-            let (due, _) = after(pace.term(start, lease, 0.0), start);
+            let (renewal, ends) = after(TIMING.term(ratio, start, lease, early), start);
+            let (due, _) = after(TIMING.term(ratio, start, lease, 0.0), start);
             let most = if renewals == 0 { 0.5 } else { 0.1 };
             prop_assert!(renewal <= due && renewal >= due.mul_f64(0.999 - most));
-            prop_assert!(due < ends && due <= pace.heartbeat);
-            prop_assert!(ends <= lease && ends <= pace.server_read_timeout);
+            prop_assert!(due < ends && due <= TIMING.heartbeat);
+            prop_assert!(ends <= lease && ends <= TIMING.server_read_timeout);
         }
     }
 }

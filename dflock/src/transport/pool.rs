@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::idle::Idle;
-use super::{Connection, Dialer, Fault, Instant};
+use super::{Clock, Connection, Dialer, Fault, Instant};
 use crate::error::{Attempt, ConfigError, Error, Operation};
 use crate::watch;
 use crate::wire::{Reply, Request, Status};
@@ -16,6 +16,7 @@ use crate::wire::{Reply, Request, Status};
 pub(crate) struct Pool {
     server: Arc<str>,
     dialer: Arc<Dialer>,
+    clock: Clock,
     idle: Arc<Idle>,
 }
 
@@ -37,8 +38,8 @@ pub(crate) struct Answer {
 
 impl Pool {
     pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, max_idle: Duration) -> Self {
-        let idle = Idle::new(dialer.clock(), max_idle);
-        Self { server, dialer, idle }
+        let clock = dialer.clock();
+        Self { server, dialer, idle: Idle::new(clock.clone(), max_idle), clock }
     }
 
     pub(crate) fn server(&self) -> &Arc<str> {
@@ -111,7 +112,7 @@ impl Pool {
     }
 
     pub(crate) fn now(&self) -> Instant {
-        self.dialer.clock().now()
+        self.clock.now()
     }
 }
 

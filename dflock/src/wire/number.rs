@@ -1,5 +1,6 @@
 //! The numbers of the wire: digits only, within what every server can count.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Above this many seconds a v1.10.0 server overflows (measured: a wait of one second more times out at once).
@@ -40,7 +41,7 @@ impl Seconds {
 
 /// A lease in whole seconds, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LeaseSeconds(Seconds);
+pub(crate) struct LeaseSeconds(NonZeroU64);
 
 impl LeaseSeconds {
     /// Takes `lease` if it is whole seconds that every server can count, and not zero.
@@ -53,12 +54,12 @@ impl LeaseSeconds {
 
     /// Takes `seconds` unless it is zero.
     pub(crate) fn from_seconds(seconds: Seconds) -> Option<Self> {
-        (seconds.0 > 0).then_some(Self(seconds))
+        NonZeroU64::new(seconds.0).map(Self)
     }
 
     /// The same as a duration.
     pub(crate) fn as_duration(self) -> Duration {
-        self.0.as_duration()
+        Duration::from_secs(self.0.get())
     }
 
     /// The number on the wire.
@@ -73,7 +74,7 @@ impl LeaseSeconds {
 
 impl From<LeaseSeconds> for Seconds {
     fn from(lease: LeaseSeconds) -> Self {
-        lease.0
+        Self(lease.0.get())
     }
 }
 
