@@ -13,6 +13,8 @@ use crate::mutex::Mutex;
 /// Streams and alarms know nobody but their bell, whoever uses the connection. So they are not asked anew each time that it changes
 /// hands, only after the bell has rung.
 #[derive(Debug)]
+// what every ring touches lies together in memory
+#[repr(C)]
 pub(super) struct Bell {
     has_rung: AtomicBool,
     post: Mutex<Post>,
@@ -33,6 +35,7 @@ pub(crate) struct Gone;
 
 /// Where those stand who may hear it.
 #[derive(Default)]
+#[repr(C)]
 struct Post {
     /// Who waits now. Woken once.
     listener: Option<Waker>,
