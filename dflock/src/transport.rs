@@ -7,6 +7,7 @@ mod call;
 mod clock;
 mod connection;
 mod connector;
+mod deadline;
 mod dialer;
 mod fault;
 mod idle;

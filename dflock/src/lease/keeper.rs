@@ -72,9 +72,8 @@ impl Lease {
     /// Has the slot kept from `now` on, with a renewal that is due then, if it is held. Whoever gives it back at once pays for no task.
     pub(super) fn keep(self: &Arc<Self>, renewal: Option<Instant>, now: Instant) {
         let entrusted = renewal.is_some_and(|due| {
-            let (duty, left) = (self.clone(), self.longest_nap(due, now));
-            let now = tokio::time::Instant::now();
-            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, now, now + left).is_ok())
+            let (duty, nap) = (self.clone(), self.longest_nap(due, now));
+            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, now, nap).is_ok())
         });
         if !entrusted {
             self.clone().abandon();

@@ -44,9 +44,9 @@ impl Alarm {
         Poll::Pending
     }
 
-    /// Whether it is known without a look at the timer that who asked last is woken after `now`, and not after `deadline`.
-    pub(super) fn is_set(&self, now: Instant, deadline: Instant) -> bool {
-        self.0.as_ref().is_some_and(|timer| now < timer.deadline && timer.deadline <= deadline)
+    /// Whether it is set to ring by `deadline`, if it has not rung yet.
+    pub(super) fn rings_by(&self, deadline: Instant) -> bool {
+        self.0.as_ref().is_some_and(|timer| timer.deadline <= deadline)
     }
 }
 

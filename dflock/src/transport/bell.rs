@@ -17,8 +17,13 @@ use crate::mutex::Mutex;
 #[repr(C)]
 pub(super) struct Bell {
     has_rung: AtomicBool,
+    /// It may have been the alarm.
+    has_alarmed: AtomicBool,
     post: Mutex<Post>,
 }
+
+/// Rings a bell for the alarm.
+struct Chime(Arc<Bell>);
 
 /// What is to be done about a connection while it is held.
 pub(crate) trait Duty: Send + Sync + 'static {
@@ -49,13 +54,28 @@ struct Post {
 
 impl Bell {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { has_rung: AtomicBool::new(false), post: Mutex::default() })
+        Arc::new(Self { has_rung: AtomicBool::new(false), has_alarmed: AtomicBool::new(false), post: Mutex::default() })
+    }
+
+    /// A waker for the alarm.
+    pub(super) fn chime(self: &Arc<Self>) -> Waker {
+        Arc::new(Chime(self.clone())).into()
     }
 
     /// Whether it has rung since this was asked before.
     pub(super) fn has_rung(&self) -> bool {
         // what a swap reads is never old, and with it comes what was done before the bell was rung
         self.has_rung.load(Ordering::Relaxed) && self.has_rung.swap(false, Ordering::Acquire)
+    }
+
+    /// Whether the alarm may have rung since this was asked before.
+    pub(super) fn has_alarmed(&self) -> bool {
+        self.has_alarmed.load(Ordering::Relaxed) && self.has_alarmed.swap(false, Ordering::Acquire)
+    }
+
+    /// The alarm is to be looked at, as if it had rung.
+    pub(super) fn suspect_alarm(&self) {
+        self.has_alarmed.store(true, Ordering::Release);
     }
 
     /// Wakes `listener`, and nobody else, when it rings; at once if it has rung already.
@@ -138,6 +158,18 @@ impl Wake for Bell {
         if let Some(woken) = woken {
             woken.wake();
         }
+    }
+}
+
+impl Wake for Chime {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // first, so that whoever is woken sees it
+        self.0.suspect_alarm();
+        self.0.wake_by_ref();
     }
 }
 

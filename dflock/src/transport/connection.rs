@@ -7,17 +7,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, Id};
 use tokio::task::unconstrained;
-use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::alarm::Alarm;
 use super::attendant::Attendant;
 use super::bell::{Bell, Duty, Gone};
-use super::{BoxStream, Fault};
+use super::deadline::Deadline;
+use super::{BoxStream, Fault, Instant};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
 /// How the alerts of TLS begin, and no reply of ours.
@@ -46,18 +46,10 @@ pub(crate) struct Connection {
     owed: usize,
     /// Nothing more can be written or believed.
     broken: bool,
-    alarm: Alarm,
-    deadline: Option<Deadline>,
+    deadline: Deadline,
     runtime: Option<Id>,
     /// From the first hold on.
     attendant: Option<Attendant>,
-}
-
-/// Until when something has to come.
-struct Deadline {
-    at: Instant,
-    /// The bell has rung since the alarm was looked at; it may have been the alarm.
-    rung: bool,
 }
 
 impl Connection {
@@ -75,8 +67,7 @@ impl Connection {
             unread: true,
             owed: 0,
             broken: false,
-            alarm: Alarm::default(),
-            deadline: None,
+            deadline: Deadline::default(),
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
             attendant: None,
         })
@@ -143,7 +134,7 @@ impl Connection {
     /// after this.
     pub(crate) fn set_alarm_here(&mut self) {
         if Handle::try_current().ok().map(|handle| handle.id()) != self.runtime {
-            self.alarm = Alarm::default();
+            self.deadline = Deadline::default();
             self.runtime = None;
         }
     }
@@ -162,15 +153,26 @@ impl Connection {
         fault
     }
 
-    /// Leaves the connection to a task that sleeps until `due`, or until there is something to read, and then sees to `duty`.
-    pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, now: Instant, due: Instant) -> Result<(), Gone> {
+    /// Leaves the connection to a task that sleeps for as long as `nap` from `now` on, or until there is something to read, and then sees
+    /// to `duty`.
+    pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, now: Instant, nap: Duration) -> Result<(), Gone> {
         self.attendant.get_or_insert_with(|| Attendant::start(self.bell.clone()));
         let sleeps = self.bell.entrust(duty)?;
-        self.set_alarm(now, Some(due));
-        if sleeps && (self.look_for_fault().is_ready() || self.poll_alarm().is_ready()) {
+        self.set_deadline(now, nap);
+        if sleeps && (self.look_for_fault().is_ready() || self.poll_deadline().is_ready()) {
             self.attend_now();
         }
         Ok(())
+    }
+
+    /// Whoever waits has waited for long enough when `limit` has passed from `now` on.
+    pub(super) fn set_deadline(&mut self, now: Instant, limit: Duration) {
+        self.deadline.set(&self.bell, now, limit);
+    }
+
+    /// Resolves when the deadline that was set last has passed; or else the bell will ring.
+    pub(super) fn poll_deadline(&mut self) -> Poll<()> {
+        self.deadline.poll(&self.bell)
     }
 
     /// Has the duty that it was left with seen to now.
@@ -257,11 +259,7 @@ impl Connection {
 
     /// Reads into the room of the lines, if there may be something; or else the bell will ring.
     fn read_more(&mut self) -> Poll<io::Result<usize>> {
-        let rung = self.bell.has_rung();
-        if rung && let Some(deadline) = &mut self.deadline {
-            deadline.rung = true;
-        }
-        if !rung && !self.unread {
+        if !self.bell.has_rung() && !self.unread {
             return Poll::Pending;
         }
         let mut room = ReadBuf::new(self.lines.room());
@@ -269,24 +267,6 @@ impl Connection {
         let count = room.filled().len();
         self.unread = read.is_ready();
         read.map_ok(|()| count)
-    }
-
-    /// Has the bell ring at `deadline`, too; it is `now`.
-    pub(super) fn set_alarm(&mut self, now: Instant, deadline: Option<Instant>) {
-        let cx = &mut Context::from_waker(&self.waker);
-        self.deadline = deadline.map(|at| {
-            // one that rang before `now` is not set, and of one that rings after it the bell will tell
-            let rung = !self.alarm.is_set(now, at) && self.alarm.poll(cx, at).is_ready();
-            Deadline { at, rung }
-        });
-    }
-
-    /// Resolves when the deadline that was set last has passed; or else the bell will ring.
-    pub(super) fn poll_alarm(&mut self) -> Poll<()> {
-        let Some(Deadline { at, rung: rung @ true }) = &mut self.deadline else { return Poll::Pending };
-        let rings = self.alarm.poll(&mut Context::from_waker(&self.waker), *at);
-        *rung = rings.is_ready();
-        rings
     }
 
     fn unasked(&mut self, reply: &Reply) -> Fault {

@@ -48,7 +48,7 @@ impl Dialer {
     async fn show(&self, secret: &Secret, connection: Box<Connection>, at: &Attempt) -> Result<Box<Connection>, Error> {
         let at = Attempt { operation: Operation::Auth, ..at.clone() };
         let request = Request::Auth { secret: &secret.0 };
-        match connection.call(&request, self.socket_timeout).await {
+        match connection.call(&request, self.clock().now(), self.socket_timeout).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth { at, fault: secret.not_understood() }),
             Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth { at, fault: AuthFault::Wrong { long: secret.is_long() } }),
