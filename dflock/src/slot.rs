@@ -135,7 +135,7 @@ impl Slot {
         let (mut connection, watch) = hold.surrender(token, asked)?;
         connection.set_alarm_here();
         let at = || self.terms.attempt(Operation::Release);
-        let call = connection.call(&self.terms.release(*token), asked, self.terms.timing.socket_timeout);
+        let call = connection.call(&self.terms.release(*token), self.terms.timing.socket_timeout);
         let reply = call.await.map(|(connection, reply)| {
             if matches!(reply, Reply::Ok | Reply::Refused(_)) {
                 self.pool().give(connection, asked);
@@ -236,7 +236,7 @@ impl Slot {
     #[cfg(feature = "stats")]
     async fn their_limit(&self, connection: Box<Connection>) -> Option<u32> {
         let asked = self.pool().now();
-        let (connection, reply) = connection.call(&Request::Stats, asked, self.terms.timing.socket_timeout).await.ok()?;
+        let (connection, reply) = connection.call(&Request::Stats, self.terms.timing.socket_timeout).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
         self.pool().give(connection, asked);

@@ -191,6 +191,7 @@ impl ClientBuilder {
         let silence = self.heartbeat.min(believed.mul_f64(LATEST));
         let user_timeout = self.socket_timeout.min(believed.saturating_sub(silence)).max(Duration::from_millis(1));
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp { keepalive: self.heartbeat, user_timeout }));
+        let clock = connector.clock();
         let dialer = Arc::new(Dialer {
             connector,
             tls: self.tls,
@@ -199,9 +200,9 @@ impl ClientBuilder {
             socket_timeout: self.socket_timeout,
         });
         let max_idle = self.server_read_timeout.mul_f64(IDLE);
-        let pools = self.servers.into_iter().map(|server| Pool::new(server.into(), dialer.clone(), max_idle)).collect();
+        let pools = self.servers.into_iter().map(|server| Pool::new(server.into(), dialer.clone(), clock.clone(), max_idle)).collect();
         let timing = Arc::new(Timing {
-            clock: dialer.clock(),
+            clock,
             socket_timeout: self.socket_timeout,
             heartbeat: self.heartbeat,
             server_read_timeout: self.server_read_timeout,

@@ -73,7 +73,7 @@ impl Lease {
     pub(super) fn keep(self: &Arc<Self>, renewal: Option<Instant>, now: Instant) {
         let entrusted = renewal.is_some_and(|due| {
             let (duty, nap) = (self.clone(), self.longest_nap(due, now));
-            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, now, nap).is_ok())
+            self.line.lock().as_mut().is_some_and(|connection| connection.entrust(duty, nap).is_ok())
         });
         if !entrusted {
             self.clone().abandon();

@@ -4,26 +4,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Connection, Fault, Instant};
+use super::{Connection, Fault};
 use crate::wire::{Key, Kind, Reply, Request};
 
 impl Connection {
-    /// Sends `request` `now`, and hands the connection back with the reply to it, which may take `limit`. Replies that were owed before
+    /// Sends `request`, and hands the connection back with the reply to it, which may take `limit`. Replies that were owed before
     /// are passed over.
     ///
     /// # Cancel safety
     ///
     /// A call that is dropped closes the connection: a late reply can never answer the next request. A slot that was granted and not
     /// heard of yet is given back.
-    pub(crate) fn call<'a>(mut self: Box<Self>, request: &Request<'a>, now: Instant, limit: Duration) -> Call<'a> {
-        self.set_deadline(now, limit);
+    pub(crate) fn call<'a>(mut self: Box<Self>, request: &Request<'a>, limit: Duration) -> Call<'a> {
+        self.set_deadline(limit);
         self.send(request);
         Call { connection: Some(self), slot: request.slot(), limit }
     }
 }
 
 /// A request that is under way.
-#[must_use = "nothing is sent before it is polled"]
+#[must_use = "the connection closes when it is dropped"]
 pub(crate) struct Call<'a> {
     /// Gone when the reply has come.
     connection: Option<Box<Connection>>,
@@ -62,10 +62,10 @@ impl Drop for Call<'_> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncWriteExt, duplex};
-    use tokio::time::{advance, timeout};
+    use tokio::time::{Instant, advance, timeout};
 
     use super::*;
-    use crate::transport::{Clock, at_once};
+    use crate::transport::at_once;
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_of_each_call_is_its_own() {
@@ -75,7 +75,7 @@ mod tests {
         // the alarm is too late, rings with the reply, for nobody, or too early for the next
         for (limit, reply_after) in [(8, 0), (2, 1), (5, 4), (1, 0), (9, 8), (2, 0), (u32::MAX, 9), (9, 0)] {
             let limit = if limit == u32::MAX { Duration::MAX } else { limit * second };
-            let mut call = connection.call(&Request::Ping, Clock::Tokio.now(), limit);
+            let mut call = connection.call(&Request::Ping, limit);
             assert!(at_once(|cx| Pin::new(&mut call).poll(cx)).is_pending());
             advance(reply_after * second).await;
             // one that is never over takes no notice of the alarm, but the next does
@@ -83,17 +83,16 @@ mod tests {
             theirs.write_all(b"ok\n").await.unwrap();
             connection = call.await.unwrap().0;
         }
-        let asked = Clock::Tokio.now();
-        let silence = timeout(60 * second, connection.call(&Request::Ping, asked, 3 * second)).await.expect("no alarm rang");
+        let asked = Instant::now();
+        let silence = timeout(60 * second, connection.call(&Request::Ping, 3 * second)).await.expect("no alarm rang");
         assert!(matches!(silence, Err(Fault::Silence(limit)) if limit == 3 * second), "{silence:?}");
-        assert_eq!(Clock::Tokio.now().since(asked), 3 * second);
+        assert_eq!(asked.elapsed(), 3 * second);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_has_no_time_left_ends_at_once() {
         let (ours, _theirs) = duplex(100);
-        let silence =
-            timeout(Duration::from_mins(1), Connection::new(Box::new(ours)).call(&Request::Ping, Clock::Tokio.now(), Duration::ZERO)).await;
+        let silence = timeout(Duration::from_mins(1), Connection::new(Box::new(ours)).call(&Request::Ping, Duration::ZERO)).await;
         assert!(matches!(silence, Ok(Err(Fault::Silence(Duration::ZERO)))), "{silence:?}");
     }
 }

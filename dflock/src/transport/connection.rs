@@ -17,7 +17,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::attendant::Attendant;
 use super::bell::{Bell, Duty, Gone};
 use super::deadline::Deadline;
-use super::{BoxStream, Fault, Instant};
+use super::{BoxStream, Fault};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
 /// How the alerts of TLS begin, and no reply of ours.
@@ -153,21 +153,20 @@ impl Connection {
         fault
     }
 
-    /// Leaves the connection to a task that sleeps for as long as `nap` from `now` on, or until there is something to read, and then sees
-    /// to `duty`.
-    pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, now: Instant, nap: Duration) -> Result<(), Gone> {
+    /// Leaves the connection to a task that sleeps for at most `nap`, or until there is something to read, and then sees to `duty`.
+    pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, nap: Duration) -> Result<(), Gone> {
         self.attendant.get_or_insert_with(|| Attendant::start(self.bell.clone()));
         let sleeps = self.bell.entrust(duty)?;
-        self.set_deadline(now, nap);
+        self.deadline.ring_within(&self.bell, nap);
         if sleeps && (self.look_for_fault().is_ready() || self.poll_deadline().is_ready()) {
             self.attend_now();
         }
         Ok(())
     }
 
-    /// Whoever waits has waited for long enough when `limit` has passed from `now` on.
-    pub(super) fn set_deadline(&mut self, now: Instant, limit: Duration) {
-        self.deadline.set(&self.bell, now, limit);
+    /// Whoever waits has waited for long enough when `limit` has passed from now on.
+    pub(super) fn set_deadline(&mut self, limit: Duration) {
+        self.deadline.set(&self.bell, limit);
     }
 
     /// Resolves when the deadline that was set last has passed; or else the bell will ring.

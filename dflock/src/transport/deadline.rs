@@ -4,32 +4,39 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant as Shown;
+use tokio::time::Instant;
 
-use super::Instant;
 use super::alarm::Alarm;
 use super::bell::Bell;
-
-/// How long what two clocks showed at a time is good for: one of them stands still while the machine is suspended, and no deadline may
-/// be later by more than this.
-const COMPARED: Duration = Duration::from_millis(100);
 
 /// When whoever uses a connection has waited for long enough. Its alarm rings the connection's bell.
 #[derive(Debug, Default)]
 pub(super) struct Deadline {
-    /// On the clock of the timers; `None` never comes.
-    at: Option<Shown>,
+    /// `None` never comes.
+    at: Option<Instant>,
     alarm: Alarm,
-    /// What the clock of the timers showed last, and when. To read a clock costs as much as all else here.
-    shown: Option<(Instant, Shown)>,
+    /// What the clock showed when it was read last. To read it costs more than all else here.
+    read: Option<Instant>,
 }
 
 impl Deadline {
-    /// It is over when `limit` has passed from `now` on. To be polled after this.
-    pub(super) fn set(&mut self, bell: &Arc<Bell>, now: Instant, limit: Duration) {
+    /// It is over when `limit` has passed from now on. To be polled after this.
+    pub(super) fn set(&mut self, bell: &Bell, limit: Duration) {
+        let now = Instant::now();
+        self.read = Some(now);
         // what is too far to be counted never comes
-        self.at = self.shown(now).checked_add(limit);
+        self.at = now.checked_add(limit);
         if self.at.is_some_and(|at| !self.alarm.rings_by(at)) {
+            bell.suspect_alarm();
+        }
+    }
+
+    /// The bell rings within `limit` from now on. To be polled after this.
+    pub(super) fn ring_within(&mut self, bell: &Bell, limit: Duration) {
+        // a clock does not go back: what is soon enough after it was read is soon enough after now
+        let is_set = self.read.and_then(|read| read.checked_add(limit)).is_some_and(|at| self.alarm.rings_by(at));
+        if bell.has_alarmed() || !is_set {
+            self.set(bell, limit);
             bell.suspect_alarm();
         }
     }
@@ -44,47 +51,71 @@ impl Deadline {
         }
         over
     }
-
-    /// What the clock of the timers shows `now`.
-    fn shown(&mut self, now: Instant) -> Shown {
-        match self.shown {
-            Some((then, shown)) if now.since(then) < COMPARED => shown + now.since(then),
-            _ => self.shown.insert((now, Shown::now())).1,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::atomic::{AtomicU64, Ordering};
 
-    use tokio::time::advance;
+    use tokio::time::{advance, timeout};
 
     use super::*;
-    use crate::transport::Clock;
+
+    async fn over(deadline: &mut Deadline, bell: &Arc<Bell>) {
+        let over = poll_fn(|cx| {
+            bell.listen(cx.waker());
+            bell.has_rung();
+            deadline.poll(bell)
+        });
+        timeout(Duration::from_mins(1), over).await.expect("no alarm rang");
+    }
+
+    async fn rung(bell: &Bell) {
+        let rung = poll_fn(|cx| {
+            bell.listen(cx.waker());
+            if bell.has_rung() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        timeout(Duration::from_mins(1), rung).await.expect("no alarm rang");
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn a_machine_that_was_suspended_makes_no_deadline_late() {
-        let start = Shown::now();
-        let slept = Arc::new(AtomicU64::new(0));
-        let all = slept.clone();
-        let clock = Clock::Custom(Arc::new(move || start.elapsed() + Duration::from_millis(all.load(Ordering::Relaxed))));
-        let bell = Bell::new();
-        let mut deadline = Deadline::default();
-        for (awake, asleep, late) in [(0, 0, 0), (99, 0, 0), (7000, 0, 0), (0, 3_600_000, 0), (20, 60, 60), (50, 50, 0)] {
-            deadline.set(&bell, clock.now(), Duration::from_secs(9));
-            advance(Duration::from_millis(awake)).await;
-            slept.fetch_add(asleep, Ordering::Relaxed);
-            let set = Shown::now();
-            deadline.set(&bell, clock.now(), Duration::from_secs(3));
-            poll_fn(|cx| {
-                bell.listen(cx.waker());
-                bell.has_rung();
-                deadline.poll(&bell)
-            })
-            .await;
-            assert_eq!(set.elapsed(), Duration::from_millis(3000 + late), "{awake} ms awake, {asleep} ms asleep");
+    async fn it_is_over_at_its_time_whatever_came_before() {
+        let second = Duration::from_secs(1);
+        let (bell, mut deadline) = (Bell::new(), Deadline::default());
+        // another that is over, that is not yet, whose alarm has rung for nobody, or that is later
+        for (before, after, limit) in [(3, 3, 3), (5, 1, 6), (2, 4, 2), (9, 0, 4), (7, 0, 0)] {
+            deadline.set(&bell, before * second);
+            assert_eq!(deadline.poll(&bell).is_pending(), before > 0);
+            advance(after * second).await;
+            let set = Instant::now();
+            deadline.set(&bell, limit * second);
+            over(&mut deadline, &bell).await;
+            assert_eq!(set.elapsed(), limit * second, "{limit} s, {after} s after {before} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bell_rings_within_the_time_whatever_came_before() {
+        let second = Duration::from_secs(1);
+        let (bell, mut deadline) = (Bell::new(), Deadline::default());
+        // the alarm is set already, has rung, or is too late; the deadline before is near or far
+        for (alarm, before, after, limit) in
+            [(3, 3, 3, 3), (5, 5, 1, 6), (2, 2, 4, 2), (9, 9, 0, 4), (90, 90, 0, 8), (90, 90, 8, 3), (2, 90, 3, 4)]
+        {
+            for limit in [alarm, before] {
+                deadline.set(&bell, limit * second);
+                assert!(deadline.poll(&bell).is_pending());
+            }
+            advance(after * second).await;
+            bell.has_rung();
+            let set = Instant::now();
+            deadline.ring_within(&bell, limit * second);
+            if deadline.poll(&bell).is_pending() {
+                rung(&bell).await;
+            }
+            assert!(set.elapsed() <= limit * second, "{limit} s, {after} s after {alarm} and {before} s: {:?}", set.elapsed());
+            // as at the next use
+            advance(second).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::{Clock, Connection, Connector, Tls};
+use super::{Connection, Connector, Tls};
 use crate::error::{Attempt, AuthFault, ConfigError, ConnectStage, Error, Operation, SecretFault};
 use crate::wire::{MAX_SECRET, Reply, Request, Status};
 
@@ -41,14 +41,10 @@ impl Dialer {
         }
     }
 
-    pub(crate) fn clock(&self) -> Clock {
-        self.connector.clock()
-    }
-
     async fn show(&self, secret: &Secret, connection: Box<Connection>, at: &Attempt) -> Result<Box<Connection>, Error> {
         let at = Attempt { operation: Operation::Auth, ..at.clone() };
         let request = Request::Auth { secret: &secret.0 };
-        match connection.call(&request, self.clock().now(), self.socket_timeout).await {
+        match connection.call(&request, self.socket_timeout).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth { at, fault: secret.not_understood() }),
             Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth { at, fault: AuthFault::Wrong { long: secret.is_long() } }),

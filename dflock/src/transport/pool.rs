@@ -37,8 +37,7 @@ pub(crate) struct Answer {
 }
 
 impl Pool {
-    pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, max_idle: Duration) -> Self {
-        let clock = dialer.clock();
+    pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, clock: Clock, max_idle: Duration) -> Self {
         Self { server, dialer, idle: Idle::new(clock.clone(), max_idle), clock }
     }
 
@@ -69,7 +68,7 @@ impl Pool {
         if let Some(connection) = idle {
             let (call, is_enqueue) = {
                 let Ask { request, limit } = ask(Duration::ZERO);
-                (connection.call(&request, asked, limit), matches!(request, Request::Enqueue { .. }))
+                (connection.call(&request, limit), matches!(request, Request::Enqueue { .. }))
             };
             match call.await {
                 Ok((_, reply)) if is_enqueue && is_in_line(&reply) => {}
@@ -97,7 +96,7 @@ impl Pool {
         watch::opened(&self.server);
         let asked = self.now();
         let Ask { request, limit } = ask(first.map_or(Duration::ZERO, |first| asked.since(first)));
-        match connection.call(&request, asked, limit).await {
+        match connection.call(&request, limit).await {
             Ok((connection, reply)) => Ok(Some(Answer { connection, reply, asked })),
             Err(Fault::Silence(_)) => Ok(None),
             Err(fault) => Err(fault.into_error(at())),

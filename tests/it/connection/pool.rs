@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dflock::Error;
+use dflock::server::Server;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep};
 
@@ -118,6 +119,17 @@ async fn a_second_try_waits_for_what_is_left() {
     peer.cue();
     assert!(acquire.await.unwrap().unwrap_err().is_timeout());
     peer.finish().await;
+}
+
+// the clock of the leases goes on while that of the timers is turned
+#[tokio::test(start_paused = true)]
+async fn each_request_has_its_time_however_fast_timers_go() {
+    let server = Server::start().await.unwrap();
+    let pool = server.client().semaphore("pool", 1).unwrap();
+    for _ in 0..3 {
+        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        sleep(Duration::from_secs(7)).await;
+    }
 }
 
 // 0.75 of 23 s: the server is about to close it

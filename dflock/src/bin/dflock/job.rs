@@ -29,9 +29,15 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Starts `words` with `variables` in its environment, among them the token of `guard`. All may run for `time`, as with
-    /// [`allow`](Self::allow). Must be called on the main thread.
-    pub(crate) fn start(guard: Guard, time: Duration, words: &[OsString], variables: &[(&str, Option<String>)]) -> Result<Self, Failure> {
+    /// Starts `words` with `variables` in its environment, among them the token of `guard`. All may run for as long as `left` says, as
+    /// with [`allow`](Self::allow). Must be called on the main thread.
+    pub(crate) fn start(
+        guard: Guard,
+        left: impl Fn() -> Duration,
+        words: &[OsString],
+        variables: &[(&str, Option<String>)],
+    ) -> Result<Self, Failure> {
+        let not_guarded = |error| Failure::system("cannot start a process", &error);
         let mut command = Command::from(exec::command(words));
         command.kill_on_drop(true);
         for (name, value) in variables {
@@ -46,8 +52,10 @@ impl Job {
             command.process_group(guard.group().as_raw_nonzero().get());
         }
         // first, as this process may be stopped by the command at once
-        guard.allow(time).map_err(|error| Failure::system("cannot start a process", &error))?;
+        guard.allow(left()).map_err(not_guarded)?;
         let command = command.spawn().map_err(|error| Failure::not_run(&words[0], &error))?;
+        // this process may have been stopped before the start, until the guard has ended
+        guard.allow(left()).map_err(not_guarded)?;
         let pid = command.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let pid = pid.ok_or_else(|| Failure::system("cannot start a process", &io::ErrorKind::Other.into()))?;
         Ok(Self { command, pid, guard, foreground })

@@ -43,10 +43,10 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     let guard = Guard::start(held.token().as_str()).await.map_err(|error| Failure::system("cannot start a process", &error))?;
     // the machine may have been suspended since
     held.check()?;
-    let mut job = Job::start(guard, held.remaining().saturating_add(options.grace), &options.command, &variables)?;
+    let left = || held.remaining().saturating_add(options.grace);
+    let mut job = Job::start(guard, left, &options.command, &variables)?;
     let ended = loop {
-        let left = held.remaining();
-        job.allow(left.saturating_add(options.grace));
+        job.allow(left());
         tokio::select! {
             biased;
             lost = held.lost() => {
@@ -56,7 +56,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
             }
             ended = job.wait() => break ended.map_err(|error| Failure::system("cannot wait for the command", &error))?,
             signal = signals.next() => job.pass_on(signal),
-            () = tokio::time::sleep(NEWS.min(left / 4).max(Duration::from_millis(10))) => {}
+            () = tokio::time::sleep(NEWS.min(held.remaining() / 4).max(Duration::from_millis(10))) => {}
         }
     };
     // it may have been lost while nobody looked
