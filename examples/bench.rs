@@ -1,8 +1,8 @@
 //! How fast dflock is, beside raw sockets that do the same in the same run.
 //!
 //! ```text
-//! cargo run --release --example bench -- --workers 64 --floor
-//! cargo run --release --example bench -- --bars
+//! cargo run --release -p dflock-examples --example bench -- --workers 64 --floor
+//! cargo run --release -p dflock-examples --example bench -- --bars
 //! ```
 //!
 //! A cycle is one acquire and one release. Every contender runs once a round, in turns, so that whatever else the machine does
