@@ -11,6 +11,7 @@ mod deadline;
 mod dialer;
 mod fault;
 mod idle;
+mod once;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod pem;
 mod pool;
@@ -27,8 +28,6 @@ pub(crate) use bell::Duty;
 pub use clock::Clock;
 pub(crate) use clock::Instant;
 pub(crate) use connection::Connection;
-#[cfg(test)]
-pub(crate) use connection::at_once;
 pub use connector::{BoxStream, Connecting, Connector, Stream};
 pub(crate) use dialer::{Dialer, Secret};
 pub(crate) use fault::Fault;

@@ -3,6 +3,7 @@
 //! A request is three lines (`command\n key\n argument\n`), a reply is one. Everything that arrives is parsed into types
 //! that can only hold what the protocol allows, so no code behind this module checks a number or a key again.
 
+mod capacity;
 mod key;
 mod line;
 mod number;
@@ -10,12 +11,13 @@ mod reply;
 mod request;
 mod token;
 
+pub(crate) use capacity::{Capacity, Kind};
 pub use key::InvalidKey;
 pub(crate) use key::{Key, KeyBuf};
 pub(crate) use line::Lines;
 pub(crate) use number::{LeaseSeconds, Limit, Seconds};
 pub(crate) use reply::{Grant, Reply, Status};
-pub(crate) use request::{Capacity, Kind, Request};
+pub(crate) use request::Request;
 pub use token::Token;
 
 /// The longest request line in bytes, without its line feed. Only the argument of `auth` may be longer.

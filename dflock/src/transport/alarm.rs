@@ -70,7 +70,7 @@ mod tests {
     use tokio::time::{advance, timeout_at};
 
     use super::*;
-    use crate::transport::at_once;
+    use crate::transport::once::at_once;
 
     #[tokio::test(start_paused = true)]
     async fn it_rings_at_the_deadline_that_is_asked_for_last() {

@@ -1,6 +1,5 @@
 //! Who is woken when something happens on a connection.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,7 @@ use crate::mutex::Mutex;
 ///
 /// Streams and alarms know nobody but their bell, whoever uses the connection. So they are not asked anew each time that it changes
 /// hands, only after the bell has rung.
-#[derive(Debug)]
+#[derive(Default)]
 // what every ring touches lies together in memory
 #[repr(C)]
 pub(super) struct Bell {
@@ -21,9 +20,6 @@ pub(super) struct Bell {
     has_alarmed: AtomicBool,
     post: Mutex<Post>,
 }
-
-/// Rings a bell for the alarm.
-struct Chime(Arc<Bell>);
 
 /// What is to be done about a connection while it is held.
 pub(crate) trait Duty: Send + Sync + 'static {
@@ -53,15 +49,6 @@ struct Post {
 }
 
 impl Bell {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { has_rung: AtomicBool::new(false), has_alarmed: AtomicBool::new(false), post: Mutex::default() })
-    }
-
-    /// A waker for the alarm.
-    pub(super) fn chime(self: &Arc<Self>) -> Waker {
-        Arc::new(Chime(self.clone())).into()
-    }
-
     /// Whether it has rung since this was asked before.
     pub(super) fn has_rung(&self) -> bool {
         // what a swap reads is never old, and with it comes what was done before the bell was rung
@@ -161,24 +148,6 @@ impl Wake for Bell {
     }
 }
 
-impl Wake for Chime {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // first, so that whoever is woken sees it
-        self.0.suspect_alarm();
-        self.0.wake_by_ref();
-    }
-}
-
-impl fmt::Debug for Post {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Post").field("has_duty", &self.duty.is_some()).field("gone", &self.gone).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU32;
@@ -220,7 +189,7 @@ mod tests {
 
     /// A bell, and its waker.
     fn hung() -> (Arc<Bell>, Waker) {
-        let bell = Bell::new();
+        let bell = Arc::<Bell>::default();
         (bell.clone(), bell.into())
     }
 

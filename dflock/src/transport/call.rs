@@ -65,7 +65,7 @@ mod tests {
     use tokio::time::{Instant, advance, timeout};
 
     use super::*;
-    use crate::transport::at_once;
+    use crate::transport::once::at_once;
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_of_each_call_is_its_own() {

@@ -1,22 +1,20 @@
 //! One connection: requests out, replies in, and nothing owed when it is handed on.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, Id};
-use tokio::task::unconstrained;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::attendant::Attendant;
 use super::bell::{Bell, Duty, Gone};
 use super::deadline::Deadline;
+use super::once::{at_once, in_parting};
 use super::{BoxStream, Fault};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
@@ -55,7 +53,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// On the heap: it goes through many hands.
     pub(crate) fn new(stream: BoxStream) -> Box<Self> {
-        let bell = Bell::new();
+        let bell = Arc::<Bell>::default();
         Box::new(Self {
             stream,
             waker: bell.clone().into(),
@@ -122,11 +120,9 @@ impl Connection {
         if self.broken || self.owed == 0 {
             return None;
         }
-        // a stream of the user's own that panics would end the program if its panic had led here
-        let heard = catch_unwind(AssertUnwindSafe(|| at_once(|cx| self.poll_last_reply(cx))));
-        match heard {
-            Ok(Poll::Ready(reply)) => reply.ok(),
-            Ok(Poll::Pending) | Err(_) => None,
+        match in_parting(|cx| self.poll_last_reply(cx)) {
+            Poll::Ready(reply) => reply.ok(),
+            Poll::Pending => None,
         }
     }
 
@@ -293,18 +289,9 @@ impl Drop for Connection {
         if self.broken {
             return;
         }
-        // a stream of the user's own that panics would end the program if its panic had led here
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            let _ = at_once(|cx| self.poll_flush(cx));
-            // unread bytes would make the system reset the connection, and the peer lose what was just written
-            let _ = at_once(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(self.lines.room())));
-            let _ = at_once(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
-        }));
+        let _ = in_parting(|cx| self.poll_flush(cx));
+        // unread bytes would make the system reset the connection, and the peer lose what was just written
+        let _ = in_parting(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(self.lines.room())));
+        let _ = in_parting(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
     }
-}
-
-/// Polls once, for whoever cannot wait: outside of the share of time that tokio gives a task, which may be used up.
-pub(crate) fn at_once<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-    let once = pin!(unconstrained(poll_fn(poll)));
-    once.poll(&mut Context::from_waker(Waker::noop()))
 }

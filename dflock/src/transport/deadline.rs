@@ -1,7 +1,7 @@
 //! Until when something has to come on a connection.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -44,12 +44,33 @@ impl Deadline {
     /// Resolves when it is over; or else the bell will ring.
     pub(super) fn poll(&mut self, bell: &Arc<Bell>) -> Poll<()> {
         let Some(at) = self.at.filter(|_| bell.has_alarmed()) else { return Poll::Pending };
-        let over = self.alarm.poll(&mut Context::from_waker(&bell.chime()), at);
+        let over = self.alarm.poll(&mut Context::from_waker(&Chime::of(bell)), at);
         if over.is_ready() {
             // it is not set any more
             bell.suspect_alarm();
         }
         over
+    }
+}
+
+/// Rings a bell for its alarm.
+struct Chime(Arc<Bell>);
+
+impl Chime {
+    fn of(bell: &Arc<Bell>) -> Waker {
+        Arc::new(Self(bell.clone())).into()
+    }
+}
+
+impl Wake for Chime {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // first, so that whoever is woken sees it
+        self.0.suspect_alarm();
+        self.0.wake_by_ref();
     }
 }
 
@@ -81,7 +102,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_is_over_at_its_time_whatever_came_before() {
         let second = Duration::from_secs(1);
-        let (bell, mut deadline) = (Bell::new(), Deadline::default());
+        let (bell, mut deadline) = (Arc::<Bell>::default(), Deadline::default());
         // another that is over, that is not yet, whose alarm has rung for nobody, or that is later
         for (before, after, limit) in [(3, 3, 3), (5, 1, 6), (2, 4, 2), (9, 0, 4), (7, 0, 0)] {
             deadline.set(&bell, before * second);
@@ -97,7 +118,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_bell_rings_within_the_time_whatever_came_before() {
         let second = Duration::from_secs(1);
-        let (bell, mut deadline) = (Bell::new(), Deadline::default());
+        let (bell, mut deadline) = (Arc::<Bell>::default(), Deadline::default());
         // the alarm is set already, has rung, or is too late; the deadline before is near or far
         for (alarm, before, after, limit) in
             [(3, 3, 3, 3), (5, 5, 1, 6), (2, 2, 4, 2), (9, 9, 0, 4), (90, 90, 0, 8), (90, 90, 8, 3), (2, 90, 3, 4)]

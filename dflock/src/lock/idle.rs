@@ -1,0 +1,144 @@
+//! A lock that nobody holds here.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::Lock;
+use crate::error::Error;
+use crate::semaphore::{Enqueued, Held, Idle, Queued};
+
+impl Lock<Idle> {
+    /// Waits in line for the lock, for at most `acquire_timeout` (10 s unless the builder says otherwise).
+    ///
+    /// # Errors
+    ///
+    /// As [`Semaphore::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Semaphore::acquire`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// let held = server.client().lock("nightly")?.acquire().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "the lock is given up when it is dropped"]
+    pub async fn acquire(self) -> Result<Lock<Held>, Error> {
+        self.0.acquire().await.map(Lock)
+    }
+
+    /// The same, waiting for at most `wait`. See [`Semaphore::acquire_within`] for what becomes of parts of a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`Semaphore::acquire_within`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Semaphore::acquire`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let lock = server.client().lock("nightly")?;
+    /// let held = lock.acquire_within(std::time::Duration::from_secs(2)).await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "the lock is given up when it is dropped"]
+    pub async fn acquire_within(self, wait: Duration) -> Result<Lock<Held>, Error> {
+        self.0.acquire_within(wait).await.map(Lock)
+    }
+
+    /// Takes the lock only if it is free now and nobody stands in line for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Semaphore::try_acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Semaphore::acquire`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let lock = server.client().lock("nightly")?;
+    /// let held = lock.clone().try_acquire().await?;
+    /// assert!(lock.try_acquire().await.unwrap_err().is_timeout());
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "the lock is given up when it is dropped"]
+    pub async fn try_acquire(self) -> Result<Lock<Held>, Error> {
+        self.0.try_acquire().await.map(Lock)
+    }
+
+    /// Joins the line and comes back at once: with the lock if it was free, else with a place in line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Semaphore::enqueue`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in line or the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dflock::Enqueued;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let lock = server.client().lock("nightly")?;
+    /// let held = match lock.enqueue().await? {
+    ///     Enqueued::Acquired(held) => held,
+    ///     Enqueued::Queued(queued) => queued.wait().await?,
+    /// };
+    /// # Ok(()) }
+    /// ```
+    pub async fn enqueue(self) -> Result<Enqueued<Lock<Held>, Lock<Queued>>, Error> {
+        Ok(match self.0.enqueue().await? {
+            Enqueued::Acquired(held) => Enqueued::Acquired(Lock(held)),
+            Enqueued::Queued(queued) => Enqueued::Queued(Lock(queued)),
+        })
+    }
+
+    /// Acquires the lock, runs `body` with it, and gives it back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Semaphore::with_slot`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the body and gives up the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let lock = server.client().lock("nightly")?;
+    /// let fence = lock.with_slot(async |held| held.fence()).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn with_slot<F, T>(&self, body: F) -> impl Future<Output = Result<T, Error>> + use<F, T>
+    where
+        F: AsyncFnOnce(&Held) -> T,
+    {
+        self.0.with_slot(body)
+    }
+}
+
+impl Clone for Lock<Idle> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
