@@ -143,12 +143,25 @@ impl Lease {
     /// The same for whoever knows what time it is.
     fn look_at(&self, now: Instant) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        if let Some((token, reason)) = state.overdue(now) {
-            state.phase = Phase::Lost(self.terms.lost(token, reason));
-            self.errand.notify_one();
-            self.news.notify_waiters();
+        if self.expire(&mut state, now) {
+            drop(state);
+            self.tell();
+            // a loss is final
+            state = self.state.lock();
         }
         state
+    }
+
+    /// Writes down that the time of the lease is over at `now`, if it is; then who waits is to be told.
+    fn expire(&self, state: &mut State, now: Instant) -> bool {
+        let overdue = state.overdue(now);
+        overdue.map(|(token, reason)| state.phase = Phase::Lost(self.terms.lost(token, reason))).is_some()
+    }
+
+    /// Wakes all who wait for news. Not behind a lock: nobody knows what an executor does then.
+    fn tell(&self) {
+        self.errand.notify_one();
+        self.news.notify_waiters();
     }
 
     /// Waits until `seen` finds what it looks for. The end of the lease is news, too.
@@ -207,7 +220,8 @@ impl Lease {
     fn end(&self, change: impl FnOnce(&mut State)) {
         let mut line = self.line.lock();
         let connection = line.take();
-        let mut state = self.look();
+        let mut state = self.state.lock();
+        self.expire(&mut state, self.now());
         let queued = matches!(state.phase, Phase::Queued);
         let mut token = state.token();
         change(&mut state);
@@ -221,8 +235,7 @@ impl Lease {
                 connection.send(&self.terms.release(token));
             }
         }
-        self.errand.notify_one();
-        self.news.notify_waiters();
+        self.tell();
         drop(watch);
     }
 

@@ -107,21 +107,27 @@ async fn run<R, F: Future<Output = R>>(
     let held = Arc::new(built?.acquire().await?);
     // boxed, for it is moved: unboxed, a future would have room for it more than once, and double with each call inside of a call
     let body = Box::pin(body(held.clone()).instrument(held.span()));
-    let value = if on_lost.stops {
+    let (value, is_void_when_lost) = if on_lost.stops {
         let value = held.until_lost(body).await?;
+        let succeeded = (on_lost.succeeded)(&value);
         // it may have kept the executor busy for longer than the lease
-        if (on_lost.succeeded)(&value) {
+        if succeeded {
             held.check().inspect_err(watch::value_given_up)?;
         }
-        value
+        (value, succeeded)
     } else {
-        body.await
+        (body.await, false)
     };
     // the body is gone, and its share with it
-    if let Some(held) = Arc::into_inner(held)
-        && let Err(error) = held.release().await
-    {
-        watch::release_failed(&error);
+    if let Some(held) = Arc::into_inner(held) {
+        match held.release().await {
+            Err(Error::Lost(lost)) if is_void_when_lost => {
+                watch::value_given_up(&lost);
+                return Err(lost.into());
+            }
+            Err(error) => watch::release_failed(&error),
+            Ok(_) => {}
+        }
     }
     Ok(value)
 }

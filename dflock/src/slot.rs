@@ -118,6 +118,7 @@ impl Slot {
 
     /// Waits for at most `wait` for the slot that the place in line `hold` becomes.
     pub(crate) async fn wait(&self, hold: &Hold, wait: Duration) -> Result<Grant, Error> {
+        Pool::runtime()?;
         let granted = tokio::time::timeout(wait, hold.wait()).await;
         #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
         if granted.is_err() {
@@ -131,13 +132,15 @@ impl Slot {
 
     /// Gives the slot of `token` back, and its connection to the pool.
     pub(crate) async fn release(&self, hold: Hold, token: &Token) -> Result<(), Error> {
+        let runtime = Pool::runtime()?;
         let asked = self.pool().now();
         let (mut connection, watch) = hold.surrender(token, asked)?;
-        connection.set_alarm_here();
+        connection.set_alarm_on(runtime);
         let at = || self.terms.attempt(Operation::Release);
         let call = connection.call(&self.terms.release(*token), self.terms.timing.socket_timeout);
         let reply = call.await.map(|(connection, reply)| {
-            if matches!(reply, Reply::Ok | Reply::Refused(_)) {
+            // whatever else is said: the slot may still be ours there, until the connection closes
+            if matches!(reply, Reply::Ok | Reply::Refused(Status::Error | Status::LeaseExpired)) {
                 self.pool().give(connection, asked);
             }
             reply

@@ -1,9 +1,11 @@
 //! Where the servers are, which of them a key lives on, and which client is meant when none is named.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use dflock::server::Server;
-use dflock::{Client, ConfigError, Crc32, Semaphore, Sharding};
+use dflock::{Client, ConfigError, Crc32, Enqueued, Error, Semaphore, Sharding};
 
 use crate::house::House;
 
@@ -87,13 +89,29 @@ fn one_client_serves_many_runtimes() {
     }
 }
 
+/// Polls `call` once, where no runtime is.
+fn outside<T>(call: impl Future<Output = Result<T, Error>>) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let Poll::Ready(Err(error)) = pin!(call).poll(&mut cx) else { panic!("it waits for a runtime") };
+    assert!(matches!(error, Error::Config(ConfigError::NoRuntime)), "{error:?}");
+}
+
 #[test]
 fn a_call_outside_of_a_runtime_is_an_error() {
-    let client = Client::builder().build().unwrap();
-    let mut acquire = Box::pin(client.semaphore("pool", 1).unwrap().acquire());
-    let poll = acquire.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-    let std::task::Poll::Ready(Err(error)) = poll else { panic!("it waits for a runtime") };
-    assert!(matches!(error, dflock::Error::Config(ConfigError::NoRuntime)), "{error:?}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(Server::start()).unwrap();
+    let pool = server.client().semaphore("pool", 2).unwrap();
+    let [first, second] = [(); 2].map(|()| runtime.block_on(pool.clone().acquire()).unwrap());
+    let Enqueued::Queued(queued) = runtime.block_on(pool.clone().enqueue()).unwrap() else { panic!("both are held") };
+    outside(pool.clone().acquire());
+    outside(pool.enqueue());
+    outside(queued.wait());
+    outside(first.renew());
+    outside(first.run(async {}));
+    outside(second.release());
+    first.check().unwrap();
+    // whoever cannot release gives the slot back all the same
+    runtime.block_on(async { server.client().semaphore("pool", 2).unwrap().acquire().await.unwrap() });
 }
 
 // G25: one connection, one holder

@@ -29,4 +29,5 @@ mod tls;
 mod tower;
 mod two_phase;
 mod ui;
+mod waker;
 mod warm;

@@ -171,3 +171,16 @@ async fn a_release_that_fails_does_not_hide_what_the_body_gave() {
         .await;
     assert_eq!(value.unwrap(), 7);
 }
+
+// the server knows better: there was nothing to give back
+#[tokio::test(start_paused = true)]
+async fn what_was_made_without_a_slot_is_not_given_back_as_if_there_had_been_one() {
+    let house = House::new().await;
+    let losses = Arc::new(AtomicU32::new(0));
+    let counted = losses.clone();
+    let on_lost = move |_: &dflock::Lost| _ = counted.fetch_add(1, Ordering::SeqCst);
+    let pool = Semaphore::builder().key("pool").limit(1).on_lost(on_lost).client(house.client.clone()).build().unwrap();
+    let value = pool.with_slot(async |_| house.server.faults().expire("pool")).await;
+    assert!(value.unwrap_err().is_lost());
+    assert_eq!(losses.load(Ordering::SeqCst), 1);
+}

@@ -187,10 +187,7 @@ impl ClientBuilder {
                 crate::watch::secret_in_the_clear(server);
             }
         }
-        // data sent at a heartbeat is answered or given up while the slot is still believed
-        let silence = self.heartbeat.min(believed.mul_f64(LATEST));
-        let user_timeout = self.socket_timeout.min(believed.saturating_sub(silence)).max(Duration::from_millis(1));
-        let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp { keepalive: self.heartbeat, user_timeout }));
+        let connector = self.connector.unwrap_or_else(|| Arc::new(tcp(self.heartbeat, believed)));
         let clock = connector.clock();
         let dialer = Arc::new(Dialer {
             connector,
@@ -216,6 +213,13 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").field("servers", &self.servers).finish_non_exhaustive()
     }
+}
+
+/// TCP that gives up what was sent at a heartbeat, or the latest renewal, when a silent server's slot is not `believed` any longer;
+/// not before: a slot outlives a network that stops for less than that.
+fn tcp(heartbeat: Duration, believed: Duration) -> Tcp {
+    let silence = heartbeat.min(believed.mul_f64(LATEST));
+    Tcp { keepalive: heartbeat, user_timeout: believed.saturating_sub(silence).max(Duration::from_millis(1)) }
 }
 
 /// Looks at an address without asking anybody for it.
@@ -257,6 +261,15 @@ fn is_local(server: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_that_stops_is_given_up_when_the_slot_is() {
+        let seconds = Duration::from_secs;
+        for (heartbeat, believed, user_timeout) in [(8, 22, 14), (20, 24, 4), (100, 40, 5)] {
+            let tcp = tcp(seconds(heartbeat), seconds(believed));
+            assert_eq!((tcp.keepalive, tcp.user_timeout), (seconds(heartbeat), seconds(user_timeout)));
+        }
+    }
 
     #[test]
     fn addresses_are_host_and_port() {

@@ -146,10 +146,14 @@ impl Hold {
     /// Takes the connection of the slot of `token`, to give the slot back on it `now`, and who is to hear how that ends. The keeper ends.
     pub(crate) fn surrender(self, token: &Token, now: Instant) -> Result<(Box<Connection>, Option<Watch>), Lost> {
         let mut line = self.0.line.lock();
-        let mut state = self.0.look_at(now);
+        let mut state = self.0.state.lock();
+        self.0.expire(&mut state, now);
         let held = matches!(state.phase, Phase::Held { .. });
         let Some(connection) = held.then(|| line.take()).flatten() else {
-            return Err(state.lost().unwrap_or_else(|| self.0.terms.lost(*token, LostReason::Disconnected)));
+            let lost = state.lost().unwrap_or_else(|| self.0.terms.lost(*token, LostReason::Disconnected));
+            drop((state, line));
+            self.0.tell();
+            return Err(lost);
         };
         let watch = state.watch.take();
         state.leave();
@@ -171,14 +175,15 @@ impl Hold {
     pub(crate) fn close(self) {
         let mut line = self.0.line.lock();
         let connection = line.take();
-        let mut state = self.0.look();
+        let mut state = self.0.state.lock();
+        self.0.expire(&mut state, self.0.now());
         let outcome = state.outcome().unwrap_or(Outcome::Closed);
         let watch = state.unwatch(outcome);
         state.leave();
         drop((state, line));
         drop(watch);
         drop(connection);
-        self.0.errand.notify_one();
+        self.0.tell();
     }
 
     fn gone(&self) -> Error {

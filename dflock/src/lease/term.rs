@@ -31,6 +31,9 @@ pub(crate) struct Term {
 /// What no lease is renewed later than, as a part of the time that it can be believed: the renewal needs the rest.
 pub(crate) const LATEST: f64 = 0.875;
 
+/// What no lease is renewed sooner than, in seconds, however small its ratio or heartbeat: a server is there for others, too.
+const SOONEST: f64 = 0.01;
+
 /// How much earlier than due the first renewal may be, as a part of the time to it: holders that began together are spread over half
 /// of the time.
 const FIRST_JITTER: f64 = 0.5;
@@ -46,7 +49,8 @@ impl Timing {
         let drift = if cfg!(dflock_mutant = "no_drift_margin") { 0.0 } else { self.clock_drift };
         // in seconds: a duration is slow to multiply, and every cycle comes by here
         let believed = certain.as_secs_f64() * (1.0 - drift);
-        let due = (lease.as_secs_f64() * renew_ratio).min(self.heartbeat.as_secs_f64()).min(believed * LATEST);
+        let wanted = (lease.as_secs_f64() * renew_ratio).min(self.heartbeat.as_secs_f64());
+        let due = wanted.max(SOONEST).min(believed * LATEST);
         let due = if cfg!(dflock_mutant = "renewal_at_half_lease_only") { lease.as_secs_f64() / 2.0 } else { due };
         Term { ends: asked.plus(believed), renewal: asked.plus(due * (1.0 - early)) }
     }
@@ -97,6 +101,15 @@ mod tests {
         let start = start();
         let (renewal, ends) = after(TIMING.term(0.999, start, Duration::from_secs(1), 0.0), start);
         assert!(renewal < ends.mul_f64(0.9), "{renewal:?} of {ends:?}");
+    }
+
+    #[test]
+    fn a_server_is_not_asked_without_pause() {
+        let start = start();
+        let eager = Timing { heartbeat: Duration::from_nanos(1), ..TIMING };
+        for (timing, ratio) in [(&TIMING, 1e-12), (&eager, 0.5)] {
+            assert_eq!(after(timing.term(ratio, start, Duration::from_secs(33), 0.0), start).0, Duration::from_millis(10));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tracing::{Instrument, Span};
 use super::{Idle, Semaphore};
 use crate::error::{Error, Lost};
 use crate::lease::Hold;
+use crate::transport::Pool;
 use crate::wire::{Grant, Token};
 
 /// A slot that is held, for as long as its lease is kept.
@@ -96,6 +97,10 @@ impl Held {
 
     /// Resolves when the slot is lost, and never else.
     ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime: it sets a timer. [`check`](Self::check) can be called anywhere.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe, and any number may wait at once.
@@ -139,6 +144,7 @@ impl Held {
     /// # Ok(()) }
     /// ```
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Error> {
+        Pool::runtime()?;
         let output = self.until_lost(pin!(future.instrument(self.span()))).await?;
         // it may have kept the executor busy for longer than the lease
         self.check()?;
@@ -182,6 +188,7 @@ impl Held {
     /// # Ok(()) }
     /// ```
     pub async fn renew(&self) -> Result<(), Error> {
+        Pool::runtime()?;
         self.hold.renew().await
     }
 }

@@ -140,7 +140,8 @@ impl Semaphore<Idle> {
     /// Acquires a slot, runs `body` with it, and gives it back.
     ///
     /// The body is stopped when the slot is lost. On panic and on cancellation the slot is given back, too. A release that fails
-    /// after the body has ended is logged, not returned: the server frees the slot in any case.
+    /// after the body has ended is logged, not returned: the server frees the slot in any case. But when the server says that there
+    /// was nothing to release, the slot had been lost.
     ///
     /// # Errors
     ///
@@ -169,8 +170,10 @@ impl Semaphore<Idle> {
         async move {
             let held = pool.acquire().await?;
             let value = held.run(body(&held)).await?;
-            if let Err(error) = held.release().await {
-                watch::release_failed(&error);
+            match held.release().await {
+                Err(lost @ Error::Lost(_)) => return Err(lost),
+                Err(error) => watch::release_failed(&error),
+                Ok(_) => {}
             }
             Ok(value)
         }

@@ -53,7 +53,7 @@ pub(super) fn client_of(addr: SocketAddr, config: &ServerConfig) -> ClientBuilde
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let read_timeout = config.read_timeout.min(crate::client::LONGEST);
+    let read_timeout = config.read_timeout;
     let builder = Client::builder()
         .servers([SocketAddr::new(ip, addr.port()).to_string()])
         .auth(config.auth_token.as_str())

@@ -9,6 +9,7 @@ use typed_builder::TypedBuilder;
 use super::observer::{Event, Observer};
 use super::table::Rules;
 use super::{Server, ServerError, ServerTls};
+use crate::client::LONGEST;
 use crate::wire::{LeaseSeconds, MAX_SECRET};
 
 /// The options of a [`Server`]; each has the default of the real server. Made by [`Server::builder`].
@@ -183,8 +184,8 @@ impl ServerConfig {
             ("gc_max_idle", self.gc_max_idle),
             ("read_timeout", self.read_timeout),
         ] {
-            if given.is_zero() {
-                return Err(invalid(option, format!("{given:?}"), "more than zero"));
+            if given.is_zero() || given > LONGEST {
+                return Err(invalid(option, format!("{given:?}"), "more than zero, and no more than a century"));
             }
         }
         if self.max_keys == 0 {
@@ -237,10 +238,17 @@ mod tests {
     fn what_cannot_be_is_refused_and_named() {
         let zero = Duration::ZERO;
         for (config, want) in [
-            (Server::builder().read_timeout(zero).build(), "read_timeout cannot be 0ns; it is more than zero"),
-            (Server::builder().gc_interval(zero).build(), "gc_interval cannot be 0ns; it is more than zero"),
-            (Server::builder().gc_max_idle(zero).build(), "gc_max_idle cannot be 0ns; it is more than zero"),
-            (Server::builder().lease_sweep_interval(zero).build(), "lease_sweep_interval cannot be 0ns; it is more than zero"),
+            (
+                Server::builder().read_timeout(Duration::from_hours(1_000_000)).build(),
+                "read_timeout cannot be 3600000000s; it is more than zero, and no more than a century",
+            ),
+            (Server::builder().read_timeout(zero).build(), "read_timeout cannot be 0ns; it is more than zero, and no more than a century"),
+            (Server::builder().gc_interval(zero).build(), "gc_interval cannot be 0ns; it is more than zero, and no more than a century"),
+            (Server::builder().gc_max_idle(zero).build(), "gc_max_idle cannot be 0ns; it is more than zero, and no more than a century"),
+            (
+                Server::builder().lease_sweep_interval(zero).build(),
+                "lease_sweep_interval cannot be 0ns; it is more than zero, and no more than a century",
+            ),
             (Server::builder().max_keys(0).build(), "max_keys cannot be 0; it is 1 or more"),
             (
                 Server::builder().default_lease(Duration::from_millis(1500)).build(),

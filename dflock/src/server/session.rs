@@ -46,7 +46,17 @@ impl Session {
         let mut letter = Letter::default();
         loop {
             if let Err(over) = self.serve_one(&mut letter).await {
+                self.take_back(&mut letter);
                 return over;
+            }
+        }
+    }
+
+    /// Takes what a client that has gone has given back while its last replies were held up.
+    fn take_back(&mut self, letter: &mut Letter) {
+        while self.trusted && matches!(self.peer.next(letter), Ok(true)) {
+            if let Ok(Request::Release { key, kind, token }) = letter.open() {
+                self.visit.at(key, |table, _, now| table.release(kind, key, token, now));
             }
         }
     }

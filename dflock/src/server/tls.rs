@@ -65,8 +65,8 @@ impl ServerTls {
     /// Whom to trust does not follow from it: the server's own clients must be told with
     /// [`ClientBuilder::tls`](crate::ClientBuilder::tls).
     #[must_use]
-    pub fn from_config(config: Arc<ServerConfig>) -> Self {
-        Self { config, client: None }
+    pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
+        Self { config: config.into(), client: None }
     }
 
     /// Puts TLS over the stream of a client.

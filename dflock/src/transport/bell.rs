@@ -111,8 +111,7 @@ impl Bell {
         if let Some(duty) = post.duty.take() {
             return Poll::Ready(duty);
         }
-        if post.attendant.is_none() {
-            // a task has one waker for all its life
+        if !post.attendant.as_ref().is_some_and(|attendant| attendant.will_wake(cx.waker())) {
             post.attendant = Some(cx.waker().clone());
         }
         Poll::Pending

@@ -8,8 +8,9 @@ use std::time::Duration;
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Clock {
-    /// The system's clock that goes on while the machine is suspended (`CLOCK_BOOTTIME` on Linux and Android). For real
-    /// networks: a server does not sleep when its client does.
+    /// The system's clock that goes on while the machine is suspended: `CLOCK_BOOTTIME` on Linux and Android, `CLOCK_MONOTONIC` on
+    /// Apple's systems. Elsewhere it is [`std::time::Instant`], which may stand still meanwhile. For real networks: a server does not
+    /// sleep when its client does.
     Boottime,
     /// Tokio's clock, which tests can pause. For transports inside one process.
     Tokio,
@@ -63,14 +64,20 @@ impl Instant {
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn boottime() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    #[cfg(not(target_vendor = "apple"))]
+    use ClockId::Boottime as GoesOn;
+    #[cfg(target_vendor = "apple")]
+    use ClockId::Monotonic as GoesOn;
+    use rustix::time::{ClockId, clock_gettime};
+
+    let now = clock_gettime(GoesOn);
     // the kernel counts from boot: neither part is negative
     Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 fn boottime() -> Duration {
     since_first_use(std::time::Instant::now())
 }

@@ -126,10 +126,10 @@ impl Connection {
         }
     }
 
-    /// Has the alarm ring on this runtime: the one that the connection was made on may not be driven any more. Then it serves nobody
-    /// after this.
-    pub(crate) fn set_alarm_here(&mut self) {
-        if Handle::try_current().ok().map(|handle| handle.id()) != self.runtime {
+    /// Has the alarm ring on `runtime`, which this is called on: the one that the connection was made on may not be driven any more.
+    /// Then it serves nobody after this.
+    pub(crate) fn set_alarm_on(&mut self, runtime: Id) {
+        if self.runtime != Some(runtime) {
             self.deadline = Deadline::default();
             self.runtime = None;
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -67,4 +68,24 @@ pub trait Connector: Send + Sync + 'static {
 
     /// The clock that deadlines of leases are counted on.
     fn clock(&self) -> Clock;
+}
+
+impl<C: Connector + ?Sized> Connector for Arc<C> {
+    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+        (**self).connect(server)
+    }
+
+    fn clock(&self) -> Clock {
+        (**self).clock()
+    }
+}
+
+impl<C: Connector + ?Sized> Connector for Box<C> {
+    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+        (**self).connect(server)
+    }
+
+    fn clock(&self) -> Clock {
+        (**self).clock()
+    }
 }

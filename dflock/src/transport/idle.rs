@@ -83,15 +83,18 @@ impl Idle {
         let place = shelves.iter().position(|shelf| shelf.runtime == runtime)?;
         let connections = &mut shelves[place].connections;
         let old = connections.iter().take_while(|(_, since)| left(*since).is_zero()).count();
-        connections.drain(..old);
+        let closed: Vec<_> = connections.drain(..old).collect();
         // an empty shelf is in use, too: it is empty whenever its only connection is
         let oldest = connections.first().map(|(_, since)| *since);
         let next = left(oldest.unwrap_or(shelves[place].used));
-        if next.is_zero() {
+        let is_over = next.is_zero();
+        if is_over {
             shelves.swap_remove(place);
-            return None;
         }
-        Some(next)
+        // every acquire goes by this lock, and to close takes time
+        drop(shelves);
+        drop(closed);
+        (!is_over).then_some(next)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 
 use super::idle::Idle;
 use super::{Clock, Connection, Dialer, Fault, Instant};
@@ -41,6 +41,11 @@ impl Pool {
         Self { server, dialer, idle: Idle::new(clock.clone(), max_idle), clock }
     }
 
+    /// The runtime that this is called on.
+    pub(crate) fn runtime() -> Result<Id, ConfigError> {
+        Handle::try_current().map(|handle| handle.id()).map_err(|_| ConfigError::NoRuntime)
+    }
+
     pub(crate) fn server(&self) -> &Arc<str> {
         &self.server
     }
@@ -61,7 +66,7 @@ impl Pool {
     ///
     /// Dropped before it is done, it closes the connection.
     pub(crate) async fn call<'a>(&self, at: &impl Fn() -> Attempt, ask: &impl Fn(Duration) -> Ask<'a>) -> Result<Option<Answer>, Error> {
-        let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?.id();
+        let runtime = Self::runtime()?;
         let asked = self.now();
         let idle = self.idle.take(runtime, asked);
         let first = idle.is_some().then_some(asked);

@@ -77,8 +77,8 @@ impl Tls {
 
     /// As `config` says. Its crypto provider is its own; [`dflock::rustls`](crate::rustls) is the rustls that it must be made with.
     #[must_use]
-    pub fn from_config(config: Arc<ClientConfig>) -> Self {
-        Self { config, server_name: None }
+    pub fn from_config(config: impl Into<Arc<ClientConfig>>) -> Self {
+        Self { config: config.into(), server_name: None }
     }
 
     /// Shows servers that ask for one a client certificate: PEM of the certificate, with those that lead to its issuer behind it,

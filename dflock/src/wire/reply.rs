@@ -128,7 +128,8 @@ impl Grant {
 
 impl Status {
     fn parse(line: &str) -> Option<Self> {
-        if line.len() > MAX_STATUS {
+        // it is shown to people, on terminals that obey control characters
+        if line.len() > MAX_STATUS || line.contains(char::is_control) {
             return None;
         }
         let (word, rest) = match line.split_once(' ') {

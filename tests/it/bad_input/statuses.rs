@@ -168,3 +168,35 @@ async fn every_status_has_its_predicate() {
         peer.finish().await;
     }
 }
+
+// G25: the server may still count the slot on that connection, where nobody renews it
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_the_release_was_refused_is_closed() {
+    for (status, is_done) in
+        [("error_draining", false), ("error_not_leader", false), ("error_of_2040", false), ("error", true), ("error_lease_expired", true)]
+    {
+        let mut script = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(format!("{status}\n"))];
+        // what holds nothing carries the next request
+        script.extend(if is_done { vec![hear(PING), say(OK)] } else { vec![hear_end()] });
+        let peer = Peer::memory([script]);
+        let client = peer.client();
+        let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap_err();
+        assert_eq!(error.is_lost(), is_done, "{status}: {error:?}");
+        if is_done {
+            client.ping().await.unwrap();
+        }
+        peer.finish().await;
+    }
+}
+
+// what a server says is shown on terminals, which obey such characters
+#[tokio::test(start_paused = true)]
+async fn no_status_carries_control_characters_into_an_error() {
+    for status in ["error_not_leader \x1b[2J\x07", "error_of_2040 \x1b]0;ours\x07", "error_not_leader \u{9b}2J"] {
+        let peer = Peer::memory([vec![hear(ACQUIRE), say(format!("{status}\n")), hear_end()]]);
+        let error = peer.pool().acquire().await.unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
+        assert!(!error.to_string().contains(char::is_control), "{error:?}");
+        peer.finish().await;
+    }
+}

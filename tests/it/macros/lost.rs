@@ -100,3 +100,26 @@ async fn a_body_that_is_to_finish_gives_its_slot_back_like_any_other() {
     }
     assert_eq!(house.server.stats().connections, 1);
 }
+
+#[dflock::semaphore(key = "pool", limit = 1)]
+async fn is_robbed(house: &House, result: anyhow::Result<u32>) -> anyhow::Result<u32> {
+    house.server.faults().expire("pool");
+    result
+}
+
+#[dflock::semaphore(key = "pool", limit = 1, on_lost = finish)]
+async fn is_robbed_and_finishes(house: &House) -> Result<u32, Error> {
+    house.server.faults().expire("pool");
+    Ok(7)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_that_only_the_release_tells_of_is_one() {
+    let house = House::new().await;
+    let scoped = house.client.clone();
+    let error = scoped.clone().scope(is_robbed(&house, Ok(1))).await.unwrap_err();
+    assert!(error.downcast::<Error>().unwrap().is_lost());
+    let error = scoped.clone().scope(is_robbed(&house, Err(anyhow::anyhow!("of its own")))).await.unwrap_err();
+    assert_eq!(error.to_string(), "of its own");
+    assert_eq!(scoped.scope(is_robbed_and_finishes(&house)).await.unwrap(), 7);
+}

@@ -126,3 +126,18 @@ async fn replies_can_be_held_back() {
     Raw::in_memory(&server).await.ping().await;
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
+
+// what comes with auto-release off: no end of a connection gives anything back
+#[tokio::test(start_paused = true)]
+async fn what_is_given_back_behind_a_reply_that_is_held_back_is_taken() {
+    let server = Server::builder().auto_release(false).build().start().await.unwrap();
+    let mut client = Raw::in_memory(&server).await;
+    let held = client.hold("pool", 600).await;
+    server.faults().delay_replies(Duration::from_secs(2));
+    client.ask("sn", "pool", &held).await;
+    client.assert_silent().await;
+    client.ask("sr", "pool", &held).await;
+    drop(client);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(server.stats().semaphores.len(), 0, "it is held: {:?}", server.stats());
+}

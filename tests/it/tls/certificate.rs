@@ -94,7 +94,7 @@ async fn the_name_that_is_given_is_asked_for_instead_of_the_host() {
 async fn a_configuration_of_the_users_own_is_used_as_it_is() {
     let authority = Authority::new();
     let server = server(&authority.papers(HOST)).await;
-    ping(&server, Tls::from_config(Arc::new(authority.client_config()))).await.unwrap();
+    ping(&server, Tls::from_config(authority.client_config())).await.unwrap();
     let error = ping(&server, Tls::from_config(Arc::new(Authority::new().client_config()))).await.unwrap_err();
     assert!(matches!(error, Error::Tls { fault: TlsFault::Issuer, .. }), "{error:?}");
 }

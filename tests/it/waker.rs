@@ -1,0 +1,69 @@
+//! Executors that run a task as soon as it is woken: nothing is locked while somebody is.
+
+use std::pin::pin;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use dflock::{Held, Semaphore};
+use tokio::runtime::Builder;
+use tokio::time::advance;
+
+use crate::house::House;
+
+/// Looks at a hold whenever it is woken.
+#[derive(Default)]
+struct Looks(OnceLock<Arc<Semaphore<Held>>>);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        if let Some(held) = self.0.get() {
+            _ = (held.is_lost(), held.remaining());
+        }
+    }
+}
+
+/// Ends a hold, which somebody waits for who looks at once.
+async fn end(how: impl AsyncFnOnce(&House, Arc<Semaphore<Held>>)) {
+    let house = House::new().await;
+    let held = Arc::new(house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap());
+    let looks = Arc::<Looks>::default();
+    _ = looks.0.set(held.clone());
+    let waker = Waker::from(looks);
+    let other = held.clone();
+    let mut lost = pin!(other.lost());
+    assert!(lost.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    how(&house, held).await;
+    assert!(matches!(lost.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(_)));
+}
+
+async fn all_ends() {
+    end(async |house, held| {
+        house.server.faults().freeze();
+        advance(Duration::from_mins(1)).await;
+        assert!(held.is_lost());
+    })
+    .await;
+    end(async |house, held| {
+        house.server.faults().disconnect("pool");
+        held.lost().await;
+    })
+    .await;
+    end(async |house, held| {
+        house.server.faults().expire("pool");
+        held.renew().await.unwrap_err();
+    })
+    .await;
+}
+
+#[test]
+fn whoever_is_woken_may_look_at_once() {
+    let (ended, end) = mpsc::channel();
+    // a thread that is locked out of its own lock never ends
+    thread::spawn(move || {
+        Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(all_ends());
+        ended.send(())
+    });
+    end.recv_timeout(Duration::from_secs(30)).expect("it waits for itself");
+}
