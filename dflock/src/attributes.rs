@@ -61,7 +61,7 @@
 ///         slot = held,
 ///     )]
 ///     pub async fn ship(&self, order: &Order) -> Result<(), dflock::Error> {
-///         println!("slot {}, {:?} left for certain", held.token().as_str(), held.remaining());
+///         println!("slot of {}, {:?} left for certain", held.key(), held.remaining());
 ///         // nobody stops this body: it asks before it does what cannot be undone
 ///         held.check()?;
 ///         Ok(())

@@ -1,11 +1,12 @@
 //! Where the servers are, which of them a key lives on, and which client is meant when none is named.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use dflock::server::Server;
-use dflock::{Client, ConfigError, Crc32, Enqueued, Error, Semaphore, Sharding};
+use dflock::{Client, ConfigError, Connector, Crc32, Enqueued, Error, Semaphore, Sharding};
 
 use crate::house::House;
 
@@ -164,4 +165,12 @@ async fn a_wrong_secret_is_said_so_by_a_slow_server_too() {
     let client = house.server.client_builder().auth("wrong").connector(house.server.connector()).build().unwrap();
     let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap_err();
     assert!(error.is_auth(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_is_chosen_at_run_time_is_one() {
+    let house = House::new().await;
+    let chosen: Box<dyn Connector> = Box::new(house.server.connector());
+    let shared: Arc<dyn Connector> = Arc::new(chosen);
+    house.server.client_builder().connector(shared).build().unwrap().ping().await.unwrap();
 }

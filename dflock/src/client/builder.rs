@@ -66,7 +66,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Which server a key lives on. Defaults to [`Crc32`], which the other dflockd clients use.
+    /// Which server a key lives on: by [`Crc32`], as for the other dflockd clients, or a `|key: &str, servers: usize| ..` (with types).
     #[must_use]
     pub fn sharding(mut self, sharding: impl Sharding) -> Self {
         self.sharding = Arc::new(sharding);
@@ -215,8 +215,7 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-/// TCP that gives up what was sent at a heartbeat, or the latest renewal, when a silent server's slot is not `believed` any longer;
-/// not before: a slot outlives a network that stops for less than that.
+/// TCP that gives up what was sent at a heartbeat when the slot is not `believed` any longer, and a network that stops no sooner.
 fn tcp(heartbeat: Duration, believed: Duration) -> Tcp {
     let silence = heartbeat.min(believed.mul_f64(LATEST));
     Tcp { keepalive: heartbeat, user_timeout: believed.saturating_sub(silence).max(Duration::from_millis(1)) }

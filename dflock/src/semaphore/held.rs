@@ -199,7 +199,9 @@ impl Semaphore<Held> {
     /// # Errors
     ///
     /// [`Error::Lost`] when the slot was lost before. [`Error::Unresponsive`] and [`Error::Disconnected`] when the server did not
-    /// confirm: the connection is closed, and the server frees the slot when it notices, after its lease at the latest.
+    /// confirm, and [`Error::Draining`], [`Error::NotLeader`], [`Error::Auth`] and [`Error::Refused`] when it would not: the connection is
+    /// closed, and the server frees the slot when it notices, after its lease at the latest. [`Error::Config`] outside of a tokio
+    /// runtime: the slot is given up as if it was dropped.
     ///
     /// # Cancel safety
     ///

@@ -52,7 +52,8 @@ impl Semaphore<Idle> {
     /// The same, waiting for at most `wait`; any duration up to 9,223,372,036 s.
     ///
     /// The server counts whole seconds: it is told the next one up, and the wait is cut off here. A wait of whole seconds leaves
-    /// the server time to answer, so that the connection can be used again.
+    /// the server time to answer, so that the connection can be used again; zero does, too. A wait that is shorter than the way to
+    /// the server and back gets no slot, not even a free one: for that there is [`try_acquire`](Self::try_acquire).
     ///
     /// # Errors
     ///

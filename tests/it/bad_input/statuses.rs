@@ -175,16 +175,21 @@ async fn a_connection_on_which_the_release_was_refused_is_closed() {
     for (status, is_done) in
         [("error_draining", false), ("error_not_leader", false), ("error_of_2040", false), ("error", true), ("error_lease_expired", true)]
     {
-        let mut script = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(format!("{status}\n"))];
+        let mut first = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(format!("{status}\n"))];
+        let next = vec![hear(PING), say(OK)];
         // what holds nothing carries the next request
-        script.extend(if is_done { vec![hear(PING), say(OK)] } else { vec![hear_end()] });
-        let peer = Peer::memory([script]);
+        let scripts = if is_done {
+            first.extend(next);
+            vec![first]
+        } else {
+            first.push(hear_end());
+            vec![first, next]
+        };
+        let peer = Peer::memory(scripts);
         let client = peer.client();
         let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap_err();
         assert_eq!(error.is_lost(), is_done, "{status}: {error:?}");
-        if is_done {
-            client.ping().await.unwrap();
-        }
+        client.ping().await.unwrap();
         peer.finish().await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::duration::duration;
+use crate::duration::{duration, pause};
 use crate::serve::ServeOptions;
 use crate::servers::ServerOptions;
 
@@ -88,7 +88,7 @@ pub(crate) struct RunOptions {
 
 #[derive(clap::Args)]
 pub(crate) struct StatsOptions {
-    /// Print JSON: one line, an object for each server
+    /// Print JSON: one line, an array with an object for each server
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -96,8 +96,8 @@ pub(crate) struct StatsOptions {
     #[arg(long, short)]
     pub(crate) watch: bool,
 
-    /// How long to wait between two questions
-    #[arg(long, default_value = "1s", value_parser = duration, requires = "watch")]
+    /// How long to wait between two questions; at least 100ms
+    #[arg(long, default_value = "1s", value_parser = pause, requires = "watch")]
     pub(crate) interval: Duration,
 
     #[command(flatten)]
@@ -108,11 +108,11 @@ const ENDS: &str = "\
 Exit status of `dflock run`:
   that of the command, or 128+N when signal N ended it (or ended dflock while it waited)
   64   usage: the command line or the environment makes no sense, or the key has another limit
-  69   no server: it cannot be reached, or did not answer
+  69   no server: it cannot be reached, does not answer, or went away while dflock waited
   71   the system refused, such as to start one more process
   75   timeout: no slot in time, a full line, or no more keys; it may do another time
   76   lost: the slot was lost, and the command was ended
-  77   the server does not take the secret
+  77   the server does not take the secret, or asks for one
   126  the command cannot be run
   127  the command was not found
 

@@ -25,6 +25,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same for what is done again and again.
+pub(crate) fn pause(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_millis(100);
+    duration(text).and_then(|pause| if pause < LEAST { Err("it is too short: at least 100ms".to_owned()) } else { Ok(pause) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +48,14 @@ mod tests {
     fn anything_else_is_refused() {
         for text in ["", "s", "-1", "+1", "1e3", "inf", "NaN", "1 s", "1d", "1s2", "1.2.3", ".", "1,5", "99999999999999999999999h", "½s"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_done_without_a_pause() {
+        assert_eq!(pause("100ms"), Ok(Duration::from_millis(100)));
+        for text in ["0", "99ms", "s"] {
+            assert!(pause(text).is_err(), "{text}");
         }
     }
 }
