@@ -96,7 +96,7 @@ pub(crate) struct StatsOptions {
     #[arg(long, short)]
     pub(crate) watch: bool,
 
-    /// How long to wait between two questions; at least 100ms
+    /// How long to wait between two questions; at least 10ms
     #[arg(long, default_value = "1s", value_parser = pause, requires = "watch")]
     pub(crate) interval: Duration,
 

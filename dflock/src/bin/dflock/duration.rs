@@ -27,8 +27,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// The same for what is done again and again.
 pub(crate) fn pause(text: &str) -> Result<Duration, String> {
-    const LEAST: Duration = Duration::from_millis(100);
-    duration(text).and_then(|pause| if pause < LEAST { Err("it is too short: at least 100ms".to_owned()) } else { Ok(pause) })
+    const LEAST: Duration = Duration::from_millis(10);
+    duration(text).and_then(|pause| if pause < LEAST { Err("it is too short: at least 10ms".to_owned()) } else { Ok(pause) })
 }
 
 #[cfg(test)]
@@ -53,8 +53,8 @@ mod tests {
 
     #[test]
     fn nothing_is_done_without_a_pause() {
-        assert_eq!(pause("100ms"), Ok(Duration::from_millis(100)));
-        for text in ["0", "99ms", "s"] {
+        assert_eq!(pause("10ms"), Ok(Duration::from_millis(10)));
+        for text in ["0", "9ms", "s"] {
             assert!(pause(text).is_err(), "{text}");
         }
     }
