@@ -151,9 +151,7 @@ pub enum Error {
     },
 
     /// The connection ended before the answer came.
-    #[error(
-        "{at}: the connection ended before the answer came; try again; if this repeats, see the server's log, and whether it speaks TLS"
-    )]
+    #[error("{at}: the connection ended before the answer came; {}", after_the_end(at.operation))]
     Disconnected {
         /// What was tried.
         at: Attempt,
@@ -217,6 +215,13 @@ impl Error {
             | Self::Disconnected { at, .. }
             | Self::Protocol { at, .. } => Some(at),
         }
+    }
+}
+
+fn after_the_end(tried: Operation) -> &'static str {
+    match tried {
+        Operation::Release => "the server frees the slot when it notices, after its lease at the latest",
+        _ => "try again; if this repeats, see the server's log, and whether it speaks TLS",
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can be asked of an error without a match on it.
 
-use super::{Error, TlsFault};
+use super::{Error, Operation, TlsFault};
 
 impl Error {
     /// Whether no slot came free in time. Other limits of time (to connect, for an answer) are not this.
@@ -15,10 +15,11 @@ impl Error {
         matches!(self, Self::Lost(_))
     }
 
-    /// Whether the same call may succeed when it is made again.
+    /// Whether the same call may succeed when it is made again. A release is made once, whatever comes of it.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
+            _ if self.operation() == Some(Operation::Release) => false,
             Self::Timeout { .. }
             | Self::LeaseExpired { .. }
             | Self::TooManyKeys { .. }

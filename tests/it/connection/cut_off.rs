@@ -69,6 +69,7 @@ async fn release_ends_in_its_time_when_the_server_says_nothing() {
         let error = held.release().await.unwrap_err();
         assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
         assert_eq!(error.operation(), Some(Operation::Release));
+        assert!(!error.is_retryable(), "there is nothing left to release");
         assert_eq!(began.elapsed().as_secs(), 3);
         peer.finish().await;
     }

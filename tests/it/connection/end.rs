@@ -161,3 +161,13 @@ async fn a_release_that_comes_too_late_says_so() {
     assert_eq!(losses.load(Ordering::SeqCst), 1);
     peer.finish().await;
 }
+
+// the server may have released it, or not: nobody can know, and nothing is left to be tried
+#[tokio::test(start_paused = true)]
+async fn a_release_without_an_answer_is_not_to_be_tried_again() {
+    let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), close()]]);
+    let error = peer.pool().acquire().await.unwrap().release().await.unwrap_err();
+    assert!(matches!(error, Error::Disconnected { .. }) && !error.is_retryable(), "{error:?}");
+    assert!(error.to_string().contains("frees the slot") && !error.to_string().contains("try again"), "{error}");
+    peer.finish().await;
+}
