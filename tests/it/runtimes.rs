@@ -1,9 +1,7 @@
 //! Slots and connections end with the runtime that they were made on, and serve no other.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -16,6 +14,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+/// Longer than anything here takes: only a test that fails waits for it.
+const TOO_LONG: Duration = Duration::from_secs(20);
+
+/// Much more than a server needs to answer, however busy the machine is: the tests with a server that does not wait for it once.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
+
 fn one_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
@@ -25,16 +29,17 @@ fn one_thread() -> Runtime {
 fn a_slot_is_lost_before_its_runtime_gives_it_back() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
-    let releasing = Arc::new(AtomicBool::new(false));
-    let client = server.client_builder().connector(Slow(releasing.clone())).build().unwrap();
+    let (written, releasing) = mpsc::channel();
+    let (go_on, looked) = mpsc::channel();
+    let slow = Slow { written, looked: Arc::new(Mutex::new(looked)) };
+    let client = server.client_builder().connector(slow).build().unwrap();
     let gone = one_thread();
     let held = gone.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
     let end = thread::spawn(move || drop(gone));
-    while !releasing.load(Ordering::SeqCst) {
-        thread::yield_now();
-    }
-    let second = outside.block_on(server.client().semaphore("pool", 1).unwrap().acquire()).unwrap();
+    releasing.recv_timeout(TOO_LONG).expect("nothing is released");
+    let second = outside.block_on(server.client().semaphore("pool", 1).unwrap().acquire_within(TOO_LONG)).unwrap();
     assert!(held.is_lost());
+    go_on.send(()).expect("it did not wait for the look");
     end.join().unwrap();
     drop(second);
 }
@@ -71,18 +76,19 @@ fn a_connection_that_is_given_back_elsewhere_is_not_used_there() {
 fn a_connection_that_was_given_back_elsewhere_is_not_used_again() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
-    let client = server.client_builder().socket_timeout(Duration::from_millis(100)).build().unwrap();
+    let client = server.client_builder().socket_timeout(SOCKET_TIMEOUT).build().unwrap();
     let pool = client.semaphore("pool", 2).unwrap();
     let (here, elsewhere) = (one_thread(), one_thread());
     let (first, second) = here.block_on(async { (pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap()) });
     // others wait there for their next use
     here.block_on(first.release()).unwrap();
     elsewhere.block_on(second.release()).unwrap();
+    // long before the client closes what nobody has used
     outside.block_on(async { timeout(Duration::from_secs(10), until_connections(&server, 1)).await.expect("it stays open") });
     // its timers would be gone with it
     drop(elsewhere);
     server.faults().freeze();
-    let error = here.block_on(async { timeout(Duration::from_secs(20), pool.acquire_within(Duration::ZERO)).await.expect("it hangs") });
+    let error = here.block_on(async { timeout(TOO_LONG, pool.acquire_within(Duration::ZERO)).await.expect("it hangs") });
     assert!(matches!(error.unwrap_err(), Error::Unresponsive { .. }));
 }
 
@@ -97,23 +103,28 @@ async fn until_connections(server: &Server, count: u64) {
 fn a_release_elsewhere_ends_in_its_time() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
-    let client = server.client_builder().socket_timeout(Duration::from_millis(100)).build().unwrap();
+    let client = server.client_builder().socket_timeout(SOCKET_TIMEOUT).build().unwrap();
     let idle = Builder::new_current_thread().enable_all().build().unwrap();
     let held = idle.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
     server.faults().freeze();
     let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
-    let error = elsewhere.block_on(async { timeout(Duration::from_secs(20), held.release()).await.expect("it hangs") }).unwrap_err();
+    let error = elsewhere.block_on(async { timeout(TOO_LONG, held.release()).await.expect("it hangs") }).unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
 }
 
-/// TCP on which a release takes its time to be written.
-struct Slow(Arc<AtomicBool>);
+/// TCP on which whoever writes a release goes no further until the test has looked.
+#[derive(Clone)]
+struct Slow {
+    /// Hears of every release that the server has.
+    written: mpsc::Sender<()>,
+    looked: Arc<Mutex<mpsc::Receiver<()>>>,
+}
 
 impl Connector for Slow {
     fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
         Box::pin(async move {
             let stream = TcpStream::connect(server).await?;
-            Ok(Box::new(SlowStream { stream, releasing: self.0.clone() }) as BoxStream)
+            Ok(Box::new(SlowStream { stream, slow: self.clone() }) as BoxStream)
         })
     }
 
@@ -124,7 +135,7 @@ impl Connector for Slow {
 
 struct SlowStream {
     stream: TcpStream,
-    releasing: Arc<AtomicBool>,
+    slow: Slow,
 }
 
 impl AsyncRead for SlowStream {
@@ -136,10 +147,10 @@ impl AsyncRead for SlowStream {
 impl AsyncWrite for SlowStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if bytes.starts_with(b"sr\n") {
-            self.releasing.store(true, Ordering::SeqCst);
-            // the server has it, and this thread goes on no further
-            thread::sleep(Duration::from_millis(200));
+        if bytes.starts_with(b"sr\n") && written.is_ready() {
+            // a test that failed hears nothing any more, and says nothing
+            let _ = self.slow.written.send(());
+            let _ = self.slow.looked.lock().unwrap().recv_timeout(TOO_LONG);
         }
         written
     }
