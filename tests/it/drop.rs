@@ -11,6 +11,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::house::{House, server};
 
+/// Longer than a hand-over takes, and less than a lease: only a test that fails waits for it.
+const TOO_LONG: Duration = Duration::from_secs(20);
+
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -147,12 +150,8 @@ fn a_runtime_that_ends_takes_its_slots_with_it_and_they_know() {
 async fn a_panic_frees_the_slot_over_a_real_socket() {
     let server = Server::start().await.unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
+    let held = pool.acquire().await.unwrap();
     let next = waiter(&server).await;
-    let held = pool.acquire().await;
-    let held = match held {
-        Ok(held) => held,
-        Err(error) => panic!("{error}"),
-    };
     let panicked = tokio::spawn(async move {
         let _held = held;
         panic!("with a slot in hand");
@@ -180,15 +179,23 @@ async fn an_aborted_task_frees_the_slot_over_a_real_socket() {
 /// A client that shares no code with ours, and waits in line for `pool`.
 struct Waiter(BufReader<TcpStream>);
 
+/// One that the server counts already: what comes next hands the slot over to somebody in line.
 async fn waiter(server: &Server) -> Waiter {
-    Waiter(BufReader::new(TcpStream::connect(server.addr()).await.unwrap()))
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    stream.write_all(b"sl\npool\n60 1\n").await.unwrap();
+    let counted = async {
+        while server.stats().semaphores.iter().all(|pool| pool.waiters == 0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(TOO_LONG, counted).await.expect("the server counts nobody in line");
+    Waiter(BufReader::new(stream))
 }
 
 impl Waiter {
     async fn granted(mut self) -> String {
-        self.0.write_all(b"sl\npool\n30 1\n").await.unwrap();
         let mut reply = String::new();
-        self.0.read_line(&mut reply).await.unwrap();
+        timeout(TOO_LONG, self.0.read_line(&mut reply)).await.expect("the slot is not handed over").unwrap();
         reply
     }
 }
