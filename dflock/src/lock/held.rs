@@ -11,7 +11,7 @@ impl Lock<Held> {
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::release`].
+    /// As [`Semaphore::release`](crate::Semaphore::release).
     ///
     /// # Cancel safety
     ///
@@ -30,7 +30,7 @@ impl Lock<Held> {
         self.0.release().await.map(Lock)
     }
 
-    /// Closes the connection without telling the server; see [`Semaphore::close`].
+    /// Closes the connection without telling the server; see [`Semaphore::close`](crate::Semaphore::close).
     pub fn close(self) -> Lock<Idle> {
         Lock(self.0.close())
     }

@@ -12,11 +12,11 @@ impl Lock<Idle> {
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::acquire`].
+    /// As [`Semaphore::acquire`](crate::Semaphore::acquire).
     ///
     /// # Cancel safety
     ///
-    /// As [`Semaphore::acquire`].
+    /// As [`Semaphore::acquire`](crate::Semaphore::acquire).
     ///
     /// # Examples
     ///
@@ -31,15 +31,15 @@ impl Lock<Idle> {
         self.0.acquire().await.map(Lock)
     }
 
-    /// The same, waiting for at most `wait`. See [`Semaphore::acquire_within`] for what becomes of parts of a second.
+    /// The same, waiting for at most `wait`. See [`Semaphore::acquire_within`](crate::Semaphore::acquire_within) for what becomes of parts of a second.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::acquire_within`].
+    /// As [`Semaphore::acquire_within`](crate::Semaphore::acquire_within).
     ///
     /// # Cancel safety
     ///
-    /// As [`Semaphore::acquire`].
+    /// As [`Semaphore::acquire`](crate::Semaphore::acquire).
     ///
     /// # Examples
     ///
@@ -59,11 +59,11 @@ impl Lock<Idle> {
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::try_acquire`].
+    /// As [`Semaphore::try_acquire`](crate::Semaphore::try_acquire).
     ///
     /// # Cancel safety
     ///
-    /// As [`Semaphore::acquire`].
+    /// As [`Semaphore::acquire`](crate::Semaphore::acquire).
     ///
     /// # Examples
     ///
@@ -84,7 +84,7 @@ impl Lock<Idle> {
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::enqueue`].
+    /// As [`Semaphore::enqueue`](crate::Semaphore::enqueue).
     ///
     /// # Cancel safety
     ///
@@ -114,7 +114,7 @@ impl Lock<Idle> {
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::with_slot`].
+    /// As [`Semaphore::with_slot`](crate::Semaphore::with_slot).
     ///
     /// # Cancel safety
     ///

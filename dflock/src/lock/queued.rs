@@ -11,7 +11,7 @@ impl Lock<Queued> {
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::wait`].
+    /// As [`Semaphore::wait`](crate::Semaphore::wait).
     ///
     /// # Cancel safety
     ///
@@ -38,7 +38,7 @@ impl Lock<Queued> {
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::wait`].
+    /// As [`Semaphore::wait`](crate::Semaphore::wait).
     ///
     /// # Cancel safety
     ///
@@ -78,7 +78,7 @@ impl Enqueued<Lock<Held>, Lock<Queued>> {
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::wait`].
+    /// As [`Semaphore::wait`](crate::Semaphore::wait).
     ///
     /// # Cancel safety
     ///
