@@ -176,6 +176,8 @@ impl Peer {
     }
 
     fn cut_off(&mut self) -> Over {
+        // nothing behind it is looked at
+        self.lines = Lines::default();
         self.say(&Reply::Refused(Status::Error));
         Over
     }
