@@ -53,12 +53,11 @@ pub(super) fn client_of(addr: SocketAddr, config: &ServerConfig) -> ClientBuilde
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let read_timeout = config.read_timeout;
     let builder = Client::builder()
         .servers([SocketAddr::new(ip, addr.port()).to_string()])
         .auth(config.auth_token.as_str())
-        .server_read_timeout(read_timeout)
-        .heartbeat(HEARTBEAT.min(read_timeout / 3))
+        .server_read_timeout(config.read_timeout)
+        .heartbeat(HEARTBEAT.min(config.read_timeout / 3))
         .fencing(true);
     match &config.tls {
         Some(tls) => tls.introduce(builder),
