@@ -1,21 +1,27 @@
-//! A place in line and the slot that comes of it, with the connection that both hang on.
+//! The life of one wait for a slot and of the hold that follows it.
 //!
-//! A [`Lease`] is shared by two: its owner, a [`Hold`] in the user's hands, and a keeper, the task that waits in line, renews, and
-//! listens for the end of the connection. Whoever is first to see an end writes it down, and it is final.
+//! A [`Lease`] is shared by its owner, which has a [`LeaseHandle`], and the keep-alive task, which
+//! waits for the grant, renews the lease and watches the connection. The first of them to see an
+//! end records it; every end is final.
 //!
-//! The connection lies in a mutex that is locked only inside a `poll`, so that the owner can take it away at any time, on an
-//! executor that does not run, too. It is there exactly as long as the phase is `Queued`, `Offered` or `Held`. Of the two
-//! mutexes `line` is locked first.
+//! Two locks:
+//!
+//! 1. `connection` is held only during one poll, so that the owner can take the connection at any
+//!    time, also on an executor that does not run. The connection is there exactly as long as the
+//!    phase is `Queued`, `Unverified` or `Held`.
+//! 2. `state` is locked after `connection` where both are held, and never while a stream is
+//!    polled, so that `check` does not wait for one.
+//!
+//! Nothing is woken and no telemetry is emitted under a lock: both may run code of the user that
+//! calls `check`.
 
-mod hold;
-mod keeper;
-mod line;
-mod phase;
-mod term;
+mod handle;
+mod keep_alive;
+mod state;
+mod timing;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -23,38 +29,39 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 use tracing::Span;
 
-use crate::error::{Attempt, Lost, LostReason, Operation};
+use crate::error::{Attempt, Error, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::transport::{Connection, Instant};
 use crate::watch::{self, About, Watch};
 use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
-pub(crate) use hold::Hold;
-use phase::{Phase, State};
-pub(crate) use term::{LATEST, Timing};
-use term::{Term, early};
+pub(crate) use handle::LeaseHandle;
+use state::{End, Phase, State};
+use timing::{Deadlines, jitter};
+pub(crate) use timing::{LATEST, Timing};
 
-/// Called once for each hold that is lost.
+/// The callback of the user for lost slots.
 pub(crate) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
 
-/// What the leases of one semaphore have in common.
-pub(crate) struct Terms {
+/// The configuration that all leases of a semaphore share.
+pub(crate) struct LeaseConfig {
     pub(crate) key: KeyBuf,
     pub(crate) kind: Kind,
     pub(crate) server: Arc<str>,
     pub(crate) timing: Arc<Timing>,
     /// The part of a lease after which it is renewed.
     pub(crate) renew_ratio: f64,
-    /// What to ask for; `None` is the server's default.
+    /// The lease to request. `None` is the server's default.
     pub(crate) lease: Option<LeaseSeconds>,
-    /// Whether tokens carry a fence.
+    /// The servers' tokens carry a fence.
     pub(crate) fencing: bool,
     pub(crate) on_lost: Option<OnLost>,
 }
 
-impl Terms {
+impl LeaseConfig {
     pub(crate) fn attempt(&self, operation: Operation) -> Attempt {
-        Attempt { operation, key: Some(self.key.as_shared().clone()), server: self.server.clone() }
+        let key = Some(self.key.as_shared().clone());
+        Attempt { operation, key, server: self.server.clone() }
     }
 
     pub(crate) fn release(&self, token: Token) -> Request<'_> {
@@ -62,7 +69,8 @@ impl Terms {
     }
 
     fn renew(&self, token: Token) -> Request<'_> {
-        let kind = if cfg!(dflock_mutant = "lock_renewed_as_semaphore") { Kind::Semaphore } else { self.kind };
+        let mutant = cfg!(dflock_mutant = "lock_renewed_as_semaphore");
+        let kind = if mutant { Kind::Semaphore } else { self.kind };
         Request::Renew { key: self.key.as_key(), kind, token, lease: self.lease }
     }
 
@@ -70,177 +78,155 @@ impl Terms {
         About { key: self.key.as_str(), server: &self.server }
     }
 
-    /// The term of `grant`, or of the last of its `renewals`, which was asked for at `asked`.
-    fn term(&self, asked: Instant, grant: &Grant, renewals: u64) -> Term {
-        let asked = if cfg!(dflock_mutant = "deadline_from_reply") { self.timing.clock.now() } else { asked };
-        self.timing.term(self.renew_ratio, asked, grant.lease.as_duration(), early(&grant.token, renewals))
+    /// Returns the deadlines of `grant` after so many `renewals`. The request for the grant, or
+    /// for the last renewal, was sent at `sent_at`.
+    fn deadlines(&self, sent_at: Instant, grant: &Grant, renewals: u64) -> Deadlines {
+        let mutant = cfg!(dflock_mutant = "deadline_from_reply");
+        let sent_at = if mutant { self.timing.clock.now() } else { sent_at };
+        let lease = grant.lease.as_duration();
+        self.timing.deadlines(self.renew_ratio, sent_at, lease, jitter(&grant.token, renewals))
     }
 
-    /// The server says that the slot of `token`, which was given back, had been gone: tells the program.
-    pub(crate) fn was_lost(&self, token: Token) -> Lost {
+    /// Reports a loss that the server told only when the slot of `token` was released.
+    pub(crate) fn report_lost(&self, token: Token) -> Lost {
         let lost = self.lost(token, LostReason::Rejected);
-        self.announce(&lost);
+        self.call_on_lost(&lost);
         lost
     }
 
     fn lost(&self, token: Token, reason: LostReason) -> Lost {
-        Lost { key: self.key.as_shared().clone(), token, server: self.server.clone(), reason }
+        let (key, server) = (self.key.as_shared().clone(), self.server.clone());
+        Lost { key, token, server, reason }
     }
 
-    /// Calls `on_lost`.
-    fn announce(&self, lost: &Lost) {
+    fn call_on_lost(&self, lost: &Lost) {
         if let Some(on_lost) = &self.on_lost
             && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
         {
             watch::on_lost_panicked(lost);
         }
     }
-}
 
-impl fmt::Debug for Terms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terms").field("key", &self.key).field("server", &self.server).field("timing", &self.timing).finish_non_exhaustive()
+    fn disconnected(&self) -> Error {
+        Error::Disconnected { at: self.attempt(Operation::Wait), source: None }
     }
 }
 
-/// What the owner of a hold and its keeper share.
+impl fmt::Debug for LeaseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseConfig")
+            .field("key", &self.key)
+            .field("server", &self.server)
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The state that the owner of a hold and the keep-alive task share.
 struct Lease {
-    terms: Arc<Terms>,
-    line: Mutex<Option<Box<Connection>>>,
+    config: Arc<LeaseConfig>,
+    connection: Mutex<Option<Box<Connection>>>,
     state: Mutex<State>,
-    /// The phase has changed, or a renewal is done: for those who wait on the owner's side.
-    news: Notify,
-    /// The keeper has something to do, or nothing any more.
-    errand: Notify,
+    /// Notified after every change of the state that a task may wait for.
+    changed: Notify,
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("key", &self.terms.key).field("phase", &self.look().phase).finish_non_exhaustive()
+        f.debug_struct("Lease").field("key", &self.config.key).field("phase", &self.lock_state().phase).finish_non_exhaustive()
     }
 }
 
 impl Lease {
-    fn new(terms: Arc<Terms>, connection: Box<Connection>, phase: Phase, watch: Watch) -> Arc<Self> {
+    fn new(config: Arc<LeaseConfig>, connection: Box<Connection>, phase: Phase, telemetry: Watch) -> Arc<Self> {
         Arc::new(Self {
-            terms,
-            line: Mutex::new(Some(connection)),
-            state: Mutex::new(State::new(phase, watch)),
-            news: Notify::new(),
-            errand: Notify::new(),
+            config,
+            connection: Mutex::new(Some(connection)),
+            state: Mutex::new(State::new(phase, telemetry)),
+            changed: Notify::new(),
         })
     }
 
     fn now(&self) -> Instant {
-        self.terms.timing.clock.now()
+        self.config.timing.clock.now()
     }
 
-    /// The state as of now: a lease whose time is over is lost, whoever looks first.
-    fn look(&self) -> MutexGuard<'_, State> {
-        self.look_at(self.now())
-    }
-
-    /// The same for whoever knows what time it is.
-    fn look_at(&self, now: Instant) -> MutexGuard<'_, State> {
+    /// Locks the state as of now: a hold whose deadline has passed is lost, whoever asks first.
+    fn lock_state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        if self.expire(&mut state, now) {
+        if state.expire(&self.config, self.now()) {
             drop(state);
-            self.tell();
-            // a loss is final
+            self.changed.notify_waiters();
+            // A loss is final, so the state is as current as before.
             state = self.state.lock();
         }
         state
     }
 
-    /// Writes down that the time of the lease is over at `now`, if it is; then who waits is to be told.
-    fn expire(&self, state: &mut State, now: Instant) -> bool {
-        let overdue = state.overdue(now);
-        overdue.map(|(token, reason)| state.phase = Phase::Lost(self.terms.lost(token, reason))).is_some()
-    }
-
-    /// Wakes all who wait for news. Not behind a lock: nobody knows what an executor does then.
-    fn tell(&self) {
-        self.errand.notify_one();
-        self.news.notify_waiters();
-    }
-
-    /// Waits until `seen` finds what it looks for. The end of the lease is news, too.
-    async fn until<T>(&self, mut seen: impl FnMut(&mut State) -> Option<T>) -> T {
+    /// Waits until `check` returns a value. The deadline of the lease counts as a change.
+    async fn wait_until<T>(&self, mut check: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
-            let mut news = pin!(self.news.notified());
-            // whatever happens after the look must wake us
-            news.as_mut().enable();
-            let ends = {
-                let mut state = self.look();
-                if let Some(found) = seen(&mut state) {
-                    return found;
+            // Created before the check: it is woken by every change from here on.
+            let changed = self.changed.notified();
+            let expires_at = {
+                let mut state = self.lock_state();
+                if let Some(value) = check(&mut state) {
+                    return value;
                 }
-                state.ends()
+                state.expires_at()
             };
-            match ends {
-                Some(ends) => tokio::select! {
+            match expires_at {
+                Some(expires_at) => tokio::select! {
                     biased;
-                    () = news => {}
-                    () = self.nap(ends) => {}
+                    () = changed => {}
+                    () = self.sleep_until(expires_at) => {}
                 },
-                None => news.await,
+                None => changed.await,
             }
         }
     }
 
-    /// Sleeps until `end`, but no longer than a heartbeat: timers stand still while the machine is suspended, and `end` does not.
-    fn nap(&self, end: Instant) -> Sleep {
-        sleep(self.longest_nap(end, self.now()))
+    /// Sleeps until `end`, but for a heartbeat at most: timers stand still while the machine is
+    /// suspended, and the clock of the leases does not.
+    fn sleep_until(&self, end: Instant) -> Sleep {
+        sleep(self.sleep_duration(end, self.now()))
     }
 
-    /// How long after `now` to look whether it is `end`.
-    fn longest_nap(&self, end: Instant, now: Instant) -> Duration {
-        end.since(now).min(self.terms.timing.heartbeat)
+    fn sleep_duration(&self, end: Instant, now: Instant) -> Duration {
+        end.since(now).min(self.config.timing.heartbeat)
     }
 
-    /// Writes down that the slot is lost, and gives it up.
-    fn lose(&self, reason: LostReason) {
-        self.end(|state| {
-            if let Phase::Held { grant, .. } = state.phase {
-                state.phase = Phase::Lost(self.terms.lost(grant.token, reason));
-            }
-        });
-    }
-
-    /// Ends it on the owner's wish. A loss stays a loss.
-    fn part(&self) {
-        // after a release there is nothing left to end
-        if matches!(self.state.lock().phase, Phase::Over) {
-            return;
-        }
-        self.end(State::leave);
-    }
-
-    /// Closes the connection if it is still here, and gives back what the server may still count as ours.
-    fn end(&self, change: impl FnOnce(&mut State)) {
-        let mut line = self.line.lock();
-        let connection = line.take();
+    /// Ends the wait or the hold, unless it has ended before, and gives up the connection.
+    ///
+    /// Every end goes through here. The connection is closed after it has sent a release for what
+    /// the server may still count as held, except for [`End::Closed`], which sends nothing.
+    fn end(&self, end: End) {
+        let sends_release = !matches!(end, End::Closed);
+        let mut connection_guard = self.connection.lock();
+        let connection = connection_guard.take();
         let mut state = self.state.lock();
-        self.expire(&mut state, self.now());
-        let queued = matches!(state.phase, Phase::Queued);
-        let mut token = state.token();
-        change(&mut state);
-        let watch = state.outcome().and_then(|outcome| state.unwatch(outcome));
-        drop((state, line));
-        if let Some(mut connection) = connection {
-            if queued && let Some(Reply::Granted(grant)) = connection.hear_last() {
+        state.expire(&self.config, self.now());
+        let was_queued = matches!(state.phase, Phase::Queued);
+        let mut token = state.token_on_server();
+        let telemetry = state.end(&self.config, end);
+        drop(state);
+        drop(connection_guard);
+        if let Some(mut connection) = connection
+            && sends_release
+        {
+            if was_queued && let Some(Reply::Granted(grant)) = connection.try_last_reply() {
                 token = Some(grant.token);
             }
             if let Some(token) = token.filter(|_| !cfg!(dflock_mutant = "drop_without_release")) {
-                connection.send(&self.terms.release(token));
+                connection.send(&self.config.release(token));
             }
         }
-        self.tell();
-        drop(watch);
+        self.changed.notify_waiters();
+        drop(telemetry);
     }
 
     /// The span of the wait or the hold while it lasts.
     fn span(&self) -> Span {
-        self.state.lock().watch.as_ref().map_or_else(Span::none, Watch::span)
+        self.state.lock().telemetry.as_ref().map_or_else(Span::none, Watch::span)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
-use crate::lease::{Hold, Terms};
+use crate::lease::{LeaseConfig, LeaseHandle};
 use crate::transport::{Answer, Ask, Connection, Instant, Pool};
 use crate::watch::{Outcome, Watch};
 use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
@@ -28,14 +28,14 @@ pub(crate) struct Slot {
     shard: usize,
     capacity: Capacity,
     acquire_timeout: Duration,
-    terms: Arc<Terms>,
+    config: Arc<LeaseConfig>,
 }
 
 /// Where an enqueue led.
 #[derive(Debug)]
 pub(crate) enum Joined {
-    Held(Hold, Grant),
-    Queued(Hold),
+    Held(LeaseHandle, Grant),
+    Queued(LeaseHandle),
 }
 
 /// A slot that the server says is ours.
@@ -64,7 +64,7 @@ impl Slot {
         }
         let client = wish.client.map_or_else(Client::current, Ok)?;
         let shard = client.shard(key.as_str())?;
-        let terms = Arc::new(Terms {
+        let config = Arc::new(LeaseConfig {
             key,
             kind: wish.capacity.kind(),
             server: client.pool(shard).server().clone(),
@@ -74,11 +74,11 @@ impl Slot {
             fencing: client.fencing(),
             on_lost: wish.on_lost,
         });
-        Ok(Self { client, shard, capacity: wish.capacity, acquire_timeout: wish.acquire_timeout, terms })
+        Ok(Self { client, shard, capacity: wish.capacity, acquire_timeout: wish.acquire_timeout, config })
     }
 
     pub(crate) fn key(&self) -> &str {
-        self.terms.key.as_str()
+        self.config.key.as_str()
     }
 
     pub(crate) fn limit(&self) -> u32 {
@@ -90,9 +90,9 @@ impl Slot {
     }
 
     /// Waits in line for a slot for at most `wait`.
-    pub(crate) async fn acquire(&self, wait: Duration) -> Result<(Hold, Grant), Error> {
+    pub(crate) async fn acquire(&self, wait: Duration) -> Result<(LeaseHandle, Grant), Error> {
         seconds(wait)?;
-        let watch = Watch::waiting(self.terms.about());
+        let watch = Watch::waiting(self.config.about());
         let offer = match within(&watch, pin!(self.stand_in_line(&wait))).await {
             Ok(offer) => offer,
             Err(error) => return Err(watch.failed(error)),
@@ -102,7 +102,7 @@ impl Slot {
 
     /// Joins the line, or gets a slot at once.
     pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
-        let watch = Watch::waiting(self.terms.about());
+        let watch = Watch::waiting(self.config.about());
         let place = match within(&watch, pin!(self.join())).await {
             Ok(place) => place,
             Err(error) => return Err(watch.failed(error)),
@@ -110,34 +110,34 @@ impl Slot {
         match place {
             Place::Free(offer) => self.believe(offer, watch).await.map(|(hold, grant)| Joined::Held(hold, grant)),
             Place::InLine(connection) => {
-                watch.queued(self.terms.about());
-                Ok(Joined::Queued(Hold::queued(&self.terms, connection, watch)))
+                watch.queued(self.config.about());
+                Ok(Joined::Queued(LeaseHandle::queued(&self.config, connection, watch)))
             }
         }
     }
 
     /// Waits for at most `wait` for the slot that the place in line `hold` becomes.
-    pub(crate) async fn wait(&self, hold: &Hold, wait: Duration) -> Result<Grant, Error> {
+    pub(crate) async fn wait(&self, hold: &LeaseHandle, wait: Duration) -> Result<Grant, Error> {
         Pool::runtime()?;
         let granted = tokio::time::timeout(wait, hold.wait()).await;
         #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
         if granted.is_err() {
-            hold.step_out().into_iter().for_each(|connection| self.pool().give(connection, self.pool().now()));
+            hold.steal_connection().into_iter().for_each(|connection| self.pool().give(connection, self.pool().now()));
         }
         granted.unwrap_or_else(|_| {
-            hold.timed_out();
-            Err(Error::Timeout { at: self.terms.attempt(Operation::Wait), waited: wait })
+            hold.time_out();
+            Err(Error::Timeout { at: self.config.attempt(Operation::Wait), waited: wait })
         })
     }
 
     /// Gives the slot of `token` back, and its connection to the pool.
-    pub(crate) async fn release(&self, hold: Hold, token: &Token) -> Result<(), Error> {
+    pub(crate) async fn release(&self, hold: LeaseHandle, token: &Token) -> Result<(), Error> {
         let runtime = Pool::runtime()?;
         let asked = self.pool().now();
-        let (mut connection, watch) = hold.surrender(token, asked)?;
-        connection.set_alarm_on(runtime);
-        let at = || self.terms.attempt(Operation::Release);
-        let call = connection.call(&self.terms.release(*token), self.terms.timing.socket_timeout);
+        let (mut connection, watch) = hold.into_connection(token, asked)?;
+        connection.rebind_runtime(runtime);
+        let at = || self.config.attempt(Operation::Release);
+        let call = connection.call(&self.config.release(*token), self.config.timing.socket_timeout);
         let reply = call.await.map(|(connection, reply)| {
             // whatever else is said: the slot may still be ours there, until the connection closes
             if matches!(reply, Reply::Ok | Reply::Refused(Status::Error | Status::LeaseExpired)) {
@@ -148,7 +148,7 @@ impl Slot {
         let (outcome, released) = match reply {
             Ok(Reply::Ok) => (Outcome::Released, Ok(())),
             Ok(Reply::Refused(Status::Error | Status::LeaseExpired)) => {
-                let lost = self.terms.was_lost(*token);
+                let lost = self.config.report_lost(*token);
                 (Outcome::Lost(lost.clone()), Err(lost.into()))
             }
             Ok(reply) => (Outcome::Closed, Err(Error::unexpected(at(), &reply))),
@@ -160,21 +160,21 @@ impl Slot {
 
     /// The grant that a blocking acquire was answered with.
     async fn stand_in_line(&self, wait: &Duration) -> Result<Offer, Error> {
-        let at = || self.terms.attempt(Operation::Acquire);
+        let at = || self.config.attempt(Operation::Acquire);
         // whole seconds leave the server the time to say `timeout` itself
         let is_whole = || wait.subsec_nanos() == 0;
         let ask = |spent| {
             let left = wait.saturating_sub(spent);
             // no more than `wait`, which the wire can carry
             let wait = Seconds::round_up(left).unwrap_or(Seconds::MAX);
-            let limit = if is_whole() { wait.as_duration() + self.terms.timing.socket_timeout } else { left };
+            let limit = if is_whole() { wait.as_duration() + self.config.timing.socket_timeout } else { left };
             Ask {
-                request: Request::Acquire { key: self.terms.key.as_key(), capacity: self.capacity, wait, lease: self.terms.lease },
+                request: Request::Acquire { key: self.config.key.as_key(), capacity: self.capacity, wait, lease: self.config.lease },
                 limit,
             }
         };
         let Some(answer) = self.pool().call(&at, &ask).await? else {
-            let (at, limit) = (at(), *wait + self.terms.timing.socket_timeout);
+            let (at, limit) = (at(), *wait + self.config.timing.socket_timeout);
             return Err(if is_whole() { Error::Unresponsive { at, limit } } else { Error::Timeout { at, waited: *wait } });
         };
         match answer {
@@ -190,9 +190,9 @@ impl Slot {
 
     /// The grant or the place in line that an enqueue was answered with.
     async fn join(&self) -> Result<Place, Error> {
-        let at = || self.terms.attempt(Operation::Enqueue);
-        let limit = self.terms.timing.socket_timeout;
-        let request = Request::Enqueue { key: self.terms.key.as_key(), capacity: self.capacity, lease: self.terms.lease };
+        let at = || self.config.attempt(Operation::Enqueue);
+        let limit = self.config.timing.socket_timeout;
+        let request = Request::Enqueue { key: self.config.key.as_key(), capacity: self.capacity, lease: self.config.lease };
         let Some(answer) = self.pool().call(&at, &|_| Ask { request, limit }).await? else {
             return Err(Error::Unresponsive { at: at(), limit });
         };
@@ -204,13 +204,13 @@ impl Slot {
     }
 
     /// A prompt grant is believed, any other is confirmed first.
-    async fn believe(&self, Offer { connection, grant, asked }: Offer, watch: Watch) -> Result<(Hold, Grant), Error> {
+    async fn believe(&self, Offer { connection, grant, asked }: Offer, watch: Watch) -> Result<(LeaseHandle, Grant), Error> {
         let now = self.pool().now();
         if now.since(asked) < PROMPT {
-            return Ok((Hold::granted(&self.terms, connection, grant, (asked, now), watch), grant));
+            return Ok((LeaseHandle::granted(&self.config, connection, grant, (asked, now), watch), grant));
         }
         // boxed: it is large, and rare
-        let hold = Box::pin(Hold::confirmed(&self.terms, connection, grant, watch)).await?;
+        let hold = Box::pin(LeaseHandle::verified(&self.config, connection, grant, watch)).await?;
         Ok((hold, grant))
     }
 
@@ -239,7 +239,7 @@ impl Slot {
     #[cfg(feature = "stats")]
     async fn their_limit(&self, connection: Box<Connection>) -> Option<u32> {
         let asked = self.pool().now();
-        let (connection, reply) = connection.call(&Request::Stats, self.terms.timing.socket_timeout).await.ok()?;
+        let (connection, reply) = connection.call(&Request::Stats, self.config.timing.socket_timeout).await.ok()?;
         let Reply::Stats(json) = reply else { return None };
         let stats: crate::Stats = serde_json::from_str(&json).ok()?;
         self.pool().give(connection, asked);

@@ -1,17 +1,13 @@
 //! From a server's address to one request and its reply.
 
-mod alarm;
-mod attendant;
-mod bell;
 mod call;
 mod clock;
 mod connection;
 mod connector;
-mod deadline;
 mod dialer;
 mod fault;
 mod idle;
-mod once;
+mod lazy_timer;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod pem;
 mod pool;
@@ -22,9 +18,6 @@ mod tls;
 #[path = "transport/no_tls.rs"]
 mod tls;
 
-#[cfg(feature = "server")]
-pub(crate) use alarm::Alarm;
-pub(crate) use bell::Duty;
 pub use clock::Clock;
 pub(crate) use clock::Instant;
 pub(crate) use connection::Connection;
@@ -33,6 +26,8 @@ pub(crate) use dialer::{Dialer, Secret};
 pub(crate) use fault::Fault;
 #[cfg(dflock_bench)]
 pub(crate) use idle::Idle;
+#[cfg(feature = "server")]
+pub(crate) use lazy_timer::LazyTimer;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use pem::{Pem, identity};
 pub(crate) use pool::{Answer, Ask, Pool};

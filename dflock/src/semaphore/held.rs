@@ -10,7 +10,7 @@ use tracing::{Instrument, Span};
 
 use super::{Idle, Semaphore};
 use crate::error::{Error, Lost};
-use crate::lease::Hold;
+use crate::lease::LeaseHandle;
 use crate::transport::Pool;
 use crate::wire::{Grant, Token};
 
@@ -22,20 +22,20 @@ use crate::wire::{Grant, Token};
 ///
 /// Dropping it gives the slot back at once, without waiting and without a runtime.
 pub struct Held {
-    hold: Hold,
+    hold: LeaseHandle,
     /// As it was when the user got it.
     grant: Grant,
 }
 
 impl Held {
-    pub(super) fn new((hold, grant): (Hold, Grant)) -> Self {
+    pub(super) fn new((hold, grant): (LeaseHandle, Grant)) -> Self {
         Self { hold, grant }
     }
 
     /// The key of the slot.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.hold.terms().key.as_str()
+        self.hold.config().key.as_str()
     }
 
     /// What proves the hold. Whoever has it can renew or release the slot, so keep it out of logs.
@@ -51,7 +51,7 @@ impl Held {
     /// grants, not holders: several of them hold at once.
     #[must_use]
     pub fn fence(&self) -> Option<u64> {
-        self.hold.terms().fencing.then(|| self.grant.token.fence())
+        self.hold.config().fencing.then(|| self.grant.token.fence())
     }
 
     /// The lease as the server gave it last; when the slot is lost, as it was granted.

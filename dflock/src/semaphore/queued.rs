@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Held, Idle, Semaphore};
 use crate::error::Error;
-use crate::lease::Hold;
+use crate::lease::LeaseHandle;
 
 /// The state of a semaphore that stands in line.
 ///
@@ -12,11 +12,11 @@ use crate::lease::Hold;
 /// is kept, until [`wait`](Semaphore::wait) takes it over. Dropping it leaves the line, and gives back the slot.
 #[derive(Debug)]
 pub struct Queued {
-    hold: Hold,
+    hold: LeaseHandle,
 }
 
 impl Queued {
-    pub(super) fn new(hold: Hold) -> Self {
+    pub(super) fn new(hold: LeaseHandle) -> Self {
         Self { hold }
     }
 }

@@ -10,7 +10,7 @@ use super::Shared;
 use super::desk::Visit;
 use super::peer::{Letter, Over, Peer};
 use super::table::Answer;
-use crate::transport::{Alarm, BoxStream};
+use crate::transport::{BoxStream, LazyTimer};
 use crate::wire::{Key, Malformed, Reply, Request, Seconds, Status};
 
 /// One connection.
@@ -19,7 +19,7 @@ pub(super) struct Session {
     visit: Visit,
     shared: Arc<Shared>,
     /// Rings when the client has said nothing for the read timeout.
-    silence: Alarm,
+    silence: LazyTimer,
     trusted: bool,
 }
 
@@ -28,7 +28,7 @@ impl Session {
         Self {
             peer: Peer::new(stream, shared.config.write_timeout),
             visit,
-            silence: Alarm::default(),
+            silence: LazyTimer::default(),
             trusted: shared.config.auth_token.is_empty(),
             shared,
         }
@@ -84,7 +84,7 @@ impl Session {
             tokio::select! {
                 biased;
                 read = self.peer.read() => read?,
-                () = poll_fn(|cx| self.silence.poll(cx, silent_at)) => {
+                () = poll_fn(|cx| self.silence.poll_elapsed(cx, silent_at)) => {
                     self.visit.silent();
                     self.peer.say(&Reply::Refused(Status::Error));
                     return Err(Over);

@@ -4,47 +4,56 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::connection::deadline_after;
 use super::{Connection, Fault};
 use crate::wire::{Key, Kind, Reply, Request};
 
 impl Connection {
-    /// Sends `request`, and hands the connection back with the reply to it, which may take `limit`. Replies that were owed before
-    /// are passed over.
+    /// Sends `request` and returns the connection with the reply, for which the server has `limit`.
+    /// Replies to earlier requests are discarded.
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped closes the connection: a late reply can never answer the next request. A slot that was granted and not
-    /// heard of yet is given back.
+    /// Dropping the call closes the connection, so that a late reply cannot answer the next
+    /// request. If the server has granted a slot in the meantime, it is released first.
     pub(crate) fn call<'a>(mut self: Box<Self>, request: &Request<'a>, limit: Duration) -> Call<'a> {
-        self.set_deadline(limit);
         self.send(request);
-        Call { connection: Some(self), slot: request.slot(), limit }
+        let deadline = deadline_after(limit);
+        Call { connection: Some(self), slot: request.slot(), limit, deadline }
     }
 }
 
-/// A request that is under way.
+/// A request whose reply is pending.
 #[must_use = "the connection closes when it is dropped"]
 pub(crate) struct Call<'a> {
-    /// Gone when the reply has come.
+    /// `None` once the reply has been returned.
     connection: Option<Box<Connection>>,
-    /// What a grant would be a slot of.
+    /// The slot that a grant would be for.
     slot: Option<(Key<'a>, Kind)>,
     limit: Duration,
+    /// `None` if the limit is longer than the clock can represent.
+    deadline: Option<Instant>,
 }
 
 impl Future for Call<'_> {
     type Output = Result<(Box<Connection>, Reply), Fault>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let limit = self.limit;
-        let Some(connection) = &mut self.connection else { return Poll::Ready(Err(Fault::Closed)) };
+        let (limit, deadline) = (self.limit, self.deadline);
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(Err(Fault::Closed));
+        };
         let reply = match connection.poll_last_reply(cx) {
             Poll::Ready(reply) => reply?,
-            // whoever waits for a reply hears of the alarm, too
-            Poll::Pending if connection.poll_deadline().is_ready() => return Poll::Ready(Err(Fault::Silence(limit))),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                let is_late = deadline.is_some_and(|at| connection.poll_timer(cx, at).is_ready());
+                return if is_late { Poll::Ready(Err(Fault::Silence(limit))) } else { Poll::Pending };
+            }
         };
-        Poll::Ready(self.connection.take().map(|connection| (connection, reply)).ok_or(Fault::Closed))
+        let connection = self.connection.take();
+        Poll::Ready(connection.map(|connection| (connection, reply)).ok_or(Fault::Closed))
     }
 }
 
@@ -52,7 +61,7 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         if let Some(mut connection) = self.connection.take()
             && let Some((key, kind)) = self.slot
-            && let Some(Reply::Granted(grant) | Reply::Acquired(grant)) = connection.hear_last()
+            && let Some(Reply::Granted(grant) | Reply::Acquired(grant)) = connection.try_last_reply()
         {
             connection.send(&Request::Release { key, kind, token: grant.token });
         }
@@ -65,32 +74,32 @@ mod tests {
     use tokio::time::{Instant, advance, timeout};
 
     use super::*;
-    use crate::transport::once::at_once;
+    use crate::transport::connection::poll_once;
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_of_each_call_is_its_own() {
         let second = Duration::from_secs(1);
         let (ours, mut theirs) = duplex(100);
         let mut connection = Connection::new(Box::new(ours));
-        // the alarm is too late, rings with the reply, for nobody, or too early for the next
+        // The timer of the call before is later, elapses with the reply, has elapsed, or is earlier.
         for (limit, reply_after) in [(8, 0), (2, 1), (5, 4), (1, 0), (9, 8), (2, 0), (u32::MAX, 9), (9, 0)] {
             let limit = if limit == u32::MAX { Duration::MAX } else { limit * second };
             let mut call = connection.call(&Request::Ping, limit);
-            assert!(at_once(|cx| Pin::new(&mut call).poll(cx)).is_pending());
+            assert!(poll_once(|cx| Pin::new(&mut call).poll(cx)).is_pending());
             advance(reply_after * second).await;
-            // one that is never over takes no notice of the alarm, but the next does
-            assert!(limit < Duration::MAX || at_once(|cx| Pin::new(&mut call).poll(cx)).is_pending());
+            // A call without a deadline does not poll the timer, but the next call does.
+            assert!(limit < Duration::MAX || poll_once(|cx| Pin::new(&mut call).poll(cx)).is_pending());
             theirs.write_all(b"ok\n").await.unwrap();
             connection = call.await.unwrap().0;
         }
         let asked = Instant::now();
-        let silence = timeout(60 * second, connection.call(&Request::Ping, 3 * second)).await.expect("no alarm rang");
+        let silence = timeout(60 * second, connection.call(&Request::Ping, 3 * second)).await.expect("the call has no time limit");
         assert!(matches!(silence, Err(Fault::Silence(limit)) if limit == 3 * second), "{silence:?}");
         assert_eq!(asked.elapsed(), 3 * second);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_has_no_time_left_ends_at_once() {
+    async fn a_call_that_has_no_time_left_ends_poll_once() {
         let (ours, _theirs) = duplex(100);
         let silence = timeout(Duration::from_mins(1), Connection::new(Box::new(ours)).call(&Request::Ping, Duration::ZERO)).await;
         assert!(matches!(silence, Ok(Err(Fault::Silence(Duration::ZERO)))), "{silence:?}");

@@ -1,297 +1,280 @@
-//! One connection: requests out, replies in, and nothing owed when it is handed on.
+//! One connection to a server: requests out, replies in.
 
+use std::any::Any;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, Id};
+use tokio::task::unconstrained;
+use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::attendant::Attendant;
-use super::bell::{Bell, Duty, Gone};
-use super::deadline::Deadline;
-use super::once::{at_once, in_parting};
+use super::lazy_timer::LazyTimer;
 use super::{BoxStream, Fault};
 use crate::wire::{Lines, MAX_REPLY, Reply, Request};
 
-/// How the alerts of TLS begin, and no reply of ours.
+/// The first bytes of a TLS alert, with which no reply begins.
 const TLS_ALERT: &[u8] = b"\x15\x03";
 
 /// A connection to a server.
 ///
-/// `call` takes it and gives it back only when its reply came: a call that is cut off drops it. Dropping it writes
-/// what is queued as far as the socket takes it without waiting, and closes it.
+/// [`call`](Self::call) takes the connection and returns it with the reply. A cancelled call drops
+/// the connection, so that a late reply cannot answer the next request. `Drop` writes the buffered
+/// requests as far as the socket accepts them without blocking, and closes the socket.
 pub(crate) struct Connection {
     stream: BoxStream,
-    /// Rings for the stream, when there may be something to read, and for the alarm.
-    bell: Arc<Bell>,
-    /// That of the bell.
-    waker: Waker,
     /// Requests that are not written yet.
-    out: Zeroizing<Vec<u8>>,
-    /// How much of `out` is written.
+    write_buf: Zeroizing<Vec<u8>>,
+    /// The number of bytes of `write_buf` that are written.
     written: usize,
-    /// Whether the shared secret is in `out`.
+    /// `write_buf` contains the auth token, so it is wiped and not only cleared.
     has_secret: bool,
-    lines: Lines,
-    /// There may be more to read, though the bell has not rung.
-    unread: bool,
-    /// How many replies have not come yet.
-    owed: usize,
-    /// Nothing more can be written or believed.
-    broken: bool,
-    deadline: Deadline,
+    read_buf: Lines,
+    /// The number of replies that have not been received yet.
+    pending_replies: usize,
+    /// The connection has ended or sent something invalid, and is not used again.
+    failed: bool,
+    /// Wakes the task that polls the connection: for the time limit of a call, or for a renewal.
+    timer: LazyTimer,
+    /// The runtime that drives the socket.
     runtime: Option<Id>,
-    /// From the first hold on.
-    attendant: Option<Attendant>,
+    /// A value that the owner keeps with the connection, and that is dropped with it.
+    extension: Option<Box<dyn Any + Send>>,
 }
 
 impl Connection {
-    /// On the heap: it goes through many hands.
+    /// Returns a connection over `stream`. It is boxed because every hold and call moves it.
     pub(crate) fn new(stream: BoxStream) -> Box<Self> {
-        let bell = Arc::<Bell>::default();
         Box::new(Self {
             stream,
-            waker: bell.clone().into(),
-            bell,
-            out: Zeroizing::default(),
+            write_buf: Zeroizing::default(),
             written: 0,
             has_secret: false,
-            lines: Lines::default(),
-            unread: true,
-            owed: 0,
-            broken: false,
-            deadline: Deadline::default(),
+            read_buf: Lines::default(),
+            pending_replies: 0,
+            failed: false,
+            timer: LazyTimer::default(),
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
-            attendant: None,
+            extension: None,
         })
     }
 
-    /// Queues `request`; [`poll_reply`](Self::poll_reply) writes it.
+    /// Buffers `request`. [`poll_reply`](Self::poll_reply) writes it.
     pub(crate) fn send(&mut self, request: &Request<'_>) {
-        request.encode(&mut self.out);
+        request.encode(&mut self.write_buf);
         self.has_secret |= matches!(request, Request::Auth { .. });
-        self.owed += 1;
+        self.pending_replies += 1;
     }
 
-    /// Writes what is queued and reads the next reply.
+    /// Writes the buffered requests and reads the next reply.
     pub(crate) fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
-        // a peer that closes may have said why: read its last line before believing the failed write
-        let unwritten = match self.poll_flush(cx) {
-            Poll::Ready(Ok(())) => None,
+        let write_error = match self.poll_flush(cx) {
             Poll::Ready(Err(error)) => Some(error),
-            Poll::Pending => {
-                // the stream may have to read before it can write, and know only who writes now
-                self.unread = true;
-                None
-            }
+            Poll::Ready(Ok(())) | Poll::Pending => None,
         };
-        match (self.look_for_line(), unwritten) {
+        // A server that closes the connection may have sent a reason before: read it even if the
+        // write failed, because otherwise the reason is lost.
+        match (self.poll_read_reply(cx), write_error) {
             (Poll::Ready(Err(Fault::Closed)) | Poll::Pending, Some(error)) => Poll::Ready(Err(self.fail(Fault::Io(error)))),
-            (Poll::Ready(Ok(reply)), _) if self.owed == 0 => Poll::Ready(Err(self.unasked(&reply))),
-            (Poll::Pending, None) => {
-                self.bell.listen(cx.waker());
-                Poll::Pending
-            }
+            (Poll::Ready(Ok(reply)), _) if self.pending_replies == 0 => Poll::Ready(Err(self.unsolicited(&reply))),
             (Poll::Ready(Ok(reply)), _) => {
-                self.owed -= 1;
+                self.pending_replies -= 1;
                 Poll::Ready(Ok(reply))
             }
-            (fault, _) => fault,
+            (other, _) => other,
         }
     }
 
-    /// The reply to what was sent last; those before are passed over.
+    /// Reads the reply to the last request, and discards the replies to earlier ones.
     pub(crate) fn poll_last_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
         loop {
             let reply = ready!(self.poll_reply(cx));
-            if reply.is_err() || self.owed == 0 {
+            if reply.is_err() || self.pending_replies == 0 {
                 return Poll::Ready(reply);
             }
         }
     }
 
-    /// The reply to what was sent last, for whoever leaves: if it is here already, and nobody has read it.
-    pub(crate) fn hear_last(&mut self) -> Option<Reply> {
-        if self.broken || self.owed == 0 {
+    /// Returns the reply to the last request if it has been received but not read. For use in
+    /// `Drop`.
+    pub(crate) fn try_last_reply(&mut self) -> Option<Reply> {
+        if self.failed || self.pending_replies == 0 {
             return None;
         }
-        match in_parting(|cx| self.poll_last_reply(cx)) {
+        match poll_once_in_drop(|cx| self.poll_last_reply(cx)) {
             Poll::Ready(reply) => reply.ok(),
             Poll::Pending => None,
         }
     }
 
-    /// Has the alarm ring on `runtime`, which this is called on: the one that the connection was made on may not be driven any more.
-    /// Then it serves nobody after this.
-    pub(crate) fn set_alarm_on(&mut self, runtime: Id) {
+    /// Completes when the connection has failed while no reply is pending: the server closed it,
+    /// or sent an unsolicited line.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        Poll::Ready(match ready!(self.poll_read_reply(cx)) {
+            Ok(reply) => self.unsolicited(&reply),
+            Err(fault) => fault,
+        })
+    }
+
+    /// Completes at `deadline`.
+    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.timer.poll_elapsed(cx, deadline)
+    }
+
+    /// Moves the timer to `runtime`, the runtime of the caller: the one that made the connection
+    /// may have stopped. The connection is then not reused.
+    pub(crate) fn rebind_runtime(&mut self, runtime: Id) {
         if self.runtime != Some(runtime) {
-            self.deadline = Deadline::default();
+            self.timer = LazyTimer::default();
             self.runtime = None;
         }
     }
 
-    /// The runtime that it can be used on again: the one that it was made on.
+    /// Returns the runtime on which the connection can be reused: the one that made it.
     pub(crate) fn runtime(&self) -> Option<Id> {
         self.runtime
     }
 
-    /// Resolves when the connection is of no more use, while nothing is owed on it: it ended, or a line came that nobody asked for.
-    pub(crate) fn poll_fault(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
-        let fault = self.look_for_fault();
-        if fault.is_pending() {
-            self.bell.listen(cx.waker());
-        }
-        fault
+    /// Returns the value that the owner keeps with the connection, if it is a `T`.
+    pub(crate) fn extension<T: Any>(&mut self) -> Option<&mut T> {
+        self.extension.as_mut()?.downcast_mut()
     }
 
-    /// Leaves the connection to a task that sleeps for at most `nap`, or until there is something to read, and then sees to `duty`.
-    pub(crate) fn entrust(&mut self, duty: Arc<dyn Duty>, nap: Duration) -> Result<(), Gone> {
-        self.attendant.get_or_insert_with(|| Attendant::start(self.bell.clone()));
-        let sleeps = self.bell.entrust(duty)?;
-        self.deadline.ring_within(&self.bell, nap);
-        if sleeps && (self.look_for_fault().is_ready() || self.poll_deadline().is_ready()) {
-            self.attend_now();
-        }
-        Ok(())
+    /// Keeps `value` with the connection, in place of the one before.
+    pub(crate) fn set_extension<T: Any + Send>(&mut self, value: T) {
+        self.extension = Some(Box::new(value));
     }
 
-    /// Whoever waits has waited for long enough when `limit` has passed from now on.
-    pub(super) fn set_deadline(&mut self, limit: Duration) {
-        self.deadline.set(&self.bell, limit);
+    /// Returns whether no reply is pending and nothing is buffered. No IO.
+    pub(crate) fn is_idle(&self) -> bool {
+        let no_reply_pending = self.pending_replies == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
+        // A partial line is no failure yet, but it would become the start of the next reply.
+        let is_empty = self.write_buf.is_empty() && self.read_buf.is_empty();
+        !self.failed && no_reply_pending && is_empty
     }
 
-    /// Resolves when the deadline that was set last has passed; or else the bell will ring.
-    pub(super) fn poll_deadline(&mut self) -> Poll<()> {
-        self.deadline.poll(&self.bell)
-    }
-
-    /// Has the duty that it was left with seen to now.
-    pub(crate) fn attend_now(&self) {
-        self.bell.attend();
-    }
-
-    /// Takes the connection back. Whether the duty that it was left with had not begun.
-    pub(crate) fn relieve(&self) -> bool {
-        self.bell.relieve()
-    }
-
-    /// Whether nothing is owed on it, as far as is known without IO.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let is_paid = self.owed == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
-        // half a line is no fault yet, but it would be the beginning of the next reply
-        !self.broken && is_paid && self.out.is_empty() && self.lines.is_empty()
-    }
-
-    /// Whether it can carry another holder's requests: nothing is owed, and the peer has neither closed it nor spoken.
-    pub(crate) fn is_fit(&mut self) -> bool {
+    /// Returns whether the connection can serve another request: it is idle, and the server has
+    /// neither closed it nor sent anything.
+    pub(crate) fn is_reusable(&mut self) -> bool {
         if cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
-            self.owed = 0;
+            self.pending_replies = 0;
         }
-        self.is_quiet() && at_once(|_| self.look_for_fault()).is_pending() && self.lines.is_empty()
+        self.is_idle() && poll_once(|cx| self.poll_closed(cx)).is_pending() && self.read_buf.is_empty()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.out.is_empty() || self.broken {
+        if self.write_buf.is_empty() || self.failed {
             return Poll::Ready(Ok(()));
         }
-        while self.written < self.out.len() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..])) {
+        while self.written < self.write_buf.len() {
+            let unwritten = &self.write_buf[self.written..];
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, unwritten)) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => self.written += count,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        // it may have been the secret
         if std::mem::take(&mut self.has_secret) {
-            self.out.zeroize();
+            self.write_buf.zeroize();
         } else {
-            self.out.clear();
+            self.write_buf.clear();
         }
         self.written = 0;
         Poll::Ready(Ok(()))
     }
 
-    /// A fault that is there; or else the bell will ring.
-    fn look_for_fault(&mut self) -> Poll<Fault> {
-        Poll::Ready(match ready!(self.look_for_line()) {
-            Ok(reply) => self.unasked(&reply),
-            Err(fault) => fault,
-        })
-    }
-
-    /// A line that is there; or else the bell will ring.
-    fn look_for_line(&mut self) -> Poll<Result<Reply, Fault>> {
-        if self.broken {
+    fn poll_read_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+        if self.failed {
             return Poll::Ready(Err(Fault::Closed));
         }
         loop {
-            match self.lines.take(MAX_REPLY) {
+            match self.read_buf.take(MAX_REPLY) {
                 Ok(Some(line)) => {
                     let reply = Reply::decode(line).map_err(|_| Fault::garbage(line));
                     return Poll::Ready(reply.map_err(|fault| self.fail(fault)));
                 }
                 Ok(None) => {}
-                Err(_) => return Poll::Ready(Err(self.fail(Fault::Garbage("a line of more than 1 MiB".to_owned())))),
+                Err(_) => {
+                    let fault = Fault::Garbage("a line of more than 1 MiB".to_owned());
+                    return Poll::Ready(Err(self.fail(fault)));
+                }
             }
-            // a TLS server that was not spoken to in TLS says so in no whole line
-            if self.lines.rest().starts_with(TLS_ALERT) {
-                let alert = Fault::garbage(self.lines.rest());
+            // A TLS server answers a client that does not speak TLS with an alert. It has no line
+            // end, so without this check the client would wait for one until its time limit.
+            if self.read_buf.rest().starts_with(TLS_ALERT) {
+                let alert = Fault::garbage(self.read_buf.rest());
                 return Poll::Ready(Err(self.fail(alert)));
             }
-            match ready!(self.read_more()) {
+            match ready!(self.poll_fill(cx)) {
                 Ok(0) => return Poll::Ready(Err(self.fail(Fault::Closed))),
-                Ok(count) => self.lines.filled(count),
+                Ok(count) => self.read_buf.filled(count),
                 Err(error) => return Poll::Ready(Err(self.fail(Fault::Io(error)))),
             }
         }
     }
 
-    /// Reads into the room of the lines, if there may be something; or else the bell will ring.
-    fn read_more(&mut self) -> Poll<io::Result<usize>> {
-        if !self.bell.has_rung() && !self.unread {
-            return Poll::Pending;
-        }
-        let mut room = ReadBuf::new(self.lines.room());
-        let read = Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker), &mut room);
-        let count = room.filled().len();
-        self.unread = read.is_ready();
-        read.map_ok(|()| count)
+    /// Reads into the read buffer and returns the number of bytes.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(self.read_buf.room());
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
+        Poll::Ready(Ok(room.filled().len()))
     }
 
-    fn unasked(&mut self, reply: &Reply) -> Fault {
+    /// Fails the connection because of a `reply` to no request.
+    fn unsolicited(&mut self, reply: &Reply) -> Fault {
         let mut line = Vec::new();
         reply.encode(&mut line);
         self.fail(Fault::garbage(line.trim_ascii_end()))
     }
 
     fn fail(&mut self, fault: Fault) -> Fault {
-        self.broken = true;
+        self.failed = true;
         fault
     }
 }
 
 impl fmt::Debug for Connection {
+    /// Shows neither buffer: they may hold the auth token and lock tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // neither the secret on its way out nor a token on its way in
-        f.debug_struct("Connection").field("owed", &self.owed).field("broken", &self.broken).finish_non_exhaustive()
+        f.debug_struct("Connection").field("pending_replies", &self.pending_replies).field("failed", &self.failed).finish_non_exhaustive()
     }
 }
 
 impl Drop for Connection {
-    /// Blocks on nothing and needs no runtime: what cannot be written at once is not written.
+    /// Blocks on nothing and needs no runtime. What cannot be written at once is not written.
     fn drop(&mut self) {
-        if self.broken {
+        if self.failed {
             return;
         }
-        let _ = in_parting(|cx| self.poll_flush(cx));
-        // unread bytes would make the system reset the connection, and the peer lose what was just written
-        let _ = in_parting(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(self.lines.room())));
-        let _ = in_parting(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
+        let _ = poll_once_in_drop(|cx| self.poll_flush(cx));
+        // With unread bytes in its buffer the system would reset the connection, and the server
+        // would lose the release that was just written.
+        let _ = poll_once_in_drop(|cx| self.poll_fill(cx));
+        let _ = poll_once_in_drop(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
     }
+}
+
+/// Returns the time at which a call with this time limit fails; `None` if that is too far in the
+/// future to be represented.
+pub(super) fn deadline_after(limit: Duration) -> Option<Instant> {
+    Instant::now().checked_add(limit)
+}
+
+/// Polls once, outside of tokio's coop budget, which may be used up.
+pub(super) fn poll_once<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    let once = pin!(unconstrained(poll_fn(poll)));
+    once.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Polls once, for use in `Drop`. A panic of a user-supplied stream is caught, because it would
+/// abort the program if the drop was part of an unwinding.
+fn poll_once_in_drop<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    catch_unwind(AssertUnwindSafe(|| poll_once(poll))).unwrap_or(Poll::Pending)
 }

@@ -16,10 +16,7 @@ pub type BoxStream = Box<dyn Stream>;
 /// What [`Connector::connect`] gives back.
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<BoxStream>> + Send + 'a>>;
 
-/// Anything that bytes can be read from and written to; implemented for all that qualifies.
-///
-/// A read that found nothing is tried again when its waker was woken, not before, whatever is written meanwhile: as with
-/// [`tokio::io::split`], a write must not take the place of a read that waits.
+/// Anything that bytes can be read from and written to; implemented for every type that qualifies.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}

@@ -46,7 +46,7 @@ impl Idle {
         loop {
             let (mut connection, since) = self.shelf(runtime, |shelf| shelf.connections.pop())??;
             // what is too old, or spoken on, is closed here
-            if now.since(since) < self.longest && connection.is_fit() {
+            if now.since(since) < self.longest && connection.is_reusable() {
                 return Some(connection);
             }
         }

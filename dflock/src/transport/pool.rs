@@ -110,7 +110,7 @@ impl Pool {
 
     /// Keeps `connection`, which was `used` last, for the next request, unless something is owed on it.
     pub(crate) fn give(&self, connection: Box<Connection>, used: Instant) {
-        if connection.is_quiet() {
+        if connection.is_idle() {
             self.idle.put(connection, used);
         }
     }

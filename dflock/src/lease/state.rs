@@ -1,0 +1,189 @@
+//! The state of a lease and its transitions. `ARCHITECTURE.md` has the table.
+
+use crate::error::{Error, Lost, LostReason};
+use crate::transport::Instant;
+use crate::watch::{Ended, Outcome, Watch};
+use crate::wire::{Grant, Token};
+
+use super::LeaseConfig;
+use super::timing::Deadlines;
+
+/// The phase of a lease.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Waiting in the queue.
+    Queued,
+    /// Granted, but not held before a renewal has verified the grant.
+    Unverified(Grant),
+    /// Held until the deadline.
+    Held {
+        /// The token, and the lease as the server returned it last.
+        grant: Grant,
+        deadlines: Deadlines,
+        /// A renewal is in flight.
+        renewing: bool,
+    },
+    /// The wait ended without a slot. The error is for the task that waits.
+    Failed(Option<Error>),
+    /// The slot was held and is lost.
+    Lost(Lost),
+    /// The owner gave up the wait or the slot.
+    Released,
+}
+
+/// The ways in which a wait or a hold ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The deadline has passed. [`State::expire`] has recorded the loss.
+    Expired,
+    /// The slot is lost before its deadline.
+    Lost(LostReason),
+    /// The wait ended without a slot.
+    Failed(Error),
+    /// The keep-alive task has stopped, for example with its runtime.
+    TaskStopped,
+    /// The time for the wait is over.
+    TimedOut,
+    /// The owner dropped its handle.
+    Dropped,
+    /// The owner closed the connection without a release.
+    Closed,
+}
+
+/// The phase, the requests for a renewal, and the telemetry.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// The user has the slot, so that its loss is reported.
+    pub(super) owned_by_user: bool,
+    /// The number of renewals that the user has requested.
+    pub(super) renewals_requested: u64,
+    /// The number of these that were requested before the last renewal was sent.
+    pub(super) renewals_started: u64,
+    /// The number of these that are done.
+    pub(super) renewals_completed: u64,
+    /// The number of renewals that were sent.
+    pub(super) renewals_sent: u64,
+    /// The telemetry of the wait or the hold. `None` once both have ended.
+    pub(super) telemetry: Option<Watch>,
+}
+
+impl State {
+    pub(super) fn new(phase: Phase, telemetry: Watch) -> Self {
+        // A lease that begins as held was acquired without a wait in the queue: the user has it.
+        let owned_by_user = matches!(phase, Phase::Held { .. });
+        Self {
+            phase,
+            owned_by_user,
+            renewals_requested: 0,
+            renewals_started: 0,
+            renewals_completed: 0,
+            renewals_sent: 0,
+            telemetry: Some(telemetry),
+        }
+    }
+
+    /// Records the loss of a hold whose deadline has passed. Returns whether it did: then the
+    /// caller notifies the waiting tasks after it has unlocked the state.
+    pub(super) fn expire(&mut self, config: &LeaseConfig, now: Instant) -> bool {
+        match self.phase {
+            Phase::Held { grant, deadlines, renewing } if now >= deadlines.expires_at => {
+                let reason = if renewing { LostReason::Unreachable } else { LostReason::Expired };
+                self.phase = Phase::Lost(config.lost(grant.token, reason));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the wait or the hold, unless it has ended before. Returns the telemetry, which is
+    /// emitted when it is dropped: outside of the lock.
+    pub(super) fn end(&mut self, config: &LeaseConfig, end: End) -> Option<Ended> {
+        let waiting = matches!(self.phase, Phase::Queued | Phase::Unverified(_));
+        let mut outcome = None;
+        match (end, &self.phase) {
+            (End::Lost(reason), Phase::Held { grant, .. }) => {
+                self.phase = Phase::Lost(config.lost(grant.token, reason));
+            }
+            (End::TaskStopped, Phase::Held { grant, .. }) => {
+                self.phase = Phase::Lost(config.lost(grant.token, LostReason::Disconnected));
+            }
+            (End::TaskStopped, _) if waiting => {
+                self.phase = Phase::Failed(Some(config.disconnected()));
+            }
+            (End::Failed(error), _) if waiting => self.phase = Phase::Failed(Some(error)),
+            (End::TimedOut, _) if waiting => {
+                outcome = Some(Outcome::Timeout);
+                self.phase = Phase::Released;
+            }
+            (End::Closed, Phase::Held { .. }) => {
+                outcome = Some(Outcome::Closed);
+                self.phase = Phase::Released;
+            }
+            (End::Dropped | End::Closed, Phase::Held { .. } | Phase::Failed(_)) => {
+                self.phase = Phase::Released;
+            }
+            (End::Dropped | End::Closed, _) if waiting => self.phase = Phase::Released,
+            // A loss stays a loss, and an end cannot be replaced by another.
+            _ => {}
+        }
+        let outcome = outcome.or_else(|| self.outcome())?;
+        self.end_telemetry(outcome)
+    }
+
+    /// When the lease expires, if the slot is held.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Held { deadlines, .. } => Some(deadlines.expires_at),
+            _ => None,
+        }
+    }
+
+    /// When the next renewal is due, if the slot is held.
+    pub(super) fn renew_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Held { deadlines, .. } => Some(deadlines.renew_at),
+            _ => None,
+        }
+    }
+
+    /// The loss, if the slot is lost.
+    pub(super) fn lost(&self) -> Option<Lost> {
+        match &self.phase {
+            Phase::Lost(lost) => Some(lost.clone()),
+            _ => None,
+        }
+    }
+
+    /// The token of a slot that the server may still count as held by this lease.
+    pub(super) fn token_on_server(&self) -> Option<Token> {
+        match &self.phase {
+            Phase::Unverified(grant) | Phase::Held { grant, .. } => Some(grant.token),
+            // The lease ended by the clock of this client: the server may count it as held.
+            Phase::Lost(lost) if matches!(lost.reason, LostReason::Expired | LostReason::Unreachable) => Some(lost.token),
+            Phase::Queued | Phase::Failed(_) | Phase::Lost(_) | Phase::Released => None,
+        }
+    }
+
+    /// Ends the telemetry with `outcome`. Later calls return `None`. The returned value emits it
+    /// when it is dropped: outside of the lock.
+    pub(super) fn end_telemetry(&mut self, outcome: Outcome) -> Option<Ended> {
+        self.telemetry.take().map(|telemetry| telemetry.ended(outcome))
+    }
+
+    /// Stores `telemetry` again, or ends it if the lease has ended in the meantime.
+    pub(super) fn restore_telemetry(&mut self, telemetry: Watch) -> Option<Ended> {
+        self.telemetry = Some(telemetry);
+        self.outcome().and_then(|outcome| self.end_telemetry(outcome))
+    }
+
+    /// The outcome for telemetry, if the wait or the hold has ended.
+    fn outcome(&self) -> Option<Outcome> {
+        match &self.phase {
+            Phase::Queued | Phase::Unverified(_) | Phase::Held { .. } => None,
+            Phase::Lost(lost) => Some(Outcome::Lost(lost.clone())),
+            Phase::Failed(error) => Some(error.as_ref().map_or(Outcome::Failed, Outcome::of)),
+            Phase::Released => Some(Outcome::Dropped),
+        }
+    }
+}
