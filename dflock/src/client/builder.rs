@@ -15,8 +15,11 @@ use crate::transport::{Connector, Dialer, Pool, Secret, Tcp, Tls};
 /// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
 const IDLE: f64 = 0.75;
 
-/// The longest silence on a connection that holds a slot, if nothing else is said.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(8);
+/// The read timeout of servers that are started without `--read-timeout`.
+const SERVER_READ_TIMEOUT: Duration = Duration::from_secs(23);
+
+/// The heartbeat for servers of that read timeout or a longer one.
+const HEARTBEAT: Duration = Duration::from_secs(8);
 
 /// A limit of time of a century or more is a mistake.
 pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
@@ -31,7 +34,8 @@ pub struct ClientBuilder {
     secret: Zeroizing<String>,
     connect_timeout: Duration,
     socket_timeout: Duration,
-    heartbeat: Duration,
+    /// `None` is derived from `server_read_timeout`.
+    heartbeat: Option<Duration>,
     server_read_timeout: Duration,
     clock_drift: f64,
     fencing: bool,
@@ -47,8 +51,8 @@ impl Default for ClientBuilder {
             secret: Zeroizing::default(),
             connect_timeout: Duration::from_secs(5),
             socket_timeout: Duration::from_secs(5),
-            heartbeat: HEARTBEAT,
-            server_read_timeout: Duration::from_secs(23),
+            heartbeat: None,
+            server_read_timeout: SERVER_READ_TIMEOUT,
             clock_drift: 0.01,
             fencing: false,
         }
@@ -117,16 +121,20 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest silence on a connection that holds a slot: leases are renewed this often at least. Defaults to 8 s; it must be
-    /// less than what is believed of [`server_read_timeout`](Self::server_read_timeout).
+    /// The longest silence on a connection that holds a slot: leases are renewed this often at least.
+    ///
+    /// Defaults to 8 s, or to a third of [`server_read_timeout`](Self::server_read_timeout) where that
+    /// is less than 23 s. It must be less than `server_read_timeout` less
+    /// [`clock_drift`](Self::clock_drift).
     #[must_use]
     pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
-        self.heartbeat = heartbeat;
+        self.heartbeat = Some(heartbeat);
         self
     }
 
     /// The servers' `--read-timeout`: after this much silence a server gives a slot away, however long its lease. Defaults to
-    /// 23 s, as the servers do. Give the smallest of any server: a slot is believed for no longer than this.
+    /// 23 s, as the servers do. Give the smallest of any server: a slot is believed for no longer than this. The
+    /// [`heartbeat`](Self::heartbeat) follows from it, unless it is set.
     #[must_use]
     pub fn server_read_timeout(mut self, timeout: Duration) -> Self {
         self.server_read_timeout = timeout;
@@ -164,20 +172,21 @@ impl ClientBuilder {
         if !(self.clock_drift >= 0.0 && self.clock_drift < 0.5) {
             return Err(ConfigError::ClockDrift { drift: self.clock_drift });
         }
+        let heartbeat = self.heartbeat.unwrap_or_else(|| derived_heartbeat(self.server_read_timeout));
         for (option, given) in [
             ("connect_timeout", self.connect_timeout),
             ("socket_timeout", self.socket_timeout),
             ("server_read_timeout", self.server_read_timeout),
-            ("heartbeat", self.heartbeat),
+            ("heartbeat", heartbeat),
         ] {
             if given.is_zero() || given > LONGEST {
                 return Err(ConfigError::Duration { option, given, allowed: "it must be more than zero and less than a century" });
             }
         }
         let believed = self.server_read_timeout.mul_f64(1.0 - self.clock_drift);
-        if self.heartbeat >= believed {
+        if heartbeat >= believed {
             let allowed = "it must be less than `server_read_timeout` less `clock_drift`";
-            return Err(ConfigError::Duration { option: "heartbeat", given: self.heartbeat, allowed });
+            return Err(ConfigError::Duration { option: "heartbeat", given: heartbeat, allowed });
         }
         let secret = Secret::new(self.secret)?;
         crate::watch::describe();
@@ -187,7 +196,7 @@ impl ClientBuilder {
                 crate::watch::secret_in_the_clear(server);
             }
         }
-        let connector = self.connector.unwrap_or_else(|| Arc::new(tcp(self.heartbeat, believed)));
+        let connector = self.connector.unwrap_or_else(|| Arc::new(tcp(heartbeat, believed)));
         let clock = connector.clock();
         let dialer = Arc::new(Dialer {
             connector,
@@ -201,7 +210,7 @@ impl ClientBuilder {
         let timing = Arc::new(Timing {
             clock,
             socket_timeout: self.socket_timeout,
-            heartbeat: self.heartbeat,
+            heartbeat,
             server_read_timeout: self.server_read_timeout,
             clock_drift: self.clock_drift,
         });
@@ -213,6 +222,11 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").field("servers", &self.servers).finish_non_exhaustive()
     }
+}
+
+/// Returns the heartbeat for servers of this read timeout, for a client that sets none.
+fn derived_heartbeat(server_read_timeout: Duration) -> Duration {
+    if server_read_timeout >= SERVER_READ_TIMEOUT { HEARTBEAT } else { server_read_timeout / 3 }
 }
 
 /// TCP that gives up what was sent at a heartbeat when the slot is not `believed` any longer, and a network that stops no sooner.
@@ -267,6 +281,32 @@ mod tests {
         for (heartbeat, believed, user_timeout) in [(8, 22, 14), (20, 24, 4), (100, 40, 5)] {
             let tcp = tcp(seconds(heartbeat), seconds(believed));
             assert_eq!((tcp.keepalive, tcp.user_timeout), (seconds(heartbeat), seconds(user_timeout)));
+        }
+    }
+
+    #[test]
+    fn the_heartbeat_follows_from_the_read_timeout_unless_it_is_set() {
+        let millis = Duration::from_millis;
+        for (read_timeout, set, heartbeat) in [
+            (None, None, 8_000),
+            (Some(5_000), None, 1_666),
+            (Some(8_000), None, 2_666),
+            (Some(1), None, 0),
+            (Some(22_500), None, 7_500),
+            (Some(23_000), None, 8_000),
+            (Some(60_000), None, 8_000),
+            (Some(60_000), Some(20_000), 20_000),
+            (Some(5_000), Some(1_000), 1_000),
+            (None, Some(2_000), 2_000),
+        ] {
+            let mut builder = Client::builder();
+            // in either order
+            for _ in 0..2 {
+                builder = read_timeout.map_or(builder.clone(), |timeout| builder.server_read_timeout(millis(timeout)));
+                builder = set.map_or(builder.clone(), |set| builder.heartbeat(millis(set)));
+            }
+            let timing = builder.build().unwrap().timing().clone();
+            assert_eq!(timing.heartbeat.as_millis(), heartbeat, "{read_timeout:?}, {set:?}");
         }
     }
 

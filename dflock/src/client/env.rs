@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::builder::{HEARTBEAT, LONGEST, address};
+use super::builder::{LONGEST, address};
 use super::{Client, ClientBuilder};
 use crate::error::ConfigError;
 use crate::transport::Secret;
@@ -32,7 +32,7 @@ impl Client {
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SERVER_READ_TIMEOUT` | the servers' `--read-timeout`, in seconds; the smallest of any server |
-    /// | `DFLOCK_HEARTBEAT` | seconds; without it 8, or a third of `DFLOCK_SERVER_READ_TIMEOUT` if that is less |
+    /// | `DFLOCK_HEARTBEAT` | seconds; without it 8, or a third of a `DFLOCK_SERVER_READ_TIMEOUT` under 23 |
     ///
     /// # Errors
     ///
@@ -103,13 +103,10 @@ fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError
     if let Some(timeout) = seconds("DFLOCK_SOCKET_TIMEOUT", &lookup)? {
         builder = builder.socket_timeout(timeout);
     }
-    let read_timeout = seconds("DFLOCK_SERVER_READ_TIMEOUT", &lookup)?;
-    if let Some(timeout) = read_timeout {
+    if let Some(timeout) = seconds("DFLOCK_SERVER_READ_TIMEOUT", &lookup)? {
         builder = builder.server_read_timeout(timeout);
     }
-    // the default is too long for the servers of a short read timeout
-    let third = read_timeout.map(|timeout| timeout / 3).filter(|third| *third < HEARTBEAT);
-    if let Some(heartbeat) = seconds(BEAT, &lookup)?.or(third) {
+    if let Some(heartbeat) = seconds(BEAT, &lookup)? {
         builder = builder.heartbeat(heartbeat);
     }
     Ok(builder)

@@ -142,7 +142,7 @@ fn limits_of_time_must_make_sense_together() {
         ("heartbeat", Client::builder().heartbeat(Duration::ZERO)),
         ("heartbeat", Client::builder().heartbeat(seconds(23))),
         ("heartbeat", Client::builder().heartbeat(seconds(60))),
-        ("heartbeat", Client::builder().server_read_timeout(seconds(8))),
+        ("heartbeat", Client::builder().heartbeat(seconds(8)).server_read_timeout(seconds(8))),
         // not less than what is believed of the read timeout
         ("heartbeat", Client::builder().heartbeat(seconds(9)).server_read_timeout(seconds(10)).clock_drift(0.1)),
     ] {

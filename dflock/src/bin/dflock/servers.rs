@@ -32,7 +32,7 @@ pub(crate) struct ServerOptions {
     /// The servers' --read-timeout, the smallest of any server, such as 3s [default: `$DFLOCK_SERVER_READ_TIMEOUT`, or 23s]
     ///
     /// After this much silence a server gives a slot away, so a slot is believed for no longer. Without `$DFLOCK_HEARTBEAT` the
-    /// lease is renewed each third of it at least, or each 8s if that is less.
+    /// lease is renewed each third of it at least, or each 8s if it is 23s or more.
     #[arg(long, value_parser = some_time, value_name = "TIME")]
     server_read_timeout: Option<Duration>,
 }
