@@ -150,6 +150,9 @@ impl ClientBuilder {
 
     /// Whether the servers are v2.1 or newer, so that their tokens carry a fence. Defaults to `false`: the tokens of older
     /// servers look the same and are random.
+    ///
+    /// It does not matter for servers that name a fence beside the token, which
+    /// [`Held::fence`](crate::Held::fence) returns in either case.
     #[must_use]
     pub fn fencing(mut self, fencing: bool) -> Self {
         self.fencing = fencing;

@@ -127,6 +127,8 @@ mod tests {
     use super::*;
 
     const REPLY: &str = "(ok|acquired|queued|timeout|error)[_a-z]{0,9} ?[0-9a-f]{0,33} ?[-0-9.x]{0,12}\r?\n";
+    /// Replies with a number of fields that are or are not a fence.
+    const FENCED: &str = "(ok|acquired)( [0-9a-f]{32})?( [0-9]{1,11})?( [-+ ]?[0-9]{1,20}x?){0,2}\n";
     const REQUEST: &str = "((s?[lewrn])|auth|ping|stats|\\PC{0,4})\r?\n\\PC{0,9}\r?\n[-0-9a-z \\PC]{0,40}\r?\n";
     /// What may be granted, so that connections meet.
     const ROUND: &str = "(s[lew]\n[ab]\n([0-3]|9999)( [12]){0,2}\n|[lew]\n[ab]\n([0-3]|9999)?( [1-3])?\n|stats\n\n\n|ping\n\n\n)";
@@ -139,6 +141,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_taken_for_a_reply_is_what_was_sent(text in prop::collection::vec(REPLY, 1..9)) {
+            reply(text.concat().as_bytes());
+        }
+
+        #[test]
+        fn a_fence_is_what_was_sent(text in prop::collection::vec(FENCED, 1..9)) {
             reply(text.concat().as_bytes());
         }
 

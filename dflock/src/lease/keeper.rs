@@ -99,6 +99,7 @@ impl Lease {
             Err(_) => return Err(Error::Unresponsive { at: at(), limit }),
         };
         match reply {
+            Reply::Renewed(renewal) if !renewal.is_of(&grant) => return Err(Error::unexpected(at(), &reply)),
             Reply::Ok | Reply::Renewed(_) => match self.renewed(&reply, grant.lease) {
                 Some(lease) => self.accept(asked, Grant { lease, ..grant }),
                 None => return Err(Error::LeaseExpired { at: at() }),
@@ -177,6 +178,8 @@ impl Lease {
             }
         };
         let lost = match reply {
+            // not a renewal of this slot
+            Ok(Reply::Renewed(renewal)) if !renewal.is_of(&grant) => LostReason::Rejected,
             Ok(reply @ (Reply::Ok | Reply::Renewed(_))) => {
                 match self.renewed(&reply, grant.lease) {
                     Some(lease) => {
@@ -221,7 +224,7 @@ impl Lease {
     /// The lease that a renewal was answered with; `None` when nothing is left of it.
     fn renewed(&self, reply: &Reply, last: LeaseSeconds) -> Option<LeaseSeconds> {
         match reply {
-            Reply::Renewed(seconds) => LeaseSeconds::from_seconds(*seconds),
+            Reply::Renewed(renewal) => LeaseSeconds::from_seconds(renewal.remaining),
             // a bare `ok` means what was asked for
             _ => Some(self.terms.lease.unwrap_or(last)),
         }

@@ -47,11 +47,15 @@ impl Held {
     /// A number that grows with every grant of the server: a store that remembers the highest it has seen can refuse writes of
     /// holders before it.
     ///
-    /// `None` unless the client was built with [`fencing(true)`](crate::ClientBuilder::fencing). With a limit above 1 it orders
-    /// grants, not holders: several of them hold at once.
+    /// A fence that the server names beside the token is returned whatever
+    /// [`fencing`](crate::ClientBuilder::fencing) says, and counts instead of the token's. Without
+    /// one it is the first half of the token with `fencing(true)`, and otherwise `None`. It stays
+    /// the same for as long as the slot is held. With a limit above 1 it orders grants, not
+    /// holders: several of them hold at once.
     #[must_use]
     pub fn fence(&self) -> Option<u64> {
-        self.hold.terms().fencing.then(|| self.grant.token.fence())
+        let of_token = || self.hold.terms().fencing.then(|| self.grant.token.fence());
+        self.grant.fence.or_else(of_token)
     }
 
     /// The lease as the server gave it last; when the slot is lost, as it was granted.
