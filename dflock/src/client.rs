@@ -118,6 +118,7 @@ impl Client {
     /// # Errors
     ///
     /// The first server's that could not be reached or did not answer in the protocol.
+    /// [`Error::StatsTooLarge`] for a reply over [`max_stats_size`](ClientBuilder::max_stats_size).
     ///
     /// # Cancel safety
     ///
@@ -143,11 +144,10 @@ impl Client {
             let Some(answer) = pool.call(&at, &|_| Ask { request: Request::Stats, limit }).await? else {
                 return Err(Error::Unresponsive { at: at(), limit });
             };
-            let stats = match &answer.reply {
-                Reply::Stats(json) => serde_json::from_str(json).ok(),
-                _ => None,
-            };
-            all.push(stats.ok_or_else(|| Error::unexpected(at(), &answer.reply))?);
+            match answer.reply {
+                Reply::Stats(stats) => all.push(*stats),
+                reply => return Err(Error::unexpected(at(), &reply)),
+            }
             pool.give(answer.connection, answer.asked);
         }
         Ok(all)

@@ -155,14 +155,22 @@ pub enum Error {
     Disconnected {
         /// What was tried.
         at: Attempt,
-        /// What the system said; `None` when the server closed it in order.
+        /// What the system said, or what came of the reply; `None` when the server closed it in order.
         source: Option<io::Error>,
     },
 
+    /// The reply to `stats` is longer than [`max_stats_size`](crate::ClientBuilder::max_stats_size).
+    /// The connection was closed.
+    #[error("{at}: the reply is longer than {limit} bytes; raise `max_stats_size` of the client")]
+    StatsTooLarge {
+        /// What was tried.
+        at: Attempt,
+        /// The longest reply that is read, in bytes.
+        limit: usize,
+    },
+
     /// What the server said is not of the protocol. The connection was closed.
-    #[error(
-        "{at}: {heard:?} is no answer to this; is it a dflockd server, and does it speak plain text here, not TLS (else give the client `tls`)?"
-    )]
+    #[error("{at}: the server answered {heard:?}, which is no reply to {}; {}", at.operation, refusal::advice(heard))]
     Protocol {
         /// What was tried.
         at: Attempt,
@@ -213,6 +221,7 @@ impl Error {
             | Self::Tls { at, .. }
             | Self::Unresponsive { at, .. }
             | Self::Disconnected { at, .. }
+            | Self::StatsTooLarge { at, .. }
             | Self::Protocol { at, .. } => Some(at),
         }
     }

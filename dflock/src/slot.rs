@@ -240,8 +240,7 @@ impl Slot {
     async fn their_limit(&self, connection: Box<Connection>) -> Option<u32> {
         let asked = self.pool().now();
         let (connection, reply) = connection.call(&Request::Stats, self.terms.timing.socket_timeout).await.ok()?;
-        let Reply::Stats(json) = reply else { return None };
-        let stats: crate::Stats = serde_json::from_str(&json).ok()?;
+        let Reply::Stats(stats) = reply else { return None };
         self.pool().give(connection, asked);
         stats.limit_besides(self.limit(), self.key())
     }

@@ -25,6 +25,7 @@ mod runtimes;
 mod semaphore;
 mod server;
 mod simulation;
+mod stats;
 mod suspend;
 mod tls;
 mod tower;

@@ -11,6 +11,7 @@ use crate::error::{AddressFault, ConfigError};
 use crate::lease::{LATEST, Timing};
 use crate::shard::{Crc32, Sharding};
 use crate::transport::{Connector, Dialer, Pool, Secret, Tcp, Tls};
+use crate::wire::MAX_STATS;
 
 /// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
 const IDLE: f64 = 0.75;
@@ -39,6 +40,7 @@ pub struct ClientBuilder {
     server_read_timeout: Duration,
     clock_drift: f64,
     fencing: bool,
+    max_stats_size: usize,
 }
 
 impl Default for ClientBuilder {
@@ -55,6 +57,7 @@ impl Default for ClientBuilder {
             server_read_timeout: SERVER_READ_TIMEOUT,
             clock_drift: 0.01,
             fencing: false,
+            max_stats_size: MAX_STATS,
         }
     }
 }
@@ -159,6 +162,20 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets the longest reply to [`Client::stats`] that is read, in bytes. Defaults to 64 MiB
+    /// (67,108,864), about half a million held keys: a server writes some 125 bytes for each.
+    ///
+    /// A longer reply is [`Error::StatsTooLarge`](crate::Error::StatsTooLarge). The same limit holds
+    /// for the reply that tells the other limit in a
+    /// [`LimitMismatch`](crate::Error::LimitMismatch); over it the error names only the limit that
+    /// was asked for. A reply takes up to four times its size in memory while it is read.
+    #[cfg(feature = "stats")]
+    #[must_use]
+    pub fn max_stats_size(mut self, bytes: usize) -> Self {
+        self.max_stats_size = bytes;
+        self
+    }
+
     /// Checks the options. Nothing is connected yet.
     ///
     /// # Errors
@@ -207,6 +224,7 @@ impl ClientBuilder {
             secret,
             connect_timeout: self.connect_timeout,
             socket_timeout: self.socket_timeout,
+            max_stats_size: self.max_stats_size,
         });
         let max_idle = self.server_read_timeout.mul_f64(IDLE);
         let pools = self.servers.into_iter().map(|server| Pool::new(server.into(), dialer.clone(), clock.clone(), max_idle)).collect();

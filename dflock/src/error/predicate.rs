@@ -37,6 +37,7 @@ impl Error {
             | Self::Auth { .. }
             | Self::NotLeader { .. }
             | Self::Refused { .. }
+            | Self::StatsTooLarge { .. }
             | Self::Protocol { .. } => false,
         }
     }

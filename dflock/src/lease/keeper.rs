@@ -191,7 +191,7 @@ impl Lease {
                 self.news.notify_waiters();
                 return true;
             }
-            Ok(_) | Err(Fault::Garbage(_)) => LostReason::Rejected,
+            Ok(_) | Err(Fault::Garbage(_) | Fault::StatsTooLarge(_)) => LostReason::Rejected,
             Err(Fault::Closed | Fault::Io(_) | Fault::Silence(_)) => LostReason::Disconnected,
         };
         self.lose(lost);

@@ -50,7 +50,7 @@ pub(super) struct Rules {
 }
 
 /// The answer to a request that may have to wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[must_use = "one that stands in line must collect or give up"]
 pub(super) enum Answer {
     Now(Reply),

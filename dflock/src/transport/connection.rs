@@ -16,10 +16,13 @@ use super::bell::{Bell, Duty, Gone};
 use super::deadline::Deadline;
 use super::once::{at_once, in_parting};
 use super::{BoxStream, Fault};
-use crate::wire::{Lines, MAX_REPLY, Reply, Request};
+use crate::wire::{Lines, MAX_REPLY, MAX_STATS, Reply, Request};
 
 /// How the alerts of TLS begin, and no reply of ours.
 const TLS_ALERT: &[u8] = b"\x15\x03";
+
+/// The first bytes of a reply to `stats`, and of no other.
+const STATS: &[u8] = b"ok {";
 
 /// A connection to a server.
 ///
@@ -38,6 +41,10 @@ pub(crate) struct Connection {
     /// Whether the shared secret is in `out`.
     has_secret: bool,
     lines: Lines,
+    /// The longest reply to `stats`, in bytes.
+    max_stats_size: usize,
+    /// The longest reply in bytes, if the request that was sent last is `stats`.
+    stats_limit: Option<usize>,
     /// There may be more to read, though the bell has not rung.
     unread: bool,
     /// How many replies have not come yet.
@@ -62,6 +69,8 @@ impl Connection {
             written: 0,
             has_secret: false,
             lines: Lines::default(),
+            max_stats_size: MAX_STATS,
+            stats_limit: None,
             unread: true,
             owed: 0,
             broken: false,
@@ -71,10 +80,16 @@ impl Connection {
         })
     }
 
+    /// Sets the longest reply to `stats` that is read, in bytes.
+    pub(crate) fn set_max_stats_size(&mut self, bytes: usize) {
+        self.max_stats_size = bytes;
+    }
+
     /// Queues `request`; [`poll_reply`](Self::poll_reply) writes it.
     pub(crate) fn send(&mut self, request: &Request<'_>) {
         request.encode(&mut self.out);
         self.has_secret |= matches!(request, Request::Auth { .. });
+        self.stats_limit = matches!(request, Request::Stats).then_some(self.max_stats_size);
         self.owed += 1;
     }
 
@@ -231,13 +246,22 @@ impl Connection {
             return Poll::Ready(Err(Fault::Closed));
         }
         loop {
-            match self.lines.take(MAX_REPLY) {
+            // other lines are never this long, so a peer that sends them gets no more memory
+            let stats_limit = self.stats_limit.filter(|_| self.lines.rest().starts_with(STATS));
+            match self.lines.take(stats_limit.unwrap_or(MAX_REPLY)) {
                 Ok(Some(line)) => {
                     let reply = Reply::decode(line).map_err(|_| Fault::garbage(line));
+                    if stats_limit.is_some() {
+                        // an idle connection would keep the room for as long as it is idle
+                        self.lines.shrink();
+                    }
                     return Poll::Ready(reply.map_err(|fault| self.fail(fault)));
                 }
                 Ok(None) => {}
-                Err(_) => return Poll::Ready(Err(self.fail(Fault::Garbage("a line of more than 1 MiB".to_owned())))),
+                Err(_) => {
+                    let fault = stats_limit.map_or_else(|| Fault::endless(self.lines.rest()), Fault::StatsTooLarge);
+                    return Poll::Ready(Err(self.fail(fault)));
+                }
             }
             // a TLS server that was not spoken to in TLS says so in no whole line
             if self.lines.rest().starts_with(TLS_ALERT) {
@@ -245,7 +269,10 @@ impl Connection {
                 return Poll::Ready(Err(self.fail(alert)));
             }
             match ready!(self.read_more()) {
-                Ok(0) => return Poll::Ready(Err(self.fail(Fault::Closed))),
+                Ok(0) => {
+                    let closed = Fault::closed(self.lines.rest());
+                    return Poll::Ready(Err(self.fail(closed)));
+                }
                 Ok(count) => self.lines.filled(count),
                 Err(error) => return Poll::Ready(Err(self.fail(Fault::Io(error)))),
             }

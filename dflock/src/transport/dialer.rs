@@ -18,6 +18,8 @@ pub(crate) struct Dialer {
     pub(crate) secret: Option<Secret>,
     pub(crate) connect_timeout: Duration,
     pub(crate) socket_timeout: Duration,
+    /// The longest reply to `stats`, in bytes.
+    pub(crate) max_stats_size: usize,
 }
 
 impl Dialer {
@@ -34,7 +36,8 @@ impl Dialer {
         if let Some(tls) = &self.tls {
             stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(ConnectStage::Tls))??;
         }
-        let connection = Connection::new(stream);
+        let mut connection = Connection::new(stream);
+        connection.set_max_stats_size(self.max_stats_size);
         match &self.secret {
             Some(secret) => self.show(secret, connection, at).await,
             None => Ok(connection),

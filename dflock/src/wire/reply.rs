@@ -7,6 +7,8 @@ use memchr::memchr;
 
 use super::number::{digits, number};
 use super::{LeaseSeconds, Malformed, Seconds, Token};
+#[cfg(any(feature = "stats", feature = "server"))]
+use crate::stats::Stats;
 
 /// A slot that was given: its token, and the lease that began with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(crate) struct Renewal {
 }
 
 /// One reply. Which of them may answer a request is for the asker to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     /// `ok`
     Ok,
@@ -44,7 +46,8 @@ pub(crate) enum Reply {
     /// `timeout`
     Timeout,
     /// `ok JSON`
-    Stats(Box<str>),
+    #[cfg(any(feature = "stats", feature = "server"))]
+    Stats(Box<Stats>),
     /// `error`, `error_*`
     Refused(Status),
 }
@@ -93,9 +96,11 @@ impl Reply {
             Self::Acquired(grant) => grant.encode(b"acquired ", out),
             Self::Queued => out.extend_from_slice(b"queued"),
             Self::Timeout => out.extend_from_slice(b"timeout"),
-            Self::Stats(json) => {
+            #[cfg(any(feature = "stats", feature = "server"))]
+            Self::Stats(stats) => {
                 out.extend_from_slice(b"ok ");
-                out.extend_from_slice(json.as_bytes());
+                // neither the Vec nor a field of `Stats` can fail
+                _ = serde_json::to_writer(&mut *out, stats);
             }
             // writing into a Vec cannot fail
             Self::Refused(status) => _ = write!(out, "{status}"),
@@ -114,7 +119,9 @@ impl Reply {
         let decoded = if let Some(rest) = line.strip_prefix(b"ok ") {
             match Grant::parse(rest) {
                 Some(grant) => Some(Self::Granted(grant)),
-                None if rest.starts_with(b"{") => text(rest).map(|json| Self::Stats(json.into())),
+                #[cfg(any(feature = "stats", feature = "server"))]
+                // from the line itself: a copy of the text would double the memory
+                None if rest.starts_with(b"{") => serde_json::from_slice(rest).ok().map(Self::Stats),
                 None => Renewal::parse(rest).map(Self::Renewed),
             }
         } else if let Some(rest) = line.strip_prefix(b"acquired ") {
@@ -276,7 +283,15 @@ mod tests {
             (Reply::Acquired(fenced(33, u64::MAX)), format!("acquired {TOKEN} 33 18446744073709551615\n")),
             (Reply::Queued, "queued\n".to_owned()),
             (Reply::Timeout, "timeout\n".to_owned()),
-            (Reply::Stats(r#"{"connections": 1}"#.into()), "ok {\"connections\": 1}\n".to_owned()),
+            #[cfg(any(feature = "stats", feature = "server"))]
+            (
+                Reply::Stats(Box::new(Stats { connections: 1, ..Stats::default() })),
+                concat!(
+                    r#"ok {"connections":1,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[]}"#,
+                    "\n"
+                )
+                .to_owned(),
+            ),
             (Reply::Refused(Status::Error), "error\n".to_owned()),
             (Reply::Refused(Status::Auth), "error_auth\n".to_owned()),
             (Reply::Refused(Status::MaxLocks), "error_max_locks\n".to_owned()),
@@ -318,6 +333,10 @@ mod tests {
             "ok 30\t7".into(),
             "ok 30 18446744073709551616".into(),
             "ok  7".into(),
+            "ok {".into(),
+            "ok {}".into(),
+            "ok {\"connections\":-1}".into(),
+            "ok {\"connections\":1} 7".into(),
             "OK".into(),
             " ok".into(),
             "ok -1".into(),

@@ -64,7 +64,10 @@ async fn a_connection_that_ends_before_its_reply_is_an_error_at_once() {
     for (sent, end) in [("", close()), ("ok 00000000", close()), ("", half_close()), ("ok 00000000", half_close())] {
         let peer = Peer::tcp([vec![hear(ACQUIRE), say(sent), end]]).await;
         let error = peer.pool().acquire().await.unwrap_err();
-        assert!(matches!(error, Error::Disconnected { source: None, .. }), "{sent:?}: {error:?}");
+        let Error::Disconnected { source, .. } = &error else { panic!("{sent:?}: {error:?}") };
+        // what came of the reply is shown
+        let shown = source.as_ref().is_some_and(|source| source.to_string().contains(sent));
+        assert_eq!((source.is_some(), shown), (!sent.is_empty(), !sent.is_empty()), "{sent:?}: {error:?}");
         assert!(error.is_retryable());
         reads_well(&error, &["acquire", "\"pool\"", peer.address(), "before the answer"]);
         peer.finish().await;
