@@ -2,6 +2,9 @@
 //!
 //! It speaks the whole protocol: locks and semaphores under separate names, two-phase acquires, `ping`, `stats`, fencing tokens.
 //! Each behaviour of the real server that a client can hear is the same, but for the bugs.
+//!
+//! Older servers differ: before v1.14 a lock and a semaphore of one key share it, as
+//! [`Lock`](crate::Lock#locks-and-semaphores-of-one-key) says, which no test on this server shows.
 
 mod client;
 mod condition;

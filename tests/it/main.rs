@@ -25,6 +25,8 @@ mod runtimes;
 mod semaphore;
 mod server;
 mod simulation;
+#[path = "../../dflock/tests/cli/skipped.rs"]
+mod skipped;
 mod stats;
 mod suspend;
 mod tls;

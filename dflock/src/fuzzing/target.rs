@@ -195,7 +195,9 @@ mod tests {
     fn the_corpus_of_every_target_passes() {
         // a package has no corpus: cargo puts this file into it, and into no checkout
         if Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml.orig").exists() {
-            return;
+            // past the harness, which hides the output of tests that pass
+            let skipped = b"test fuzzing::target ... skipped: a package has no corpus\n";
+            return std::io::Write::write_all(&mut std::io::stderr(), skipped).unwrap();
         }
         replay("reply", reply);
         replay("request", request);

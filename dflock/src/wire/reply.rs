@@ -286,11 +286,7 @@ mod tests {
             #[cfg(any(feature = "stats", feature = "server"))]
             (
                 Reply::Stats(Box::new(Stats { connections: 1, ..Stats::default() })),
-                concat!(
-                    r#"ok {"connections":1,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[]}"#,
-                    "\n"
-                )
-                .to_owned(),
+                concat!(r#"ok {"connections":1,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[]}"#, "\n").to_owned(),
             ),
             (Reply::Refused(Status::Error), "error\n".to_owned()),
             (Reply::Refused(Status::Auth), "error_auth\n".to_owned()),

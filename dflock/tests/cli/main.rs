@@ -8,6 +8,8 @@ mod manual;
 mod program;
 mod serve;
 mod signals;
+#[cfg(target_os = "linux")]
+mod skipped;
 mod stats;
 mod terminal;
 mod tls;
