@@ -11,6 +11,7 @@ mod cut_short;
 mod cycles;
 mod descriptors;
 mod drop;
+mod future_size;
 mod grant;
 mod house;
 mod interop;
