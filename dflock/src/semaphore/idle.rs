@@ -22,6 +22,10 @@ impl Semaphore<Idle> {
 
     /// Waits in line for a slot, for at most `acquire_timeout` (10 s unless the builder says otherwise).
     ///
+    /// Bind the value to a name: the statement `pool.acquire().await?;` drops it, which releases the slot
+    /// at once. The compiler warns of `pool.acquire().await;`, but not behind a `?`: there it sees only the
+    /// type, and a warning for `Semaphore` would be one for `held.release().await?;`, too.
+    ///
     /// # Errors
     ///
     /// [`Error::Timeout`] when no slot came free in time. [`Error::LimitMismatch`], [`Error::TooManyKeys`],
