@@ -112,9 +112,11 @@ async fn run<R, F: Future<Output = R>>(
     let body = Box::pin(body(held.clone()).instrument(held.span()));
     let (value, is_void_when_lost) = if on_lost.stops {
         // `body` may have kept the executor busy for longer than the lease
-        let check = |value: &R| match (on_lost.succeeded)(value) {
-            true => Ok(held.check().inspect_err(watch::value_given_up)?),
-            false => Ok(()),
+        let check = |value: &R| {
+            if (on_lost.succeeded)(value) {
+                held.check().inspect_err(watch::value_given_up)?;
+            }
+            Ok(())
         };
         let value = held.until_lost(body, check).await?;
         let succeeded = (on_lost.succeeded)(&value);

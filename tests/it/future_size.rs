@@ -58,7 +58,7 @@ async fn check_with_slot<const N: usize>() {
     check("with_slot of a lock", size_of_val(&lock.with_slot(async |_| body::<N>().await)), size);
     // the body owns what it works with
     let bytes = [1; N];
-    let owner = async move {
+    let plain_body = async move {
         yield_now().await;
         black_box(&bytes).len()
     };
@@ -66,7 +66,7 @@ async fn check_with_slot<const N: usize>() {
         yield_now().await;
         black_box(&bytes).len()
     };
-    check("with_slot that moves", size_of_val(&pool.with_slot(owned)), size_of_val(&owner));
+    check("with_slot that moves", size_of_val(&pool.with_slot(owned)), size_of_val(&plain_body));
     assert_eq!(pool.with_slot(owned).await.unwrap(), N);
 }
 

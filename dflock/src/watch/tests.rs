@@ -43,7 +43,7 @@ fn told(work: impl FnOnce(About<'_>, Lost)) -> usize {
 #[test]
 fn a_loss_is_told_where_only_warnings_are_wanted() {
     let lose = |about: About<'_>, lost: Lost| {
-        drop(Watch::waiting(about, HoldSpan::FollowsFrom).granted(about, &lost.token).ended(Outcome::Lost(lost)))
+        drop(Watch::waiting(about, HoldSpan::FollowsFrom).granted(about, &lost.token).ended(Outcome::Lost(lost)));
     };
     assert_eq!(told(lose), 1);
     assert_eq!(told(|about, lost| drop(Watch::waiting(about, HoldSpan::FollowsFrom).granted(about, &lost.token))), 0);
