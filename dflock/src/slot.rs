@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::error::{Attempt, ConfigError, Error, Operation};
 use crate::lease::{Hold, Terms};
 use crate::transport::{Answer, Ask, Connection, Instant, Pool};
-use crate::watch::{Outcome, Watch};
+use crate::watch::{HoldSpan, Outcome, Watch};
 use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
 
 pub(crate) use wish::{Wish, options};
@@ -90,9 +90,9 @@ impl Slot {
     }
 
     /// Waits in line for a slot for at most `wait`.
-    pub(crate) async fn acquire(&self, wait: Duration) -> Result<(Hold, Grant), Error> {
+    pub(crate) async fn acquire(&self, wait: Duration, span: HoldSpan) -> Result<(Hold, Grant), Error> {
         seconds(wait)?;
-        let watch = Watch::waiting(self.terms.about());
+        let watch = Watch::waiting(self.terms.about(), span);
         let offer = match within(&watch, pin!(self.stand_in_line(&wait))).await {
             Ok(offer) => offer,
             Err(error) => return Err(watch.failed(error)),
@@ -102,7 +102,7 @@ impl Slot {
 
     /// Joins the line, or gets a slot at once.
     pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
-        let watch = Watch::waiting(self.terms.about());
+        let watch = Watch::waiting(self.terms.about(), HoldSpan::FollowsFrom);
         let place = match within(&watch, pin!(self.join())).await {
             Ok(place) => place,
             Err(error) => return Err(watch.failed(error)),

@@ -10,9 +10,19 @@
 //! | `acquire` | info | from the request until a slot is held, or until there will be none | `key`, `server`, `token`, `wait`, `outcome` |
 //! | `hold` | info | as long as the slot is held; follows from its `acquire` | `key`, `server`, `token`, `wait`, `held`, `outcome` |
 //!
-//! Both are children of the span in which the slot was asked for. What [`Held::run`](crate::Held::run),
-//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) and annotated functions run, runs in `hold`. A slot that was asked for before anybody
-//! listened has no spans.
+//! | slot requested by | parent of `acquire` | parent of `hold` | the body runs in |
+//! |---|---|---|---|
+//! | [`with_slot`](crate::Semaphore::with_slot), annotated functions, the layer for tower | the current span | the current span | `hold` |
+//! | [`acquire`](crate::Semaphore::acquire) and its siblings, [`enqueue`](crate::Semaphore::enqueue) | the current span | none | the current span |
+//!
+//! A slot of the second row may outlive the span in which it was requested, so its `hold` follows from
+//! that span (`follows_from`). A child would keep the span open: a request would be exported only when its
+//! slot is released. [`Held::run`](crate::Held::run) runs its future in the span of its caller.
+//!
+//! A place in line of `enqueue` keeps the span open in which it was requested, until it is granted or
+//! given up: `acquire` is a child of that span.
+//!
+//! A slot that was requested while no subscriber wanted its spans has none.
 //!
 //! | event | level | when | fields |
 //! |---|---|---|---|
@@ -63,6 +73,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::span::Id;
 use tracing::{Level, Span, debug, error, event_enabled, field, info_span, warn};
 
 use crate::error::{Error, Lost};
@@ -104,13 +115,32 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Watch(Option<Box<Seen>>);
 
+/// How the span of a hold is related to the span in which its slot was requested.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HoldSpan {
+    /// The hold ends before the future that requested the slot does.
+    Child,
+    /// The hold may outlive that span. A child would keep it open, so that it is exported only when
+    /// the slot is released.
+    FollowsFrom,
+}
+
+/// The span in which a slot was requested.
+#[derive(Debug)]
+struct Context {
+    /// Not the span itself: a handle would keep it open. The span of the wait is its child, so it is
+    /// open as long as that is.
+    id: Option<Id>,
+    hold: HoldSpan,
+}
+
 /// What somebody sees.
 #[derive(Debug)]
 struct Seen {
     stage: Stage,
     span: Span,
-    /// Where the slot was asked for.
-    context: Span,
+    /// The span in which the slot was requested; while the slot is waited for.
+    context: Option<Context>,
     began: Instant,
     meter: Meter,
 }
@@ -124,14 +154,14 @@ pub(crate) struct Ended {
 
 impl Watch {
     /// A slot is asked for from now on.
-    pub(crate) fn waiting(About { key, server }: About<'_>) -> Self {
+    pub(crate) fn waiting(About { key, server }: About<'_>, hold: HoldSpan) -> Self {
         let (wait, token, outcome) = (field::Empty, field::Empty, field::Empty);
         let span = info_span!(target: "dflock", "acquire", key, server = &**server, token, wait, outcome);
         // where nobody looks, a slot pays for no clocks and no room
         let is_seen = !span.is_none() || event_enabled!(target: "dflock", Level::DEBUG) || cfg!(feature = "metrics");
         Self(is_seen.then(|| {
-            let context = if span.is_disabled() { Span::none() } else { Span::current() };
-            Box::new(Seen::new(Stage::Waiting, span, context, server))
+            let id = if span.is_disabled() { None } else { Span::current().id() };
+            Box::new(Seen::new(Stage::Waiting, span, Some(Context { id, hold }), server))
         }))
     }
 
@@ -195,7 +225,7 @@ impl Drop for Ended {
 }
 
 impl Seen {
-    fn new(stage: Stage, span: Span, context: Span, server: &Arc<str>) -> Self {
+    fn new(stage: Stage, span: Span, context: Option<Context>, server: &Arc<str>) -> Self {
         Self { stage, span, context, began: Instant::now(), meter: Meter::begin(stage, server) }
     }
 
@@ -204,10 +234,18 @@ impl Seen {
         let (token, wait) = (token.short(), self.began.elapsed().as_secs_f64());
         self.span.record("token", token);
         debug!(target: "dflock", parent: &self.span, key, server = &**server, token, wait, "slot acquired");
+        let (parent, followed) = match self.context.take() {
+            Some(Context { id, hold: HoldSpan::Child }) => (id, None),
+            Some(Context { id, hold: HoldSpan::FollowsFrom }) => (None, id),
+            None => (None, None),
+        };
         let (held, outcome) = (field::Empty, field::Empty);
-        let span = info_span!(target: "dflock", parent: &self.context, "hold", key, server = &**server, token, wait, held, outcome);
+        let span = info_span!(
+            target: "dflock", parent: parent, "hold", key, server = &**server, token, wait, held, outcome
+        );
         span.follows_from(&self.span);
-        std::mem::replace(self, Self::new(Stage::Holding, span, Span::none(), server)).tell(&Outcome::Granted);
+        span.follows_from(followed);
+        std::mem::replace(self, Self::new(Stage::Holding, span, None, server)).tell(&Outcome::Granted);
     }
 
     /// It is over.

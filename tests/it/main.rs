@@ -12,6 +12,7 @@ mod cycles;
 mod descriptors;
 mod drop;
 mod fence;
+mod future_size;
 mod grant;
 mod house;
 mod interop;

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
-use std::pin::pin;
 use std::time::Duration;
 
-use tracing::{Instrument, Span};
+use tracing::Span;
 
+use super::until_lost::UntilLost;
 use super::{Idle, Semaphore};
 use crate::error::{Error, Lost};
 use crate::lease::Hold;
@@ -126,7 +126,7 @@ impl Held {
         self.hold.lost().await
     }
 
-    /// Runs `future`, and stops it when the slot is lost. It runs in the span `hold`.
+    /// Runs `future`, and stops it when the slot is lost. It runs in the span of its caller.
     ///
     /// # Errors
     ///
@@ -147,27 +147,27 @@ impl Held {
     /// assert_eq!(sum, 2);
     /// # Ok(()) }
     /// ```
-    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Error> {
-        Pool::runtime()?;
-        let output = self.until_lost(pin!(future.instrument(self.span()))).await?;
-        // it may have kept the executor busy for longer than the lease
-        self.check()?;
-        Ok(output)
+    pub fn run<F: Future>(&self, future: F) -> impl Future<Output = Result<F::Output, Error>> {
+        // `future` may have kept the executor busy for longer than the lease
+        self.until_lost(future, |_| Ok(self.check()?))
     }
 
-    /// Runs `future`, and stops it when the slot is lost; what is ready is not given up.
-    pub(crate) async fn until_lost<F: Future + Unpin>(&self, future: F) -> Result<F::Output, Lost> {
-        if cfg!(dflock_mutant = "body_outlives_loss") {
-            return Ok(future.await);
-        }
-        tokio::select! {
-            biased;
-            lost = self.lost() => Err(lost),
-            output = future => Ok(output),
-        }
+    /// Runs `future` until the slot is lost. Its output is returned unless `check` finds an error.
+    pub(crate) fn until_lost<F: Future>(
+        &self,
+        future: F,
+        check: impl FnMut(&F::Output) -> Result<(), Error>,
+    ) -> impl Future<Output = Result<F::Output, Error>> {
+        let lost = async {
+            match Pool::runtime() {
+                Ok(_) => self.lost().await.into(),
+                Err(error) => error.into(),
+            }
+        };
+        UntilLost { lost, body: future, check }
     }
 
-    /// The span of the hold.
+    /// Returns the span of the hold.
     pub(crate) fn span(&self) -> Span {
         self.hold.span()
     }

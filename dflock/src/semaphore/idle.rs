@@ -4,10 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::{Enqueued, Held, Queued, Semaphore};
 use crate::error::Error;
 use crate::slot::{Joined, Slot};
-use crate::watch;
+use crate::watch::{self, HoldSpan};
 
 /// The state of a semaphore that holds nothing.
 #[derive(Clone, Debug)]
@@ -19,6 +21,10 @@ impl Semaphore<Idle> {
     }
 
     /// Waits in line for a slot, for at most `acquire_timeout` (10 s unless the builder says otherwise).
+    ///
+    /// Bind the value to a name: the statement `pool.acquire().await?;` drops it, which releases the slot
+    /// at once. The compiler warns of `pool.acquire().await;`, but not behind a `?`: there it sees only the
+    /// type, and a warning for `Semaphore` would be one for `held.release().await?;`, too.
     ///
     /// # Errors
     ///
@@ -76,7 +82,17 @@ impl Semaphore<Idle> {
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
-        let held = self.slot.acquire(wait).await?;
+        self.acquire_with(wait, HoldSpan::FollowsFrom).await
+    }
+
+    /// Acquires a slot for a body that the same future runs, and that ends before the future does.
+    pub(crate) async fn acquire_for_body(self) -> Result<Semaphore<Held>, Error> {
+        let wait = self.slot.acquire_timeout();
+        self.acquire_with(wait, HoldSpan::Child).await
+    }
+
+    async fn acquire_with(self, wait: Duration, span: HoldSpan) -> Result<Semaphore<Held>, Error> {
+        let held = self.slot.acquire(wait, span).await?;
         Ok(Semaphore { slot: self.slot, state: Held::new(held) })
     }
 
@@ -168,9 +184,12 @@ impl Semaphore<Idle> {
         F: AsyncFnOnce(&Held) -> T,
     {
         let pool = self.clone();
+        // boxed until it is called: the future keeps room for what it captures, besides the body
+        // that is made of it
+        let body = Box::new(body);
         async move {
-            let held = pool.acquire().await?;
-            let value = held.run(body(&held)).await?;
+            let held = pool.acquire_for_body().await?;
+            let value = held.run((*body)(&held).instrument(held.span())).await?;
             match held.release().await {
                 Err(lost @ Error::Lost(_)) => return Err(lost),
                 Err(error) => watch::release_failed(&error),
