@@ -111,15 +111,40 @@ async fn the_command_reads_the_terminal_and_hears_a_key_once() {
     terminal.sees("read this");
     terminal.type_in("\x03");
     terminal.sees("interrupted");
-    // the first is what the key has sent already; the second is not the terminal's
-    terminal.signal(Signal::INT);
+    // the key has sent it to `dflock` as well, which does not send it again
     terminal.signal(Signal::USR1);
     let before = terminal.sees("used");
     assert!(!before.contains("interrupted"), "{before}");
+    // a process sends it to `dflock` alone
+    terminal.signal(Signal::INT);
+    terminal.sees("interrupted");
     terminal.type_in("that\n");
     let (status, rest) = terminal.ends();
     assert_eq!(status, Some(0), "{rest}");
     assert!(rest.contains("over"), "{rest}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_process_interrupts_the_command_in_the_foreground() {
+    let server = Server::start().await.unwrap();
+    for (signal, name) in [(Signal::INT, "INT"), (Signal::QUIT, "QUIT")] {
+        let script = format!("trap 'echo got {name}; exit 7' {name}; echo ready; while :; do sleep 0.02; done");
+        let mut terminal = Terminal::run(&server, &script);
+        terminal.sees("ready");
+        terminal.signal(signal);
+        terminal.sees(&format!("got {name}"));
+        assert_eq!(terminal.ends().0, Some(7));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_run_that_waits_for_itself_names_the_key() {
+    let server = Server::start().await.unwrap();
+    let mut terminal = Terminal::run(&server, "exec \"$DFLOCK_TEST_LEADER\" run --key job echo ran");
+    terminal.sees("no slot of \"job\" is free");
+    terminal.sees("waiting for a slot of job");
+    terminal.type_in("\x03");
+    assert_eq!(terminal.ends().0, Some(130));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
