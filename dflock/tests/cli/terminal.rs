@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Instant;
 
 use dflock::server::Server;
 use rustix::process::{Pid, Signal, ioctl_tiocsctty, kill_process, setsid};
@@ -65,12 +66,16 @@ impl Terminal {
 
     /// Waits until `text` is shown, and gives all that was shown before it since it was last asked.
     fn sees(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
         loop {
             if let Some(at) = self.text.find(text) {
                 let rest = self.text.split_off(at + text.len());
                 return std::mem::replace(&mut self.text, rest);
             }
-            let more = self.shown.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{text:?} is not in {:?}", self.text));
+            // a spinner is drawn again and again
+            let left = until.saturating_duration_since(Instant::now());
+            let more = self.shown.recv_timeout(left);
+            let more = more.unwrap_or_else(|_| panic!("{text:?} is not in {:?}", self.text));
             self.text.push_str(&String::from_utf8_lossy(&more));
         }
     }
@@ -81,10 +86,17 @@ impl Terminal {
         loop {
             match self.shown.recv_timeout(PATIENCE) {
                 Ok(more) => self.text.push_str(&String::from_utf8_lossy(&more)),
-                Err(RecvTimeoutError::Disconnected) => return (status.code(), self.text),
+                Err(RecvTimeoutError::Disconnected) => return (status.code(), std::mem::take(&mut self.text)),
                 Err(RecvTimeoutError::Timeout) => panic!("somebody still has the terminal"),
             }
         }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // it has ended already if this fails
+        let _ = self.dflock.kill();
     }
 }
 
