@@ -64,7 +64,7 @@ async fn pid_1_reaps_orphans_while_the_command_runs() {
     let script = "orphans=$(for n in 1 2 3 4 5 6 7 8; do (sh -c 'echo $$' &); done)
         for orphan in $orphans; do
             tries=0
-            while [ -e /proc/$orphan ] && [ $tries -lt 200 ]; do sleep 0.01; tries=$((tries + 1)); done
+            while [ -e /proc/$orphan ] && [ $tries -lt 100 ]; do sleep 0.01; tries=$((tries + 1)); done
             [ ! -e /proc/$orphan ] && echo reaped
         done
         exit 3";

@@ -22,11 +22,12 @@ const KEY: &str = "DFLOCK_KEY";
 /// The variable with the keys of all of them, with spaces between them: no key has one in it.
 const HELD_KEYS: &str = "DFLOCK_HELD_KEYS";
 
+/// The warning on Linux where `Family` finds no processes.
+const NO_PROC: &str = "/proc is not mounted, or is that of another namespace: when the slot is lost, \
+                       only the command and its process group are ended";
+
 /// How often the guard hears at least that the slot is still held.
 const NEWS: Duration = Duration::from_secs(1);
-
-const NO_PROC: &str = "/proc is not mounted, or is that of another namespace: when the slot is lost, only the command and its \
-                       process group are ended";
 
 pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     let not_heard = |error| Failure::system("cannot listen for signals", &error);
