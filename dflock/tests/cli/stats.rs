@@ -3,6 +3,7 @@
 use dflock::server::Server;
 use rustix::process::Signal;
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 use crate::program::{Run, dflock, done, output, status, text};
 
@@ -22,6 +23,30 @@ async fn it_shows_who_holds_what() {
     // this is no terminal
     assert!(!shown.contains('\x1b'), "{shown}");
     drop((held, lock));
+}
+
+#[tokio::test]
+async fn its_columns_align_and_hidden_characters_are_escaped() {
+    let server = Server::start().await.unwrap();
+    let client = server.client();
+    let mut held = Vec::new();
+    for (key, want) in [
+        ("plain", "plain"),
+        // wide
+        ("\u{65e5}\u{672c}", "\u{65e5}\u{672c}"),
+        ("e\u{301}a\u{308}", "e\u{301}a\u{308}"),
+        // the rest from right to left; a space without a width
+        ("pay\u{202e}001", "pay\\u{202e}001"),
+        ("pay\u{200b}001", "pay\\u{200b}001"),
+    ] {
+        held.push(client.semaphore(key, 5).unwrap().acquire().await.unwrap());
+        let output = output(&server, &["stats"]).await;
+        let shown = text(&output.stdout);
+        assert!(shown.lines().any(|line| line.split_whitespace().next() == Some(want)), "{want}: {shown}");
+        let starts: Vec<_> = shown.lines().filter_map(|line| Some(line.split_once("semaphore")?.0.width())).collect();
+        let head = shown.lines().nth(1).unwrap().split_once("KIND").unwrap().0.width();
+        assert!(starts.len() == held.len() && starts.iter().all(|start| *start == head), "{shown}");
+    }
 }
 
 #[tokio::test]
