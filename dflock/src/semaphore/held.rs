@@ -11,7 +11,7 @@ use tracing::{Instrument, Span};
 use super::{Idle, Semaphore};
 use crate::error::{Error, Lost};
 use crate::lease::Hold;
-use crate::transport::Pool;
+use crate::transport::driver;
 use crate::wire::{Grant, Token};
 
 /// A slot that is held, for as long as its lease is kept.
@@ -97,9 +97,9 @@ impl Held {
 
     /// Resolves when the slot is lost, and never else.
     ///
-    /// # Panics
-    ///
-    /// When it is polled outside of a tokio runtime: it sets a timer. [`check`](Self::check) can be called anywhere.
+    /// It can be polled anywhere. Outside of a tokio runtime, and on one without timers, it is woken by
+    /// the runtime that the slot was acquired on alone: a loss is noticed late when that is busy. Tokio
+    /// says by a panic that a runtime has no timers; it is caught, and the panic hook prints it.
     ///
     /// # Cancel safety
     ///
@@ -144,7 +144,7 @@ impl Held {
     /// # Ok(()) }
     /// ```
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Error> {
-        Pool::runtime()?;
+        driver::require_timers()?;
         let output = self.until_lost(pin!(future.instrument(self.span()))).await?;
         // it may have kept the executor busy for longer than the lease
         self.check()?;
@@ -188,7 +188,7 @@ impl Held {
     /// # Ok(()) }
     /// ```
     pub async fn renew(&self) -> Result<(), Error> {
-        Pool::runtime()?;
+        driver::require_timers()?;
         self.hold.renew().await
     }
 }
