@@ -127,7 +127,7 @@ impl Held {
     /// # Errors
     ///
     /// [`Error::Lost`] when the slot was lost before `future` was ready; its value is given up even if it was ready in the same
-    /// moment.
+    /// moment. [`Error::Config`] outside of a tokio runtime, and on one without timers: `future` is not polled.
     ///
     /// # Cancel safety
     ///
@@ -172,7 +172,8 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] when the slot is lost.
+    /// [`Error::Lost`] when the slot is lost. [`Error::Config`] outside of a tokio runtime, and on one
+    /// without timers.
     ///
     /// # Cancel safety
     ///
@@ -201,7 +202,7 @@ impl Semaphore<Held> {
     /// [`Error::Lost`] when the slot was lost before. [`Error::Unresponsive`] and [`Error::Disconnected`] when the server did not
     /// confirm, and [`Error::Draining`], [`Error::NotLeader`], [`Error::Auth`] and [`Error::Refused`] when it would not: the connection is
     /// closed, and the server frees the slot when it notices, after its lease at the latest. [`Error::Config`] outside of a tokio
-    /// runtime: the slot is given up as if it was dropped.
+    /// runtime, and on one without timers: the slot is given up as if it was dropped.
     ///
     /// # Cancel safety
     ///
