@@ -34,7 +34,7 @@ impl Backoff {
         self.longest = FIRST;
     }
 
-    /// Returns a number from 0 to 1: SplitMix64, which spreads seeds that lie close together, too.
+    /// Returns a number from 0 to 1 by `SplitMix64`, which spreads seeds that lie close together, too.
     fn random(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;

@@ -27,7 +27,7 @@ pub(crate) fn require_timers() -> Result<Id, ConfigError> {
 pub(crate) fn sleep(duration: Duration) -> Result<Sleep, ConfigError> {
     runtime()?;
     // tokio has no way to ask a runtime for its drivers; to make a timer registers nothing
-    catch_unwind(|| tokio::time::sleep(duration)).or_else(|panic| Err(missing(panic)))
+    catch_unwind(|| tokio::time::sleep(duration)).map_err(missing)
 }
 
 /// Resolves like `future`, which is tokio's or uses tokio, but returns an error where tokio panics.

@@ -253,11 +253,11 @@ async fn kept_connections_that_died_without_a_word_cost_one_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn kept_connections_are_dropped_when_a_holder_finds_silence() {
-    let hold = vec![hear(ACQUIRE), say(GRANT)];
+    let granted = vec![hear(ACQUIRE), say(GRANT)];
     let works = vec![hear(PING), say(OK)];
     for how in ["release", "renewal"] {
         let silent = if how == "release" { vec![hear(RELEASE), hear_end()] } else { vec![hear(RENEW), hear(RELEASE), hear_end()] };
-        let peer = Peer::memory([[hold.clone(), silent].concat(), vec![hear(PING), say(OK), hear_end()], works.clone()]);
+        let peer = Peer::memory([[granted.clone(), silent].concat(), vec![hear(PING), say(OK), hear_end()], works.clone()]);
         let client = peer.builder().heartbeat(Duration::from_secs(2)).build().unwrap();
         let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
         client.ping().await.unwrap();

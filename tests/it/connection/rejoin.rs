@@ -9,6 +9,7 @@ use std::time::Duration;
 use dflock::server::Server;
 use dflock::{BoxStream, Client, Clock, Connecting, Connector, Error, Semaphore};
 use tokio::io::duplex;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::house::House;
@@ -185,7 +186,10 @@ async fn waiters_do_not_come_back_in_the_same_moment() {
     let house = House::new().await;
     let lock = house.client.lock("pool").unwrap();
     let held = lock.clone().acquire().await.unwrap();
-    let waiters: Vec<_> = (0..40).map(|_| tokio::spawn(lock.clone().acquire_within(20 * SECOND))).collect();
+    let mut waiters = JoinSet::new();
+    for _ in 0..40 {
+        waiters.spawn(lock.clone().acquire_within(20 * SECOND));
+    }
     sleep(SECOND).await;
     house.server.faults().disconnect_all();
     assert!(held.is_lost() || held.lost().await.key.contains("pool"));
@@ -198,7 +202,6 @@ async fn waiters_do_not_come_back_in_the_same_moment() {
     assert_eq!((seen[0], seen[110]), (0, 40));
     seen.dedup();
     assert!(seen.len() > 20, "{seen:?}");
-    waiters.iter().for_each(|waiter| waiter.abort());
 }
 
 async fn server_at(addr: &str) -> Server {
