@@ -99,9 +99,8 @@ impl Client {
         for pool in &self.inner.pools {
             let at = || pool.attempt(Operation::Ping, None);
             let limit = self.inner.timing.socket_timeout;
-            let Some(answer) = pool.call(&at, &|_| Ask { request: Request::Ping, limit }).await? else {
-                return Err(Error::Unresponsive { at: at(), limit });
-            };
+            let answer = pool.call(pool.now(), &at, &|_| Ask::prompt(Request::Ping, limit)).await;
+            let answer = answer.map_err(|why| why.into_error(at(), limit))?;
             match answer.reply {
                 Reply::Ok => pool.give(answer.connection, answer.asked),
                 reply @ Reply::Refused(Status::Auth) => return Err(Error::unexpected(at(), &reply)),
@@ -141,9 +140,8 @@ impl Client {
         for pool in &self.inner.pools {
             let at = || pool.attempt(Operation::Stats, None);
             let limit = self.inner.timing.socket_timeout;
-            let Some(answer) = pool.call(&at, &|_| Ask { request: Request::Stats, limit }).await? else {
-                return Err(Error::Unresponsive { at: at(), limit });
-            };
+            let answer = pool.call(pool.now(), &at, &|_| Ask::prompt(Request::Stats, limit)).await;
+            let answer = answer.map_err(|why| why.into_error(at(), limit))?;
             match answer.reply {
                 Reply::Stats(stats) => all.push(*stats),
                 reply => return Err(Error::unexpected(at(), &reply)),

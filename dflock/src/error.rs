@@ -119,8 +119,12 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// No connection could be made in time.
-    #[error("{at}: no connection within {limit:?}; {stage}, or raise `connect_timeout`")]
+    /// No connection could be made in time: within `connect_timeout`, or within the wait of an acquire
+    /// if that is shorter.
+    #[error(
+        "{at}: no connection within {limit:?}; {stage}, or raise `connect_timeout`{}",
+        or_wait(at.operation)
+    )]
     ConnectTimeout {
         /// What was tried.
         at: Attempt,
@@ -141,8 +145,13 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The server did not answer in time. The connection was closed.
-    #[error("{at}: no answer within {limit:?}; the connection was closed; check the server, or raise `socket_timeout`")]
+    /// The server did not answer in time: within `socket_timeout`, or within the wait of an acquire and
+    /// at most a second. The connection was closed.
+    #[error(
+        "{at}: no answer within {limit:?}; the connection was closed; \
+         check the server, or raise `socket_timeout`{}",
+        or_wait(at.operation)
+    )]
     Unresponsive {
         /// What was tried.
         at: Attempt,
@@ -231,6 +240,14 @@ fn after_the_end(tried: Operation) -> &'static str {
     match tried {
         Operation::Release => "the server frees the slot when it notices, after its lease at the latest",
         _ => "try again; if this repeats, see the server's log, and whether it speaks TLS",
+    }
+}
+
+/// The limit that the wait of an acquire sets to connecting and to the server's answers.
+fn or_wait(tried: Operation) -> &'static str {
+    match tried {
+        Operation::Acquire | Operation::Auth => ", or `acquire_timeout` if that is shorter",
+        _ => "",
     }
 }
 

@@ -25,7 +25,7 @@ use tracing::Span;
 
 use crate::error::{Attempt, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
-use crate::transport::{Connection, Instant};
+use crate::transport::{Connection, Idle, Instant, driver};
 use crate::watch::{self, About, Watch};
 use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
@@ -42,6 +42,8 @@ pub(crate) struct Terms {
     pub(crate) key: KeyBuf,
     pub(crate) kind: Kind,
     pub(crate) server: Arc<str>,
+    /// The idle connections to that server.
+    pub(crate) idle: Arc<Idle>,
     pub(crate) timing: Arc<Timing>,
     /// The part of a lease after which it is renewed.
     pub(crate) renew_ratio: f64,
@@ -165,7 +167,11 @@ impl Lease {
     }
 
     /// Waits until `seen` finds what it looks for. The end of the lease is news, too.
+    ///
+    /// On a runtime without timers, and outside of tokio, it is woken by the keeper alone, which has a
+    /// timer on the runtime of the lease.
     async fn until<T>(&self, mut seen: impl FnMut(&mut State) -> Option<T>) -> T {
+        let mut has_timers = true;
         loop {
             let mut news = pin!(self.news.notified());
             // whatever happens after the look must wake us
@@ -177,12 +183,17 @@ impl Lease {
                 }
                 state.ends()
             };
-            match ends {
-                Some(ends) => tokio::select! {
+            match ends.filter(|_| has_timers).map(|ends| driver::sleep(self.longest_nap(ends, self.now()))) {
+                Some(Ok(nap)) => tokio::select! {
                     biased;
                     () = news => {}
-                    () = self.nap(ends) => {}
+                    () = nap => {}
                 },
+                Some(Err(_)) => {
+                    // not asked for again: each time the panic hook would print a panic
+                    has_timers = false;
+                    news.await;
+                }
                 None => news.await,
             }
         }

@@ -40,7 +40,7 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::stats::Stats;
-use crate::transport::BoxStream;
+use crate::transport::{BoxStream, driver};
 use crate::wire::LeaseSeconds;
 use condition::Condition;
 pub use config::{ServerBuilder, ServerConfig};
@@ -114,10 +114,7 @@ impl Server {
     /// # Errors
     ///
     /// [`ServerError`] when there is no free port, or when the system has no random numbers.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a Tokio runtime with IO and time enabled.
+    /// [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers or IO.
     ///
     /// # Cancel safety
     ///
@@ -197,13 +194,16 @@ impl Server {
 
     async fn with(config: ServerConfig) -> Result<Self, ServerError> {
         config.validated()?;
+        driver::require_timers().map_err(ServerError::Runtime)?;
         let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
-        let listener = TcpListener::bind(&config.bind).await.map_err(bind)?;
+        let listener = driver::catch_missing(TcpListener::bind(&config.bind)).await;
+        let listener = listener.map_err(ServerError::Runtime)?.map_err(bind)?;
         let addr = listener.local_addr().map_err(bind)?;
         Self::open(config, listener, addr)
     }
 
     fn in_memory(config: ServerConfig) -> Result<Self, ServerError> {
+        driver::require_timers().map_err(ServerError::Runtime)?;
         // an address that a client can be built with; nobody listens on it
         Self::open(config, Nowhere, SocketAddr::from(([127, 0, 0, 1], 6388)))
     }

@@ -9,6 +9,7 @@ mod connection;
 mod connector;
 mod deadline;
 mod dialer;
+pub(crate) mod driver;
 mod fault;
 mod idle;
 mod once;
@@ -31,11 +32,10 @@ pub(crate) use connection::Connection;
 pub use connector::{BoxStream, Connecting, Connector, Stream};
 pub(crate) use dialer::{Dialer, Secret};
 pub(crate) use fault::Fault;
-#[cfg(dflock_bench)]
 pub(crate) use idle::Idle;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use pem::{Pem, identity};
-pub(crate) use pool::{Answer, Ask, Pool};
+pub(crate) use pool::{Answer, Ask, NoReply, Pool};
 pub(crate) use tcp::Tcp;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tls::Tls;

@@ -27,6 +27,7 @@
 //! | event | level | when | fields |
 //! |---|---|---|---|
 //! | `queued` | debug | all slots are taken, and a place in line is | `key`, `server` |
+//! | `place in the queue lost` | warn | the connection of a wait ended, or its server shuts down, and `acquire` joins the queue again, behind all that wait there | `key`, `server`, `error` |
 //! | `slot acquired` | debug | a slot is held | `key`, `server`, `token`, `wait` |
 //! | `renewed` | debug | a renewal was answered | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | the same, when less than a quarter of the time that it had was left | as `renewed` |
@@ -316,6 +317,11 @@ pub(crate) fn value_given_up(lost: &Lost) {
 /// A slot was not given back in order; the server frees it in any case.
 pub(crate) fn release_failed(error: &Error) {
     warn!(target: "dflock", %error, "release failed");
+}
+
+/// The connection of a waiter ended, and the waiter joins the queue again.
+pub(crate) fn place_lost(About { key, server }: About<'_>, error: &Error) {
+    warn!(target: "dflock", key, server = &**server, %error, "place in the queue lost");
 }
 
 /// There was no idle connection, and one was made.

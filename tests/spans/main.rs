@@ -312,6 +312,25 @@ async fn a_wait_in_vain_says_how_it_ended() {
     assert_eq!(last.as_deref(), Some("acquire key=pool server wait=2 outcome=timeout"));
 }
 
+// it is behind all others then
+#[tokio::test(start_paused = true)]
+async fn a_place_in_the_queue_that_is_lost_is_a_warning() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    let waiter = tokio::spawn(pool(&house).acquire());
+    sleep(SECOND).await;
+    notes.told().await;
+    house.server.faults().disconnect_all();
+    held.lost().await;
+    waiter.await.unwrap().unwrap().release().await.unwrap();
+    let told = notes.told().await;
+    let warnings: Vec<_> = told.iter().filter(|line| line.contains("place in the queue")).collect();
+    let [warning] = warnings[..] else { panic!("{told:?}") };
+    let begin = "acquire: WARN place in the queue lost key=pool server error=acquire \"pool\" on";
+    assert!(warning.starts_with(begin) && warning.contains("the connection ended"), "{warning}");
+}
+
 // the keeper, on a thread of its own, hears of the end at once
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_ends_a_hold_says_how() {

@@ -109,7 +109,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long it may take to connect, the TLS handshake included. Defaults to 5 s; zero is refused.
+    /// How long it may take to connect, the TLS handshake included. Defaults to 5 s; zero is refused. An
+    /// `acquire` gives it no longer than its wait.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

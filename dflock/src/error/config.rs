@@ -141,6 +141,19 @@ pub enum ConfigError {
     /// The call was made outside of a tokio runtime.
     #[error("there is no tokio runtime here; call this from a task of a runtime with io and time enabled")]
     NoRuntime,
+
+    /// The tokio runtime here has no timers.
+    ///
+    /// Tokio can tell so only by a panic. It is caught, but the program's panic hook prints it before;
+    /// where panics abort (`panic = "abort"`) the program ends.
+    #[error("the tokio runtime here has no timers; call `enable_time` or `enable_all` on its builder")]
+    NoTimers,
+
+    /// The tokio runtime here has no IO, which sockets need.
+    ///
+    /// The panic hook prints a panic before, as for [`NoTimers`](Self::NoTimers).
+    #[error("the tokio runtime here has no IO; call `enable_io` or `enable_all` on its builder")]
+    NoIo,
 }
 
 impl ConfigError {

@@ -33,14 +33,21 @@ impl Hold {
         hold
     }
 
-    /// A slot whose grant took long to come: it is held when the server has renewed it, and from then on.
+    /// A slot whose grant took long to come: it is held when the server has renewed it, within `limit`,
+    /// and from then on.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, it gives the slot back.
-    pub(crate) async fn confirmed(terms: &Arc<Terms>, connection: Box<Connection>, grant: Grant, watch: Watch) -> Result<Self, Error> {
+    pub(crate) async fn confirmed(
+        terms: &Arc<Terms>,
+        connection: Box<Connection>,
+        grant: Grant,
+        limit: Duration,
+        watch: Watch,
+    ) -> Result<Self, Error> {
         let hold = Self(Lease::new(terms.clone(), connection, Phase::Offered(grant), watch));
-        if let Err(error) = hold.0.confirm(grant).await {
+        if let Err(error) = hold.0.confirm(grant, limit).await {
             let mut state = hold.0.look();
             let outcome = state.outcome().unwrap_or_else(|| Outcome::of(&error));
             let watch = state.unwatch(outcome);

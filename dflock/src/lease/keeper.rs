@@ -29,7 +29,7 @@ impl Keeper {
     /// Waits in line, confirms the grant, and keeps the slot for as long as its owner wants.
     pub(super) async fn wait_and_keep(self) {
         let outcome = match self.0.wait_in_line().await {
-            Ok(grant) => self.0.confirm(grant).await,
+            Ok(grant) => self.0.confirm(grant, self.0.terms.timing.socket_timeout).await,
             Err(error) => Err(error),
         };
         match outcome {
@@ -80,8 +80,9 @@ impl Lease {
         }
     }
 
-    /// Asks the server to renew the slot that it says it granted, and believes in it from then on.
-    pub(super) async fn confirm(&self, grant: Grant) -> Result<(), Error> {
+    /// Asks the server to renew the slot that it says it granted, and believes in it from then on. The
+    /// reply may take `limit`.
+    pub(super) async fn confirm(&self, grant: Grant, limit: Duration) -> Result<(), Error> {
         let at = || self.terms.attempt(Operation::Renew);
         let asked = self.now();
         if cfg!(dflock_mutant = "no_verified_grant") {
@@ -90,7 +91,6 @@ impl Lease {
             return Ok(());
         }
         self.send(&self.terms.renew(grant.token));
-        let limit = self.terms.timing.socket_timeout;
         let reply = match timeout(limit, self.stay_on_line(Connection::poll_reply)).await {
             Ok(Some(Ok(reply))) => reply,
             Ok(Some(Err(fault))) => return Err(fault.into_error(at())),
@@ -173,6 +173,7 @@ impl Lease {
                 () = self.nap(ends), if !cfg!(dflock_mutant = "late_renew_unloses") => {}
             }
             if self.look().ends().is_none() && !cfg!(dflock_mutant = "late_renew_unloses") {
+                self.close_idle_if_unreachable(asked);
                 self.part();
                 return false;
             }
@@ -196,6 +197,15 @@ impl Lease {
         };
         self.lose(lost);
         false
+    }
+
+    /// Closes the client's idle connections to the server that are older than the renewal of `asked`,
+    /// if that got no reply until the lease ended: they may be dead as well.
+    fn close_idle_if_unreachable(&self, asked: Instant) {
+        let lost = self.look().lost();
+        if lost.is_some_and(|lost| lost.reason == LostReason::Unreachable) {
+            self.terms.idle.close_unused_since(asked);
+        }
     }
 
     /// Whether a renewal is due, or wanted now.

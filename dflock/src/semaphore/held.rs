@@ -11,7 +11,7 @@ use super::until_lost::UntilLost;
 use super::{Idle, Semaphore};
 use crate::error::{Error, Lost};
 use crate::lease::Hold;
-use crate::transport::Pool;
+use crate::transport::driver;
 use crate::wire::{Grant, Token};
 
 /// A slot that is held, for as long as its lease is kept.
@@ -101,9 +101,9 @@ impl Held {
 
     /// Resolves when the slot is lost, and never else.
     ///
-    /// # Panics
-    ///
-    /// When it is polled outside of a tokio runtime: it sets a timer. [`check`](Self::check) can be called anywhere.
+    /// It can be polled anywhere. Outside of a tokio runtime, and on one without timers, it is woken by
+    /// the runtime that the slot was acquired on alone: a loss is noticed late when that is busy. Tokio
+    /// says by a panic that a runtime has no timers; it is caught, and the panic hook prints it.
     ///
     /// # Cancel safety
     ///
@@ -131,7 +131,7 @@ impl Held {
     /// # Errors
     ///
     /// [`Error::Lost`] when the slot was lost before `future` was ready; its value is given up even if it was ready in the same
-    /// moment.
+    /// moment. [`Error::Config`] outside of a tokio runtime, and on one without timers: `future` is not polled.
     ///
     /// # Cancel safety
     ///
@@ -159,7 +159,7 @@ impl Held {
         check: impl FnMut(&F::Output) -> Result<(), Error>,
     ) -> impl Future<Output = Result<F::Output, Error>> {
         let lost = async {
-            match Pool::runtime() {
+            match driver::require_timers() {
                 Ok(_) => self.lost().await.into(),
                 Err(error) => error.into(),
             }
@@ -176,7 +176,8 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] when the slot is lost.
+    /// [`Error::Lost`] when the slot is lost. [`Error::Config`] outside of a tokio runtime, and on one
+    /// without timers.
     ///
     /// # Cancel safety
     ///
@@ -192,7 +193,7 @@ impl Held {
     /// # Ok(()) }
     /// ```
     pub async fn renew(&self) -> Result<(), Error> {
-        Pool::runtime()?;
+        driver::require_timers()?;
         self.hold.renew().await
     }
 }
@@ -205,7 +206,7 @@ impl Semaphore<Held> {
     /// [`Error::Lost`] when the slot was lost before. [`Error::Unresponsive`] and [`Error::Disconnected`] when the server did not
     /// confirm, and [`Error::Draining`], [`Error::NotLeader`], [`Error::Auth`] and [`Error::Refused`] when it would not: the connection is
     /// closed, and the server frees the slot when it notices, after its lease at the latest. [`Error::Config`] outside of a tokio
-    /// runtime: the slot is given up as if it was dropped.
+    /// runtime, and on one without timers: the slot is given up as if it was dropped.
     ///
     /// # Cancel safety
     ///

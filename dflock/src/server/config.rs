@@ -154,11 +154,8 @@ impl ServerConfig {
     /// # Errors
     ///
     /// [`ServerError`] when an option has a value that cannot be, when the address cannot be listened on, or when the system has
-    /// no random numbers.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a Tokio runtime with IO and time enabled.
+    /// no random numbers. [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers
+    /// or IO.
     ///
     /// # Cancel safety
     ///

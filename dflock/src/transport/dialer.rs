@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::{Connection, Connector, Tls};
+use super::{Connection, Connector, Tls, driver};
 use crate::error::{Attempt, AuthFault, ConfigError, ConnectStage, Error, Operation, SecretFault};
 use crate::wire::{MAX_SECRET, Reply, Request, Status};
 
@@ -23,15 +23,25 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Connects to the server of `at`, puts TLS over it and shows the secret, if there are any.
+    /// Connects to the server of `at`, puts TLS over it and shows the secret, if there are any. All of
+    /// it takes no longer than `limit`, and each part no longer than the client's own limits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ConnectTimeout`] with the stage, or [`Error::Unresponsive`] for the secret, when the
+    /// time is over.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes what it opened.
-    pub(crate) async fn dial(&self, at: &Attempt) -> Result<Box<Connection>, Error> {
-        let end = Instant::now() + self.connect_timeout;
-        let late = |stage| Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout, stage };
-        let connected = timeout_at(end, self.connector.connect(&at.server)).await.map_err(|_| late(ConnectStage::Reach))?;
+    pub(crate) async fn dial(&self, at: &Attempt, limit: Duration) -> Result<Box<Connection>, Error> {
+        driver::require_timers()?;
+        let began = Instant::now();
+        let connect_limit = self.connect_timeout.min(limit);
+        let end = began + connect_limit;
+        let late = |stage| Error::ConnectTimeout { at: at.clone(), limit: connect_limit, stage };
+        let connect = driver::catch_missing(self.connector.connect(&at.server));
+        let connected = timeout_at(end, connect).await.map_err(|_| late(ConnectStage::Reach))??;
         let mut stream = connected.map_err(|source| Error::Connect { at: at.clone(), source })?;
         if let Some(tls) = &self.tls {
             stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(ConnectStage::Tls))??;
@@ -39,15 +49,18 @@ impl Dialer {
         let mut connection = Connection::new(stream);
         connection.set_max_stats_size(self.max_stats_size);
         match &self.secret {
-            Some(secret) => self.show(secret, connection, at).await,
+            Some(secret) => {
+                let left = limit.saturating_sub(began.elapsed());
+                self.show(secret, connection, at, self.socket_timeout.min(left)).await
+            }
             None => Ok(connection),
         }
     }
 
-    async fn show(&self, secret: &Secret, connection: Box<Connection>, at: &Attempt) -> Result<Box<Connection>, Error> {
+    async fn show(&self, secret: &Secret, connection: Box<Connection>, at: &Attempt, limit: Duration) -> Result<Box<Connection>, Error> {
         let at = Attempt { operation: Operation::Auth, ..at.clone() };
         let request = Request::Auth { secret: &secret.0 };
-        match connection.call(&request, self.socket_timeout).await {
+        match connection.call(&request, limit).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth { at, fault: secret.not_understood() }),
             Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth { at, fault: AuthFault::Wrong { long: secret.is_long() } }),

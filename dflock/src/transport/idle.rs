@@ -71,6 +71,21 @@ impl Idle {
         self.shelf(runtime, |shelf| _ = shelf.sweeper.get_or_insert(sweeper));
     }
 
+    /// Closes the connections of all runtimes that were used last at `asked` or before.
+    pub(crate) fn close_unused_since(&self, asked: Instant) {
+        let mut shelves = self.shelves.lock();
+        let closed: Vec<_> = shelves
+            .iter_mut()
+            .flat_map(|shelf| {
+                let old = shelf.connections.partition_point(|(_, since)| *since <= asked);
+                shelf.connections.drain(..old)
+            })
+            .collect();
+        // every acquire takes this lock, and to close a connection takes time
+        drop(shelves);
+        drop(closed);
+    }
+
     fn shelf<T>(&self, runtime: Id, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
         self.shelves.lock().iter_mut().find(|shelf| shelf.runtime == runtime).map(work)
     }
