@@ -36,8 +36,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::client::Client;
+use crate::error::public_part;
 use crate::stats::Stats;
-use crate::transport::BoxStream;
+use crate::transport::{BoxStream, Resolver};
 use crate::wire::LeaseSeconds;
 use condition::Condition;
 pub use config::{ServerBuilder, ServerConfig};
@@ -194,8 +195,9 @@ impl Server {
 
     async fn with(config: ServerConfig) -> Result<Self, ServerError> {
         config.validated()?;
-        let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
-        let listener = TcpListener::bind(&config.bind).await.map_err(bind)?;
+        let bind = |source| ServerError::Bind { address: public_part(&config.bind).to_owned(), source };
+        let addresses = Resolver::default().resolve(&config.bind).await.map_err(bind)?;
+        let listener = TcpListener::bind(&*addresses).await.map_err(bind)?;
         let addr = listener.local_addr().map_err(bind)?;
         Self::open(config, listener, addr)
     }

@@ -21,12 +21,13 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Connects to the server of `at`, puts TLS over it and shows the secret, if there are any.
+    /// Connects to the server of `at`, puts TLS over it and shows the secret, if there are any. The
+    /// age of the connection is counted from `opened`.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes what it opened.
-    pub(crate) async fn dial(&self, at: &Attempt) -> Result<Box<Connection>, Error> {
+    pub(crate) async fn dial(&self, at: &Attempt, opened: super::Instant) -> Result<Box<Connection>, Error> {
         let end = Instant::now() + self.connect_timeout;
         let late = |stage| Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout, stage };
         let connected = timeout_at(end, self.connector.connect(&at.server)).await.map_err(|_| late(ConnectStage::Reach))?;
@@ -34,7 +35,7 @@ impl Dialer {
         if let Some(tls) = &self.tls {
             stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(ConnectStage::Tls))??;
         }
-        let connection = Connection::new(stream);
+        let connection = Connection::new(stream, opened);
         match &self.secret {
             Some(secret) => self.show(secret, connection, at).await,
             None => Ok(connection),

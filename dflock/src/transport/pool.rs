@@ -37,8 +37,8 @@ pub(crate) struct Answer {
 }
 
 impl Pool {
-    pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, clock: Clock, max_idle: Duration) -> Self {
-        Self { server, dialer, idle: Idle::new(clock.clone(), max_idle), clock }
+    pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, clock: Clock, max_idle: Duration, max_age: Duration) -> Self {
+        Self { server, dialer, idle: Idle::new(clock.clone(), max_idle, max_age), clock }
     }
 
     /// The runtime that this is called on.
@@ -97,7 +97,7 @@ impl Pool {
         at: &impl Fn() -> Attempt,
         ask: &impl Fn(Duration) -> Ask<'a>,
     ) -> Result<Option<Answer>, Error> {
-        let connection = self.dialer.dial(&at()).await?;
+        let connection = self.dialer.dial(&at(), self.now()).await?;
         watch::opened(&self.server);
         let asked = self.now();
         let Ask { request, limit } = ask(first.map_or(Duration::ZERO, |first| asked.since(first)));

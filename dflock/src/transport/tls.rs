@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
 use super::BoxStream;
 use super::pem::{Pem, identity};
-use crate::error::{Attempt, ConfigError, Error, TlsFault};
+use crate::error::{Attempt, ConfigError, Error, TlsFault, public_part};
 
 /// How a client uses TLS: whom it trusts, who it is, and which name its servers go by. Cheap to clone.
 ///
@@ -220,7 +220,9 @@ fn handshake_fault(error: &io::Error) -> Option<TlsFault> {
 }
 
 fn server_name(name: String) -> Result<ServerName<'static>, ConfigError> {
-    ServerName::try_from(name.as_str()).map(|name| name.to_owned()).map_err(|_| ConfigError::ServerName { name })
+    ServerName::try_from(name.as_str())
+        .map(|name| name.to_owned())
+        .map_err(|_| ConfigError::ServerName { name: public_part(&name).to_owned() })
 }
 
 /// Some certificates of a system may be odd; one that can be used is enough.
