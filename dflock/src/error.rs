@@ -14,7 +14,9 @@ use std::io;
 use std::time::Duration;
 
 pub use address::AddressFault;
-pub(crate) use address::{after_user_info, public_part};
+pub(crate) use address::after_user_info;
+#[cfg(any(feature = "server", feature = "tls", feature = "tls-aws-lc"))]
+pub(crate) use address::public_part;
 pub use attempt::{Attempt, Operation};
 pub use auth::AuthFault;
 pub use config::{ConfigError, PemFault, SecretFault};
