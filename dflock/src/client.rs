@@ -1,5 +1,6 @@
 //! Where the servers are, and how to reach them.
 
+mod address;
 mod builder;
 mod current;
 mod env;

@@ -1,5 +1,6 @@
 //! Every way to fail: by whose fault, and what to do about it.
 
+mod address;
 mod attempt;
 mod auth;
 mod config;
@@ -12,9 +13,13 @@ mod tls;
 use std::io;
 use std::time::Duration;
 
+pub use address::AddressFault;
+pub(crate) use address::after_user_info;
+#[cfg(any(feature = "server", feature = "tls", feature = "tls-aws-lc"))]
+pub(crate) use address::public_part;
 pub use attempt::{Attempt, Operation};
 pub use auth::AuthFault;
-pub use config::{AddressFault, ConfigError, PemFault, SecretFault};
+pub use config::{ConfigError, PemFault, SecretFault};
 pub use lost::{Lost, LostReason};
 pub(crate) use refusal::excerpt;
 pub use stage::ConnectStage;

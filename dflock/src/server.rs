@@ -39,8 +39,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::client::Client;
+use crate::error::public_part;
 use crate::stats::Stats;
-use crate::transport::{BoxStream, driver};
+use crate::transport::{BoxStream, Resolver, driver};
 use crate::wire::LeaseSeconds;
 use condition::Condition;
 pub use config::{ServerBuilder, ServerConfig};
@@ -195,8 +196,9 @@ impl Server {
     async fn with(config: ServerConfig) -> Result<Self, ServerError> {
         config.validated()?;
         driver::require_timers().map_err(ServerError::Runtime)?;
-        let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
-        let listener = driver::catch_missing(TcpListener::bind(&config.bind)).await;
+        let bind = |source| ServerError::Bind { address: public_part(&config.bind).to_owned(), source };
+        let addresses = Resolver::default().resolve(&config.bind).await.map_err(bind)?;
+        let listener = driver::catch_missing(TcpListener::bind(&*addresses)).await;
         let listener = listener.map_err(ServerError::Runtime)?.map_err(bind)?;
         let addr = listener.local_addr().map_err(bind)?;
         Self::open(config, listener, addr)

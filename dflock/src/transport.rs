@@ -16,6 +16,7 @@ mod once;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod pem;
 mod pool;
+mod resolver;
 mod tcp;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod tls;
@@ -36,6 +37,7 @@ pub(crate) use idle::Idle;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use pem::{Pem, identity};
 pub(crate) use pool::{Answer, Ask, NoReply, Pool};
+pub(crate) use resolver::Resolver;
 pub(crate) use tcp::Tcp;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tls::Tls;

@@ -37,6 +37,7 @@
 //! | `value given up` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
 //! | `release failed` | warn | after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the secret will be sent to another machine in the clear; use TLS` | warn | a client was built so | `server` |
+//! | `the server's name has several addresses of one family; only the lowest is used` | warn | at the first connection to such a name; see [`guide::sharding`](crate::guide::sharding) | `server`, `used`, `unused` |
 //! | `on_lost panicked` | error | a callback of the program's own | `key` |
 //!
 //! # Metrics
@@ -68,8 +69,9 @@
 #[cfg_attr(not(feature = "metrics"), path = "watch/no_meter.rs")]
 mod meter;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -305,6 +307,12 @@ pub(crate) fn on_lost_panicked(lost: &Lost) {
 /// The secret of a client will go over the network as it is.
 pub(crate) fn secret_in_the_clear(server: &str) {
     warn!(target: "dflock", server, "the secret will be sent to another machine in the clear; use TLS");
+}
+
+/// Reports a name that may stand for several servers, of which only the addresses `used` are asked.
+pub(crate) fn ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
+    let message = "the server's name has several addresses of one family; only the lowest is used";
+    warn!(target: "dflock", server, ?used, unused, "{message}");
 }
 
 /// A body ended with a value after it had lost its slot.

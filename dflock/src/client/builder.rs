@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::address::{check_addresses, is_local, printable};
 use super::{Client, Inner};
-use crate::error::{AddressFault, ConfigError};
+use crate::error::ConfigError;
 use crate::lease::{LATEST, Timing};
 use crate::shard::{Crc32, Sharding};
 use crate::transport::{Connector, Dialer, Pool, Secret, Tcp, Tls};
@@ -41,6 +42,7 @@ pub struct ClientBuilder {
     clock_drift: f64,
     fencing: bool,
     max_stats_size: usize,
+    max_connection_age: Duration,
 }
 
 impl Default for ClientBuilder {
@@ -58,6 +60,7 @@ impl Default for ClientBuilder {
             clock_drift: 0.01,
             fencing: false,
             max_stats_size: MAX_STATS,
+            max_connection_age: Duration::from_mins(5),
         }
     }
 }
@@ -177,6 +180,33 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets the age at which a kept connection is closed instead of used again. Defaults to 5 minutes; zero is refused.
+    ///
+    /// The connection that replaces it looks the name of the server up again, so this bounds for how
+    /// long a client goes on to use a server whose name has moved. A connection that holds a slot or
+    /// waits for one is never closed for its age. See [`guide::sharding`](crate::guide::sharding) for
+    /// what a move needs.
+    ///
+    /// The default is a compromise: a look-up and a handshake each 5 minutes cost nothing, and
+    /// records in DNS are rarely kept for less.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let client = dflock::Client::builder()
+    ///     .servers(["lock-1.internal:6388"])
+    ///     .max_connection_age(Duration::from_secs(60))
+    ///     .build()?;
+    /// # Ok::<(), dflock::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn max_connection_age(mut self, age: Duration) -> Self {
+        self.max_connection_age = age;
+        self
+    }
+
     /// Checks the options. Nothing is connected yet.
     ///
     /// # Errors
@@ -186,8 +216,8 @@ impl ClientBuilder {
         if self.servers.is_empty() {
             return Err(ConfigError::NoServers);
         }
+        check_addresses(self.servers.iter().map(String::as_str))?;
         for server in &self.servers {
-            address(server)?;
             self.tls.as_ref().map_or(Ok(()), |tls| tls.check(server))?;
         }
         if !(self.clock_drift >= 0.0 && self.clock_drift < 0.5) {
@@ -199,6 +229,7 @@ impl ClientBuilder {
             ("socket_timeout", self.socket_timeout),
             ("server_read_timeout", self.server_read_timeout),
             ("heartbeat", heartbeat),
+            ("max_connection_age", self.max_connection_age),
         ] {
             if given.is_zero() || given > LONGEST {
                 return Err(ConfigError::Duration { option, given, allowed: "it must be more than zero and less than a century" });
@@ -217,7 +248,7 @@ impl ClientBuilder {
                 crate::watch::secret_in_the_clear(server);
             }
         }
-        let connector = self.connector.unwrap_or_else(|| Arc::new(tcp(heartbeat, believed)));
+        let connector = self.connector.unwrap_or_else(|| Arc::new(tcp(heartbeat, believed, self.connect_timeout)));
         let clock = connector.clock();
         let dialer = Arc::new(Dialer {
             connector,
@@ -228,7 +259,9 @@ impl ClientBuilder {
             max_stats_size: self.max_stats_size,
         });
         let max_idle = self.server_read_timeout.mul_f64(IDLE);
-        let pools = self.servers.into_iter().map(|server| Pool::new(server.into(), dialer.clone(), clock.clone(), max_idle)).collect();
+        let max_age = self.max_connection_age;
+        let pool = |server: String| Pool::new(server.into(), dialer.clone(), clock.clone(), max_idle, max_age);
+        let pools = self.servers.into_iter().map(pool).collect();
         let timing = Arc::new(Timing {
             clock,
             socket_timeout: self.socket_timeout,
@@ -242,7 +275,8 @@ impl ClientBuilder {
 
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder").field("servers", &self.servers).finish_non_exhaustive()
+        let servers: Vec<_> = self.servers.iter().map(|server| printable(server)).collect();
+        f.debug_struct("ClientBuilder").field("servers", &servers).finish_non_exhaustive()
     }
 }
 
@@ -252,45 +286,10 @@ fn derived_heartbeat(server_read_timeout: Duration) -> Duration {
 }
 
 /// TCP that gives up what was sent at a heartbeat when the slot is not `believed` any longer, and a network that stops no sooner.
-fn tcp(heartbeat: Duration, believed: Duration) -> Tcp {
+fn tcp(heartbeat: Duration, believed: Duration, connect_timeout: Duration) -> Tcp {
     let silence = heartbeat.min(believed.mul_f64(LATEST));
-    Tcp { keepalive: heartbeat, user_timeout: believed.saturating_sub(silence).max(Duration::from_millis(1)) }
-}
-
-/// Looks at an address without asking anybody for it.
-pub(super) fn address(text: &str) -> Result<(), ConfigError> {
-    host_and_port(text).map_err(|why| ConfigError::Address { address: text.to_owned(), why })
-}
-
-fn host_and_port(text: &str) -> Result<(), AddressFault> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or(AddressFault::BadHost)?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| AddressFault::BadHost)?;
-            (host, port.strip_prefix(':').ok_or(AddressFault::NoPort)?)
-        }
-        None => text.rsplit_once(':').ok_or(AddressFault::NoPort)?,
-    };
-    if host.is_empty() {
-        return Err(AddressFault::NoHost);
-    }
-    if !text.starts_with('[') && host.contains(|c: char| c == ':' || c == '/' || c == '@' || c.is_whitespace() || c.is_control()) {
-        return Err(AddressFault::BadHost);
-    }
-    if port.is_empty() {
-        return Err(AddressFault::NoPort);
-    }
-    let in_range = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    if in_range { Ok(()) } else { Err(AddressFault::BadPort) }
-}
-
-/// Whether what is sent to `server` stays on this machine.
-fn is_local(server: &str) -> bool {
-    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
-    match host.parse::<std::net::IpAddr>() {
-        Ok(ip) => ip.to_canonical().is_loopback(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
-    }
+    let user_timeout = believed.saturating_sub(silence).max(Duration::from_millis(1));
+    Tcp::new(heartbeat, user_timeout, connect_timeout)
 }
 
 #[cfg(test)]
@@ -301,7 +300,7 @@ mod tests {
     fn a_network_that_stops_is_given_up_when_the_slot_is() {
         let seconds = Duration::from_secs;
         for (heartbeat, believed, user_timeout) in [(8, 22, 14), (20, 24, 4), (100, 40, 5)] {
-            let tcp = tcp(seconds(heartbeat), seconds(believed));
+            let tcp = tcp(seconds(heartbeat), seconds(believed), seconds(5));
             assert_eq!((tcp.keepalive, tcp.user_timeout), (seconds(heartbeat), seconds(user_timeout)));
         }
     }
@@ -329,33 +328,6 @@ mod tests {
             }
             let timing = builder.build().unwrap().timing().clone();
             assert_eq!(timing.heartbeat.as_millis(), heartbeat, "{read_timeout:?}, {set:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        for good in ["127.0.0.1:6388", "lock-1:1", "lock_1.example.com:65535", "[::1]:6388", "localhost:80"] {
-            assert_eq!(host_and_port(good), Ok(()), "{good}");
-        }
-        for (bad, why) in [
-            ("", AddressFault::NoPort),
-            ("localhost", AddressFault::NoPort),
-            ("localhost:", AddressFault::NoPort),
-            ("[::1]", AddressFault::NoPort),
-            (":6388", AddressFault::NoHost),
-            ("localhost:0", AddressFault::BadPort),
-            ("localhost:65536", AddressFault::BadPort),
-            ("localhost:x", AddressFault::BadPort),
-            ("localhost:+1", AddressFault::BadPort),
-            ("localhost:-1", AddressFault::BadPort),
-            ("::1:6388", AddressFault::BadHost),
-            ("[::x]:6388", AddressFault::BadHost),
-            ("[::1:6388", AddressFault::BadHost),
-            ("a b:6388", AddressFault::BadHost),
-            ("tcp://a:6388", AddressFault::BadHost),
-            ("a\n:6388", AddressFault::BadHost),
-        ] {
-            assert_eq!(host_and_port(bad), Err(why), "{bad:?}");
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::builder::{LONGEST, address};
+use super::address::check_addresses;
+use super::builder::LONGEST;
 use super::{Client, ClientBuilder};
 use crate::error::ConfigError;
 use crate::transport::Secret;
@@ -33,6 +34,7 @@ impl Client {
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SERVER_READ_TIMEOUT` | the servers' `--read-timeout`, in seconds; the smallest of any server |
     /// | `DFLOCK_HEARTBEAT` | seconds; without it 8, or a third of a `DFLOCK_SERVER_READ_TIMEOUT` under 23 |
+    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds after which a kept connection is replaced; without it 300 |
     ///
     /// # Errors
     ///
@@ -83,10 +85,8 @@ fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError
     let mut builder = Client::builder();
     let name = "DFLOCK_SERVERS";
     if let Some(list) = lookup(name)? {
-        let servers: Vec<_> = list.split(',').map(str::trim).collect();
-        for server in &servers {
-            address(server).map_err(|error| variable(name, &error))?;
-        }
+        let servers = list.split(',').map(str::trim);
+        check_addresses(servers.clone()).map_err(|error| variable(name, &error))?;
         builder = builder.servers(servers);
     }
     let secret = lookup(AUTH)?.map(Zeroizing::new).filter(|secret| !secret.is_empty());
@@ -102,6 +102,9 @@ fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError
     }
     if let Some(timeout) = seconds("DFLOCK_SOCKET_TIMEOUT", &lookup)? {
         builder = builder.socket_timeout(timeout);
+    }
+    if let Some(age) = seconds("DFLOCK_MAX_CONNECTION_AGE", &lookup)? {
+        builder = builder.max_connection_age(age);
     }
     if let Some(timeout) = seconds("DFLOCK_SERVER_READ_TIMEOUT", &lookup)? {
         builder = builder.server_read_timeout(timeout);
@@ -195,6 +198,8 @@ mod tests {
             ("DFLOCK_SOCKET_TIMEOUT", "inf"),
             ("DFLOCK_SERVER_READ_TIMEOUT", "0"),
             ("DFLOCK_SERVER_READ_TIMEOUT", "3s"),
+            ("DFLOCK_MAX_CONNECTION_AGE", "0"),
+            ("DFLOCK_MAX_CONNECTION_AGE", "5m"),
             ("DFLOCK_HEARTBEAT", "0"),
             // as long as the servers wait
             ("DFLOCK_HEARTBEAT", "23"),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::address::{AddressFault, public_part};
 use crate::wire::InvalidKey;
 
 /// An option or an argument that cannot work: what it was, and what is allowed.
@@ -72,7 +73,7 @@ pub enum ConfigError {
     /// The address of a server cannot be understood.
     #[error("server {address:?} is refused: {why}; an address is `host:port`, an IPv6 one `[::1]:6388`")]
     Address {
-        /// The address as it was given.
+        /// The address as it was given, without what stands before an `@`, and without a query: a password may be in either.
         address: String,
         /// What is wrong with it.
         why: AddressFault,
@@ -161,30 +162,10 @@ impl ConfigError {
         // enough to find it by, however long it is
         Self::Key { key: key.chars().take(64).collect(), why }
     }
-}
 
-/// What is wrong with the address of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AddressFault {
-    /// It names no host.
-    NoHost,
-    /// It has no port.
-    NoPort,
-    /// Its port is not a number from 1 to 65535.
-    BadPort,
-    /// Its host has a character that no host has.
-    BadHost,
-}
-
-impl fmt::Display for AddressFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoHost => "it has no host",
-            Self::NoPort => "it has no port",
-            Self::BadPort => "its port is not a number from 1 to 65535",
-            Self::BadHost => "its host cannot be one",
-        })
+    /// Returns the error for a refused `address`, which may have a password in it.
+    pub(crate) fn address(address: &str, why: AddressFault) -> Self {
+        Self::Address { address: public_part(address).to_owned(), why }
     }
 }
 

@@ -10,6 +10,7 @@ use super::observer::{Event, Observer};
 use super::table::Rules;
 use super::{Server, ServerError, ServerTls};
 use crate::client::LONGEST;
+use crate::error::public_part;
 use crate::wire::{LeaseSeconds, MAX_SECRET};
 
 /// The options of a [`Server`]; each has the default of the real server. Made by [`Server::builder`].
@@ -212,7 +213,7 @@ impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // neither the secret nor the seed, which tells the tokens
         f.debug_struct("ServerConfig")
-            .field("bind", &self.bind)
+            .field("bind", &public_part(&self.bind))
             .field("auth", &!self.auth_token.is_empty())
             .field("tls", &self.tls)
             .field("default_lease", &self.default_lease)

@@ -15,7 +15,7 @@ use super::attendant::Attendant;
 use super::bell::{Bell, Duty, Gone};
 use super::deadline::Deadline;
 use super::once::{at_once, in_parting};
-use super::{BoxStream, Fault};
+use super::{BoxStream, Fault, Instant};
 use crate::wire::{Lines, MAX_REPLY, MAX_STATS, Reply, Request};
 
 /// How the alerts of TLS begin, and no reply of ours.
@@ -53,13 +53,15 @@ pub(crate) struct Connection {
     broken: bool,
     deadline: Deadline,
     runtime: Option<Id>,
+    /// A point before the name of the server was looked up.
+    opened: Instant,
     /// From the first hold on.
     attendant: Option<Attendant>,
 }
 
 impl Connection {
     /// On the heap: it goes through many hands.
-    pub(crate) fn new(stream: BoxStream) -> Box<Self> {
+    pub(crate) fn new(stream: BoxStream, opened: Instant) -> Box<Self> {
         let bell = Arc::<Bell>::default();
         Box::new(Self {
             stream,
@@ -76,6 +78,7 @@ impl Connection {
             broken: false,
             deadline: Deadline::default(),
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
+            opened,
             attendant: None,
         })
     }
@@ -153,6 +156,11 @@ impl Connection {
     /// The runtime that it can be used on again: the one that it was made on.
     pub(crate) fn runtime(&self) -> Option<Id> {
         self.runtime
+    }
+
+    /// Returns a point before the name of its server was looked up.
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Resolves when the connection is of no more use, while nothing is owed on it: it ended, or a line came that nobody asked for.

@@ -24,7 +24,8 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     /// Connects to the server of `at`, puts TLS over it and shows the secret, if there are any. All of
-    /// it takes no longer than `limit`, and each part no longer than the client's own limits.
+    /// it takes no longer than `limit`, and each part no longer than the client's own limits. The age
+    /// of the connection is counted from `opened`.
     ///
     /// # Errors
     ///
@@ -34,7 +35,7 @@ impl Dialer {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes what it opened.
-    pub(crate) async fn dial(&self, at: &Attempt, limit: Duration) -> Result<Box<Connection>, Error> {
+    pub(crate) async fn dial(&self, at: &Attempt, limit: Duration, opened: super::Instant) -> Result<Box<Connection>, Error> {
         driver::require_timers()?;
         let began = Instant::now();
         let connect_limit = self.connect_timeout.min(limit);
@@ -46,7 +47,7 @@ impl Dialer {
         if let Some(tls) = &self.tls {
             stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(ConnectStage::Tls))??;
         }
-        let mut connection = Connection::new(stream);
+        let mut connection = Connection::new(stream, opened);
         connection.set_max_stats_size(self.max_stats_size);
         match &self.secret {
             Some(secret) => {

@@ -88,8 +88,8 @@ impl From<ConfigError> for NoReply {
 }
 
 impl Pool {
-    pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, clock: Clock, max_idle: Duration) -> Self {
-        let idle = Idle::new(clock.clone(), max_idle);
+    pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, clock: Clock, max_idle: Duration, max_age: Duration) -> Self {
+        let idle = Idle::new(clock.clone(), max_idle, max_age);
         Self { server, dialer, idle, clock, seeds: AtomicU64::default() }
     }
 
@@ -158,8 +158,9 @@ impl Pool {
         at: &impl Fn() -> Attempt,
         ask: &impl Fn(Duration) -> Ask<'a>,
     ) -> Result<Answer, NoReply> {
-        let connect = ask(self.now().since(began)).connect;
-        let connection = self.dialer.dial(&at(), connect).await?;
+        let opened = self.now();
+        let connect = ask(opened.since(began)).connect;
+        let connection = self.dialer.dial(&at(), connect, opened).await?;
         watch::opened(&self.server);
         let asked = self.now();
         let Ask { request, limit, .. } = ask(asked.since(began));

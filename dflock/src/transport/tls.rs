@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
 use super::BoxStream;
 use super::pem::{Pem, identity};
-use crate::error::{Attempt, ConfigError, Error, TlsFault};
+use crate::error::{Attempt, ConfigError, Error, TlsFault, public_part};
 
 /// How a client uses TLS: whom it trusts, who it is, and which name its servers go by. Cheap to clone.
 ///
@@ -108,7 +108,7 @@ impl Tls {
     ///
     /// [`ConfigError::ServerName`] when it cannot be the name of a server.
     pub fn server_name(self, name: impl Into<String>) -> Result<Self, ConfigError> {
-        let server_name = Some(server_name(name.into())?);
+        let server_name = Some(server_name(&name.into())?);
         Ok(Self { server_name, ..self })
     }
 
@@ -165,7 +165,7 @@ impl Tls {
             return Ok(name.clone());
         }
         let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
-        server_name(host.trim_matches(['[', ']']).to_owned())
+        server_name(host.trim_matches(['[', ']']))
     }
 }
 
@@ -219,8 +219,8 @@ fn handshake_fault(error: &io::Error) -> Option<TlsFault> {
     fault(error).or(ended.then_some(TlsFault::HungUp))
 }
 
-fn server_name(name: String) -> Result<ServerName<'static>, ConfigError> {
-    ServerName::try_from(name.as_str()).map(|name| name.to_owned()).map_err(|_| ConfigError::ServerName { name })
+fn server_name(name: &str) -> Result<ServerName<'static>, ConfigError> {
+    ServerName::try_from(name).map(|name| name.to_owned()).map_err(|_| ConfigError::ServerName { name: public_part(name).to_owned() })
 }
 
 /// Some certificates of a system may be odd; one that can be used is enough.
@@ -261,6 +261,8 @@ mod tests {
             let error = tls().server_name(bad).unwrap_err();
             assert_eq!(error, ConfigError::ServerName { name: bad.to_owned() });
         }
+        let error = tls().server_name("user:hunter2@lock-1").unwrap_err();
+        assert_eq!(error, ConfigError::ServerName { name: "lock-1".to_owned() });
     }
 
     #[test]

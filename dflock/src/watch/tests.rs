@@ -8,7 +8,13 @@ use crate::error::LostReason;
 
 /// Counts the warnings, and wants to know of nothing else.
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<&'static str>>>);
+pub(crate) struct Warnings(Arc<Mutex<Vec<&'static str>>>);
+
+impl Warnings {
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {

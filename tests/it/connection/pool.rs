@@ -145,6 +145,37 @@ async fn a_connection_is_not_used_again_after_three_quarters_of_the_read_timeout
     peer.finish().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_replaced_at_its_age_however_often_it_is_used() {
+    let peer =
+        Peer::memory([vec![hear(PING), say(OK), hear(PING), say(OK), hear(PING), say(OK), hear_end(), tell()], vec![hear(PING), say(OK)]]);
+    let client = peer.builder().max_connection_age(Duration::from_secs(10)).build().unwrap();
+    let began = Instant::now();
+    for _ in 0..3 {
+        client.ping().await.unwrap();
+        sleep(Duration::from_secs(4)).await;
+    }
+    // it was closed when it was 10 s old, not when it was used next
+    peer.told().await;
+    assert_eq!((peer.connections(), began.elapsed().as_secs()), (1, 12));
+    client.ping().await.unwrap();
+    peer.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_holds_is_not_closed_for_its_age() {
+    let house = House::new().await;
+    let client = house.server.client_builder().connector(house.server.connector());
+    let client = client.max_connection_age(Duration::from_secs(1)).build().unwrap();
+    let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    sleep(Duration::from_secs(100)).await;
+    held.check().unwrap();
+    assert_eq!(house.server.stats().connections, 1);
+    held.release().await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(house.server.stats().connections, 0);
+}
+
 // whether or not the client is ever used again
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_nobody_uses_is_closed() {

@@ -20,7 +20,7 @@ async fn outcome(server: &Server, variables: &[(&str, &str)]) -> String {
     text.lines().find_map(|line| line.split_once("outcome: ")).unwrap_or_else(|| panic!("{text}")).1.to_owned()
 }
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "DFLOCK_SERVERS",
     "DFLOCK_AUTH_TOKEN",
     "DFLOCK_AUTH_TOKEN_FILE",
@@ -30,6 +30,7 @@ const NAMES: [&str; 9] = [
     "DFLOCK_SOCKET_TIMEOUT",
     "DFLOCK_SERVER_READ_TIMEOUT",
     "DFLOCK_HEARTBEAT",
+    "DFLOCK_MAX_CONNECTION_AGE",
 ];
 
 #[tokio::test]

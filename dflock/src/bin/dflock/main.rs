@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return status::of_usage(&error),
+        Err(error) => return status::of_usage(error),
     };
     dispatch(args.command).unwrap_or_else(|failure| {
         // nobody is left to tell when this fails
