@@ -3,7 +3,9 @@
 mod attempt;
 mod auth;
 mod config;
+pub(crate) mod invisible;
 mod lost;
+mod pem;
 mod predicate;
 mod refusal;
 mod stage;
@@ -14,8 +16,9 @@ use std::time::Duration;
 
 pub use attempt::{Attempt, Operation};
 pub use auth::AuthFault;
-pub use config::{AddressFault, ConfigError, PemFault, SecretFault};
+pub use config::{AddressFault, AuthTokenFileErrorKind, ConfigError, SecretFault};
 pub use lost::{Lost, LostReason};
+pub use pem::{PemContent, PemFault, PemSectionErrorKind};
 pub(crate) use refusal::excerpt;
 pub use stage::ConnectStage;
 pub use tls::TlsFault;

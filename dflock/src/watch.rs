@@ -26,6 +26,8 @@
 //! | `value given up` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
 //! | `release failed` | warn | after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the secret will be sent to another machine in the clear; use TLS` | warn | a client was built so | `server` |
+//! | `changed file not used; the last good one is kept` | warn | a file of the secret or of TLS was changed, and cannot be used: once for each change | `error`, which names the file |
+//! | `file read again` | debug | a file of the secret or of TLS was changed | `file` |
 //! | `on_lost panicked` | error | a callback of the program's own | `key` |
 //!
 //! # Metrics
@@ -59,13 +61,14 @@ mod meter;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{Level, Span, debug, error, event_enabled, field, info_span, warn};
 
-use crate::error::{Error, Lost};
+use crate::error::{ConfigError, Error, Lost};
 use crate::wire::Token;
 use meter::Meter;
 pub(crate) use meter::describe;
@@ -266,6 +269,16 @@ pub(crate) fn on_lost_panicked(lost: &Lost) {
 /// The secret of a client will go over the network as it is.
 pub(crate) fn secret_in_the_clear(server: &str) {
     warn!(target: "dflock", server, "the secret will be sent to another machine in the clear; use TLS");
+}
+
+/// A file that was changed cannot be used.
+pub(crate) fn reload_failed(error: &ConfigError) {
+    warn!(target: "dflock", %error, "changed file not used; the last good one is kept");
+}
+
+/// A file that was changed is used.
+pub(crate) fn reloaded(file: &Path) {
+    debug!(target: "dflock", file = %file.display(), "file read again");
 }
 
 /// A body ended with a value after it had lost its slot.

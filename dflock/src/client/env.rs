@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::builder::{HEARTBEAT, LONGEST, address};
 use super::{Client, ClientBuilder};
 use crate::error::ConfigError;
-use crate::transport::Secret;
+use crate::transport::{AuthToken, AuthTokenFile, Reloadable};
 
 const AUTH: &str = "DFLOCK_AUTH_TOKEN";
 const AUTH_FILE: &str = "DFLOCK_AUTH_TOKEN_FILE";
@@ -92,8 +92,18 @@ fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError
     let secret = lookup(AUTH)?.map(Zeroizing::new).filter(|secret| !secret.is_empty());
     builder = match (secret, lookup(AUTH_FILE)?) {
         (None, None) => builder,
-        (Some(secret), None) => builder.auth(checked(AUTH, secret)?),
-        (None, Some(file)) => builder.auth(secret_of(AUTH_FILE, &file)?),
+        (Some(secret), None) => {
+            let token = AuthToken::new(secret).map_err(|why| variable(AUTH, &ConfigError::Secret { why }))?;
+            builder.auth_token(token.map(Reloadable::fixed))
+        }
+        (None, Some(file)) => {
+            let token = AuthTokenFile::open(file.into()).map_err(|error| match error {
+                // the file is not named: the value may be the secret itself, in the wrong variable
+                ConfigError::AuthTokenFile { why, .. } => refused(AUTH_FILE, why.to_string()),
+                error => variable(AUTH_FILE, &error),
+            })?;
+            builder.auth_token(Some(token))
+        }
         (Some(_), Some(_)) => return Err(refused(AUTH_FILE, format!("`{AUTH}` is set, too; unset one of the two"))),
     };
     builder = tls::secured(builder, &lookup)?;
@@ -122,21 +132,6 @@ fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
         Err(error @ ConfigError::Duration { option: "heartbeat", .. }) => Err(variable(BEAT, &error)),
         built => built,
     }
-}
-
-/// The secret, without a copy, if the wire can carry it.
-fn checked(name: &'static str, mut secret: Zeroizing<String>) -> Result<String, ConfigError> {
-    Secret::check(&secret).map_err(|error| variable(name, &error))?;
-    Ok(std::mem::take(&mut *secret))
-}
-
-fn secret_of(name: &'static str, file: &str) -> Result<String, ConfigError> {
-    let text = std::fs::read_to_string(file).map_err(|error| refused(name, format!("{file:?} cannot be read: {error}")))?;
-    let secret = Zeroizing::new(text);
-    if secret.trim().is_empty() {
-        return Err(refused(name, format!("{file:?} has no secret in it")));
-    }
-    checked(name, Zeroizing::new(secret.trim().to_owned()))
 }
 
 fn seconds(
