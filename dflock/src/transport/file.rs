@@ -185,11 +185,10 @@ pub(crate) fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 /// Whether `path`, which cannot be read because of `error`, may be shown: it may be a key or a
 /// secret that was given in place of a path.
 pub(crate) fn is_path(path: &Path, error: &io::Error) -> bool {
-    // BEGIN, and BEGIN in base64, as Kubernetes stores secrets
-    let is_pem = ["-----BEGIN", "LS0tLS1CRUdJTi"].iter().any(|begin| {
-        let text = path.as_os_str().as_encoded_bytes();
-        memchr::memmem::find(text, begin.as_bytes()).is_some()
-    });
+    let text = path.as_os_str().as_encoded_bytes();
+    // the dashes of PEM, and its BEGIN in base64, as Kubernetes stores secrets
+    let is_pem = ["-----", "LS0tLS1CRUdJTi"].iter().any(|start| memchr::memmem::find(text, start.as_bytes()).is_some());
+    let is_text = text.iter().any(u8::is_ascii_control);
     let cannot_be = [io::ErrorKind::InvalidFilename, io::ErrorKind::InvalidInput];
-    !is_pem && !cannot_be.contains(&error.kind())
+    !is_pem && !is_text && !cannot_be.contains(&error.kind())
 }
