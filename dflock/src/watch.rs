@@ -26,7 +26,7 @@
 //! | `value given up` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
 //! | `release failed` | warn | after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the secret will be sent to another machine in the clear; use TLS` | warn | a client was built so | `server` |
-//! | `changed file not used; the last good one is kept` | warn | a file of the secret or of TLS was changed, and cannot be used: once for each change | `error`, which names the file |
+//! | `changed file not used; the last good one is kept` | warn | once for each change of a file of the secret or of TLS | `error` |
 //! | `file read again` | debug | a file of the secret or of TLS was changed | `file` |
 //! | `on_lost panicked` | error | a callback of the program's own | `key` |
 //!

@@ -10,14 +10,19 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Mutex;
 use std::{env, fs, process, thread};
 
 use dflock::{Client, ClientBuilder};
 use secret::Secret;
 
+/// Held by each test: one that looks through memory has copies of what it sees.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_secret_is_there_once_while_a_client_knows_it_and_then_no_more() {
     type Way = (&'static str, fn(Secret) -> ClientBuilder);
+    let _alone = ALONE.lock();
     let ways: [Way; 3] = [("an option", with_option), ("a variable", with_variable), ("a file", with_file)];
     for (seed, (way, builder)) in (1..).zip(ways) {
         let secret = Secret::new(seed);
@@ -36,6 +41,7 @@ fn a_secret_is_there_once_while_a_client_knows_it_and_then_no_more() {
 
 #[test]
 fn a_secret_that_was_replaced_in_its_file_is_there_no_more() {
+    let _alone = ALONE.lock();
     let (old, new) = (Secret::new(101), Secret::new(102));
     let path = env::temp_dir().join(format!("dflock-memory-rotated-{}", process::id()));
     write(&path, old);

@@ -26,9 +26,9 @@ impl Client {
     /// |---|---|
     /// | `DFLOCK_SERVERS` | `host:port`, several with commas between them |
     /// | `DFLOCK_AUTH_TOKEN` | the shared secret; an empty one is none |
-    /// | `DFLOCK_AUTH_TOKEN_FILE` | a file with the shared secret; white space around it does not count; with `DFLOCK_AUTH_TOKEN` refused |
+    /// | `DFLOCK_AUTH_TOKEN_FILE` | a file with the shared secret, as for [`auth_file`](ClientBuilder::auth_file); with `DFLOCK_AUTH_TOKEN` refused |
     /// | `DFLOCK_TLS` | `native`: TLS, trusting whom the system trusts; `off`: none |
-    /// | `DFLOCK_TLS_CA` | a PEM file: TLS, trusting its certificates; with `DFLOCK_TLS=native` the system's as well, with `off` refused |
+    /// | `DFLOCK_TLS_CA` | a PEM file, read again when it changes: TLS, trusting its certificates; with `DFLOCK_TLS=native` the system's as well, with `off` refused |
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SERVER_READ_TIMEOUT` | the servers' `--read-timeout`, in seconds; the smallest of any server |

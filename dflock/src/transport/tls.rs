@@ -23,10 +23,16 @@ use crate::mutex::Mutex;
 /// Every value of it works, and its methods may be called in any order: each gives back another that works. Clones share the
 /// sessions, so that a second connection to a server resumes the first one's.
 ///
-/// Files are read again for a new connection when they have changed, as Kubernetes and cert-manager replace them: that connection
-/// uses what is in them, and those that are open stay so. When the changed files cannot be used, the last good ones are kept, and an
-/// event says so ([`watch`](crate::watch)). Each new connection costs one look at each file, on the thread of the task that
-/// connects: they belong on a local file system. What is not a regular file, such as a pipe, is read once.
+/// Files are read again for a new connection when they have changed, as Kubernetes and cert-manager
+/// replace them. Connections that are open stay so. When a changed file cannot be used, the last
+/// good one is kept, and an event says so ([`watch`](crate::watch)).
+///
+/// Each new connection costs one look at each file, on the thread of the task that connects: they
+/// belong on a local file system. What is not a regular file, such as a pipe, is read once.
+///
+/// PEM is read as OpenSSL reads it, but a section that OpenSSL would skip or misread is refused with
+/// its number: one that is indented, that is not on lines of its own, or that is a
+/// `TRUSTED CERTIFICATE`.
 ///
 /// The crypto is ring's with the feature `tls`, and that of aws-lc-rs with `tls-aws-lc` alone. Neither is installed for the whole
 /// process.

@@ -33,10 +33,8 @@ impl Section<'_> {
             b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => PemContent::CertificateRequest,
             b"ENCRYPTED PRIVATE KEY" => PemContent::EncryptedPrivateKey,
             // OpenSSL's older form of an encrypted key has a header; base64 has no colon
-            label if label.ends_with(b"PRIVATE KEY") => match self.body.contains(&b':') {
-                true => PemContent::EncryptedPrivateKey,
-                false => PemContent::PrivateKey,
-            },
+            label if label.ends_with(b"PRIVATE KEY") && self.body.contains(&b':') => PemContent::EncryptedPrivateKey,
+            label if label.ends_with(b"PRIVATE KEY") => PemContent::PrivateKey,
             label if label.ends_with(b"PUBLIC KEY") => PemContent::PublicKey,
             b"X509 CRL" => PemContent::RevocationList,
             label if label.ends_with(b"PARAMETERS") => PemContent::Parameters,
@@ -123,10 +121,8 @@ impl<'a> Marker<'a> {
         let line = line.trim_ascii_end();
         let (begin, end) = (find(line, b"-----BEGIN "), find(line, b"-----END "));
         let Some(at) = begin.into_iter().chain(end).min() else {
-            return match is_damaged_marker(line) {
-                true => Err(PemSectionErrorKind::Damaged),
-                false => Ok(None),
-            };
+            let damaged = is_damaged_marker(line).then_some(PemSectionErrorKind::Damaged);
+            return damaged.map_or(Ok(None), Err);
         };
         let is_begin = begin == Some(at);
         if at > 0 {
