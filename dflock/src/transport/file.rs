@@ -192,3 +192,53 @@ pub(crate) fn is_path(path: &Path, error: &io::Error) -> bool {
     let cannot_be = [io::ErrorKind::InvalidFilename, io::ErrorKind::InvalidInput];
     !is_pem && !is_text && !cannot_be.contains(&error.kind())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs::File;
+    use std::path::PathBuf;
+    use std::{env, process};
+
+    use super::*;
+
+    /// A file of which only the reads are counted.
+    struct Counted {
+        path: PathBuf,
+        reads: Cell<usize>,
+    }
+
+    impl FileSource for Counted {
+        type Value = usize;
+
+        fn paths(&self) -> impl Iterator<Item = &Path> {
+            std::iter::once(&*self.path)
+        }
+
+        fn load(&self) -> Result<usize, ConfigError> {
+            self.reads.set(self.reads.get() + 1);
+            Ok(self.reads.get())
+        }
+    }
+
+    /// Returns the reads after each of three looks at a file that was modified at `modified`.
+    fn reads(name: &str, modified: SystemTime) -> [usize; 3] {
+        let path = env::temp_dir().join(format!("dflock-file-{}-{name}", process::id()));
+        File::create(&path).unwrap().set_modified(modified).unwrap();
+        let source = Counted { path: path.clone(), reads: Cell::new(0) };
+        let Ok(file) = Reloadable::open(source) else { panic!("it is read") };
+        let reads = [(); 3].map(|()| *file.current());
+        fs::remove_file(path).unwrap();
+        reads
+    }
+
+    // a second change in the same tick of the file system's clock would not be seen
+    #[test]
+    fn a_file_is_read_until_its_last_change_is_a_tick_ago() {
+        let now = SystemTime::now();
+        assert_eq!(reads("old", now - 5 * TICK), [1, 1, 1]);
+        assert_eq!(reads("new", now), [2, 3, 4]);
+        // the clock of the file system may be ahead
+        assert_eq!(reads("future", now + 5 * TICK), [2, 3, 4]);
+    }
+}
