@@ -56,7 +56,7 @@ async fn ping(server: &Server, tls: &Tls) -> Result<(), Error> {
     Client::builder().servers([server.addr().to_string()]).tls(tls.clone()).build()?.ping().await
 }
 
-fn is_distrusted(result: Result<(), Error>) -> bool {
+fn is_distrusted(result: &Result<(), Error>) -> bool {
     matches!(result, Err(Error::Tls { fault: TlsFault::Issuer, .. }))
 }
 
@@ -70,11 +70,11 @@ async fn a_ca_file_that_is_replaced_is_used_by_new_connections_and_open_ones_sta
     let pool = client.semaphore("pool", 5).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     client.ping().await.unwrap();
-    assert!(is_distrusted(ping(&at_new, &tls).await));
+    assert!(is_distrusted(&ping(&at_new, &tls).await));
 
     mount.replace(&[("ca.pem", &new.pem())]);
     ping(&at_new, &tls).await.unwrap();
-    assert!(is_distrusted(ping(&at_old, &tls).await));
+    assert!(is_distrusted(&ping(&at_old, &tls).await));
     // the slot and the connection that was idle go on
     held.renew().await.unwrap();
     client.ping().await.unwrap();
@@ -129,7 +129,7 @@ async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() 
 
     folder.file("ca.pem", new.pem());
     ping(&at_new, &tls).await.unwrap();
-    assert!(is_distrusted(ping(&at_old, &tls).await));
+    assert!(is_distrusted(&ping(&at_old, &tls).await));
     assert_eq!(warnings.take(), [""; 0]);
     drop(guard);
 }
@@ -183,7 +183,7 @@ async fn a_broken_client_certificate_does_not_keep_an_old_ca() {
     let ca = folder.file("ca.pem", old.pem());
     let (chain, key) = (folder.file("tls.crt", &papers.certificate), folder.file("tls.key", &papers.key));
     let tls = Tls::ca_pem_file(ca).unwrap().client_pem_files(chain, key).unwrap();
-    assert!(is_distrusted(ping(&at_new, &tls).await));
+    assert!(is_distrusted(&ping(&at_new, &tls).await));
     folder.file("tls.key", "");
     folder.file("ca.pem", new.pem());
     ping(&at_new, &tls).await.unwrap();
@@ -259,7 +259,7 @@ async fn the_ca_file_of_the_environment_is_read_again() {
     let path = folder.file("ca.pem", old.pem());
     let lookup = |name| (name == "DFLOCK_TLS_CA").then(|| path.clone().into());
     let builder = ClientBuilder::from_lookup(lookup).unwrap().servers([at_new.addr().to_string()]);
-    assert!(is_distrusted(builder.clone().build().unwrap().ping().await));
+    assert!(is_distrusted(&builder.clone().build().unwrap().ping().await));
     folder.file("ca.pem", new.pem());
     builder.build().unwrap().ping().await.unwrap();
 }
