@@ -2,6 +2,7 @@
 
 mod alarm;
 mod attendant;
+mod auth_token;
 mod bell;
 mod call;
 mod clock;
@@ -11,6 +12,7 @@ mod deadline;
 mod dialer;
 pub(crate) mod driver;
 mod fault;
+mod file;
 mod idle;
 mod once;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
@@ -26,13 +28,15 @@ mod tls;
 
 #[cfg(feature = "server")]
 pub(crate) use alarm::Alarm;
+pub(crate) use auth_token::{AuthToken, AuthTokenFile};
 pub(crate) use bell::Duty;
 pub use clock::Clock;
 pub(crate) use clock::Instant;
 pub(crate) use connection::Connection;
 pub use connector::{BoxStream, Connecting, Connector, Stream};
-pub(crate) use dialer::{Dialer, Secret};
+pub(crate) use dialer::Dialer;
 pub(crate) use fault::Fault;
+pub(crate) use file::Reloadable;
 pub(crate) use idle::Idle;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use pem::{Pem, identity};

@@ -38,6 +38,8 @@
 //! | `release failed` | warn | after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the secret will be sent to another machine in the clear; use TLS` | warn | a client was built so | `server` |
 //! | `the server's name has several addresses of one family; only the lowest is used` | warn | at the first connection to such a name; see [`guide::sharding`](crate::guide::sharding) | `server`, `used`, `unused` |
+//! | `changed file not used; the last good one is kept` | warn | once for each change of a file of the secret or of TLS | `error` |
+//! | `file read again` | debug | a file of the secret or of TLS was changed | `file` |
 //! | `on_lost panicked` | error | a callback of the program's own | `key` |
 //!
 //! # Metrics
@@ -72,6 +74,7 @@ mod meter;
 pub(crate) mod tests;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +82,7 @@ use tokio::time::Instant;
 use tracing::span::Id;
 use tracing::{Level, Span, debug, error, event_enabled, field, info_span, warn};
 
-use crate::error::{Error, Lost};
+use crate::error::{ConfigError, Error, Lost};
 use crate::wire::Token;
 use meter::Meter;
 pub(crate) use meter::describe;
@@ -313,6 +316,16 @@ pub(crate) fn secret_in_the_clear(server: &str) {
 pub(crate) fn ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
     let message = "the server's name has several addresses of one family; only the lowest is used";
     warn!(target: "dflock", server, ?used, unused, "{message}");
+}
+
+/// A file that was changed cannot be used.
+pub(crate) fn reload_failed(error: &ConfigError) {
+    warn!(target: "dflock", %error, "changed file not used; the last good one is kept");
+}
+
+/// A file that was changed is used.
+pub(crate) fn reloaded(file: &Path) {
+    debug!(target: "dflock", file = %file.display(), "file read again");
 }
 
 /// A body ended with a value after it had lost its slot.

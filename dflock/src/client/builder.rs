@@ -1,6 +1,7 @@
 //! The options of a client.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::{Client, Inner};
 use crate::error::ConfigError;
 use crate::lease::{LATEST, Timing};
 use crate::shard::{Crc32, Sharding};
-use crate::transport::{Connector, Dialer, Pool, Secret, Tcp, Tls};
+use crate::transport::{AuthToken, AuthTokenFile, Connector, Dialer, Pool, Reloadable, Tcp, Tls};
 use crate::wire::MAX_STATS;
 
 /// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
@@ -33,7 +34,8 @@ pub struct ClientBuilder {
     sharding: Arc<dyn Sharding>,
     connector: Option<Arc<dyn Connector>>,
     tls: Option<Tls>,
-    secret: Zeroizing<String>,
+    /// Refused by `build`, if it cannot be used.
+    secret: Result<Option<Reloadable<AuthTokenFile>>, ConfigError>,
     connect_timeout: Duration,
     socket_timeout: Duration,
     /// `None` is derived from `server_read_timeout`.
@@ -52,7 +54,7 @@ impl Default for ClientBuilder {
             sharding: Arc::new(Crc32),
             connector: None,
             tls: None,
-            secret: Zeroizing::default(),
+            secret: Ok(None),
             connect_timeout: Duration::from_secs(5),
             socket_timeout: Duration::from_secs(5),
             heartbeat: None,
@@ -103,12 +105,47 @@ impl ClientBuilder {
 
     /// The secret that the servers share with their clients. Defaults to none; an empty one is none.
     ///
+    /// One that begins or ends with an invisible character, such as a zero-width space, is refused,
+    /// but a byte order mark at its start is dropped.
+    ///
     /// It is shown first on every new connection, never printed, and wiped from memory with the last clone of the client. Without
     /// TLS everybody on the way can read it; a client that would show it to another machine so warns of it once (`tracing`). It does
     /// not warn with a [`connector`](Self::connector) of your own: where that leads is not known to it. Servers before v1.15 take none of more than 256 bytes.
     #[must_use]
     pub fn auth(mut self, secret: impl Into<String>) -> Self {
-        self.secret = Zeroizing::new(secret.into());
+        let token = AuthToken::new(Zeroizing::new(secret.into()));
+        let token = token.map_err(|why| ConfigError::Secret { why });
+        self.secret = token.map(|token| token.map(Reloadable::fixed));
+        self
+    }
+
+    /// The file with the secret, in place of [`auth`](Self::auth). White space around it and a byte
+    /// order mark before it do not count.
+    ///
+    /// The file is read now, and again for a new connection when it has changed, so that a secret
+    /// can be replaced while the program runs. Connections that are open stay so. When the changed
+    /// file cannot be used, the last good secret is kept, and an event says so
+    /// ([`watch`](crate::watch)).
+    ///
+    /// Each new connection costs one look at the file, on the thread of the task that connects: it
+    /// belongs on a local file system. What is not a regular file, such as a pipe, is read once.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), dflock::ConfigError> {
+    /// let client = dflock::Client::builder().auth_file("/run/secrets/dflock").build()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn auth_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.secret = AuthTokenFile::open(path.into()).map(Some);
+        self
+    }
+
+    /// The secret, as it was parsed elsewhere.
+    pub(super) fn auth_token(mut self, token: Option<Reloadable<AuthTokenFile>>) -> Self {
+        self.secret = Ok(token);
         self
     }
 
@@ -240,7 +277,7 @@ impl ClientBuilder {
             let allowed = "it must be less than `server_read_timeout` less `clock_drift`";
             return Err(ConfigError::Duration { option: "heartbeat", given: heartbeat, allowed });
         }
-        let secret = Secret::new(self.secret)?;
+        let secret = self.secret?;
         crate::watch::describe();
         if secret.is_some() && self.tls.is_none() && self.connector.is_none() {
             // where a connector of the user's own leads is not known here

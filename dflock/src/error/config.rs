@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{AddressFault, public_part};
+use super::invisible;
+use super::pem::PemFault;
 use crate::wire::InvalidKey;
 
 /// An option or an argument that cannot work: what it was, and what is allowed.
@@ -92,11 +94,21 @@ pub enum ConfigError {
 
     /// The secret cannot be carried by the wire.
     #[error(
-        "the secret is refused: {why}; a secret is at most 65536 bytes without line break or NUL, and neither begins nor ends with white space"
+        "the secret is refused: {why}; a secret is at most 65536 bytes without line break or NUL, and neither begins nor ends with \
+         white space or an invisible character"
     )]
     Secret {
         /// What is wrong with it.
         why: SecretFault,
+    },
+
+    /// The file with the secret cannot be used.
+    #[error("the secret{} is refused: {why}", of_file(file.as_ref()))]
+    AuthTokenFile {
+        /// The file; not given when it may be the secret itself.
+        file: Option<PathBuf>,
+        /// What is wrong with it, and what is allowed.
+        why: AuthTokenFileErrorKind,
     },
 
     /// A certificate or a key cannot be used.
@@ -179,6 +191,11 @@ pub enum SecretFault {
     Forbidden,
     /// It begins or ends with white space, which servers strip.
     Padded,
+    /// It begins or ends with a character that shows nothing, such as a zero-width space.
+    Invisible {
+        /// The character.
+        character: char,
+    },
 }
 
 impl fmt::Display for SecretFault {
@@ -187,50 +204,44 @@ impl fmt::Display for SecretFault {
             Self::TooLong => "it is too long",
             Self::Forbidden => "it has a line break or a NUL in it",
             Self::Padded => "it begins or ends with white space",
+            Self::Invisible { character } => {
+                let character = invisible::describe(*character);
+                return write!(f, "it begins or ends with an invisible character, {character}");
+            }
         })
     }
 }
 
-/// What is wrong with a certificate or a key.
+/// What is wrong with the file of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PemFault {
+pub enum AuthTokenFileErrorKind {
     /// The file cannot be read.
     Unreadable {
-        /// What the system said.
+        /// The error of the operating system.
         error: String,
     },
-    /// It is not PEM.
-    Malformed {
-        /// What was found.
-        error: String,
-    },
-    /// It has no certificate in it.
-    NoCertificate,
-    /// It has no private key in it.
-    NoKey,
-    /// It is no certificate, or no key, of a kind that TLS can use.
-    Unusable {
-        /// What TLS said.
-        error: String,
-    },
-    /// The key is another certificate's.
-    Mismatch,
+    /// The path of a file is expected, and something else was given, such as the secret itself.
+    NotPath,
+    /// The file is not UTF-8.
+    NotUtf8,
+    /// The file has nothing but white space in it.
+    Empty,
+    /// The secret in the file is refused.
+    Secret(SecretFault),
 }
 
-impl fmt::Display for PemFault {
+impl fmt::Display for AuthTokenFileErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { error } => write!(f, "it cannot be read: {error}"),
-            Self::Malformed { error } => write!(f, "it is not PEM: {error}"),
-            Self::NoCertificate => f.write_str("it has no certificate in it; give PEM with at least one `BEGIN CERTIFICATE`"),
-            Self::NoKey => f.write_str("it has no private key in it; give PEM with one `BEGIN PRIVATE KEY` that is not encrypted"),
-            Self::Unusable { error } => {
-                write!(f, "TLS cannot use it: {error}; give an X.509 certificate, and an RSA, ECDSA or Ed25519 key")
-            }
-            Self::Mismatch => {
-                f.write_str("it is not the key of the certificate; the first certificate of the chain is the one that it is for")
-            }
+            Self::Unreadable { error } => write!(f, "the file cannot be read: {error}"),
+            Self::NotPath => f.write_str(
+                "it is not the path of a file, and not shown because it may be the secret; give \
+                 the path of a file with the secret in it",
+            ),
+            Self::NotUtf8 => f.write_str("the file is not UTF-8; save it as UTF-8"),
+            Self::Empty => f.write_str("the file has no secret in it"),
+            Self::Secret(why) => why.fmt(f),
         }
     }
 }

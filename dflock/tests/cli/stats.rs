@@ -96,3 +96,30 @@ async fn the_secret_is_read_once() {
     let output = done(&mut command).await;
     assert_eq!(status(&output), 0, "{}", text(&output.stderr));
 }
+
+#[tokio::test]
+async fn a_secret_that_is_replaced_in_its_file_is_used() {
+    let file = std::env::temp_dir().join(format!("dflock-cli-{}-rotated", std::process::id()));
+    // as Windows writes it
+    std::fs::write(&file, "\u{feff}hush\r\n").unwrap();
+    let server = Server::builder().auth_token("hush").build().start().await.unwrap();
+    let servers = server.addr().to_string();
+    let args = ["stats", "--json", "--watch", "--interval", "10ms", "--servers", &servers, "--auth-token-file"];
+    let mut watch = Run::of(&mut dflock(&[&args[..], &[file.to_str().unwrap()]].concat()));
+    let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+    assert!(json[0]["stats"].is_object(), "{json}");
+
+    server.shutdown().await;
+    std::fs::write(&file, "hash").unwrap();
+    let server = Server::builder().bind(servers.as_str()).auth_token("hash").build().start().await.unwrap();
+    let _held = server.client().semaphore("pool", 5).unwrap().acquire().await.unwrap();
+    loop {
+        let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+        assert!(!json[0]["error"].as_str().unwrap_or_default().contains("secret"), "{json}");
+        // those before are of the old server, or of the time between the two
+        if json[0]["stats"]["semaphores"].as_array().is_some_and(|semaphores| !semaphores.is_empty()) {
+            break;
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+}
