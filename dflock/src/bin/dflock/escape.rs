@@ -1,9 +1,9 @@
-//! Text from others, as it is shown on a terminal.
+//! Escapes for text that a terminal shows and that others have written.
 
 use unicode_width::UnicodeWidthChar;
 
-/// Returns `text` with each character escaped that a terminal takes for a command, that changes the
-/// order of the others, or that is not seen: two keys that differ look different.
+/// Returns `text` with its controls, bidirectional formats and invisible characters escaped. A control
+/// would command the terminal, and with the others two keys that differ could look alike.
 pub(crate) fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for (index, c) in text.char_indices() {
