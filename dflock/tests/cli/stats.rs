@@ -44,8 +44,8 @@ async fn its_columns_align_and_hidden_characters_are_escaped() {
         let shown = text(&output.stdout);
         assert!(shown.lines().any(|line| line.split_whitespace().next() == Some(want)), "{want}: {shown}");
         let starts: Vec<_> = shown.lines().filter_map(|line| Some(line.split_once("semaphore")?.0.width())).collect();
-        let head = shown.lines().nth(1).unwrap().split_once("KIND").unwrap().0.width();
-        assert!(starts.len() == held.len() && starts.iter().all(|start| *start == head), "{shown}");
+        let kind = shown.lines().nth(1).unwrap().split_once("KIND").unwrap().0.width();
+        assert!(starts.len() == held.len() && starts.iter().all(|start| *start == kind), "{shown}");
     }
 }
 

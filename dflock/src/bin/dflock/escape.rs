@@ -1,9 +1,11 @@
-//! Text from others, as it is shown on a terminal.
+//! Escapes for text that a terminal shows and that others have written.
+
+use std::ops::RangeInclusive;
 
 use unicode_width::UnicodeWidthChar;
 
-/// Returns `text` with each character escaped that a terminal takes for a command, that changes the
-/// order of the others, or that is not seen: two keys that differ look different.
+/// Returns `text` with its controls, bidirectional formats and invisible characters escaped. A control
+/// would command the terminal, and with the others two keys that differ could look alike.
 pub(crate) fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for (index, c) in text.char_indices() {
@@ -18,13 +20,25 @@ pub(crate) fn escape(text: &str) -> String {
     shown
 }
 
+/// The invisible characters that std takes for marks, letters and symbols: those with the property
+/// `Default_Ignorable_Code_Point` of Unicode 17, and the blank Braille pattern.
+const INVISIBLE: [RangeInclusive<char>; 9] = [
+    '\u{34f}'..='\u{34f}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{2800}'..='\u{2800}',
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{e0100}'..='\u{e01ef}',
+];
+
 fn is_hidden(c: char) -> bool {
     match c {
         // std escapes them for another reason
         '"' | '\'' | '\\' => false,
-        // they are marks and letters to std: the default-ignorable ones of Unicode, and a blank
-        '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' => true,
-        '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0100}'..='\u{e01ef}' => true,
+        _ if INVISIBLE.iter().any(|range| range.contains(&c)) => true,
         // std knows controls, formats, separators, private and unassigned characters; it leaves a
         // combining character alone that is not the first
         _ => ['a', c].iter().collect::<String>().escape_debug().nth(2).is_some(),

@@ -24,7 +24,7 @@ pub(crate) async fn slot(pool: Semaphore, client: &Client, timeout: Option<Durat
         Enqueued::Queued(queued) => queued,
     };
     if is_nested {
-        // nobody is left to tell when this fails
+        // without a standard error there is no place to report that
         let _ = writeln!(
             stderr(),
             "dflock: warning: no slot of {key:?} is free, and a `dflock run` around this one holds one until this one ends: it waits \

@@ -54,7 +54,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     };
 
     if cfg!(target_os = "linux") && Process::own().is_none() {
-        // nobody is left to tell when this fails
+        // without a standard error there is no place to report that
         let _ = writeln!(io::stderr(), "dflock: warning: {NO_PROC}");
     }
     let variables = [
