@@ -3,11 +3,13 @@
 //!
 //! `cargo run --example macro_fn`
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dflock::server::Server;
 use dflock::{Client, Error};
+use dflock_examples::Outcome;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -37,7 +39,11 @@ async fn nightly() -> Result<(), Error> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    dflock_examples::finish(run().await)
+}
+
+async fn run() -> Outcome {
     let server = match std::env::var_os("DFLOCK_SERVERS") {
         Some(_) => None,
         None => Some(Server::start().await?),

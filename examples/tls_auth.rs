@@ -18,7 +18,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Outcome {
     if std::env::var_os("DFLOCK_SERVERS").is_some() {
-        return work(Client::from_env()?).await;
+        return work(Client::from_env()?, &from_environment()).await;
     }
 
     // a certificate for this run alone; yours comes from your authority, in files
@@ -30,7 +30,7 @@ async fn run() -> Outcome {
 
     // trusts this certificate and no other; `Tls::native_roots()?` trusts whom the system trusts
     let client = Client::builder().servers([&address]).tls(Tls::ca_pem(&certificate)?).auth(SECRET).build()?;
-    work(client).await?;
+    work(client, "over TLS, with a secret").await?;
 
     println!("with another secret:");
     let wrong = Client::builder().servers([&address]).tls(Tls::ca_pem(&certificate)?).auth("another").build()?;
@@ -47,9 +47,17 @@ async fn run() -> Outcome {
     Ok(())
 }
 
-async fn work(client: Client) -> Outcome {
+/// Says what the environment sets for the connections of `Client::from_env`.
+fn from_environment() -> String {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let tls = is_set("DFLOCK_TLS_CA") || std::env::var("DFLOCK_TLS").is_ok_and(|tls| tls == "native");
+    let secret = is_set("DFLOCK_AUTH_TOKEN") || is_set("DFLOCK_AUTH_TOKEN_FILE");
+    format!("{} TLS, {} a secret", if tls { "over" } else { "without" }, if secret { "with" } else { "without" })
+}
+
+async fn work(client: Client, connected: &str) -> Outcome {
     let held = client.semaphore("vault", 1)?.acquire().await?;
-    println!("held, over TLS and with a secret: {:?}", held.token());
+    println!("held, {connected}: {:?}", held.token());
     held.release().await?;
     Ok(())
 }

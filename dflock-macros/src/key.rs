@@ -4,7 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::Parser;
-use syn::{Ident, LitStr};
+use syn::punctuated::Punctuated;
+use syn::{Expr, ExprCall, ExprLit, ExprMacro, ExprMethodCall, Ident, Lit, LitStr, Macro, Stmt, Token};
 
 /// The most that a line of the wire can carry.
 const MAX_BYTES: usize = 256;
@@ -29,17 +30,82 @@ impl Template {
                 _ => format!("`{name}` is not a name; write `key = format!(\"..{{}}..\", {name})`"),
             }));
         }
-        if text.is_empty() && names.is_empty() {
-            return Err(refused("it is empty".into()));
-        }
-        if text.len() > MAX_BYTES {
-            return Err(refused(format!("it has {} bytes, and a key has at most {MAX_BYTES}", text.len())));
-        }
-        if let Some(found) = text.chars().find(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\0')) {
-            return Err(refused(format!("it contains {found:?}; a key has no space, tab, line break or NUL")));
-        }
+        check_text(&literal, &text, names.is_empty())?;
         Ok(if names.is_empty() { Self::Text(LitStr::new(&text, literal.span())) } else { Self::Format(literal) })
     }
+}
+
+/// Checks the literal that an expression is made of: `"..".to_owned()`, `concat!(..)`,
+/// `format!("..{}", x)`. Any other expression passes, and its value is checked when it is evaluated.
+pub(crate) fn check_expression(key: &Expr) -> syn::Result<()> {
+    match key {
+        Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) => check_text(literal, &literal.value(), true),
+        Expr::Group(group) => check_expression(&group.expr),
+        Expr::Paren(paren) => check_expression(&paren.expr),
+        Expr::Reference(reference) => check_expression(&reference.expr),
+        Expr::Block(block) => match &block.block.stmts[..] {
+            [Stmt::Expr(value, None)] => check_expression(value),
+            _ => Ok(()),
+        },
+        Expr::MethodCall(ExprMethodCall { receiver, method, .. })
+            if ["into", "to_owned", "to_string"].iter().any(|name| method == name) =>
+        {
+            check_expression(receiver)
+        }
+        Expr::Call(ExprCall { func, args, .. }) if is_string_from(func) => args.first().map_or(Ok(()), check_expression),
+        Expr::Macro(ExprMacro { mac, .. }) if mac.path.is_ident("concat") => {
+            let pieces = arguments(mac);
+            let whole: Option<String> = pieces.iter().map(as_text).collect();
+            whole.map_or(Ok(()), |text| check_text(&pieces, &text, true))
+        }
+        Expr::Macro(ExprMacro { mac, .. }) if mac.path.is_ident("format") => {
+            let Some(Expr::Lit(ExprLit { lit: Lit::Str(template), .. })) = arguments(mac).into_iter().next() else {
+                return Ok(());
+            };
+            match Parts::of(&template.value()) {
+                Some(Parts { text, names }) => check_text(&template, &text, names.is_empty()),
+                // `format!` itself reports braces that do not pair
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the arguments of a macro, or none where they are no expressions.
+fn arguments(mac: &Macro) -> Punctuated<Expr, Token![,]> {
+    mac.parse_body_with(Punctuated::parse_terminated).unwrap_or_default()
+}
+
+/// Returns what `concat!` makes of a literal that keys are made of.
+fn as_text(piece: &Expr) -> Option<String> {
+    match piece {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+        Expr::Lit(ExprLit { lit: Lit::Char(char), .. }) => Some(char.value().to_string()),
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => Some(number.base10_digits().to_owned()),
+        _ => None,
+    }
+}
+
+/// Checks the text of a key; unless it is `whole`, something that is not known yet is put into it.
+fn check_text(tokens: &impl ToTokens, text: &str, whole: bool) -> syn::Result<()> {
+    let refused = |why: String| Err(syn::Error::new_spanned(tokens, format!("this key is refused: {why}")));
+    if text.is_empty() && whole {
+        return refused("it is empty".into());
+    }
+    if text.len() > MAX_BYTES {
+        return refused(format!("it has {} bytes, and a key has at most {MAX_BYTES}", text.len()));
+    }
+    match text.chars().find(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\0')) {
+        Some(found) => refused(format!("it contains {found:?}; a key has no space, tab, line break or NUL")),
+        None => Ok(()),
+    }
+}
+
+fn is_string_from(function: &Expr) -> bool {
+    let Expr::Path(path) = function else { return false };
+    let mut names = path.path.segments.iter().rev().map(|segment| &segment.ident);
+    names.next().is_some_and(|name| name == "from") && names.next().is_some_and(|name| name == "String")
 }
 
 impl ToTokens for Template {
@@ -88,6 +154,7 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
     use proc_macro2::Span;
+    use quote::quote;
 
     fn template(source: &str) -> Result<String, String> {
         let template = Template::new(LitStr::new(source, Span::call_site()));
@@ -109,6 +176,37 @@ mod tests {
     }
 
     #[test]
+    fn a_literal_inside_of_an_expression_is_checked() {
+        let long = "k".repeat(250);
+        for (key, why) in [
+            (quote!("a b".to_owned()), Some("contains ' '")),
+            (quote!(("a\tb").to_string()), Some("contains '\\t'")),
+            (quote!("".into()), Some("it is empty")),
+            (quote!(String::from("a\0b")), Some("contains '\\0'")),
+            (quote!(::std::string::String::from("a\nb")), Some("contains '\\n'")),
+            (quote!(&{ "a b" }), Some("contains ' '")),
+            (quote!(concat!("a", ' ', 1)), Some("contains ' '")),
+            (quote!(concat!(#long, "1234567")), Some("has 257 bytes")),
+            (quote!(format!("a b{}", x)), Some("contains ' '")),
+            (quote!(format!("{x}\r")), Some("contains '\\r'")),
+            (quote!(format!("")), Some("it is empty")),
+            (quote!(concat!(#long, "123456")), None),
+            (quote!(concat!("a", env!("REGION"))), None),
+            (quote!(format!("{}:{{{y}}}", "a b")), None),
+            (quote!(format!("{x}{y:>300}")), None),
+            (quote!(name("a b")), None),
+            (quote!("a b".replace(' ', "-")), None),
+            (quote!(KEY), None),
+        ] {
+            let checked = check_expression(&syn::parse2(key.clone()).unwrap()).map_err(|mistake| mistake.to_string());
+            match why {
+                Some(why) => assert!(checked.is_err_and(|message| message.contains(why)), "{key}"),
+                None => assert!(checked.is_ok(), "{key}"),
+            }
+        }
+    }
+
+    #[test]
     fn what_cannot_be_a_key_is_refused() {
         let long = "k".repeat(257);
         for (source, why) in [
@@ -117,6 +215,8 @@ mod tests {
             ("a\0", r"contains '\0'"),
             ("{x}\n", r"contains '\n'"),
             (long.as_str(), "has 257 bytes"),
+            (&format!("{{x}}{long}"), "has 257 bytes"),
+            (&format!("{}{{x}}{}", &long[..200], &long[200..]), "has 257 bytes"),
             ("{}", "`{}` names nothing"),
             ("a{:>4}", "`{}` names nothing"),
             ("{0}", "`0` is not a name"),

@@ -141,8 +141,8 @@ pub use dflock_macros::semaphore;
 /// Runs an `async fn` with a lock: it is acquired before the body and released after it.
 ///
 /// It is [`#[semaphore]`](macro@crate::semaphore) with one slot: the same arguments with the same defaults, but no `limit`, and what is
-/// said there of functions, errors, cancellation and tests holds here. On the server locks and semaphores have separate names: a lock
-/// and a semaphore of the same key have nothing to do with each other.
+/// said there of functions, errors, cancellation and tests holds here. A lock and a semaphore of one key share it on servers before v1.14;
+/// see [`Lock`](crate::Lock#locks-and-semaphores-of-one-key).
 ///
 /// # Examples
 ///

@@ -56,10 +56,12 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(connections: usize) -> Self {
-        let idle = Idle::new(Clock::Boottime, Duration::from_hours(1));
+        const HOUR: Duration = Duration::from_hours(1);
+        let idle = Idle::new(Clock::Boottime, HOUR, HOUR);
+        let now = Clock::Boottime.now();
         let (ours, peers): (Vec<_>, Vec<_>) = (0..connections).map(|_| duplex(64)).unzip();
         for stream in ours {
-            idle.put(Connection::new(Box::new(stream)), Clock::Boottime.now());
+            idle.put(Connection::new(Box::new(stream), now), now);
         }
         Self { idle, _peers: peers }
     }

@@ -1,5 +1,6 @@
 //! Where the servers are, and how to reach them.
 
+mod address;
 mod builder;
 mod current;
 mod env;
@@ -99,9 +100,8 @@ impl Client {
         for pool in &self.inner.pools {
             let at = || pool.attempt(Operation::Ping, None);
             let limit = self.inner.timing.socket_timeout;
-            let Some(answer) = pool.call(&at, &|_| Ask { request: Request::Ping, limit }).await? else {
-                return Err(Error::Unresponsive { at: at(), limit });
-            };
+            let answer = pool.call(pool.now(), &at, &|_| Ask::prompt(Request::Ping, limit)).await;
+            let answer = answer.map_err(|why| why.into_error(at(), limit))?;
             match answer.reply {
                 Reply::Ok => pool.give(answer.connection, answer.asked),
                 reply @ Reply::Refused(Status::Auth) => return Err(Error::unexpected(at(), &reply)),
@@ -118,6 +118,7 @@ impl Client {
     /// # Errors
     ///
     /// The first server's that could not be reached or did not answer in the protocol.
+    /// [`Error::StatsTooLarge`] for a reply over [`max_stats_size`](ClientBuilder::max_stats_size).
     ///
     /// # Cancel safety
     ///
@@ -140,14 +141,12 @@ impl Client {
         for pool in &self.inner.pools {
             let at = || pool.attempt(Operation::Stats, None);
             let limit = self.inner.timing.socket_timeout;
-            let Some(answer) = pool.call(&at, &|_| Ask { request: Request::Stats, limit }).await? else {
-                return Err(Error::Unresponsive { at: at(), limit });
-            };
-            let stats = match &answer.reply {
-                Reply::Stats(json) => serde_json::from_str(json).ok(),
-                _ => None,
-            };
-            all.push(stats.ok_or_else(|| Error::unexpected(at(), &answer.reply))?);
+            let answer = pool.call(pool.now(), &at, &|_| Ask::prompt(Request::Stats, limit)).await;
+            let answer = answer.map_err(|why| why.into_error(at(), limit))?;
+            match answer.reply {
+                Reply::Stats(stats) => all.push(*stats),
+                reply => return Err(Error::unexpected(at(), &reply)),
+            }
             pool.give(answer.connection, answer.asked);
         }
         Ok(all)

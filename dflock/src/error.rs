@@ -1,9 +1,12 @@
 //! Every way to fail: by whose fault, and what to do about it.
 
+mod address;
 mod attempt;
 mod auth;
 mod config;
+pub(crate) mod invisible;
 mod lost;
+mod pem;
 mod predicate;
 mod refusal;
 mod stage;
@@ -12,10 +15,15 @@ mod tls;
 use std::io;
 use std::time::Duration;
 
+pub use address::AddressFault;
+pub(crate) use address::after_user_info;
+#[cfg(any(feature = "server", feature = "tls", feature = "tls-aws-lc"))]
+pub(crate) use address::public_part;
 pub use attempt::{Attempt, Operation};
 pub use auth::AuthFault;
-pub use config::{AddressFault, ConfigError, PemFault, SecretFault};
+pub use config::{AuthTokenFileErrorKind, ConfigError, SecretFault};
 pub use lost::{Lost, LostReason};
+pub use pem::{PemContent, PemFault, PemSectionErrorKind};
 pub(crate) use refusal::excerpt;
 pub use stage::ConnectStage;
 pub use tls::TlsFault;
@@ -119,8 +127,12 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// No connection could be made in time.
-    #[error("{at}: no connection within {limit:?}; {stage}, or raise `connect_timeout`")]
+    /// No connection could be made in time: within `connect_timeout`, or within the wait of an acquire
+    /// if that is shorter.
+    #[error(
+        "{at}: no connection within {limit:?}; {stage}, or raise `connect_timeout`{}",
+        or_wait(at.operation)
+    )]
     ConnectTimeout {
         /// What was tried.
         at: Attempt,
@@ -141,8 +153,13 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The server did not answer in time. The connection was closed.
-    #[error("{at}: no answer within {limit:?}; the connection was closed; check the server, or raise `socket_timeout`")]
+    /// The server did not answer in time: within `socket_timeout`, or within the wait of an acquire and
+    /// at most a second. The connection was closed.
+    #[error(
+        "{at}: no answer within {limit:?}; the connection was closed; \
+         check the server, or raise `socket_timeout`{}",
+        or_wait(at.operation)
+    )]
     Unresponsive {
         /// What was tried.
         at: Attempt,
@@ -155,14 +172,22 @@ pub enum Error {
     Disconnected {
         /// What was tried.
         at: Attempt,
-        /// What the system said; `None` when the server closed it in order.
+        /// What the system said, or what came of the reply; `None` when the server closed it in order.
         source: Option<io::Error>,
     },
 
+    /// The reply to `stats` is longer than [`max_stats_size`](crate::ClientBuilder::max_stats_size).
+    /// The connection was closed.
+    #[error("{at}: the reply is longer than {limit} bytes; raise `max_stats_size` of the client")]
+    StatsTooLarge {
+        /// What was tried.
+        at: Attempt,
+        /// The longest reply that is read, in bytes.
+        limit: usize,
+    },
+
     /// What the server said is not of the protocol. The connection was closed.
-    #[error(
-        "{at}: {heard:?} is no answer to this; is it a dflockd server, and does it speak plain text here, not TLS (else give the client `tls`)?"
-    )]
+    #[error("{at}: the server answered {heard:?}, which is no reply to {}; {}", at.operation, refusal::advice(heard))]
     Protocol {
         /// What was tried.
         at: Attempt,
@@ -213,6 +238,7 @@ impl Error {
             | Self::Tls { at, .. }
             | Self::Unresponsive { at, .. }
             | Self::Disconnected { at, .. }
+            | Self::StatsTooLarge { at, .. }
             | Self::Protocol { at, .. } => Some(at),
         }
     }
@@ -222,6 +248,14 @@ fn after_the_end(tried: Operation) -> &'static str {
     match tried {
         Operation::Release => "the server frees the slot when it notices, after its lease at the latest",
         _ => "try again; if this repeats, see the server's log, and whether it speaks TLS",
+    }
+}
+
+/// The limit that the wait of an acquire sets to connecting and to the server's answers.
+fn or_wait(tried: Operation) -> &'static str {
+    match tried {
+        Operation::Acquire | Operation::Auth => ", or `acquire_timeout` if that is shorter",
+        _ => "",
     }
 }
 

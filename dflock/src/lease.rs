@@ -31,7 +31,7 @@ use tracing::Span;
 
 use crate::error::{Attempt, Error, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
-use crate::transport::{Connection, Instant};
+use crate::transport::{Connection, Idle, Instant, driver};
 use crate::watch::{self, About, Watch};
 use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
@@ -48,6 +48,8 @@ pub(crate) struct LeaseConfig {
     pub(crate) key: KeyBuf,
     pub(crate) kind: Kind,
     pub(crate) server: Arc<str>,
+    /// The idle connections to that server.
+    pub(crate) idle: Arc<Idle>,
     pub(crate) timing: Arc<Timing>,
     /// The part of a lease after which it is renewed.
     pub(crate) renew_ratio: f64,
@@ -164,7 +166,11 @@ impl Lease {
     }
 
     /// Waits until `check` returns a value. The deadline of the lease counts as a change.
+    ///
+    /// On a runtime without timers, and outside of tokio, only the keep-alive task wakes the
+    /// caller: it has a timer on the runtime of the lease.
     async fn wait_until<T>(&self, mut check: impl FnMut(&mut State) -> Option<T>) -> T {
+        let mut has_timers = true;
         loop {
             // Created before the check: it is woken by every change from here on.
             let changed = self.changed.notified();
@@ -175,12 +181,18 @@ impl Lease {
                 }
                 state.expires_at()
             };
-            match expires_at {
-                Some(expires_at) => tokio::select! {
+            let sleep = expires_at.filter(|_| has_timers).map(|expires_at| driver::sleep(self.sleep_duration(expires_at, self.now())));
+            match sleep {
+                Some(Ok(sleep)) => tokio::select! {
                     biased;
                     () = changed => {}
-                    () = self.sleep_until(expires_at) => {}
+                    () = sleep => {}
                 },
+                Some(Err(_)) => {
+                    // Tried once: at each try the panic hook prints a panic.
+                    has_timers = false;
+                    changed.await;
+                }
                 None => changed.await,
             }
         }

@@ -109,7 +109,8 @@ mod wire;
 pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
 pub use error::{
-    AddressFault, Attempt, AuthFault, ConfigError, ConnectStage, Error, Lost, LostReason, Operation, PemFault, SecretFault, TlsFault,
+    AddressFault, Attempt, AuthFault, AuthTokenFileErrorKind, ConfigError, ConnectStage, Error, Lost, LostReason, Operation, PemContent,
+    PemFault, PemSectionErrorKind, SecretFault, TlsFault,
 };
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};

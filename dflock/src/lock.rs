@@ -13,8 +13,15 @@ use crate::semaphore::{Idle, Semaphore, State};
 
 /// A lock that programs on many machines share: at most one of them holds it, first come, first served.
 ///
-/// It has the states and methods of a [`Semaphore`]. On the server locks and semaphores have separate names: a lock and a semaphore
-/// of the same key have nothing to do with each other.
+/// It has the states and methods of a [`Semaphore`].
+///
+/// # Locks and semaphores of one key
+///
+/// On servers from v1.14 on locks and semaphores
+/// have separate names: a lock and a semaphore of one key have nothing to do with each other. On
+/// older servers they share the key, and a lock is a semaphore of 1: it waits for a semaphore of 1
+/// and for other locks, and a semaphore of another limit is
+/// [`Error::LimitMismatch`](crate::Error::LimitMismatch). Use different keys to be safe on both.
 ///
 /// # Examples
 ///

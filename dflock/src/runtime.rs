@@ -19,21 +19,24 @@ pub fn client(named: &Client) -> Client {
 }
 
 /// Runs `body` with a slot of a semaphore.
-pub async fn semaphore<R, B, F>(built: Result<Semaphore, ConfigError>, on_lost: OnLost<R>, body: B) -> R
+pub fn semaphore<R, B, F>(built: Result<Semaphore, ConfigError>, on_lost: OnLost<R>, body: B) -> impl Future<Output = R>
 where
     B: FnOnce(Arc<Semaphore<Held>>) -> F,
     F: Future<Output = R>,
 {
-    run(built, &on_lost, body).await.unwrap_or_else(on_lost.refused)
+    // boxed, because each future on the way keeps room for what it captures: for all that the
+    // annotated function was called with
+    let body = Box::new(body);
+    async move { run(built, &on_lost, body).await.unwrap_or_else(on_lost.refused) }
 }
 
 /// Runs `body` with a lock.
-pub async fn lock<R, B, F>(built: Result<Lock, ConfigError>, on_lost: OnLost<R>, body: B) -> R
+pub fn lock<R, B, F>(built: Result<Lock, ConfigError>, on_lost: OnLost<R>, body: B) -> impl Future<Output = R>
 where
     B: FnOnce(Arc<Semaphore<Held>>) -> F,
     F: Future<Output = R>,
 {
-    semaphore(built.map(Lock::into_semaphore), on_lost, body).await
+    semaphore(built.map(Lock::into_semaphore), on_lost, body)
 }
 
 /// The body of a lost slot is stopped, and the caller gets the loss.
@@ -101,19 +104,22 @@ impl<E: From<Error>> Carrier for E {
 async fn run<R, F: Future<Output = R>>(
     built: Result<Semaphore, ConfigError>,
     on_lost: &OnLost<R>,
-    body: impl FnOnce(Arc<Semaphore<Held>>) -> F,
+    body: Box<impl FnOnce(Arc<Semaphore<Held>>) -> F>,
 ) -> Result<R, Error> {
     // shared, not lent: futures that are generic over a lifetime, as an async closure's is, are not always seen to be `Send`
-    let held = Arc::new(built?.acquire().await?);
-    // boxed, for it is moved: unboxed, a future would have room for it more than once, and double with each call inside of a call
+    let held = Arc::new(built?.acquire_for_body().await?);
+    // boxed, so that functions that call each other do not add up to one large future
     let body = Box::pin(body(held.clone()).instrument(held.span()));
     let (value, is_void_when_lost) = if on_lost.stops {
-        let value = held.until_lost(body).await?;
+        // `body` may have kept the executor busy for longer than the lease
+        let check = |value: &R| {
+            if (on_lost.succeeded)(value) {
+                held.check().inspect_err(watch::value_given_up)?;
+            }
+            Ok(())
+        };
+        let value = held.until_lost(body, check).await?;
         let succeeded = (on_lost.succeeded)(&value);
-        // it may have kept the executor busy for longer than the lease
-        if succeeded {
-            held.check().inspect_err(watch::value_given_up)?;
-        }
         (value, succeeded)
     } else {
         (body.await, false)

@@ -5,6 +5,7 @@ mod enqueued;
 mod held;
 mod idle;
 mod queued;
+mod until_lost;
 
 use std::fmt;
 use std::sync::Arc;

@@ -2,6 +2,9 @@
 //!
 //! It speaks the whole protocol: locks and semaphores under separate names, two-phase acquires, `ping`, `stats`, fencing tokens.
 //! Each behaviour of the real server that a client can hear is the same, but for the bugs.
+//!
+//! Older servers differ: before v1.14 a lock and a semaphore of one key share it, as
+//! [`Lock`](crate::Lock#locks-and-semaphores-of-one-key) says, which no test on this server shows.
 
 mod client;
 mod condition;
@@ -36,8 +39,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::client::Client;
+use crate::error::public_part;
 use crate::stats::Stats;
-use crate::transport::BoxStream;
+use crate::transport::{BoxStream, Resolver, driver};
 use crate::wire::LeaseSeconds;
 use condition::Condition;
 pub use config::{ServerBuilder, ServerConfig};
@@ -111,10 +115,7 @@ impl Server {
     /// # Errors
     ///
     /// [`ServerError`] when there is no free port, or when the system has no random numbers.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a Tokio runtime with IO and time enabled.
+    /// [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers or IO.
     ///
     /// # Cancel safety
     ///
@@ -194,13 +195,17 @@ impl Server {
 
     async fn with(config: ServerConfig) -> Result<Self, ServerError> {
         config.validated()?;
-        let bind = |source| ServerError::Bind { address: config.bind.clone(), source };
-        let listener = TcpListener::bind(&config.bind).await.map_err(bind)?;
+        driver::require_timers().map_err(ServerError::Runtime)?;
+        let bind = |source| ServerError::Bind { address: public_part(&config.bind).to_owned(), source };
+        let addresses = Resolver::default().resolve(&config.bind).await.map_err(bind)?;
+        let listener = driver::catch_missing(TcpListener::bind(&*addresses)).await;
+        let listener = listener.map_err(ServerError::Runtime)?.map_err(bind)?;
         let addr = listener.local_addr().map_err(bind)?;
         Self::open(config, listener, addr)
     }
 
     fn in_memory(config: ServerConfig) -> Result<Self, ServerError> {
+        driver::require_timers().map_err(ServerError::Runtime)?;
         // an address that a client can be built with; nobody listens on it
         Self::open(config, Nowhere, SocketAddr::from(([127, 0, 0, 1], 6388)))
     }

@@ -1,5 +1,7 @@
 //! What a semaphore or a lock asks of its server: the way of one acquire.
 
+mod backoff;
+mod patience;
 mod wish;
 
 use std::future::poll_fn;
@@ -7,13 +9,17 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::client::Client;
-use crate::error::{Attempt, ConfigError, Error, Operation};
+use crate::error::{Attempt, ConfigError, Error, Operation, TlsFault};
 use crate::lease::{LeaseConfig, LeaseHandle};
-use crate::transport::{Answer, Ask, Connection, Instant, Pool};
-use crate::watch::{Outcome, Watch};
+use crate::transport::{Answer, Ask, Connection, Fault, Instant, NoReply, Pool, driver};
+use crate::watch::{self, HoldSpan, Outcome, Watch};
 use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Reply, Request, Seconds, Status, Token};
 
+use backoff::Backoff;
+use patience::Patience;
 pub(crate) use wish::{Wish, options};
 
 /// A grant that came later than this after its request is confirmed before it is believed: half of the shortest lease that the
@@ -46,6 +52,16 @@ struct Offer {
     asked: Instant,
 }
 
+/// Reason for which an acquire got no slot.
+enum NoSlot {
+    /// The server went away, or is about to, while the request was in its queue.
+    PlaceLost(Error),
+    /// The server's answer is neither a grant nor a timeout.
+    Refused(Answer),
+    /// Everything else.
+    Failed(Error),
+}
+
 /// What an enqueue was answered with.
 enum Place {
     Free(Offer),
@@ -72,6 +88,7 @@ impl Slot {
             renew_ratio,
             lease,
             fencing: client.fencing(),
+            idle: client.pool(shard).idle().clone(),
             on_lost: wish.on_lost,
         });
         Ok(Self { client, shard, capacity: wish.capacity, acquire_timeout: wish.acquire_timeout, config })
@@ -89,26 +106,30 @@ impl Slot {
         self.acquire_timeout
     }
 
-    /// Waits in line for a slot for at most `wait`.
-    pub(crate) async fn acquire(&self, wait: Duration) -> Result<(LeaseHandle, Grant), Error> {
+    /// Waits in line for a slot for at most `wait`, and joins the line again when its place is lost.
+    pub(crate) async fn acquire(&self, wait: Duration, span: HoldSpan) -> Result<(LeaseHandle, Grant), Error> {
         seconds(wait)?;
-        let watch = Watch::waiting(self.config.about());
-        let offer = match within(&watch, pin!(self.stand_in_line(&wait))).await {
+        let watch = Watch::waiting(self.config.about(), span);
+        let began = self.pool().now();
+        let offer = match within(&watch, pin!(self.stand_in_line(began, wait))).await {
             Ok(offer) => offer,
             Err(error) => return Err(watch.failed(error)),
         };
-        self.believe(offer, watch).await
+        self.believe(offer, watch, |slot| slot.prompt_limit(began, wait)).await
     }
 
     /// Joins the line, or gets a slot at once.
     pub(crate) async fn enqueue(&self) -> Result<Joined, Error> {
-        let watch = Watch::waiting(self.config.about());
+        let watch = Watch::waiting(self.config.about(), HoldSpan::FollowsFrom);
         let place = match within(&watch, pin!(self.join())).await {
             Ok(place) => place,
             Err(error) => return Err(watch.failed(error)),
         };
         match place {
-            Place::Free(offer) => self.believe(offer, watch).await.map(|(hold, grant)| Joined::Held(hold, grant)),
+            Place::Free(offer) => {
+                let held = self.believe(offer, watch, |slot| slot.config.timing.socket_timeout).await;
+                held.map(|(hold, grant)| Joined::Held(hold, grant))
+            }
             Place::InLine(connection) => {
                 watch.queued(self.config.about());
                 Ok(Joined::Queued(LeaseHandle::queued(&self.config, connection, watch)))
@@ -118,7 +139,7 @@ impl Slot {
 
     /// Waits for at most `wait` for the slot that the place in line `hold` becomes.
     pub(crate) async fn wait(&self, hold: &LeaseHandle, wait: Duration) -> Result<Grant, Error> {
-        Pool::runtime()?;
+        driver::require_timers()?;
         let granted = tokio::time::timeout(wait, hold.wait()).await;
         #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
         if granted.is_err() {
@@ -135,6 +156,15 @@ impl Slot {
         let runtime = Pool::runtime()?;
         let asked = self.pool().now();
         let (mut connection, watch) = hold.into_connection(token, asked)?;
+        if connection.runtime() != Some(runtime)
+            && let Err(error) = driver::require_timers()
+        {
+            // not waited for: the reply would have no limit
+            connection.send(&self.config.release(*token));
+            drop(connection);
+            drop(watch.map(|watch| watch.ended(Outcome::Dropped)));
+            return Err(error.into());
+        }
         connection.rebind_runtime(runtime);
         let at = || self.config.attempt(Operation::Release);
         let call = connection.call(&self.config.release(*token), self.config.timing.socket_timeout);
@@ -152,40 +182,104 @@ impl Slot {
                 (Outcome::Lost(lost.clone()), Err(lost.into()))
             }
             Ok(reply) => (Outcome::Closed, Err(Error::unexpected(at(), &reply))),
-            Err(fault) => (Outcome::Closed, Err(fault.into_error(at()))),
+            Err(fault) => {
+                if let Fault::Silence(_) = fault {
+                    self.pool().close_unused_since(asked);
+                }
+                (Outcome::Closed, Err(fault.into_error(at())))
+            }
         };
         drop(watch.map(|watch| watch.ended(outcome)));
         released
     }
 
     /// The grant that a blocking acquire was answered with.
-    async fn stand_in_line(&self, wait: &Duration) -> Result<Offer, Error> {
+    async fn stand_in_line(&self, began: Instant, wait: Duration) -> Result<Offer, Error> {
         let at = || self.config.attempt(Operation::Acquire);
-        // whole seconds leave the server the time to say `timeout` itself
-        let is_whole = || wait.subsec_nanos() == 0;
-        let ask = |spent| {
-            let left = wait.saturating_sub(spent);
-            // no more than `wait`, which the wire can carry
-            let wait = Seconds::round_up(left).unwrap_or(Seconds::MAX);
-            let limit = if is_whole() { wait.as_duration() + self.config.timing.socket_timeout } else { left };
-            Ask {
-                request: Request::Acquire { key: self.config.key.as_key(), capacity: self.capacity, wait, lease: self.config.lease },
-                limit,
+        let ask = |spent| self.ask(wait, spent);
+        let answer = self.pool().call(began, &at, &ask).await;
+        // boxed: they are large, and rare
+        match self.offer(answer, wait) {
+            Ok(offer) => Ok(offer),
+            Err(NoSlot::PlaceLost(error)) => Box::pin(self.stand_in_line_again(began, wait, error)).await,
+            Err(NoSlot::Refused(answer)) => Err(Box::pin(self.refusal(answer, at(), self.prompt_limit(began, wait))).await),
+            Err(NoSlot::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Joins the line again after `error` ended the connection and the place in line, and whenever
+    /// that happens again, until there is a slot or the wait is over.
+    async fn stand_in_line_again(&self, began: Instant, wait: Duration, mut error: Error) -> Result<Offer, Error> {
+        let at = || self.config.attempt(Operation::Acquire);
+        let ask = |spent| self.ask(wait, spent);
+        let mut backoff = Backoff::new(self.pool().jitter_seed());
+        watch::place_lost(self.config.about(), &error);
+        loop {
+            let pause = backoff.pause();
+            if pause >= wait.saturating_sub(self.pool().now().since(began)) {
+                return Err(error);
             }
-        };
-        let Some(answer) = self.pool().call(&at, &ask).await? else {
-            let (at, limit) = (at(), *wait + self.config.timing.socket_timeout);
-            return Err(if is_whole() { Error::Unresponsive { at, limit } } else { Error::Timeout { at, waited: *wait } });
-        };
+            sleep(pause).await;
+            let answer = self.pool().call_anew(began, &at, &ask).await;
+            error = match self.offer(answer, wait) {
+                Ok(offer) => return Ok(offer),
+                Err(NoSlot::PlaceLost(error)) => {
+                    watch::place_lost(self.config.about(), &error);
+                    backoff.reset();
+                    error
+                }
+                Err(NoSlot::Refused(answer)) => self.refusal(answer, at(), self.prompt_limit(began, wait)).await,
+                Err(NoSlot::Failed(error)) => error,
+            };
+            if !is_away(&error) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// The request of an acquire with the time `wait`, of which `spent` is over.
+    fn ask(&self, wait: Duration, spent: Duration) -> Ask<'_> {
+        let patience = self.patience(wait);
+        let wait = patience.seconds(spent);
+        let request = Request::Acquire { key: self.config.key.as_key(), capacity: self.capacity, wait, lease: self.config.lease };
+        Ask { request, limit: patience.reply(spent), connect: patience.connect(spent) }
+    }
+
+    /// The offer in the answer to an acquire with the time `wait`.
+    fn offer(&self, answer: Result<Answer, NoReply>, wait: Duration) -> Result<Offer, NoSlot> {
+        let at = || self.config.attempt(Operation::Acquire);
         match answer {
-            Answer { connection, reply: Reply::Granted(grant), asked } => Ok(Offer { connection, grant, asked }),
-            Answer { connection, reply: Reply::Timeout, .. } => {
+            Ok(Answer { connection, reply: Reply::Granted(grant), asked }) => Ok(Offer { connection, grant, asked }),
+            Ok(Answer { connection, reply: Reply::Timeout, .. }) => {
                 // the answer is news of the server, and the question may be old
                 self.pool().give(connection, self.pool().now());
-                Err(Error::Timeout { at: at(), waited: *wait })
+                Err(NoSlot::Failed(Error::Timeout { at: at(), waited: wait }))
             }
-            answer => Err(Box::pin(self.refusal(answer, at())).await),
+            // a server that shuts down in order says so to all in its queues
+            Ok(Answer { reply: Reply::Refused(Status::Draining), asked, .. }) if self.pool().is_queued_since(asked) => {
+                Err(NoSlot::PlaceLost(Error::Draining { at: at() }))
+            }
+            Ok(answer) => Err(NoSlot::Refused(answer)),
+            Err(NoReply::Silent) => {
+                let patience = self.patience(wait);
+                Err(NoSlot::Failed(if patience.awaits_timeout() {
+                    Error::Unresponsive { at: at(), limit: patience.whole() }
+                } else {
+                    Error::Timeout { at: at(), waited: wait }
+                }))
+            }
+            Err(NoReply::Ended(error)) => Err(NoSlot::PlaceLost(error)),
+            Err(NoReply::Failed(error)) => Err(NoSlot::Failed(error)),
         }
+    }
+
+    fn patience(&self, wait: Duration) -> Patience {
+        Patience::new(wait, self.pool().timeouts())
+    }
+
+    /// How long a reply may take that the server owes at once, during an acquire with the time `wait`.
+    fn prompt_limit(&self, began: Instant, wait: Duration) -> Duration {
+        self.patience(wait).prompt(self.pool().now().since(began))
     }
 
     /// The grant or the place in line that an enqueue was answered with.
@@ -193,36 +287,40 @@ impl Slot {
         let at = || self.config.attempt(Operation::Enqueue);
         let limit = self.config.timing.socket_timeout;
         let request = Request::Enqueue { key: self.config.key.as_key(), capacity: self.capacity, lease: self.config.lease };
-        let Some(answer) = self.pool().call(&at, &|_| Ask { request, limit }).await? else {
-            return Err(Error::Unresponsive { at: at(), limit });
-        };
-        match answer {
+        let answer = self.pool().call(self.pool().now(), &at, &|_| Ask::prompt(request, limit)).await;
+        match answer.map_err(|why| why.into_error(at(), limit))? {
             Answer { connection, reply: Reply::Acquired(grant), asked } => Ok(Place::Free(Offer { connection, grant, asked })),
             Answer { connection, reply: Reply::Queued, .. } => Ok(Place::InLine(connection)),
-            answer => Err(Box::pin(self.refusal(answer, at())).await),
+            answer => Err(Box::pin(self.refusal(answer, at(), limit)).await),
         }
     }
 
-    /// A prompt grant is believed, any other is confirmed first.
-    async fn believe(&self, Offer { connection, grant, asked }: Offer, watch: Watch) -> Result<(LeaseHandle, Grant), Error> {
+    /// A prompt grant is believed, any other is confirmed first, within `limit`.
+    async fn believe(
+        &self,
+        Offer { connection, grant, asked }: Offer,
+        watch: Watch,
+        limit: impl FnOnce(&Self) -> Duration,
+    ) -> Result<(LeaseHandle, Grant), Error> {
         let now = self.pool().now();
         if now.since(asked) < PROMPT {
             return Ok((LeaseHandle::granted(&self.config, connection, grant, (asked, now), watch), grant));
         }
         // boxed: it is large, and rare
-        let hold = Box::pin(LeaseHandle::verified(&self.config, connection, grant, watch)).await?;
+        let hold = Box::pin(LeaseHandle::verified(&self.config, connection, grant, limit(self), watch)).await?;
         Ok((hold, grant))
     }
 
-    /// Why the server said no.
+    /// Why the server said no. What is asked for the error is answered within `limit`.
     #[cfg_attr(not(feature = "stats"), expect(clippy::unused_async, reason = "without stats there is nothing to ask for"))]
-    async fn refusal(&self, answer: Answer, at: Attempt) -> Error {
+    async fn refusal(&self, answer: Answer, at: Attempt, limit: Duration) -> Error {
         let Answer { connection, reply, asked } = answer;
         if reply == Reply::Refused(Status::LimitMismatch) {
             #[cfg(feature = "stats")]
-            let theirs = self.their_limit(connection).await;
+            let theirs = self.their_limit(connection, limit).await;
             #[cfg(not(feature = "stats"))]
             let theirs = {
+                let _ = limit;
                 self.pool().give(connection, asked);
                 None
             };
@@ -237,11 +335,10 @@ impl Slot {
 
     /// The limit that the key has, if the server tells.
     #[cfg(feature = "stats")]
-    async fn their_limit(&self, connection: Box<Connection>) -> Option<u32> {
+    async fn their_limit(&self, connection: Box<Connection>, limit: Duration) -> Option<u32> {
         let asked = self.pool().now();
-        let (connection, reply) = connection.call(&Request::Stats, self.config.timing.socket_timeout).await.ok()?;
-        let Reply::Stats(json) = reply else { return None };
-        let stats: crate::Stats = serde_json::from_str(&json).ok()?;
+        let (connection, reply) = connection.call(&Request::Stats, limit).await.ok()?;
+        let Reply::Stats(stats) = reply else { return None };
         self.pool().give(connection, asked);
         stats.limit_besides(self.limit(), self.key())
     }
@@ -253,6 +350,19 @@ impl Slot {
 
 fn seconds(wait: Duration) -> Result<Seconds, ConfigError> {
     Seconds::round_up(wait).ok_or(ConfigError::Wait { wait })
+}
+
+/// Whether `error` is one of a server that went away, and may come back.
+fn is_away(error: &Error) -> bool {
+    match error {
+        Error::Connect { .. }
+        | Error::ConnectTimeout { .. }
+        | Error::Unresponsive { .. }
+        | Error::Disconnected { .. }
+        | Error::Draining { .. } => true,
+        Error::Tls { fault, .. } => *fault == TlsFault::HungUp,
+        _ => false,
+    }
 }
 
 /// `asked`, polled inside of the span of `watch`.

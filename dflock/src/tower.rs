@@ -117,19 +117,23 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: R) -> Self::Future {
+    fn call(&mut self, request: R) -> Self::Future {
         // the one that said that it is ready serves; its clone may not be
         let fresh = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, fresh);
+        let ready = std::mem::replace(&mut self.inner, fresh);
         let pool = (self.layer.choose)(&request).map_err(Error::from);
         let admit = self.layer.admit.clone();
-        Box::pin(async move {
-            let serve = async move |held: &Held| {
+        // boxed, because the futures below would have room for it more than once
+        let call = Box::new((ready, request));
+        let serve = async move |held: &Held| {
+            let response = {
+                let (mut ready, mut request) = *call;
                 admit(&mut request, held);
-                ready.call(request).await.map_err(Into::into)
+                ready.call(request)
             };
-            pool?.with_slot(serve).await?
-        })
+            response.await.map_err(Into::into)
+        };
+        Box::pin(async move { pool?.with_slot(serve).await? })
     }
 }
 

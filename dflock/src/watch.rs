@@ -10,13 +10,24 @@
 //! | `acquire` | info | from the request until a slot is held, or until there will be none | `key`, `server`, `token`, `wait`, `outcome` |
 //! | `hold` | info | as long as the slot is held; follows from its `acquire` | `key`, `server`, `token`, `wait`, `held`, `outcome` |
 //!
-//! Both are children of the span in which the slot was asked for. What [`Held::run`](crate::Held::run),
-//! [`Semaphore::with_slot`](crate::Semaphore::with_slot) and annotated functions run, runs in `hold`. A slot that was asked for before anybody
-//! listened has no spans.
+//! | slot requested by | parent of `acquire` | parent of `hold` | the body runs in |
+//! |---|---|---|---|
+//! | [`with_slot`](crate::Semaphore::with_slot), annotated functions, the layer for tower | the current span | the current span | `hold` |
+//! | [`acquire`](crate::Semaphore::acquire) and its siblings, [`enqueue`](crate::Semaphore::enqueue) | the current span | none | the current span |
+//!
+//! A slot of the second row may outlive the span in which it was requested, so its `hold` follows from
+//! that span (`follows_from`). A child would keep the span open: a request would be exported only when its
+//! slot is released. [`Held::run`](crate::Held::run) runs its future in the span of its caller.
+//!
+//! A place in line of `enqueue` keeps the span open in which it was requested, until it is granted or
+//! given up: `acquire` is a child of that span.
+//!
+//! A slot that was requested while no subscriber wanted its spans has none.
 //!
 //! | event | level | when | fields |
 //! |---|---|---|---|
 //! | `queued` | debug | all slots are taken, and a place in line is | `key`, `server` |
+//! | `place in the queue lost` | warn | the connection of a wait ended, or its server shuts down, and `acquire` joins the queue again, behind all that wait there | `key`, `server`, `error` |
 //! | `slot acquired` | debug | a slot is held | `key`, `server`, `token`, `wait` |
 //! | `renewed` | debug | a renewal was answered | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | the same, when less than a quarter of the time that it had was left | as `renewed` |
@@ -26,6 +37,9 @@
 //! | `value given up` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
 //! | `release failed` | warn | after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the secret will be sent to another machine in the clear; use TLS` | warn | a client was built so | `server` |
+//! | `the server's name has several addresses of one family; only the lowest is used` | warn | at the first connection to such a name; see [`guide::sharding`](crate::guide::sharding) | `server`, `used`, `unused` |
+//! | `changed file not used; the last good one is kept` | warn | once for each change of a file of the secret or of TLS | `error` |
+//! | `file read again` | debug | a file of the secret or of TLS was changed | `file` |
 //! | `on_lost panicked` | error | a callback of the program's own | `key` |
 //!
 //! # Metrics
@@ -57,15 +71,18 @@
 #[cfg_attr(not(feature = "metrics"), path = "watch/no_meter.rs")]
 mod meter;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::span::Id;
 use tracing::{Level, Span, debug, error, event_enabled, field, info_span, warn};
 
-use crate::error::{Error, Lost};
+use crate::error::{ConfigError, Error, Lost};
 use crate::wire::Token;
 use meter::Meter;
 pub(crate) use meter::describe;
@@ -104,13 +121,32 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Watch(Option<Box<Seen>>);
 
+/// How the span of a hold is related to the span in which its slot was requested.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HoldSpan {
+    /// The hold ends before the future that requested the slot does.
+    Child,
+    /// The hold may outlive that span. A child would keep it open, so that it is exported only when
+    /// the slot is released.
+    FollowsFrom,
+}
+
+/// The span in which a slot was requested.
+#[derive(Debug)]
+struct Context {
+    /// Not the span itself: a handle would keep it open. The span of the wait is its child, so it is
+    /// open as long as that is.
+    id: Option<Id>,
+    hold: HoldSpan,
+}
+
 /// What somebody sees.
 #[derive(Debug)]
 struct Seen {
     stage: Stage,
     span: Span,
-    /// Where the slot was asked for.
-    context: Span,
+    /// The span in which the slot was requested; while the slot is waited for.
+    context: Option<Context>,
     began: Instant,
     meter: Meter,
 }
@@ -124,14 +160,14 @@ pub(crate) struct Ended {
 
 impl Watch {
     /// A slot is asked for from now on.
-    pub(crate) fn waiting(About { key, server }: About<'_>) -> Self {
+    pub(crate) fn waiting(About { key, server }: About<'_>, hold: HoldSpan) -> Self {
         let (wait, token, outcome) = (field::Empty, field::Empty, field::Empty);
         let span = info_span!(target: "dflock", "acquire", key, server = &**server, token, wait, outcome);
         // where nobody looks, a slot pays for no clocks and no room
         let is_seen = !span.is_none() || event_enabled!(target: "dflock", Level::DEBUG) || cfg!(feature = "metrics");
         Self(is_seen.then(|| {
-            let context = if span.is_disabled() { Span::none() } else { Span::current() };
-            Box::new(Seen::new(Stage::Waiting, span, context, server))
+            let id = if span.is_disabled() { None } else { Span::current().id() };
+            Box::new(Seen::new(Stage::Waiting, span, Some(Context { id, hold }), server))
         }))
     }
 
@@ -195,7 +231,7 @@ impl Drop for Ended {
 }
 
 impl Seen {
-    fn new(stage: Stage, span: Span, context: Span, server: &Arc<str>) -> Self {
+    fn new(stage: Stage, span: Span, context: Option<Context>, server: &Arc<str>) -> Self {
         Self { stage, span, context, began: Instant::now(), meter: Meter::begin(stage, server) }
     }
 
@@ -204,10 +240,18 @@ impl Seen {
         let (token, wait) = (token.short(), self.began.elapsed().as_secs_f64());
         self.span.record("token", token);
         debug!(target: "dflock", parent: &self.span, key, server = &**server, token, wait, "slot acquired");
+        let (parent, followed) = match self.context.take() {
+            Some(Context { id, hold: HoldSpan::Child }) => (id, None),
+            Some(Context { id, hold: HoldSpan::FollowsFrom }) => (None, id),
+            None => (None, None),
+        };
         let (held, outcome) = (field::Empty, field::Empty);
-        let span = info_span!(target: "dflock", parent: &self.context, "hold", key, server = &**server, token, wait, held, outcome);
+        let span = info_span!(
+            target: "dflock", parent: parent, "hold", key, server = &**server, token, wait, held, outcome
+        );
         span.follows_from(&self.span);
-        std::mem::replace(self, Self::new(Stage::Holding, span, Span::none(), server)).tell(&Outcome::Granted);
+        span.follows_from(followed);
+        std::mem::replace(self, Self::new(Stage::Holding, span, None, server)).tell(&Outcome::Granted);
     }
 
     /// It is over.
@@ -268,6 +312,22 @@ pub(crate) fn secret_in_the_clear(server: &str) {
     warn!(target: "dflock", server, "the secret will be sent to another machine in the clear; use TLS");
 }
 
+/// Reports a name that may stand for several servers, of which only the addresses `used` are asked.
+pub(crate) fn ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
+    let message = "the server's name has several addresses of one family; only the lowest is used";
+    warn!(target: "dflock", server, ?used, unused, "{message}");
+}
+
+/// A file that was changed cannot be used.
+pub(crate) fn reload_failed(error: &ConfigError) {
+    warn!(target: "dflock", %error, "changed file not used; the last good one is kept");
+}
+
+/// A file that was changed is used.
+pub(crate) fn reloaded(file: &Path) {
+    debug!(target: "dflock", file = %file.display(), "file read again");
+}
+
 /// A body ended with a value after it had lost its slot.
 #[cfg(feature = "macros")]
 pub(crate) fn value_given_up(lost: &Lost) {
@@ -278,6 +338,11 @@ pub(crate) fn value_given_up(lost: &Lost) {
 /// A slot was not given back in order; the server frees it in any case.
 pub(crate) fn release_failed(error: &Error) {
     warn!(target: "dflock", %error, "release failed");
+}
+
+/// The connection of a waiter ended, and the waiter joins the queue again.
+pub(crate) fn place_lost(About { key, server }: About<'_>, error: &Error) {
+    warn!(target: "dflock", key, server = &**server, %error, "place in the queue lost");
 }
 
 /// There was no idle connection, and one was made.

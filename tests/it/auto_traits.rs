@@ -58,7 +58,10 @@ types! {
     ConnectStage: Send & Sync & Unpin & Copy;
     SecretFault: Send & Sync & Unpin & Copy;
     TlsFault: Send & Sync & Unpin & Copy;
+    AuthTokenFileErrorKind: Send & Sync & Unpin & Clone;
     PemFault: Send & Sync & Unpin & Clone;
+    PemContent: Send & Sync & Unpin & Copy;
+    PemSectionErrorKind: Send & Sync & Unpin & Copy;
     Tls: Send & Sync & Unpin & Clone;
     InvalidKey: Send & Sync & Unpin & Copy;
     Crc32: Send & Sync & Unpin & Copy;

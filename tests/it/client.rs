@@ -1,7 +1,7 @@
 //! Where the servers are, which of them a key lives on, and which client is meant when none is named.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -87,6 +87,29 @@ fn one_client_serves_many_runtimes() {
                 pool.clone().acquire().await.unwrap().release().await.unwrap();
             }
         });
+    }
+}
+
+// a program may wait for slots on all of its blocking threads: none is left to look a name up
+#[test]
+fn a_name_is_looked_up_while_all_blocking_threads_wait_for_slots() {
+    let outside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = outside.block_on(Server::start()).unwrap();
+    let name = format!("localhost:{}", server.addr().port());
+    let pool = server.client_builder().servers([name]).build().unwrap().semaphore("pool", 4).unwrap();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).max_blocking_threads(4).enable_all().build().unwrap();
+    // none takes a slot before all four threads are taken
+    let together = Arc::new(Barrier::new(4));
+    let jobs = [(); 4].map(|()| {
+        let (handle, pool, together) = (runtime.handle().clone(), pool.clone(), together.clone());
+        runtime.spawn_blocking(move || {
+            together.wait();
+            handle.block_on(pool.acquire())
+        })
+    });
+    for job in jobs {
+        outside.block_on(job).unwrap().unwrap().close();
     }
 }
 

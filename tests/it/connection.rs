@@ -4,6 +4,7 @@ mod bytes;
 mod cut_off;
 mod end;
 mod pool;
+mod rejoin;
 mod rotten;
 mod secret;
 mod woken;

@@ -11,6 +11,8 @@ mod cut_short;
 mod cycles;
 mod descriptors;
 mod drop;
+mod fence;
+mod future_size;
 mod grant;
 mod house;
 mod interop;
@@ -24,6 +26,9 @@ mod runtimes;
 mod semaphore;
 mod server;
 mod simulation;
+#[path = "../../dflock/tests/cli/skipped.rs"]
+mod skipped;
+mod stats;
 mod suspend;
 mod tls;
 mod tower;

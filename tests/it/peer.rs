@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dflock::{Client, ClientBuilder, Semaphore};
+use dflock::{Client, ClientBuilder, Connector, Semaphore};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore as Permits;
 use tokio::task::{JoinHandle, JoinSet};
@@ -80,6 +80,11 @@ impl Peer {
     /// The options of a client of this peer.
     pub(crate) fn builder(&self) -> ClientBuilder {
         self.entrance.builder()
+    }
+
+    /// Connects to it through memory.
+    pub(crate) fn connector(&self) -> Box<dyn Connector> {
+        self.entrance.connector()
     }
 
     /// `host:port`.

@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::Duration;
 
-use dflock::server::Server;
-use dflock::{BoxStream, Clock, Connecting, Connector, Error};
+use dflock::server::{Server, ServerError};
+use dflock::{BoxStream, Client, Clock, ConfigError, Connecting, Connector, Enqueued, Error, LostReason, Semaphore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
@@ -110,6 +110,133 @@ fn a_release_elsewhere_ends_in_its_time() {
     let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
     let error = elsewhere.block_on(async { timeout(TOO_LONG, held.release()).await.expect("it hangs") }).unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
+}
+
+/// A runtime with neither timers nor IO.
+fn bare() -> Runtime {
+    Builder::new_current_thread().build().unwrap()
+}
+
+/// A runtime with timers and without IO.
+fn without_io() -> Runtime {
+    Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Asserts that every call of `client` that connects fails with `want`, and does not panic.
+fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
+    runtime.block_on(async {
+        let (pool, lock) = (client.semaphore("pool", 1).unwrap(), client.lock("pool").unwrap());
+        let errors = [
+            pool.clone().acquire().await.unwrap_err(),
+            pool.clone().acquire_within(Duration::from_millis(10)).await.unwrap_err(),
+            pool.clone().try_acquire().await.unwrap_err(),
+            pool.clone().enqueue().await.unwrap_err(),
+            pool.with_slot(async |_| ()).await.unwrap_err(),
+            lock.clone().acquire().await.unwrap_err(),
+            lock.enqueue().await.unwrap_err(),
+            client.ping().await.unwrap_err(),
+            client.stats().await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(&error, Error::Config(it) if it == want), "{error:?}");
+            assert!(!error.is_retryable());
+        }
+    });
+}
+
+#[test]
+fn a_runtime_without_timers_or_io_is_an_error_and_no_panic() {
+    let outside = one_thread();
+    let server = outside.block_on(Server::start()).unwrap();
+    let in_memory = server.client_builder().connector(server.connector()).build().unwrap();
+    for client in [server.client(), in_memory.clone()] {
+        assert_refused(&bare(), &client, &ConfigError::NoTimers);
+        // and no slot was taken
+        assert!(server.stats().semaphores.is_empty());
+    }
+    assert_refused(&without_io(), &server.client(), &ConfigError::NoIo);
+    // there is no socket in memory
+    without_io().block_on(async {
+        in_memory.ping().await.unwrap();
+        in_memory.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+    });
+    assert!(ConfigError::NoTimers.to_string().contains("`enable_time`"));
+    assert!(ConfigError::NoIo.to_string().contains("`enable_io`"));
+}
+
+#[test]
+fn a_server_needs_a_runtime_with_timers_and_io() {
+    let start = |runtime: &Runtime| runtime.block_on(Server::start()).unwrap_err();
+    for (error, want) in [
+        (start(&bare()), ConfigError::NoTimers),
+        (start(&without_io()), ConfigError::NoIo),
+        (bare().block_on(async { Server::builder().build().start_in_memory() }).unwrap_err(), ConfigError::NoTimers),
+        (Server::builder().build().start_in_memory().unwrap_err(), ConfigError::NoRuntime),
+        (block_on(Server::start()).unwrap_err(), ConfigError::NoRuntime),
+    ] {
+        assert_eq!(error.to_string(), want.to_string());
+        assert!(matches!(error, ServerError::Runtime(it) if it == want));
+    }
+    drop(without_io().block_on(async { Server::builder().build().start_in_memory() }).unwrap());
+}
+
+// a slot from a runtime that has all, in the hands of a task of one that has nothing
+#[test]
+fn a_slot_on_a_runtime_without_timers_is_an_error_and_no_panic() {
+    for auto_release in [true, false] {
+        let outside = one_thread();
+        let server = outside.block_on(Server::builder().auto_release(auto_release).build().start()).unwrap();
+        let pool = server.client().semaphore("pool", 1).unwrap();
+        let held = outside.block_on(pool.clone().acquire()).unwrap();
+        let Enqueued::Queued(queued) = outside.block_on(pool.clone().enqueue()).unwrap() else { panic!("it is taken") };
+        bare().block_on(async {
+            assert!(matches!(held.renew().await.unwrap_err(), Error::Config(ConfigError::NoTimers)));
+            assert!(matches!(held.run(async {}).await.unwrap_err(), Error::Config(ConfigError::NoTimers)));
+            assert!(matches!(queued.wait().await.unwrap_err(), Error::Config(ConfigError::NoTimers)));
+            held.check().unwrap();
+            assert!(matches!(held.release().await.unwrap_err(), Error::Config(ConfigError::NoTimers)));
+        });
+        // it was given back all the same
+        outside.block_on(pool.acquire_within(Duration::from_secs(10))).unwrap();
+    }
+}
+
+// the task that keeps the lease has timers of its own
+#[test]
+fn a_loss_is_heard_of_on_a_runtime_without_timers_and_outside_of_any() {
+    let outside = one_thread();
+    let server = outside.block_on(Server::start()).unwrap();
+    let client = server.client_builder().heartbeat(Duration::from_millis(300)).build().unwrap();
+    let lease = Duration::from_secs(1);
+    let pool = Semaphore::builder().key("pool").limit(2).lease_ttl(lease).client(client).build().unwrap();
+    let slots = outside.block_on(async { [pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap()] });
+    server.faults().freeze();
+    let [first, second] = slots.each_ref().map(|held| async { held.lost().await.reason });
+    thread::scope(|scope| {
+        let first = scope.spawn(|| bare().block_on(first));
+        let second = scope.spawn(|| block_on(second));
+        for reason in [first.join().unwrap(), second.join().unwrap()] {
+            assert_eq!(reason, LostReason::Unreachable);
+        }
+    });
+}
+
+/// Drives a future outside of tokio.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        thread::park_timeout(TOO_LONG);
+    }
 }
 
 /// TCP on which whoever writes a release goes no further until the test has looked.

@@ -1,7 +1,9 @@
 //! TLS: who is believed and who is refused, and that what holds on a plain connection holds on one that is not.
 
 pub(crate) mod authority;
+mod bundle;
 mod certificate;
+mod content;
 mod environment;
 pub(crate) mod folder;
 mod handshake;
@@ -9,5 +11,6 @@ mod hold;
 mod identity;
 mod pem;
 mod resumption;
+mod rotation;
 mod secret;
 mod server;

@@ -9,14 +9,20 @@ mod secret;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Mutex;
 use std::{env, fs, process, thread};
 
 use dflock::{Client, ClientBuilder};
 use secret::Secret;
 
+/// Held by each test: one that looks through memory has copies of what it sees.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_secret_is_there_once_while_a_client_knows_it_and_then_no_more() {
     type Way = (&'static str, fn(Secret) -> ClientBuilder);
+    let _alone = ALONE.lock();
     let ways: [Way; 3] = [("an option", with_option), ("a variable", with_variable), ("a file", with_file)];
     for (seed, (way, builder)) in (1..).zip(ways) {
         let secret = Secret::new(seed);
@@ -33,6 +39,33 @@ fn a_secret_is_there_once_while_a_client_knows_it_and_then_no_more() {
     }
 }
 
+#[test]
+fn a_secret_that_was_replaced_in_its_file_is_there_no_more() {
+    let _alone = ALONE.lock();
+    let (old, new) = (Secret::new(101), Secret::new(102));
+    let path = env::temp_dir().join(format!("dflock-memory-rotated-{}", process::id()));
+    write(&path, old);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let builder = Client::builder().auth_file(&path);
+    let client = builder.servers([listener.local_addr().unwrap().to_string()]).build().unwrap();
+    for (secret, gone) in [(old, new), (new, old)] {
+        write(&path, secret);
+        let server = thread::scope(|scope| {
+            let server = scope.spawn(|| answer(&listener.accept().unwrap().0));
+            // a runtime of its own has a connection of its own
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(client.ping()).unwrap();
+            assert_eq!((secret.places().len(), gone.places().len()), (1, 0));
+            drop(runtime);
+            server.join()
+        });
+        server.unwrap();
+    }
+    drop(client);
+    fs::remove_file(&path).unwrap();
+    assert_eq!((old.places().len(), new.places().len()), (0, 0));
+}
+
 fn with_option(secret: Secret) -> ClientBuilder {
     Client::builder().auth(secret.letters().collect::<String>())
 }
@@ -44,12 +77,16 @@ fn with_variable(secret: Secret) -> ClientBuilder {
 
 fn with_file(secret: Secret) -> ClientBuilder {
     let path = env::temp_dir().join(format!("dflock-memory-{}", process::id()));
-    let mut file = File::create(&path).unwrap();
-    // one by one: what is written at once is in memory at once
-    secret.letters().for_each(|letter| write!(file, "{letter}").unwrap());
+    write(&path, secret);
     let builder = ClientBuilder::from_lookup(|name| (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.clone().into()));
     fs::remove_file(&path).unwrap();
     builder.unwrap()
+}
+
+fn write(path: &Path, secret: Secret) {
+    let mut file = File::create(path).unwrap();
+    // one by one: what is written at once is in memory at once
+    secret.letters().for_each(|letter| write!(file, "{letter}").unwrap());
 }
 
 /// Says `ok` to each request until the client leaves.

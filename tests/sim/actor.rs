@@ -20,6 +20,9 @@ use super::run::Stage;
 /// What an operation may take beyond its bound: timers are as fine as this.
 const SLACK: Duration = Duration::from_millis(5);
 
+/// An acquire whose wait may be over before a connection is made, where nothing is wrong.
+pub(super) const HASTY: &str = "hasty acquire";
+
 #[derive(Clone)]
 pub(super) struct Actor {
     pub(super) stage: Arc<Stage>,
@@ -68,9 +71,15 @@ impl Actor {
             _ => Duration::from_secs(self.dice.between(10..=30)),
         };
         let plan = &self.stage.plan.clients[self.index];
-        // twice over: a pooled connection may turn out to have ended; and the wait is rounded up
-        let allowed = wait + plan.connect_timeout + 3 * plan.socket_timeout + Duration::from_secs(1);
-        if let Some(held) = self.timed("acquire", allowed, pool.acquire_within(wait)).await {
+        // the wait is the whole call, on a clock that may be slow
+        let allowed = if wait.is_zero() {
+            plan.connect_timeout + plan.socket_timeout
+        } else {
+            (wait + plan.socket_timeout.min(Duration::from_secs(1))).mul_f64(1.01)
+        };
+        let is_hasty = !wait.is_zero() && wait < 4 * self.stage.plan.longest_latency();
+        let what = if is_hasty { HASTY } else { "acquire" };
+        if let Some(held) = self.timed(what, allowed, pool.acquire_within(wait)).await {
             self.hold(held).await;
         }
     }

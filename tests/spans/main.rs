@@ -5,15 +5,18 @@
 
 mod notes;
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use dflock::server::Server;
-use dflock::{Client, Enqueued, Semaphore};
+use dflock::tower::SlotLayer;
+use dflock::{Client, Enqueued, Held, Semaphore};
 use notes::{Fields, Notes};
 use tokio::time::sleep;
-use tracing::{Event, Subscriber, info, info_span};
+use tower::{Layer as _, ServiceExt, service_fn};
+use tracing::{Event, Instrument, Subscriber, info, info_span};
 use tracing_subscriber::layer::{Context, Layer};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -62,8 +65,9 @@ async fn both_are_children_of_the_span_that_asked_and_what_runs_with_a_slot_runs
     let (notes, _guard) = Notes::begin();
     let house = House::new().await;
     let asked = async { pool(&house).with_slot(async |_| info!("at work")).await.unwrap() };
-    tracing::Instrument::instrument(asked, info_span!("request")).await;
+    asked.instrument(info_span!("request")).await;
     let told = notes.told().await;
+    assert_eq!(notes.links(), [("hold", "acquire")]);
     assert_eq!(
         told[2..],
         [
@@ -95,6 +99,91 @@ async fn what_an_annotated_function_does_it_does_in_its_hold() {
     assert_eq!(notes.told().await[3], "hold: INFO at work");
     annotated_to_finish(&house).await.unwrap();
     assert_eq!(notes.told().await[2], "hold: INFO at work");
+}
+
+/// The requests of a slot that may outlive the span in which they are made.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Acquire,
+    AcquireWithin,
+    TryAcquire,
+    Enqueue,
+}
+
+impl Way {
+    async fn take(self, house: &House) -> Semaphore<Held> {
+        match self {
+            Self::Acquire => pool(house).acquire().await.unwrap(),
+            Self::AcquireWithin => pool(house).acquire_within(SECOND).await.unwrap(),
+            Self::TryAcquire => pool(house).try_acquire().await.unwrap(),
+            Self::Enqueue => pool(house).enqueue().await.unwrap().wait().await.unwrap(),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_is_closed_before_the_slot_that_was_requested_in_it_is_released() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    for way in [Way::Acquire, Way::AcquireWithin, Way::TryAcquire, Way::Enqueue] {
+        let held = way.take(&house).instrument(info_span!("request")).await;
+        let told = notes.told().await;
+        let granted = "request:acquire key=pool server token wait=0 outcome=granted";
+        assert_eq!(told[told.len() - 2..], [granted, "request"], "{way:?}");
+        assert_eq!(notes.links(), [("hold", "acquire"), ("hold", "request")], "{way:?}");
+        held.release().await.unwrap();
+        let released = "hold key=pool server token wait=0 held=0 outcome=released";
+        assert_eq!(notes.told().await, [released], "{way:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_is_closed_before_the_slot_that_was_waited_for_in_it_is_released() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    notes.told().await;
+    notes.links();
+    let request = async {
+        let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+        drop(held);
+        queued.wait().await.unwrap()
+    };
+    let held = request.instrument(info_span!("request")).await;
+    assert_eq!(notes.told().await.pop().as_deref(), Some("request"));
+    assert_eq!(notes.links(), [("hold", "acquire"), ("hold", "request")]);
+    held.release().await.unwrap();
+    assert_eq!(notes.told().await, ["hold key=pool server token wait=0 held=0 outcome=released"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_run_with_a_slot_stays_in_the_span_of_its_caller() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let request = async {
+        let held = pool(&house).acquire().await.unwrap();
+        held.run(async { info!("at work") }).await.unwrap();
+    };
+    request.instrument(info_span!("request")).await;
+    assert!(notes.told().await.contains(&"request: INFO at work".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hold_of_an_annotated_function_and_of_a_layer_is_a_child_of_the_span_that_called() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let released = "request:hold key=pool server token wait=0 held=0 outcome=released".to_owned();
+    annotated(&house).instrument(info_span!("request")).await.unwrap();
+    assert!(notes.told().await.contains(&released));
+    let pool = pool(&house);
+    let work = service_fn(async |()| {
+        info!("at work");
+        Ok::<_, Infallible>(())
+    });
+    let service = SlotLayer::new(move |(): &()| Ok(pool.clone())).layer(work);
+    service.oneshot(()).instrument(info_span!("request")).await.unwrap();
+    let told = notes.told().await;
+    assert!(told.contains(&released) && told.contains(&"hold: INFO at work".to_owned()), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,6 +310,25 @@ async fn a_wait_in_vain_says_how_it_ended() {
     pool(&house).acquire_within(2 * SECOND).await.unwrap_err();
     let last = notes.told().await.pop();
     assert_eq!(last.as_deref(), Some("acquire key=pool server wait=2 outcome=timeout"));
+}
+
+// it is behind all others then
+#[tokio::test(start_paused = true)]
+async fn a_place_in_the_queue_that_is_lost_is_a_warning() {
+    let (notes, _guard) = Notes::begin();
+    let house = House::new().await;
+    let held = pool(&house).acquire().await.unwrap();
+    let waiter = tokio::spawn(pool(&house).acquire());
+    sleep(SECOND).await;
+    notes.told().await;
+    house.server.faults().disconnect_all();
+    held.lost().await;
+    waiter.await.unwrap().unwrap().release().await.unwrap();
+    let told = notes.told().await;
+    let warnings: Vec<_> = told.iter().filter(|line| line.contains("place in the queue")).collect();
+    let [warning] = warnings[..] else { panic!("{told:?}") };
+    let begin = "acquire: WARN place in the queue lost key=pool server error=acquire \"pool\" on";
+    assert!(warning.starts_with(begin) && warning.contains("the connection ended"), "{warning}");
 }
 
 // the keeper, on a thread of its own, hears of the end at once

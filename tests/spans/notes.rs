@@ -22,6 +22,7 @@ pub(crate) struct Notes(Arc<Mutex<Inner>>);
 struct Inner {
     open: HashMap<u64, String>,
     lines: Vec<String>,
+    links: Vec<(&'static str, &'static str)>,
 }
 
 /// The fields of a span or event as text, times in whole seconds.
@@ -69,6 +70,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
         self.0.lock().unwrap().lines.push(line);
     }
 
+    fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
+        let name = |id| context.span(id).expect("a link is made while both spans are open").name();
+        self.0.lock().unwrap().links.push((name(id), name(follows)));
+    }
+
     fn on_close(&self, id: Id, _: Context<'_, S>) {
         let mut notes = self.0.lock().unwrap();
         let line = notes.open.remove(&id.into_u64()).unwrap();
@@ -98,5 +104,10 @@ impl Notes {
         // keepers have their last word
         sleep(Duration::from_millis(1)).await;
         std::mem::take(&mut self.0.lock().unwrap().lines)
+    }
+
+    /// Takes the names of the spans that follow from another, each with that of the other.
+    pub(crate) fn links(&self) -> Vec<(&'static str, &'static str)> {
+        std::mem::take(&mut self.0.lock().unwrap().links)
     }
 }

@@ -8,7 +8,7 @@ use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, ExprUnary, Lit, Path, UnOp};
 
 use crate::duration;
-use crate::key::Template;
+use crate::key::{self, Template};
 
 /// The highest limit that a server takes.
 const MAX_LIMIT: f64 = 1_048_576.0;
@@ -31,7 +31,7 @@ impl Value {
             "key" => match literal(&given) {
                 Some(Lit::Str(text)) => return Template::new(text.clone()).map(Self::Key),
                 Some(_) => return refused("a key is text, as in `key = \"report:{tenant}\"`"),
-                None => {}
+                None => key::check_expression(&given)?,
             },
             "limit" if number(&given).is_some_and(|limit| !(1.0..=MAX_LIMIT).contains(&limit)) => {
                 return refused("this limit is refused: a limit is 1 to 1048576");

@@ -46,8 +46,8 @@ impl Client {
     ///     .await?;
     /// # Ok(()) }
     /// ```
-    pub async fn scope<F: Future>(self, future: F) -> F::Output {
-        SCOPED.scope(self, future).await
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        SCOPED.scope(self, future)
     }
 
     /// The scope's client, else the global one, else one made from the environment (once; see [`from_env`](Self::from_env)).

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::builder::{HEARTBEAT, LONGEST, address};
+use super::address::check_addresses;
+use super::builder::LONGEST;
 use super::{Client, ClientBuilder};
 use crate::error::ConfigError;
-use crate::transport::Secret;
+use crate::transport::{AuthToken, AuthTokenFile, Reloadable};
 
 const AUTH: &str = "DFLOCK_AUTH_TOKEN";
 const AUTH_FILE: &str = "DFLOCK_AUTH_TOKEN_FILE";
@@ -26,13 +27,14 @@ impl Client {
     /// |---|---|
     /// | `DFLOCK_SERVERS` | `host:port`, several with commas between them |
     /// | `DFLOCK_AUTH_TOKEN` | the shared secret; an empty one is none |
-    /// | `DFLOCK_AUTH_TOKEN_FILE` | a file with the shared secret; white space around it does not count; with `DFLOCK_AUTH_TOKEN` refused |
+    /// | `DFLOCK_AUTH_TOKEN_FILE` | a file with the shared secret, as for [`auth_file`](ClientBuilder::auth_file); with `DFLOCK_AUTH_TOKEN` refused |
     /// | `DFLOCK_TLS` | `native`: TLS, trusting whom the system trusts; `off`: none |
-    /// | `DFLOCK_TLS_CA` | a PEM file: TLS, trusting its certificates; with `DFLOCK_TLS=native` the system's as well, with `off` refused |
+    /// | `DFLOCK_TLS_CA` | a PEM file, read again when it changes: TLS, trusting its certificates; with `DFLOCK_TLS=native` the system's as well, with `off` refused |
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SERVER_READ_TIMEOUT` | the servers' `--read-timeout`, in seconds; the smallest of any server |
-    /// | `DFLOCK_HEARTBEAT` | seconds; without it 8, or a third of `DFLOCK_SERVER_READ_TIMEOUT` if that is less |
+    /// | `DFLOCK_HEARTBEAT` | seconds; without it 8, or a third of a `DFLOCK_SERVER_READ_TIMEOUT` under 23 |
+    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds after which a kept connection is replaced; without it 300 |
     ///
     /// # Errors
     ///
@@ -83,17 +85,25 @@ fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError
     let mut builder = Client::builder();
     let name = "DFLOCK_SERVERS";
     if let Some(list) = lookup(name)? {
-        let servers: Vec<_> = list.split(',').map(str::trim).collect();
-        for server in &servers {
-            address(server).map_err(|error| variable(name, &error))?;
-        }
+        let servers = list.split(',').map(str::trim);
+        check_addresses(servers.clone()).map_err(|error| variable(name, &error))?;
         builder = builder.servers(servers);
     }
     let secret = lookup(AUTH)?.map(Zeroizing::new).filter(|secret| !secret.is_empty());
     builder = match (secret, lookup(AUTH_FILE)?) {
         (None, None) => builder,
-        (Some(secret), None) => builder.auth(checked(AUTH, secret)?),
-        (None, Some(file)) => builder.auth(secret_of(AUTH_FILE, &file)?),
+        (Some(secret), None) => {
+            let token = AuthToken::new(secret).map_err(|why| variable(AUTH, &ConfigError::Secret { why }))?;
+            builder.auth_token(token.map(Reloadable::fixed))
+        }
+        (None, Some(file)) => {
+            let token = AuthTokenFile::open(file.into()).map_err(|error| match error {
+                // the file is not named: the value may be the secret itself, in the wrong variable
+                ConfigError::AuthTokenFile { why, .. } => refused(AUTH_FILE, why.to_string()),
+                error => variable(AUTH_FILE, &error),
+            })?;
+            builder.auth_token(Some(token))
+        }
         (Some(_), Some(_)) => return Err(refused(AUTH_FILE, format!("`{AUTH}` is set, too; unset one of the two"))),
     };
     builder = tls::secured(builder, &lookup)?;
@@ -103,13 +113,13 @@ fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError
     if let Some(timeout) = seconds("DFLOCK_SOCKET_TIMEOUT", &lookup)? {
         builder = builder.socket_timeout(timeout);
     }
-    let read_timeout = seconds("DFLOCK_SERVER_READ_TIMEOUT", &lookup)?;
-    if let Some(timeout) = read_timeout {
+    if let Some(age) = seconds("DFLOCK_MAX_CONNECTION_AGE", &lookup)? {
+        builder = builder.max_connection_age(age);
+    }
+    if let Some(timeout) = seconds("DFLOCK_SERVER_READ_TIMEOUT", &lookup)? {
         builder = builder.server_read_timeout(timeout);
     }
-    // the default is too long for the servers of a short read timeout
-    let third = read_timeout.map(|timeout| timeout / 3).filter(|third| *third < HEARTBEAT);
-    if let Some(heartbeat) = seconds(BEAT, &lookup)?.or(third) {
+    if let Some(heartbeat) = seconds(BEAT, &lookup)? {
         builder = builder.heartbeat(heartbeat);
     }
     Ok(builder)
@@ -122,21 +132,6 @@ fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
         Err(error @ ConfigError::Duration { option: "heartbeat", .. }) => Err(variable(BEAT, &error)),
         built => built,
     }
-}
-
-/// The secret, without a copy, if the wire can carry it.
-fn checked(name: &'static str, mut secret: Zeroizing<String>) -> Result<String, ConfigError> {
-    Secret::check(&secret).map_err(|error| variable(name, &error))?;
-    Ok(std::mem::take(&mut *secret))
-}
-
-fn secret_of(name: &'static str, file: &str) -> Result<String, ConfigError> {
-    let text = std::fs::read_to_string(file).map_err(|error| refused(name, format!("{file:?} cannot be read: {error}")))?;
-    let secret = Zeroizing::new(text);
-    if secret.trim().is_empty() {
-        return Err(refused(name, format!("{file:?} has no secret in it")));
-    }
-    checked(name, Zeroizing::new(secret.trim().to_owned()))
 }
 
 fn seconds(
@@ -198,6 +193,8 @@ mod tests {
             ("DFLOCK_SOCKET_TIMEOUT", "inf"),
             ("DFLOCK_SERVER_READ_TIMEOUT", "0"),
             ("DFLOCK_SERVER_READ_TIMEOUT", "3s"),
+            ("DFLOCK_MAX_CONNECTION_AGE", "0"),
+            ("DFLOCK_MAX_CONNECTION_AGE", "5m"),
             ("DFLOCK_HEARTBEAT", "0"),
             // as long as the servers wait
             ("DFLOCK_HEARTBEAT", "23"),

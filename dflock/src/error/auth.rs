@@ -27,9 +27,9 @@ impl fmt::Display for AuthFault {
             Self::Wrong { long: true } => {
                 "the server does not take the secret given with `auth`; check it, and note that servers before v1.15 take none of more than 256 bytes"
             }
-            Self::Unneeded => "the server asks for no secret; leave `auth` out, or start the server with its secret",
+            Self::Unneeded => "the server answered `error` to the secret, as one does that asks for none; leave `auth` out, or start the server with its secret",
             Self::TooLong => {
-                "servers before v1.15 take no secret of more than 256 bytes, or this server asks for none; share a shorter one, or leave `auth` out"
+                "the server answered `error` to a secret of more than 256 bytes: servers before v1.15 take none of that length, or it asks for none; share a shorter one, or leave `auth` out"
             }
         })
     }

@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::address::{AddressFault, public_part};
+use super::invisible;
+use super::pem::PemFault;
 use crate::wire::InvalidKey;
 
 /// An option or an argument that cannot work: what it was, and what is allowed.
@@ -72,7 +75,7 @@ pub enum ConfigError {
     /// The address of a server cannot be understood.
     #[error("server {address:?} is refused: {why}; an address is `host:port`, an IPv6 one `[::1]:6388`")]
     Address {
-        /// The address as it was given.
+        /// The address as it was given, without what stands before an `@`, and without a query: a password may be in either.
         address: String,
         /// What is wrong with it.
         why: AddressFault,
@@ -91,11 +94,21 @@ pub enum ConfigError {
 
     /// The secret cannot be carried by the wire.
     #[error(
-        "the secret is refused: {why}; a secret is at most 65536 bytes without line break or NUL, and neither begins nor ends with white space"
+        "the secret is refused: {why}; a secret is at most 65536 bytes without line break or NUL, and neither begins nor ends with \
+         white space or an invisible character"
     )]
     Secret {
         /// What is wrong with it.
         why: SecretFault,
+    },
+
+    /// The file with the secret cannot be used.
+    #[error("the secret{} is refused: {why}", of_file(file.as_ref()))]
+    AuthTokenFile {
+        /// The file; not given when it may be the secret itself.
+        file: Option<PathBuf>,
+        /// What is wrong with it, and what is allowed.
+        why: AuthTokenFileErrorKind,
     },
 
     /// A certificate or a key cannot be used.
@@ -141,6 +154,19 @@ pub enum ConfigError {
     /// The call was made outside of a tokio runtime.
     #[error("there is no tokio runtime here; call this from a task of a runtime with io and time enabled")]
     NoRuntime,
+
+    /// The tokio runtime here has no timers.
+    ///
+    /// Tokio can tell so only by a panic. It is caught, but the program's panic hook prints it before;
+    /// where panics abort (`panic = "abort"`) the program ends.
+    #[error("the tokio runtime here has no timers; call `enable_time` or `enable_all` on its builder")]
+    NoTimers,
+
+    /// The tokio runtime here has no IO, which sockets need.
+    ///
+    /// The panic hook prints a panic before, as for [`NoTimers`](Self::NoTimers).
+    #[error("the tokio runtime here has no IO; call `enable_io` or `enable_all` on its builder")]
+    NoIo,
 }
 
 impl ConfigError {
@@ -148,30 +174,10 @@ impl ConfigError {
         // enough to find it by, however long it is
         Self::Key { key: key.chars().take(64).collect(), why }
     }
-}
 
-/// What is wrong with the address of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AddressFault {
-    /// It names no host.
-    NoHost,
-    /// It has no port.
-    NoPort,
-    /// Its port is not a number from 1 to 65535.
-    BadPort,
-    /// Its host has a character that no host has.
-    BadHost,
-}
-
-impl fmt::Display for AddressFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoHost => "it has no host",
-            Self::NoPort => "it has no port",
-            Self::BadPort => "its port is not a number from 1 to 65535",
-            Self::BadHost => "its host cannot be one",
-        })
+    /// Returns the error for a refused `address`, which may have a password in it.
+    pub(crate) fn address(address: &str, why: AddressFault) -> Self {
+        Self::Address { address: public_part(address).to_owned(), why }
     }
 }
 
@@ -185,6 +191,11 @@ pub enum SecretFault {
     Forbidden,
     /// It begins or ends with white space, which servers strip.
     Padded,
+    /// It begins or ends with a character that shows nothing, such as a zero-width space.
+    Invisible {
+        /// The character.
+        character: char,
+    },
 }
 
 impl fmt::Display for SecretFault {
@@ -193,50 +204,44 @@ impl fmt::Display for SecretFault {
             Self::TooLong => "it is too long",
             Self::Forbidden => "it has a line break or a NUL in it",
             Self::Padded => "it begins or ends with white space",
+            Self::Invisible { character } => {
+                let character = invisible::describe(*character);
+                return write!(f, "it begins or ends with an invisible character, {character}");
+            }
         })
     }
 }
 
-/// What is wrong with a certificate or a key.
+/// What is wrong with the file of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PemFault {
+pub enum AuthTokenFileErrorKind {
     /// The file cannot be read.
     Unreadable {
-        /// What the system said.
+        /// The error of the operating system.
         error: String,
     },
-    /// It is not PEM.
-    Malformed {
-        /// What was found.
-        error: String,
-    },
-    /// It has no certificate in it.
-    NoCertificate,
-    /// It has no private key in it.
-    NoKey,
-    /// It is no certificate, or no key, of a kind that TLS can use.
-    Unusable {
-        /// What TLS said.
-        error: String,
-    },
-    /// The key is another certificate's.
-    Mismatch,
+    /// The path of a file is expected, and something else was given, such as the secret itself.
+    NotPath,
+    /// The file is not UTF-8.
+    NotUtf8,
+    /// The file has nothing but white space in it.
+    Empty,
+    /// The secret in the file is refused.
+    Secret(SecretFault),
 }
 
-impl fmt::Display for PemFault {
+impl fmt::Display for AuthTokenFileErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { error } => write!(f, "it cannot be read: {error}"),
-            Self::Malformed { error } => write!(f, "it is not PEM: {error}"),
-            Self::NoCertificate => f.write_str("it has no certificate in it; give PEM with at least one `BEGIN CERTIFICATE`"),
-            Self::NoKey => f.write_str("it has no private key in it; give PEM with one `BEGIN PRIVATE KEY` that is not encrypted"),
-            Self::Unusable { error } => {
-                write!(f, "TLS cannot use it: {error}; give an X.509 certificate, and an RSA, ECDSA or Ed25519 key")
-            }
-            Self::Mismatch => {
-                f.write_str("it is not the key of the certificate; the first certificate of the chain is the one that it is for")
-            }
+            Self::Unreadable { error } => write!(f, "the file cannot be read: {error}"),
+            Self::NotPath => f.write_str(
+                "it is not the path of a file, and not shown because it may be the secret; give \
+                 the path of a file with the secret in it",
+            ),
+            Self::NotUtf8 => f.write_str("the file is not UTF-8; save it as UTF-8"),
+            Self::Empty => f.write_str("the file has no secret in it"),
+            Self::Secret(why) => why.fmt(f),
         }
     }
 }

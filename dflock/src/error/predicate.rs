@@ -3,7 +3,8 @@
 use super::{Error, Operation, TlsFault};
 
 impl Error {
-    /// Whether no slot came free in time. Other limits of time (to connect, for an answer) are not this.
+    /// Whether no slot came free in time. Other limits of time (to connect, for an answer) are not this,
+    /// also where the wait of an acquire was over meanwhile: nothing is known of the slots then.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout { .. })
@@ -37,6 +38,7 @@ impl Error {
             | Self::Auth { .. }
             | Self::NotLeader { .. }
             | Self::Refused { .. }
+            | Self::StatsTooLarge { .. }
             | Self::Protocol { .. } => false,
         }
     }

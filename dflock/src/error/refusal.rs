@@ -1,5 +1,7 @@
 //! What a server's no means to who asked.
 
+use std::io;
+
 use super::{Attempt, AuthFault, Error};
 use crate::wire::{Reply, Status};
 
@@ -31,9 +33,33 @@ impl Error {
         match self {
             Self::NotLeader { at, .. } => Self::NotLeader { at, leader: None },
             Self::Refused { at, .. } => Self::Refused { at, status: unquoted() },
-            Self::Protocol { at, .. } => Self::Protocol { at, heard: unquoted() },
+            Self::Protocol { at, heard } => {
+                // the beginning of a TLS alert is no word of the server's, and says what to do
+                let heard = if heard.starts_with(TLS_ALERT) { TLS_ALERT.to_owned() } else { unquoted() };
+                Self::Protocol { at, heard }
+            }
+            Self::Disconnected { at, source: Some(source) } if source.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Disconnected { at, source: Some(source.kind().into()) }
+            }
             error => error,
         }
+    }
+}
+
+/// The first bytes of a TLS alert.
+const TLS_ALERT: &str = "\u{15}\u{3}";
+
+/// Returns what to do about a server that said `heard`.
+pub(super) fn advice(heard: &str) -> &'static str {
+    let word = heard.split(' ').next().unwrap_or_default();
+    if heard.starts_with(TLS_ALERT) {
+        "this is a TLS alert: give the client `tls`, or name a dflockd server without TLS in `servers`"
+    } else if heard.starts_with("HTTP/") {
+        "this is HTTP: check that `servers` names the host and port of a dflockd server"
+    } else if matches!(word, "ok" | "acquired" | "queued" | "timeout") || word.starts_with("error") {
+        "check that `servers` names a dflockd server itself, of a version that this client knows"
+    } else {
+        "check that `servers` names the host and port of a dflockd server"
     }
 }
 

@@ -35,7 +35,7 @@ impl fmt::Display for TlsFault {
             Self::Certificate => {
                 "the server's certificate is refused; give the server one that is for servers and not a CA's, and see the cause"
             }
-            Self::NoTls => "the server does not speak TLS here; check the port, or leave `tls` out",
+            Self::NoTls => "the server answered what is not TLS, so it does not speak TLS here; check the port, or leave `tls` out",
             Self::Refused => {
                 "the server broke the handshake off; if it asks for a client certificate, give one that it trusts with `Tls::client_pem_files`"
             }

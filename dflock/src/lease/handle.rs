@@ -35,7 +35,8 @@ impl LeaseHandle {
         Self(lease)
     }
 
-    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it.
+    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it,
+    /// for which it has `limit`.
     ///
     /// # Cancel safety
     ///
@@ -44,11 +45,12 @@ impl LeaseHandle {
         config: &Arc<LeaseConfig>,
         connection: Box<Connection>,
         grant: Grant,
+        limit: Duration,
         telemetry: Watch,
     ) -> Result<Self, Error> {
         let phase = Phase::Unverified(grant);
         let handle = Self(Lease::new(config.clone(), connection, phase, telemetry));
-        if let Err(error) = handle.0.verify_grant(grant).await {
+        if let Err(error) = handle.0.verify_grant(grant, limit).await {
             handle.0.end(End::Failed(error));
         }
         handle.wait().await?;

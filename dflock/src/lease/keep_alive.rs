@@ -128,7 +128,10 @@ struct Running(Arc<Lease>);
 impl Running {
     async fn run_queued(self) {
         let granted = match self.0.wait_for_grant().await {
-            Ok(grant) => self.0.verify_grant(grant).await,
+            Ok(grant) => {
+                let limit = self.0.config.timing.socket_timeout;
+                self.0.verify_grant(grant, limit).await
+            }
             Err(error) => Err(error),
         };
         match granted {
@@ -205,8 +208,9 @@ impl Lease {
         }
     }
 
-    /// Renews the slot that the server says it granted, and marks it as held if the server agrees.
-    pub(super) async fn verify_grant(&self, grant: Grant) -> Result<(), Error> {
+    /// Renews the slot that the server says it granted, and marks it as held if the server agrees
+    /// within `limit`.
+    pub(super) async fn verify_grant(&self, grant: Grant, limit: Duration) -> Result<(), Error> {
         let at = || self.config.attempt(Operation::Renew);
         let sent_at = self.now();
         if cfg!(dflock_mutant = "no_verified_grant") {
@@ -214,7 +218,6 @@ impl Lease {
             return Ok(());
         }
         self.send(&self.config.renew(grant.token));
-        let limit = self.config.timing.socket_timeout;
         let reply = match timeout(limit, self.poll_until_ended(Connection::poll_reply)).await {
             Ok(Some(Ok(reply))) => reply,
             Ok(Some(Err(fault))) => return Err(fault.into_error(at())),
@@ -223,6 +226,9 @@ impl Lease {
             Err(_) => return Err(Error::Unresponsive { at: at(), limit }),
         };
         match reply {
+            Reply::Renewed(renewal) if !renewal.is_of(&grant) => {
+                return Err(Error::unexpected(at(), &reply));
+            }
             Reply::Ok | Reply::Renewed(_) => match self.renewed_lease(&reply, grant.lease) {
                 Some(lease) => self.activate(sent_at, Grant { lease, ..grant }),
                 None => return Err(Error::LeaseExpired { at: at() }),
@@ -298,6 +304,7 @@ impl Lease {
         let reply = loop {
             let changed = self.changed.notified();
             if self.lock_state().expires_at().is_none() && !keeps_waiting {
+                self.close_idle_if_unreachable(sent_at);
                 self.end(End::Expired);
                 return false;
             }
@@ -312,6 +319,8 @@ impl Lease {
             }
         };
         let reason = match reply {
+            // The reply names the fence of another slot.
+            Ok(Reply::Renewed(renewal)) if !renewal.is_of(&grant) => LostReason::Rejected,
             Ok(reply @ (Reply::Ok | Reply::Renewed(_))) => {
                 match self.renewed_lease(&reply, grant.lease) {
                     Some(lease) => {
@@ -324,11 +333,20 @@ impl Lease {
                 self.changed.notify_waiters();
                 return true;
             }
-            Ok(_) | Err(Fault::Garbage(_)) => LostReason::Rejected,
+            Ok(_) | Err(Fault::Garbage(_) | Fault::StatsTooLarge(_)) => LostReason::Rejected,
             Err(Fault::Closed | Fault::Io(_) | Fault::Silence(_)) => LostReason::Disconnected,
         };
         self.end(End::Lost(reason));
         false
+    }
+
+    /// Closes the idle connections to the server that were used last before a renewal that was sent
+    /// at `sent_at` and had no reply until the lease expired: they may be dead as well.
+    fn close_idle_if_unreachable(&self, sent_at: Instant) {
+        let lost = self.lock_state().lost();
+        if lost.is_some_and(|lost| lost.reason == LostReason::Unreachable) {
+            self.config.idle.close_unused_since(sent_at);
+        }
     }
 
     /// Returns whether a renewal is due or was requested. Also true if the slot is not held.
@@ -360,7 +378,7 @@ impl Lease {
     /// Returns the lease after a renewal. `None` if no time is left of it.
     fn renewed_lease(&self, reply: &Reply, last: LeaseSeconds) -> Option<LeaseSeconds> {
         match reply {
-            Reply::Renewed(seconds) => LeaseSeconds::from_seconds(*seconds),
+            Reply::Renewed(renewal) => LeaseSeconds::from_seconds(renewal.remaining),
             // A bare `ok` means the lease that was requested.
             _ => Some(self.config.lease.unwrap_or(last)),
         }

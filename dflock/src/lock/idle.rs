@@ -10,6 +10,9 @@ use crate::semaphore::{Enqueued, Held, Idle, Queued};
 impl Lock<Idle> {
     /// Waits in line for the lock, for at most `acquire_timeout` (10 s unless the builder says otherwise).
     ///
+    /// Bind the value to a name: the statement `lock.acquire().await?;` drops it, which releases the lock
+    /// at once.
+    ///
     /// # Errors
     ///
     /// As [`Semaphore::acquire`](crate::Semaphore::acquire).

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
-use std::pin::pin;
 use std::time::Duration;
 
-use tracing::{Instrument, Span};
+use tracing::Span;
 
+use super::until_lost::UntilLost;
 use super::{Idle, Semaphore};
 use crate::error::{Error, Lost};
 use crate::lease::LeaseHandle;
-use crate::transport::Pool;
+use crate::transport::driver;
 use crate::wire::{Grant, Token};
 
 /// A slot that is held, for as long as its lease is kept.
@@ -47,11 +47,15 @@ impl Held {
     /// A number that grows with every grant of the server: a store that remembers the highest it has seen can refuse writes of
     /// holders before it.
     ///
-    /// `None` unless the client was built with [`fencing(true)`](crate::ClientBuilder::fencing). With a limit above 1 it orders
-    /// grants, not holders: several of them hold at once.
+    /// A fence that the server names beside the token is returned whatever
+    /// [`fencing`](crate::ClientBuilder::fencing) says, and counts instead of the token's. Without
+    /// one it is the first half of the token with `fencing(true)`, and otherwise `None`. It stays
+    /// the same for as long as the slot is held. With a limit above 1 it orders grants, not
+    /// holders: several of them hold at once.
     #[must_use]
     pub fn fence(&self) -> Option<u64> {
-        self.hold.config().fencing.then(|| self.grant.token.fence())
+        let of_token = || self.hold.config().fencing.then(|| self.grant.token.fence());
+        self.grant.fence.or_else(of_token)
     }
 
     /// The lease as the server gave it last; when the slot is lost, as it was granted.
@@ -97,9 +101,9 @@ impl Held {
 
     /// Resolves when the slot is lost, and never else.
     ///
-    /// # Panics
-    ///
-    /// When it is polled outside of a tokio runtime: it sets a timer. [`check`](Self::check) can be called anywhere.
+    /// It can be polled anywhere. Outside of a tokio runtime, and on one without timers, it is woken by
+    /// the runtime that the slot was acquired on alone: a loss is noticed late when that is busy. Tokio
+    /// says by a panic that a runtime has no timers; it is caught, and the panic hook prints it.
     ///
     /// # Cancel safety
     ///
@@ -122,12 +126,12 @@ impl Held {
         self.hold.lost().await
     }
 
-    /// Runs `future`, and stops it when the slot is lost. It runs in the span `hold`.
+    /// Runs `future`, and stops it when the slot is lost. It runs in the span of its caller.
     ///
     /// # Errors
     ///
     /// [`Error::Lost`] when the slot was lost before `future` was ready; its value is given up even if it was ready in the same
-    /// moment.
+    /// moment. [`Error::Config`] outside of a tokio runtime, and on one without timers: `future` is not polled.
     ///
     /// # Cancel safety
     ///
@@ -143,27 +147,27 @@ impl Held {
     /// assert_eq!(sum, 2);
     /// # Ok(()) }
     /// ```
-    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Error> {
-        Pool::runtime()?;
-        let output = self.until_lost(pin!(future.instrument(self.span()))).await?;
-        // it may have kept the executor busy for longer than the lease
-        self.check()?;
-        Ok(output)
+    pub fn run<F: Future>(&self, future: F) -> impl Future<Output = Result<F::Output, Error>> {
+        // `future` may have kept the executor busy for longer than the lease
+        self.until_lost(future, |_| Ok(self.check()?))
     }
 
-    /// Runs `future`, and stops it when the slot is lost; what is ready is not given up.
-    pub(crate) async fn until_lost<F: Future + Unpin>(&self, future: F) -> Result<F::Output, Lost> {
-        if cfg!(dflock_mutant = "body_outlives_loss") {
-            return Ok(future.await);
-        }
-        tokio::select! {
-            biased;
-            lost = self.lost() => Err(lost),
-            output = future => Ok(output),
-        }
+    /// Runs `future` until the slot is lost. Its output is returned unless `check` finds an error.
+    pub(crate) fn until_lost<F: Future>(
+        &self,
+        future: F,
+        check: impl FnMut(&F::Output) -> Result<(), Error>,
+    ) -> impl Future<Output = Result<F::Output, Error>> {
+        let lost = async {
+            match driver::require_timers() {
+                Ok(_) => self.lost().await.into(),
+                Err(error) => error.into(),
+            }
+        };
+        UntilLost { lost, body: future, check }
     }
 
-    /// The span of the hold.
+    /// Returns the span of the hold.
     pub(crate) fn span(&self) -> Span {
         self.hold.span()
     }
@@ -172,7 +176,8 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] when the slot is lost.
+    /// [`Error::Lost`] when the slot is lost. [`Error::Config`] outside of a tokio runtime, and on one
+    /// without timers.
     ///
     /// # Cancel safety
     ///
@@ -188,7 +193,7 @@ impl Held {
     /// # Ok(()) }
     /// ```
     pub async fn renew(&self) -> Result<(), Error> {
-        Pool::runtime()?;
+        driver::require_timers()?;
         self.hold.renew().await
     }
 }
@@ -201,7 +206,7 @@ impl Semaphore<Held> {
     /// [`Error::Lost`] when the slot was lost before. [`Error::Unresponsive`] and [`Error::Disconnected`] when the server did not
     /// confirm, and [`Error::Draining`], [`Error::NotLeader`], [`Error::Auth`] and [`Error::Refused`] when it would not: the connection is
     /// closed, and the server frees the slot when it notices, after its lease at the latest. [`Error::Config`] outside of a tokio
-    /// runtime: the slot is given up as if it was dropped.
+    /// runtime, and on one without timers: the slot is given up as if it was dropped.
     ///
     /// # Cancel safety
     ///

@@ -4,10 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::{Enqueued, Held, Queued, Semaphore};
 use crate::error::Error;
 use crate::slot::{Joined, Slot};
-use crate::watch;
+use crate::watch::{self, HoldSpan};
 
 /// The state of a semaphore that holds nothing.
 #[derive(Clone, Debug)]
@@ -20,12 +22,37 @@ impl Semaphore<Idle> {
 
     /// Waits in line for a slot, for at most `acquire_timeout` (10 s unless the builder says otherwise).
     ///
+    /// Bind the value to a name: the statement `pool.acquire().await?;` drops it, which releases the slot
+    /// at once. The compiler warns of `pool.acquire().await;`, but not behind a `?`: there it sees only the
+    /// type, and a warning for `Semaphore` would be one for `held.release().await?;`, too.
+    ///
+    /// # The wait
+    ///
+    /// The wait is the whole call: to connect, with TLS and the secret, a second try where a kept
+    /// connection had ended, and the queue. `connect_timeout` and `socket_timeout` apply within it. The
+    /// call ends when the wait is over, plus at most `socket_timeout` or 1 s, whichever is less: that is
+    /// for the server's own answer that the wait is over, and to confirm a grant that came late.
+    ///
+    /// A waiter can lose its place in the queue: a proxy closes a connection that was silent, or the
+    /// server restarts. The client then joins the queue again, at its end, for as long as the wait lasts.
+    /// It pauses before each attempt, for a random time of at most 100 ms, which doubles up to 1 s. A
+    /// warning (`tracing`) says that the place was lost. A request that had no reply for 100 ms counts as
+    /// in the queue. A connection that ends sooner is an error at once, as is a first connection that
+    /// cannot be made.
+    ///
     /// # Errors
     ///
     /// [`Error::Timeout`] when no slot came free in time. [`Error::LimitMismatch`], [`Error::TooManyKeys`],
     /// [`Error::TooManyWaiters`], [`Error::Draining`] and others when the server refuses. [`Error::Connect`],
     /// [`Error::ConnectTimeout`], [`Error::Disconnected`] and [`Error::Unresponsive`] when it cannot be reached.
     /// [`Error::LeaseExpired`] when the slot was granted so late that it was gone again.
+    ///
+    /// Only [`Error::Timeout`] says that the slots are taken, and only for it
+    /// [`is_timeout`](Error::is_timeout) is true. A wait that is over while the client connects is
+    /// [`Error::ConnectTimeout`], and one that is over while the server owes an answer is
+    /// [`Error::Unresponsive`]. A wait that is over while a lost place is sought again is the error that
+    /// kept the client from it. All of these are [retryable](Error::is_retryable). [`Error::Config`]
+    /// outside of a tokio runtime, and on one without timers or IO.
     ///
     /// # Cancel safety
     ///
@@ -53,7 +80,8 @@ impl Semaphore<Idle> {
     ///
     /// The server counts whole seconds: it is told the next one up, and the wait is cut off here. A wait of whole seconds leaves
     /// the server time to answer, so that the connection can be used again; zero does, too. A wait that is shorter than the way to
-    /// the server and back gets no slot, not even a free one: for that there is [`try_acquire`](Self::try_acquire).
+    /// the server and back gets no slot, not even a free one: for that there is [`try_acquire`](Self::try_acquire). What the wait
+    /// is made of is told at [`acquire`](Self::acquire#the-wait).
     ///
     /// # Errors
     ///
@@ -76,11 +104,25 @@ impl Semaphore<Idle> {
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
-        let held = self.slot.acquire(wait).await?;
+        self.acquire_with(wait, HoldSpan::FollowsFrom).await
+    }
+
+    /// Acquires a slot for a body that the same future runs, and that ends before the future does.
+    pub(crate) async fn acquire_for_body(self) -> Result<Semaphore<Held>, Error> {
+        let wait = self.slot.acquire_timeout();
+        self.acquire_with(wait, HoldSpan::Child).await
+    }
+
+    async fn acquire_with(self, wait: Duration, span: HoldSpan) -> Result<Semaphore<Held>, Error> {
+        let held = self.slot.acquire(wait, span).await?;
         Ok(Semaphore { slot: self.slot, state: Held::new(held) })
     }
 
     /// Takes a slot only if one is free now and nobody stands in line for it.
+    ///
+    /// There is nothing to wait for but the server: the call ends within
+    /// [`connect_timeout`](crate::ClientBuilder::connect_timeout) and
+    /// [`socket_timeout`](crate::ClientBuilder::socket_timeout) together, 10 s by default.
     ///
     /// # Errors
     ///
@@ -168,9 +210,12 @@ impl Semaphore<Idle> {
         F: AsyncFnOnce(&Held) -> T,
     {
         let pool = self.clone();
+        // boxed until it is called: the future keeps room for what it captures, besides the body
+        // that is made of it
+        let body = Box::new(body);
         async move {
-            let held = pool.acquire().await?;
-            let value = held.run(body(&held)).await?;
+            let held = pool.acquire_for_body().await?;
+            let value = held.run((*body)(&held).instrument(held.span())).await?;
             match held.release().await {
                 Err(lost @ Error::Lost(_)) => return Err(lost),
                 Err(error) => watch::release_failed(&error),

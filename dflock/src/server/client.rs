@@ -1,13 +1,9 @@
 //! Clients of this server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 use super::{Server, ServerConfig};
 use crate::client::{Client, ClientBuilder};
-
-/// The longest heartbeat that a client uses by default.
-const HEARTBEAT: Duration = Duration::from_secs(8);
 
 impl Server {
     /// A client of this server, over TCP. All of them share their connections.
@@ -57,7 +53,6 @@ pub(super) fn client_of(addr: SocketAddr, config: &ServerConfig) -> ClientBuilde
         .servers([SocketAddr::new(ip, addr.port()).to_string()])
         .auth(config.auth_token.as_str())
         .server_read_timeout(config.read_timeout)
-        .heartbeat(HEARTBEAT.min(config.read_timeout / 3))
         .fencing(true);
     match &config.tls {
         Some(tls) => tls.introduce(builder),

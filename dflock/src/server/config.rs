@@ -10,6 +10,7 @@ use super::observer::{Event, Observer};
 use super::table::Rules;
 use super::{Server, ServerError, ServerTls};
 use crate::client::LONGEST;
+use crate::error::{invisible, public_part};
 use crate::wire::{LeaseSeconds, MAX_SECRET};
 
 /// The options of a [`Server`]; each has the default of the real server. Made by [`Server::builder`].
@@ -154,11 +155,8 @@ impl ServerConfig {
     /// # Errors
     ///
     /// [`ServerError`] when an option has a value that cannot be, when the address cannot be listened on, or when the system has
-    /// no random numbers.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a Tokio runtime with IO and time enabled.
+    /// no random numbers. [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers
+    /// or IO.
     ///
     /// # Cancel safety
     ///
@@ -202,6 +200,10 @@ impl ServerConfig {
             let allowed = "text without line breaks, and without white space at its ends";
             return Err(invalid("auth_token", "other text".into(), allowed));
         }
+        if let Some(character) = invisible::at_an_end(secret) {
+            let given = format!("text that begins or ends with {}", invisible::describe(character));
+            return Err(invalid("auth_token", given, "text without invisible characters at its ends"));
+        }
         LeaseSeconds::new(self.default_lease)
             .ok_or_else(|| invalid("default_lease", format!("{:?}", self.default_lease), "whole seconds from 1 to 9223372036"))
     }
@@ -215,7 +217,7 @@ impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // neither the secret nor the seed, which tells the tokens
         f.debug_struct("ServerConfig")
-            .field("bind", &self.bind)
+            .field("bind", &public_part(&self.bind))
             .field("auth", &!self.auth_token.is_empty())
             .field("tls", &self.tls)
             .field("default_lease", &self.default_lease)
@@ -258,6 +260,11 @@ mod tests {
             (
                 Server::builder().auth_token("two\nlines").build(),
                 "auth_token cannot be other text; it is text without line breaks, and without white space at its ends",
+            ),
+            (
+                Server::builder().auth_token("hush\u{200B}").build(),
+                "auth_token cannot be text that begins or ends with U+200B ZERO WIDTH SPACE; \
+                 it is text without invisible characters at its ends",
             ),
         ] {
             assert_eq!(config.validated().unwrap_err().to_string(), want);

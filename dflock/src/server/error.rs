@@ -31,6 +31,9 @@ pub enum ServerError {
     /// No client could reach a server with these options.
     #[error("no client could use a server with these options")]
     Client(#[from] ConfigError),
+    /// This is not called on a tokio runtime, or on one without timers or IO.
+    #[error(transparent)]
+    Runtime(ConfigError),
     /// The system has no random numbers to make tokens of.
     #[error("the system has no random numbers")]
     #[non_exhaustive]

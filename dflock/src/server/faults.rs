@@ -39,11 +39,24 @@ pub struct Faults<'a> {
 
 impl Faults<'_> {
     /// Ends all leases of `key` now, those of the lock and those of the semaphore; the slots go to the next in line.
-    pub fn expire(self, key: &str) {
-        // what cannot be a key is held by nobody
-        if let Ok(key) = Key::new(key) {
-            self.shared.desk.at(key, |table, now| table.expire(key, now));
-        }
+    ///
+    /// Returns whether there was a lease to end: `false` for a key that is not held, as a mistyped
+    /// one is, and for a text that cannot be a key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = dflock::server::Server::start().await?;
+    /// let held = server.client().lock("job")?.acquire().await?;
+    /// assert!(!server.faults().expire("jbo"));
+    /// assert!(server.faults().expire("job"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expire(self, key: &str) -> bool {
+        Key::new(key).is_ok_and(|key| self.shared.desk.at(key, |table, now| table.expire(key, now)))
     }
 
     /// Closes the connections that hold `key` or wait for it, without a word.

@@ -123,10 +123,7 @@ impl Session {
                 self.visit.at(key, |table, _, now| table.renew(kind, key, token, lease.unwrap_or(default_lease), now))
             }
             Ok(Request::Ping) => Reply::Ok,
-            Ok(Request::Stats) => match serde_json::to_string(&self.shared.desk.stats()) {
-                Ok(json) => Reply::Stats(json.into()),
-                Err(_) => Reply::Refused(Status::Error),
-            },
+            Ok(Request::Stats) => Reply::Stats(Box::new(self.shared.desk.stats())),
         })
     }
 

@@ -50,7 +50,7 @@ pub(super) struct Rules {
 }
 
 /// The answer to a request that may have to wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[must_use = "one that stands in line must collect or give up"]
 pub(super) enum Answer {
     Now(Reply),
@@ -104,7 +104,7 @@ impl Table {
             Err(status) => return Answer::Now(Reply::Refused(status)),
         };
         match self.take_free(&name, by, lease, now) {
-            Some(token) => Answer::Now(Reply::Granted(Grant { token, lease })),
+            Some(token) => Answer::Now(Reply::Granted(Grant { token, lease, fence: None })),
             None if self.line_is_full(&name) => Answer::Now(Reply::Refused(Status::MaxWaiters)),
             None => Answer::InLine(self.join_line(&name, by, lease)),
         }
@@ -129,7 +129,7 @@ impl Table {
             self.forget_waiter(expired);
         }
         let (state, reply) = match free {
-            Some(token) => (State::Acquired(token), Reply::Acquired(Grant { token, lease })),
+            Some(token) => (State::Acquired(token), Reply::Acquired(Grant { token, lease, fence: None })),
             None => (State::InLine, Reply::Queued),
         };
         let id = self.add_waiter(Waiter { name: name.clone(), connection: by, lease, state });
@@ -170,7 +170,7 @@ impl Table {
                 if let Some(waiter) = self.forget_waiter(id) {
                     self.restart(&Slot { name: waiter.name, token }, lease, now);
                 }
-                Answer::Now(Reply::Granted(Grant { token, lease }))
+                Answer::Now(Reply::Granted(Grant { token, lease, fence: None }))
             }
             State::Expired => {
                 self.forget_waiter(id);

@@ -50,7 +50,7 @@ impl ServerTls {
         Self::known_by(&Pem::new(CERTIFICATE, chain.as_ref()), &Pem::new(KEY, key.as_ref()))
     }
 
-    /// The same as [`pem`](Self::pem), from two files, which may be one.
+    /// The same as [`pem`](Self::pem), from two files, which may be one. They are read now, and not again.
     ///
     /// # Errors
     ///

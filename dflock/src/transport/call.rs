@@ -74,13 +74,14 @@ mod tests {
     use tokio::time::{Instant, advance, timeout};
 
     use super::*;
+    use crate::transport::Clock;
     use crate::transport::connection::poll_once;
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_of_each_call_is_its_own() {
         let second = Duration::from_secs(1);
         let (ours, mut theirs) = duplex(100);
-        let mut connection = Connection::new(Box::new(ours));
+        let mut connection = Connection::new(Box::new(ours), Clock::Tokio.now());
         // The timer of the call before is later, elapses with the reply, has elapsed, or is earlier.
         for (limit, reply_after) in [(8, 0), (2, 1), (5, 4), (1, 0), (9, 8), (2, 0), (u32::MAX, 9), (9, 0)] {
             let limit = if limit == u32::MAX { Duration::MAX } else { limit * second };
@@ -101,7 +102,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_has_no_time_left_ends_poll_once() {
         let (ours, _theirs) = duplex(100);
-        let silence = timeout(Duration::from_mins(1), Connection::new(Box::new(ours)).call(&Request::Ping, Duration::ZERO)).await;
+        let silence =
+            timeout(Duration::from_mins(1), Connection::new(Box::new(ours), Clock::Tokio.now()).call(&Request::Ping, Duration::ZERO)).await;
         assert!(matches!(silence, Ok(Err(Fault::Silence(Duration::ZERO)))), "{silence:?}");
     }
 }

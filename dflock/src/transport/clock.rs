@@ -48,6 +48,11 @@ impl Instant {
         Self(beginning.as_nanos().try_into().unwrap_or(u64::MAX))
     }
 
+    /// Nanoseconds since the clock's beginning.
+    pub(crate) fn as_nanos(self) -> u64 {
+        self.0
+    }
+
     /// How long after `earlier` this is; zero if it is not after.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

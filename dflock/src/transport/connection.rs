@@ -12,15 +12,18 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, Id};
 use tokio::task::unconstrained;
-use tokio::time::Instant;
+use tokio::time::Instant as TokioInstant;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::lazy_timer::LazyTimer;
-use super::{BoxStream, Fault};
-use crate::wire::{Lines, MAX_REPLY, Reply, Request};
+use super::{BoxStream, Fault, Instant};
+use crate::wire::{Lines, MAX_REPLY, MAX_STATS, Reply, Request};
 
 /// The first bytes of a TLS alert, with which no reply begins.
 const TLS_ALERT: &[u8] = b"\x15\x03";
+
+/// The first bytes of a reply to `stats`, and of no other reply.
+const STATS: &[u8] = b"ok {";
 
 /// A connection to a server.
 ///
@@ -36,6 +39,10 @@ pub(crate) struct Connection {
     /// `write_buf` contains the auth token, so it is wiped and not only cleared.
     has_secret: bool,
     read_buf: Lines,
+    /// The longest reply to `stats`, in bytes.
+    max_stats_size: usize,
+    /// The longest reply in bytes, if the last request is `stats`.
+    stats_limit: Option<usize>,
     /// The number of replies that have not been received yet.
     pending_replies: usize,
     /// The connection has ended or sent something invalid, and is not used again.
@@ -44,31 +51,42 @@ pub(crate) struct Connection {
     timer: LazyTimer,
     /// The runtime that drives the socket.
     runtime: Option<Id>,
+    /// A time before the name of the server was resolved.
+    opened: Instant,
     /// A value that the owner keeps with the connection, and that is dropped with it.
     extension: Option<Box<dyn Any + Send>>,
 }
 
 impl Connection {
     /// Returns a connection over `stream`. It is boxed because every hold and call moves it.
-    pub(crate) fn new(stream: BoxStream) -> Box<Self> {
+    pub(crate) fn new(stream: BoxStream, opened: Instant) -> Box<Self> {
         Box::new(Self {
             stream,
             write_buf: Zeroizing::default(),
             written: 0,
             has_secret: false,
             read_buf: Lines::default(),
+            max_stats_size: MAX_STATS,
+            stats_limit: None,
             pending_replies: 0,
             failed: false,
             timer: LazyTimer::default(),
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
+            opened,
             extension: None,
         })
+    }
+
+    /// Sets the longest reply to `stats` that is read, in bytes.
+    pub(crate) fn set_max_stats_size(&mut self, bytes: usize) {
+        self.max_stats_size = bytes;
     }
 
     /// Buffers `request`. [`poll_reply`](Self::poll_reply) writes it.
     pub(crate) fn send(&mut self, request: &Request<'_>) {
         request.encode(&mut self.write_buf);
         self.has_secret |= matches!(request, Request::Auth { .. });
+        self.stats_limit = matches!(request, Request::Stats).then_some(self.max_stats_size);
         self.pending_replies += 1;
     }
 
@@ -123,7 +141,7 @@ impl Connection {
     }
 
     /// Completes at `deadline`.
-    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: TokioInstant) -> Poll<()> {
         self.timer.poll_elapsed(cx, deadline)
     }
 
@@ -139,6 +157,11 @@ impl Connection {
     /// Returns the runtime on which the connection can be reused: the one that made it.
     pub(crate) fn runtime(&self) -> Option<Id> {
         self.runtime
+    }
+
+    /// Returns a time before the name of the server was resolved.
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Returns the value that the owner keeps with the connection, if it is a `T`.
@@ -195,14 +218,22 @@ impl Connection {
             return Poll::Ready(Err(Fault::Closed));
         }
         loop {
-            match self.read_buf.take(MAX_REPLY) {
+            // No other line is this long, so a server that sends one gets no more memory.
+            let is_stats = self.read_buf.rest().starts_with(STATS);
+            let stats_limit = self.stats_limit.filter(|_| is_stats);
+            match self.read_buf.take(stats_limit.unwrap_or(MAX_REPLY)) {
                 Ok(Some(line)) => {
                     let reply = Reply::decode(line).map_err(|_| Fault::garbage(line));
+                    if stats_limit.is_some() {
+                        // An idle connection would keep the memory for as long as it is idle.
+                        self.read_buf.shrink();
+                    }
                     return Poll::Ready(reply.map_err(|fault| self.fail(fault)));
                 }
                 Ok(None) => {}
                 Err(_) => {
-                    let fault = Fault::Garbage("a line of more than 1 MiB".to_owned());
+                    let rest = self.read_buf.rest();
+                    let fault = stats_limit.map_or_else(|| Fault::endless(rest), Fault::StatsTooLarge);
                     return Poll::Ready(Err(self.fail(fault)));
                 }
             }
@@ -213,7 +244,10 @@ impl Connection {
                 return Poll::Ready(Err(self.fail(alert)));
             }
             match ready!(self.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Err(self.fail(Fault::Closed))),
+                Ok(0) => {
+                    let closed = Fault::closed(self.read_buf.rest());
+                    return Poll::Ready(Err(self.fail(closed)));
+                }
                 Ok(count) => self.read_buf.filled(count),
                 Err(error) => return Poll::Ready(Err(self.fail(Fault::Io(error)))),
             }
@@ -263,8 +297,8 @@ impl Drop for Connection {
 
 /// Returns the time at which a call with this time limit fails; `None` if that is too far in the
 /// future to be represented.
-pub(super) fn deadline_after(limit: Duration) -> Option<Instant> {
-    Instant::now().checked_add(limit)
+pub(super) fn deadline_after(limit: Duration) -> Option<TokioInstant> {
+    TokioInstant::now().checked_add(limit)
 }
 
 /// Polls once, outside of tokio's coop budget, which may be used up.

@@ -5,46 +5,62 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use zeroize::Zeroizing;
 
-use super::{Connection, Connector, Tls};
-use crate::error::{Attempt, AuthFault, ConfigError, ConnectStage, Error, Operation, SecretFault};
-use crate::wire::{MAX_SECRET, Reply, Request, Status};
+use super::{AuthToken, AuthTokenFile, Connection, Connector, Reloadable, Tls, driver};
+use crate::error::{Attempt, AuthFault, ConnectStage, Error, Operation};
+use crate::wire::{Reply, Request, Status};
 
 /// Makes connections that are ready for the first request.
 pub(crate) struct Dialer {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) tls: Option<Tls>,
-    pub(crate) secret: Option<Secret>,
+    pub(crate) secret: Option<Reloadable<AuthTokenFile>>,
     pub(crate) connect_timeout: Duration,
     pub(crate) socket_timeout: Duration,
+    /// The longest reply to `stats`, in bytes.
+    pub(crate) max_stats_size: usize,
 }
 
 impl Dialer {
-    /// Connects to the server of `at`, puts TLS over it and shows the secret, if there are any.
+    /// Connects to the server of `at`, puts TLS over it and shows the secret, if there are any. All of
+    /// it takes no longer than `limit`, and each part no longer than the client's own limits. The age
+    /// of the connection is counted from `opened`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ConnectTimeout`] with the stage, or [`Error::Unresponsive`] for the secret, when the
+    /// time is over.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes what it opened.
-    pub(crate) async fn dial(&self, at: &Attempt) -> Result<Box<Connection>, Error> {
-        let end = Instant::now() + self.connect_timeout;
-        let late = |stage| Error::ConnectTimeout { at: at.clone(), limit: self.connect_timeout, stage };
-        let connected = timeout_at(end, self.connector.connect(&at.server)).await.map_err(|_| late(ConnectStage::Reach))?;
+    pub(crate) async fn dial(&self, at: &Attempt, limit: Duration, opened: super::Instant) -> Result<Box<Connection>, Error> {
+        driver::require_timers()?;
+        let began = Instant::now();
+        let connect_limit = self.connect_timeout.min(limit);
+        let end = began + connect_limit;
+        let late = |stage| Error::ConnectTimeout { at: at.clone(), limit: connect_limit, stage };
+        let connect = driver::catch_missing(self.connector.connect(&at.server));
+        let connected = timeout_at(end, connect).await.map_err(|_| late(ConnectStage::Reach))??;
         let mut stream = connected.map_err(|source| Error::Connect { at: at.clone(), source })?;
         if let Some(tls) = &self.tls {
             stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(ConnectStage::Tls))??;
         }
-        let connection = Connection::new(stream);
+        let mut connection = Connection::new(stream, opened);
+        connection.set_max_stats_size(self.max_stats_size);
         match &self.secret {
-            Some(secret) => self.show(secret, connection, at).await,
+            Some(secret) => {
+                let left = limit.saturating_sub(began.elapsed());
+                self.show(&secret.current(), connection, at, self.socket_timeout.min(left)).await
+            }
             None => Ok(connection),
         }
     }
 
-    async fn show(&self, secret: &Secret, connection: Box<Connection>, at: &Attempt) -> Result<Box<Connection>, Error> {
+    async fn show(&self, secret: &AuthToken, connection: Box<Connection>, at: &Attempt, limit: Duration) -> Result<Box<Connection>, Error> {
         let at = Attempt { operation: Operation::Auth, ..at.clone() };
-        let request = Request::Auth { secret: &secret.0 };
-        match connection.call(&request, self.socket_timeout).await {
+        let request = Request::Auth { secret: secret.as_str() };
+        match connection.call(&request, limit).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth { at, fault: secret.not_understood() }),
             Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth { at, fault: AuthFault::Wrong { long: secret.is_long() } }),
@@ -61,46 +77,5 @@ impl fmt::Debug for Dialer {
             .field("secret", &self.secret)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// The shared secret: never shown, and wiped from memory when it is dropped.
-pub(crate) struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Takes `secret` if the wire can carry it; an empty one is none.
-    pub(crate) fn new(secret: Zeroizing<String>) -> Result<Option<Self>, ConfigError> {
-        Self::check(&secret)?;
-        Ok((!secret.is_empty()).then_some(Self(secret)))
-    }
-
-    /// Whether the wire can carry `secret`.
-    pub(crate) fn check(secret: &str) -> Result<(), ConfigError> {
-        let why = if secret.len() > MAX_SECRET {
-            SecretFault::TooLong
-        } else if secret.contains(['\n', '\r', '\0']) {
-            SecretFault::Forbidden
-        } else if secret.trim() != secret {
-            SecretFault::Padded
-        } else {
-            return Ok(());
-        };
-        Err(ConfigError::Secret { why })
-    }
-
-    /// Whether servers before v1.15 close the connection instead of reading it.
-    fn is_long(&self) -> bool {
-        self.0.len() > 256
-    }
-
-    /// What is wrong when the server does not understand it: servers that ask for none answer so, and old ones if it is long.
-    fn not_understood(&self) -> AuthFault {
-        if self.is_long() { AuthFault::TooLong } else { AuthFault::Unneeded }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     Io(io::Error),
     /// What was heard is not of the protocol, or nobody asked for it.
     Garbage(String),
+    /// The reply to `stats` has more than this many bytes.
+    StatsTooLarge(usize),
     /// No reply came in this time.
     Silence(Duration),
 }
@@ -35,11 +37,26 @@ impl Fault {
                 None => Error::Disconnected { at, source: Some(source) },
             },
             Self::Garbage(heard) => Error::Protocol { at, heard },
+            Self::StatsTooLarge(limit) => Error::StatsTooLarge { at, limit },
             Self::Silence(limit) => Error::Unresponsive { at, limit },
         }
     }
 
     pub(super) fn garbage(line: &[u8]) -> Self {
         Self::Garbage(excerpt(line))
+    }
+
+    /// Returns the fault of a line that grew over the longest reply, and began with `start`.
+    pub(super) fn endless(start: &[u8]) -> Self {
+        Self::Garbage(format!("{}.. (over 1 MiB without a line feed)", excerpt(start)))
+    }
+
+    /// Returns the fault of a connection that the peer closed behind `unfinished`, a part of a line.
+    pub(super) fn closed(unfinished: &[u8]) -> Self {
+        if unfinished.is_empty() {
+            return Self::Closed;
+        }
+        let what = format!("the server closed it in the middle of a reply, after {:?}", excerpt(unfinished));
+        Self::Io(io::Error::new(io::ErrorKind::UnexpectedEof, what))
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Idle {
     clock: Clock,
     /// After this much silence a connection is not used again: the server is about to close it.
     longest: Duration,
+    /// At this age a connection is not used again, so that the name of its server is looked up again.
+    max_age: Duration,
     /// One for each runtime: mostly there is one.
     shelves: Mutex<Vec<Shelf>>,
 }
@@ -37,8 +39,10 @@ struct Shelf {
 struct Sweeper(AbortHandle);
 
 impl Idle {
-    pub(crate) fn new(clock: Clock, longest: Duration) -> Arc<Self> {
-        Arc::new(Self { clock, longest, shelves: Mutex::default() })
+    pub(crate) fn new(clock: Clock, longest: Duration, max_age: Duration) -> Arc<Self> {
+        // no connection is idle for longer than it is old
+        let longest = longest.min(max_age);
+        Arc::new(Self { clock, longest, max_age, shelves: Mutex::default() })
     }
 
     /// The connection that was used last, if one is fit for use `now`.
@@ -46,7 +50,7 @@ impl Idle {
         loop {
             let (mut connection, since) = self.shelf(runtime, |shelf| shelf.connections.pop())??;
             // what is too old, or spoken on, is closed here
-            if now.since(since) < self.longest && connection.is_reusable() {
+            if !self.left(&connection, since, now).is_zero() && connection.is_reusable() {
                 return Some(connection);
             }
         }
@@ -55,6 +59,9 @@ impl Idle {
     /// Keeps `connection`, which was `used` last, for use on its own runtime: on another it would be driven for only as long as that is.
     pub(crate) fn put(self: &Arc<Self>, connection: Box<Connection>, used: Instant) {
         let Some(runtime) = connection.runtime() else { return };
+        if self.left(&connection, used, used).is_zero() {
+            return;
+        }
         let here = {
             let mut shelves = self.shelves.lock();
             if let Some(shelf) = shelves.iter_mut().find(|shelf| shelf.runtime == runtime) {
@@ -71,6 +78,27 @@ impl Idle {
         self.shelf(runtime, |shelf| _ = shelf.sweeper.get_or_insert(sweeper));
     }
 
+    /// Returns how long after `now` a `connection` that was last used at `since` may be used.
+    fn left(&self, connection: &Connection, since: Instant, now: Instant) -> Duration {
+        let unused = self.longest.saturating_sub(now.since(since));
+        unused.min(self.max_age.saturating_sub(now.since(connection.opened())))
+    }
+
+    /// Closes the connections of all runtimes that were used last at `asked` or before.
+    pub(crate) fn close_unused_since(&self, asked: Instant) {
+        let mut shelves = self.shelves.lock();
+        let closed: Vec<_> = shelves
+            .iter_mut()
+            .flat_map(|shelf| {
+                let old = shelf.connections.partition_point(|(_, since)| *since <= asked);
+                shelf.connections.drain(..old)
+            })
+            .collect();
+        // every acquire takes this lock, and to close a connection takes time
+        drop(shelves);
+        drop(closed);
+    }
+
     fn shelf<T>(&self, runtime: Id, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
         self.shelves.lock().iter_mut().find(|shelf| shelf.runtime == runtime).map(work)
     }
@@ -78,15 +106,16 @@ impl Idle {
     /// Closes what is too old. How long until there may be more; `None` when the shelf was of no use for as long, and is gone.
     fn close_old(&self, runtime: Id) -> Option<Duration> {
         let now = self.clock.now();
-        let left = |since| self.longest.saturating_sub(now.since(since));
         let mut shelves = self.shelves.lock();
         let place = shelves.iter().position(|shelf| shelf.runtime == runtime)?;
         let connections = &mut shelves[place].connections;
-        let old = connections.iter().take_while(|(_, since)| left(*since).is_zero()).count();
-        let closed: Vec<_> = connections.drain(..old).collect();
+        let left = |(connection, since): &(Box<Connection>, Instant)| self.left(connection, *since, now);
+        let closed: Vec<_> = connections.extract_if(.., |idle| left(idle).is_zero()).collect();
         // an empty shelf is in use, too: it is empty whenever its only connection is
-        let oldest = connections.first().map(|(_, since)| *since);
-        let next = left(oldest.unwrap_or(shelves[place].used));
+        let next = match connections.iter().map(left).min() {
+            Some(next) => next,
+            None => self.longest.saturating_sub(now.since(shelves[place].used)),
+        };
         let is_over = next.is_zero();
         if is_over {
             shelves.swap_remove(place);

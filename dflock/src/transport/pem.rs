@@ -1,15 +1,23 @@
 //! Certificates and keys as files and programs hand them over.
 
+mod section;
+
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio_rustls::rustls::crypto::CryptoProvider;
-use tokio_rustls::rustls::pki_types::pem::{Error, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{self, InconsistentKeys};
+use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore};
 use zeroize::Zeroizing;
 
-use crate::error::{ConfigError, PemFault};
+use super::file;
+use crate::error::{ConfigError, PemContent, PemFault, PemSectionErrorKind};
+use section::{Section, sections};
+
+type ReadResult = io::Result<Zeroizing<Vec<u8>>>;
 
 /// PEM, and what is said of it when it cannot be used. It may hold a key, so it is wiped when it is dropped, and not `Debug`.
 pub(crate) struct Pem {
@@ -23,50 +31,115 @@ impl Pem {
         Self { what, file: None, bytes: Zeroizing::new(bytes.to_vec()) }
     }
 
+    /// Reads a file or, once, a pipe.
     pub(crate) fn read(what: &'static str, path: &Path) -> Result<Self, ConfigError> {
-        let file = Some(path.to_owned());
-        match std::fs::read(path) {
-            Ok(bytes) => Ok(Self { what, file, bytes: Zeroizing::new(bytes) }),
-            Err(error) => Err(ConfigError::Pem { what, file, why: PemFault::Unreadable { error: error.to_string() } }),
+        Self::from_read(what, path, fs::read(path).map(Zeroizing::new))
+    }
+
+    /// Reads a regular file; anything else could block the caller, as a pipe does.
+    pub(crate) fn read_regular(what: &'static str, path: &Path) -> Result<Self, ConfigError> {
+        Self::from_read(what, path, file::read_regular(path))
+    }
+
+    fn from_read(what: &'static str, path: &Path, read: ReadResult) -> Result<Self, ConfigError> {
+        match read {
+            Ok(bytes) => Ok(Self { what, file: Some(path.to_owned()), bytes }),
+            // the "path" may be the key itself, which no error may show
+            Err(error) if !file::is_path(path, &error) => {
+                let why = PemFault::NotPath;
+                Err(ConfigError::Pem { what, file: None, why })
+            }
+            Err(error) => {
+                let why = PemFault::Unreadable { error: error.to_string() };
+                Err(ConfigError::Pem { what, file: Some(path.to_owned()), why })
+            }
         }
     }
 
-    /// All certificates in it, at least one.
-    pub(crate) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-        let certificates = CertificateDer::pem_slice_iter(&self.bytes).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates.map_err(|error| self.refused(PemFault::Malformed { error: error.to_string() }))?;
-        if certificates.is_empty() { Err(self.refused(PemFault::NoCertificate)) } else { Ok(certificates) }
+    /// Returns all certificates in it, at least one, each of which TLS can show.
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+        let mut chain = Vec::new();
+        self.for_each_certificate(|certificate| {
+            ParsedCertificate::try_from(&certificate)?;
+            chain.push(certificate);
+            Ok(())
+        })?;
+        Ok(chain)
     }
 
-    /// The first private key in it.
-    fn key(&self) -> Result<PrivateKeyDer<'static>, ConfigError> {
-        PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|error| {
-            self.refused(match error {
-                Error::NoItemsFound => PemFault::NoKey,
-                error => PemFault::Malformed { error: error.to_string() },
-            })
-        })
+    /// Adds all certificates in it, at least one, to `roots`.
+    pub(crate) fn add_to(&self, roots: &mut RootCertStore) -> Result<(), ConfigError> {
+        self.for_each_certificate(|certificate| roots.add(certificate))
+    }
+
+    /// Passes each certificate to `take`. A section is never skipped where it may have been meant
+    /// as a certificate: the lack of one shows only later, as a server that is not trusted.
+    fn for_each_certificate<F>(&self, mut take: F) -> Result<(), ConfigError>
+    where
+        F: FnMut(CertificateDer<'static>) -> Result<(), rustls::Error>,
+    {
+        let (mut count, mut other) = (0, None);
+        for section in self.sections()? {
+            let refused = |why| self.malformed(section.number, why);
+            match section.content() {
+                Some(PemContent::Certificate) => {
+                    let certificate = section.certificate().map_err(refused)?;
+                    let unusable = |_| self.refused(PemFault::Unusable { section: section.number });
+                    take(certificate).map_err(unusable)?;
+                    count += 1;
+                }
+                Some(content) => other = other.or(Some(content)),
+                None if section.is_trusted_certificate() => {
+                    return Err(refused(PemSectionErrorKind::TrustedCertificate));
+                }
+                None => return Err(refused(PemSectionErrorKind::UnknownLabel)),
+            }
+        }
+        if count > 0 { Ok(()) } else { Err(self.refused(PemFault::NoCertificate { found: other })) }
+    }
+
+    /// Returns the first private key in it, and the number of its section.
+    fn key(&self) -> Result<(usize, PrivateKeyDer<'static>), ConfigError> {
+        let sections = self.sections()?;
+        for section in &sections {
+            if let Some(key) = section.private_key() {
+                let refused = |why| self.malformed(section.number, why);
+                return Ok((section.number, key.map_err(refused)?));
+            }
+        }
+        let contents = || sections.iter().filter_map(Section::content);
+        let keys = [PemContent::EncryptedPrivateKey, PemContent::PrivateKey];
+        let found = contents().find(|content| keys.contains(content)).or_else(|| contents().next());
+        Err(self.refused(PemFault::NoKey { found }))
+    }
+
+    fn sections(&self) -> Result<Vec<Section<'_>>, ConfigError> {
+        if self.bytes.starts_with(&[0xFE, 0xFF]) || self.bytes.starts_with(&[0xFF, 0xFE]) {
+            return Err(self.refused(PemFault::Utf16));
+        }
+        sections(&self.bytes).map_err(|(section, why)| self.malformed(section, why))
+    }
+
+    fn malformed(&self, section: usize, why: PemSectionErrorKind) -> ConfigError {
+        self.refused(PemFault::Malformed { section, why })
     }
 
     /// The error that says why this PEM cannot be used.
-    pub(crate) fn refused(&self, why: PemFault) -> ConfigError {
+    fn refused(&self, why: PemFault) -> ConfigError {
         ConfigError::Pem { what: self.what, file: self.file.clone(), why }
-    }
-
-    /// The error for what rustls will not take.
-    pub(crate) fn unusable(&self, error: &rustls::Error) -> ConfigError {
-        self.refused(PemFault::Unusable { error: error.to_string() })
     }
 }
 
 /// A certificate, those that lead to its issuer, and its key: they belong together.
 pub(crate) fn identity(chain: &Pem, key: &Pem, provider: &CryptoProvider) -> Result<CertifiedKey, ConfigError> {
-    let signer = provider.key_provider.load_private_key(key.key()?).map_err(|error| key.unusable(&error))?;
+    let (section, private_key) = key.key()?;
+    // The errors of rustls are left out: some quote what they read.
+    let unusable = |_| key.refused(PemFault::Unusable { section });
+    let signer = provider.key_provider.load_private_key(private_key).map_err(unusable)?;
     let identity = CertifiedKey::new(chain.certificates()?, signer);
     match identity.keys_match() {
         // a signer that does not tell its public half is a hardware one, and none of these
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(identity),
-        Err(rustls::Error::InconsistentKeys(_)) => Err(key.refused(PemFault::Mismatch)),
-        Err(error) => Err(chain.unusable(&error)),
+        Err(_) => Err(key.refused(PemFault::Mismatch)),
     }
 }

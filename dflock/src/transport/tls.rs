@@ -2,24 +2,37 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls_native_certs::CertificateResult;
+use rustls_native_certs::{CertificateResult, ErrorKind};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::sign::SingleCertAndKey;
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
 use super::BoxStream;
+use super::file::{self, FileSource, Reloadable};
 use super::pem::{Pem, identity};
-use crate::error::{Attempt, ConfigError, Error, TlsFault};
+use crate::error::{Attempt, ConfigError, Error, TlsFault, public_part};
+use crate::mutex::Mutex;
 
 /// How a client uses TLS: whom it trusts, who it is, and which name its servers go by. Cheap to clone.
 ///
 /// Every value of it works, and its methods may be called in any order: each gives back another that works. Clones share the
 /// sessions, so that a second connection to a server resumes the first one's.
+///
+/// Files are read again for a new connection when they have changed, as Kubernetes and cert-manager
+/// replace them. Connections that are open stay so. When a changed file cannot be used, the last
+/// good one is kept, and an event says so ([`watch`](crate::watch)).
+///
+/// Each new connection costs one look at each file, on the thread of the task that connects: they
+/// belong on a local file system. What is not a regular file, such as a pipe, is read once.
+///
+/// PEM is read as OpenSSL reads it, but a section that OpenSSL would skip or misread is refused with
+/// its number: one that is indented, that is not on lines of its own, or that is a
+/// `TRUSTED CERTIFICATE`.
 ///
 /// The crypto is ring's with the feature `tls`, and that of aws-lc-rs with `tls-aws-lc` alone. Neither is installed for the whole
 /// process.
@@ -37,8 +50,36 @@ use crate::error::{Attempt, ConfigError, Error, TlsFault};
 /// ```
 #[derive(Clone)]
 pub struct Tls {
-    config: Arc<ClientConfig>,
+    config: Arc<Config>,
     server_name: Option<ServerName<'static>>,
+}
+
+/// What is trusted and what is shown, each of which may follow files of its own.
+struct Config {
+    trust: Reloadable<CaFile>,
+    identity: Option<Reloadable<ClientFiles>>,
+    latest: Mutex<Merged>,
+}
+
+/// A configuration, and what it was made of.
+struct Merged {
+    trust: Arc<ClientConfig>,
+    identity: Option<Arc<CertifiedKey>>,
+    config: Arc<ClientConfig>,
+}
+
+/// The file with the certificates to trust.
+struct CaFile {
+    /// What is trusted as well.
+    roots: RootCertStore,
+    path: PathBuf,
+}
+
+/// The files with the client's certificate and its key.
+struct ClientFiles {
+    chain: PathBuf,
+    key: PathBuf,
+    provider: Arc<CryptoProvider>,
 }
 
 impl Tls {
@@ -63,7 +104,7 @@ impl Tls {
     ///
     /// [`ConfigError::Pem`] when the file cannot be read, has no certificate in it, or one that cannot be used.
     pub fn ca_pem_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        Self::of_ca(&Pem::read(CA, path.as_ref())?)
+        Self::of_ca_file(RootCertStore::empty(), path.as_ref())
     }
 
     /// The same as [`ca_pem_file`](Self::ca_pem_file), with what would be in the file.
@@ -72,13 +113,15 @@ impl Tls {
     ///
     /// [`ConfigError::Pem`] when it has no certificate in it, or one that cannot be used.
     pub fn ca_pem(pem: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
-        Self::of_ca(&Pem::new(CA, pem.as_ref()))
+        let mut roots = RootCertStore::empty();
+        Pem::new(CA, pem.as_ref()).add_to(&mut roots)?;
+        Ok(Self::trusting(roots))
     }
 
     /// As `config` says. Its crypto provider is its own; [`dflock::rustls`](crate::rustls) is the rustls that it must be made with.
     #[must_use]
     pub fn from_config(config: impl Into<Arc<ClientConfig>>) -> Self {
-        Self { config: config.into(), server_name: None }
+        Self::of_trust(Reloadable::Fixed(config.into()))
     }
 
     /// Shows servers that ask for one a client certificate: PEM of the certificate, with those that lead to its issuer behind it,
@@ -88,7 +131,8 @@ impl Tls {
     ///
     /// [`ConfigError::Pem`] when either cannot be used, or when they do not belong together.
     pub fn client_pem(self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
-        self.with_client(&Pem::new(CLIENT_CERTIFICATE, chain.as_ref()), &Pem::new(CLIENT_KEY, key.as_ref()))
+        let (chain, key) = (chain.as_ref(), key.as_ref());
+        self.with_client(&Pem::new(CLIENT_CERTIFICATE, chain), &Pem::new(CLIENT_KEY, key))
     }
 
     /// The same as [`client_pem`](Self::client_pem), from two files, which may be one.
@@ -97,7 +141,14 @@ impl Tls {
     ///
     /// [`ConfigError::Pem`] when either cannot be read or used, or when they do not belong together.
     pub fn client_pem_files(self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        self.with_client(&Pem::read(CLIENT_CERTIFICATE, chain.as_ref())?, &Pem::read(CLIENT_KEY, key.as_ref())?)
+        let (chain, key) = (chain.as_ref(), key.as_ref());
+        if file::is_regular(chain) && file::is_regular(key) {
+            let (chain, key) = (chain.to_owned(), key.to_owned());
+            let files = ClientFiles { chain, key, provider: self.provider() };
+            Ok(self.with_identity(Reloadable::open(files)?))
+        } else {
+            self.with_client(&Pem::read(CLIENT_CERTIFICATE, chain)?, &Pem::read(CLIENT_KEY, key)?)
+        }
     }
 
     /// The name, or the IP address, that every server's certificate must be for. Defaults to the server's host, as it is configured.
@@ -108,7 +159,7 @@ impl Tls {
     ///
     /// [`ConfigError::ServerName`] when it cannot be the name of a server.
     pub fn server_name(self, name: impl Into<String>) -> Result<Self, ConfigError> {
-        let server_name = Some(server_name(name.into())?);
+        let server_name = Some(server_name(&name.into())?);
         Ok(Self { server_name, ..self })
     }
 
@@ -116,14 +167,11 @@ impl Tls {
     pub(crate) fn native_roots_and(path: &Path) -> Result<Self, ConfigError> {
         let mut roots = RootCertStore::empty();
         add_native(&mut roots, rustls_native_certs::load_native_certs())?;
-        add_pem(&mut roots, &Pem::read(CA, path)?)?;
-        Ok(Self::trusting(roots))
+        Self::of_ca_file(roots, path)
     }
 
     pub(crate) fn trusting(roots: RootCertStore) -> Self {
-        #[expect(clippy::expect_used, reason = "both providers know both versions")]
-        let versions = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
-        Self::from_config(Arc::new(versions.with_root_certificates(roots).with_no_client_auth()))
+        Self::from_config(Arc::new(trusting(roots)))
     }
 
     /// Whether a name can be asked for in the certificate of `server`, `host:port` as it is configured.
@@ -138,7 +186,7 @@ impl Tls {
     /// Dropped before it is done, it closes the stream; so it does when it fails.
     pub(crate) async fn handshake(&self, stream: BoxStream, at: &Attempt) -> Result<BoxStream, Error> {
         let name = self.name_of(&at.server)?;
-        match TlsConnector::from(self.config.clone()).connect(name, stream).await {
+        match TlsConnector::from(self.config.current()).connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(source) => Err(match handshake_fault(&source) {
                 Some(fault) => Error::Tls { at: at.clone(), fault, source },
@@ -147,17 +195,32 @@ impl Tls {
         }
     }
 
-    fn of_ca(pem: &Pem) -> Result<Self, ConfigError> {
-        let mut roots = RootCertStore::empty();
-        add_pem(&mut roots, pem)?;
-        Ok(Self::trusting(roots))
+    /// Trusts `roots`, and the certificates in a file.
+    fn of_ca_file(mut roots: RootCertStore, path: &Path) -> Result<Self, ConfigError> {
+        if file::is_regular(path) {
+            Ok(Self::of_trust(Reloadable::open(CaFile { roots, path: path.to_owned() })?))
+        } else {
+            Pem::read(CA, path)?.add_to(&mut roots)?;
+            Ok(Self::trusting(roots))
+        }
+    }
+
+    fn of_trust(trust: Reloadable<CaFile>) -> Self {
+        Self { config: Arc::new(Config::new(trust, None)), server_name: None }
     }
 
     fn with_client(self, chain: &Pem, key: &Pem) -> Result<Self, ConfigError> {
-        let identity = identity(chain, key, self.config.crypto_provider())?;
-        let mut config = ClientConfig::clone(&self.config);
-        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
-        Ok(Self { config: Arc::new(config), ..self })
+        let identity = identity(chain, key, &self.provider())?;
+        Ok(self.with_identity(Reloadable::fixed(identity)))
+    }
+
+    fn with_identity(self, identity: Reloadable<ClientFiles>) -> Self {
+        let config = Arc::new(Config::new(self.config.trust.clone(), Some(identity)));
+        Self { config, ..self }
+    }
+
+    fn provider(&self) -> Arc<CryptoProvider> {
+        self.config.trust.current().crypto_provider().clone()
     }
 
     fn name_of(&self, server: &str) -> Result<ServerName<'static>, ConfigError> {
@@ -165,7 +228,78 @@ impl Tls {
             return Ok(name.clone());
         }
         let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
-        server_name(host.trim_matches(['[', ']']).to_owned())
+        server_name(host.trim_matches(['[', ']']))
+    }
+}
+
+impl Config {
+    fn new(trust: Reloadable<CaFile>, identity: Option<Reloadable<ClientFiles>>) -> Self {
+        let latest = Merged::new(trust.current(), identity.as_ref().map(Reloadable::current));
+        Self { trust, identity, latest: Mutex::new(latest) }
+    }
+
+    /// Returns the configuration of a new connection. It is the same, with the sessions that it
+    /// has, until a file changes.
+    fn current(&self) -> Arc<ClientConfig> {
+        let trust = self.trust.current();
+        let identity = self.identity.as_ref().map(Reloadable::current);
+        let mut latest = self.latest.lock();
+        if !latest.is_of(&trust, identity.as_ref()) {
+            *latest = Merged::new(trust, identity);
+        }
+        latest.config.clone()
+    }
+}
+
+impl Merged {
+    fn new(trust: Arc<ClientConfig>, identity: Option<Arc<CertifiedKey>>) -> Self {
+        let config = match &identity {
+            Some(identity) => {
+                let mut config = ClientConfig::clone(&trust);
+                // a session is not resumed with another resolver, so no old certificate is used
+                let resolver = SingleCertAndKey::from(identity.clone());
+                config.client_auth_cert_resolver = Arc::new(resolver);
+                Arc::new(config)
+            }
+            None => trust.clone(),
+        };
+        Self { trust, identity, config }
+    }
+
+    fn is_of(&self, trust: &Arc<ClientConfig>, identity: Option<&Arc<CertifiedKey>>) -> bool {
+        let same_identity = match (&self.identity, identity) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_identity && Arc::ptr_eq(&self.trust, trust)
+    }
+}
+
+impl FileSource for CaFile {
+    type Value = ClientConfig;
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&*self.path)
+    }
+
+    fn load(&self) -> Result<ClientConfig, ConfigError> {
+        let mut roots = self.roots.clone();
+        Pem::read_regular(CA, &self.path)?.add_to(&mut roots)?;
+        Ok(trusting(roots))
+    }
+}
+
+impl FileSource for ClientFiles {
+    type Value = CertifiedKey;
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        [&*self.chain, &*self.key].into_iter()
+    }
+
+    fn load(&self) -> Result<CertifiedKey, ConfigError> {
+        let chain = Pem::read_regular(CLIENT_CERTIFICATE, &self.chain)?;
+        let key = Pem::read_regular(CLIENT_KEY, &self.key)?;
+        identity(&chain, &key, &self.provider)
     }
 }
 
@@ -187,6 +321,13 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     #[cfg(feature = "tls")]
     use rustls::crypto::ring as crypto;
     Arc::new(crypto::default_provider())
+}
+
+fn trusting(roots: RootCertStore) -> ClientConfig {
+    let versions = ClientConfig::builder_with_provider(provider());
+    #[expect(clippy::expect_used, reason = "both providers know both versions")]
+    let versions = versions.with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
+    versions.with_root_certificates(roots).with_no_client_auth()
 }
 
 /// What is wrong, if it is TLS that says so, and not the stream below it.
@@ -219,8 +360,8 @@ fn handshake_fault(error: &io::Error) -> Option<TlsFault> {
     fault(error).or(ended.then_some(TlsFault::HungUp))
 }
 
-fn server_name(name: String) -> Result<ServerName<'static>, ConfigError> {
-    ServerName::try_from(name.as_str()).map(|name| name.to_owned()).map_err(|_| ConfigError::ServerName { name })
+fn server_name(name: &str) -> Result<ServerName<'static>, ConfigError> {
+    ServerName::try_from(name).map(|name| name.to_owned()).map_err(|_| ConfigError::ServerName { name: public_part(name).to_owned() })
 }
 
 /// Some certificates of a system may be odd; one that can be used is enough.
@@ -229,16 +370,13 @@ fn add_native(roots: &mut RootCertStore, found: CertificateResult) -> Result<(),
     if added > 0 {
         return Ok(());
     }
-    let why = found.errors.first().map_or_else(|| "it has none".to_owned(), ToString::to_string);
+    let why = match found.errors.first() {
+        // an error about PEM quotes what it read, and `SSL_CERT_FILE` may be a key
+        Some(error) if matches!(error.kind, ErrorKind::Pem(_)) => "a file is not PEM".to_owned(),
+        Some(error) => error.to_string(),
+        None => "it has none".to_owned(),
+    };
     Err(ConfigError::NoNativeRoots { why })
-}
-
-/// The user chose each of these, so each has to work.
-fn add_pem(roots: &mut RootCertStore, pem: &Pem) -> Result<(), ConfigError> {
-    for certificate in pem.certificates()? {
-        roots.add(certificate).map_err(|error| pem.unusable(&error))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -261,6 +399,8 @@ mod tests {
             let error = tls().server_name(bad).unwrap_err();
             assert_eq!(error, ConfigError::ServerName { name: bad.to_owned() });
         }
+        let error = tls().server_name("user:hunter2@lock-1").unwrap_err();
+        assert_eq!(error, ConfigError::ServerName { name: "lock-1".to_owned() });
     }
 
     #[test]

@@ -8,7 +8,13 @@ use crate::error::LostReason;
 
 /// Counts the warnings, and wants to know of nothing else.
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<&'static str>>>);
+pub(crate) struct Warnings(Arc<Mutex<Vec<&'static str>>>);
+
+impl Warnings {
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -42,14 +48,16 @@ fn told(work: impl FnOnce(About<'_>, Lost)) -> usize {
 
 #[test]
 fn a_loss_is_told_where_only_warnings_are_wanted() {
-    let lose = |about: About<'_>, lost: Lost| drop(Watch::waiting(about).granted(about, &lost.token).ended(Outcome::Lost(lost)));
+    let lose = |about: About<'_>, lost: Lost| {
+        drop(Watch::waiting(about, HoldSpan::FollowsFrom).granted(about, &lost.token).ended(Outcome::Lost(lost)));
+    };
     assert_eq!(told(lose), 1);
-    assert_eq!(told(|about, lost| drop(Watch::waiting(about).granted(about, &lost.token))), 0);
+    assert_eq!(told(|about, lost| drop(Watch::waiting(about, HoldSpan::FollowsFrom).granted(about, &lost.token))), 0);
 }
 
 #[cfg(not(feature = "metrics"))]
 #[test]
 fn where_nobody_looks_nothing_is_kept() {
-    let unseen = |about: About<'_>, _| assert!(Watch::waiting(about).0.is_none());
+    let unseen = |about: About<'_>, _| assert!(Watch::waiting(about, HoldSpan::FollowsFrom).0.is_none());
     assert_eq!(told(unseen), 0);
 }

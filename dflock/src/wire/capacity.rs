@@ -2,7 +2,7 @@
 
 use super::Limit;
 
-/// Which family of commands: the two have separate names on the server.
+/// Which family of commands: the two have separate names on servers from v1.14 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// `l e w r n`

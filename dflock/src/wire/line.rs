@@ -42,6 +42,13 @@ impl Lines {
         &mut self.bytes[self.end..]
     }
 
+    /// Gives back the memory of a long line, if nothing else has come yet.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_empty() {
+            self.room();
+        }
+    }
+
     /// Says that `count` bytes of the room now hold what was read.
     pub(crate) fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());
@@ -147,7 +154,12 @@ mod tests {
         let mut lines = Lines::default();
         feed(&mut lines, &[vec![b'x'; 500_000], b"\n".to_vec()].concat());
         assert!(lines.take(1 << 20).unwrap().is_some());
-        lines.room();
+        lines.shrink();
         assert!(lines.bytes.capacity() <= 4 * ROOM);
+        feed(&mut lines, b"ok\nque");
+        assert_eq!(lines.take(256), Ok(Some(&b"ok"[..])));
+        lines.shrink();
+        feed(&mut lines, b"ued\n");
+        assert_eq!(lines.take(256), Ok(Some(&b"queued"[..])));
     }
 }

@@ -109,8 +109,8 @@ pub(super) fn digits(out: &mut Vec<u8>, number: u64) {
     out.push(b"0123456789"[(number % 10) as usize]);
 }
 
-/// A number of digits alone: no sign, no space, no exponent, no overflow.
-fn number(text: &[u8]) -> Option<u64> {
+/// A number of digits alone, up to `u64::MAX`: no sign, no space, no exponent, no overflow.
+pub(super) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::io::Write;
 
-use super::number::digits;
+use memchr::memchr;
+
+use super::number::{digits, number};
 use super::{LeaseSeconds, Malformed, Seconds, Token};
+#[cfg(any(feature = "stats", feature = "server"))]
+use crate::stats::Stats;
 
 /// A slot that was given: its token, and the lease that began with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,25 +17,37 @@ pub(crate) struct Grant {
     pub(crate) token: Token,
     /// How long it lasts unless it is renewed.
     pub(crate) lease: LeaseSeconds,
+    /// The fence that the server names beside the token; servers up to v2 name none.
+    pub(crate) fence: Option<u64>,
+}
+
+/// A lease that was renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Renewal {
+    /// The time that is left of it.
+    pub(crate) remaining: Seconds,
+    /// The fence of the grant, from servers that name it.
+    pub(crate) fence: Option<u64>,
 }
 
 /// One reply. Which of them may answer a request is for the asker to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     /// `ok`
     Ok,
-    /// `ok SECONDS`
-    Renewed(Seconds),
-    /// `ok TOKEN LEASE`
+    /// `ok SECONDS [FENCE]`
+    Renewed(Renewal),
+    /// `ok TOKEN LEASE [FENCE]`
     Granted(Grant),
-    /// `acquired TOKEN LEASE`
+    /// `acquired TOKEN LEASE [FENCE]`
     Acquired(Grant),
     /// `queued`
     Queued,
     /// `timeout`
     Timeout,
     /// `ok JSON`
-    Stats(Box<str>),
+    #[cfg(any(feature = "stats", feature = "server"))]
+    Stats(Box<Stats>),
     /// `error`, `error_*`
     Refused(Status),
 }
@@ -71,17 +87,20 @@ impl Reply {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ok => out.extend_from_slice(b"ok"),
-            Self::Renewed(seconds) => {
+            Self::Renewed(renewal) => {
                 out.extend_from_slice(b"ok ");
-                digits(out, seconds.get());
+                digits(out, renewal.remaining.get());
+                encode_fence(renewal.fence, out);
             }
             Self::Granted(grant) => grant.encode(b"ok ", out),
             Self::Acquired(grant) => grant.encode(b"acquired ", out),
             Self::Queued => out.extend_from_slice(b"queued"),
             Self::Timeout => out.extend_from_slice(b"timeout"),
-            Self::Stats(json) => {
+            #[cfg(any(feature = "stats", feature = "server"))]
+            Self::Stats(stats) => {
                 out.extend_from_slice(b"ok ");
-                out.extend_from_slice(json.as_bytes());
+                // neither the Vec nor a field of `Stats` can fail
+                _ = serde_json::to_writer(&mut *out, stats);
             }
             // writing into a Vec cannot fail
             Self::Refused(status) => _ = write!(out, "{status}"),
@@ -100,8 +119,10 @@ impl Reply {
         let decoded = if let Some(rest) = line.strip_prefix(b"ok ") {
             match Grant::parse(rest) {
                 Some(grant) => Some(Self::Granted(grant)),
-                None if rest.starts_with(b"{") => text(rest).map(|json| Self::Stats(json.into())),
-                None => Seconds::parse(rest).map(Self::Renewed),
+                #[cfg(any(feature = "stats", feature = "server"))]
+                // from the line itself: a copy of the text would double the memory
+                None if rest.starts_with(b"{") => serde_json::from_slice(rest).ok().map(Self::Stats),
+                None => Renewal::parse(rest).map(Self::Renewed),
             }
         } else if let Some(rest) = line.strip_prefix(b"acquired ") {
             Grant::parse(rest).map(Self::Acquired)
@@ -114,8 +135,10 @@ impl Reply {
 
 impl Grant {
     fn parse(line: &[u8]) -> Option<Self> {
-        let (token, lease) = line.split_at_checked(Token::LEN)?;
-        Some(Self { token: Token::parse(token)?, lease: LeaseSeconds::parse(lease.strip_prefix(b" ")?)? })
+        let (token, rest) = line.split_at_checked(Token::LEN)?;
+        let (token, rest) = (Token::parse(token)?, rest.strip_prefix(b" ")?);
+        let (lease, fence) = with_fence(rest, LeaseSeconds::parse)?;
+        Some(Self { token, lease, fence })
     }
 
     fn encode(&self, word: &[u8], out: &mut Vec<u8>) {
@@ -123,6 +146,40 @@ impl Grant {
         out.extend_from_slice(self.token.as_bytes());
         out.push(b' ');
         digits(out, self.lease.get());
+        encode_fence(self.fence, out);
+    }
+}
+
+impl Renewal {
+    /// Returns whether it can be a renewal of `grant`: two fences that are named are the same.
+    pub(crate) fn is_of(&self, grant: &Grant) -> bool {
+        self.fence.is_none() || grant.fence.is_none() || self.fence == grant.fence
+    }
+
+    fn parse(line: &[u8]) -> Option<Self> {
+        let (remaining, fence) = with_fence(line, Seconds::parse)?;
+        Some(Self { remaining, fence })
+    }
+}
+
+impl From<LeaseSeconds> for Renewal {
+    fn from(lease: LeaseSeconds) -> Self {
+        Self { remaining: lease.into(), fence: None }
+    }
+}
+
+/// Reads `SECONDS` or `SECONDS FENCE`.
+fn with_fence<'a, T>(text: &'a [u8], seconds: impl Fn(&'a [u8]) -> Option<T>) -> Option<(T, Option<u64>)> {
+    match memchr(b' ', text) {
+        Some(space) => Some((seconds(&text[..space])?, Some(number(&text[space + 1..])?))),
+        None => Some((seconds(text)?, None)),
+    }
+}
+
+fn encode_fence(fence: Option<u64>, out: &mut Vec<u8>) {
+    if let Some(fence) = fence {
+        out.push(b' ');
+        digits(out, fence);
     }
 }
 
@@ -191,7 +248,12 @@ mod tests {
     const TOKEN: &str = "00000000000000010123456789abcdef";
 
     fn grant(lease: u64) -> Grant {
-        Grant { token: Token::parse(TOKEN).unwrap(), lease: LeaseSeconds::new(Duration::from_secs(lease)).unwrap() }
+        let lease = LeaseSeconds::new(Duration::from_secs(lease)).unwrap();
+        Grant { token: Token::parse(TOKEN).unwrap(), lease, fence: None }
+    }
+
+    fn fenced(lease: u64, fence: u64) -> Grant {
+        Grant { fence: Some(fence), ..grant(lease) }
     }
 
     fn bytes(reply: &Reply) -> Vec<u8> {
@@ -203,17 +265,29 @@ mod tests {
     // G03: every status is its own
     #[test]
     fn each_reply_is_these_bytes() {
-        let seconds = |s| Seconds::round_up(Duration::from_secs(s)).unwrap();
+        let renewed = |seconds, fence| {
+            let remaining = Seconds::round_up(Duration::from_secs(seconds)).unwrap();
+            Reply::Renewed(Renewal { remaining, fence })
+        };
         for (reply, want) in [
             (Reply::Ok, "ok\n".to_owned()),
-            (Reply::Renewed(seconds(45)), "ok 45\n".to_owned()),
+            (renewed(45, None), "ok 45\n".to_owned()),
             // T40: a renewal may say that nothing is left
-            (Reply::Renewed(seconds(0)), "ok 0\n".to_owned()),
+            (renewed(0, None), "ok 0\n".to_owned()),
+            (renewed(45, Some(7)), "ok 45 7\n".to_owned()),
+            (renewed(0, Some(0)), "ok 0 0\n".to_owned()),
             (Reply::Granted(grant(30)), format!("ok {TOKEN} 30\n")),
             (Reply::Acquired(grant(33)), format!("acquired {TOKEN} 33\n")),
+            (Reply::Granted(fenced(30, 7)), format!("ok {TOKEN} 30 7\n")),
+            (Reply::Granted(fenced(1, 0)), format!("ok {TOKEN} 1 0\n")),
+            (Reply::Acquired(fenced(33, u64::MAX)), format!("acquired {TOKEN} 33 18446744073709551615\n")),
             (Reply::Queued, "queued\n".to_owned()),
             (Reply::Timeout, "timeout\n".to_owned()),
-            (Reply::Stats(r#"{"connections": 1}"#.into()), "ok {\"connections\": 1}\n".to_owned()),
+            #[cfg(any(feature = "stats", feature = "server"))]
+            (
+                Reply::Stats(Box::new(Stats { connections: 1, ..Stats::default() })),
+                concat!(r#"ok {"connections":1,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[]}"#, "\n").to_owned(),
+            ),
             (Reply::Refused(Status::Error), "error\n".to_owned()),
             (Reply::Refused(Status::Auth), "error_auth\n".to_owned()),
             (Reply::Refused(Status::MaxLocks), "error_max_locks\n".to_owned()),
@@ -243,7 +317,22 @@ mod tests {
             "okay 30".into(),
             "ok  30".into(),
             "ok 30 ".into(),
-            "ok 30 30".into(),
+            "ok 30 30 30".into(),
+            "ok 30 7 ".into(),
+            "ok 30  7".into(),
+            "ok 30 x".into(),
+            "ok 30 0x7".into(),
+            "ok 30 7f".into(),
+            "ok 30 1.0".into(),
+            "ok 30 -1".into(),
+            "ok 30 +1".into(),
+            "ok 30\t7".into(),
+            "ok 30 18446744073709551616".into(),
+            "ok  7".into(),
+            "ok {".into(),
+            "ok {}".into(),
+            "ok {\"connections\":-1}".into(),
+            "ok {\"connections\":1} 7".into(),
             "OK".into(),
             " ok".into(),
             "ok -1".into(),
@@ -259,7 +348,24 @@ mod tests {
             with_token("ok ", " NaN"),
             with_token("ok ", " abc"),
             with_token("ok ", "  30"),
-            with_token("ok ", " 30 1"),
+            with_token("ok ", " 30 "),
+            with_token("ok ", " 30 7 "),
+            with_token("ok ", " 30  7"),
+            with_token("ok ", " 30 1 1"),
+            with_token("ok ", " 30 x"),
+            with_token("ok ", " 30 7f"),
+            with_token("ok ", " 30 -1"),
+            with_token("ok ", " 30 +1"),
+            with_token("ok ", " 30 1.0"),
+            with_token("ok ", " 30 \u{663}"),
+            with_token("ok ", " 30 18446744073709551616"),
+            with_token("ok ", " 0 7"),
+            with_token("ok ", " x 7"),
+            with_token("ok ", "  7"),
+            with_token("acquired ", " 33 "),
+            with_token("acquired ", " 33 -1"),
+            with_token("acquired ", " 33 +1"),
+            with_token("acquired ", " 33 7 7"),
             with_token("ok ", "0 30"),
             with_token("ok  ", " 30"),
             with_token("acquired ", ""),

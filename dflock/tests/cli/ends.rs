@@ -148,6 +148,36 @@ async fn what_makes_no_sense_is_64_and_runs_nothing() {
 }
 
 #[tokio::test]
+async fn a_password_in_an_address_is_never_shown() {
+    let address = "redis://:hun,ter2@lock-1:6388/0";
+    for (args, variable) in [
+        (&["run", "--key", "job", "--servers", address, "true"][..], None),
+        (&["stats", "--servers", address], None),
+        (&["stats"], Some(address)),
+        // in the wrong place
+        (&["stats", address], None),
+        (&[address], None),
+        (&["run", "--key", "job", "--timeout", address, "true"], None),
+        (&["run", "--key", "job", "--limit", address, "true"], None),
+        (&["run", "--key", "job", "--server", address, "true"], None),
+        (&["run", "--key", "job", "--server=redis://:hunter2%40lock-1:6388", "true"], None),
+        (&["stats", "--redis://:hunter2@lock-1:6388"], None),
+        (&["serve", "--host", address], None),
+        (&["completions", address], None),
+    ] {
+        let mut command = dflock(args);
+        let output = done(command.envs(variable.map(|list| ("DFLOCK_SERVERS", list)))).await;
+        let said = text(&output.stderr);
+        assert!([64, 69].contains(&status(&output)) && !said.is_empty(), "{args:?}: {said}");
+        assert!(!said.contains("hun") && !said.contains("ter2"), "{args:?}: {said}");
+        if args.contains(&"--servers") || variable.is_some() {
+            assert!(said.contains("lock-1:6388") && said.contains("user and password"), "{said}");
+            assert!(said.contains("--auth-token-file"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_secret_comes_from_a_file_and_the_wrong_one_is_77() {
     let server = Server::builder().auth_token("hush").build().start().await.unwrap();
     let folder = std::env::temp_dir();

@@ -12,6 +12,8 @@ use tokio::process::Command;
 #[cfg(target_os = "linux")]
 use crate::program::is_gone;
 use crate::program::{Run, dflock};
+#[cfg(target_os = "linux")]
+use crate::skipped::skip;
 
 /// The server gives the slot away; with a lease of 3 s that is known at the next renewal.
 const LEASE: [&str; 2] = ["--lease", "3s"];
@@ -127,7 +129,7 @@ async fn in_a_namespace_that_its_session_is_not_of_the_command_ends_too() {
         unshare
     };
     if !unshare(&["true"]).status().await.is_ok_and(|status| status.success()) {
-        return println!("skipped: this system lets nobody make a namespace");
+        return skip("this system allows no user namespace (`unshare --user`)");
     }
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();

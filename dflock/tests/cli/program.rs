@@ -120,3 +120,11 @@ pub(crate) async fn is_gone(pid: &str) {
     };
     timeout(PATIENCE, gone).await.unwrap_or_else(|_| panic!("{pid} still runs"));
 }
+
+/// Returns the children of a process.
+#[cfg(target_os = "linux")]
+pub(crate) fn children_of(parent: Pid) -> Vec<Pid> {
+    let pid = parent.as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok().and_then(Pid::from_raw)).collect()
+}

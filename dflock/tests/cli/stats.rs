@@ -3,6 +3,7 @@
 use dflock::server::Server;
 use rustix::process::Signal;
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 use crate::program::{Run, dflock, done, output, status, text};
 
@@ -22,6 +23,30 @@ async fn it_shows_who_holds_what() {
     // this is no terminal
     assert!(!shown.contains('\x1b'), "{shown}");
     drop((held, lock));
+}
+
+#[tokio::test]
+async fn its_columns_align_and_hidden_characters_are_escaped() {
+    let server = Server::start().await.unwrap();
+    let client = server.client();
+    let mut held = Vec::new();
+    for (key, want) in [
+        ("plain", "plain"),
+        // wide
+        ("\u{65e5}\u{672c}", "\u{65e5}\u{672c}"),
+        ("e\u{301}a\u{308}", "e\u{301}a\u{308}"),
+        // the rest from right to left; a space without a width
+        ("pay\u{202e}001", "pay\\u{202e}001"),
+        ("pay\u{200b}001", "pay\\u{200b}001"),
+    ] {
+        held.push(client.semaphore(key, 5).unwrap().acquire().await.unwrap());
+        let output = output(&server, &["stats"]).await;
+        let shown = text(&output.stdout);
+        assert!(shown.lines().any(|line| line.split_whitespace().next() == Some(want)), "{want}: {shown}");
+        let starts: Vec<_> = shown.lines().filter_map(|line| Some(line.split_once("semaphore")?.0.width())).collect();
+        let kind = shown.lines().nth(1).unwrap().split_once("KIND").unwrap().0.width();
+        assert!(starts.len() == held.len() && starts.iter().all(|start| *start == kind), "{shown}");
+    }
 }
 
 #[tokio::test]
@@ -70,4 +95,31 @@ async fn the_secret_is_read_once() {
     command.args(["-c", script, env!("CARGO_BIN_EXE_dflock")]).arg(format!("{},{}", one.addr(), two.addr()));
     let output = done(&mut command).await;
     assert_eq!(status(&output), 0, "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_secret_that_is_replaced_in_its_file_is_used() {
+    let file = std::env::temp_dir().join(format!("dflock-cli-{}-rotated", std::process::id()));
+    // as Windows writes it
+    std::fs::write(&file, "\u{feff}hush\r\n").unwrap();
+    let server = Server::builder().auth_token("hush").build().start().await.unwrap();
+    let servers = server.addr().to_string();
+    let args = ["stats", "--json", "--watch", "--interval", "10ms", "--servers", &servers, "--auth-token-file"];
+    let mut watch = Run::of(&mut dflock(&[&args[..], &[file.to_str().unwrap()]].concat()));
+    let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+    assert!(json[0]["stats"].is_object(), "{json}");
+
+    server.shutdown().await;
+    std::fs::write(&file, "hash").unwrap();
+    let server = Server::builder().bind(servers.as_str()).auth_token("hash").build().start().await.unwrap();
+    let _held = server.client().semaphore("pool", 5).unwrap().acquire().await.unwrap();
+    loop {
+        let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+        assert!(!json[0]["error"].as_str().unwrap_or_default().contains("secret"), "{json}");
+        // those before are of the old server, or of the time between the two
+        if json[0]["stats"]["semaphores"].as_array().is_some_and(|semaphores| !semaphores.is_empty()) {
+            break;
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dflock::{AddressFault, Client, ConfigError, Error, InvalidKey, SecretFault, Semaphore};
+use dflock::{AddressFault, Client, ClientBuilder, ConfigError, Error, InvalidKey, SecretFault, Semaphore};
 
 use super::reads_well;
 use crate::peer::Peer;
@@ -129,6 +129,41 @@ fn a_server_is_a_host_and_a_port() {
     }
 }
 
+#[test]
+fn a_password_in_an_address_is_never_shown() {
+    let password_leaks = |shown: &str| ["hun", "ter2", "user", "redis", "tcp"].iter().any(|part| shown.contains(part));
+    for address in [
+        "redis://:hunter2@lock-1:6388/0",
+        "tcp://user:hunter2@lock-1:6388",
+        "user:hunter2@lock-1:6388",
+        "hunter2@lock-1:6388",
+        "user:hun@ter2@lock-1:6388",
+        "user:hunter2%40lock-1:6388",
+        "hunter2%40lock-1:6388",
+        "user:hunter2%2540lock-1:6388",
+        "user:hunter2@lock-1:6388?password=hunter2",
+        // the comma in the password makes two of it
+        "redis://:hun,ter2@lock-1:6388",
+        "other:1,redis://:hunter2@lock-1:6388,:0",
+        ":0,redis://:hunter2@lock-1:6388",
+    ] {
+        let builder = Client::builder().servers(address.split(','));
+        assert!(!password_leaks(&format!("{builder:?}")), "{address}: {builder:?}");
+        let error = builder.build().unwrap_err();
+        let want = ConfigError::Address { address: "lock-1:6388".to_owned(), why: AddressFault::UserInfo };
+        assert_eq!(error, want, "{address}");
+        reads_well(&error, &["\"lock-1:6388\"", "user and password", "`auth`", "`host:port`"]);
+        assert!(!password_leaks(&format!("{error} {error:?}").replace("user and", "")), "{address}: {error:?}");
+
+        let lookup = |name: &str| (name == "DFLOCK_SERVERS").then(|| address.into());
+        let error = ClientBuilder::from_lookup(lookup).unwrap_err();
+        reads_well(&error, &["DFLOCK_SERVERS", "\"lock-1:6388\"", "user and password"]);
+        assert!(!password_leaks(&format!("{error} {error:?}").replace("user and", "")), "{address}: {error:?}");
+    }
+    let error = Client::builder().servers(["redis://lock-1:6388/0?password=hunter2"]).build().unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}
+
 // G28
 #[test]
 fn limits_of_time_must_make_sense_together() {
@@ -139,10 +174,12 @@ fn limits_of_time_must_make_sense_together() {
         ("socket_timeout", Client::builder().socket_timeout(Duration::ZERO)),
         ("server_read_timeout", Client::builder().server_read_timeout(Duration::ZERO)),
         ("server_read_timeout", Client::builder().server_read_timeout(Duration::MAX)),
+        ("max_connection_age", Client::builder().max_connection_age(Duration::ZERO)),
+        ("max_connection_age", Client::builder().max_connection_age(Duration::MAX)),
         ("heartbeat", Client::builder().heartbeat(Duration::ZERO)),
         ("heartbeat", Client::builder().heartbeat(seconds(23))),
         ("heartbeat", Client::builder().heartbeat(seconds(60))),
-        ("heartbeat", Client::builder().server_read_timeout(seconds(8))),
+        ("heartbeat", Client::builder().heartbeat(seconds(8)).server_read_timeout(seconds(8))),
         // not less than what is believed of the read timeout
         ("heartbeat", Client::builder().heartbeat(seconds(9)).server_read_timeout(seconds(10)).clock_drift(0.1)),
     ] {

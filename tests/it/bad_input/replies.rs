@@ -44,7 +44,14 @@ fn garbage() -> Vec<Vec<u8>> {
         "ok TOKEN +30",
         "ok TOKEN 9223372037",
         "ok TOKEN 1000000000000000000000000000000",
-        "ok TOKEN 30 30",
+        "ok TOKEN 30 ",
+        "ok TOKEN 30 30 30",
+        "ok TOKEN 30  7",
+        "ok TOKEN 30 -7",
+        "ok TOKEN 30 +7",
+        "ok TOKEN 30 7f",
+        "ok TOKEN 30 18446744073709551616",
+        "ok TOKEN 0 7",
         "ok  TOKEN 30",
         "okTOKEN 30",
         "acquiredx TOKEN 30",
@@ -53,6 +60,8 @@ fn garbage() -> Vec<Vec<u8>> {
         "acquired TOKEN 0",
         "acquired TOKEN -1",
         "acquired TOKEN NaN",
+        "acquired TOKEN 30 +7",
+        "acquired TOKEN 30 7 7",
         "ok TOKENff 30",
         "ok short 30",
         "ok TOKEN",
@@ -94,7 +103,7 @@ async fn garbage_is_never_a_slot() {
 // pool
 #[tokio::test(start_paused = true)]
 async fn a_reply_to_another_question_closes_the_connection() {
-    for said in [OK, "ok 30\n", ACQUIRED, "queued\n", "ok {}\n"] {
+    for said in [OK, "ok 30\n", "ok 30 7\n", ACQUIRED, "queued\n", "ok {}\n"] {
         let peer = Peer::memory([vec![hear(ACQUIRE), say(said), hear_end()]]);
         let pool = peer.pool();
         let error = pool.clone().acquire().await.unwrap_err();

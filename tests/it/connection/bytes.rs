@@ -53,10 +53,10 @@ async fn the_cap_of_a_reply_is_exact() {
         line + "}\n"
     };
     let peer = Peer::memory([vec![hear(STATS), say(reply(MIB)), hear(STATS), say(reply(MIB + 1))]]);
-    let client = peer.client();
+    let client = peer.builder().max_stats_size(MIB).build().unwrap();
     assert_eq!(client.stats().await.unwrap()[0].connections, 1);
     let error = client.stats().await.unwrap_err().to_string();
-    assert!(error.contains("1 MiB"), "{error}");
+    assert!(error.contains("1048576 bytes"), "{error}");
     peer.finish().await;
 }
 

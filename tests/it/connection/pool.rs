@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dflock::Error;
 use dflock::server::Server;
+use dflock::{Error, LostReason};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep};
 
@@ -145,6 +145,37 @@ async fn a_connection_is_not_used_again_after_three_quarters_of_the_read_timeout
     peer.finish().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_replaced_at_its_age_however_often_it_is_used() {
+    let peer =
+        Peer::memory([vec![hear(PING), say(OK), hear(PING), say(OK), hear(PING), say(OK), hear_end(), tell()], vec![hear(PING), say(OK)]]);
+    let client = peer.builder().max_connection_age(Duration::from_secs(10)).build().unwrap();
+    let began = Instant::now();
+    for _ in 0..3 {
+        client.ping().await.unwrap();
+        sleep(Duration::from_secs(4)).await;
+    }
+    // it was closed when it was 10 s old, not when it was used next
+    peer.told().await;
+    assert_eq!((peer.connections(), began.elapsed().as_secs()), (1, 12));
+    client.ping().await.unwrap();
+    peer.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_holds_is_not_closed_for_its_age() {
+    let house = House::new().await;
+    let client = house.server.client_builder().connector(house.server.connector());
+    let client = client.max_connection_age(Duration::from_secs(1)).build().unwrap();
+    let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    sleep(Duration::from_secs(100)).await;
+    held.check().unwrap();
+    assert_eq!(house.server.stats().connections, 1);
+    held.release().await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(house.server.stats().connections, 0);
+}
+
 // whether or not the client is ever used again
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_nobody_uses_is_closed() {
@@ -209,4 +240,83 @@ async fn a_connection_on_which_a_long_wait_was_in_vain_is_used_again() {
     // what is too old to be used is closed
     sleep(Duration::from_millis(5)).await;
     assert_eq!(house.server.stats().connections, 2);
+}
+
+/// A client with `count` kept connections on which nothing is answered any more, and a peer that
+/// expects one more connection with `then`.
+async fn kept(count: usize, silent: &str, then: Script) -> (Peer, dflock::Client) {
+    let idle = vec![hear("sl\npool\n10 20\n"), say(GRANT), hear(RELEASE), say(OK)];
+    let mut scripts = vec![[idle.clone(), vec![hear_end()]].concat(); count - 1];
+    // the one that was released last is used first
+    scripts.push([idle, vec![hear(silent), hear_end()]].concat());
+    scripts.push(then);
+    let peer = Peer::memory(scripts);
+    let client = peer.client();
+    let pool = client.semaphore("pool", 20).unwrap();
+    let mut slots = Vec::new();
+    for _ in 0..count {
+        slots.push(pool.clone().acquire().await.unwrap());
+    }
+    for held in slots {
+        held.release().await.unwrap();
+    }
+    sleep(Duration::from_secs(1)).await;
+    (peer, client)
+}
+
+// a NAT that forgot all of them, or a virtual IP that moved
+#[tokio::test(start_paused = true)]
+async fn kept_connections_that_died_without_a_word_cost_one_failure() {
+    let works = vec![hear(PING), say(OK)];
+    // a limit for the reply, and a wait that is cut off here
+    for (request, wait) in [("sl\npool\n3 1\n", 3000), ("sl\npool\n1 1\n", 300)] {
+        let (peer, client) = kept(10, request, works.clone()).await;
+        let pool = client.semaphore("pool", 1).unwrap();
+        pool.acquire_within(Duration::from_millis(wait)).await.unwrap_err();
+        client.ping().await.unwrap();
+        peer.finish().await;
+    }
+    let (peer, client) = kept(10, PING, works).await;
+    assert!(matches!(client.ping().await.unwrap_err(), Error::Unresponsive { .. }));
+    client.ping().await.unwrap();
+    peer.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_connections_are_dropped_when_a_holder_finds_silence() {
+    let granted = vec![hear(ACQUIRE), say(GRANT)];
+    let works = vec![hear(PING), say(OK)];
+    for how in ["release", "renewal"] {
+        let silent = if how == "release" { vec![hear(RELEASE), hear_end()] } else { vec![hear(RENEW), hear(RELEASE), hear_end()] };
+        let peer = Peer::memory([[granted.clone(), silent].concat(), vec![hear(PING), say(OK), hear_end()], works.clone()]);
+        let client = peer.builder().heartbeat(Duration::from_secs(2)).build().unwrap();
+        let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+        client.ping().await.unwrap();
+        if how == "release" {
+            assert!(matches!(held.release().await.unwrap_err(), Error::Unresponsive { .. }));
+        } else {
+            assert_eq!(held.lost().await.reason, LostReason::Unreachable);
+        }
+        client.ping().await.unwrap();
+        peer.finish().await;
+    }
+}
+
+// what was used while the silent request was under way is not as dead as that
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_used_since_is_kept() {
+    let second = Duration::from_secs(1);
+    let peer = Peer::memory([
+        vec![hear(PING), say(OK), hear("sl\npool\n3 1\n"), tell(), hear_end()],
+        vec![hear(PING), say(OK), hear(PING), say(OK)],
+    ]);
+    let client = peer.client();
+    client.ping().await.unwrap();
+    let waiter = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire_within(3 * second));
+    peer.told().await;
+    sleep(second).await;
+    client.ping().await.unwrap();
+    waiter.await.unwrap().unwrap_err();
+    client.ping().await.unwrap();
+    peer.finish().await;
 }

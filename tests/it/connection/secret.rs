@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use dflock::{AuthFault, Client, Error, Operation};
+use dflock::{AuthFault, Client, ClientBuilder, ConfigError, Error, Operation};
 use tokio::time::Instant;
 
 use crate::bad_input::reads_well;
 use crate::peer::*;
+use crate::tls::folder::Folder;
 
 fn knowing(peer: &Peer) -> Client {
     peer.builder().auth("hush").build().unwrap()
@@ -125,4 +126,82 @@ async fn a_server_that_says_nothing_to_the_secret_is_unresponsive() {
     assert_eq!(error.operation(), Some(Operation::Auth));
     assert_eq!(began.elapsed().as_secs(), 2);
     peer.finish().await;
+}
+
+/// The ways to give a secret, and the two of them that are files.
+type Way = (&'static str, fn(&Folder, &str) -> Result<ClientBuilder, ConfigError>);
+
+const WAYS: [Way; 4] = [
+    ("auth", |_, secret| Ok(Client::builder().auth(secret))),
+    ("DFLOCK_AUTH_TOKEN", |_, secret| ClientBuilder::from_lookup(|name| (name == "DFLOCK_AUTH_TOKEN").then(|| secret.into()))),
+    ("auth_file", |folder, secret| Ok(Client::builder().auth_file(folder.file("token", secret)))),
+    ("DFLOCK_AUTH_TOKEN_FILE", |folder, secret| {
+        let path = folder.file("token", secret);
+        ClientBuilder::from_lookup(|name| (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.clone().into()))
+    }),
+];
+
+#[tokio::test]
+async fn a_byte_order_mark_before_the_secret_is_dropped_and_white_space_in_a_file_too() {
+    let folder = Folder::new();
+    for (way, builder) in WAYS {
+        let is_file = way.ends_with("file") || way.ends_with("FILE");
+        let contents = ["hush", "\u{feff}hush", "hush\n", "\u{feff}hush\r\n", "\u{feff} \thush \n\n"];
+        for content in &contents[..if is_file { 5 } else { 2 }] {
+            let peer = Peer::tcp([vec![hear(AUTH), say(OK), hear(PING), say(OK)]]).await;
+            let builder = builder(&folder, content).unwrap().servers([peer.address()]);
+            builder.build().unwrap().ping().await.unwrap();
+            peer.finish().await;
+        }
+    }
+}
+
+#[test]
+fn an_invisible_character_at_an_end_of_the_secret_is_refused_by_name() {
+    let folder = Folder::new();
+    for (character, name) in [
+        ('\u{200b}', "U+200B ZERO WIDTH SPACE"),
+        ('\u{200d}', "U+200D ZERO WIDTH JOINER"),
+        ('\u{feff}', "U+FEFF ZERO WIDTH NO-BREAK SPACE"),
+        ('\u{2060}', "U+2060 WORD JOINER"),
+        ('\u{ad}', "U+00AD SOFT HYPHEN"),
+        ('\u{200e}', "U+200E LEFT-TO-RIGHT MARK"),
+        ('\u{202e}', "U+202E RIGHT-TO-LEFT OVERRIDE"),
+        ('\u{2068}', "U+2068 FIRST STRONG ISOLATE"),
+        ('\u{3164}', "U+3164 HANGUL FILLER"),
+        // the end of a file on DOS
+        ('\u{1a}', "U+001A CONTROL CHARACTER"),
+    ] {
+        for (way, builder) in WAYS {
+            // the first mark is dropped, the second is not
+            for secret in [format!("hush{character}"), format!("\u{feff}{character}hush")] {
+                let built = builder(&folder, &secret).and_then(ClientBuilder::build);
+                let error = built.expect_err(&format!("{way}: {secret:?}"));
+                reads_well(&error, &["invisible character", name]);
+                assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
+            }
+        }
+    }
+    // these are within, or can be seen
+    for secret in ["hu\u{200b}sh", "hush\u{301}", "hush\u{2764}\u{fe0f}", "h\u{e9}"] {
+        for (way, builder) in WAYS {
+            builder(&folder, secret).unwrap().build().expect(way);
+        }
+    }
+}
+
+#[test]
+fn a_file_without_a_secret_is_refused_and_named() {
+    let folder = Folder::new();
+    let missing = folder.path("missing");
+    let error = Client::builder().auth_file(&missing).build().unwrap_err();
+    reads_well(&error, &["the secret in", &missing, "cannot be read"]);
+    for (content, why) in [(&b""[..], "no secret in it"), (b"\xef\xbb\xbf \n", "no secret in it"), (b"\xff\xfeh\0", "UTF-8")] {
+        let path = folder.file("token", content);
+        let error = Client::builder().auth_file(&path).build().unwrap_err();
+        reads_well(&error, &["the secret in", &path, why]);
+    }
+    // the last of the two counts
+    Client::builder().auth_file(&missing).auth("hush").build().unwrap();
+    Client::builder().auth("hush").auth_file(&missing).build().unwrap_err();
 }

@@ -5,13 +5,15 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Once, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
-use std::{env, fs, io, thread};
+use std::{env, fs, thread};
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
+
+use crate::skipped;
 
 /// Names an interpreter that has the packages.
 const INTERPRETER: &str = "DFLOCK_INTEROP_PYTHON";
@@ -32,15 +34,15 @@ pub(super) struct Python {
 
 /// Runs `test`, and reports its cases; without a Python it is skipped, in CI it fails.
 pub(super) async fn interop(test: impl AsyncFnOnce(&Python)) {
-    let Some(interpreter) = interpreter() else { return skip() };
+    let Some(interpreter) = interpreter() else { return skip(NO_PYTHON) };
     run(interpreter, test).await;
 }
 
 /// The same for a `test` of the Python server, which older interpreters do not have.
 pub(super) async fn interop_server(test: impl AsyncFnOnce(&Python)) {
-    let Some(interpreter) = interpreter() else { return skip() };
+    let Some(interpreter) = interpreter() else { return skip(NO_PYTHON) };
     if !*HAS_SERVER.get_or_init(|| has_server(&interpreter)) {
-        return skip_server();
+        return skip(NO_SERVER);
     }
     run(interpreter, test).await;
 }
@@ -122,23 +124,13 @@ fn has_server(interpreter: &Path) -> bool {
     command.args(["-c", "import dflockd.server"]).stderr(Stdio::null()).status().unwrap().success()
 }
 
-/// Which skips were said.
-static SAID: [Once; 2] = [const { Once::new() }; 2];
+const NO_PYTHON: &str = "no Python with the packages; `bash tests/interop/venv.sh` makes one, and DFLOCK_INTEROP_PYTHON names another";
+const NO_SERVER: &str = "this Python has no `dflockd`; the Python server needs Python 3.13";
 
-fn skip() {
-    let how = "`bash tests/interop/venv.sh` makes a Python for the interop tests, and DFLOCK_INTEROP_PYTHON names one";
-    say(&SAID[0], &format!("interop tests skipped, no Python with the packages: {how}"));
-}
-
-fn skip_server() {
-    say(&SAID[1], "interop::dflockd skipped, this Python has no `dflockd`: the Python server needs Python 3.13");
-}
-
-/// Says once what is skipped; in CI nothing may be.
-#[expect(clippy::explicit_write, reason = "past the harness, which shows nothing of a test that passes")]
-fn say(said: &Once, what: &str) {
-    assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{what}");
-    said.call_once(|| writeln!(io::stderr(), "{what}").unwrap());
+/// Skips the test of this thread; in CI no interop test may be skipped.
+fn skip(why: &str) {
+    assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{why}");
+    skipped::skip(why);
 }
 
 fn report(cases: u32) {

@@ -46,6 +46,14 @@ impl Entrance {
         }
     }
 
+    /// Connects to the peer through memory.
+    pub(super) fn connector(&self) -> Box<dyn Connector> {
+        match self {
+            Self::Tcp(_) => panic!("it is not in memory"),
+            Self::Memory(memory) => Box::new(memory.clone()),
+        }
+    }
+
     pub(super) fn builder(&self) -> ClientBuilder {
         let builder = Client::builder().servers([self.address()]);
         match self {

@@ -10,6 +10,27 @@ use tokio::time::{Instant, sleep};
 use super::raw::{EOF, Raw, token};
 
 #[tokio::test(start_paused = true)]
+async fn expire_says_whether_there_was_a_lease() {
+    let server = Server::start().await.unwrap();
+    for key in ["no-such-key", "not a key", ""] {
+        assert!(!server.faults().expire(key), "{key:?}");
+    }
+    let mut client = Raw::in_memory(&server).await;
+    client.hold("pool", 30).await;
+    assert!(!server.faults().expire("poool"));
+    assert!(server.faults().expire("pool"));
+    // the server remembers the key, and no one holds it
+    assert!(!server.faults().expire("pool"));
+    client.ask("l", "pool", "0 1").await;
+    assert!(client.line().await.starts_with("ok "));
+    assert!(server.faults().expire("pool"), "a lock");
+    // its lease was over before
+    client.hold("pool", 1).await;
+    sleep(Duration::from_millis(1001)).await;
+    assert!(!server.faults().expire("pool"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_can_be_ended_at_once() {
     let server = Server::start().await.unwrap();
     let (mut holder, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
@@ -17,8 +38,7 @@ async fn a_lease_can_be_ended_at_once() {
     waiter.ask("sl", "pool", "100 1 600").await;
     waiter.assert_silent().await;
     let began = Instant::now();
-    server.faults().expire("pool");
-    server.faults().expire("not a key");
+    assert!(server.faults().expire("pool"));
     token(&waiter.line().await);
     assert_eq!(began.elapsed(), Duration::ZERO);
     assert_eq!(holder.hear("sn", "pool", &held).await, "error");

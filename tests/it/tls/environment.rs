@@ -5,6 +5,7 @@ use dflock::server::Server;
 use tokio::process::Command;
 
 use super::authority::Authority;
+use super::content::assert_hides;
 use super::folder::Folder;
 
 /// What `Client::from_env` and a ping come to with these variables.
@@ -20,7 +21,7 @@ async fn outcome(server: &Server, variables: &[(&str, &str)]) -> String {
     text.lines().find_map(|line| line.split_once("outcome: ")).unwrap_or_else(|| panic!("{text}")).1.to_owned()
 }
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "DFLOCK_SERVERS",
     "DFLOCK_AUTH_TOKEN",
     "DFLOCK_AUTH_TOKEN_FILE",
@@ -30,6 +31,7 @@ const NAMES: [&str; 9] = [
     "DFLOCK_SOCKET_TIMEOUT",
     "DFLOCK_SERVER_READ_TIMEOUT",
     "DFLOCK_HEARTBEAT",
+    "DFLOCK_MAX_CONNECTION_AGE",
 ];
 
 #[tokio::test]
@@ -90,4 +92,15 @@ async fn an_environment_that_makes_no_sense_is_named() {
         assert!(!error.contains("Tls::"), "{error}");
     }
     assert_eq!(outcome(&server, &[("DFLOCK_TLS", "off")]).await, "fine");
+}
+
+#[tokio::test]
+async fn a_key_in_place_of_the_systems_certificates_is_not_shown() {
+    let server = Server::start().await.unwrap();
+    let folder = Folder::new();
+    let key = Authority::new().papers("lock").key;
+    let file = folder.file("key.pem", key.replace('\n', "\\n"));
+    let error = outcome(&server, &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &file)]).await;
+    assert!(error.contains("a file is not PEM"), "{error}");
+    assert_hides(&error, &key);
 }

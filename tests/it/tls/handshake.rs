@@ -100,6 +100,19 @@ async fn a_server_that_says_something_else_speaks_no_tls() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_has_no_more_than_the_wait() {
+    let server = Server::start().await.unwrap();
+    let client = Client::builder().connector(server.connector()).tls(Authority::new().tls()).build().unwrap();
+    server.faults().freeze();
+    for millis in [100, 1000] {
+        let (began, wait) = (Instant::now(), Duration::from_millis(millis));
+        let error = client.semaphore("pool", 1).unwrap().acquire_within(wait).await.unwrap_err();
+        assert!(matches!(error, Error::ConnectTimeout { stage: ConnectStage::Tls, limit, .. } if limit == wait), "{error:?}");
+        assert!(began.elapsed() <= wait + Duration::from_millis(2), "{:?}", began.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_says_nothing_has_the_connect_timeout() {
     let error = meets(b"").await;

@@ -1,7 +1,7 @@
 //! Certificates and keys that cannot be used are refused before anything is connected to.
 
 use dflock::server::ServerTls;
-use dflock::{ConfigError, PemFault, Tls};
+use dflock::{ConfigError, PemFault, PemSectionErrorKind, Tls};
 
 use super::authority::{Authority, HOST};
 use super::folder::Folder;
@@ -16,8 +16,10 @@ fn refused<T: std::fmt::Debug>(result: Result<T, ConfigError>, want: &PemFault, 
 }
 
 const UNREADABLE: PemFault = PemFault::Unreadable { error: String::new() };
-const MALFORMED: PemFault = PemFault::Malformed { error: String::new() };
-const UNUSABLE: PemFault = PemFault::Unusable { error: String::new() };
+const MALFORMED: PemFault = PemFault::Malformed { section: 1, why: PemSectionErrorKind::NoEnd };
+const UNUSABLE: PemFault = PemFault::Unusable { section: 1 };
+const NO_CERTIFICATE: PemFault = PemFault::NoCertificate { found: None };
+const NO_KEY: PemFault = PemFault::NoKey { found: None };
 
 /// PEM in form, and no certificate.
 const EMPTY_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -31,12 +33,12 @@ fn a_ca_certificate_that_cannot_be_used_is_refused() {
     // a folder is no file
     let place = folder.path("");
     refused(Tls::ca_pem_file(&place), &UNREADABLE, &["the CA certificate", &place]);
-    refused(Tls::ca_pem_file(&empty), &PemFault::NoCertificate, &["the CA certificate", &empty, "`BEGIN CERTIFICATE`"]);
+    refused(Tls::ca_pem_file(&empty), &NO_CERTIFICATE, &["the CA certificate", &empty, "`BEGIN CERTIFICATE`"]);
     let key = Authority::new().papers(HOST).key;
     for (pem, want) in [
-        ("", PemFault::NoCertificate),
-        ("hello", PemFault::NoCertificate),
-        (key.as_str(), PemFault::NoCertificate),
+        ("", NO_CERTIFICATE),
+        ("hello", NO_CERTIFICATE),
+        (key.as_str(), NO_CERTIFICATE),
         (CUT_OFF, MALFORMED),
         (EMPTY_CERTIFICATE, UNUSABLE),
     ] {
@@ -61,16 +63,16 @@ fn papers_that_cannot_be_used_are_refused_and_named() {
         // both may be in one
         let both = format!("{}{}", papers.key, papers.certificate);
         take(&both, &both).unwrap();
-        for (chain, want) in [("", PemFault::NoCertificate), (&papers.key, PemFault::NoCertificate), (CUT_OFF, MALFORMED)] {
+        for (chain, want) in [("", NO_CERTIFICATE), (&papers.key, NO_CERTIFICATE), (CUT_OFF, MALFORMED)] {
             refused(take(chain, &papers.key), &want, &[certificate]);
         }
         refused(take(EMPTY_CERTIFICATE, &papers.key), &UNUSABLE, &[certificate]);
         for (private, want) in [
-            ("", PemFault::NoKey),
-            (&papers.certificate, PemFault::NoKey),
+            ("", NO_KEY),
+            (&papers.certificate, NO_KEY),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n", MALFORMED),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", UNUSABLE),
-            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", PemFault::NoKey),
+            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", NO_KEY),
             (&other.key, PemFault::Mismatch),
         ] {
             refused(take(&papers.certificate, private), &want, &[key]);
@@ -91,7 +93,7 @@ fn files_of_papers_are_named_when_they_cannot_be_read() {
     refused(tls().client_pem_files(&chain, &missing), &UNREADABLE, &["the client key", &missing]);
     refused(ServerTls::pem_files(&missing, &key), &UNREADABLE, &["the server certificate", &missing]);
     refused(ServerTls::pem_files(&chain, &missing), &UNREADABLE, &["the server key", &missing]);
-    refused(ServerTls::pem_files(&chain, &chain), &PemFault::NoKey, &["the server key", &chain]);
+    refused(ServerTls::pem_files(&chain, &chain), &NO_KEY, &["the server key", &chain]);
 }
 
 #[test]

@@ -13,9 +13,20 @@ use super::authority::{Authority, HOST};
 
 /// Collects warnings.
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
+pub(super) struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
+    /// Collects the warnings of this thread until the guard is dropped.
+    pub(super) fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        let warnings = Self::default();
+        (warnings.clone(), tracing::subscriber::set_default(warnings))
+    }
+
+    /// Those since the last call.
+    pub(super) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
     /// What is warned of while `work` runs.
     fn of(work: impl FnOnce()) -> Vec<String> {
         let warnings = Self::default();

@@ -8,6 +8,7 @@ use dflock::server::Ending;
 
 use super::grant::{Cause, Grant, Had};
 use super::spans::Spans;
+use crate::sim::actor::HASTY;
 use crate::sim::history::{Entry, Slot, What};
 use crate::sim::link::Link;
 use crate::sim::plan::{Fault, Plan, SERVERS};
@@ -215,7 +216,7 @@ impl<'a> Court<'a> {
         self.count(why);
         if matches!(why, "protocol" | "config" | "limit mismatch" | "other") {
             self.accuse(at, &format!("{what} failed: {why}"));
-        } else if self.is_calm() && why != "timeout" {
+        } else if self.is_calm() && why != "timeout" && (what, why) != (HASTY, "connect timeout") {
             self.accuse(at, &format!("{what} failed where nothing is wrong: {why}"));
         }
     }

@@ -35,6 +35,7 @@ pub(crate) enum Command {
     /// Run a dflockd-compatible server, for one machine and for trying things out
     ///
     /// Prints its address, and serves until SIGINT or SIGTERM. Then it waits for those who hold slots; a second signal ends it at once.
+    /// SIGUSR1, SIGUSR2 and SIGALRM have no effect.
     Serve(Box<ServeOptions>),
 
     /// Print shell completions
@@ -118,8 +119,10 @@ Exit status of `dflock run`:
 
 Environment of the command:
   DFLOCK_KEY, DFLOCK_TOKEN, and with --fencing DFLOCK_FENCE, a number that grows with each grant
+  DFLOCK_HELD_KEYS: the keys of all `dflock run` around the command, with spaces between them
 
 Environment of dflock (one that an option replaces is not looked at):
   DFLOCK_SERVERS, DFLOCK_AUTH_TOKEN, DFLOCK_AUTH_TOKEN_FILE, DFLOCK_TLS, DFLOCK_TLS_CA,
-  DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT, DFLOCK_SERVER_READ_TIMEOUT, DFLOCK_HEARTBEAT
+  DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT, DFLOCK_SERVER_READ_TIMEOUT, DFLOCK_HEARTBEAT,
+  DFLOCK_MAX_CONNECTION_AGE
   NO_COLOR: no colours, if it is set and not empty";

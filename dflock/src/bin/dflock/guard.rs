@@ -11,14 +11,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_current_process_group, kill_process_group};
+use rustix::process::{Pid, Signal, getpid, kill_current_process_group, kill_process, kill_process_group};
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Sender;
-use tokio::process::{Child, Command};
+use tokio::net::unix::pipe::{Receiver as PipeReceiver, Sender};
 
+use crate::children::Children;
 use crate::exec::this_program;
 use crate::family::{Family, TOKEN};
-use crate::process::own_group;
 use crate::signals;
 
 /// The first argument that asks for this.
@@ -31,8 +30,7 @@ const LATE: Duration = Duration::from_millis(250);
 /// [`dismiss`](Self::dismiss), as when this process dies, and when no news of them comes in time.
 pub(crate) struct Guard {
     token: String,
-    process: Child,
-    group: Pid,
+    pid: Pid,
     news: Sender,
 }
 
@@ -43,15 +41,20 @@ impl Guard {
         // or it would be one of those that the guard of a `dflock run` around this one is to end
         command.env_remove(TOKEN);
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = Command::from(command).spawn()?;
-        let group = process.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).ok_or(io::ErrorKind::NotFound)?;
+        let mut process = command.spawn()?;
+        let pid = Pid::from_child(&process);
         let news = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let news = Sender::from_owned_fd(news.into_owned_fd()?)?;
+        let news = Sender::from_owned_fd(news.into())?;
         news.writable().await?;
         news.try_write(format!("{token}\n").as_bytes())?;
-        let mut ready = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        ready.read_u8().await?;
-        Ok(Self { token: token.to_owned(), process, group, news })
+        let ready = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        PipeReceiver::from_owned_fd(ready.into())?.read_u8().await?;
+        Ok(Self { token: token.to_owned(), pid, news })
+    }
+
+    /// Its process number.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// What those have in their environment that it guards.
@@ -61,13 +64,13 @@ impl Guard {
 
     /// The process group that it leads, for as long as this lives.
     pub(crate) fn group(&self) -> Pid {
-        self.group
+        self.pid
     }
 
     /// Sends all in the group a signal. The guard itself takes no notice of those that can be caught.
     pub(crate) fn signal(&self, signal: Signal) {
         // all have ended already if this fails
-        let _ = kill_process_group(self.group, signal);
+        let _ = kill_process_group(self.pid, signal);
     }
 
     /// The command may run for `time` from now on. Until this was told once, nothing may be started. Fails when the guard has ended, or
@@ -77,10 +80,14 @@ impl Guard {
         self.news.try_write(format!("{}\n", time.as_millis()).as_bytes()).map(drop)
     }
 
-    /// Watches no longer, and leaves alone what runs.
-    pub(crate) async fn dismiss(mut self) {
-        // it has ended already if this fails
-        let _ = self.process.kill().await;
+    /// Watches no longer, and leaves alone what runs. `children` are those of this process.
+    pub(crate) async fn dismiss(&self, children: &mut Children) {
+        if children.contains(self.pid) {
+            // it has ended already if this fails
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+        // not before it has ended: at the end of `news` it would kill what it watches
+        let _ = children.wait(self.pid).await;
     }
 }
 
@@ -106,7 +113,8 @@ pub(crate) fn guard() -> ExitCode {
         }
     });
     watch(&news);
-    Family { token, command: None, group: own_group() }.signal(Signal::KILL);
+    // it leads a group
+    Family { token, command: None, group: Some(getpid()) }.signal(Signal::KILL);
     // where nothing is told of processes; this is one of those that are killed
     let _ = kill_current_process_group(Signal::KILL);
     ExitCode::FAILURE

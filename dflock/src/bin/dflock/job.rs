@@ -2,17 +2,18 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
 
-use crate::exec;
+use crate::children::Children;
+use crate::exec::Waiting;
 use crate::family::Family;
 use crate::guard::Guard;
 use crate::process::in_foreground;
-use crate::signals::Signals;
+use crate::signals::{InheritedMask, Received, Signals};
 use crate::status::Failure;
 
 /// How often it is looked whether what the command has left behind has ended, too.
@@ -20,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A command that runs. When this is dropped, it is killed, and so is what it has started.
 pub(crate) struct Job {
-    command: Child,
+    children: Children,
     pid: Pid,
     guard: Guard,
     /// In the foreground of a terminal the command shares the group of `dflock`, so that it may read from the terminal and is stopped
@@ -29,17 +30,18 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Starts `words` with `variables` in its environment, among them the token of `guard`. All may run for as long as `left` says, as
-    /// with [`allow`](Self::allow). Must be called on the main thread.
+    /// Starts `words` with `variables` in its environment, among them the token of `guard`, and
+    /// with the signal mask `mask`. All may run for as long as `left` says, as with
+    /// [`allow`](Self::allow). Must be called on the main thread.
     pub(crate) fn start(
         guard: Guard,
         left: impl Fn() -> Duration,
         words: &[OsString],
         variables: &[(&str, Option<String>)],
+        mask: &InheritedMask,
     ) -> Result<Self, Failure> {
-        let not_guarded = |error| Failure::system("cannot start a process", &error);
-        let mut command = Command::from(exec::command(words));
-        command.kill_on_drop(true);
+        let not_started = |error| Failure::system("cannot start a process", &error);
+        let (waiting, mut command) = Waiting::new(words).map_err(not_started)?;
         for (name, value) in variables {
             match value {
                 Some(value) => command.env(name, value),
@@ -51,14 +53,20 @@ impl Job {
         if !foreground {
             command.process_group(guard.group().as_raw_nonzero().get());
         }
-        // first, as this process may be stopped by the command at once
-        guard.allow(left()).map_err(not_guarded)?;
-        let command = command.spawn().map_err(|error| Failure::not_run(&words[0], &error))?;
-        // this process may have been stopped before the start, until the guard has ended
-        guard.allow(left()).map_err(not_guarded)?;
-        let pid = command.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let pid = pid.ok_or_else(|| Failure::system("cannot start a process", &io::ErrorKind::Other.into()))?;
-        Ok(Self { command, pid, guard, foreground })
+        // first, as the guard allows nothing to be started before
+        guard.allow(left()).map_err(not_started)?;
+        let pid = Pid::from_child(&mask.spawn(&mut command).map_err(not_started)?);
+        // the other end of what it waits for is its own alone
+        drop(command);
+        // not earlier: the command inherits the disposition of SIGCHLD
+        let children = Children::new([pid, guard.pid()]).map_err(not_started)?;
+        let job = Self { children, pid, guard, foreground };
+        // this process may have been stopped before the start, until the guard has ended; from here
+        // on the guard kills what waits to become the command
+        job.guard.allow(left()).map_err(not_started)?;
+        // one that has ended already has said why, and its status tells
+        let _ = waiting.begin();
+        Ok(job)
     }
 
     /// All may run for `time` from now on; after that they are killed, unless this is called again, also when this process is stopped.
@@ -69,18 +77,19 @@ impl Job {
 
     /// Waits until the command has ended. Cancel safe.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.command.wait().await
+        self.children.wait(self.pid).await
     }
 
     /// Passes a signal on that came to `dflock`.
-    pub(crate) fn pass_on(&self, signal: Signal) {
+    pub(crate) fn pass_on(&self, Received { signal, by_process }: Received) {
         if !self.foreground {
             return self.guard.signal(signal);
         }
-        // those of the keys have come to the whole foreground already, and some programs take the second for more than the first
-        let by_key = signal == Signal::INT || signal == Signal::QUIT;
+        // a key of the terminal has sent it to the whole foreground group already, and some programs
+        // take a second one for more than the first
+        let by_key = !by_process && (signal == Signal::INT || signal == Signal::QUIT);
         // not to a stranger that has its number by now
-        if !by_key && self.command.id().is_some() {
+        if !by_key && self.children.contains(self.pid) {
             // it has ended already if this fails
             let _ = kill_process(self.pid, signal);
         }
@@ -98,25 +107,34 @@ impl Job {
             let mut ended = false;
             while !(ended && self.family().members().is_empty()) {
                 tokio::select! {
-                    _ = self.command.wait(), if !ended => ended = true,
+                    _ = self.children.wait(self.pid), if !ended => ended = true,
                     () = tokio::time::sleep(LOOK), if ended => {}
                     () = &mut over => break,
-                    signal = signals.next() => self.pass_on(signal),
+                    received = signals.next() => self.pass_on(received),
                 }
             }
         }
         self.family().signal(Signal::KILL);
-        self.command.wait().await.map(drop)
+        self.children.wait(self.pid).await.map(drop)
     }
 
     /// The command has ended; what it has left behind is left alone.
-    pub(crate) async fn leave(self) {
-        self.guard.dismiss().await;
+    pub(crate) async fn leave(mut self) {
+        self.guard.dismiss(&mut self.children).await;
     }
 
     fn family(&self) -> Family {
-        let command = self.command.id().is_some().then_some(self.pid);
+        let command = self.children.contains(self.pid).then_some(self.pid);
         let group = (!self.foreground).then(|| self.guard.group());
         Family { token: self.guard.token().to_owned(), command, group }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if self.children.contains(self.pid) {
+            // it has ended already if this fails
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
     }
 }

@@ -1,17 +1,20 @@
 //! The wait for a slot.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use dflock::{Client, Enqueued, Error, Held, Semaphore, Stats};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::escape::escape;
+
 /// How often it is asked how long the line is.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Waits for a slot of `pool`, for at most `timeout` if there is one, and shows the place in line on a terminal.
-pub(crate) async fn slot(pool: Semaphore, client: &Client, timeout: Option<Duration>) -> Result<Semaphore<Held>, Error> {
+/// Waits for a slot of `pool`, for at most `timeout` if there is one, and shows the place in line on a terminal. `is_nested` is
+/// whether a `dflock run` around this one holds a slot of the same key.
+pub(crate) async fn slot(pool: Semaphore, client: &Client, timeout: Option<Duration>, is_nested: bool) -> Result<Semaphore<Held>, Error> {
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         return pool.try_acquire().await;
     }
@@ -20,6 +23,14 @@ pub(crate) async fn slot(pool: Semaphore, client: &Client, timeout: Option<Durat
         Enqueued::Acquired(held) => return Ok(held),
         Enqueued::Queued(queued) => queued,
     };
+    if is_nested {
+        // without a standard error there is no place to report that
+        let _ = writeln!(
+            stderr(),
+            "dflock: warning: no slot of {key:?} is free, and a `dflock run` around this one holds one until this one ends: it waits \
+             for itself, unless another holder gives one back"
+        );
+    }
     let wait = pin!(queued.wait_within(timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(began.elapsed()))));
     if !stderr().is_terminal() {
         return wait.await;
@@ -50,11 +61,12 @@ impl Place {
 
 async fn show_place(spinner: &ProgressBar, client: &Client, key: &str) -> std::convert::Infallible {
     let mut place = Place::default();
-    spinner.set_message(format!("waiting for a slot of {key}"));
+    let shown = escape(key);
+    spinner.set_message(format!("waiting for a slot of {shown}"));
     loop {
         // a server that does not tell is waited for all the same
         if let Some(waiters) = client.stats().await.ok().and_then(|all| all.iter().find_map(|stats| waiters(stats, key))) {
-            spinner.set_message(format!("waiting for a slot of {key}: place {} of {waiters} in line", place.update(waiters)));
+            spinner.set_message(format!("waiting for a slot of {shown}: place {} of {waiters} in line", place.update(waiters)));
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -5,17 +5,19 @@
 //! 1. `args`: the command line; `duration`: `30s` and the like; `servers`: which servers, and how to reach them
 //! 2. `run`: the slot and the command, side by side; `line`: the wait for the slot
 //! 3. `guard`: what ends the command when nobody else can; `job`: its processes; `exec`: what becomes the command;
-//!    `family`: which processes those are
-//! 4. `signals`: what is passed on
+//!    `family`: which processes those are; `children`: their exit statuses, and orphans
+//! 4. `signals`: what is passed on, and the signal mask
 //! 5. `status`: how it all ended
 //!
-//! and besides: `stats` and `table`, `serve`, `manual`.
+//! and besides: `stats`, `table` and `escape`, `serve`, `manual`.
 
 #[cfg(not(unix))]
 compile_error!("the command line of dflock needs Unix: build without the feature `cli`");
 
 mod args;
+mod children;
 mod duration;
+mod escape;
 mod exec;
 mod family;
 mod guard;
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return status::of_usage(&error),
+        Err(error) => return status::of_usage(error),
     };
     dispatch(args.command).unwrap_or_else(|failure| {
         // nobody is left to tell when this fails

@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 
-use rustix::process::{Pid, getpgrp, getpid};
-use rustix::termios::tcgetpgrp;
+use nix::unistd::{getpgrp, tcgetpgrp};
+use rustix::process::{Pid, getpid};
 
 /// A process that has not ended. A group or a session that began outside of this process's namespace has no number.
 pub(crate) struct Process {
@@ -47,20 +47,15 @@ impl Process {
     }
 }
 
-/// The process group of this process, if it has a number.
-pub(crate) fn own_group() -> Option<Pid> {
-    // what asks the system takes it that there is a number
-    if cfg!(target_os = "linux") { Process::own()?.group } else { Some(getpgrp()) }
-}
-
 /// Whether this process is in the foreground of a terminal.
 pub(crate) fn in_foreground() -> bool {
     let Ok(terminal) = File::open("/dev/tty") else { return false };
-    if cfg!(target_os = "linux") {
-        Process::told_own().is_some_and(|own| own.group.is_some() && own.group == own.foreground)
-    } else {
-        tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp())
+    if let Some(own) = Process::told_own() {
+        return own.group.is_some() && own.group == own.foreground;
     }
+    // 0 is a group that began outside of this process's namespace
+    let group = getpgrp();
+    group.as_raw() > 0 && tcgetpgrp(terminal) == Ok(group)
 }
 
 #[cfg(test)]

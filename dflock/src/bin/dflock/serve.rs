@@ -12,8 +12,10 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use crate::children::reap_orphans;
 use crate::duration::duration;
 use crate::servers::secret;
+use crate::signals::InheritedMask;
 use crate::status::{self, Failure};
 
 /// The flags of the real `dflockd`.
@@ -108,10 +110,17 @@ impl ServeOptions {
 
 pub(crate) async fn serve(options: ServeOptions) -> Result<ExitCode, Failure> {
     let failed = |error| Failure::system("cannot listen for signals", &error);
+    // before any other thread is started, as each inherits the mask; it starts no process that would
+    // get it back
+    InheritedMask::unblock().map_err(failed)?;
     let server = options.into_config()?.start().await?;
     // from before the address is known, so that none is missed
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    // as with the real server, they have no effect; their default actions would end this process
+    for kind in [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()] {
+        drop(signal(kind).map_err(failed)?);
+    }
     let mut asked = async || {
         tokio::select! {
             _ = interrupt.recv() => Signal::INT,
@@ -119,9 +128,15 @@ pub(crate) async fn serve(options: ServeOptions) -> Result<ExitCode, Failure> {
         }
     };
     writeln!(io::stdout(), "{}", server.addr()).map_err(|error| Failure::system("cannot print the address", &error))?;
-    asked().await;
+    let ended = async {
+        asked().await;
+        tokio::select! {
+            () = server.shutdown() => ExitCode::SUCCESS,
+            signal = asked() => status::of_signal(signal),
+        }
+    };
     tokio::select! {
-        () = server.shutdown() => Ok(ExitCode::SUCCESS),
-        signal = asked() => Ok(status::of_signal(signal)),
+        ended = ended => Ok(ended),
+        never = reap_orphans() => match never {},
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct ServerOptions {
     /// The servers' --read-timeout, the smallest of any server, such as 3s [default: `$DFLOCK_SERVER_READ_TIMEOUT`, or 23s]
     ///
     /// After this much silence a server gives a slot away, so a slot is believed for no longer. Without `$DFLOCK_HEARTBEAT` the
-    /// lease is renewed each third of it at least, or each 8s if that is less.
+    /// lease is renewed each third of it at least, or each 8s if it is 23s or more.
     #[arg(long, value_parser = some_time, value_name = "TIME")]
     server_read_timeout: Option<Duration>,
 }
@@ -45,7 +45,7 @@ impl ServerOptions {
             builder = builder.servers(self.servers.iter().map(|server| server.trim()));
         }
         if let Some(path) = &self.auth_token_file {
-            builder = builder.auth(std::mem::take(&mut *secret(path)?));
+            builder = builder.auth_file(path);
         }
         if let Some(path) = &self.tls_ca {
             builder = builder.tls(Tls::ca_pem_file(path)?);
@@ -106,12 +106,12 @@ fn is_local(server: &str) -> bool {
     }
 }
 
-/// The secret in a file; white space around it does not count.
+/// The secret in a file; a byte order mark and white space around it do not count.
 pub(crate) fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let text = std::fs::read_to_string(path)
         .map(Zeroizing::new)
         .map_err(|error| Failure::usage(format!("the secret in {} cannot be read: {error}", path.display())))?;
-    let secret = text.trim();
+    let secret = text.strip_prefix('\u{FEFF}').unwrap_or(&text).trim();
     if secret.is_empty() {
         return Err(Failure::usage(format!("{} has no secret in it", path.display())));
     }

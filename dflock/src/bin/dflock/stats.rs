@@ -8,7 +8,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::args::StatsOptions;
-use crate::status::{Failure, UNAVAILABLE, said};
+use crate::signals::end_of_pid_1;
+use crate::status::{Failure, UNAVAILABLE, of_signal, said};
 use crate::table::{Look, table};
 
 /// What one server says.
@@ -18,6 +19,16 @@ pub(crate) struct Report {
 }
 
 pub(crate) async fn stats(options: StatsOptions) -> Result<ExitCode, Failure> {
+    tokio::select! {
+        ended = show(options) => ended,
+        signal = end_of_pid_1() => match signal {
+            Ok(signal) => Ok(of_signal(signal)),
+            Err(error) => Err(Failure::system("cannot listen for signals", &error)),
+        },
+    }
+}
+
+async fn show(options: StatsOptions) -> Result<ExitCode, Failure> {
     let builder = options.servers.builder()?;
     let all = builder.clone().build()?;
     // a client for each: what one says is shown whether another answers or not

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
+use clap::error::ContextValue;
 use dflock::server::ServerError;
 use dflock::{ConfigError, Error, Lost};
 use rustix::process::Signal;
@@ -118,7 +119,14 @@ pub(crate) fn of_signal(signal: Signal) -> ExitCode {
 }
 
 /// Says what is wrong with the command line, or gives the help that was asked for.
-pub(crate) fn of_usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn of_usage(mut error: clap::Error) -> ExitCode {
+    // an address in the wrong place, such as `dflock stats redis://:PASSWORD@lock-1:6388`
+    let is_private = |value: &ContextValue| matches!(value, ContextValue::String(text) if text.contains(['@', '%']));
+    let private = error.context().filter(|(_, value)| is_private(value));
+    for kind in private.map(|(kind, _)| kind).collect::<Vec<_>>() {
+        let hidden = "(not shown: it may hold a password)".to_owned();
+        error.insert(kind, ContextValue::String(hidden));
+    }
     // nobody is left to tell when this fails
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }

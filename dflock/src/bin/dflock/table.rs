@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal};
 
 use dflock::Stats;
+use unicode_width::UnicodeWidthStr;
 
+use crate::escape::escape;
 use crate::stats::Report;
 use crate::status::said;
 
@@ -50,7 +52,7 @@ pub(crate) fn table(reports: &[Report], look: Look) -> String {
                 text.push_str(&look.paint(DIM, &format!("  {} {connections}\n", stats.connections)));
                 keys(&mut text, stats, look);
             }
-            Err(error) => text.push_str(&look.paint(RED, &format!("  {}\n", shown(&said(error))))),
+            Err(error) => text.push_str(&look.paint(RED, &format!("  {}\n", escape(&said(error))))),
         }
     }
     text
@@ -72,7 +74,7 @@ fn keys(text: &mut String, stats: &Stats, look: Look) {
         text.push_str(&look.paint(DIM, "  no keys\n"));
         return;
     }
-    let width = rows.iter().map(|row| row.key.chars().count()).max().unwrap_or(0).max(3);
+    let width = rows.iter().map(|row| row.key.width()).max().unwrap_or(0).max(3);
     let bars = rows.iter().filter_map(|row| row.held).map(|(_, limit)| BAR.min(limit.into())).max().unwrap_or(0);
     // no more than `BAR`
     let bars = usize::try_from(bars).unwrap_or(0).max(4);
@@ -84,7 +86,9 @@ fn keys(text: &mut String, stats: &Stats, look: Look) {
         let gap = " ".repeat(bars.saturating_sub(full.chars().count() + free.chars().count()));
         let waiters = look.paint(if waiters > 0 { YELLOW } else { DIM }, &format!("{waiters:>7}"));
         let bar = format!("{}{}{gap}", look.paint(GREEN, &full), look.paint(DIM, &free));
-        let line = format!("  {key:width$}  {kind:9}  {of:>7}  {bar}  {waiters}  {}", look.paint(DIM, &time));
+        // `format!` counts characters, and a terminal columns
+        let pad = " ".repeat(width - key.width());
+        let line = format!("  {key}{pad}  {kind:9}  {of:>7}  {bar}  {waiters}  {}", look.paint(DIM, &time));
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -92,7 +96,7 @@ fn keys(text: &mut String, stats: &Stats, look: Look) {
 
 fn rows(stats: &Stats) -> Vec<Row> {
     let semaphores = stats.semaphores.iter().map(|s| Row {
-        key: shown(&s.key),
+        key: shown_key(&s.key),
         kind: "semaphore",
         held: Some((s.holders, s.limit)),
         waiters: s.waiters,
@@ -100,14 +104,14 @@ fn rows(stats: &Stats) -> Vec<Row> {
         time: String::new(),
     });
     let locks = stats.locks.iter().map(|l| Row {
-        key: shown(&l.key),
+        key: shown_key(&l.key),
         kind: "lock",
         held: Some((u64::from(l.owner_conn_id != 0), 1)),
         waiters: l.waiters,
         time: if l.owner_conn_id == 0 { String::new() } else { format!("lease left {:.0} s", l.lease_expires_in_s) },
     });
     let idle = |kind| {
-        move |i: &dflock::IdleStats| Row { key: shown(&i.key), kind, held: None, waiters: 0, time: format!("idle {:.0} s", i.idle_s) }
+        move |i: &dflock::IdleStats| Row { key: shown_key(&i.key), kind, held: None, waiters: 0, time: format!("idle {:.0} s", i.idle_s) }
     };
     let mut rows: Vec<_> = semaphores.chain(locks).collect();
     rows.sort_by(|a, b| a.key.cmp(&b.key));
@@ -124,9 +128,9 @@ fn bar(holders: u64, limit: u64) -> (String, String) {
     (signs("■", full), signs("□", width - full))
 }
 
-/// What anybody may have written, without what a terminal would take for a command.
-fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+/// Returns a key as it is shown: a backslash of the key itself is told from one of an escape.
+fn shown_key(key: &str) -> String {
+    escape(&key.replace('\\', r"\\"))
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ pub(super) fn secured(
         (Some("native"), Some(ca)) => crate::Tls::native_roots_and(ca.as_ref()).map_err(|error| trusting(TLS_CA, &error)),
         (None, Some(ca)) => crate::Tls::ca_pem_file(ca).map_err(|error| super::variable(TLS_CA, &error)),
         (Some("off"), Some(_)) => Err(refused(TLS_CA, format!("`{TLS}` is `off`; unset one of the two"))),
-        (Some(other), _) => Err(refused(TLS, format!("{other:?} is neither `native` nor `off`"))),
+        // not shown: it may be a certificate or a key
+        (Some(_), _) => Err(refused(TLS, "it is neither `native` nor `off`".to_owned())),
     };
     Ok(builder.tls(tls?))
 }

@@ -19,18 +19,21 @@ impl Table {
         }
     }
 
-    /// Ends all leases of a key, of the lock and of the semaphore, as if they were over.
-    pub(in crate::server) fn expire(&mut self, key: Key<'_>, now: Duration) {
+    /// Ends all leases of a key, of the lock and of the semaphore, as if they were over. Returns whether there was one.
+    pub(in crate::server) fn expire(&mut self, key: Key<'_>, now: Duration) -> bool {
         self.sweep(now);
+        let mut was_held = false;
         for kind in [Kind::Lock, Kind::Semaphore] {
             let Some((name, entry)) = self.keys.find(kind, key) else { continue };
             let mut tokens: Vec<_> = entry.holders.keys().copied().collect();
             tokens.sort_unstable_by_key(Token::fence);
+            was_held |= !tokens.is_empty();
             for token in tokens {
                 self.expire_hold(&Slot { name: name.clone(), token }, Ending::Forced);
             }
             self.settle(&name, now);
         }
+        was_held
     }
 
     /// A connection has ended: it leaves every line, and its slots go, or live on until their leases end without auto-release.

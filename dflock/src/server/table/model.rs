@@ -149,7 +149,7 @@ impl World {
                 self.closed.insert(gone);
                 self.connections[connection] = ConnectionId(gone.0 + 4);
             }
-            Op::Expire { key } => self.table.expire(wire_key(key), now),
+            Op::Expire { key } => _ = self.table.expire(wire_key(key), now),
             Op::Advance { time } => self.now += time,
             Op::Sweep => self.table.sweep(now),
             Op::Gc => self.table.gc(now),

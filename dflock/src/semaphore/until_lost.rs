@@ -1,0 +1,45 @@
+//! Future that ends when a slot is lost.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use crate::error::Error;
+
+pin_project! {
+    /// Polls `body` until `lost` is ready.
+    ///
+    /// Written by hand and not as an `async fn`, because that would store `body` twice: once as its
+    /// argument and once where it is polled. The size would double with each call inside of a call.
+    pub(super) struct UntilLost<L, F, C> {
+        #[pin]
+        pub(super) lost: L,
+        #[pin]
+        pub(super) body: F,
+        // called once with the output of `body`, which is returned unless there is an error
+        pub(super) check: C,
+    }
+}
+
+impl<L, F, C> Future for UntilLost<L, F, C>
+where
+    L: Future<Output = Error>,
+    F: Future,
+    C: FnMut(&F::Output) -> Result<(), Error>,
+{
+    type Output = Result<F::Output, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        // first, so that a body whose slot is lost is not polled again
+        if !cfg!(dflock_mutant = "body_outlives_loss")
+            && let Poll::Ready(lost) = this.lost.poll(cx)
+        {
+            return Poll::Ready(Err(lost));
+        }
+        let output = ready!(this.body.poll(cx));
+        Poll::Ready((this.check)(&output).map(|()| output))
+    }
+}

@@ -1,0 +1,78 @@
+//! The pauses between two attempts to join a queue again.
+
+use std::time::Duration;
+
+/// Longest first pause.
+const FIRST: Duration = Duration::from_millis(100);
+
+/// Longest pause of all.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Exponential backoff with full jitter: the waiters of a server that restarts lose their places in
+/// the same moment, and without jitter they would all come back in the same moment.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    longest: Duration,
+    random: u64,
+}
+
+impl Backoff {
+    /// Starts with a short pause. Different seeds give different pauses.
+    pub(super) fn new(seed: u64) -> Self {
+        Self { longest: FIRST, random: seed }
+    }
+
+    /// Returns the next pause: anything from zero to a bound that doubles from pause to pause.
+    pub(super) fn pause(&mut self) -> Duration {
+        let bound = self.longest;
+        self.longest = (bound * 2).min(LONGEST);
+        bound.mul_f64(self.random())
+    }
+
+    /// Begins with a short pause again.
+    pub(super) fn reset(&mut self) {
+        self.longest = FIRST;
+    }
+
+    /// Returns a number from 0 to 1 by `SplitMix64`, which spreads seeds that lie close together, too.
+    fn random(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        f64::from((mixed >> 32) as u32) / f64::from(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_are_spread_below_it() {
+        for (attempt, bound) in [(0, 100), (1, 200), (2, 400), (3, 800), (4, 1000), (9, 1000)] {
+            let bound = Duration::from_millis(bound);
+            let pauses: Vec<_> = (0..1000)
+                .map(|seed| {
+                    let mut backoff = Backoff::new(seed);
+                    (0..attempt).for_each(|_| _ = backoff.pause());
+                    backoff.pause()
+                })
+                .collect();
+            assert!(pauses.iter().all(|pause| *pause <= bound), "{attempt}");
+            for tenth in 0..10 {
+                let (low, high) = (bound * tenth / 10, bound * (tenth + 1) / 10);
+                let count = pauses.iter().filter(|pause| (low..high).contains(*pause)).count();
+                assert!((50..150).contains(&count), "{count} of 1000 from {low:?} to {high:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reset_begins_with_a_short_pause() {
+        let mut backoff = Backoff::new(7);
+        (0..9).for_each(|_| _ = backoff.pause());
+        backoff.reset();
+        assert!(backoff.pause() <= FIRST);
+    }
+}

@@ -1,0 +1,112 @@
+//! The secret that servers and clients share.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::file::{self, FileSource, Reloadable};
+use crate::error::{AuthFault, AuthTokenFileErrorKind, ConfigError, SecretFault, invisible};
+use crate::wire::MAX_SECRET;
+
+const BYTE_ORDER_MARK: char = '\u{FEFF}';
+
+/// The secret: never shown, and wiped from memory when it is dropped.
+pub(crate) struct AuthToken(Zeroizing<String>);
+
+impl AuthToken {
+    /// Takes `text` if the wire can carry it, without the byte order mark of UTF-8 at its start.
+    /// An empty one is none.
+    pub(crate) fn new(mut text: Zeroizing<String>) -> Result<Option<Self>, SecretFault> {
+        if text.starts_with(BYTE_ORDER_MARK) {
+            text.remove(0);
+        }
+        Self::parse(text)
+    }
+
+    fn parse(text: Zeroizing<String>) -> Result<Option<Self>, SecretFault> {
+        if text.len() > MAX_SECRET {
+            Err(SecretFault::TooLong)
+        } else if text.contains(['\n', '\r', '\0']) {
+            Err(SecretFault::Forbidden)
+        } else if text.trim() != *text {
+            Err(SecretFault::Padded)
+        } else if let Some(character) = invisible::at_an_end(&text) {
+            Err(SecretFault::Invisible { character })
+        } else {
+            Ok((!text.is_empty()).then_some(Self(text)))
+        }
+    }
+
+    /// Returns the secret in a file whose content is `bytes`. White space around it does not count.
+    fn from_content(bytes: &[u8]) -> Result<Self, AuthTokenFileErrorKind> {
+        let text = str::from_utf8(bytes).map_err(|_| AuthTokenFileErrorKind::NotUtf8)?;
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).trim();
+        let token = Self::parse(Zeroizing::new(text.to_owned()));
+        let token = token.map_err(AuthTokenFileErrorKind::Secret)?;
+        token.ok_or(AuthTokenFileErrorKind::Empty)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether servers before v1.15 close the connection instead of reading it.
+    pub(crate) fn is_long(&self) -> bool {
+        self.0.len() > 256
+    }
+
+    /// What is wrong when the server does not understand it: servers that ask for none answer so, and old ones if it is long.
+    pub(crate) fn not_understood(&self) -> AuthFault {
+        if self.is_long() { AuthFault::TooLong } else { AuthFault::Unneeded }
+    }
+}
+
+impl fmt::Debug for AuthToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthToken(…)")
+    }
+}
+
+/// The file of a secret.
+pub(crate) struct AuthTokenFile(PathBuf);
+
+impl AuthTokenFile {
+    /// Reads the secret in the file `path`, now and when the file has changed. What is not a
+    /// regular file, such as a pipe, is read once.
+    pub(crate) fn open(path: PathBuf) -> Result<Reloadable<Self>, ConfigError> {
+        let file = Self(path);
+        if file::is_regular(&file.0) {
+            Reloadable::open(file)
+        } else {
+            file.parse(fs::read(&file.0).map(Zeroizing::new)).map(Reloadable::fixed)
+        }
+    }
+
+    fn parse(&self, read: io::Result<Zeroizing<Vec<u8>>>) -> Result<AuthToken, ConfigError> {
+        let token = match read {
+            Ok(bytes) => AuthToken::from_content(&bytes),
+            // the "path" may be the secret itself, which no error may show
+            Err(error) if !file::is_path(&self.0, &error) => {
+                let why = AuthTokenFileErrorKind::NotPath;
+                return Err(ConfigError::AuthTokenFile { file: None, why });
+            }
+            Err(error) => Err(AuthTokenFileErrorKind::Unreadable { error: error.to_string() }),
+        };
+        token.map_err(|why| ConfigError::AuthTokenFile { file: Some(self.0.clone()), why })
+    }
+}
+
+impl FileSource for AuthTokenFile {
+    type Value = AuthToken;
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&*self.0)
+    }
+
+    fn load(&self) -> Result<AuthToken, ConfigError> {
+        self.parse(file::read_regular(&self.0))
+    }
+}

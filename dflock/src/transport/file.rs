@@ -1,0 +1,244 @@
+//! Values that are read from files, and read again when one of the files changes.
+//!
+//! The files are looked at for each new connection: one `stat` a file, and a read after a change.
+//! Both are done on the thread of the caller, not by `spawn_blocking`: the blocking threads are the
+//! program's, and a program that waits for slots on all of them would never connect. The files are
+//! small and belong on a local file system, as mounted secrets do.
+
+use std::fmt;
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use zeroize::Zeroizing;
+
+use crate::error::ConfigError;
+use crate::mutex::Mutex;
+use crate::watch;
+
+/// The longest tick of a file system's clock: that of FAT. A file that was modified less than this
+/// before it was read is read again next time: a second change in the same tick cannot be seen.
+const TICK: Duration = Duration::from_secs(2);
+
+/// The files of a value, all of them regular files.
+pub(crate) trait FileSource {
+    type Value;
+
+    fn paths(&self) -> impl Iterator<Item = &Path>;
+
+    /// Reads the files with [`read_regular`].
+    fn load(&self) -> Result<Self::Value, ConfigError>;
+}
+
+/// A value that is fixed, or that follows its files. Clones share the value.
+pub(crate) enum Reloadable<S: FileSource> {
+    Fixed(Arc<S::Value>),
+    Files(Arc<Files<S>>),
+}
+
+impl<S: FileSource> Reloadable<S> {
+    pub(crate) fn fixed(value: S::Value) -> Self {
+        Self::Fixed(Arc::new(value))
+    }
+
+    /// Reads the files of `source`.
+    pub(crate) fn open(source: S) -> Result<Self, ConfigError> {
+        // before the files are read: a change while they are read is seen next time
+        let stamps = Stamps::of(&source);
+        let value = Arc::new(source.load()?);
+        let is_settled = stamps.are_settled();
+        let state = Mutex::new(State { value, stamps, is_settled });
+        Ok(Self::Files(Arc::new(Files { source, state })))
+    }
+
+    /// Returns the value of the files as they are now, or as they were when they were last good.
+    pub(crate) fn current(&self) -> Arc<S::Value> {
+        match self {
+            Self::Fixed(value) => value.clone(),
+            Self::Files(files) => files.current(),
+        }
+    }
+}
+
+impl<S: FileSource> Clone for Reloadable<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Fixed(value) => Self::Fixed(value.clone()),
+            Self::Files(files) => Self::Files(files.clone()),
+        }
+    }
+}
+
+// the value may be a secret
+impl<S: FileSource> fmt::Debug for Reloadable<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(_) => f.write_str("Fixed(…)"),
+            Self::Files(files) => f.debug_list().entries(files.source.paths()).finish(),
+        }
+    }
+}
+
+pub(crate) struct Files<S: FileSource> {
+    source: S,
+    state: Mutex<State<S::Value>>,
+}
+
+struct State<V> {
+    /// The last good value.
+    value: Arc<V>,
+    /// Those of the last read, whether it was good or not.
+    stamps: Stamps,
+    /// Whether a read is needless as long as the stamps stay the same. It is not after a read that
+    /// failed: the reason may be gone, as when the process had too many open files.
+    is_settled: bool,
+}
+
+impl<S: FileSource> Files<S> {
+    fn current(&self) -> Arc<S::Value> {
+        let mut state = self.state.lock();
+        let stamps = Stamps::of(&self.source);
+        let is_changed = stamps != state.stamps;
+        if state.is_settled && !is_changed {
+            return state.value.clone();
+        }
+        let loaded = self.source.load();
+        state.is_settled = loaded.is_ok() && stamps.are_settled();
+        // files that change while they are read may not go together; what they end as is read next
+        let is_final = stamps == Stamps::of(&self.source);
+        state.stamps = stamps;
+        let error = match loaded {
+            Ok(value) => {
+                state.value = Arc::new(value);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        let value = state.value.clone();
+        // a subscriber runs code of the program's, which may connect
+        drop(state);
+        match error {
+            Some(error) if is_changed && is_final => watch::reload_failed(&error),
+            None if is_changed => self.source.paths().for_each(watch::reloaded),
+            _ => {}
+        }
+        value
+    }
+}
+
+/// The state of each file, by which a change is noticed.
+#[derive(PartialEq, Eq)]
+struct Stamps(Vec<Option<Stamp>>);
+
+/// Kubernetes and most programs replace a file, so that its inode is another; some write into it.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    /// Device, inode, and the time of the last change of either content or inode.
+    #[cfg(unix)]
+    inode: (u64, u64, i64, i64),
+}
+
+impl Stamps {
+    fn of(source: &impl FileSource) -> Self {
+        let stamp = |path| fs::metadata(path).ok().map(|file| Stamp::of(&file));
+        Self(source.paths().map(stamp).collect())
+    }
+
+    /// Whether every later change of a file changes its stamp.
+    fn are_settled(&self) -> bool {
+        let is_old = |time| SystemTime::now().duration_since(time).is_ok_and(|age| age > TICK);
+        self.0.iter().flatten().all(|stamp| stamp.modified.is_some_and(is_old))
+    }
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt;
+        Self {
+            modified: file.modified().ok(),
+            length: file.len(),
+            #[cfg(unix)]
+            inode: (file.dev(), file.ino(), file.ctime(), file.ctime_nsec()),
+        }
+    }
+}
+
+/// Whether `path` leads to a regular file. Pipes, as shells make them of `<(command)`, can be read
+/// only once, so they cannot be read again.
+pub(crate) fn is_regular(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file())
+}
+
+/// Reads a regular file, and refuses any other: to open a pipe that nothing writes to would block.
+pub(crate) fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    fs::read(path).map(Zeroizing::new)
+}
+
+/// Whether `path`, which cannot be read because of `error`, may be shown: it may be a key or a
+/// secret that was given in place of a path.
+pub(crate) fn is_path(path: &Path, error: &io::Error) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    // the dashes of PEM, and its BEGIN in base64, as Kubernetes stores secrets
+    let is_pem = ["-----", "LS0tLS1CRUdJTi"].iter().any(|start| memchr::memmem::find(text, start.as_bytes()).is_some());
+    let is_text = text.iter().any(u8::is_ascii_control);
+    let cannot_be = [io::ErrorKind::InvalidFilename, io::ErrorKind::InvalidInput];
+    !is_pem && !is_text && !cannot_be.contains(&error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs::File;
+    use std::path::PathBuf;
+    use std::{env, process};
+
+    use super::*;
+
+    /// A file of which only the reads are counted.
+    struct Counted {
+        path: PathBuf,
+        reads: Cell<usize>,
+    }
+
+    impl FileSource for Counted {
+        type Value = usize;
+
+        fn paths(&self) -> impl Iterator<Item = &Path> {
+            std::iter::once(&*self.path)
+        }
+
+        fn load(&self) -> Result<usize, ConfigError> {
+            self.reads.set(self.reads.get() + 1);
+            Ok(self.reads.get())
+        }
+    }
+
+    /// Returns the reads after each of three looks at a file that was modified at `modified`.
+    fn reads(name: &str, modified: SystemTime) -> [usize; 3] {
+        let path = env::temp_dir().join(format!("dflock-file-{}-{name}", process::id()));
+        File::create(&path).unwrap().set_modified(modified).unwrap();
+        let source = Counted { path: path.clone(), reads: Cell::new(0) };
+        let Ok(file) = Reloadable::open(source) else { panic!("it is read") };
+        let reads = [(); 3].map(|()| *file.current());
+        fs::remove_file(path).unwrap();
+        reads
+    }
+
+    // a second change in the same tick of the file system's clock would not be seen
+    #[test]
+    fn a_file_is_read_until_its_last_change_is_a_tick_ago() {
+        let now = SystemTime::now();
+        assert_eq!(reads("old", now - 5 * TICK), [1, 1, 1]);
+        assert_eq!(reads("new", now), [2, 3, 4]);
+        // the clock of the file system may be ahead
+        assert_eq!(reads("future", now + 5 * TICK), [2, 3, 4]);
+    }
+}

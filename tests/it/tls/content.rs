@@ -1,0 +1,194 @@
+//! No error shows a byte of a certificate, a key or a secret.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use dflock::server::ServerTls;
+use dflock::{Client, ClientBuilder, ConfigError, Tls};
+
+use super::authority::{Authority, HOST, Papers};
+use super::folder::Folder;
+
+/// The shortest piece of text, and the fewest bytes as numbers, that give content away.
+const TEXT: usize = 8;
+const NUMBERS: usize = 3;
+
+/// Everything that can be printed of `error`.
+fn print(error: &dyn Error) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        write!(text, "{error}\n{error:?}\n{error:#?}\n").unwrap();
+        next = error.source();
+    }
+    text
+}
+
+/// Fails when `text` has a piece of `content` in it: as text, or as decimal or hexadecimal numbers.
+pub(super) fn assert_hides(text: &str, content: &str) {
+    // words are between dashes; what is secret is not
+    let text = text.replace("-----", "");
+    for line in content.split(['\n', '-', ' ']).filter(|line| line.len() >= TEXT) {
+        for piece in line.as_bytes().windows(TEXT) {
+            let piece = str::from_utf8(piece).unwrap();
+            assert!(!text.contains(piece), "{piece:?} is in {text}");
+        }
+    }
+    let lists = |show: fn(&u8) -> String, separator: &str| -> Vec<String> {
+        let numbers: Vec<_> = content.bytes().map(|byte| show(&byte)).collect();
+        numbers.windows(NUMBERS).map(|numbers| numbers.join(separator)).collect()
+    };
+    let packed: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for list in [
+        lists(u8::to_string, ", "),
+        lists(u8::to_string, ","),
+        lists(|byte| format!("{byte:#x}"), ", "),
+        lists(|byte| format!("{byte:x}"), ", "),
+        lists(|byte| format!("{byte:X}"), " "),
+        lists(|byte| format!("\\x{byte:02x}"), ""),
+    ]
+    .concat()
+    {
+        assert!(!packed.contains(&list), "{list:?} is in {packed}");
+    }
+}
+
+#[test]
+fn the_check_finds_content_in_every_form() {
+    for text in ["see hunter2hunter2", "[104, 117, 110]", "[\n    104,\n    117,\n    110,\n]", "[0x68, 0x75, 0x6e]"] {
+        assert!(std::panic::catch_unwind(|| assert_hides(text, "hunter2hunter2")).is_err(), "{text}");
+    }
+    assert_hides("section 2 is not PEM", "hunter2hunter2");
+}
+
+/// `pem` as it is damaged when it is pasted, cut off or joined; no form of it can be used.
+fn damaged(pem: &str) -> Vec<String> {
+    let (begin, rest) = pem.split_once('\n').unwrap();
+    let (body, end) = rest.trim_end().rsplit_once('\n').unwrap();
+    let lines = |separator: &str| pem.trim_end().replace('\n', separator);
+    vec![
+        lines("\\n"),
+        lines("\\r\\n"),
+        lines(" "),
+        lines("\t"),
+        lines(""),
+        format!("\"{}\"", lines("\\n")),
+        // no break after BEGIN alone, or before END alone
+        format!("{begin}{body}\n{end}\n"),
+        format!("{begin}\n{body}{end}\n"),
+        // cut off
+        format!("{begin}\n{body}\n"),
+        format!("{begin}\n"),
+        format!("{}\n{body}\n{end}", begin.trim_end_matches('-')),
+        format!("{}{body}", begin.trim_end_matches('-')),
+        format!("{body}\n{end}\n"),
+        // not base64
+        format!("{begin}\n{}\n{end}\n", body.replacen(&body[20..24], "!\u{a7}!", 1)),
+        format!("{begin}\n{body}=A\n{end}\n"),
+        // base64 of something else
+        format!("{begin}\n{}\n{end}\n", &body[8..]),
+        format!("{begin}\n{}\n{end}\n", &body[..12]),
+        pem.replace("-----BEGIN", "-----BEGIN OLD"),
+        pem.replace("-----END", "-----END OLD"),
+        pem.replace("BEGIN ", "BEGIN MY").replace("END ", "END MY"),
+        pem.replacen("-----", "\u{2014}", 1),
+    ]
+}
+
+/// The ways on which PEM or a secret gets in, each as a function of the content.
+type Way = (&'static str, fn(&Folder, &str) -> Result<(), ConfigError>);
+
+fn papers() -> Papers {
+    Authority::new().papers(HOST)
+}
+
+fn tls() -> Tls {
+    Authority::new().tls()
+}
+
+fn variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
+    let lookup = |asked| (asked == name).then(|| value.into());
+    ClientBuilder::from_lookup(lookup)?.build().map(drop)
+}
+
+const WAYS: [Way; 22] = [
+    ("ca_pem", |_, text| Tls::ca_pem(text).map(drop)),
+    ("ca_pem_file", |folder, text| Tls::ca_pem_file(folder.file("a", text)).map(drop)),
+    ("client_pem, chain", |_, text| tls().client_pem(text, papers().key).map(drop)),
+    ("client_pem, key", |_, text| tls().client_pem(papers().certificate, text).map(drop)),
+    ("client_pem, both", |_, text| tls().client_pem(text, text).map(drop)),
+    ("client_pem_files, chain", |folder, text| tls().client_pem_files(folder.file("a", text), folder.file("b", papers().key)).map(drop)),
+    ("client_pem_files, key", |folder, text| {
+        tls().client_pem_files(folder.file("a", papers().certificate), folder.file("b", text)).map(drop)
+    }),
+    ("ServerTls::pem, chain", |_, text| ServerTls::pem(text, papers().key).map(drop)),
+    ("ServerTls::pem, key", |_, text| ServerTls::pem(papers().certificate, text).map(drop)),
+    ("ServerTls::pem_files", |folder, text| {
+        let file = folder.file("a", text);
+        ServerTls::pem_files(&file, &file).map(drop)
+    }),
+    ("DFLOCK_TLS_CA", |folder, text| variable("DFLOCK_TLS_CA", &folder.file("a", text))),
+    // the content in place of a path
+    ("path of ca_pem_file", |_, text| Tls::ca_pem_file(text).map(drop)),
+    ("path of client_pem_files, chain", |folder, text| tls().client_pem_files(text, folder.file("b", papers().key)).map(drop)),
+    ("path of client_pem_files, key", |folder, text| tls().client_pem_files(folder.file("a", papers().certificate), text).map(drop)),
+    ("path of ServerTls::pem_files", |_, text| ServerTls::pem_files(text, text).map(drop)),
+    ("path in DFLOCK_TLS_CA", |_, text| variable("DFLOCK_TLS_CA", text)),
+    ("path of auth_file", |_, text| Client::builder().auth_file(text).build().map(drop)),
+    ("path in DFLOCK_AUTH_TOKEN_FILE", |_, text| variable("DFLOCK_AUTH_TOKEN_FILE", text)),
+    ("DFLOCK_TLS", |_, text| variable("DFLOCK_TLS", text)),
+    // more than one line is no secret
+    ("auth", |_, text| Client::builder().auth(format!("{text}\n{text}")).build().map(drop)),
+    ("auth_file", |folder, text| Client::builder().auth_file(folder.file("a", format!("{text}\n{text}"))).build().map(drop)),
+    ("DFLOCK_AUTH_TOKEN", |_, text| variable("DFLOCK_AUTH_TOKEN", &format!("{text}\n{text}"))),
+];
+
+#[test]
+fn an_error_never_shows_what_was_read() {
+    let papers = papers();
+    let folder = Folder::new();
+    for content in [&papers.key, &papers.certificate] {
+        for text in damaged(content) {
+            for (way, take) in WAYS {
+                let error = take(&folder, &text).expect_err(&format!("{way}: {text}"));
+                assert_hides(&print(&error), content);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_where_a_path_belongs_is_not_shown() {
+    // as Kubernetes stores it, and as it is without its BEGIN
+    let key = papers().key;
+    let body = key.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    let long = body.repeat(3).replace('/', "+");
+    for text in [&key, &format!("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hB{body}"), &long] {
+        for (way, take) in WAYS.into_iter().filter(|(way, _)| way.starts_with("path")) {
+            let error = take(&Folder::new(), text).expect_err(way);
+            assert_hides(&print(&error), text);
+            assert!(error.to_string().contains("the path of"), "{way}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_in_place_of_its_file_is_not_shown() {
+    let error = variable("DFLOCK_AUTH_TOKEN_FILE", "hunter2hunter2").unwrap_err();
+    assert_hides(&print(&error), "hunter2hunter2");
+    assert!(error.to_string().contains("DFLOCK_AUTH_TOKEN_FILE"), "{error}");
+}
+
+#[test]
+fn the_error_says_what_is_wrong_with_the_line_breaks() {
+    let key = papers().key;
+    for (separator, want) in [
+        ("", "section 1 is not PEM: no line break after the BEGIN line"),
+        (" ", "section 1 is not PEM: no line break after the BEGIN line"),
+        ("\\n", "line breaks are written as backslashes and letters"),
+    ] {
+        let text = key.trim_end().replace('\n', separator);
+        let error = tls().client_pem(papers().certificate, text).unwrap_err().to_string();
+        assert!(error.starts_with("the client key is refused") && error.contains(want), "{error}");
+    }
+}

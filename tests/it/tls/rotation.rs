@@ -1,0 +1,265 @@
+//! Files of TLS and of the secret that are replaced while a client uses them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dflock::rustls::ServerConfig;
+use dflock::rustls::server::WebPkiClientVerifier;
+use dflock::server::{Server, ServerTls};
+use dflock::{AuthFault, Client, ClientBuilder, Error, Tls, TlsFault};
+
+use super::authority::{Authority, HOST, provider};
+use super::content::assert_hides;
+use super::folder::Folder;
+use super::secret::Warnings;
+
+/// A directory of files as Kubernetes mounts it: all are replaced at once, by a symbolic link.
+struct Mount {
+    folder: Folder,
+    generation: u32,
+}
+
+impl Mount {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let mut mount = Self { folder: Folder::new(), generation: 0 };
+        mount.replace(files);
+        for (name, _) in files {
+            symlink(format!("..data/{name}"), mount.folder.path(name)).unwrap();
+        }
+        mount
+    }
+
+    fn replace(&mut self, files: &[(&str, &str)]) {
+        self.generation += 1;
+        let directory = PathBuf::from(self.folder.path(&format!("..{}", self.generation)));
+        fs::create_dir(&directory).unwrap();
+        for (name, content) in files {
+            fs::write(directory.join(name), content).unwrap();
+        }
+        symlink(&directory, self.folder.path("..new")).unwrap();
+        fs::rename(self.folder.path("..new"), self.folder.path("..data")).unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path(name)
+    }
+}
+
+async fn start(authority: &Authority) -> Server {
+    Server::builder().tls(authority.server()).build().start().await.unwrap()
+}
+
+/// Connects anew with `tls`.
+async fn ping(server: &Server, tls: &Tls) -> Result<(), Error> {
+    Client::builder().servers([server.addr().to_string()]).tls(tls.clone()).build()?.ping().await
+}
+
+fn is_distrusted(result: &Result<(), Error>) -> bool {
+    matches!(result, Err(Error::Tls { fault: TlsFault::Issuer, .. }))
+}
+
+#[tokio::test]
+async fn a_ca_file_that_is_replaced_is_used_by_new_connections_and_open_ones_stay() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let (at_old, at_new) = (start(&old).await, start(&new).await);
+    let mut mount = Mount::new(&[("ca.pem", &old.pem())]);
+    let tls = Tls::ca_pem_file(mount.path("ca.pem")).unwrap().server_name(HOST).unwrap();
+    let client = Client::builder().servers([at_old.addr().to_string()]).tls(tls.clone()).build().unwrap();
+    let pool = client.semaphore("pool", 5).unwrap();
+    let held = pool.clone().acquire().await.unwrap();
+    client.ping().await.unwrap();
+    assert!(is_distrusted(&ping(&at_new, &tls).await));
+
+    mount.replace(&[("ca.pem", &new.pem())]);
+    ping(&at_new, &tls).await.unwrap();
+    assert!(is_distrusted(&ping(&at_old, &tls).await));
+    // the slot and the connection that was idle go on
+    held.renew().await.unwrap();
+    client.ping().await.unwrap();
+    held.release().await.unwrap();
+}
+
+// of the same length, in place, and at once: nothing but the content differs
+#[tokio::test]
+async fn a_file_that_is_written_into_at_once_is_read_again() {
+    let (one, two) = (start_with("hush-1").await, start_with("hush-2").await);
+    let folder = Folder::new();
+    let path = folder.file("token", "hush-1\n");
+    let builder = Client::builder().auth_file(&path);
+    for (content, server) in [("hush-2\n", &two), ("hush-1\n", &one), ("hush-2\n", &two)] {
+        folder.file("token", content);
+        let client = builder.clone().servers([server.addr().to_string()]).build().unwrap();
+        client.ping().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let (at_old, at_new) = (start(&old).await, start(&new).await);
+    let key = old.papers(HOST).key;
+    let folder = Folder::new();
+    let path = folder.file("ca.pem", old.pem());
+    let tls = Tls::ca_pem_file(&path).unwrap();
+    let (warnings, guard) = Warnings::listen();
+    for broken in ["", "hello", &new.pem()[..200], &key, &key.replace('\n', "\\n")] {
+        folder.file("ca.pem", broken);
+        for _ in 0..3 {
+            ping(&at_old, &tls).await.unwrap();
+        }
+        let heard = warnings.take();
+        assert_eq!(heard.len(), 1, "{broken:?}: {heard:?}");
+        assert!(heard[0].contains(&path) && heard[0].contains("the last good one is kept"), "{heard:?}");
+        assert_hides(&heard[0], &key);
+    }
+    fs::remove_file(&path).unwrap();
+    for _ in 0..3 {
+        ping(&at_old, &tls).await.unwrap();
+    }
+    let heard = warnings.take();
+    assert!(heard.len() == 1 && heard[0].contains("cannot be read"), "{heard:?}");
+    // a pipe would block whoever opens it
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    ping(&at_old, &tls).await.unwrap();
+    let heard = warnings.take();
+    assert!(heard.len() == 1 && heard[0].contains("not a regular file"), "{heard:?}");
+    fs::remove_file(&path).unwrap();
+
+    folder.file("ca.pem", new.pem());
+    ping(&at_new, &tls).await.unwrap();
+    assert!(is_distrusted(&ping(&at_old, &tls).await));
+    assert_eq!(warnings.take(), [""; 0]);
+    drop(guard);
+}
+
+/// A server that asks for a client certificate of `authority`.
+async fn start_asking(authority: &Authority) -> Server {
+    let papers = authority.papers(HOST);
+    let verifier = WebPkiClientVerifier::builder_with_provider(authority.roots(), provider());
+    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_client_cert_verifier(verifier.build().unwrap());
+    let config = config.with_single_cert(papers.chain(), papers.private_key()).unwrap();
+    Server::builder().tls(ServerTls::from_config(Arc::new(config))).build().start().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_is_replaced_is_shown_even_where_a_session_could_be_resumed() {
+    let (known, unknown) = (Authority::new(), Authority::new());
+    let server = start_asking(&known).await;
+    let (mine, strange) = (known.papers("worker-1"), unknown.papers("worker-1"));
+    let mut mount = Mount::new(&[("tls.crt", &mine.certificate), ("tls.key", &mine.key)]);
+    let (chain, key) = (mount.path("tls.crt"), mount.path("tls.key"));
+    let tls = known.tls().client_pem_files(&chain, &key).unwrap();
+    ping(&server, &tls).await.unwrap();
+    ping(&server, &tls).await.unwrap();
+
+    mount.replace(&[("tls.crt", &strange.certificate), ("tls.key", &strange.key)]);
+    let error = ping(&server, &tls).await.unwrap_err();
+    assert!(matches!(error, Error::Tls { fault: TlsFault::Refused, .. }), "{error:?}");
+
+    // half of the replacement: a key that is another certificate's
+    let (warnings, _guard) = Warnings::listen();
+    let next = known.papers("worker-1");
+    mount.replace(&[("tls.crt", &mine.certificate), ("tls.key", &mine.key)]);
+    ping(&server, &tls).await.unwrap();
+    mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &mine.key)]);
+    ping(&server, &tls).await.unwrap();
+    let heard = warnings.take();
+    assert!(heard.len() == 1 && heard[0].contains(&key), "{heard:?}");
+    mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &next.key)]);
+    ping(&server, &tls).await.unwrap();
+    assert_eq!(warnings.take(), [""; 0]);
+}
+
+// each follows its own files, so that one that is broken does not hold up the other
+#[tokio::test]
+async fn a_broken_client_certificate_does_not_keep_an_old_ca() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let at_new = start(&new).await;
+    let papers = old.papers("worker-1");
+    let folder = Folder::new();
+    let ca = folder.file("ca.pem", old.pem());
+    let (chain, key) = (folder.file("tls.crt", &papers.certificate), folder.file("tls.key", &papers.key));
+    let tls = Tls::ca_pem_file(ca).unwrap().client_pem_files(chain, key).unwrap();
+    assert!(is_distrusted(&ping(&at_new, &tls).await));
+    folder.file("tls.key", "");
+    folder.file("ca.pem", new.pem());
+    ping(&at_new, &tls).await.unwrap();
+}
+
+async fn start_with(token: &str) -> Server {
+    Server::builder().auth_token(token).build().start().await.unwrap()
+}
+
+/// The ways to name the file of the secret.
+fn auth_file_builders(path: &str) -> [ClientBuilder; 2] {
+    let lookup = |name| (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.into());
+    [Client::builder().auth_file(path), ClientBuilder::from_lookup(lookup).unwrap()]
+}
+
+#[tokio::test]
+async fn a_secret_that_is_replaced_is_shown_on_new_connections_and_open_ones_stay() {
+    let (one, two) = (start_with("hush").await, start_with("hush hush").await);
+    for way in 0..2 {
+        let mut mount = Mount::new(&[("token", "hush\n")]);
+        let builder = auth_file_builders(&mount.path("token")).into_iter().nth(way).unwrap();
+        let client = |server: &Server| builder.clone().servers([server.addr().to_string()]).build().unwrap();
+        let at_one = client(&one);
+        let held = at_one.semaphore("pool", 5).unwrap().acquire().await.unwrap();
+        at_one.ping().await.unwrap();
+        let error = client(&two).ping().await.unwrap_err();
+        assert!(matches!(error, Error::Auth { fault: AuthFault::Wrong { .. }, .. }), "{error:?}");
+
+        mount.replace(&[("token", "hush hush\n")]);
+        client(&two).ping().await.unwrap();
+        let error = client(&one).ping().await.unwrap_err();
+        assert!(matches!(error, Error::Auth { fault: AuthFault::Wrong { .. }, .. }), "{error:?}");
+        held.renew().await.unwrap();
+        at_one.ping().await.unwrap();
+        held.release().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_broken_secret_keeps_the_last_good_one_and_warns_once_for_each_change() {
+    let server = start_with("hush").await;
+    let folder = Folder::new();
+    let path = folder.file("token", "hush\n");
+    for builder in auth_file_builders(&path) {
+        folder.file("token", "hush\n");
+        let builder = builder.servers([server.addr().to_string()]);
+        let ping = async || builder.clone().build().unwrap().ping().await;
+        let (warnings, _guard) = Warnings::listen();
+        for (broken, why) in [
+            (&b""[..], "no secret in it"),
+            (b"\n \n", "no secret in it"),
+            (b"secretive\nsecretive\n", "line break"),
+            ("secretive\u{200b}\n".as_bytes(), "U+200B ZERO WIDTH SPACE"),
+            (b"secretive\xff\n", "not UTF-8"),
+        ] {
+            folder.file("token", broken);
+            for _ in 0..3 {
+                ping().await.unwrap();
+            }
+            let heard = warnings.take();
+            assert!(heard.len() == 1 && heard[0].contains(&path) && heard[0].contains(why), "{heard:?}");
+            assert_hides(&heard[0], "secretive");
+        }
+    }
+}
+
+// the environment's CA file is followed, too
+#[tokio::test]
+async fn the_ca_file_of_the_environment_is_read_again() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let at_new = start(&new).await;
+    let folder = Folder::new();
+    let path = folder.file("ca.pem", old.pem());
+    let lookup = |name| (name == "DFLOCK_TLS_CA").then(|| path.clone().into());
+    let builder = ClientBuilder::from_lookup(lookup).unwrap().servers([at_new.addr().to_string()]);
+    assert!(is_distrusted(&builder.clone().build().unwrap().ping().await));
+    folder.file("ca.pem", new.pem());
+    builder.build().unwrap().ping().await.unwrap();
+}

@@ -1,0 +1,33 @@
+//! The last test program of `cargo test`: says how many tests were skipped, and why.
+//!
+//! The test harness counts a test that returns early as passed, so each test program lists those that
+//! it skips in a file (`dflock/tests/cli/skipped.rs`).
+
+use std::collections::BTreeMap;
+use std::os::unix::process::parent_id;
+use std::path::PathBuf;
+use std::{env, fs};
+
+fn main() {
+    // a test runner that asks for the tests of this program: it has none
+    if env::args().any(|argument| argument == "--list") {
+        return;
+    }
+    let named = env::var_os("DFLOCK_SKIPPED_REPORT").map(PathBuf::from);
+    let report = named.clone().unwrap_or_else(|| format!("{}/skipped-{}", env!("CARGO_TARGET_TMPDIR"), parent_id()).into());
+    let skipped = fs::read_to_string(&report).unwrap_or_default();
+    let mut reasons = BTreeMap::<_, usize>::new();
+    for line in skipped.lines() {
+        let why = line.split_once("skipped: ").map_or(line, |(_, why)| why);
+        *reasons.entry(why).or_default() += 1;
+    }
+    println!("\n{} tests skipped", skipped.lines().count());
+    for (why, count) in reasons {
+        println!("  {count}: {why}");
+    }
+    println!();
+    if named.is_none() {
+        // the next run has another parent, and a file of its own
+        _ = fs::remove_file(report);
+    }
+}
