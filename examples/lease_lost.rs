@@ -34,7 +34,7 @@ async fn run() -> Outcome {
 
     let faults: [Fault; 3] = [
         ("2. the connection is cut", |server| server.faults().disconnect("import")),
-        ("3. the server ends the lease", |server| server.faults().expire("import")),
+        ("3. the server ends the lease", |server| _ = server.faults().expire("import")),
         ("4. the server says nothing any more", |server| server.faults().freeze()),
     ];
     for (title, happens) in faults {

@@ -155,7 +155,7 @@ async fn renewals_are_counted_with_what_was_left_of_the_lease() {
 async fn losses_are_counted_by_their_reason() {
     type Fault = (&'static str, fn(&House));
     let faults: [Fault; 3] = [
-        ("rejected", |house| house.server.faults().expire("pool")),
+        ("rejected", |house| _ = house.server.faults().expire("pool")),
         ("disconnected", |house| house.server.faults().disconnect("pool")),
         ("unreachable", |house| house.server.faults().freeze()),
     ];

@@ -95,7 +95,7 @@ impl Chaos {
             }
             Fault::Expire { key } => {
                 let key = &stage.plan.keys[key];
-                return self.shards[key.shard].strike(|there| is_held(&there, &key.name), |server| server.faults().expire(&key.name));
+                return self.shards[key.shard].strike(|there| is_held(&there, &key.name), |server| _ = server.faults().expire(&key.name));
             }
         }
         true

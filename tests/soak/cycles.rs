@@ -165,7 +165,7 @@ async fn misbehave(server: Arc<Server>, mut dice: StdRng, counts: Arc<Counts>) {
         let (key, _) = KEYS[dice.random_range(0..KEYS.len())];
         let faults = server.faults();
         match FAULTS[fault] {
-            "lease ended" => faults.expire(key),
+            "lease ended" => _ = faults.expire(key),
             "key cut off" => faults.disconnect(key),
             "all cut off" => faults.disconnect_all(),
             "frozen" => faults.freeze(),

@@ -17,8 +17,9 @@ async fn a_lease_can_be_ended_at_once() {
     waiter.ask("sl", "pool", "100 1 600").await;
     waiter.assert_silent().await;
     let began = Instant::now();
-    server.faults().expire("pool");
-    server.faults().expire("not a key");
+    assert!(server.faults().expire("pool"));
+    assert!(!server.faults().expire("other"));
+    assert!(!server.faults().expire("not a key"));
     token(&waiter.line().await);
     assert_eq!(began.elapsed(), Duration::ZERO);
     assert_eq!(holder.hear("sn", "pool", &held).await, "error");

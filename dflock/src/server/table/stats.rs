@@ -1,4 +1,4 @@
-//! What the table tells of itself.
+//! Queries: statistics, and the connections of a key.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,13 +8,14 @@ use crate::stats::{IdleStats, LockStats, SemaphoreStats, Stats};
 use crate::wire::{Key, Kind};
 
 impl Table {
-    /// Adds who holds what to `stats`, in no order.
-    pub(in crate::server) fn report(&mut self, stats: &mut Stats, now: Duration) {
+    /// Returns the statistics of all keys, in no order and without the number of connections.
+    pub(in crate::server) fn stats(&mut self, now: Duration) -> Stats {
         self.sweep(now);
-        for (name, entry) in self.keys.iter() {
-            let key = name.key.to_string();
-            let waiters = entry.line.len() as u64;
-            match name.kind {
+        let mut stats = Stats::default();
+        for (id, entry) in self.keys.iter() {
+            let key = id.key.to_string();
+            let waiters = entry.queue.len() as u64;
+            match id.kind {
                 kind if entry.is_idle() => {
                     let idle = IdleStats { key, idle_s: now.saturating_sub(entry.idle_since).as_secs_f64() };
                     match kind {
@@ -27,7 +28,7 @@ impl Table {
                     stats.locks.push(LockStats {
                         key,
                         owner_conn_id: holder.map_or(0, |holder| holder.connection.0),
-                        lease_expires_in_s: holder.map_or(0.0, |holder| holder.ends.saturating_sub(now).as_secs_f64()),
+                        lease_expires_in_s: holder.map_or(0.0, |holder| holder.expires.saturating_sub(now).as_secs_f64()),
                         waiters,
                     });
                 }
@@ -36,21 +37,22 @@ impl Table {
                 }
             }
         }
+        stats
     }
 
-    /// Who holds a key or waits for it, be it a lock or a semaphore.
-    pub(in crate::server) fn connections_at(&self, key: Key<'_>) -> BTreeSet<ConnectionId> {
+    /// Returns the connections that hold a key or are queued for it, as a lock or as a semaphore.
+    pub(in crate::server) fn connections_of(&self, key: Key<'_>) -> BTreeSet<ConnectionId> {
         let entries = [Kind::Lock, Kind::Semaphore].into_iter().filter_map(|kind| self.keys.find(kind, key));
         entries
             .flat_map(|(_, entry)| {
-                let waiters = entry.line.iter().filter_map(|id| self.waiters.get(id)).map(|waiter| waiter.connection);
+                let waiters = entry.queue.iter().filter_map(|id| self.waiters.get(id)).map(|waiter| waiter.connection);
                 entry.holders.values().map(|holder| holder.connection).chain(waiters)
             })
             .collect()
     }
 
-    /// Whether a connection has a slot.
-    pub(in crate::server) fn holds(&self, connection: ConnectionId) -> bool {
-        self.connections.get(&connection).is_some_and(|belongings| !belongings.slots.is_empty())
+    /// Returns whether a connection holds a slot.
+    pub(in crate::server) fn has_slots(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(|connection| !connection.holds.is_empty())
     }
 }
