@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
@@ -24,12 +24,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_
 /// # Cancel safety
 ///
 /// A cancelled call closes all connections.
-pub(super) async fn serve(
-    shared: Arc<Shared>,
-    listener: impl Listener,
-    sender: mpsc::Sender<BoxStream>,
-    mut incoming: mpsc::Receiver<BoxStream>,
-) {
+pub(super) async fn serve(shared: Arc<Shared>, listener: impl Listener, sender: Sender<BoxStream>, mut incoming: Receiver<BoxStream>) {
     let registry = &shared.registry;
     let mut sweep = delayed_interval(shared.config.lease_sweep_interval);
     let mut gc = delayed_interval(shared.config.gc_interval);
@@ -100,7 +95,7 @@ async fn accept_tls(stream: BoxStream, shared: &Shared) -> Option<BoxStream> {
     None
 }
 
-async fn accept(listener: impl Listener, sender: mpsc::Sender<BoxStream>, shared: &Shared) -> Infallible {
+async fn accept(listener: impl Listener, sender: Sender<BoxStream>, shared: &Shared) -> Infallible {
     let (first, longest) = BACKOFF;
     let mut pause = first;
     loop {

@@ -191,7 +191,7 @@ impl ServerConfig {
 
     /// Checks all values; returns the default lease in the type of the protocol.
     pub(super) fn validate(&self) -> Result<LeaseSeconds, ServerError> {
-        let invalid = |option, given: String, allowed| ServerError::InvalidOption { option, given, allowed };
+        let invalid = |option, given, allowed| ServerError::InvalidOption { option, given, allowed };
         for (option, given) in [
             ("lease_sweep_interval", self.lease_sweep_interval),
             ("gc_interval", self.gc_interval),

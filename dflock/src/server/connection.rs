@@ -52,7 +52,8 @@ pub(super) struct RequestBuffer {
 
 impl RequestBuffer {
     pub(super) fn parse(&self) -> Result<Request<'_>, Malformed> {
-        let [command, key, argument] = self.lines.each_ref().map(|line| std::str::from_utf8(line).map_err(|_| Malformed));
+        let text = |line| std::str::from_utf8(line).map_err(|_| Malformed);
+        let [command, key, argument] = self.lines.each_ref().map(|line| text(line));
         Request::decode(command?, key?, argument?)
     }
 

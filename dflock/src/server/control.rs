@@ -54,7 +54,12 @@ impl Control {
         loop {
             // A wake-up that arrives while the server is frozen is not lost: the task is polled
             // when the server is unfrozen.
-            let poll = poll_fn(|cx| if self.is_frozen() { Poll::Ready(None) } else { task.as_mut().poll(cx).map(Some) });
+            let poll = poll_fn(|cx| {
+                if self.is_frozen() {
+                    return Poll::Ready(None);
+                }
+                task.as_mut().poll(cx).map(Some)
+            });
             match poll.await {
                 Some(output) => return output,
                 None => self.wait_until(|| !self.is_frozen()).await,
@@ -72,7 +77,8 @@ impl Control {
 
     /// Delays every reply. Longer than `u64::MAX` nanoseconds is capped.
     pub(super) fn delay_replies(&self, delay: Duration) {
-        self.reply_delay.store(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        let nanoseconds = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+        self.reply_delay.store(nanoseconds, Ordering::SeqCst);
     }
 
     pub(super) fn reply_delay(&self) -> Duration {

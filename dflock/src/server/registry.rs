@@ -80,7 +80,10 @@ impl Registry {
 
     /// Returns the statistics of the server, sorted by key.
     pub(super) fn stats(&self) -> Stats {
-        let mut stats = self.with_state(|state, now| Stats { connections: state.connections.len() as u64, ..state.table.stats(now) });
+        let mut stats = self.with_state(|state, now| {
+            let connections = state.connections.len() as u64;
+            Stats { connections, ..state.table.stats(now) }
+        });
         stats.locks.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         stats.semaphores.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         stats.idle_locks.sort_unstable_by(|a, b| a.key.cmp(&b.key));

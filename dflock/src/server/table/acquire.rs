@@ -30,7 +30,8 @@ impl Table {
     /// Grants a free slot, unless there is none or the queue is not empty.
     pub(super) fn try_grant(&mut self, key: &KeyId, to: ConnectionId, lease: LeaseSeconds, now: Duration) -> Option<Token> {
         // A queued waiter comes first, even if it has not taken the free slot yet.
-        let is_free = self.keys.get(key).is_some_and(|entry| entry.has_free_slot() && entry.queue.is_empty());
+        let entry = self.keys.get(key)?;
+        let is_free = entry.has_free_slot() && entry.queue.is_empty();
         is_free.then(|| self.grant(key, to, None, lease, now))
     }
 
@@ -44,7 +45,10 @@ impl Table {
             }
             entry.holders.insert(token, Holder { connection: to, expires, waiter });
         }
-        self.observer.emit(|| Event::Granted { key: key.key.clone(), token, connection: to.0, waiter: waiter.map(|id| id.0) });
+        self.observer.emit(|| {
+            let waiter = waiter.map(|id| id.0);
+            Event::Granted { key: key.key.clone(), token, connection: to.0, waiter }
+        });
         self.leases.insert((expires, fence), hold.clone());
         self.connections.entry(to).or_default().holds.insert(fence, hold);
         token
@@ -52,7 +56,8 @@ impl Table {
 
     /// Restarts the lease of a hold; returns `false` when there is no such hold.
     pub(super) fn renew_hold(&mut self, hold: &HoldId, lease: LeaseSeconds, now: Duration) -> bool {
-        let Some(holder) = self.keys.get_mut(&hold.key).and_then(|entry| entry.holders.get_mut(&hold.token)) else {
+        let entry = self.keys.get_mut(&hold.key);
+        let Some(holder) = entry.and_then(|entry| entry.holders.get_mut(&hold.token)) else {
             return false;
         };
         let fence = hold.token.fence();
@@ -69,11 +74,13 @@ impl Table {
     }
 
     pub(super) fn enqueue_waiter(&mut self, key: &KeyId, by: ConnectionId, lease: LeaseSeconds) -> WaiterId {
-        let id = self.add_waiter(Waiter { key: key.clone(), connection: by, lease, state: WaiterState::Queued });
+        let state = WaiterState::Queued;
+        let id = self.add_waiter(Waiter { key: key.clone(), connection: by, lease, state });
         if let Some(entry) = self.keys.get_mut(key) {
             entry.queue.insert(id);
         }
-        self.observer.emit(|| Event::Joined { key: key.key.clone(), waiter: id.0, connection: by.0 });
+        let key = &key.key;
+        self.observer.emit(|| Event::Joined { key: key.clone(), waiter: id.0, connection: by.0 });
         id
     }
 

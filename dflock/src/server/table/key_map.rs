@@ -33,14 +33,16 @@ impl KeyMap {
         self.map_mut(key.kind).insert(key.key, entry);
     }
 
-    pub(super) fn remove(&mut self, key: &KeyId) {
-        self.map_mut(key.kind).remove(&key.key);
+    pub(super) fn remove(&mut self, key: &KeyId) -> Option<Entry> {
+        self.map_mut(key.kind).remove(&key.key)
     }
 
     /// Iterates over all entries, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (KeyId, &Entry)> {
-        let of_kind = |kind| self.map(kind).iter().map(move |(key, entry)| (KeyId { kind, key: Arc::clone(key) }, entry));
-        [Kind::Lock, Kind::Semaphore].into_iter().flat_map(of_kind)
+        [Kind::Lock, Kind::Semaphore].into_iter().flat_map(|kind| {
+            let entries = self.map(kind).iter();
+            entries.map(move |(key, entry)| (KeyId { kind, key: Arc::clone(key) }, entry))
+        })
     }
 
     pub(super) fn len(&self) -> usize {

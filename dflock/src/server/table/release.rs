@@ -41,15 +41,22 @@ impl Table {
     /// whose token the client has received stays until its lease expires.
     pub(in crate::server) fn disconnect(&mut self, connection: ConnectionId, now: Duration) {
         self.sweep(now);
-        let Some(ConnectionState { holds, waiters }) = self.connections.remove(&connection) else { return };
-        let mut holds: Vec<_> = if self.config.auto_release { holds.into_values().collect() } else { Vec::new() };
+        let Some(ConnectionState { mut holds, waiters }) = self.connections.remove(&connection) else {
+            return;
+        };
+        if !self.config.auto_release {
+            holds.clear();
+        }
+        let mut holds: Vec<_> = holds.into_values().collect();
         // Remove all waiters before the slots are granted, because a waiter of this connection
         // could be next in the queue.
         for id in waiters {
             // The client has not received this token, so the slot is free even without
             // auto-release.
-            if let Some(Waiter { key, state: WaiterState::Granted(token), .. }) = self.remove_waiter(id) {
-                holds.push(HoldId { key, token });
+            if let Some(waiter) = self.remove_waiter(id)
+                && let WaiterState::Granted(token) = waiter.state
+            {
+                holds.push(HoldId { key: waiter.key, token });
             }
         }
         holds.retain(|hold| self.remove_hold(hold, EndReason::Disconnected).is_some());
@@ -65,11 +72,10 @@ impl Table {
             && let Some((_, key)) = self.idle.pop_first()
         {
             // An enqueue without a `wait` leaves its waiter here when the lease expires.
-            let expired: Vec<_> = self.keys.get(&key).into_iter().flat_map(|entry| entry.enqueued.values().copied()).collect();
-            for waiter in expired {
+            let expired = self.keys.remove(&key).map(|entry| entry.enqueued).unwrap_or_default();
+            for waiter in expired.into_values() {
                 self.remove_waiter(waiter);
             }
-            self.keys.remove(&key);
         }
     }
 
@@ -99,7 +105,8 @@ impl Table {
     pub(super) fn remove_hold(&mut self, hold: &HoldId, reason: EndReason) -> Option<Holder> {
         let holder = self.keys.get_mut(&hold.key)?.holders.remove(&hold.token)?;
         let fence = hold.token.fence();
-        self.observer.emit(|| Event::Ended { key: hold.key.key.clone(), token: hold.token, reason });
+        let (key, token) = (&hold.key.key, hold.token);
+        self.observer.emit(|| Event::Ended { key: key.clone(), token, reason });
         self.leases.remove(&(holder.expires, fence));
         if let Some(connection) = self.connections.get_mut(&holder.connection) {
             connection.holds.remove(&fence);

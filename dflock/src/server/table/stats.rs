@@ -17,7 +17,8 @@ impl Table {
             let waiters = entry.queue.len() as u64;
             match id.kind {
                 kind if entry.is_idle() => {
-                    let idle = IdleStats { key, idle_s: now.saturating_sub(entry.idle_since).as_secs_f64() };
+                    let idle_s = now.saturating_sub(entry.idle_since).as_secs_f64();
+                    let idle = IdleStats { key, idle_s };
                     match kind {
                         Kind::Lock => stats.idle_locks.push(idle),
                         Kind::Semaphore => stats.idle_semaphores.push(idle),
@@ -25,15 +26,17 @@ impl Table {
                 }
                 Kind::Lock => {
                     let holder = entry.holders.values().next();
+                    let lease = holder.map(|holder| holder.expires.saturating_sub(now));
                     stats.locks.push(LockStats {
                         key,
                         owner_conn_id: holder.map_or(0, |holder| holder.connection.0),
-                        lease_expires_in_s: holder.map_or(0.0, |holder| holder.expires.saturating_sub(now).as_secs_f64()),
+                        lease_expires_in_s: lease.unwrap_or_default().as_secs_f64(),
                         waiters,
                     });
                 }
                 Kind::Semaphore => {
-                    stats.semaphores.push(SemaphoreStats { key, limit: entry.limit.get(), holders: entry.holders.len() as u64, waiters });
+                    let (limit, holders) = (entry.limit.get(), entry.holders.len() as u64);
+                    stats.semaphores.push(SemaphoreStats { key, limit, holders, waiters });
                 }
             }
         }
@@ -42,13 +45,14 @@ impl Table {
 
     /// Returns the connections that hold a key or are queued for it, as a lock or as a semaphore.
     pub(in crate::server) fn connections_of(&self, key: Key<'_>) -> BTreeSet<ConnectionId> {
-        let entries = [Kind::Lock, Kind::Semaphore].into_iter().filter_map(|kind| self.keys.find(kind, key));
-        entries
-            .flat_map(|(_, entry)| {
-                let waiters = entry.queue.iter().filter_map(|id| self.waiters.get(id)).map(|waiter| waiter.connection);
-                entry.holders.values().map(|holder| holder.connection).chain(waiters)
-            })
-            .collect()
+        let mut connections = BTreeSet::new();
+        for kind in [Kind::Lock, Kind::Semaphore] {
+            let Some((_, entry)) = self.keys.find(kind, key) else { continue };
+            connections.extend(entry.holders.values().map(|holder| holder.connection));
+            let waiters = entry.queue.iter().filter_map(|id| self.waiters.get(id));
+            connections.extend(waiters.map(|waiter| waiter.connection));
+        }
+        connections
     }
 
     /// Returns whether a connection holds a slot.
