@@ -39,7 +39,7 @@ async fn the_second_waits_for_its_turn_in_vain() {
 }
 
 async fn work_stops_when_its_lease_is_ended() {
-    stops(|server| _ = server.faults().expire("nightly")).await;
+    stops(|server| assert!(server.faults().expire("nightly"))).await;
 }
 
 async fn work_stops_when_its_connection_is_cut() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::Handle;
 
-pub use crate::server::Cycle;
+pub use crate::server::AcquireRelease;
 use crate::transport::{Clock, Connection, Idle};
 use crate::wire::{Capacity, Key, Kind, Limit, Reply, Request, Seconds, Token};
 

@@ -3,6 +3,8 @@
 
 // a package is tested without the server
 #[cfg(feature = "server")]
+mod session;
+#[cfg(feature = "server")]
 mod target;
 
 use crate::wire::Lines;

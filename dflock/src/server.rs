@@ -1,33 +1,29 @@
-//! A dflockd-compatible server in the same process, for tests, examples and one-machine use.
+//! A server compatible with dflockd in the same process, for tests, examples and one machine.
 //!
-//! It speaks the whole protocol: locks and semaphores under separate names, two-phase acquires, `ping`, `stats`, fencing tokens.
-//! Each behaviour of the real server that a client can hear is the same, but for the bugs.
+//! It implements the whole protocol: locks and semaphores with separate names, two-phase acquires,
+//! `ping`, `stats` and fencing tokens. A client cannot tell it from dflockd, except that the bugs
+//! of dflockd are missing.
 //!
 //! Older servers differ: before v1.14 a lock and a semaphore of one key share it, as
 //! [`Lock`](crate::Lock#locks-and-semaphores-of-one-key) says, which no test on this server shows.
 
-mod client;
-mod condition;
+mod accept;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod cert_verifier;
+mod client_builder;
 mod config;
+mod connection;
+mod connection_guard;
 mod connector;
-mod desk;
-mod draining;
+mod control;
 mod error;
 mod faults;
 mod observer;
-mod peer;
-#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
-mod pinned;
-mod reception;
+mod registry;
 mod session;
 mod table;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod tls;
-#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
-#[path = "server/no_tls.rs"]
-mod tls;
-#[cfg(any(test, fuzzing))]
-mod visitors;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -43,33 +39,30 @@ use crate::error::public_part;
 use crate::stats::Stats;
 use crate::transport::{BoxStream, Resolver, driver};
 use crate::wire::LeaseSeconds;
-use condition::Condition;
+use accept::{Listener, NoListener};
 pub use config::{ServerBuilder, ServerConfig};
 pub use connector::MemoryConnector;
-use desk::Desk;
-use draining::Draining;
+use control::Control;
 pub use error::ServerError;
 pub use faults::Faults;
 #[doc(hidden)]
-pub use observer::{Ending, Event};
-use reception::{Listen, Nowhere};
+pub use observer::{EndReason, Event};
+use registry::Registry;
 #[cfg(dflock_bench)]
 #[doc(hidden)]
-pub use table::cycle::Cycle;
+pub use table::bench::AcquireRelease;
 #[cfg(any(test, fuzzing))]
 pub(crate) use table::model;
-use table::{Mint, Table};
+use table::{Table, TokenGenerator};
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tls::ServerTls;
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
 use tls::ServerTls;
-#[cfg(any(test, fuzzing))]
-pub(crate) use visitors::visit;
 
-/// How many connections may wait to be let in, as in a socket's backlog.
+/// Capacity of the queue of accepted connections, like the backlog of a socket.
 const BACKLOG: usize = 128;
 
-/// A server that runs. Dropping it stops it at once: it listens no longer, and all connections are closed.
+/// A running server. Dropping it stops it at once: it stops listening and closes all connections.
 ///
 /// # Examples
 ///
@@ -95,18 +88,17 @@ pub struct Server {
     addr: SocketAddr,
     client: Client,
     shared: Arc<Shared>,
-    arrivals: mpsc::Sender<BoxStream>,
-    reception: Reception,
+    incoming: mpsc::Sender<BoxStream>,
+    accept: AcceptTask,
 }
 
-/// What all tasks of a server share.
+/// State that all tasks of a server share.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     config: ServerConfig,
     default_lease: LeaseSeconds,
-    desk: Arc<Desk>,
-    draining: Draining,
-    condition: Arc<Condition>,
+    registry: Arc<Registry>,
+    control: Arc<Control>,
 }
 
 impl Server {
@@ -114,57 +106,62 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServerError`] when there is no free port, or when the system has no random numbers.
-    /// [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers or IO.
+    /// [`ServerError`] when there is no free port, or when the operating system has no random
+    /// numbers. [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers or
+    /// IO.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, nothing was started.
+    /// A cancelled call starts nothing.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let server = dflock::server::Server::start().await?;
-    /// println!("listens on {}", server.addr());
-    /// # Ok(()) }
+    /// println!("listening on {}", server.addr());
+    /// # Ok(())
+    /// # }
     /// ```
     pub async fn start() -> Result<Self, ServerError> {
         Self::builder().build().start().await
     }
 
-    /// Options to start a server with.
+    /// Returns a builder for a server with other options.
     pub fn builder() -> ServerBuilder {
         ServerConfig::builder()
     }
 
-    /// Where it listens, with the port that it was given.
+    /// Returns the address on which the server listens, with its actual port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Who holds what at this moment, by key.
+    /// Returns the current holders and waiters of every key.
     pub fn stats(&self) -> Stats {
-        self.shared.desk.stats()
+        self.shared.registry.stats()
     }
 
-    /// Connects to this server without a socket.
+    /// Returns a connector to this server that uses no socket.
     pub fn connector(&self) -> MemoryConnector {
-        MemoryConnector { arrivals: self.arrivals.clone(), condition: Arc::clone(&self.shared.condition) }
+        MemoryConnector { incoming: self.incoming.clone(), control: Arc::clone(&self.shared.control) }
     }
 
-    /// Makes it misbehave.
+    /// Returns the fault injection of this server.
     pub fn faults(&self) -> Faults<'_> {
         Faults { shared: &self.shared }
     }
 
-    /// Stops in good order: no new connections; who waits in line is answered `error_draining`, and so is who wants a slot; who has
-    /// slots can still release them. A connection without slots is closed, and when all are, or `shutdown_timeout` is over, the
-    /// server is gone. A frozen server is thawed first.
+    /// Shuts down gracefully: stops accepting, answers waiting and new acquires with
+    /// `error_draining`, and still accepts releases.
+    ///
+    /// A connection that holds no slot is closed. The call returns when all connections are closed
+    /// or after `shutdown_timeout`. A frozen server is unfrozen first.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the server stops at once.
+    /// A cancelled call stops the server at once.
     ///
     /// # Examples
     ///
@@ -179,52 +176,49 @@ impl Server {
     /// # }
     /// ```
     pub async fn shutdown(mut self) {
-        self.faults().thaw();
-        self.shared.draining.begin();
-        self.shared.desk.ring_all();
-        let last = &mut self.reception.0;
-        let patience = self.shared.config.shutdown_timeout;
-        // however the last connection ends, nothing is left to do but to drop the rest
-        if patience.is_zero() {
-            let _ = last.await;
-        } else if timeout(patience, &mut *last).await.is_err() {
-            last.abort();
-            let _ = last.await;
+        self.shared.control.shut_down();
+        self.shared.registry.notify_all();
+        let accept = &mut self.accept.0;
+        let limit = self.shared.config.shutdown_timeout;
+        // The result is ignored: a task that panicked or was aborted has ended, too.
+        if limit.is_zero() {
+            let _ = accept.await;
+        } else if timeout(limit, &mut *accept).await.is_err() {
+            accept.abort();
+            let _ = accept.await;
         }
     }
 
-    async fn with(config: ServerConfig) -> Result<Self, ServerError> {
-        config.validated()?;
+    async fn bind(config: ServerConfig) -> Result<Self, ServerError> {
+        config.validate()?;
         driver::require_timers().map_err(ServerError::Runtime)?;
-        let bind = |source| ServerError::Bind { address: public_part(&config.bind).to_owned(), source };
-        let addresses = Resolver::default().resolve(&config.bind).await.map_err(bind)?;
+        let address = || public_part(&config.bind).to_owned();
+        let error = |source| ServerError::Bind { address: address(), source };
+        let addresses = Resolver::default().resolve(&config.bind).await.map_err(error)?;
         let listener = driver::catch_missing(TcpListener::bind(&*addresses)).await;
-        let listener = listener.map_err(ServerError::Runtime)?.map_err(bind)?;
-        let addr = listener.local_addr().map_err(bind)?;
-        Self::open(config, listener, addr)
+        let listener = listener.map_err(ServerError::Runtime)?.map_err(error)?;
+        let addr = listener.local_addr().map_err(error)?;
+        Self::spawn(config, listener, addr)
     }
 
     fn in_memory(config: ServerConfig) -> Result<Self, ServerError> {
         driver::require_timers().map_err(ServerError::Runtime)?;
-        // an address that a client can be built with; nobody listens on it
-        Self::open(config, Nowhere, SocketAddr::from(([127, 0, 0, 1], 6388)))
+        // A client needs an address; nothing listens on this one.
+        Self::spawn(config, NoListener, SocketAddr::from(([127, 0, 0, 1], 6388)))
     }
 
-    fn open(config: ServerConfig, listener: impl Listen + 'static, addr: SocketAddr) -> Result<Self, ServerError> {
-        let default_lease = config.validated()?;
-        let mint = match config.seed {
-            Some(seed) => Mint::seeded(seed),
-            None => Mint::new().map_err(|source| ServerError::NoRandomness { source: source.into() })?,
+    fn spawn(config: ServerConfig, listener: impl Listener + 'static, addr: SocketAddr) -> Result<Self, ServerError> {
+        let tokens = match config.seed {
+            Some(seed) => TokenGenerator::seeded(seed),
+            None => TokenGenerator::new().map_err(|source| ServerError::NoRandomness { source: source.into() })?,
         };
-        let client = client::client_of(addr, &config).build()?;
-        let desk = Desk::new(Table::new(config.rules(), mint).observed(config.observer.clone()), config.max_connections);
-        let (draining, condition) = (Draining::default(), Arc::<Condition>::default());
-        let shared = Arc::new(Shared { config, default_lease, desk, draining, condition });
-        let (arrivals, arrived) = mpsc::channel(BACKLOG);
-        let serve = reception::serve(Arc::clone(&shared), listener, arrivals.clone(), arrived);
-        let condition = Arc::clone(&shared.condition);
-        let reception = Reception(tokio::spawn(async move { condition.unless_frozen(serve).await }));
-        Ok(Self { addr, client, shared, arrivals, reception })
+        let shared = Arc::new(Shared::new(config, tokens)?);
+        let client = client_builder::client_builder_for(addr, &shared.config).build()?;
+        let (sender, incoming) = mpsc::channel(BACKLOG);
+        let serve = accept::serve(Arc::clone(&shared), listener, sender.clone(), incoming);
+        let control = Arc::clone(&shared.control);
+        let accept = AcceptTask(tokio::spawn(async move { control.pause_while_frozen(serve).await }));
+        Ok(Self { addr, client, shared, incoming: sender, accept })
     }
 }
 
@@ -234,11 +228,63 @@ impl fmt::Debug for Server {
     }
 }
 
-/// The task that owns the listener and every session.
-struct Reception(JoinHandle<()>);
+impl Shared {
+    fn new(config: ServerConfig, tokens: TokenGenerator) -> Result<Self, ServerError> {
+        let default_lease = config.validate()?;
+        let table = Table::new(config.table_config(), tokens).with_observer(config.observer.clone());
+        let registry = Registry::new(table, config.max_connections);
+        Ok(Self { config, default_lease, registry, control: Arc::default() })
+    }
+}
 
-impl Drop for Reception {
+/// Entry points of the fuzz harness.
+#[cfg(any(test, fuzzing))]
+impl Shared {
+    /// Returns the state of a server whose tokens are the same every time.
+    pub(crate) fn seeded(config: ServerConfig) -> Result<Arc<Self>, ServerError> {
+        Ok(Arc::new(Self::new(config, TokenGenerator::seeded(1))?))
+    }
+
+    /// Runs a session over `stream`, unless there are too many connections.
+    pub(crate) async fn serve(self: Arc<Self>, stream: BoxStream) {
+        if let Some((guard, _closed)) = self.registry.register() {
+            session::Session::new(stream, guard, self).run().await;
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.registry.stats()
+    }
+}
+
+/// Handle of the task that owns the listener and all sessions. Dropping it aborts the task.
+struct AcceptTask(JoinHandle<()>);
+
+impl Drop for AcceptTask {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Replacement for TLS in builds without it. It has no values.
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+mod tls {
+    use std::io;
+
+    use crate::client::ClientBuilder;
+    use crate::transport::BoxStream;
+
+    #[derive(Clone, Debug)]
+    pub(super) enum ServerTls {}
+
+    impl ServerTls {
+        #[expect(clippy::unused_async, reason = "the signature is that of the build with TLS")]
+        pub(super) async fn accept(&self, _stream: BoxStream) -> io::Result<BoxStream> {
+            match *self {}
+        }
+
+        pub(super) fn configure_client(&self, _builder: ClientBuilder) -> ClientBuilder {
+            match *self {}
+        }
     }
 }

@@ -19,7 +19,7 @@ fn main() {
 #[cfg(dflock_bench)]
 #[expect(clippy::expect_used, reason = "a benchmark that cannot go on has failed")]
 mod parts {
-    use dflock::benching::{Cycle, Pool, Requests, decode};
+    use dflock::benching::{AcquireRelease, Pool, Requests, decode};
     use dflock::{Crc32, Sharding};
     use divan::{Bencher, black_box};
     use tokio::runtime::Builder;
@@ -50,7 +50,7 @@ mod parts {
 
     #[divan::bench(args = [0, 100, 10_000])]
     fn table_acquire_and_release(bencher: Bencher<'_, '_>, held: u64) {
-        let mut cycle = Cycle::new(held);
+        let mut cycle = AcquireRelease::new(held);
         bencher.bench_local(|| cycle.run());
     }
 }

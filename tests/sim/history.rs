@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use dflock::server::{Ending, Event};
+use dflock::server::{EndReason, Event};
 use dflock::{Held, LostReason, Token};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -47,7 +47,7 @@ pub(super) enum What {
     },
     Ended {
         slot: Slot,
-        why: Ending,
+        why: EndReason,
     },
     Silent {
         server: usize,
@@ -228,8 +228,8 @@ impl History {
             Event::Left { key, waiter } => What::Left { key, waiter },
             Event::Granted { key, token, connection, waiter } => What::Granted { key, slot: self.slot(&token), server, connection, waiter },
             Event::Renewed { token } => What::Renewed { slot: self.slot(&token) },
-            Event::Ended { token, why, .. } => What::Ended { slot: self.slot(&token), why },
-            Event::Silent { connection } => What::Silent { server, connection },
+            Event::Ended { token, reason, .. } => What::Ended { slot: self.slot(&token), why: reason },
+            Event::ReadTimeout { connection } => What::Silent { server, connection },
         }
     }
 

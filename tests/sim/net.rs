@@ -177,7 +177,7 @@ impl Net {
         let Some(there) = self.lock().servers[shard].clone() else { return Err(std::io::ErrorKind::ConnectionRefused.into()) };
         let link = self.lock().add(host);
         let ours = End::new(self, link, Side::Client);
-        there.connector.admit(Box::new(End::new(self, link, Side::Server))).await?;
+        there.connector.accept_stream(Box::new(End::new(self, link, Side::Server))).await?;
         let state = &mut *self.lock();
         if let Some(Listener { number, last, .. }) = &mut state.servers[shard] {
             // the server numbers them in the same order, and from 1

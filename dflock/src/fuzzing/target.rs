@@ -1,6 +1,7 @@
 //! An entry for each fuzz target, for the property tests and for the replay of the corpus.
 
 use super::feed;
+use super::session::run_session;
 use crate::server;
 use crate::wire::{Lines, MAX_LINE, MAX_REPLY, MAX_SECRET, Reply, Request};
 
@@ -68,12 +69,12 @@ pub fn lines(bytes: &[u8]) {
 
 /// Operations on the server's table, with the promises checked after each.
 pub fn table(bytes: &[u8]) {
-    server::model::play(bytes);
+    server::model::run(bytes);
 }
 
 /// Connections that say anything to a server. It waits for seconds, so the clock should be paused: the caller's, for only tests have one.
 pub async fn session(bytes: &[u8]) {
-    server::visit(bytes).await;
+    run_session(bytes).await;
 }
 
 /// Takes what there is, and says whether the stream can be read on.

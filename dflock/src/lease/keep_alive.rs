@@ -179,15 +179,11 @@ impl Lease {
     /// Assigns the lease to the keep-alive task of `connection`, and registers the task with the
     /// connection. Returns the waker of the task if there is something to do already.
     fn assign_keep_alive(self: &Arc<Self>, connection: &mut Connection, renew_at: Instant, now: Instant) -> Result<Option<Waker>, Stopped> {
-        let assigned = match connection.extension::<KeepAlive>() {
-            Some(keep_alive) => keep_alive.assign(self.clone())?,
-            None => {
-                let keep_alive = KeepAlive::spawn();
-                let assigned = keep_alive.assign(self.clone())?;
-                connection.set_extension(keep_alive);
-                assigned
-            }
-        };
+        if connection.extension::<KeepAlive>().is_none() {
+            connection.set_extension(KeepAlive::spawn());
+        }
+        let keep_alive = connection.extension::<KeepAlive>().ok_or(Stopped)?;
+        let assigned = keep_alive.assign(self.clone())?;
         let Some(waker) = assigned else { return Ok(None) };
         let mut cx = Context::from_waker(&waker);
         let timer = tokio::time::Instant::now() + self.sleep_duration(renew_at, now);

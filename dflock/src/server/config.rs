@@ -1,4 +1,4 @@
-//! What a server is started with.
+//! Options of a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use typed_builder::TypedBuilder;
 
 use super::observer::{Event, Observer};
-use super::table::Rules;
+use super::table::TableConfig;
 use super::{Server, ServerError, ServerTls};
 use crate::client::LONGEST;
 use crate::error::{invisible, public_part};
 use crate::wire::{LeaseSeconds, MAX_SECRET};
 
-/// The options of a [`Server`]; each has the default of the real server. Made by [`Server::builder`].
+/// Options of a [`Server`], with the defaults of dflockd. Built by [`Server::builder`].
 ///
 /// # Examples
 ///
@@ -23,7 +23,8 @@ use crate::wire::{LeaseSeconds, MAX_SECRET};
 /// use std::time::Duration;
 /// use dflock::server::Server;
 ///
-/// let server = Server::builder().default_lease(Duration::from_secs(5)).max_keys(10).build().start().await?;
+/// let config = Server::builder().default_lease(Duration::from_secs(5)).max_keys(10).build();
+/// let server = config.start().await?;
 /// assert!(server.addr().ip().is_loopback());
 /// # Ok(())
 /// # }
@@ -36,87 +37,96 @@ use crate::wire::{LeaseSeconds, MAX_SECRET};
 )]
 #[must_use = "a configuration does nothing until it is started"]
 pub struct ServerConfig {
-    /// Where to listen, as `host:port`; an IPv6 address in brackets. Port 0 takes a free one.
+    /// Address to listen on, as `host:port`, with an IPv6 address in brackets. With port 0 the
+    /// operating system selects a free port.
     ///
-    /// Defaults to `127.0.0.1:0`. An address that cannot be listened on is refused by [`start`](ServerConfig::start).
+    /// Defaults to `127.0.0.1:0`. [`start`](ServerConfig::start) fails if it cannot listen on the
+    /// address.
     #[builder(default = "127.0.0.1:0".into(), setter(into))]
     pub(super) bind: String,
 
-    /// The secret that every connection has to begin with; empty for none. Never printed.
+    /// Auth token that every client has to send first; empty for none. It is never printed.
     ///
-    /// Defaults to none. More than 65,536 bytes, line breaks, and white space at either end are refused: the wire cannot carry them.
+    /// Defaults to none. The protocol cannot carry more than 65,536 bytes, line breaks, or white
+    /// space at either end, so these are refused.
     #[builder(default, setter(into))]
     pub(super) auth_token: String,
 
-    /// Speaks TLS on every connection, in memory, too. A connection has its `read_timeout` for the handshake.
+    /// TLS configuration for all connections, including those in memory. The time limit of a
+    /// handshake is `read_timeout`.
     ///
     /// Defaults to none.
     #[cfg_attr(any(feature = "tls", feature = "tls-aws-lc"), builder(default, setter(into)))]
     #[cfg_attr(not(any(feature = "tls", feature = "tls-aws-lc")), builder(default, setter(skip)))]
     pub(super) tls: Option<ServerTls>,
 
-    /// The lease of requests that name none.
+    /// Lease of requests without a lease.
     ///
     /// Defaults to 33 s. Zero, fractions of a second and more than 9,223,372,036 s are refused.
     #[builder(default = Duration::from_secs(33))]
     pub(super) default_lease: Duration,
 
-    /// How often leases that are over are looked for. A request looks for them, too, among the keys that share a lock with its own.
+    /// Interval at which leases are expired. Every request expires leases, too.
     ///
     /// Defaults to 1 s. Zero is refused.
     #[builder(default = Duration::from_secs(1))]
     pub(super) lease_sweep_interval: Duration,
 
-    /// How often keys that have been idle for long are looked for.
+    /// Interval at which idle keys are removed. A request that finds `max_keys` keys removes idle
+    /// keys, too.
     ///
     /// Defaults to 5 s. Zero is refused.
     #[builder(default = Duration::from_secs(5))]
     pub(super) gc_interval: Duration,
 
-    /// How long a key, and with it the limit of a semaphore, is remembered while nobody holds it or waits for it.
+    /// Time after which an idle key is removed. Until then the limit of a semaphore cannot change.
     ///
     /// Defaults to 60 s. Zero is refused.
     #[builder(default = Duration::from_mins(1))]
     pub(super) gc_max_idle: Duration,
 
-    /// How many keys there may be at once, locks and semaphores together. One more is answered `error_max_locks`.
+    /// Maximum number of keys, locks and semaphores together. A request for one more is answered
+    /// with `error_max_locks`.
     ///
     /// Defaults to 1024. Zero is refused.
     #[builder(default = 1024)]
     pub(super) max_keys: usize,
 
-    /// How many may stand in line for one key; 0 for no limit. One more is answered `error_max_waiters`.
+    /// Maximum length of the queue of one key; 0 for no limit. A request for one more place is
+    /// answered with `error_max_waiters`.
     ///
     /// Defaults to 0.
     #[builder(default = 0)]
     pub(super) max_waiters: usize,
 
-    /// How many connections there may be at once; 0 for no limit. One more is closed at once.
+    /// Maximum number of connections; 0 for no limit. One more is closed at once.
     ///
     /// Defaults to 0.
     #[builder(default = 0)]
     pub(super) max_connections: usize,
 
-    /// How long a connection may go without a request; waiting for the answer to one does not count. Then it is closed, and its
-    /// slots go with it, however long their leases are.
+    /// Maximum time between a reply and the next request on a connection. After it the server
+    /// closes the connection and releases its slots, however long their leases are.
     ///
-    /// Defaults to 23 s. Zero is refused, and more than a century.
+    /// Defaults to 23 s. Zero and more than a century are refused.
     #[builder(default = Duration::from_secs(23))]
     pub(super) read_timeout: Duration,
 
-    /// How long a client may take to take its replies before it is cut off; zero for as long as it likes.
+    /// Maximum time that a write of replies may take before the connection is closed; zero for no
+    /// limit.
     ///
     /// Defaults to 5 s.
     #[builder(default = Duration::from_secs(5))]
     pub(super) write_timeout: Duration,
 
-    /// How long [`Server::shutdown`] waits for those who hold slots; zero for as long as they like.
+    /// Maximum time that [`Server::shutdown`] waits for clients that hold slots; zero for no limit.
     ///
     /// Defaults to 30 s.
     #[builder(default = Duration::from_secs(30))]
     pub(super) shutdown_timeout: Duration,
 
-    /// Whether slots are given up when the connection that acquired them ends. If not, they live until their leases end.
+    /// Releases slots when the connection that acquired them ends. If false, slots stay held until
+    /// their leases expire.
     ///
     /// Defaults to true.
     #[builder(default = true)]
@@ -130,52 +140,56 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// Makes the tokens the same at each start: for simulations only, whoever knows the seed knows all tokens.
+    /// Makes the tokens the same at each start. For simulations only: the seed reveals all tokens.
     #[doc(hidden)]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Tells `observer` all that happens, at once and in order for each key; it must not ask the server anything.
+    /// Calls `observer` for every event of the table, in order. It runs inside the lock of the
+    /// server's state, so it must not call the server.
     #[doc(hidden)]
     pub fn observer(mut self, observer: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.observer = Observer(Some(Arc::new(observer)));
         self
     }
 
-    /// Starts a server that is reached through its [`connector`](Server::connector) only, so that nothing outside has a say.
+    /// Starts a server without a listener, for simulations. Clients connect with its
+    /// [`connector`](Server::connector).
     #[doc(hidden)]
     pub fn start_in_memory(self) -> Result<Server, ServerError> {
         Server::in_memory(self)
     }
 
-    /// Starts a server: it listens when this returns, and stops when the [`Server`] is dropped.
+    /// Starts a server, which stops when the [`Server`] is dropped.
     ///
     /// # Errors
     ///
-    /// [`ServerError`] when an option has a value that cannot be, when the address cannot be listened on, or when the system has
-    /// no random numbers. [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers
-    /// or IO.
+    /// [`ServerError`] when an option has a value that is not allowed, when the server cannot
+    /// listen on the address, or when the operating system has no random numbers.
+    /// [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers or IO.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, nothing was started.
+    /// A cancelled call starts nothing.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let server = dflock::server::Server::builder().max_waiters(100).build().start().await?;
-    /// # Ok(()) }
+    /// # Ok(())
+    /// # }
     /// ```
     pub async fn start(self) -> Result<Server, ServerError> {
-        Server::with(self).await
+        Server::bind(self).await
     }
 
-    /// Checks what the types cannot, and gives back the default lease as the wire carries it.
-    pub(super) fn validated(&self) -> Result<LeaseSeconds, ServerError> {
-        let invalid = |option, given: String, allowed| ServerError::InvalidOption { option, given, allowed };
+    /// Checks all values; returns the default lease in the type of the protocol.
+    pub(super) fn validate(&self) -> Result<LeaseSeconds, ServerError> {
+        let invalid = |option, given, allowed| ServerError::InvalidOption { option, given, allowed };
         for (option, given) in [
             ("lease_sweep_interval", self.lease_sweep_interval),
             ("gc_interval", self.gc_interval),
@@ -187,35 +201,45 @@ impl ServerConfig {
             }
         }
         if self.read_timeout > LONGEST {
-            return Err(invalid("read_timeout", format!("{:?}", self.read_timeout), "no more than a century"));
+            let given = format!("{:?}", self.read_timeout);
+            return Err(invalid("read_timeout", given, "at most a century"));
         }
         if self.max_keys == 0 {
             return Err(invalid("max_keys", "0".into(), "1 or more"));
         }
-        let secret = &self.auth_token;
-        if secret.len() > MAX_SECRET {
-            return Err(invalid("auth_token", format!("{} bytes", secret.len()), "at most 65536 bytes"));
+        let token = &self.auth_token;
+        if token.len() > MAX_SECRET {
+            let given = format!("{} bytes", token.len());
+            return Err(invalid("auth_token", given, "at most 65536 bytes"));
         }
-        if secret.trim() != secret || secret.contains(['\r', '\n']) {
-            let allowed = "text without line breaks, and without white space at its ends";
-            return Err(invalid("auth_token", "other text".into(), allowed));
+        if token.trim() != token || token.contains(['\r', '\n']) {
+            let allowed = "text without line breaks and without white space at either end";
+            return Err(invalid("auth_token", "not shown".into(), allowed));
         }
-        if let Some(character) = invisible::at_an_end(secret) {
-            let given = format!("text that begins or ends with {}", invisible::describe(character));
-            return Err(invalid("auth_token", given, "text without invisible characters at its ends"));
+        if let Some(character) = invisible::at_an_end(token) {
+            let given = format!("text with {} at an end", invisible::describe(character));
+            let allowed = "text without invisible characters at either end";
+            return Err(invalid("auth_token", given, allowed));
         }
-        LeaseSeconds::new(self.default_lease)
-            .ok_or_else(|| invalid("default_lease", format!("{:?}", self.default_lease), "whole seconds from 1 to 9223372036"))
+        LeaseSeconds::new(self.default_lease).ok_or_else(|| {
+            let given = format!("{:?}", self.default_lease);
+            invalid("default_lease", given, "whole seconds from 1 to 9223372036")
+        })
     }
 
-    pub(super) fn rules(&self) -> Rules {
-        Rules { max_keys: self.max_keys, max_waiters: self.max_waiters, gc_max_idle: self.gc_max_idle, auto_release: self.auto_release }
+    pub(super) fn table_config(&self) -> TableConfig {
+        TableConfig {
+            max_keys: self.max_keys,
+            max_waiters: self.max_waiters,
+            gc_max_idle: self.gc_max_idle,
+            auto_release: self.auto_release,
+        }
     }
 }
 
 impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // neither the secret nor the seed, which tells the tokens
+        // Without the auth token, and without the seed, which reveals the tokens.
         f.debug_struct("ServerConfig")
             .field("bind", &public_part(&self.bind))
             .field("auth", &!self.auth_token.is_empty())
@@ -240,26 +264,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_is_refused_and_named() {
+    fn validate_names_the_invalid_option() {
         let zero = Duration::ZERO;
+        let century = Duration::from_hours(1_000_000);
         for (config, want) in [
-            (
-                Server::builder().read_timeout(Duration::from_hours(1_000_000)).build(),
-                "read_timeout cannot be 3600000000s; it is no more than a century",
-            ),
-            (Server::builder().read_timeout(zero).build(), "read_timeout cannot be 0ns; it is more than zero"),
-            (Server::builder().gc_interval(zero).build(), "gc_interval cannot be 0ns; it is more than zero"),
-            (Server::builder().gc_max_idle(zero).build(), "gc_max_idle cannot be 0ns; it is more than zero"),
-            (Server::builder().lease_sweep_interval(zero).build(), "lease_sweep_interval cannot be 0ns; it is more than zero"),
-            (Server::builder().max_keys(0).build(), "max_keys cannot be 0; it is 1 or more"),
+            (Server::builder().read_timeout(century).build(), "invalid read_timeout (3600000000s): it must be at most a century"),
+            (Server::builder().read_timeout(zero).build(), "invalid read_timeout (0ns): it must be more than zero"),
+            (Server::builder().gc_interval(zero).build(), "invalid gc_interval (0ns): it must be more than zero"),
+            (Server::builder().gc_max_idle(zero).build(), "invalid gc_max_idle (0ns): it must be more than zero"),
+            (Server::builder().lease_sweep_interval(zero).build(), "invalid lease_sweep_interval (0ns): it must be more than zero"),
+            (Server::builder().max_keys(0).build(), "invalid max_keys (0): it must be 1 or more"),
             (
                 Server::builder().default_lease(Duration::from_millis(1500)).build(),
-                "default_lease cannot be 1.5s; it is whole seconds from 1 to 9223372036",
+                "invalid default_lease (1.5s): it must be whole seconds from 1 to 9223372036",
             ),
-            (Server::builder().auth_token("x".repeat(65_537)).build(), "auth_token cannot be 65537 bytes; it is at most 65536 bytes"),
+            (Server::builder().auth_token("x".repeat(65_537)).build(), "invalid auth_token (65537 bytes): it must be at most 65536 bytes"),
             (
                 Server::builder().auth_token("two\nlines").build(),
-                "auth_token cannot be other text; it is text without line breaks, and without white space at its ends",
+                "invalid auth_token (not shown): it must be text without line breaks and without white space at either end",
             ),
             (
                 Server::builder().auth_token("hush\u{200B}").build(),
@@ -267,13 +289,13 @@ mod tests {
                  it is text without invisible characters at its ends",
             ),
         ] {
-            assert_eq!(config.validated().unwrap_err().to_string(), want);
+            assert_eq!(config.validate().unwrap_err().to_string(), want);
         }
-        assert_eq!(Server::builder().build().validated().unwrap().get(), 33);
+        assert_eq!(Server::builder().build().validate().unwrap().get(), 33);
     }
 
     #[test]
-    fn the_secret_is_never_printed() {
+    fn debug_shows_neither_auth_token_nor_seed() {
         let config = Server::builder().auth_token("hunter2").build().seed(4_711);
         let shown = format!("{config:?}");
         assert!(shown.contains("auth: true") && !shown.contains("hunter2") && !shown.contains("4711"), "{shown}");

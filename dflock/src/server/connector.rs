@@ -1,4 +1,4 @@
-//! Connections that need no network.
+//! In-memory connections to the server.
 
 use std::io;
 use std::sync::Arc;
@@ -6,16 +6,18 @@ use std::sync::Arc;
 use tokio::io::duplex;
 use tokio::sync::mpsc;
 
-use super::condition::Condition;
+use super::control::Control;
 use crate::transport::{BoxStream, Clock, Connecting, Connector};
 
-/// What a socket takes before its reader reads.
-const PIPE: usize = 64 * 1024;
+/// Capacity in bytes of each direction of an in-memory connection.
+const DUPLEX_CAPACITY: usize = 64 * 1024;
 
-/// Connects to a [`Server`](super::Server) in the same process, without a socket. From [`Server::connector`](super::Server::connector).
+/// Connector to a [`Server`](super::Server) in the same process, without a socket. Returned by
+/// [`Server::connector`](super::Server::connector).
 ///
-/// Whatever server it is asked for, it connects to its own; one with TLS speaks it here, too. Its clock is Tokio's, so it works when a test has paused the time;
-/// then client and server belong on one current-thread runtime. It does not keep the server alive.
+/// It connects to its own server, whatever address it is given. A server with TLS uses TLS here,
+/// too. Its clock is that of tokio, so that a test can pause the time; client and server then have
+/// to run on one current-thread runtime. A connector does not keep the server running.
 ///
 /// # Examples
 ///
@@ -36,28 +38,28 @@ const PIPE: usize = 64 * 1024;
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemoryConnector {
-    pub(super) arrivals: mpsc::Sender<BoxStream>,
-    pub(super) condition: Arc<Condition>,
+    pub(super) incoming: mpsc::Sender<BoxStream>,
+    pub(super) control: Arc<Control>,
 }
 
 impl MemoryConnector {
-    /// Connects the client at the other end of `stream`: for simulated networks.
+    /// Accepts `stream` as a new connection of the server, for simulated networks.
     #[doc(hidden)]
-    pub async fn admit(&self, stream: BoxStream) -> io::Result<()> {
-        if self.condition.is_refusing() {
+    pub async fn accept_stream(&self, stream: BoxStream) -> io::Result<()> {
+        if self.control.refuses_connections() {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        // an error says that nobody listens any more
-        self.arrivals.send(stream).await.map_err(|_| io::ErrorKind::ConnectionRefused.into())
+        // An error means that the server has stopped.
+        self.incoming.send(stream).await.map_err(|_| io::ErrorKind::ConnectionRefused.into())
     }
 }
 
 impl Connector for MemoryConnector {
     fn connect<'a>(&'a self, _server: &'a str) -> Connecting<'a> {
         Box::pin(async {
-            let (ours, theirs) = duplex(PIPE);
-            self.admit(Box::new(theirs)).await?;
-            Ok(Box::new(ours) as BoxStream)
+            let (client, server) = duplex(DUPLEX_CAPACITY);
+            self.accept_stream(Box::new(server)).await?;
+            Ok(Box::new(client) as BoxStream)
         })
     }
 

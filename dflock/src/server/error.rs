@@ -1,4 +1,4 @@
-//! Why a server did not start.
+//! Errors of a server that did not start.
 
 use std::io;
 
@@ -8,37 +8,37 @@ use crate::error::ConfigError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// An option has a value that it cannot have.
-    #[error("{option} cannot be {given}; it is {allowed}")]
+    /// An option has a value that is not allowed.
+    #[error("invalid {option} ({given}): it must be {allowed}")]
     #[non_exhaustive]
     InvalidOption {
-        /// Which option of [`ServerConfig`](super::ServerConfig).
+        /// Option of [`ServerConfig`](super::ServerConfig).
         option: &'static str,
-        /// What it was given. A secret is not shown.
+        /// Value of the option. An auth token is not shown.
         given: String,
-        /// What it may be.
+        /// Allowed values.
         allowed: &'static str,
     },
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {address}")]
     #[non_exhaustive]
     Bind {
-        /// The address as it was given.
+        /// Address as it was given.
         address: String,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// No client could reach a server with these options.
-    #[error("no client could use a server with these options")]
+    /// No client could be built for a server with these options.
+    #[error("no client can use a server with these options")]
     Client(#[from] ConfigError),
-    /// This is not called on a tokio runtime, or on one without timers or IO.
+    /// The caller is not on a tokio runtime, or on one without timers or IO.
     #[error(transparent)]
     Runtime(ConfigError),
-    /// The system has no random numbers to make tokens of.
-    #[error("the system has no random numbers")]
+    /// The operating system has no random numbers, which tokens need.
+    #[error("the operating system has no random numbers")]
     #[non_exhaustive]
     NoRandomness {
-        /// What the system said.
+        /// Error of the operating system.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -1,11 +1,12 @@
-//! What can go wrong with a server, on demand.
+//! Fault injection.
 
 use std::time::Duration;
 
 use super::Shared;
 use crate::wire::Key;
 
-/// Makes a [`Server`](super::Server) misbehave, for tests of what is built on it. From [`Server::faults`](super::Server::faults).
+/// Fault injection for a [`Server`](super::Server), to test the programs that use it. Returned by
+/// [`Server::faults`](super::Server::faults).
 ///
 /// # Examples
 ///
@@ -22,8 +23,8 @@ use crate::wire::Key;
 /// let mut granted = String::new();
 /// client.read_line(&mut granted).await?;
 ///
-/// // the lease ends long before its time, and the client that tries to renew it is told so
-/// server.faults().expire("pool");
+/// // The lease expires before its time, so the next renewal fails.
+/// assert!(server.faults().expire("pool"));
 /// let token = granted.split(' ').nth(1).unwrap_or_default();
 /// client.write_all(format!("sn\npool\n{token} 30\n").as_bytes()).await?;
 /// let mut renewed = String::new();
@@ -38,10 +39,11 @@ pub struct Faults<'a> {
 }
 
 impl Faults<'_> {
-    /// Ends all leases of `key` now, those of the lock and those of the semaphore; the slots go to the next in line.
+    /// Expires all leases of `key` now, those of the lock and those of the semaphore. The slots are
+    /// granted to the next waiters.
     ///
-    /// Returns whether there was a lease to end: `false` for a key that is not held, as a mistyped
-    /// one is, and for a text that cannot be a key.
+    /// Returns whether there was a lease to expire: `false` for a key that is not held, as a
+    /// mistyped one is, and for a text that is not a valid key.
     ///
     /// # Examples
     ///
@@ -56,10 +58,11 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn expire(self, key: &str) -> bool {
-        Key::new(key).is_ok_and(|key| self.shared.desk.at(key, |table, now| table.expire(key, now)))
+        let expire = |key| self.shared.registry.with_table(|table, now| table.expire(key, now));
+        Key::new(key).is_ok_and(expire)
     }
 
-    /// Closes the connections that hold `key` or wait for it, without a word.
+    /// Closes the connections that hold `key` or are queued for it, without a reply.
     ///
     /// # Examples
     ///
@@ -74,23 +77,24 @@ impl Faults<'_> {
     /// client.read_u8().await?;
     ///
     /// server.faults().disconnect("job");
-    /// client.read_to_end(&mut Vec::new()).await?; // comes to an end
+    /// client.read_to_end(&mut Vec::new()).await?; // the server has closed the connection
     /// # Ok(())
     /// # }
     /// ```
     pub fn disconnect(self, key: &str) {
         if let Ok(key) = Key::new(key) {
-            self.shared.desk.send_away(key);
+            self.shared.registry.close(key);
         }
     }
 
-    /// Closes all connections, without a word.
+    /// Closes all connections, without a reply.
     pub fn disconnect_all(self) {
-        self.shared.desk.send_all_away();
+        self.shared.registry.close_all();
     }
 
-    /// Stops the server as `SIGSTOP` stops a process: connections stay open and new ones seem to succeed, but nothing is read,
-    /// answered, granted or swept until [`thaw`](Self::thaw).
+    /// Stops the server as `SIGSTOP` stops a process. Connections stay open and new ones seem to
+    /// succeed, but the server reads, replies, grants and expires nothing until
+    /// [`thaw`](Self::thaw).
     ///
     /// # Examples
     ///
@@ -115,16 +119,18 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn freeze(self) {
-        self.shared.condition.freeze();
+        self.shared.control.freeze();
     }
 
-    /// Lets a frozen server go on as a stopped process would: timers that fell due meanwhile are handled now.
+    /// Resumes a frozen server as `SIGCONT` resumes a process. Timers that elapsed in the meantime
+    /// fire now.
     pub fn thaw(self) {
-        self.shared.condition.thaw();
+        self.shared.control.unfreeze();
     }
 
-    /// Whether new connections fail: in memory with [`ConnectionRefused`](std::io::ErrorKind::ConnectionRefused), over TCP by being
-    /// closed as soon as they are accepted. Those that are open stay.
+    /// Sets whether new connections fail. In memory they fail with
+    /// [`ConnectionRefused`](std::io::ErrorKind::ConnectionRefused); over TCP they are closed as
+    /// soon as they are accepted. Open connections stay open.
     ///
     /// # Examples
     ///
@@ -140,11 +146,11 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn refuse_connections(self, refuse: bool) {
-        self.shared.condition.refuse(refuse);
+        self.shared.control.refuse_connections(refuse);
     }
 
-    /// Holds every reply back for `delay`; zero ends that. The order stays, and a connection reads its next request when its reply
-    /// is on the way.
+    /// Delays every reply; zero ends the delay. Replies keep their order, and a connection handles
+    /// its next request after the delayed reply was written.
     ///
     /// # Examples
     ///
@@ -167,6 +173,6 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn delay_replies(self, delay: Duration) {
-        self.shared.condition.delay_replies(delay);
+        self.shared.control.delay_replies(delay);
     }
 }

@@ -1,47 +1,48 @@
-//! What a server did, told to whoever checks it.
+//! Events for the simulation, which checks them against its history.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::wire::Token;
 
-/// Something that happened at the table. Connections and waiters are numbered as they come, from 1.
+/// An event of the table. Connections and waiters are numbered in order of arrival, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "hidden, and the names say it")]
+#[expect(missing_docs, reason = "hidden, and the names suffice")]
 pub enum Event {
-    /// A waiter stands in line.
+    /// A waiter was added to the queue.
     Joined { key: Arc<str>, waiter: u64, connection: u64 },
-    /// A waiter left the line without a slot.
+    /// A waiter was removed from the queue without a slot.
     Left { key: Arc<str>, waiter: u64 },
-    /// A slot was granted: at once, or to a waiter in line.
+    /// A slot was granted: at once, or to a queued waiter.
     Granted { key: Arc<str>, token: Token, connection: u64, waiter: Option<u64> },
-    /// A lease began anew.
+    /// A lease was restarted.
     Renewed { token: Token },
-    /// A slot is free again.
-    Ended { key: Arc<str>, token: Token, why: Ending },
-    /// A connection was silent for the read timeout, and ends now.
-    Silent { connection: u64 },
+    /// A hold ended.
+    Ended { key: Arc<str>, token: Token, reason: EndReason },
+    /// A connection sent nothing for the read timeout and is closed now.
+    ReadTimeout { connection: u64 },
 }
 
-/// Why a slot is free again.
+/// Reason why a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Somebody released it.
+pub enum EndReason {
+    /// A client released it.
     Released,
-    /// Its lease was over.
+    /// Its lease expired.
     Expired,
-    /// [`Faults::expire`](super::Faults::expire).
+    /// [`Faults::expire`](super::Faults::expire) ended it.
     Forced,
     /// Its connection ended.
     Disconnected,
 }
 
-/// Whoever is told, if anybody; behind the lock of the key, so it must not ask the server anything.
+/// Callback for events, if there is one. It runs inside the lock of the registry, so it must not
+/// call the server.
 #[derive(Clone, Default)]
 pub(super) struct Observer(pub(super) Option<Arc<dyn Fn(Event) + Send + Sync>>);
 
 impl Observer {
-    pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
+    pub(super) fn emit(&self, event: impl FnOnce() -> Event) {
         if let Some(observer) = &self.0 {
             observer(event());
         }

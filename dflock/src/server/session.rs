@@ -1,184 +1,196 @@
-//! One connection's life: each request, in order, to the desk, and the reply back.
+//! Session of one connection: reads requests in order, applies them to the table, writes replies.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 
+use subtle::ConstantTimeEq;
 use tokio::time::{Instant, sleep};
 
 use super::Shared;
-use super::desk::Visit;
-use super::peer::{Letter, Over, Peer};
-use super::table::Answer;
+use super::connection::{Closed, Connection, RequestBuffer};
+use super::connection_guard::ConnectionGuard;
+use super::table::Outcome;
 use crate::transport::{BoxStream, LazyTimer};
-use crate::wire::{Key, Malformed, Reply, Request, Seconds, Status};
+use crate::wire::{Malformed, Reply, Request, Seconds, Status};
 
-/// One connection.
+/// Session of one connection.
 pub(super) struct Session {
-    peer: Peer,
-    visit: Visit,
+    connection: Connection,
+    guard: ConnectionGuard,
     shared: Arc<Shared>,
-    /// Rings when the client has said nothing for the read timeout.
-    silence: LazyTimer,
-    trusted: bool,
+    read_timeout: LazyTimer,
+    authenticated: bool,
 }
 
 impl Session {
-    pub(super) fn new(stream: BoxStream, visit: Visit, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(stream: BoxStream, guard: ConnectionGuard, shared: Arc<Shared>) -> Self {
         Self {
-            peer: Peer::new(stream, shared.config.write_timeout),
-            visit,
-            silence: LazyTimer::default(),
-            trusted: shared.config.auth_token.is_empty(),
+            connection: Connection::new(stream, shared.config.write_timeout),
+            guard,
+            read_timeout: LazyTimer::default(),
+            authenticated: shared.config.auth_token.is_empty(),
             shared,
         }
     }
 
-    /// Serves until the connection is over; then all that it had at the desk goes, before anything more is written.
+    /// Serves the connection until it is over. Its slots are released before the last replies are
+    /// written, because the client may take long to read them.
     pub(super) async fn run(mut self) {
-        let Over = self.serve().await;
-        drop(self.visit);
-        let delay = self.shared.condition.reply_delay();
-        self.peer.part(delay).await;
+        let Closed = self.serve().await;
+        drop(self.guard);
+        let delay = self.shared.control.reply_delay();
+        self.connection.shutdown(delay).await;
     }
 
-    async fn serve(&mut self) -> Over {
-        let mut letter = Letter::default();
+    async fn serve(&mut self) -> Closed {
+        let mut request = RequestBuffer::default();
         loop {
-            if let Err(over) = self.serve_one(&mut letter).await {
-                self.take_back(&mut letter);
-                return over;
+            if let Err(closed) = self.serve_one(&mut request).await {
+                self.apply_pending_releases(&mut request);
+                return closed;
             }
         }
     }
 
-    /// Takes what a client that has gone has given back while its last replies were held up.
-    fn take_back(&mut self, letter: &mut Letter) {
-        while self.trusted && matches!(self.peer.next(letter), Ok(true)) {
-            if let Ok(Request::Release { key, kind, token }) = letter.open() {
-                self.visit.at(key, |table, _, now| table.release(kind, key, token, now));
+    /// Applies releases that were still in the read buffer when the client disconnected. Without
+    /// auto-release their slots would stay held until the leases expire.
+    fn apply_pending_releases(&mut self, request: &mut RequestBuffer) {
+        while self.authenticated && matches!(self.connection.next_request(request), Ok(true)) {
+            if let Ok(Request::Release { key, kind, token }) = request.parse() {
+                self.guard.with_table(|table, _, now| table.release(kind, key, token, now));
             }
         }
     }
 
-    async fn serve_one(&mut self, letter: &mut Letter) -> Result<(), Over> {
-        self.receive(letter).await?;
-        let reply = self.reply(letter).await?;
-        self.peer.say(&reply);
-        if self.peer.is_full() { self.flush().await } else { Ok(()) }
+    async fn serve_one(&mut self, request: &mut RequestBuffer) -> Result<(), Closed> {
+        self.receive(request).await?;
+        let reply = self.reply(request).await?;
+        self.connection.queue_reply(&reply);
+        if self.connection.is_full() { self.flush().await } else { Ok(()) }
     }
 
-    /// The next request. The replies are written before it is waited for.
-    async fn receive(&mut self, letter: &mut Letter) -> Result<(), Over> {
-        if self.peer.next(letter)? {
+    /// Receives the next request. Writes the buffered replies before it waits.
+    async fn receive(&mut self, request: &mut RequestBuffer) -> Result<(), Closed> {
+        if self.connection.next_request(request)? {
             return Ok(());
         }
         self.flush().await?;
-        let silent_at = Instant::now() + self.shared.config.read_timeout;
+        let deadline = Instant::now() + self.shared.config.read_timeout;
         loop {
-            // a delayed flush reads ahead
-            if self.peer.next(letter)? {
+            // A delayed flush may have read the request already.
+            if self.connection.next_request(request)? {
                 return Ok(());
             }
-            let may_end = !self.peer.has_begun(letter);
+            let is_between_requests = !self.connection.has_partial_request(request);
             tokio::select! {
                 biased;
-                read = self.peer.read() => read?,
-                () = poll_fn(|cx| self.silence.poll_elapsed(cx, silent_at)) => {
-                    self.visit.silent();
-                    self.peer.say(&Reply::Refused(Status::Error));
-                    return Err(Over);
+                read = self.connection.read() => read?,
+                () = poll_fn(|cx| self.read_timeout.poll_elapsed(cx, deadline)) => {
+                    self.guard.read_timed_out();
+                    self.connection.queue_reply(&Reply::Refused(Status::Error));
+                    return Err(Closed);
                 }
-                () = drained(&self.shared, &self.visit), if may_end => return Err(Over),
+                () = drained(&self.shared, &self.guard), if is_between_requests => return Err(Closed),
             }
         }
     }
 
-    async fn reply(&mut self, letter: &Letter) -> Result<Reply, Over> {
-        let request = letter.open();
-        if !self.trusted {
-            let secret = &self.shared.config.auth_token;
-            self.trusted = matches!(request, Ok(Request::Auth { secret: given }) if same_secret(given, secret));
-            if self.trusted {
+    async fn reply(&mut self, request: &RequestBuffer) -> Result<Reply, Closed> {
+        let request = request.parse();
+        if !self.authenticated {
+            let token = &self.shared.config.auth_token;
+            self.authenticated = matches!(request, Ok(Request::Auth { secret: given }) if tokens_equal(given, token));
+            if self.authenticated {
                 return Ok(Reply::Ok);
             }
-            self.peer.say(&Reply::Refused(Status::Auth));
-            return Err(Over);
+            self.connection.queue_reply(&Reply::Refused(Status::Auth));
+            return Err(Closed);
         }
         let default_lease = self.shared.default_lease;
+        let is_shutdown = self.shared.control.is_shutdown();
+        let guard = &self.guard;
         Ok(match request {
             Err(Malformed) | Ok(Request::Auth { .. }) => Reply::Refused(Status::Error),
-            Ok(Request::Acquire { .. } | Request::Enqueue { .. }) if self.shared.draining.has_begun() => Reply::Refused(Status::Draining),
+            Ok(Request::Acquire { .. } | Request::Enqueue { .. }) if is_shutdown => Reply::Refused(Status::Draining),
             Ok(Request::Acquire { key, capacity, wait, lease }) => {
-                let answer = self.visit.acquire(key, capacity, lease.unwrap_or(default_lease));
-                self.stay_in_line(key, answer, wait).await?
+                let lease = lease.unwrap_or(default_lease);
+                let outcome = guard.with_table(|table, by, now| table.acquire(by, key, capacity, lease, now));
+                self.wait_for_grant(outcome, wait).await?
             }
-            Ok(Request::Enqueue { key, capacity, lease }) => self.visit.enqueue(key, capacity, lease.unwrap_or(default_lease)),
+            Ok(Request::Enqueue { key, capacity, lease }) => {
+                let lease = lease.unwrap_or(default_lease);
+                guard.with_table(|table, by, now| table.enqueue(by, key, capacity, lease, now))
+            }
             Ok(Request::Wait { key, kind, wait }) => {
-                let answer = self.visit.at(key, |table, by, now| table.wait(by, kind, key, now));
-                self.stay_in_line(key, answer, wait).await?
+                let outcome = guard.with_table(|table, by, now| table.wait(by, kind, key, now));
+                self.wait_for_grant(outcome, wait).await?
             }
-            Ok(Request::Release { key, kind, token }) => self.visit.at(key, |table, _, now| table.release(kind, key, token, now)),
+            Ok(Request::Release { key, kind, token }) => guard.with_table(|table, _, now| table.release(kind, key, token, now)),
             Ok(Request::Renew { key, kind, token, lease }) => {
-                self.visit.at(key, |table, _, now| table.renew(kind, key, token, lease.unwrap_or(default_lease), now))
+                let lease = lease.unwrap_or(default_lease);
+                guard.with_table(|table, _, now| table.renew(kind, key, token, lease, now))
             }
             Ok(Request::Ping) => Reply::Ok,
-            Ok(Request::Stats) => Reply::Stats(Box::new(self.shared.desk.stats())),
+            Ok(Request::Stats) => Reply::Stats(Box::new(self.shared.registry.stats())),
         })
     }
 
-    /// Waits for the slot of a waiter that stands in line.
-    async fn stay_in_line(&mut self, key: Key<'_>, answer: Answer, wait: Seconds) -> Result<Reply, Over> {
-        let waiter = match answer {
-            Answer::Now(reply) => return Ok(reply),
-            Answer::InLine(waiter) => waiter,
+    /// Waits until a queued waiter is granted a slot, and for at most `wait`.
+    async fn wait_for_grant(&mut self, outcome: Outcome, wait: Seconds) -> Result<Reply, Closed> {
+        let waiter = match outcome {
+            Outcome::Reply(reply) => return Ok(reply),
+            Outcome::Queued(waiter) => waiter,
         };
-        let instead = if wait.get() == 0 {
+        let otherwise = if wait.get() == 0 {
             Reply::Timeout
         } else {
-            let mut patience = pin!(sleep(wait.as_duration()));
+            let mut timeout = pin!(sleep(wait.as_duration()));
             self.flush().await?;
             loop {
-                if self.shared.draining.has_begun() {
+                if self.shared.control.is_shutdown() {
                     break Reply::Refused(Status::Draining);
                 }
                 tokio::select! {
                     biased;
-                    over = self.peer.gone() => return Err(over),
-                    () = self.visit.rung() => {
-                        if let Answer::Now(reply) = self.visit.at(key, |table, _, now| table.collect(waiter, now)) {
+                    closed = self.connection.closed() => return Err(closed),
+                    () = self.guard.notified() => {
+                        let outcome = self.guard.with_table(|table, _, now| table.take_grant(waiter, now));
+                        if let Outcome::Reply(reply) = outcome {
                             return Ok(reply);
                         }
                     }
-                    () = &mut patience => break Reply::Timeout,
+                    () = &mut timeout => break Reply::Timeout,
                 }
             }
         };
-        Ok(self.visit.at(key, |table, _, now| table.give_up(waiter, instead, now)))
+        Ok(self.guard.with_table(|table, _, now| table.cancel_wait(waiter, otherwise, now)))
     }
 
-    async fn flush(&mut self) -> Result<(), Over> {
-        let delay = self.shared.condition.reply_delay();
-        self.peer.flush(delay).await
+    async fn flush(&mut self) -> Result<(), Closed> {
+        let delay = self.shared.control.reply_delay();
+        self.connection.flush(delay).await
     }
 }
 
-/// Resolves when the server shuts down and the connection has nothing to give back, or no more: its leases end in a `sweep`.
-async fn drained(shared: &Shared, visit: &Visit) {
-    while !shared.draining.has_begun() {
-        visit.rung().await;
+/// Waits until the server shuts down and the connection holds no slot.
+async fn drained(shared: &Shared, guard: &ConnectionGuard) {
+    while !shared.control.is_shutdown() {
+        guard.notified().await;
     }
-    while visit.holds() {
+    while guard.has_slots() {
+        // An expired lease ends at the next sweep.
         sleep(shared.config.lease_sweep_interval).await;
     }
 }
 
-/// Takes as long as `given` is, however much of it is right: the client learns nothing from the time.
-fn same_secret(given: &str, secret: &str) -> bool {
-    let endless = secret.bytes().cycle();
-    let differences =
-        given.bytes().zip(endless).fold(given.len() ^ secret.len(), |sum, (a, b)| std::hint::black_box(sum | usize::from(a ^ b)));
-    differences == 0
+/// Compares a given auth token with the configured one, which is not empty. The time depends on
+/// the length of `given` only: the comparison of slices by `subtle` would reveal the length of
+/// `token`, because it returns early when the lengths differ.
+fn tokens_equal(given: &str, token: &str) -> bool {
+    let bytes = given.bytes().zip(token.bytes().cycle());
+    let equal = bytes.fold(given.len().ct_eq(&token.len()), |equal, (a, b)| equal & a.ct_eq(&b));
+    equal.into()
 }
 
 #[cfg(test)]
@@ -187,10 +199,10 @@ mod tests {
 
     // S16
     #[test]
-    fn only_the_same_secret_is_the_same() {
-        assert!(same_secret("s3cret", "s3cret"));
+    fn tokens_equal_accepts_only_the_same_token() {
+        assert!(tokens_equal("s3cret", "s3cret"));
         for given in ["", "s", "s3cre", "s3creT", "S3cret", "s3crets", "s3crets3cret"] {
-            assert!(!same_secret(given, "s3cret"), "{given:?}");
+            assert!(!tokens_equal(given, "s3cret"), "{given:?}");
         }
     }
 }

@@ -1,243 +1,232 @@
-//! Who holds what and who waits for it: the whole behaviour of the server as a pure state machine.
+//! The lock table: keys, holders, queues and leases as a pure state machine.
 //!
-//! No IO, no clock, no lock: every operation is told the time `now`, since some epoch and never going back. An operation
-//! first ends the leases that are over, so that no ended lease is ever taken for a live one. A grant to a waiter stays in the
-//! table until the waiter [`collect`](Table::collect)s it; one that nobody was told is never lost, it is given on.
-//!
-//! A table knows some of a server's keys, or all. Tables share what is in atomics: the fence, and how many keys there are.
+//! The table does no IO, reads no clock and takes no lock. Every operation is given the time `now`,
+//! counted from a fixed epoch and never going back. An operation first expires the leases that are
+//! over, because otherwise an expired lease could pass for a live one. A grant to a queued waiter
+//! stays in the table until [`take_grant`](Table::take_grant) returns it. A grant that no client
+//! was told is passed on to the next waiter, so it is never lost.
 
-mod beginning;
-mod census;
-mod ending;
+mod acquire;
 mod entry;
-mod keys;
-mod mint;
-mod name;
-mod view;
+mod id;
+mod key_map;
+mod release;
+mod stats;
+mod token;
 
 #[cfg(dflock_bench)]
-#[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "this is a benchmark, in no build that is released")]
-pub(crate) mod cycle;
+#[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "benchmark code, in no released build")]
+pub(crate) mod bench;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod model;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Drain;
 
-use super::observer::{Ending, Event, Observer};
+use super::observer::{EndReason, Event, Observer};
 use crate::wire::{Capacity, Grant, Key, Kind, LeaseSeconds, Reply, Status, Token};
-use census::Census;
-use entry::{Belongings, Slot, State, Waiter};
-use keys::Keys;
-pub(super) use mint::Mint;
-pub(super) use name::{ConnectionId, Name, WaiterId};
+use entry::{ConnectionState, HoldId, Waiter, WaiterState};
+pub(super) use id::{ConnectionId, KeyId, WaiterId};
+use key_map::KeyMap;
+pub(super) use token::TokenGenerator;
 
-/// What the table allows.
+/// Limits and options of a [`Table`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    /// How many keys the tables of a server remember together.
+pub(super) struct TableConfig {
+    /// Maximum number of keys, locks and semaphores together.
     pub(super) max_keys: usize,
-    /// How many may stand in line for one key; zero: no limit.
+    /// Maximum length of the queue of one key; zero for no limit.
     pub(super) max_waiters: usize,
-    /// How long it remembers a key that nobody holds or waits for.
+    /// Time after which an idle key is removed.
     pub(super) gc_max_idle: Duration,
-    /// Whether slots go with the connection that acquired them.
+    /// Releases the slots of a connection when it disconnects.
     pub(super) auto_release: bool,
 }
 
-/// The answer to a request that may have to wait.
+/// Result of a request that may have to wait.
 #[derive(Clone, Debug, PartialEq)]
-#[must_use = "one that stands in line must collect or give up"]
-pub(super) enum Answer {
-    Now(Reply),
-    /// It stands in line, until it [`collect`](Table::collect)s or [gives up](Table::give_up).
-    InLine(WaiterId),
+#[must_use = "a queued waiter must take its grant or cancel its wait"]
+pub(super) enum Outcome {
+    Reply(Reply),
+    /// The waiter is queued until [`Table::take_grant`] or [`Table::cancel_wait`] removes it.
+    Queued(WaiterId),
 }
 
-/// A waiter that got a slot: its connection should [`collect`](Table::collect).
+/// A queued waiter that was granted a slot; its connection should call [`Table::take_grant`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Promotion {
+pub(super) struct Granted {
     pub(super) waiter: WaiterId,
     pub(super) connection: ConnectionId,
 }
 
-/// The state of all its keys.
+/// The keys of a server with their holders and queues.
 #[derive(Debug)]
 pub(super) struct Table {
-    rules: Rules,
-    mint: Mint,
-    census: Arc<Census>,
+    config: TableConfig,
+    tokens: TokenGenerator,
     observer: Observer,
-    keys: Keys,
+    keys: KeyMap,
     waiters: BTreeMap<WaiterId, Waiter>,
-    connections: BTreeMap<ConnectionId, Belongings>,
-    /// Every hold by the end of its lease, then by its fence.
-    leases: BTreeMap<(Duration, u64), Slot>,
-    /// Every idle key, the longest idle first.
-    idle: BTreeSet<(Duration, Name)>,
-    promotions: Vec<Promotion>,
+    last_waiter: u64,
+    connections: BTreeMap<ConnectionId, ConnectionState>,
+    /// All holds, by the end of the lease and then by fence.
+    leases: BTreeMap<(Duration, u64), HoldId>,
+    /// All idle keys, the longest idle first.
+    idle: BTreeSet<(Duration, KeyId)>,
+    granted: Vec<Granted>,
 }
 
 impl Table {
-    pub(super) fn new(rules: Rules, mint: Mint) -> Self {
-        Self::empty(rules, mint, Arc::default(), Observer::default())
+    pub(super) fn new(config: TableConfig, tokens: TokenGenerator) -> Self {
+        Self {
+            config,
+            tokens,
+            observer: Observer::default(),
+            keys: KeyMap::default(),
+            waiters: BTreeMap::new(),
+            last_waiter: 0,
+            connections: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            granted: Vec::new(),
+        }
     }
 
-    pub(super) fn observed(self, observer: Observer) -> Self {
+    pub(super) fn with_observer(self, observer: Observer) -> Self {
         Self { observer, ..self }
     }
 
-    /// A table for other keys of the same server.
-    pub(super) fn sister(&mut self) -> Self {
-        Self::empty(self.rules, self.mint.sister(), Arc::clone(&self.census), self.observer.clone())
-    }
-
-    /// `l`, `sl`: a slot, or a place in line.
-    pub(super) fn acquire(&mut self, by: ConnectionId, key: Key<'_>, capacity: Capacity, lease: LeaseSeconds, now: Duration) -> Answer {
+    /// Handles `l` and `sl`: grants a slot or enqueues a waiter.
+    pub(super) fn acquire(&mut self, by: ConnectionId, key: Key<'_>, capacity: Capacity, lease: LeaseSeconds, now: Duration) -> Outcome {
         self.sweep(now);
-        let name = match self.open(key, capacity, now) {
-            Ok(name) => name,
-            Err(status) => return Answer::Now(Reply::Refused(status)),
+        let key = match self.get_or_insert(key, capacity, now) {
+            Ok(key) => key,
+            Err(status) => return Outcome::Reply(Reply::Refused(status)),
         };
-        match self.take_free(&name, by, lease, now) {
-            Some(token) => Answer::Now(Reply::Granted(Grant { token, lease, fence: None })),
-            None if self.line_is_full(&name) => Answer::Now(Reply::Refused(Status::MaxWaiters)),
-            None => Answer::InLine(self.join_line(&name, by, lease)),
+        match self.try_grant(&key, by, lease, now) {
+            Some(token) => Outcome::Reply(Reply::Granted(Grant { token, lease, fence: None })),
+            None if self.queue_is_full(&key) => Outcome::Reply(Reply::Refused(Status::MaxWaiters)),
+            None => Outcome::Queued(self.enqueue_waiter(&key, by, lease)),
         }
     }
 
-    /// `e`, `se`: a slot, or a place in line that a [`wait`](Self::wait) comes back for.
+    /// Handles `e` and `se`: grants a slot or enqueues a waiter, for a later [`wait`](Self::wait).
     pub(super) fn enqueue(&mut self, by: ConnectionId, key: Key<'_>, capacity: Capacity, lease: LeaseSeconds, now: Duration) -> Reply {
         self.sweep(now);
         let before = self.enqueued(capacity.kind(), key, by);
-        if before.is_some_and(|id| self.waiters.get(&id).is_some_and(|waiter| waiter.state != State::Expired)) {
+        let waiter = before.and_then(|id| self.waiters.get(&id));
+        if waiter.is_some_and(|waiter| waiter.state != WaiterState::Expired) {
             return Reply::Refused(Status::AlreadyEnqueued);
         }
-        let name = match self.open(key, capacity, now) {
-            Ok(name) => name,
+        let key = match self.get_or_insert(key, capacity, now) {
+            Ok(key) => key,
             Err(status) => return Reply::Refused(status),
         };
-        let free = self.take_free(&name, by, lease, now);
-        if free.is_none() && self.line_is_full(&name) {
+        let token = self.try_grant(&key, by, lease, now);
+        if token.is_none() && self.queue_is_full(&key) {
             return Reply::Refused(Status::MaxWaiters);
         }
         if let Some(expired) = before {
-            self.forget_waiter(expired);
+            self.remove_waiter(expired);
         }
-        let (state, reply) = match free {
-            Some(token) => (State::Acquired(token), Reply::Acquired(Grant { token, lease, fence: None })),
-            None => (State::InLine, Reply::Queued),
-        };
-        let id = self.add_waiter(Waiter { name: name.clone(), connection: by, lease, state });
-        if let Some(entry) = self.keys.get_mut(&name) {
-            entry.enqueued.insert(by, id);
-            match state {
-                State::InLine => self.line_up(&name, id, by),
-                State::Acquired(token) | State::Promoted(token) => {
-                    if let Some(holder) = entry.holders.get_mut(&token) {
-                        holder.waiter = Some(id);
-                    }
+        let (id, reply) = match token {
+            Some(token) => {
+                let state = WaiterState::Acquired(token);
+                let id = self.add_waiter(Waiter { key: key.clone(), connection: by, lease, state });
+                if let Some(holder) = self.keys.get_mut(&key).and_then(|entry| entry.holders.get_mut(&token)) {
+                    holder.waiter = Some(id);
                 }
-                State::Expired => {}
+                (id, Reply::Acquired(Grant { token, lease, fence: None }))
             }
+            None => (self.enqueue_waiter(&key, by, lease), Reply::Queued),
+        };
+        if let Some(entry) = self.keys.get_mut(&key) {
+            entry.enqueued.insert(by, id);
         }
         reply
     }
 
-    /// `w`, `sw`: what became of the enqueue.
-    pub(super) fn wait(&mut self, by: ConnectionId, kind: Kind, key: Key<'_>, now: Duration) -> Answer {
+    /// Handles `w` and `sw`: answers the enqueue of this connection.
+    pub(super) fn wait(&mut self, by: ConnectionId, kind: Kind, key: Key<'_>, now: Duration) -> Outcome {
         self.sweep(now);
         match self.enqueued(kind, key, by) {
-            Some(waiter) => self.collect(waiter, now),
-            None => Answer::Now(Reply::Refused(Status::NotEnqueued)),
+            Some(waiter) => self.take_grant(waiter, now),
+            None => Outcome::Reply(Reply::Refused(Status::NotEnqueued)),
         }
     }
 
-    /// The grant of a waiter that stood in line, if it came. The lease begins with this answer.
-    pub(super) fn collect(&mut self, id: WaiterId, now: Duration) -> Answer {
+    /// Returns the grant of a queued waiter, if there is one. The lease starts with this reply.
+    pub(super) fn take_grant(&mut self, id: WaiterId, now: Duration) -> Outcome {
         self.sweep(now);
         let Some(Waiter { state, lease, .. }) = self.waiters.get(&id) else {
-            return Answer::Now(Reply::Refused(Status::NotEnqueued));
+            return Outcome::Reply(Reply::Refused(Status::NotEnqueued));
         };
         let (state, lease) = (*state, *lease);
         match state {
-            State::InLine => Answer::InLine(id),
-            State::Promoted(token) | State::Acquired(token) => {
-                if let Some(waiter) = self.forget_waiter(id) {
-                    self.restart(&Slot { name: waiter.name, token }, lease, now);
+            WaiterState::Queued => Outcome::Queued(id),
+            WaiterState::Granted(token) | WaiterState::Acquired(token) => {
+                if let Some(waiter) = self.remove_waiter(id) {
+                    self.renew_hold(&HoldId { key: waiter.key, token }, lease, now);
                 }
-                Answer::Now(Reply::Granted(Grant { token, lease, fence: None }))
+                Outcome::Reply(Reply::Granted(Grant { token, lease, fence: None }))
             }
-            State::Expired => {
-                self.forget_waiter(id);
-                Answer::Now(Reply::Refused(Status::LeaseExpired))
+            WaiterState::Expired => {
+                self.remove_waiter(id);
+                Outcome::Reply(Reply::Refused(Status::LeaseExpired))
             }
         }
     }
 
-    /// Leaves the line and answers `otherwise`, unless the grant came in the same instant: then that is the answer.
-    pub(super) fn give_up(&mut self, id: WaiterId, otherwise: Reply, now: Duration) -> Reply {
-        match self.collect(id, now) {
-            Answer::Now(reply) => reply,
-            Answer::InLine(id) => {
-                // who stands in line leaves no slot behind
-                self.forget_waiter(id);
+    /// Removes the waiter from the queue and returns `otherwise`; returns the grant instead if the
+    /// waiter has one.
+    pub(super) fn cancel_wait(&mut self, id: WaiterId, otherwise: Reply, now: Duration) -> Reply {
+        match self.take_grant(id, now) {
+            Outcome::Reply(reply) => reply,
+            Outcome::Queued(id) => {
+                // A queued waiter has no slot, so there is nothing to grant to the next waiter.
+                self.remove_waiter(id);
                 otherwise
             }
         }
     }
 
-    /// `r`, `sr`: gives the slot to the next in line.
+    /// Handles `r` and `sr`: releases a slot and grants it to the next waiter.
     pub(super) fn release(&mut self, kind: Kind, key: Key<'_>, token: Token, now: Duration) -> Reply {
         self.sweep(now);
-        let slot = self.keys.find(kind, key).map(|(name, _)| Slot { name, token });
-        match slot.and_then(|slot| Some((self.end_hold(&slot, Ending::Released)?, slot.name))) {
-            Some((holder, name)) => {
-                // only the state that this hold belongs to: its owner may stand in line once more
-                if let Some(waiter) = holder.waiter {
-                    self.forget_waiter(waiter);
-                }
-                self.settle(&name, now);
-                Reply::Ok
-            }
-            None => Reply::Refused(Status::Error),
+        let Some((key, _)) = self.keys.find(kind, key) else { return Reply::Refused(Status::Error) };
+        let hold = HoldId { key, token };
+        let Some(holder) = self.remove_hold(&hold, EndReason::Released) else { return Reply::Refused(Status::Error) };
+        // Only the waiter of this hold: the connection may be queued for the key once more.
+        if let Some(waiter) = holder.waiter {
+            self.remove_waiter(waiter);
         }
+        self.grant_waiters(&hold.key, now);
+        Reply::Ok
     }
 
-    /// `n`, `sn`: begins the lease anew.
+    /// Handles `n` and `sn`: restarts the lease of a hold.
     pub(super) fn renew(&mut self, kind: Kind, key: Key<'_>, token: Token, lease: LeaseSeconds, now: Duration) -> Reply {
         self.sweep(now);
-        let slot = self.keys.find(kind, key).map(|(name, _)| Slot { name, token });
-        if slot.is_some_and(|slot| self.restart(&slot, lease, now)) { Reply::Renewed(lease.into()) } else { Reply::Refused(Status::Error) }
-    }
-
-    /// The waiters that got a slot since the last call, in the order of the grants.
-    pub(super) fn promotions(&mut self) -> Drain<'_, Promotion> {
-        self.promotions.drain(..)
-    }
-
-    /// A connection said nothing for the read timeout; [`disconnect`](Table::disconnect) is next.
-    pub(super) fn silent(&self, connection: ConnectionId) {
-        self.observer.tell(|| Event::Silent { connection: connection.0 });
-    }
-
-    fn empty(rules: Rules, mint: Mint, census: Arc<Census>, observer: Observer) -> Self {
-        Self {
-            rules,
-            mint,
-            census,
-            observer,
-            keys: Keys::default(),
-            waiters: BTreeMap::new(),
-            connections: BTreeMap::new(),
-            leases: BTreeMap::new(),
-            idle: BTreeSet::new(),
-            promotions: Vec::new(),
+        let hold = self.keys.find(kind, key).map(|(key, _)| HoldId { key, token });
+        if hold.is_some_and(|hold| self.renew_hold(&hold, lease, now)) {
+            Reply::Renewed(lease.into())
+        } else {
+            Reply::Refused(Status::Error)
         }
+    }
+
+    /// Returns the waiters that were granted a slot since the last call, in the order of the
+    /// grants.
+    pub(super) fn take_granted(&mut self) -> Drain<'_, Granted> {
+        self.granted.drain(..)
+    }
+
+    /// Reports to the observer that a connection sent nothing for the read timeout.
+    pub(super) fn read_timed_out(&self, connection: ConnectionId) {
+        self.observer.emit(|| Event::ReadTimeout { connection: connection.0 });
     }
 
     fn enqueued(&self, kind: Kind, key: Key<'_>, by: ConnectionId) -> Option<WaiterId> {

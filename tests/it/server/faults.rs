@@ -39,6 +39,8 @@ async fn a_lease_can_be_ended_at_once() {
     waiter.assert_silent().await;
     let began = Instant::now();
     assert!(server.faults().expire("pool"));
+    assert!(!server.faults().expire("other"));
+    assert!(!server.faults().expire("not a key"));
     token(&waiter.line().await);
     assert_eq!(began.elapsed(), Duration::ZERO);
     assert_eq!(holder.hear("sn", "pool", &held).await, "error");

@@ -78,8 +78,13 @@ impl Authority {
 impl Papers {
     /// A certificate that nobody else issued.
     pub(crate) fn self_signed(name: &str, is_ca: IsCa) -> Self {
+        Self::self_signed_with(name, |params| params.is_ca = is_ca)
+    }
+
+    /// The same, but for a `change`.
+    pub(crate) fn self_signed_with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.is_ca = is_ca;
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         Self { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
     }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use dflock::rustls::pki_types::ServerName;
 use dflock::server::{Server, ServerTls};
-use dflock::{Connector, Error, TlsFault};
-use rcgen::date_time_ymd;
+use dflock::{Connector, Error, Tls, TlsFault};
+use rcgen::{BasicConstraints, IsCa, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
-use super::authority::{Authority, HOST};
+use super::authority::{Authority, HOST, Papers};
 
 async fn secured(tls: ServerTls) -> Server {
     Server::builder().tls(tls).build().start().await.unwrap()
@@ -21,11 +21,28 @@ async fn secured(tls: ServerTls) -> Server {
 async fn its_own_clients_know_its_certificate_whatever_name_and_time_it_is_for() {
     let authority = Authority::new();
     let old = authority.papers_with(HOST, |params| params.not_after = date_time_ymd(2001, 1, 1));
-    for papers in [authority.papers(HOST), authority.papers("lock.internal"), old] {
+    // as `openssl req -x509` makes it
+    let of_ca = Papers::self_signed(HOST, IsCa::Ca(BasicConstraints::Unconstrained));
+    for papers in [authority.papers(HOST), authority.papers("lock.internal"), old, of_ca] {
         let server = secured(papers.server()).await;
         server.client().semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
         let in_memory = server.client_builder().connector(server.connector()).build().unwrap();
         in_memory.ping().await.unwrap();
+    }
+}
+
+// Why the server's own clients pin the certificate: rustls accepts none of these as its own root.
+#[tokio::test]
+async fn a_root_store_cannot_replace_the_pinned_certificate() {
+    let authority = Authority::new();
+    let expired = Papers::self_signed_with(HOST, |params| params.not_after = date_time_ymd(2001, 1, 1));
+    let of_ca = Papers::self_signed(HOST, IsCa::Ca(BasicConstraints::Unconstrained));
+    for (papers, want) in [(authority.papers(HOST), TlsFault::Issuer), (expired, TlsFault::Date), (of_ca, TlsFault::Certificate)] {
+        let server = secured(papers.server()).await;
+        let client = server.client_builder().tls(Tls::ca_pem(&papers.certificate).unwrap()).build().unwrap();
+        let error = client.ping().await.unwrap_err();
+        assert!(matches!(error, Error::Tls { fault, .. } if fault == want), "{error:?}");
+        server.client().ping().await.unwrap();
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dflock::server::Ending;
+use dflock::server::EndReason;
 
 use super::grant::{Cause, Grant, Had};
 use super::spans::Spans;
@@ -186,13 +186,13 @@ impl<'a> Court<'a> {
         }
     }
 
-    fn end(&mut self, at: Duration, slot: Slot, why: Ending) {
+    fn end(&mut self, at: Duration, slot: Slot, why: EndReason) {
         let Some(grant) = self.grants.get_mut(&slot) else { return };
         let cause = match why {
-            Ending::Released => Cause::Released,
-            Ending::Expired => Cause::Expired,
-            Ending::Disconnected if self.silent.contains(&grant.link) => Cause::Silent,
-            Ending::Forced | Ending::Disconnected => Cause::Gone,
+            EndReason::Released => Cause::Released,
+            EndReason::Expired => Cause::Expired,
+            EndReason::Disconnected if self.silent.contains(&grant.link) => Cause::Silent,
+            EndReason::Forced | EndReason::Disconnected => Cause::Gone,
         };
         grant.ended = Some((at, cause));
         let key = Arc::clone(&grant.key);

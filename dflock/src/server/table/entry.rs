@@ -1,86 +1,86 @@
-//! What the table keeps of one key.
+//! Records of the table: keys, holders, waiters and connections.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::{ConnectionId, Name, WaiterId};
+use super::{ConnectionId, KeyId, WaiterId};
 use crate::wire::{LeaseSeconds, Limit, Token};
 
-/// One key: who holds it, who stands in line.
+/// State of one key.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) limit: Limit,
     pub(super) holders: HashMap<Token, Holder>,
-    /// Waiters' numbers grow as they come, so their order is the order of arrival.
-    pub(super) line: BTreeSet<WaiterId>,
-    /// The two-phase state: who enqueued and has not been answered by a wait.
+    /// Queued waiters. Ids grow in order of arrival, so the first is the next to be granted.
+    pub(super) queue: BTreeSet<WaiterId>,
+    /// Enqueues that no `wait` has answered yet.
     pub(super) enqueued: HashMap<ConnectionId, WaiterId>,
-    /// When it was last held or waited for; only looked at while it is neither.
+    /// Time at which the key became idle; meaningful only while the key is idle.
     pub(super) idle_since: Duration,
 }
 
 impl Entry {
     pub(super) fn new(limit: Limit, now: Duration) -> Self {
-        Self { limit, holders: HashMap::new(), line: BTreeSet::new(), enqueued: HashMap::new(), idle_since: now }
+        Self { limit, holders: HashMap::new(), queue: BTreeSet::new(), enqueued: HashMap::new(), idle_since: now }
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_free_slot(&self) -> bool {
         self.holders.len() < self.limit.get() as usize
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.holders.is_empty() && self.line.is_empty()
+        self.holders.is_empty() && self.queue.is_empty()
     }
 }
 
-/// One slot that is held.
+/// Holder of one slot.
 #[derive(Debug)]
 pub(super) struct Holder {
-    /// Who acquired it: when that connection ends, the slot goes.
+    /// Connection that acquired the slot. The slot ends with this connection.
     pub(super) connection: ConnectionId,
-    pub(super) ends: Duration,
-    /// The waiter that it was granted to and that may still ask for it.
+    pub(super) expires: Duration,
+    /// Waiter that was granted the slot and may still ask for it.
     pub(super) waiter: Option<WaiterId>,
 }
 
-/// Which hold it is.
+/// Identity of a hold.
 #[derive(Clone, Debug)]
-pub(super) struct Slot {
-    pub(super) name: Name,
+pub(super) struct HoldId {
+    pub(super) key: KeyId,
     pub(super) token: Token,
 }
 
-/// One that came for a slot and has not had its last answer.
+/// A queued request, or an enqueue that no `wait` has answered yet.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) name: Name,
+    pub(super) key: KeyId,
     pub(super) connection: ConnectionId,
     pub(super) lease: LeaseSeconds,
-    pub(super) state: State,
+    pub(super) state: WaiterState,
 }
 
-/// How far a waiter has come.
+/// State of a waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    InLine,
-    /// It has a slot; nobody has been told the token yet.
-    Promoted(Token),
-    /// It has a slot; its enqueue told the token, and a wait will say it once more.
+pub(super) enum WaiterState {
+    Queued,
+    /// The waiter has a slot, but its client has not received the token yet.
+    Granted(Token),
+    /// The waiter has a slot and the reply to its enqueue carried the token. A `wait` repeats it.
     Acquired(Token),
-    /// It had a slot, whose lease ended before it asked.
+    /// The waiter had a slot whose lease expired before its `wait`.
     Expired,
 }
 
-/// What one connection has, so that nothing is searched for when it ends.
+/// Holds and waiters of one connection, so that a disconnect does not search the table.
 #[derive(Debug, Default)]
-pub(super) struct Belongings {
-    /// By fence, so that they end in the order in which they were granted.
-    pub(super) slots: BTreeMap<u64, Slot>,
+pub(super) struct ConnectionState {
+    /// Holds by fence, so that a disconnect ends them in the order of their grants.
+    pub(super) holds: BTreeMap<u64, HoldId>,
     pub(super) waiters: BTreeSet<WaiterId>,
 }
 
-impl Belongings {
+impl ConnectionState {
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.waiters.is_empty()
+        self.holds.is_empty() && self.waiters.is_empty()
     }
 }

@@ -1,14 +1,13 @@
-//! What each operation answers, one behaviour a test.
+//! Unit tests of the table, one behaviour a test.
 
 mod connections;
 mod keys;
 mod leases;
-mod line;
+mod queue;
 
 use std::time::Duration;
 
 use super::*;
-use crate::stats::Stats;
 use crate::wire::Limit;
 
 const A: ConnectionId = ConnectionId(1);
@@ -16,43 +15,43 @@ const B: ConnectionId = ConnectionId(2);
 const C: ConnectionId = ConnectionId(3);
 const ERROR: Reply = Reply::Refused(Status::Error);
 
-/// A table with a clock that the test turns, and one key.
-struct Bench {
+/// Test fixture: a table, and a clock that the test advances.
+struct TestTable {
     table: Table,
     now: Duration,
 }
 
-impl Bench {
+impl TestTable {
     fn new() -> Self {
         Self::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut Rules)) -> Self {
-        let mut rules = Rules { max_keys: 1024, max_waiters: 0, gc_max_idle: Duration::from_mins(1), auto_release: true };
-        change(&mut rules);
-        Self { table: Table::new(rules, Mint::seeded(1)), now: Duration::ZERO }
+    fn with(change: impl FnOnce(&mut TableConfig)) -> Self {
+        let mut config = TableConfig { max_keys: 1024, max_waiters: 0, gc_max_idle: Duration::from_mins(1), auto_release: true };
+        change(&mut config);
+        Self { table: Table::new(config, TokenGenerator::seeded(1)), now: Duration::ZERO }
     }
 
-    fn pass(&mut self, seconds: u64) {
+    fn advance(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
     }
 
-    fn acquire_at(&mut self, by: ConnectionId, text: &str, limit: u32, lease: u64) -> Answer {
+    fn acquire_key(&mut self, by: ConnectionId, text: &str, limit: u32, lease: u64) -> Outcome {
         self.table.acquire(by, key(text), semaphore(limit), seconds(lease), self.now)
     }
 
-    fn acquire(&mut self, by: ConnectionId, lease: u64) -> Answer {
-        self.acquire_at(by, "pool", 1, lease)
+    fn acquire(&mut self, by: ConnectionId, lease: u64) -> Outcome {
+        self.acquire_key(by, "pool", 1, lease)
     }
 
     fn hold(&mut self, by: ConnectionId, lease: u64) -> Token {
         token(&self.acquire(by, lease))
     }
 
-    fn stand_in_line(&mut self, by: ConnectionId, lease: u64) -> WaiterId {
+    fn acquire_queued(&mut self, by: ConnectionId, lease: u64) -> WaiterId {
         match self.acquire(by, lease) {
-            Answer::InLine(waiter) => waiter,
-            answer @ Answer::Now(_) => panic!("{answer:?}"),
+            Outcome::Queued(waiter) => waiter,
+            outcome @ Outcome::Reply(_) => panic!("{outcome:?}"),
         }
     }
 
@@ -60,16 +59,16 @@ impl Bench {
         self.table.enqueue(by, key("pool"), semaphore(1), seconds(lease), self.now)
     }
 
-    fn wait(&mut self, by: ConnectionId) -> Answer {
+    fn wait(&mut self, by: ConnectionId) -> Outcome {
         self.table.wait(by, Kind::Semaphore, key("pool"), self.now)
     }
 
-    fn collect(&mut self, waiter: WaiterId) -> Answer {
-        self.table.collect(waiter, self.now)
+    fn take_grant(&mut self, waiter: WaiterId) -> Outcome {
+        self.table.take_grant(waiter, self.now)
     }
 
-    fn give_up(&mut self, waiter: WaiterId) -> Reply {
-        self.table.give_up(waiter, Reply::Timeout, self.now)
+    fn cancel_wait(&mut self, waiter: WaiterId) -> Reply {
+        self.table.cancel_wait(waiter, Reply::Timeout, self.now)
     }
 
     fn release(&mut self, token: Token) -> Reply {
@@ -85,13 +84,11 @@ impl Bench {
     }
 
     fn stats(&mut self) -> String {
-        let mut stats = Stats::default();
-        self.table.report(&mut stats, self.now);
-        serde_json::to_string(&stats).unwrap()
+        serde_json::to_string(&self.table.stats(self.now)).unwrap()
     }
 
-    fn promoted(&mut self) -> Vec<ConnectionId> {
-        self.table.promotions().map(|promotion| promotion.connection).collect()
+    fn granted(&mut self) -> Vec<ConnectionId> {
+        self.table.take_granted().map(|granted| granted.connection).collect()
     }
 }
 
@@ -107,13 +104,13 @@ fn semaphore(limit: u32) -> Capacity {
     Capacity::Semaphore(Limit::new(limit).unwrap())
 }
 
-fn token(answer: &Answer) -> Token {
-    match answer {
-        Answer::Now(Reply::Granted(grant)) => grant.token,
+fn token(outcome: &Outcome) -> Token {
+    match outcome {
+        Outcome::Reply(Reply::Granted(grant)) => grant.token,
         other => panic!("{other:?}"),
     }
 }
 
-fn refused(status: Status) -> Answer {
-    Answer::Now(Reply::Refused(status))
+fn refused(status: Status) -> Outcome {
+    Outcome::Reply(Reply::Refused(status))
 }

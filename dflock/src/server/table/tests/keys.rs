@@ -1,87 +1,90 @@
-//! Which keys there are, and for how long.
+//! Lifetime of keys, their maximum number, and their limits.
 
 use super::*;
 
 // S06
 #[test]
-fn there_are_never_more_keys_than_allowed() {
-    let mut bench = Bench::with(|rules| rules.max_keys = 2);
-    token(&bench.acquire_at(A, "k1", 1, 30));
-    token(&bench.acquire_at(A, "k2", 1, 30));
-    assert_eq!(bench.acquire_at(A, "k3", 1, 30), refused(Status::MaxLocks));
-    let lock = bench.table.enqueue(A, key("k1"), Capacity::Lock, seconds(30), bench.now);
+fn max_keys_is_never_exceeded() {
+    let mut fixture = TestTable::with(|config| config.max_keys = 2);
+    token(&fixture.acquire_key(A, "k1", 1, 30));
+    token(&fixture.acquire_key(A, "k2", 1, 30));
+    assert_eq!(fixture.acquire_key(A, "k3", 1, 30), refused(Status::MaxLocks));
+    let lock = fixture.table.enqueue(A, key("k1"), Capacity::Lock, seconds(30), fixture.now);
     assert_eq!(lock, Reply::Refused(Status::MaxLocks));
-    // keys that are there are not refused
-    assert!(matches!(bench.acquire_at(B, "k1", 1, 30), Answer::InLine(_)));
+    // An existing key is not refused.
+    assert!(matches!(fixture.acquire_key(B, "k1", 1, 30), Outcome::Queued(_)));
 }
 
 // S09
 #[test]
-fn bogus_tokens_neither_make_keys_nor_keep_them() {
-    let mut bench = Bench::with(|rules| rules.max_keys = 1);
+fn invalid_tokens_neither_create_nor_keep_keys() {
+    let mut fixture = TestTable::with(|config| config.max_keys = 1);
     let bogus = Token::new(1, 1);
-    assert_eq!(bench.release(bogus), ERROR);
-    assert_eq!(bench.table.keys.len(), 0);
-    let held = bench.hold(A, 30);
-    bench.release(held);
+    assert_eq!(fixture.release(bogus), ERROR);
+    assert_eq!(fixture.table.keys.len(), 0);
+    let held = fixture.hold(A, 30);
+    fixture.release(held);
     for _ in 0..60 {
-        bench.pass(1);
-        assert_eq!(bench.renew(bogus, 30), ERROR);
-        assert_eq!(bench.release(bogus), ERROR);
-        assert_eq!(bench.wait(A), refused(Status::NotEnqueued));
-        assert_eq!(bench.acquire_at(A, "pool", 2, 30), refused(Status::LimitMismatch));
+        fixture.advance(1);
+        assert_eq!(fixture.renew(bogus, 30), ERROR);
+        assert_eq!(fixture.release(bogus), ERROR);
+        assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
+        assert_eq!(fixture.acquire_key(A, "pool", 2, 30), refused(Status::LimitMismatch));
     }
-    bench.table.gc(bench.now);
-    assert_eq!(bench.table.keys.len(), 0);
+    fixture.table.gc(fixture.now);
+    assert_eq!(fixture.table.keys.len(), 0);
 }
 
 // S09
 #[test]
-fn a_full_table_forgets_old_keys_before_it_refuses() {
-    let mut bench = Bench::with(|rules| rules.max_keys = 1);
-    let held = bench.hold(A, 30);
-    bench.release(held);
-    bench.pass(59);
-    assert_eq!(bench.acquire_at(A, "other", 1, 30), refused(Status::MaxLocks));
-    bench.pass(1);
-    token(&bench.acquire_at(A, "other", 1, 30));
+fn a_full_table_removes_idle_keys_before_it_refuses() {
+    let mut fixture = TestTable::with(|config| config.max_keys = 1);
+    let held = fixture.hold(A, 30);
+    fixture.release(held);
+    fixture.advance(59);
+    assert_eq!(fixture.acquire_key(A, "other", 1, 30), refused(Status::MaxLocks));
+    fixture.advance(1);
+    let held = token(&fixture.acquire_key(A, "other", 1, 30));
+    fixture.table.release(Kind::Semaphore, key("other"), held, fixture.now);
+    fixture.advance(60);
+    assert!(matches!(fixture.enqueue(A, 30), Reply::Acquired(_)));
 }
 
 // S08, S09
 #[test]
-fn an_enqueue_that_nobody_came_back_for_is_forgotten_with_its_key() {
-    let mut bench = Bench::new();
-    assert!(matches!(bench.enqueue(A, 1), Reply::Acquired(_)));
-    bench.pass(1);
-    bench.table.sweep(bench.now);
-    bench.pass(60);
-    bench.table.gc(bench.now);
-    assert!(bench.table.keys.len() == 0 && bench.table.waiters.is_empty() && bench.table.connections.is_empty());
-    assert_eq!(bench.wait(A), refused(Status::NotEnqueued));
+fn gc_removes_an_expired_enqueue_with_its_key() {
+    let mut fixture = TestTable::new();
+    assert!(matches!(fixture.enqueue(A, 1), Reply::Acquired(_)));
+    fixture.advance(1);
+    fixture.table.sweep(fixture.now);
+    fixture.advance(60);
+    fixture.table.gc(fixture.now);
+    assert!(fixture.table.keys.len() == 0 && fixture.table.waiters.is_empty() && fixture.table.connections.is_empty());
+    assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
 }
 
 // S17
 #[test]
-fn a_lock_and_a_semaphore_have_separate_names() {
-    let mut bench = Bench::new();
-    let held = bench.hold(A, 30);
-    let lock = bench.table.acquire(B, key("pool"), Capacity::Lock, seconds(30), bench.now);
+fn locks_and_semaphores_have_separate_names() {
+    let mut fixture = TestTable::new();
+    let held = fixture.hold(A, 30);
+    let lock = fixture.table.acquire(B, key("pool"), Capacity::Lock, seconds(30), fixture.now);
     let lock = token(&lock);
-    assert_eq!(bench.table.release(Kind::Lock, key("pool"), held, bench.now), ERROR);
-    assert_eq!(bench.release(lock), ERROR);
-    assert_eq!(bench.table.release(Kind::Lock, key("pool"), lock, bench.now), Reply::Ok);
+    assert_eq!(fixture.table.release(Kind::Lock, key("pool"), held, fixture.now), ERROR);
+    assert_eq!(fixture.release(lock), ERROR);
+    assert_eq!(fixture.table.release(Kind::Lock, key("pool"), lock, fixture.now), Reply::Ok);
 }
 
 #[test]
-fn the_limit_is_remembered_until_the_key_has_been_idle_for_long() {
-    let mut bench = Bench::new();
-    let held = bench.hold(A, 30);
-    assert_eq!(bench.acquire_at(B, "pool", 3, 30), refused(Status::LimitMismatch));
-    bench.release(held);
-    bench.pass(59);
-    bench.table.gc(bench.now);
-    assert_eq!(bench.acquire_at(B, "pool", 3, 30), refused(Status::LimitMismatch));
-    bench.pass(1);
-    bench.table.gc(bench.now);
-    token(&bench.acquire_at(B, "pool", 3, 30));
+fn the_limit_cannot_change_until_the_key_is_removed() {
+    let mut fixture = TestTable::new();
+    let held = fixture.hold(A, 30);
+    assert_eq!(fixture.acquire_key(B, "pool", 3, 30), refused(Status::LimitMismatch));
+    fixture.release(held);
+    fixture.advance(59);
+    fixture.table.gc(fixture.now);
+    assert_eq!(fixture.acquire_key(B, "pool", 3, 30), refused(Status::LimitMismatch));
+    fixture.advance(1);
+    fixture.table.gc(fixture.now);
+    token(&fixture.acquire_key(B, "pool", 3, 30));
 }

@@ -1,26 +1,26 @@
-//! What a key is called on the server, and the numbers of connections and waiters.
+//! Ids of keys, connections and waiters.
 
 use std::sync::Arc;
 
 use crate::wire::{Key, Kind};
 
-/// A key and its family: locks and semaphores have separate names.
+/// A key and its kind: a lock and a semaphore of the same name are two keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Name {
+pub(crate) struct KeyId {
     pub(super) kind: Kind,
     pub(super) key: Arc<str>,
 }
 
-impl Name {
+impl KeyId {
     pub(super) fn new(kind: Kind, key: Key<'_>) -> Self {
         Self { kind, key: key.as_str().into() }
     }
 }
 
-/// The server's number for a connection, never used again; `stats` shows it.
+/// Number of a connection, as `stats` shows it. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
-/// The server's number for a waiter, in order of arrival, never used again.
+/// Number of a waiter, in order of arrival. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct WaiterId(pub(super) u64);
