@@ -255,9 +255,12 @@ impl Slot {
                 self.pool().give(connection, self.pool().now());
                 Err(NoSlot::Failed(Error::Timeout { at: at(), waited: wait }))
             }
-            // a server that shuts down in order says so to all in its queues
-            Ok(Answer { reply: Reply::Refused(Status::Draining), asked, .. }) if self.pool().is_queued_since(asked) => {
-                Err(NoSlot::PlaceLost(Error::Draining { at: at() }))
+            // a server that shuts down in order says so to all in its queues; v1.10.0 has no other word
+            // for it than `error`, which it says at once to a request that it does not understand
+            Ok(Answer { reply: reply @ Reply::Refused(Status::Draining | Status::Error), asked, .. })
+                if self.pool().is_queued_since(asked) =>
+            {
+                Err(NoSlot::PlaceLost(Error::unexpected(at(), &reply)))
             }
             Ok(answer) => Err(NoSlot::Refused(answer)),
             Err(NoReply::Silent) => {
