@@ -14,9 +14,11 @@ mod phase;
 mod term;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, MutexGuard};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -183,19 +185,16 @@ impl Lease {
                 }
                 state.ends()
             };
-            match ends.filter(|_| has_timers).map(|ends| driver::sleep(self.longest_nap(ends, self.now()))) {
-                Some(Ok(nap)) => tokio::select! {
-                    biased;
-                    () = news => {}
-                    () = nap => {}
-                },
-                Some(Err(_)) => {
-                    // not asked for again: each time the panic hook would print a panic
-                    has_timers = false;
-                    news.await;
-                }
-                None => news.await,
-            }
+            let ends = ends.filter(|_| has_timers);
+            // pinned where it is made: a timer is most of this future, and moved it would be there twice
+            let mut nap = pin!(ends.and_then(|ends| driver::sleep(self.longest_nap(ends, self.now())).ok()));
+            // not asked for again: each time the panic hook would print a panic
+            has_timers &= nap.is_some() == ends.is_some();
+            poll_fn(|cx| match (news.as_mut().poll(cx), nap.as_mut().as_pin_mut()) {
+                (Poll::Pending, Some(nap)) => nap.poll(cx),
+                (told, _) => told,
+            })
+            .await;
         }
     }
 
