@@ -21,8 +21,11 @@ mod state;
 mod timing;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, MutexGuard};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -181,19 +184,21 @@ impl Lease {
                 }
                 state.expires_at()
             };
-            let sleep = expires_at.filter(|_| has_timers).map(|expires_at| driver::sleep(self.sleep_duration(expires_at, self.now())));
-            match sleep {
-                Some(Ok(sleep)) => tokio::select! {
-                    biased;
-                    () = changed => {}
-                    () = sleep => {}
-                },
-                Some(Err(_)) => {
-                    // Tried once: at each try the panic hook prints a panic.
-                    has_timers = false;
-                    changed.await;
-                }
-                None => changed.await,
+            let expires_at = expires_at.filter(|_| has_timers);
+            // Pinned where it is made: a timer is most of this future, and select! would move it.
+            let mut sleep = pin!(expires_at.and_then(|expires_at| {
+                driver::sleep(self.sleep_duration(expires_at, self.now())).ok()
+            }));
+            // Tried once: at each try the panic hook prints a panic.
+            has_timers &= sleep.is_some() == expires_at.is_some();
+            let slept = poll_fn(|cx| match sleep.as_mut().as_pin_mut() {
+                Some(sleep) => sleep.poll(cx),
+                None => Poll::Pending,
+            });
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = slept => {}
             }
         }
     }

@@ -197,13 +197,24 @@ impl Slot {
     async fn stand_in_line(&self, began: Instant, wait: Duration) -> Result<Offer, Error> {
         let at = || self.config.attempt(Operation::Acquire);
         let ask = |spent| self.ask(wait, spent);
-        let answer = self.pool().call(began, &at, &ask).await;
-        // boxed: they are large, and rare
-        match self.offer(answer, wait) {
-            Ok(offer) => Ok(offer),
-            Err(NoSlot::PlaceLost(error)) => Box::pin(self.stand_in_line_again(began, wait, error)).await,
-            Err(NoSlot::Refused(answer)) => Err(Box::pin(self.refusal(answer, at(), self.prompt_limit(began, wait))).await),
-            Err(NoSlot::Failed(error)) => Err(error),
+        let no_slot = match self.offer(self.pool().call(began, &at, &ask).await, wait) {
+            Ok(offer) => return Ok(offer),
+            Err(NoSlot::Failed(error)) => return Err(error),
+            Err(no_slot) => no_slot,
+        };
+        // boxed: it is large, and rare
+        Box::pin(self.without_offer(began, wait, no_slot)).await
+    }
+
+    /// What becomes of an acquire that got no slot at first.
+    async fn without_offer(&self, began: Instant, wait: Duration, no_slot: NoSlot) -> Result<Offer, Error> {
+        match no_slot {
+            NoSlot::PlaceLost(error) => self.stand_in_line_again(began, wait, error).await,
+            NoSlot::Refused(answer) => {
+                let at = self.terms.attempt(Operation::Acquire);
+                Err(self.refusal(answer, at, self.prompt_limit(began, wait)).await)
+            }
+            NoSlot::Failed(error) => Err(error),
         }
     }
 
@@ -255,9 +266,12 @@ impl Slot {
                 self.pool().give(connection, self.pool().now());
                 Err(NoSlot::Failed(Error::Timeout { at: at(), waited: wait }))
             }
-            // a server that shuts down in order says so to all in its queues
-            Ok(Answer { reply: Reply::Refused(Status::Draining), asked, .. }) if self.pool().is_queued_since(asked) => {
-                Err(NoSlot::PlaceLost(Error::Draining { at: at() }))
+            // a server that shuts down in order says so to all in its queues; v1.10.0 has no other word
+            // for it than `error`, which it says at once to a request that it does not understand
+            Ok(Answer { reply: reply @ Reply::Refused(Status::Draining | Status::Error), asked, .. })
+                if self.pool().is_queued_since(asked) =>
+            {
+                Err(NoSlot::PlaceLost(Error::unexpected(at(), &reply)))
             }
             Ok(answer) => Err(NoSlot::Refused(answer)),
             Err(NoReply::Silent) => {

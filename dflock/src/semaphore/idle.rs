@@ -81,7 +81,7 @@ impl Semaphore<Idle> {
     /// The server counts whole seconds: it is told the next one up, and the wait is cut off here. A wait of whole seconds leaves
     /// the server time to answer, so that the connection can be used again; zero does, too. A wait that is shorter than the way to
     /// the server and back gets no slot, not even a free one: for that there is [`try_acquire`](Self::try_acquire). What the wait
-    /// is made of is told at [`acquire`](Self::acquire#the-wait).
+    /// is made of is told at [`acquire`](Self::acquire).
     ///
     /// # Errors
     ///

@@ -40,7 +40,7 @@ macro_rules! options {
 
             #[builder(
                 default = ::std::time::Duration::from_secs(10),
-                setter(doc = "Longest time that `acquire` and `wait` take. Defaults to 10 s. Zero means \"only if free now\"; at most 9,223,372,036 s.\n\nIt is the whole call: to connect, with TLS and the secret, and the wait in the queue. [`acquire`](crate::Semaphore::acquire#the-wait) tells how exactly it is kept. With zero the limits are [`connect_timeout`](crate::ClientBuilder::connect_timeout) and [`socket_timeout`](crate::ClientBuilder::socket_timeout), together.")
+                setter(doc = "Longest time that `acquire` and `wait` take. Defaults to 10 s. Zero means \"only if free now\"; at most 9,223,372,036 s.\n\nIt is the whole call: to connect, with TLS and the secret, and the wait in the queue. [`acquire`](crate::Semaphore::acquire) tells how exactly it is kept. With zero the limits are [`connect_timeout`](crate::ClientBuilder::connect_timeout) and [`socket_timeout`](crate::ClientBuilder::socket_timeout), together.")
             )]
             acquire_timeout: ::std::time::Duration,
 

@@ -24,6 +24,7 @@ impl Seconds {
     }
 
     /// The same as a duration.
+    #[cfg(feature = "server")]
     pub(crate) fn as_duration(self) -> Duration {
         Duration::from_secs(self.0)
     }
