@@ -44,7 +44,8 @@ impl Faults<'_> {
     ///
     /// Returns whether there was a lease to expire.
     pub fn expire(self, key: &str) -> bool {
-        Key::new(key).is_ok_and(|key| self.shared.registry.with_table(|table, now| table.expire(key, now)))
+        let Ok(key) = Key::new(key) else { return false };
+        self.shared.registry.with_table(|table, now| table.expire(key, now))
     }
 
     /// Closes the connections that hold `key` or are queued for it, without a reply.
