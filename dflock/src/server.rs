@@ -145,7 +145,8 @@ impl Server {
 
     /// Returns a connector to this server that uses no socket.
     pub fn connector(&self) -> MemoryConnector {
-        MemoryConnector { incoming: self.incoming.clone(), control: Arc::clone(&self.shared.control) }
+        let (incoming, control) = (self.incoming.clone(), Arc::clone(&self.shared.control));
+        MemoryConnector { incoming, control }
     }
 
     /// Returns the fault injection of this server.
@@ -208,17 +209,18 @@ impl Server {
     }
 
     fn spawn(config: ServerConfig, listener: impl Listener + 'static, addr: SocketAddr) -> Result<Self, ServerError> {
+        let no_randomness = |source| ServerError::NoRandomness { source: Box::new(source) };
         let tokens = match config.seed {
             Some(seed) => TokenGenerator::seeded(seed),
-            None => TokenGenerator::new().map_err(|source| ServerError::NoRandomness { source: source.into() })?,
+            None => TokenGenerator::new().map_err(no_randomness)?,
         };
         let shared = Arc::new(Shared::new(config, tokens)?);
         let client = client_builder::client_builder_for(addr, &shared.config).build()?;
         let (sender, incoming) = mpsc::channel(BACKLOG);
         let serve = accept::serve(Arc::clone(&shared), listener, sender.clone(), incoming);
         let control = Arc::clone(&shared.control);
-        let accept = AcceptTask(tokio::spawn(async move { control.pause_while_frozen(serve).await }));
-        Ok(Self { addr, client, shared, incoming: sender, accept })
+        let task = tokio::spawn(async move { control.pause_while_frozen(serve).await });
+        Ok(Self { addr, client, shared, incoming: sender, accept: AcceptTask(task) })
     }
 }
 
@@ -231,7 +233,8 @@ impl fmt::Debug for Server {
 impl Shared {
     fn new(config: ServerConfig, tokens: TokenGenerator) -> Result<Self, ServerError> {
         let default_lease = config.validate()?;
-        let table = Table::new(config.table_config(), tokens).with_observer(config.observer.clone());
+        let table = Table::new(config.table_config(), tokens);
+        let table = table.with_observer(config.observer.clone());
         let registry = Registry::new(table, config.max_connections);
         Ok(Self { config, default_lease, registry, control: Arc::default() })
     }

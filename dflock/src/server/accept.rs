@@ -24,7 +24,13 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_
 /// # Cancel safety
 ///
 /// A cancelled call closes all connections.
-pub(super) async fn serve(shared: Arc<Shared>, listener: impl Listener, sender: Sender<BoxStream>, mut incoming: Receiver<BoxStream>) {
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    listener: impl Listener,
+    // Accepted sockets are sent to `incoming`, where in-memory connections arrive, too.
+    sender: Sender<BoxStream>,
+    mut incoming: Receiver<BoxStream>,
+) {
     let registry = &shared.registry;
     let mut sweep = delayed_interval(shared.config.lease_sweep_interval);
     let mut gc = delayed_interval(shared.config.gc_interval);
@@ -35,7 +41,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: impl Listener, sender: 
             // New connections come last, so that a crowd of clients cannot delay the other work.
             tokio::select! {
                 biased;
-                () = shared.control.shutdown_begun() => break,
+                () = shared.control.wait_for_shutdown() => break,
                 _ = sweep.tick() => registry.with_table(Table::sweep),
                 _ = gc.tick() => registry.with_table(Table::gc),
                 Some(_) = sessions.join_next() => {}
@@ -90,7 +96,7 @@ async fn accept_tls(stream: BoxStream, shared: &Shared) -> Option<BoxStream> {
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!(?limit, "TLS handshake timed out"),
         },
-        () = shared.control.shutdown_begun() => {}
+        () = shared.control.wait_for_shutdown() => {}
     }
     None
 }

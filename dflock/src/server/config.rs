@@ -285,8 +285,8 @@ mod tests {
             ),
             (
                 Server::builder().auth_token("hush\u{200B}").build(),
-                "auth_token cannot be text that begins or ends with U+200B ZERO WIDTH SPACE; \
-                 it is text without invisible characters at its ends",
+                "invalid auth_token (text with U+200B ZERO WIDTH SPACE at an end): \
+                 it must be text without invisible characters at either end",
             ),
         ] {
             assert_eq!(config.validate().unwrap_err().to_string(), want);

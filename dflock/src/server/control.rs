@@ -34,7 +34,7 @@ impl Control {
     }
 
     /// Waits until the shutdown begins.
-    pub(super) async fn shutdown_begun(&self) {
+    pub(super) async fn wait_for_shutdown(&self) {
         self.wait_until(|| self.is_shutdown()).await;
     }
 

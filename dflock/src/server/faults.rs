@@ -58,8 +58,8 @@ impl Faults<'_> {
     /// # }
     /// ```
     pub fn expire(self, key: &str) -> bool {
-        let expire = |key| self.shared.registry.with_table(|table, now| table.expire(key, now));
-        Key::new(key).is_ok_and(expire)
+        let Ok(key) = Key::new(key) else { return false };
+        self.shared.registry.with_table(|table, now| table.expire(key, now))
     }
 
     /// Closes the connections that hold `key` or are queued for it, without a reply.

@@ -82,7 +82,7 @@ impl Session {
             if self.connection.next_request(request)? {
                 return Ok(());
             }
-            let is_between_requests = !self.connection.has_partial_request(request);
+            let is_idle = !self.connection.has_partial_request(request);
             tokio::select! {
                 biased;
                 read = self.connection.read() => read?,
@@ -91,7 +91,9 @@ impl Session {
                     self.connection.queue_reply(&Reply::Refused(Status::Error));
                     return Err(Closed);
                 }
-                () = drained(&self.shared, &self.guard), if is_between_requests => return Err(Closed),
+                () = wait_until_drained(&self.shared, &self.guard), if is_idle => {
+                    return Err(Closed);
+                }
             }
         }
     }
@@ -99,9 +101,10 @@ impl Session {
     async fn reply(&mut self, request: &RequestBuffer) -> Result<Reply, Closed> {
         let request = request.parse();
         if !self.authenticated {
-            let token = &self.shared.config.auth_token;
-            self.authenticated = matches!(request, Ok(Request::Auth { secret: given }) if tokens_equal(given, token));
-            if self.authenticated {
+            if let Ok(Request::Auth { secret: given }) = request
+                && tokens_equal(given, &self.shared.config.auth_token)
+            {
+                self.authenticated = true;
                 return Ok(Reply::Ok);
             }
             self.connection.queue_reply(&Reply::Refused(Status::Auth));
@@ -174,7 +177,7 @@ impl Session {
 }
 
 /// Waits until the server shuts down and the connection holds no slot.
-async fn drained(shared: &Shared, guard: &ConnectionGuard) {
+async fn wait_until_drained(shared: &Shared, guard: &ConnectionGuard) {
     while !shared.control.is_shutdown() {
         guard.notified().await;
     }

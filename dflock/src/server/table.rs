@@ -116,7 +116,7 @@ impl Table {
     /// Handles `e` and `se`: grants a slot or enqueues a waiter, for a later [`wait`](Self::wait).
     pub(super) fn enqueue(&mut self, by: ConnectionId, key: Key<'_>, capacity: Capacity, lease: LeaseSeconds, now: Duration) -> Reply {
         self.sweep(now);
-        let before = self.enqueued(capacity.kind(), key, by);
+        let before = self.find_enqueue(capacity.kind(), key, by);
         let waiter = before.and_then(|id| self.waiters.get(&id));
         if waiter.is_some_and(|waiter| waiter.state != WaiterState::Expired) {
             return Reply::Refused(Status::AlreadyEnqueued);
@@ -136,7 +136,8 @@ impl Table {
             Some(token) => {
                 let state = WaiterState::Acquired(token);
                 let id = self.add_waiter(Waiter { key: key.clone(), connection: by, lease, state });
-                if let Some(holder) = self.keys.get_mut(&key).and_then(|entry| entry.holders.get_mut(&token)) {
+                let entry = self.keys.get_mut(&key);
+                if let Some(holder) = entry.and_then(|entry| entry.holders.get_mut(&token)) {
                     holder.waiter = Some(id);
                 }
                 (id, Reply::Acquired(Grant { token, lease, fence: None }))
@@ -152,7 +153,7 @@ impl Table {
     /// Handles `w` and `sw`: answers the enqueue of this connection.
     pub(super) fn wait(&mut self, by: ConnectionId, kind: Kind, key: Key<'_>, now: Duration) -> Outcome {
         self.sweep(now);
-        match self.enqueued(kind, key, by) {
+        match self.find_enqueue(kind, key, by) {
             Some(waiter) => self.take_grant(waiter, now),
             None => Outcome::Reply(Reply::Refused(Status::NotEnqueued)),
         }
@@ -196,9 +197,13 @@ impl Table {
     /// Handles `r` and `sr`: releases a slot and grants it to the next waiter.
     pub(super) fn release(&mut self, kind: Kind, key: Key<'_>, token: Token, now: Duration) -> Reply {
         self.sweep(now);
-        let Some((key, _)) = self.keys.find(kind, key) else { return Reply::Refused(Status::Error) };
+        let Some((key, _)) = self.keys.find(kind, key) else {
+            return Reply::Refused(Status::Error);
+        };
         let hold = HoldId { key, token };
-        let Some(holder) = self.remove_hold(&hold, EndReason::Released) else { return Reply::Refused(Status::Error) };
+        let Some(holder) = self.remove_hold(&hold, EndReason::Released) else {
+            return Reply::Refused(Status::Error);
+        };
         // Only the waiter of this hold: the connection may be queued for the key once more.
         if let Some(waiter) = holder.waiter {
             self.remove_waiter(waiter);
@@ -229,7 +234,7 @@ impl Table {
         self.observer.emit(|| Event::ReadTimeout { connection: connection.0 });
     }
 
-    fn enqueued(&self, kind: Kind, key: Key<'_>, by: ConnectionId) -> Option<WaiterId> {
+    fn find_enqueue(&self, kind: Kind, key: Key<'_>, by: ConnectionId) -> Option<WaiterId> {
         self.keys.find(kind, key)?.1.enqueued.get(&by).copied()
     }
 }

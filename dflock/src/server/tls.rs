@@ -92,8 +92,9 @@ impl ServerTls {
         let certificate = identity.cert.first().cloned();
         let client = certificate.map(|certificate| Tls::from_config(pinned_config(certificate)));
         #[expect(clippy::expect_used, reason = "both providers support TLS 1.2 and 1.3")]
-        let versions = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
-        let config = versions.with_no_client_auth().with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
+        let resolver = Arc::new(SingleCertAndKey::from(identity));
+        let config = builder.with_no_client_auth().with_cert_resolver(resolver);
         Ok(Self { config: Arc::new(config), client })
     }
 }

@@ -101,7 +101,7 @@ impl Model {
                 let (by, key) = (self.connections[connection], wire_key(key));
                 if self.table.enqueue(by, key, capacity, lease, now) == Reply::Queued {
                     self.follow_grants();
-                    let id = self.table.enqueued(capacity.kind(), key, by).expect("a queued client has a waiter");
+                    let id = self.table.find_enqueue(capacity.kind(), key, by).expect("a queued client has a waiter");
                     self.queues.entry(KeyId::new(capacity.kind(), key)).or_default().push(id);
                 }
             }
