@@ -186,9 +186,7 @@ impl Lease {
             };
             let expires_at = expires_at.filter(|_| has_timers);
             // Pinned where it is made: a timer is most of this future, and select! would move it.
-            let mut sleep = pin!(expires_at.and_then(|expires_at| {
-                driver::sleep(self.sleep_duration(expires_at, self.now())).ok()
-            }));
+            let mut sleep = pin!(expires_at.and_then(|expires_at| { driver::sleep(self.sleep_duration(expires_at, self.now())).ok() }));
             // Tried once: at each try the panic hook prints a panic.
             has_timers &= sleep.is_some() == expires_at.is_some();
             let slept = poll_fn(|cx| match sleep.as_mut().as_pin_mut() {

@@ -211,7 +211,7 @@ impl Slot {
         match no_slot {
             NoSlot::PlaceLost(error) => self.stand_in_line_again(began, wait, error).await,
             NoSlot::Refused(answer) => {
-                let at = self.terms.attempt(Operation::Acquire);
+                let at = self.config.attempt(Operation::Acquire);
                 Err(self.refusal(answer, at, self.prompt_limit(began, wait)).await)
             }
             NoSlot::Failed(error) => Err(error),
