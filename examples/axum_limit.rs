@@ -30,16 +30,28 @@ struct Options {
 fn app(client: Client) -> Router {
     let slot = SlotLayer::new(move |request: &Request| {
         let key = request.uri().path().replace('/', ":");
-        Semaphore::builder().key(key).limit(2).acquire_timeout(Duration::from_secs(1)).client(client.clone()).build()
+        Semaphore::builder()
+            .key(key)
+            .limit(2)
+            .acquire_timeout(Duration::from_secs(1))
+            .client(client.clone())
+            .build()
     });
-    let limit = ServiceBuilder::new().layer(HandleErrorLayer::new(refuse)).layer(slot);
+    let limit = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(refuse))
+        .layer(slot);
     let report = get(async || tokio::time::sleep(Duration::from_millis(400)).await);
-    Router::new().route("/report/{tenant}", report.layer(limit)).route("/health", get("well"))
+    Router::new()
+        .route("/report/{tenant}", report.layer(limit))
+        .route("/health", get("well"))
 }
 
 async fn refuse(error: BoxError) -> (StatusCode, String) {
     match error.downcast_ref::<Error>() {
-        Some(error) if error.is_timeout() => (StatusCode::TOO_MANY_REQUESTS, "too many reports, try again".to_owned()),
+        Some(error) if error.is_timeout() => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many reports, try again".to_owned(),
+        ),
         _ => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }
@@ -59,18 +71,40 @@ async fn run(options: Options) -> Outcome {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         services.spawn(axum::serve(listener, app(client.clone())).into_future());
-        for path in ["/health", "/report/acme", "/report/acme", "/report/acme", "/report/acme", "/report/bolt"] {
+        for path in [
+            "/health",
+            "/report/acme",
+            "/report/acme",
+            "/report/acme",
+            "/report/acme",
+            "/report/bolt",
+        ] {
             requests.spawn(async move {
                 let began = Instant::now();
                 let mut stream = TcpStream::connect(address).await?;
-                stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+                stream
+                    .write_all(
+                        format!(
+                            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+                        )
+                        .as_bytes(),
+                    )
+                    .await?;
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer).await?;
                 let status = answer.lines().next().unwrap_or_default();
-                println!("process {process}: {path}: {status} after {} ms", began.elapsed().as_millis());
+                println!(
+                    "process {process}: {path}: {status} after {} ms",
+                    began.elapsed().as_millis()
+                );
                 Ok::<_, std::io::Error>(())
             });
         }
     }
-    requests.join_all().await.into_iter().collect::<Result<(), _>>().map_err(Into::into)
+    requests
+        .join_all()
+        .await
+        .into_iter()
+        .collect::<Result<(), _>>()
+        .map_err(Into::into)
 }

@@ -51,7 +51,13 @@ fn main() -> ExitCode {
     match run(&Flags::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}{}", error.source().map(|why| format!(": {why}")).unwrap_or_default());
+            eprintln!(
+                "error: {error}{}",
+                error
+                    .source()
+                    .map(|why| format!(": {why}"))
+                    .unwrap_or_default()
+            );
             ExitCode::from(2)
         }
     }
@@ -59,7 +65,10 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> Result<ExitCode> {
     if let Some(role) = flags.serve {
-        serve::play(role, flags.tls_cert.as_deref().zip(flags.tls_key.as_deref()))?;
+        serve::play(
+            role,
+            flags.tls_cert.as_deref().zip(flags.tls_key.as_deref()),
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     machine::raise_descriptor_limit()?;
@@ -68,11 +77,18 @@ fn run(flags: &Flags) -> Result<ExitCode> {
     }
     machine::pin(&flags.client_cpus)?;
     let server = if flags.servers.is_empty() {
-        Some(ServerProcess::start(flags.server_program.as_deref(), &flags.server_cpus, None)?)
+        Some(ServerProcess::start(
+            flags.server_program.as_deref(),
+            &flags.server_cpus,
+            None,
+        )?)
     } else {
         None
     };
-    let load = flags.load(server.as_ref().map_or_else(|| flags.servers.clone(), |server| vec![server.addr().to_string()]));
+    let load = flags.load(server.as_ref().map_or_else(
+        || flags.servers.clone(),
+        |server| vec![server.addr().to_string()],
+    ));
     if let Some(slots) = flags.hold_many {
         let crowd = crowd::hold(&load, slots)?;
         report::crowd(&crowd, flags.json)?;

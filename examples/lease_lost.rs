@@ -30,12 +30,20 @@ async fn run() -> Outcome {
 
     println!("1. nothing happens");
     import_rows(&import).await?;
-    let Some(server) = servers.first() else { return Ok(()) };
+    let Some(server) = servers.first() else {
+        return Ok(());
+    };
 
     let faults: [Fault; 3] = [
-        ("2. the connection is cut", |server| server.faults().disconnect("import")),
-        ("3. the server ends the lease", |server| _ = server.faults().expire("import")),
-        ("4. the server says nothing any more", |server| server.faults().freeze()),
+        ("2. the connection is cut", |server| {
+            server.faults().disconnect("import")
+        }),
+        ("3. the server ends the lease", |server| {
+            _ = server.faults().expire("import")
+        }),
+        ("4. the server says nothing any more", |server| {
+            server.faults().freeze()
+        }),
     ];
     for (title, happens) in faults {
         println!("{title}");
@@ -55,8 +63,13 @@ async fn run() -> Outcome {
 async fn import_rows(import: &Semaphore) -> Result<(), Error> {
     let mut written = 0;
     loop {
-        match import.with_slot(async |held| write_rows(&mut written, held).await).await {
-            Err(error) if error.is_lost() => println!("  stopped after row {written}; lining up again"),
+        match import
+            .with_slot(async |held| write_rows(&mut written, held).await)
+            .await
+        {
+            Err(error) if error.is_lost() => {
+                println!("  stopped after row {written}; lining up again")
+            }
             outcome => return outcome?,
         }
     }

@@ -14,7 +14,9 @@ pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 /// # Errors
 ///
 /// When an option is refused, or when there is no free port.
-pub async fn connect(servers: usize) -> Result<(Client, Vec<Server>), Box<dyn Error + Send + Sync>> {
+pub async fn connect(
+    servers: usize,
+) -> Result<(Client, Vec<Server>), Box<dyn Error + Send + Sync>> {
     if std::env::var_os("DFLOCK_SERVERS").is_some() {
         return Ok((Client::from_env()?, Vec::new()));
     }
@@ -22,14 +24,25 @@ pub async fn connect(servers: usize) -> Result<(Client, Vec<Server>), Box<dyn Er
     for _ in 0..servers {
         embedded.push(Server::start().await?);
     }
-    let client = Client::builder().servers(embedded.iter().map(|server| server.addr().to_string())).fencing(true).build()?;
+    let client = Client::builder()
+        .servers(embedded.iter().map(|server| server.addr().to_string()))
+        .fencing(true)
+        .build()?;
     Ok((client, embedded))
 }
 
 /// Says in words what went wrong, if something did.
 #[must_use]
 pub fn finish(outcome: Outcome) -> ExitCode {
-    let Err(error) = outcome else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}{}", error.source().map(|why| format!(": {why}")).unwrap_or_default());
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!(
+        "error: {error}{}",
+        error
+            .source()
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default()
+    );
     ExitCode::FAILURE
 }

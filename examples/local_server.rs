@@ -55,7 +55,12 @@ struct Flags {
     #[arg(long, default_value = "30", value_parser = seconds)]
     shutdown_timeout: Duration,
     /// Secret that every connection has to begin with; the list of processes shows it
-    #[arg(long, default_value = "", conflicts_with = "auth_token_file", hide_default_value = true)]
+    #[arg(
+        long,
+        default_value = "",
+        conflicts_with = "auth_token_file",
+        hide_default_value = true
+    )]
     auth_token: String,
     /// File with the secret
     #[arg(long)]
@@ -74,16 +79,23 @@ struct Flags {
 impl Flags {
     fn into_config(self) -> Result<ServerConfig, String> {
         let secret = match &self.auth_token_file {
-            Some(path) => std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?,
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
             None => self.auth_token,
         };
         if secret.trim().is_empty() && (self.auth_token_file.is_some() || !secret.is_empty()) {
             return Err("the secret is empty: leave it out, or give one that is not".to_owned());
         }
         // an IPv6 address is told from its port by brackets
-        let host = if self.host.contains(':') { format!("[{}]", self.host.trim_matches(['[', ']'])) } else { self.host };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host.trim_matches(['[', ']']))
+        } else {
+            self.host
+        };
         let tls = match self.tls_cert.zip(self.tls_key) {
-            Some((chain, key)) => Some(ServerTls::pem_files(chain, key).map_err(|error| error.to_string())?),
+            Some((chain, key)) => {
+                Some(ServerTls::pem_files(chain, key).map_err(|error| error.to_string())?)
+            }
             None => None,
         };
         Ok(Server::builder()
@@ -111,15 +123,26 @@ fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Err(error) = run(Flags::parse()).await else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}{}", error.source().map(|why| format!(": {why}")).unwrap_or_default());
+    let Err(error) = run(Flags::parse()).await else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!(
+        "error: {error}{}",
+        error
+            .source()
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default()
+    );
     ExitCode::from(2)
 }
 
 async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let server = flags.into_config()?.start().await?;
     // from before the address is known, so that no signal is missed
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     writeln!(std::io::stdout(), "{}", server.addr())?;
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -48,7 +48,9 @@ async fn run() -> Outcome {
         Some(_) => None,
         None => Some(Server::start().await?),
     };
-    let client = server.as_ref().map_or_else(Client::from_env, |server| Ok(server.client()))?;
+    let client = server
+        .as_ref()
+        .map_or_else(Client::from_env, |server| Ok(server.client()))?;
     // for every annotated function of the program
     client.install_global()?;
 
@@ -69,9 +71,14 @@ async fn run() -> Outcome {
         println!("the server ends the lease of `nightly`");
         server.faults().expire("nightly");
         let expired = Instant::now();
-        let Err(error) = work.await? else { unreachable!("it never ends by itself") };
+        let Err(error) = work.await? else {
+            unreachable!("it never ends by itself")
+        };
         assert!(error.is_lost());
-        println!("the body was stopped after {} ms, and the caller got: {error}", expired.elapsed().as_millis());
+        println!(
+            "the body was stopped after {} ms, and the caller got: {error}",
+            expired.elapsed().as_millis()
+        );
     }
     Ok(())
 }

@@ -19,7 +19,11 @@ async fn main() -> ExitCode {
         Ok(metrics) => metrics,
         Err(error) => return dflock_examples::finish(Err(error.into())),
     };
-    tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG).with_span_events(FmtSpan::CLOSE).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::DEBUG)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_ansi(false)
+        .init();
 
     let outcome = run().await;
     // what a server of `/metrics` would answer
@@ -34,7 +38,9 @@ async fn run() -> Outcome {
     // held, renewed, given back
     let held = pool.clone().acquire().await?;
     held.renew().await?;
-    let Enqueued::Queued(queued) = pool.clone().enqueue().await? else { return Err("somebody else holds `observed`".into()) };
+    let Enqueued::Queued(queued) = pool.clone().enqueue().await? else {
+        return Err("somebody else holds `observed`".into());
+    };
     sleep(Duration::from_millis(50)).await;
     held.release().await?;
 

@@ -31,10 +31,19 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Outcome {
-    let Options { workers, slots, rounds } = Options::parse();
+    let Options {
+        workers,
+        slots,
+        rounds,
+    } = Options::parse();
     let (client, _server) = dflock_examples::connect(1).await?;
     // a slot is waited for until it comes, however many stand in line before
-    let pool = Semaphore::builder().key("worker-pool").limit(slots).acquire_timeout(Duration::from_hours(1)).client(client).build()?;
+    let pool = Semaphore::builder()
+        .key("worker-pool")
+        .limit(slots)
+        .acquire_timeout(Duration::from_hours(1))
+        .client(client)
+        .build()?;
 
     let count = Arc::new(Count::default());
     let mut tasks = JoinSet::new();
@@ -47,15 +56,24 @@ async fn run() -> Outcome {
 
     let most = count.most.load(Ordering::SeqCst);
     println!("most holders at once: {most} of {slots}");
-    if most > slots { Err("the limit did not hold".into()) } else { Ok(()) }
+    if most > slots {
+        Err("the limit did not hold".into())
+    } else {
+        Ok(())
+    }
 }
 
 async fn work(name: u32, rounds: u32, pool: Semaphore, count: Arc<Count>) -> Result<(), Error> {
     for round in 1..=rounds {
         println!("worker {name}, round {round}: waiting");
         let held = pool.clone().acquire().await?;
-        println!("worker {name}, round {round}: holding {:?}, {} hold now", held.token(), count.enter());
-        held.run(tokio::time::sleep(Duration::from_millis(20))).await?;
+        println!(
+            "worker {name}, round {round}: holding {:?}, {} hold now",
+            held.token(),
+            count.enter()
+        );
+        held.run(tokio::time::sleep(Duration::from_millis(20)))
+            .await?;
         count.now.fetch_sub(1, Ordering::SeqCst);
         held.release().await?;
         println!("worker {name}, round {round}: released");

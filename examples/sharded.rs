@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use dflock::{Client, Error};
 use dflock_examples::Outcome;
 
-const TENANTS: [&str; 9] = ["acme", "bolt", "crux", "dune", "echo", "flux", "gate", "haze", "iris"];
+const TENANTS: [&str; 9] = [
+    "acme", "bolt", "crux", "dune", "echo", "flux", "gate", "haze", "iris",
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -18,7 +20,12 @@ async fn run() -> Outcome {
     let (client, mut servers) = dflock_examples::connect(3).await?;
     let mut all = Vec::new();
     for tenant in TENANTS {
-        all.push(client.semaphore(format!("sharded:{tenant}"), 2)?.acquire().await?);
+        all.push(
+            client
+                .semaphore(format!("sharded:{tenant}"), 2)?
+                .acquire()
+                .await?,
+        );
     }
     show(&client).await?;
     for held in all {
@@ -30,12 +37,18 @@ async fn run() -> Outcome {
         println!("without {}:", gone.addr());
         gone.shutdown().await;
         for tenant in TENANTS {
-            match client.semaphore(format!("sharded:{tenant}"), 2)?.try_acquire().await {
+            match client
+                .semaphore(format!("sharded:{tenant}"), 2)?
+                .try_acquire()
+                .await
+            {
                 Ok(held) => {
                     println!("  sharded:{tenant} is served");
                     held.release().await?;
                 }
-                Err(error) if error.is_retryable() => println!("  sharded:{tenant} has to wait: {error}"),
+                Err(error) if error.is_retryable() => {
+                    println!("  sharded:{tenant} has to wait: {error}")
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -46,7 +59,11 @@ async fn run() -> Outcome {
 /// Prints who holds what, server by server.
 async fn show(client: &Client) -> Result<(), Error> {
     for (n, stats) in client.stats().await?.iter().enumerate() {
-        let keys: Vec<_> = stats.semaphores.iter().map(|semaphore| semaphore.key.as_str()).collect();
+        let keys: Vec<_> = stats
+            .semaphores
+            .iter()
+            .map(|semaphore| semaphore.key.as_str())
+            .collect();
         println!("server {}: {}", n + 1, keys.join(", "));
     }
     Ok(())

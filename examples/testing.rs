@@ -12,21 +12,31 @@ use tokio::time::{Instant, sleep};
 
 /// The code under test: an hour of work under a slot.
 async fn nightly(pool: &Semaphore) -> Result<&'static str, Error> {
-    pool.with_slot(async |_held| sleep(Duration::from_hours(1)).await).await?;
+    pool.with_slot(async |_held| sleep(Duration::from_hours(1)).await)
+        .await?;
     Ok("done")
 }
 
 /// A server and a client without a socket between them: on a paused clock, time goes on only when all wait for it.
 async fn server() -> (Server, Client) {
     let server = Server::start().await.unwrap();
-    let client = server.client_builder().connector(server.connector()).build().unwrap();
+    let client = server
+        .client_builder()
+        .connector(server.connector())
+        .build()
+        .unwrap();
     (server, client)
 }
 
 async fn an_hour_passes_in_no_time_and_the_lease_is_kept() {
     let (_server, client) = server().await;
     let began = Instant::now();
-    assert_eq!(nightly(&client.semaphore("nightly", 1).unwrap()).await.unwrap(), "done");
+    assert_eq!(
+        nightly(&client.semaphore("nightly", 1).unwrap())
+            .await
+            .unwrap(),
+        "done"
+    );
     assert_eq!(began.elapsed().as_secs(), 3600);
 }
 

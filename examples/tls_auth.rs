@@ -25,20 +25,39 @@ async fn run() -> Outcome {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
 
-    let server = Server::builder().auth_token(SECRET).tls(ServerTls::pem(&certificate, &key)?).build().start().await?;
+    let server = Server::builder()
+        .auth_token(SECRET)
+        .tls(ServerTls::pem(&certificate, &key)?)
+        .build()
+        .start()
+        .await?;
     let address = format!("localhost:{}", server.addr().port());
 
     // trusts this certificate and no other; `Tls::native_roots()?` trusts whom the system trusts
-    let client = Client::builder().servers([&address]).tls(Tls::ca_pem(&certificate)?).auth(SECRET).build()?;
+    let client = Client::builder()
+        .servers([&address])
+        .tls(Tls::ca_pem(&certificate)?)
+        .auth(SECRET)
+        .build()?;
     work(client, "over TLS, with a secret").await?;
 
     println!("with another secret:");
-    let wrong = Client::builder().servers([&address]).tls(Tls::ca_pem(&certificate)?).auth("another").build()?;
+    let wrong = Client::builder()
+        .servers([&address])
+        .tls(Tls::ca_pem(&certificate)?)
+        .auth("another")
+        .build()?;
     explain(wrong).await;
 
     println!("with another certificate:");
-    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()])?.cert.pem();
-    let wrong = Client::builder().servers([&address]).tls(Tls::ca_pem(other)?).auth(SECRET).build()?;
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()])?
+        .cert
+        .pem();
+    let wrong = Client::builder()
+        .servers([&address])
+        .tls(Tls::ca_pem(other)?)
+        .auth(SECRET)
+        .build()?;
     explain(wrong).await;
 
     println!("without TLS:");
@@ -50,9 +69,14 @@ async fn run() -> Outcome {
 /// Says what the environment sets for the connections of `Client::from_env`.
 fn from_environment() -> String {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let tls = is_set("DFLOCK_TLS_CA") || std::env::var("DFLOCK_TLS").is_ok_and(|tls| tls == "native");
+    let tls =
+        is_set("DFLOCK_TLS_CA") || std::env::var("DFLOCK_TLS").is_ok_and(|tls| tls == "native");
     let secret = is_set("DFLOCK_AUTH_TOKEN") || is_set("DFLOCK_AUTH_TOKEN_FILE");
-    format!("{} TLS, {} a secret", if tls { "over" } else { "without" }, if secret { "with" } else { "without" })
+    format!(
+        "{} TLS, {} a secret",
+        if tls { "over" } else { "without" },
+        if secret { "with" } else { "without" }
+    )
 }
 
 async fn work(client: Client, connected: &str) -> Outcome {

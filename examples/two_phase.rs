@@ -42,7 +42,11 @@ async fn my_turn(deploy: Semaphore) -> Result<Semaphore<Held>, Error> {
             // the place in line is kept meanwhile, and a slot that comes is, too
             notify("waiting for another deployment").await;
             let held = queued.wait_within(Duration::from_mins(10)).await?;
-            notify(&format!("it is our turn, after {} ms", began.elapsed().as_millis())).await;
+            notify(&format!(
+                "it is our turn, after {} ms",
+                began.elapsed().as_millis()
+            ))
+            .await;
             Ok(held)
         }
     }

@@ -24,13 +24,21 @@ async fn main() -> ExitCode {
 
 async fn run() -> dflock_examples::Outcome {
     let (client, _server) = dflock_examples::connect(1).await?;
-    let pool = Semaphore::builder().key(KEY).limit(SLOTS).acquire_timeout(Duration::from_hours(1)).client(client.clone()).build()?;
+    let pool = Semaphore::builder()
+        .key(KEY)
+        .limit(SLOTS)
+        .acquire_timeout(Duration::from_hours(1))
+        .client(client.clone())
+        .build()?;
     let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
     let board = screen.add(ProgressBar::new(0).with_style(ProgressStyle::with_template("{msg}")?));
     let style = ProgressStyle::with_template("{prefix} {bar:30.green/dim} {msg}")?;
     let mut workers = JoinSet::new();
     for n in 1..=WORKERS {
-        let bar = screen.add(ProgressBar::new(JOBS * STEPS)).with_style(style.clone()).with_prefix(format!("worker {n}"));
+        let bar = screen
+            .add(ProgressBar::new(JOBS * STEPS))
+            .with_style(style.clone())
+            .with_prefix(format!("worker {n}"));
         workers.spawn(work(pool.clone(), bar));
     }
     loop {
@@ -64,10 +72,20 @@ async fn work(pool: Semaphore, bar: ProgressBar) -> Result<(), Error> {
 
 /// The slots and the queue, as the server sees them.
 async fn picture(client: &Client) -> Result<String, Error> {
-    let all = client.stats().await?.into_iter().flat_map(|stats| stats.semaphores).find(|semaphore| semaphore.key == KEY);
+    let all = client
+        .stats()
+        .await?
+        .into_iter()
+        .flat_map(|stats| stats.semaphores)
+        .find(|semaphore| semaphore.key == KEY);
     let (held, waiting) = all.map_or((0, 0), |semaphore| (semaphore.holders, semaphore.waiters));
     let draw = |mark: &str, count: u64| mark.repeat(usize::try_from(count).unwrap_or(WORKERS));
-    Ok(format!("slots {}{}  queue {}", draw("●", held), draw("○", u64::from(SLOTS).saturating_sub(held)), draw("▸", waiting)))
+    Ok(format!(
+        "slots {}{}  queue {}",
+        draw("●", held),
+        draw("○", u64::from(SLOTS).saturating_sub(held)),
+        draw("▸", waiting)
+    ))
 }
 
 /// Shows what is new: in its place on the screen, or as a line.

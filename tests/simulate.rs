@@ -27,7 +27,12 @@ fn main() -> ExitCode {
         return tell(&run(seed));
     }
     let began = Instant::now();
-    let Findings { runs, faults, events, failed } = search(from..from.saturating_add(seeds));
+    let Findings {
+        runs,
+        faults,
+        events,
+        failed,
+    } = search(from..from.saturating_add(seeds));
     let took = began.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "for the eye")]
     let rate = runs as f64 / took;
@@ -50,11 +55,20 @@ fn list(title: &str, counts: &BTreeMap<&str, u64>) {
 
 /// The whole history of one seed, and the verdict.
 fn tell(outcome: &Outcome) -> ExitCode {
-    let Outcome { seed, violations, .. } = outcome;
+    let Outcome {
+        seed, violations, ..
+    } = outcome;
     println!("{}", outcome.history());
     for violation in violations {
         println!("VIOLATION {violation}");
     }
-    println!("seed {seed}: {} violations; again with --seed {seed}", violations.len());
-    if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "seed {seed}: {} violations; again with --seed {seed}",
+        violations.len()
+    );
+    if violations.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -54,7 +54,10 @@ impl Args {
         for (name, example) in kind.required() {
             // one that is misspelt is reported once
             if !args.seen.iter().any(|seen| seen == name) && !args.meant.contains(&name) {
-                let message = format!("`{name}` is missing: `#[dflock::{}]` needs one, as in `{example}`", kind.name());
+                let message = format!(
+                    "`{name}` is missing: `#[dflock::{}]` needs one, as in `{example}`",
+                    kind.name()
+                );
                 mistakes.add(syn::Error::new(Span::call_site(), message));
             }
         }
@@ -63,7 +66,10 @@ impl Args {
 
     fn argument(&mut self, kind: Kind, input: ParseStream<'_>) -> syn::Result<()> {
         if !input.peek(Ident::peek_any) {
-            return Err(input.error(format!("expected an argument with its name, as in `key = \"..\"`; {}", there_are(kind))));
+            return Err(input.error(format!(
+                "expected an argument with its name, as in `key = \"..\"`; {}",
+                there_are(kind)
+            )));
         }
         let ident = input.call(Ident::parse_any)?;
         let name = ident.to_string();
@@ -76,7 +82,10 @@ impl Args {
         }
         if self.seen.contains(&name) {
             skip_value(input);
-            return Err(syn::Error::new(ident.span(), format!("`{name}` is given twice")));
+            return Err(syn::Error::new(
+                ident.span(),
+                format!("`{name}` is given twice"),
+            ));
         }
         self.seen.push(name.clone());
         let wanted = |_| syn::Error::new(ident.span(), format!("`{name}` {}", wanted(&name)));
@@ -86,7 +95,9 @@ impl Args {
             "slot" => self.slot = Some(input.parse().map_err(wanted)?),
             _ => {
                 let nothing = input.is_empty() || input.peek(Token![,]);
-                let given: Expr = input.parse().map_err(|mistake| if nothing { wanted(mistake) } else { mistake })?;
+                let given: Expr = input
+                    .parse()
+                    .map_err(|mistake| if nothing { wanted(mistake) } else { mistake })?;
                 if name == "on_lost" {
                     self.on_lost = OnLost::new(&given)?;
                 } else {
@@ -95,7 +106,11 @@ impl Args {
                 }
             }
         }
-        if input.is_empty() || input.peek(Token![,]) { Ok(()) } else { Err(input.error("expected `,`")) }
+        if input.is_empty() || input.peek(Token![,]) {
+            Ok(())
+        } else {
+            Err(input.error("expected `,`"))
+        }
     }
 }
 
@@ -104,7 +119,10 @@ impl OnLost {
         match given {
             Expr::Path(path) if path.path.is_ident("cancel") => Ok(Self::Cancel),
             Expr::Path(path) if path.path.is_ident("finish") => Ok(Self::Finish),
-            _ => Err(syn::Error::new_spanned(given, "`on_lost` is `cancel` (the default: stop the body) or `finish` (let it run)")),
+            _ => Err(syn::Error::new_spanned(
+                given,
+                "`on_lost` is `cancel` (the default: stop the body) or `finish` (let it run)",
+            )),
         }
     }
 
@@ -119,7 +137,9 @@ impl OnLost {
 
 /// A value that nobody wants is read all the same: there may be commas in it.
 fn skip_value(input: ParseStream<'_>) {
-    let _ = input.parse::<Token![=]>().and_then(|_| input.parse::<Expr>());
+    let _ = input
+        .parse::<Token![=]>()
+        .and_then(|_| input.parse::<Expr>());
 }
 
 /// What an argument is, for whoever wrote it in another form.
@@ -165,7 +185,10 @@ mod tests {
     }
 
     fn options(args: &Args) -> Vec<String> {
-        args.options.iter().map(|(name, _)| name.to_string()).collect()
+        args.options
+            .iter()
+            .map(|(name, _)| name.to_string())
+            .collect()
     }
 
     #[test]
@@ -185,16 +208,32 @@ mod tests {
             ),
         );
         assert!(messages.is_empty(), "{messages:?}");
-        assert_eq!(options(&args), ["limit", "key", "renew_ratio", "lease_ttl", "client", "acquire_timeout"]);
+        assert_eq!(
+            options(&args),
+            [
+                "limit",
+                "key",
+                "renew_ratio",
+                "lease_ttl",
+                "client",
+                "acquire_timeout"
+            ]
+        );
         assert_eq!(args.slot.unwrap(), "held");
         assert_eq!(args.on_lost, OnLost::Finish);
-        assert_eq!(args.krate.unwrap().to_token_stream().to_string(), ":: my :: reexport");
+        assert_eq!(
+            args.krate.unwrap().to_token_stream().to_string(),
+            ":: my :: reexport"
+        );
     }
 
     #[test]
     fn what_is_not_said_has_its_default() {
         let (args, messages) = read(Kind::Lock, quote!(key = "a"));
-        assert!(messages.is_empty() && args.slot.is_none() && args.krate.is_none(), "{messages:?}");
+        assert!(
+            messages.is_empty() && args.slot.is_none() && args.krate.is_none(),
+            "{messages:?}"
+        );
         assert_eq!(args.on_lost, OnLost::Cancel);
         assert_eq!(options(&args), ["key"]);
     }
@@ -204,14 +243,45 @@ mod tests {
         for (tokens, beginnings) in [
             (quote!(), &["`key` is missing", "`limit` is missing"][..]),
             (quote!(key = "", limit = 1), &["this key is refused"]),
-            (quote!(kee = f::<A, B>(), limit = 0), &["there is no argument `kee`; did you mean `key`", "this limit"]),
-            (quote!("a", limit = 0), &["expected an argument with its name", "this limit", "`key` is missing"]),
-            (quote!(key, limit = 0), &["`key` needs a value, as in", "this limit"]),
-            (quote!(key = , limit = 0), &["`key` needs a value, as in", "this limit"]),
-            (quote!(key = "a" limit = 0), &["expected `,`", "`limit` is missing"]),
-            (quote!(key = "a", key = f::<A, B>(), limit = 0), &["`key` is given twice", "this limit"]),
             (
-                quote!(key = "a", limit = 1, slot = 1, on_lost = "cancel", crate = a + b),
+                quote!(kee = f::<A, B>(), limit = 0),
+                &[
+                    "there is no argument `kee`; did you mean `key`",
+                    "this limit",
+                ],
+            ),
+            (
+                quote!("a", limit = 0),
+                &[
+                    "expected an argument with its name",
+                    "this limit",
+                    "`key` is missing",
+                ],
+            ),
+            (
+                quote!(key, limit = 0),
+                &["`key` needs a value, as in", "this limit"],
+            ),
+            (
+                quote!(key = , limit = 0),
+                &["`key` needs a value, as in", "this limit"],
+            ),
+            (
+                quote!(key = "a" limit = 0),
+                &["expected `,`", "`limit` is missing"],
+            ),
+            (
+                quote!(key = "a", key = f::<A, B>(), limit = 0),
+                &["`key` is given twice", "this limit"],
+            ),
+            (
+                quote!(
+                    key = "a",
+                    limit = 1,
+                    slot = 1,
+                    on_lost = "cancel",
+                    crate = a + b
+                ),
                 &["`slot` is a name", "`on_lost` is", "expected `,`"],
             ),
             (
@@ -225,10 +295,25 @@ mod tests {
                     "`lease_ttl` needs a value: text such as",
                 ],
             ),
-            (quote!(key = 1 + , limit = 0), &["expected an expression", "this limit"]),
-            (quote!(key = "a", limit = 1, slot = _), &["`slot` is a name"]),
-            (quote!(key = "a", limit = 1, slot = self), &["`slot` is a name"]),
-            (quote!(Key = "a", _limit = 1), &["there is no argument `Key`; did you mean `key`", "there is no argument `_limit`"]),
+            (
+                quote!(key = 1 + , limit = 0),
+                &["expected an expression", "this limit"],
+            ),
+            (
+                quote!(key = "a", limit = 1, slot = _),
+                &["`slot` is a name"],
+            ),
+            (
+                quote!(key = "a", limit = 1, slot = self),
+                &["`slot` is a name"],
+            ),
+            (
+                quote!(Key = "a", _limit = 1),
+                &[
+                    "there is no argument `Key`; did you mean `key`",
+                    "there is no argument `_limit`",
+                ],
+            ),
         ] {
             let (_, messages) = read(Kind::Semaphore, tokens.clone());
             assert_eq!(messages.len(), beginnings.len(), "{tokens}: {messages:?}");
@@ -242,6 +327,9 @@ mod tests {
     fn a_lock_needs_no_limit_and_takes_none() {
         assert_eq!(read(Kind::Lock, quote!()).1.len(), 1);
         let (_, messages) = read(Kind::Lock, quote!(key = "a", limit = 3));
-        assert!(messages[0].starts_with("a lock has no `limit`"), "{messages:?}");
+        assert!(
+            messages[0].starts_with("a lock has no `limit`"),
+            "{messages:?}"
+        );
     }
 }

@@ -18,7 +18,13 @@ pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> TokenS
     let function: Function = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(other) => {
-            mistakes.add(syn::Error::new(other.span(), format!("`#[dflock::{}]` goes on an `async fn` with a body", kind.name())));
+            mistakes.add(syn::Error::new(
+                other.span(),
+                format!(
+                    "`#[dflock::{}]` goes on an `async fn` with a body",
+                    kind.name()
+                ),
+            ));
             let mut emitted = mistakes.report();
             emitted.extend(item);
             return emitted;
@@ -26,11 +32,16 @@ pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> TokenS
     };
     function.check(kind, &mut mistakes);
     if mistakes.is_empty()
-        && let Some(expanded) = function.clone().around(|output, statements| slot_around(kind, &args, output, statements))
+        && let Some(expanded) = function
+            .clone()
+            .around(|output, statements| slot_around(kind, &args, output, statements))
     {
         return quote!(#expanded);
     }
-    let (mistakes, function) = (mistakes.report(), function.after(stand_in(&args).unwrap_or_default()));
+    let (mistakes, function) = (
+        mistakes.report(),
+        function.after(stand_in(&args).unwrap_or_default()),
+    );
     quote!(#mistakes #function)
 }
 
@@ -38,13 +49,19 @@ pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> TokenS
 fn slot_around(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -> TokenStream {
     let here = Span::mixed_site();
     let dflock = dflock(args);
-    let (built, run) = (Ident::new(kind.built(), here), Ident::new(kind.name(), here));
+    let (built, run) = (
+        Ident::new(kind.built(), here),
+        Ident::new(kind.name(), here),
+    );
     let options = args.options.iter().map(|(name, value)| {
         let value = value.expression(&dflock);
         quote_spanned!(here=> .#name(#value))
     });
     let on_lost = Ident::new(args.on_lost.name(), here);
-    let held = args.slot.as_ref().map(|name| quote_spanned!(here=> let #name: &#dflock::Held = &__dflock_held;));
+    let held = args
+        .slot
+        .as_ref()
+        .map(|name| quote_spanned!(here=> let #name: &#dflock::Held = &__dflock_held;));
     // where the compiler points when the body is of another type
     let as_declared = quote_spanned!(here.located_at(output.span())=> return __dflock_never);
     let body = quote_spanned! {here=>
@@ -62,18 +79,22 @@ fn slot_around(kind: Kind, args: &Args, output: &Type, statements: &TokenStream)
     quote_spanned! {here=>
         // a statement of its own, so that what the options borrow is given back before anything is waited for
         let __dflock_built = #dflock::#built::builder()#(#options)*.build();
-        #dflock::runtime::#run(__dflock_built, #dflock::runtime::#on_lost::<#output>(), move |__dflock_held| async move #body).await
+        #dflock::macro_support::#run(__dflock_built, #dflock::macro_support::#on_lost::<#output>(), move |__dflock_held| async move #body).await
     }
 }
 
 /// What a body needs that sees its slot, where there is none.
 fn stand_in(args: &Args) -> Option<TokenStream> {
     let (name, dflock) = (args.slot.as_ref()?, dflock(args));
-    Some(quote_spanned!(Span::mixed_site()=> let #name: &#dflock::Held = ::core::option::Option::None.unwrap();))
+    Some(
+        quote_spanned!(Span::mixed_site()=> let #name: &#dflock::Held = ::core::option::Option::None.unwrap();),
+    )
 }
 
 fn dflock(args: &Args) -> Path {
-    args.krate.clone().unwrap_or_else(|| parse_quote_spanned!(Span::mixed_site()=> ::dflock))
+    args.krate
+        .clone()
+        .unwrap_or_else(|| parse_quote_spanned!(Span::mixed_site()=> ::dflock))
 }
 
 #[cfg(test)]
@@ -117,9 +138,9 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         .key(::std::format!("report:{tenant}"))
         .limit(3)
         .build();
-    ::dflock::runtime::semaphore(
+    ::dflock::macro_support::semaphore(
             __dflock_built,
-            ::dflock::runtime::cancel::<Result<Report, AppError>>(),
+            ::dflock::macro_support::cancel::<Result<Report, AppError>>(),
             move |__dflock_held| async move {
                 if let ::core::option::Option::Some(__dflock_never) = ::core::option::Option::None::<
                     Result<Report, AppError>,
@@ -140,7 +161,14 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     fn arguments_keep_their_order_and_go_where_they_belong() {
         let expanded = expanded(
             Kind::Lock,
-            quote!(crate = ::my::reexport, slot = mine, lease_ttl = "1m", client = self.locks, key = self.name(), on_lost = finish),
+            quote!(
+                crate = ::my::reexport,
+                slot = mine,
+                lease_ttl = "1m",
+                client = self.locks,
+                key = self.name(),
+                on_lost = finish
+            ),
             quote!(
                 async fn nightly(&self) -> Result<(), Error> {}
             ),
@@ -148,9 +176,9 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         let spaceless: String = expanded.split_whitespace().collect();
         for part in [
             "::my::reexport::Lock::builder().lease_ttl(::core::time::Duration::new(60u64,0u32)).client(",
-            "::my::reexport::runtime::client(&self.locks)",
-            ").key(self.name()).build();::my::reexport::runtime::lock(",
-            "::my::reexport::runtime::finish::<Result<(),Error>>()",
+            "::my::reexport::macro_support::client(&self.locks)",
+            ").key(self.name()).build();::my::reexport::macro_support::lock(",
+            "::my::reexport::macro_support::finish::<Result<(),Error>>()",
             "letmine:&::my::reexport::Held=&__dflock_held;",
         ] {
             assert!(spaceless.contains(part), "no `{part}` in\n{expanded}");
@@ -184,15 +212,30 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
                 async fn f() -> Result<(Box<dyn Show>, impl Show), E> {}
             ),
         );
-        assert!(expanded.contains("cancel::<Result<(Box<dyn Show>, _), E>>()"), "{expanded}");
+        assert!(
+            expanded.contains("cancel::<Result<(Box<dyn Show>, _), E>>()"),
+            "{expanded}"
+        );
     }
 
     #[test]
     fn the_future_that_a_plain_function_ends_with_is_what_runs_with_the_slot() {
         for (output, value, named) in [
-            (quote!(impl Future<Output = Result<u8, E>> + Send), quote!(async move { Ok(before) }), "Result<u8, E>"),
-            (quote!(Pin<Box<dyn Future<Output = Result<u8, E>>>>), quote!(Box::pin(async move { Ok(before) })), "Result<u8, E>"),
-            (quote!(BoxFuture<u8>), quote!(std::boxed::Box::pin(async move { Ok(before) })), "_"),
+            (
+                quote!(impl Future<Output = Result<u8, E>> + Send),
+                quote!(async move { Ok(before) }),
+                "Result<u8, E>",
+            ),
+            (
+                quote!(Pin<Box<dyn Future<Output = Result<u8, E>>>>),
+                quote!(Box::pin(async move { Ok(before) })),
+                "Result<u8, E>",
+            ),
+            (
+                quote!(BoxFuture<u8>),
+                quote!(std::boxed::Box::pin(async move { Ok(before) })),
+                "_",
+            ),
         ] {
             let expanded = expanded(
                 Kind::Lock,
@@ -206,7 +249,10 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
             );
             let (before, inside) = expanded.split_once("async move").unwrap();
             assert!(before.contains("let before = 1;"), "{expanded}");
-            assert!(inside.contains(&format!("cancel::<{named}>()")) && inside.contains("Ok(before)"), "{expanded}");
+            assert!(
+                inside.contains(&format!("cancel::<{named}>()")) && inside.contains("Ok(before)"),
+                "{expanded}"
+            );
         }
     }
 
@@ -229,11 +275,20 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
             ),
             (quote!(let a = match b { 1 => return g(), _ => c? };), 2),
             (quote!(println!("{}", return g());), 1),
-            (quote!(let a = || return 1; let b = async { c? }; fn d() { return }), 0),
+            (
+                quote!(let a = || return 1; let b = async { c? }; fn d() { return }),
+                0,
+            ),
         ] {
             let mut mistakes = Mistakes::default();
-            syn::parse2::<Function>(function(statement.clone())).unwrap().check(Kind::Lock, &mut mistakes);
-            assert_eq!(mistakes.messages(), vec!["this future would run without a slot; make `f` an `async fn`"; found], "{statement}");
+            syn::parse2::<Function>(function(statement.clone()))
+                .unwrap()
+                .check(Kind::Lock, &mut mistakes);
+            assert_eq!(
+                mistakes.messages(),
+                vec!["this future would run without a slot; make `f` an `async fn`"; found],
+                "{statement}"
+            );
         }
     }
 
@@ -244,7 +299,14 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
                 1
             }
         );
-        let args = quote!(kye = "a", limit = 0, renew_ratio = 2.0, lease_ttl = "x", on_lost = stop, limit = 4);
+        let args = quote!(
+            kye = "a",
+            limit = 0,
+            renew_ratio = 2.0,
+            lease_ttl = "x",
+            on_lost = stop,
+            limit = 4
+        );
         let (messages, emitted) = refused(Kind::Semaphore, args, function.clone());
         let beginnings = [
             "there is no argument `kye`; did you mean `key`?",
@@ -259,7 +321,10 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         for (message, beginning) in messages.iter().zip(beginnings) {
             assert!(message.starts_with(beginning), "{message}");
         }
-        assert_eq!(emitted, prettyplease::unparse(&syn::parse2(function).unwrap()));
+        assert_eq!(
+            emitted,
+            prettyplease::unparse(&syn::parse2(function).unwrap())
+        );
     }
 
     #[test]
@@ -273,7 +338,10 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
                 }
             ),
         );
-        assert!(emitted.contains("let held: &::dflock::Held = "), "{emitted}");
+        assert!(
+            emitted.contains("let held: &::dflock::Held = "),
+            "{emitted}"
+        );
     }
 
     #[test]
@@ -285,7 +353,10 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
                 struct S;
             ),
         );
-        assert_eq!(messages, ["`#[dflock::lock]` goes on an `async fn` with a body"]);
+        assert_eq!(
+            messages,
+            ["`#[dflock::lock]` goes on an `async fn` with a body"]
+        );
         assert_eq!(emitted, "struct S;\n");
     }
 }

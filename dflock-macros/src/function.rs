@@ -25,14 +25,29 @@ pub(crate) struct Function {
 impl Function {
     /// What keeps it from having a slot around it.
     pub(crate) fn check(&self, kind: Kind, mistakes: &mut Mistakes) {
-        let Signature { constness, asyncness, fn_token, ident, output, .. } = &self.signature;
+        let Signature {
+            constness,
+            asyncness,
+            fn_token,
+            ident,
+            output,
+            ..
+        } = &self.signature;
         let attribute = kind.name();
         if let Some(constness) = constness {
-            mistakes.at(constness, "a `const fn` cannot wait for a slot; make it an `async fn`");
+            mistakes.at(
+                constness,
+                "a `const fn` cannot wait for a slot; make it an `async fn`",
+            );
         } else if asyncness.is_some() && matches!(output, ReturnType::Default) {
             let why = "returns nothing, and there may be no slot for it; let it return a `Result` whose error is `From<dflock::Error>`";
             mistakes.at(ident, format!("`{ident}` {why}"));
-        } else if asyncness.is_none() && self.clone().around(|_, statements| statements.clone()).is_none() {
+        } else if asyncness.is_none()
+            && self
+                .clone()
+                .around(|_, statements| statements.clone())
+                .is_none()
+        {
             let tokio = if mentions(&self.statements, "block_on") {
                 "; if `#[tokio::main]` or `#[tokio::test]` stands above it, swap the two"
             } else {
@@ -40,20 +55,33 @@ impl Function {
             };
             let why = "waiting for a slot takes an `async fn`, or a function that ends with `async move { .. }` or \
                        `Box::pin(async move { .. })`";
-            mistakes.at(fn_token, format!("`#[dflock::{attribute}]` finds that `{ident}` is not async: {why}{tokio}"));
+            mistakes.at(
+                fn_token,
+                format!("`#[dflock::{attribute}]` finds that `{ident}` is not async: {why}{tokio}"),
+            );
         } else if asyncness.is_none() {
-            let statements = Block::parse_within.parse2(self.statements.clone()).unwrap_or_default();
+            let statements = Block::parse_within
+                .parse2(self.statements.clone())
+                .unwrap_or_default();
             for end in future::ends_before(statements) {
-                mistakes.add(syn::Error::new(end, format!("this future would run without a slot; make `{ident}` an `async fn`")));
+                mistakes.add(syn::Error::new(
+                    end,
+                    format!("this future would run without a slot; make `{ident}` an `async fn`"),
+                ));
             }
         }
     }
 
     /// The function with something else in place of what it does: given the type of its value and its statements, `wrap` says what.
     /// What it does is the body of an `async fn`, or the future that a function ends with; `None` if it is neither.
-    pub(crate) fn around(mut self, wrap: impl FnOnce(&Type, &TokenStream) -> TokenStream) -> Option<Self> {
+    pub(crate) fn around(
+        mut self,
+        wrap: impl FnOnce(&Type, &TokenStream) -> TokenStream,
+    ) -> Option<Self> {
         if self.signature.asyncness.is_some() {
-            let ReturnType::Type(_, output) = &self.signature.output else { return None };
+            let ReturnType::Type(_, output) = &self.signature.output else {
+                return None;
+            };
             self.statements = wrap(&future::nameable(output), &self.statements);
         } else {
             let mut statements = Block::parse_within.parse2(self.statements).ok()?;

@@ -5,7 +5,9 @@ use quote::{ToTokens, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
-use syn::{Expr, ExprCall, ExprLit, ExprMacro, ExprMethodCall, Ident, Lit, LitStr, Macro, Stmt, Token};
+use syn::{
+    Expr, ExprCall, ExprLit, ExprMacro, ExprMethodCall, Ident, Lit, LitStr, Macro, Stmt, Token,
+};
 
 /// The most that a line of the wire can carry.
 const MAX_BYTES: usize = 256;
@@ -20,10 +22,11 @@ pub(crate) enum Template {
 
 impl Template {
     pub(crate) fn new(literal: LitStr) -> syn::Result<Self> {
-        let refused = |why: String| syn::Error::new(literal.span(), format!("this key is refused: {why}"));
+        let refused =
+            |why: String| syn::Error::new(literal.span(), format!("this key is refused: {why}"));
         let source = literal.value();
-        let Parts { text, names } =
-            Parts::of(&source).ok_or_else(|| refused("a brace has no partner; `{{` is a `{`, `}}` a `}`".into()))?;
+        let Parts { text, names } = Parts::of(&source)
+            .ok_or_else(|| refused("a brace has no partner; `{{` is a `{`, `}}` a `}`".into()))?;
         if let Some(name) = names.iter().find(|name| !is_name(name)) {
             return Err(refused(match *name {
                 "" => "`{}` names nothing; write `{name}`, or `key = format!(..)`".into(),
@@ -31,7 +34,11 @@ impl Template {
             }));
         }
         check_text(&literal, &text, names.is_empty())?;
-        Ok(if names.is_empty() { Self::Text(LitStr::new(&text, literal.span())) } else { Self::Format(literal) })
+        Ok(if names.is_empty() {
+            Self::Text(LitStr::new(&text, literal.span()))
+        } else {
+            Self::Format(literal)
+        })
     }
 }
 
@@ -39,7 +46,10 @@ impl Template {
 /// `format!("..{}", x)`. Any other expression passes, and its value is checked when it is evaluated.
 pub(crate) fn check_expression(key: &Expr) -> syn::Result<()> {
     match key {
-        Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) => check_text(literal, &literal.value(), true),
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(literal),
+            ..
+        }) => check_text(literal, &literal.value(), true),
         Expr::Group(group) => check_expression(&group.expr),
         Expr::Paren(paren) => check_expression(&paren.expr),
         Expr::Reference(reference) => check_expression(&reference.expr),
@@ -47,19 +57,28 @@ pub(crate) fn check_expression(key: &Expr) -> syn::Result<()> {
             [Stmt::Expr(value, None)] => check_expression(value),
             _ => Ok(()),
         },
-        Expr::MethodCall(ExprMethodCall { receiver, method, .. })
-            if ["into", "to_owned", "to_string"].iter().any(|name| method == name) =>
+        Expr::MethodCall(ExprMethodCall {
+            receiver, method, ..
+        }) if ["into", "to_owned", "to_string"]
+            .iter()
+            .any(|name| method == name) =>
         {
             check_expression(receiver)
         }
-        Expr::Call(ExprCall { func, args, .. }) if is_string_from(func) => args.first().map_or(Ok(()), check_expression),
+        Expr::Call(ExprCall { func, args, .. }) if is_string_from(func) => {
+            args.first().map_or(Ok(()), check_expression)
+        }
         Expr::Macro(ExprMacro { mac, .. }) if mac.path.is_ident("concat") => {
             let pieces = arguments(mac);
             let whole: Option<String> = pieces.iter().map(as_text).collect();
             whole.map_or(Ok(()), |text| check_text(&pieces, &text, true))
         }
         Expr::Macro(ExprMacro { mac, .. }) if mac.path.is_ident("format") => {
-            let Some(Expr::Lit(ExprLit { lit: Lit::Str(template), .. })) = arguments(mac).into_iter().next() else {
+            let Some(Expr::Lit(ExprLit {
+                lit: Lit::Str(template),
+                ..
+            })) = arguments(mac).into_iter().next()
+            else {
                 return Ok(());
             };
             match Parts::of(&template.value()) {
@@ -74,45 +93,77 @@ pub(crate) fn check_expression(key: &Expr) -> syn::Result<()> {
 
 /// Returns the arguments of a macro, or none where they are no expressions.
 fn arguments(mac: &Macro) -> Punctuated<Expr, Token![,]> {
-    mac.parse_body_with(Punctuated::parse_terminated).unwrap_or_default()
+    mac.parse_body_with(Punctuated::parse_terminated)
+        .unwrap_or_default()
 }
 
 /// Returns what `concat!` makes of a literal that keys are made of.
 fn as_text(piece: &Expr) -> Option<String> {
     match piece {
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
-        Expr::Lit(ExprLit { lit: Lit::Char(char), .. }) => Some(char.value().to_string()),
-        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => Some(number.base10_digits().to_owned()),
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        }) => Some(text.value()),
+        Expr::Lit(ExprLit {
+            lit: Lit::Char(char),
+            ..
+        }) => Some(char.value().to_string()),
+        Expr::Lit(ExprLit {
+            lit: Lit::Int(number),
+            ..
+        }) => Some(number.base10_digits().to_owned()),
         _ => None,
     }
 }
 
 /// Checks the text of a key; unless it is `whole`, something that is not known yet is put into it.
 fn check_text(tokens: &impl ToTokens, text: &str, whole: bool) -> syn::Result<()> {
-    let refused = |why: String| Err(syn::Error::new_spanned(tokens, format!("this key is refused: {why}")));
+    let refused = |why: String| {
+        Err(syn::Error::new_spanned(
+            tokens,
+            format!("this key is refused: {why}"),
+        ))
+    };
     if text.is_empty() && whole {
         return refused("it is empty".into());
     }
     if text.len() > MAX_BYTES {
-        return refused(format!("it has {} bytes, and a key has at most {MAX_BYTES}", text.len()));
+        return refused(format!(
+            "it has {} bytes, and a key has at most {MAX_BYTES}",
+            text.len()
+        ));
     }
-    match text.chars().find(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\0')) {
-        Some(found) => refused(format!("it contains {found:?}; a key has no space, tab, line break or NUL")),
+    match text
+        .chars()
+        .find(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\0'))
+    {
+        Some(found) => refused(format!(
+            "it contains {found:?}; a key has no space, tab, line break or NUL"
+        )),
         None => Ok(()),
     }
 }
 
 fn is_string_from(function: &Expr) -> bool {
-    let Expr::Path(path) = function else { return false };
-    let mut names = path.path.segments.iter().rev().map(|segment| &segment.ident);
-    names.next().is_some_and(|name| name == "from") && names.next().is_some_and(|name| name == "String")
+    let Expr::Path(path) = function else {
+        return false;
+    };
+    let mut names = path
+        .path
+        .segments
+        .iter()
+        .rev()
+        .map(|segment| &segment.ident);
+    names.next().is_some_and(|name| name == "from")
+        && names.next().is_some_and(|name| name == "String")
 }
 
 impl ToTokens for Template {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         match self {
             Self::Text(literal) => literal.to_tokens(tokens),
-            Self::Format(literal) => tokens.extend(quote_spanned!(proc_macro2::Span::mixed_site()=> ::std::format!(#literal))),
+            Self::Format(literal) => tokens
+                .extend(quote_spanned!(proc_macro2::Span::mixed_site()=> ::std::format!(#literal))),
         }
     }
 }
@@ -137,7 +188,12 @@ impl<'a> Parts<'a> {
                 &braced[2..]
             } else {
                 let (field, behind) = braced.strip_prefix('{')?.split_once('}')?;
-                parts.names.push(field.split_once(':').map_or(field, |(name, _spec)| name).trim());
+                parts.names.push(
+                    field
+                        .split_once(':')
+                        .map_or(field, |(name, _spec)| name)
+                        .trim(),
+                );
                 behind
             };
         }
@@ -158,13 +214,25 @@ mod tests {
 
     fn template(source: &str) -> Result<String, String> {
         let template = Template::new(LitStr::new(source, Span::call_site()));
-        template.map(|template| template.to_token_stream().to_string()).map_err(|mistake| mistake.to_string())
+        template
+            .map(|template| template.to_token_stream().to_string())
+            .map_err(|mistake| mistake.to_string())
     }
 
     #[test]
     fn names_are_left_to_format() {
-        for source in ["report:{tenant}", "{a}{b:>4}", "{a:?}-{{{b}}}", "{self}", "{ a }", "{x:}"] {
-            assert_eq!(template(source).unwrap(), format!(":: std :: format ! ({source:?})"));
+        for source in [
+            "report:{tenant}",
+            "{a}{b:>4}",
+            "{a:?}-{{{b}}}",
+            "{self}",
+            "{ a }",
+            "{x:}",
+        ] {
+            assert_eq!(
+                template(source).unwrap(),
+                format!(":: std :: format ! ({source:?})")
+            );
         }
     }
 
@@ -172,7 +240,10 @@ mod tests {
     fn text_is_taken_as_it_is_and_a_doubled_brace_is_one() {
         assert_eq!(template("nightly").unwrap(), r#""nightly""#);
         assert_eq!(template("{{a}}").unwrap(), r#""{a}""#);
-        assert_eq!(template(&"é".repeat(128)).unwrap(), format!("{:?}", "é".repeat(128)));
+        assert_eq!(
+            template(&"é".repeat(128)).unwrap(),
+            format!("{:?}", "é".repeat(128))
+        );
     }
 
     #[test]
@@ -183,7 +254,10 @@ mod tests {
             (quote!(("a\tb").to_string()), Some("contains '\\t'")),
             (quote!("".into()), Some("it is empty")),
             (quote!(String::from("a\0b")), Some("contains '\\0'")),
-            (quote!(::std::string::String::from("a\nb")), Some("contains '\\n'")),
+            (
+                quote!(::std::string::String::from("a\nb")),
+                Some("contains '\\n'"),
+            ),
             (quote!(&{ "a b" }), Some("contains ' '")),
             (quote!(concat!("a", ' ', 1)), Some("contains ' '")),
             (quote!(concat!(#long, "1234567")), Some("has 257 bytes")),
@@ -198,7 +272,8 @@ mod tests {
             (quote!("a b".replace(' ', "-")), None),
             (quote!(KEY), None),
         ] {
-            let checked = check_expression(&syn::parse2(key.clone()).unwrap()).map_err(|mistake| mistake.to_string());
+            let checked = check_expression(&syn::parse2(key.clone()).unwrap())
+                .map_err(|mistake| mistake.to_string());
             match why {
                 Some(why) => assert!(checked.is_err_and(|message| message.contains(why)), "{key}"),
                 None => assert!(checked.is_ok(), "{key}"),
@@ -216,11 +291,17 @@ mod tests {
             ("{x}\n", r"contains '\n'"),
             (long.as_str(), "has 257 bytes"),
             (&format!("{{x}}{long}"), "has 257 bytes"),
-            (&format!("{}{{x}}{}", &long[..200], &long[200..]), "has 257 bytes"),
+            (
+                &format!("{}{{x}}{}", &long[..200], &long[200..]),
+                "has 257 bytes",
+            ),
             ("{}", "`{}` names nothing"),
             ("a{:>4}", "`{}` names nothing"),
             ("{0}", "`0` is not a name"),
-            ("{self.region}", r#"write `key = format!("..{}..", self.region)`"#),
+            (
+                "{self.region}",
+                r#"write `key = format!("..{}..", self.region)`"#,
+            ),
             ("{a", "a brace has no partner"),
             ("a}", "a brace has no partner"),
         ] {

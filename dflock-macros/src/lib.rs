@@ -1,5 +1,8 @@
 //! The attribute macros of [dflock](https://docs.rs/dflock), for use through that crate only, which documents them.
-#![allow(missing_docs, reason = "what is said here would be said again where they are documented")]
+#![allow(
+    missing_docs,
+    reason = "what is said here would be said again where they are documented"
+)]
 
 mod args;
 mod duration;

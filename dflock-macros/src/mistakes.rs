@@ -32,11 +32,16 @@ impl Mistakes {
 
     /// Items that make the compiler say them all.
     pub(crate) fn report(self) -> TokenStream {
-        self.0.map_or_else(TokenStream::new, syn::Error::into_compile_error)
+        self.0
+            .map_or_else(TokenStream::new, syn::Error::into_compile_error)
     }
 
     #[cfg(test)]
     pub(crate) fn messages(self) -> Vec<String> {
-        self.0.into_iter().flatten().map(|mistake| mistake.to_string()).collect()
+        self.0
+            .into_iter()
+            .flatten()
+            .map(|mistake| mistake.to_string())
+            .collect()
     }
 }

@@ -3,7 +3,13 @@
 /// The name of `known` that `given` most likely means; none if it resembles none.
 pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let given = &given.trim_matches('_').to_lowercase()[..];
-    let distance = |name: &str| if given.len() > 2 && name.contains(given) { 1 } else { edits(given, name) };
+    let distance = |name: &str| {
+        if given.len() > 2 && name.contains(given) {
+            1
+        } else {
+            edits(given, name)
+        }
+    };
     let (far, name) = known.iter().map(|name| (distance(name), *name)).min()?;
     (far <= given.len().max(3) / 3).then_some(name)
 }
@@ -20,8 +26,15 @@ fn edits(a: &str, b: &str) -> usize {
                 _ => {
                     let changed = far[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
                     let swapped = i > 1 && j > 1 && a[i - 2..i] == [b[j - 1], b[j - 2]];
-                    let swapped = if swapped { far[i - 2][j - 2] + 1 } else { usize::MAX };
-                    changed.min(swapped).min(far[i - 1][j] + 1).min(far[i][j - 1] + 1)
+                    let swapped = if swapped {
+                        far[i - 2][j - 2] + 1
+                    } else {
+                        usize::MAX
+                    };
+                    changed
+                        .min(swapped)
+                        .min(far[i - 1][j] + 1)
+                        .min(far[i][j - 1] + 1)
                 }
             };
         }
@@ -50,7 +63,14 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_found_and_no_far_one() {
-        let known = ["key", "limit", "acquire_timeout", "lease_ttl", "on_lost", "crate"];
+        let known = [
+            "key",
+            "limit",
+            "acquire_timeout",
+            "lease_ttl",
+            "on_lost",
+            "crate",
+        ];
         for (given, meant) in [
             ("lmit", Some("limit")),
             ("Key", Some("key")),

@@ -124,7 +124,7 @@
 ///     pending().await
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+/// # tokio::macro_support::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
 /// let server = Server::start().await.unwrap();
 /// let client = server.client_builder().connector(server.connector()).build().unwrap();
 ///

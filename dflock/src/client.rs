@@ -61,7 +61,11 @@ impl Client {
     ///
     /// [`ConfigError`] when the key or the limit is refused.
     pub fn semaphore(&self, key: impl Into<String>, limit: u32) -> Result<Semaphore, ConfigError> {
-        Semaphore::builder().key(key).limit(limit).client(self.clone()).build()
+        Semaphore::builder()
+            .key(key)
+            .limit(limit)
+            .client(self.clone())
+            .build()
     }
 
     /// A lock of `key` on this client, with defaults for everything else.
@@ -98,16 +102,20 @@ impl Client {
     /// ```
     pub async fn ping(&self) -> Result<(), Error> {
         for pool in &self.inner.pools {
-            let at = || pool.attempt(Operation::Ping, None);
+            let context = || pool.context(Operation::Ping, None);
             let limit = self.inner.timing.socket_timeout;
-            let answer = pool.call(pool.now(), &at, &|_| Ask::prompt(Request::Ping, limit)).await;
-            let answer = answer.map_err(|why| why.into_error(at(), limit))?;
+            let answer = pool
+                .call(pool.now(), &context, &|_| Ask::prompt(Request::Ping, limit))
+                .await;
+            let answer = answer.map_err(|why| why.into_error(context(), limit))?;
             match answer.reply {
                 Reply::Ok => pool.give(answer.connection, answer.asked),
-                reply @ Reply::Refused(Status::Auth) => return Err(Error::unexpected(at(), &reply)),
+                reply @ Reply::Refused(Status::Auth) => {
+                    return Err(Error::unexpected(context(), &reply));
+                }
                 // it may close now, as some old servers do
                 Reply::Refused(_) => {}
-                reply => return Err(Error::unexpected(at(), &reply)),
+                reply => return Err(Error::unexpected(context(), &reply)),
             }
         }
         Ok(())
@@ -139,13 +147,17 @@ impl Client {
     pub async fn stats(&self) -> Result<Vec<crate::Stats>, Error> {
         let mut all = Vec::with_capacity(self.inner.pools.len());
         for pool in &self.inner.pools {
-            let at = || pool.attempt(Operation::Stats, None);
+            let context = || pool.context(Operation::Stats, None);
             let limit = self.inner.timing.socket_timeout;
-            let answer = pool.call(pool.now(), &at, &|_| Ask::prompt(Request::Stats, limit)).await;
-            let answer = answer.map_err(|why| why.into_error(at(), limit))?;
+            let answer = pool
+                .call(pool.now(), &context, &|_| {
+                    Ask::prompt(Request::Stats, limit)
+                })
+                .await;
+            let answer = answer.map_err(|why| why.into_error(context(), limit))?;
             match answer.reply {
                 Reply::Stats(stats) => all.push(*stats),
-                reply => return Err(Error::unexpected(at(), &reply)),
+                reply => return Err(Error::unexpected(context(), &reply)),
             }
             pool.give(answer.connection, answer.asked);
         }
@@ -156,8 +168,20 @@ impl Client {
     pub(crate) fn shard(&self, key: &str) -> Result<usize, ConfigError> {
         let servers = self.inner.pools.len();
         let index = self.inner.sharding.shard(key, servers);
-        let index = if cfg!(dflock_mutant = "first_shard_only") { 0 } else { index };
-        if index < servers { Ok(index) } else { Err(ConfigError::Shard { key: key.to_owned(), index, servers }) }
+        let index = if cfg!(dflock_mutant = "first_shard_only") {
+            0
+        } else {
+            index
+        };
+        if index < servers {
+            Ok(index)
+        } else {
+            Err(ConfigError::Shard {
+                key: key.to_owned(),
+                index,
+                servers,
+            })
+        }
     }
 
     /// The connections to the server of `shard`, an index that [`shard`](Self::shard) gave.

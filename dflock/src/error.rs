@@ -1,9 +1,9 @@
 //! Every way to fail: by whose fault, and what to do about it.
 
 mod address;
-mod attempt;
 mod auth;
 mod config;
+mod context;
 pub(crate) mod invisible;
 mod lost;
 mod pem;
@@ -15,18 +15,18 @@ mod tls;
 use std::io;
 use std::time::Duration;
 
-pub use address::AddressFault;
+pub use address::AddressErrorKind;
 pub(crate) use address::after_user_info;
 #[cfg(any(feature = "server", feature = "tls", feature = "tls-aws-lc"))]
 pub(crate) use address::public_part;
-pub use attempt::{Attempt, Operation};
-pub use auth::AuthFault;
-pub use config::{AuthTokenFileErrorKind, ConfigError, SecretFault};
+pub use auth::AuthErrorKind;
+pub use config::{AuthTokenFileErrorKind, ConfigError, TokenErrorKind};
+pub use context::{ErrorContext, Operation};
 pub use lost::{Lost, LostReason};
-pub use pem::{PemContent, PemFault, PemSectionErrorKind};
+pub use pem::{PemContent, PemErrorKind, PemSectionErrorKind};
 pub(crate) use refusal::excerpt;
 pub use stage::ConnectStage;
-pub use tls::TlsFault;
+pub use tls::TlsErrorKind;
 
 /// What went wrong, with which key, on which server, and what to do.
 ///
@@ -40,10 +40,10 @@ pub enum Error {
     Config(#[from] ConfigError),
 
     /// No slot came free in time. The place in line is given up.
-    #[error("{at}: {}; try again, or wait longer with `acquire_timeout`", in_vain(*waited))]
+    #[error("{context}: {}; try again, or wait longer with `acquire_timeout`", in_vain(*waited))]
     Timeout {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// How long it was waited for.
         waited: Duration,
     },
@@ -53,17 +53,19 @@ pub enum Error {
     Lost(#[from] Lost),
 
     /// The slot was granted, but its lease had ended before the grant could be believed. It was never held.
-    #[error("{at}: the lease of the granted slot had ended before the grant arrived; try again, with a longer `lease_ttl` if this repeats")]
+    #[error(
+        "{context}: the lease of the granted slot had ended before the grant arrived; try again, with a longer `lease_ttl` if this repeats"
+    )]
     LeaseExpired {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
     },
 
     /// The key is in use with another limit. The server keeps a key's limit until nobody has used the key for a minute.
-    #[error("{at}: {}; all users of a key must give the same limit, and another is taken only when the key was idle for a minute", limits(*ours, *theirs))]
+    #[error("{context}: {}; all users of a key must give the same limit, and another is taken only when the key was idle for a minute", limits(*ours, *theirs))]
     LimitMismatch {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// The limit that was asked for.
         ours: u32,
         /// The limit that the key has, where the server tells.
@@ -71,58 +73,62 @@ pub enum Error {
     },
 
     /// The server keeps no more keys.
-    #[error("{at}: the server keeps as many keys as it may; use fewer, or raise its `--max-locks`")]
+    #[error(
+        "{context}: the server keeps as many keys as it may; use fewer, or raise its `--max-locks`"
+    )]
     TooManyKeys {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
     },
 
     /// The line for this key is full.
-    #[error("{at}: the line for this key is full; try again later, or raise the server's `--max-waiters`")]
+    #[error(
+        "{context}: the line for this key is full; try again later, or raise the server's `--max-waiters`"
+    )]
     TooManyWaiters {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
     },
 
     /// The server and the client do not agree about the shared secret.
-    #[error("{at}: {fault}")]
+    #[error("{context}: {fault}")]
     Auth {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// In what they do not agree.
-        fault: AuthFault,
+        fault: AuthErrorKind,
     },
 
     /// The server is shutting down.
-    #[error("{at}: the server is shutting down; try again when it is back")]
+    #[error("{context}: the server is shutting down; try again when it is back")]
     Draining {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
     },
 
     /// The server is not the leader of its cluster. Only configured servers are ever connected to.
-    #[error("{at}: the server does not lead its cluster{}; configure the leader in `servers`", leads(leader.as_deref()))]
+    #[error("{context}: the server does not lead its cluster{}; configure the leader in `servers`", leads(leader.as_deref()))]
     NotLeader {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// Who leads, as the server says.
         leader: Option<String>,
     },
 
     /// The server refused for a reason that this version has no better name for.
-    #[error("{at}: the server answered `{status}`; see its log")]
+    #[error("{context}: the server answered `{status}`; see its log")]
     Refused {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// What it answered.
         status: String,
     },
 
     /// No connection could be made.
-    #[error("{at}: no connection; check that the server runs and that `servers` names it")]
+    #[error("{context}: no connection; check that the server runs and that `servers` names it")]
     Connect {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// What the system said.
         source: io::Error,
     },
@@ -130,12 +136,12 @@ pub enum Error {
     /// No connection could be made in time: within `connect_timeout`, or within the wait of an acquire
     /// if that is shorter.
     #[error(
-        "{at}: no connection within {limit:?}; {stage}, or raise `connect_timeout`{}",
-        or_wait(at.operation)
+        "{context}: no connection within {limit:?}; {stage}, or raise `connect_timeout`{}",
+        or_wait(context.operation)
     )]
     ConnectTimeout {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// The time it had.
         limit: Duration,
         /// How far it came.
@@ -143,12 +149,12 @@ pub enum Error {
     },
 
     /// The server was reached, and TLS found something wrong. The connection was closed.
-    #[error("{at}: no TLS connection: {fault}")]
+    #[error("{context}: no TLS connection: {fault}")]
     Tls {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// What is wrong.
-        fault: TlsFault,
+        fault: TlsErrorKind,
         /// What TLS said.
         source: io::Error,
     },
@@ -156,43 +162,45 @@ pub enum Error {
     /// The server did not answer in time: within `socket_timeout`, or within the wait of an acquire and
     /// at most a second. The connection was closed.
     #[error(
-        "{at}: no answer within {limit:?}; the connection was closed; \
+        "{context}: no answer within {limit:?}; the connection was closed; \
          check the server, or raise `socket_timeout`{}",
-        or_wait(at.operation)
+        or_wait(context.operation)
     )]
     Unresponsive {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// The time it had.
         limit: Duration,
     },
 
     /// The connection ended before the answer came.
-    #[error("{at}: the connection ended before the answer came; {}", after_the_end(at.operation))]
+    #[error("{context}: the connection ended before the answer came; {}", after_the_end(context.operation))]
     Disconnected {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// What the system said, or what came of the reply; `None` when the server closed it in order.
         source: Option<io::Error>,
     },
 
     /// The reply to `stats` is longer than [`max_stats_size`](crate::ClientBuilder::max_stats_size).
     /// The connection was closed.
-    #[error("{at}: the reply is longer than {limit} bytes; raise `max_stats_size` of the client")]
+    #[error(
+        "{context}: the reply is longer than {limit} bytes; raise `max_stats_size` of the client"
+    )]
     StatsTooLarge {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// The longest reply that is read, in bytes.
         limit: usize,
     },
 
     /// What the server said is not of the protocol. The connection was closed.
-    #[error("{at}: the server answered {heard:?}, which is no reply to {}; {}", at.operation, refusal::advice(heard))]
+    #[error("{context}: the server answered {received:?}, which is no reply to {}; {}", context.operation, refusal::advice(received))]
     Protocol {
         /// What was tried.
-        at: Attempt,
+        context: ErrorContext,
         /// What was heard, shortened.
-        heard: String,
+        received: String,
     },
 }
 
@@ -202,7 +210,7 @@ impl Error {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Lost(lost) => Some(&lost.key),
-            _ => self.attempt()?.key.as_deref(),
+            _ => self.context()?.key.as_deref(),
         }
     }
 
@@ -211,42 +219,44 @@ impl Error {
     pub fn server(&self) -> Option<&str> {
         match self {
             Self::Lost(lost) => Some(&lost.server),
-            _ => Some(&self.attempt()?.server),
+            _ => Some(&self.context()?.server),
         }
     }
 
     /// What was tried.
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {
-        Some(self.attempt()?.operation)
+        Some(self.context()?.operation)
     }
 
-    fn attempt(&self) -> Option<&Attempt> {
+    fn context(&self) -> Option<&ErrorContext> {
         match self {
             Self::Config(_) | Self::Lost(_) => None,
-            Self::Timeout { at, .. }
-            | Self::LeaseExpired { at }
-            | Self::LimitMismatch { at, .. }
-            | Self::TooManyKeys { at }
-            | Self::TooManyWaiters { at }
-            | Self::Auth { at, .. }
-            | Self::Draining { at }
-            | Self::NotLeader { at, .. }
-            | Self::Refused { at, .. }
-            | Self::Connect { at, .. }
-            | Self::ConnectTimeout { at, .. }
-            | Self::Tls { at, .. }
-            | Self::Unresponsive { at, .. }
-            | Self::Disconnected { at, .. }
-            | Self::StatsTooLarge { at, .. }
-            | Self::Protocol { at, .. } => Some(at),
+            Self::Timeout { context, .. }
+            | Self::LeaseExpired { context }
+            | Self::LimitMismatch { context, .. }
+            | Self::TooManyKeys { context }
+            | Self::TooManyWaiters { context }
+            | Self::Auth { context, .. }
+            | Self::Draining { context }
+            | Self::NotLeader { context, .. }
+            | Self::Refused { context, .. }
+            | Self::Connect { context, .. }
+            | Self::ConnectTimeout { context, .. }
+            | Self::Tls { context, .. }
+            | Self::Unresponsive { context, .. }
+            | Self::Disconnected { context, .. }
+            | Self::StatsTooLarge { context, .. }
+            | Self::Protocol { context, .. } => Some(context),
         }
     }
 }
 
 fn after_the_end(tried: Operation) -> &'static str {
     match tried {
-        Operation::Release => "the server frees the slot when it notices, after its lease at the latest",
+        Operation::Release => {
+            "the server frees the slot when it notices, after its lease at the latest"
+        }
         _ => "try again; if this repeats, see the server's log, and whether it speaks TLS",
     }
 }
@@ -260,7 +270,11 @@ fn or_wait(tried: Operation) -> &'static str {
 }
 
 fn in_vain(waited: Duration) -> String {
-    if waited.is_zero() { "no slot is free now".to_owned() } else { format!("no slot came free within {waited:?}") }
+    if waited.is_zero() {
+        "no slot is free now".to_owned()
+    } else {
+        format!("no slot came free within {waited:?}")
+    }
 }
 
 fn limits(ours: u32, theirs: Option<u32>) -> String {

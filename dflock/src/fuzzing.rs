@@ -1,5 +1,10 @@
 //! What must hold for any bytes.
-#![allow(missing_docs, clippy::expect_used, clippy::missing_panics_doc, reason = "this is a test, in no build that is released")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "this is a test, in no build that is released"
+)]
 
 // a package is tested without the server
 #[cfg(feature = "server")]

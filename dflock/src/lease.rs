@@ -32,10 +32,10 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 use tracing::Span;
 
-use crate::error::{Attempt, Error, Lost, LostReason, Operation};
+use crate::error::{Error, ErrorContext, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
+use crate::telemetry::{self, Labels, SlotTelemetry};
 use crate::transport::{Connection, Idle, Instant, driver};
-use crate::watch::{self, About, Watch};
 use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
 
 pub(crate) use handle::LeaseHandle;
@@ -64,32 +64,57 @@ pub(crate) struct LeaseConfig {
 }
 
 impl LeaseConfig {
-    pub(crate) fn attempt(&self, operation: Operation) -> Attempt {
+    pub(crate) fn context(&self, operation: Operation) -> ErrorContext {
         let key = Some(self.key.as_shared().clone());
-        Attempt { operation, key, server: self.server.clone() }
+        ErrorContext {
+            operation,
+            key,
+            server: self.server.clone(),
+        }
     }
 
     pub(crate) fn release(&self, token: Token) -> Request<'_> {
-        Request::Release { key: self.key.as_key(), kind: self.kind, token }
+        Request::Release {
+            key: self.key.as_key(),
+            kind: self.kind,
+            token,
+        }
     }
 
     fn renew(&self, token: Token) -> Request<'_> {
         let mutant = cfg!(dflock_mutant = "lock_renewed_as_semaphore");
         let kind = if mutant { Kind::Semaphore } else { self.kind };
-        Request::Renew { key: self.key.as_key(), kind, token, lease: self.lease }
+        Request::Renew {
+            key: self.key.as_key(),
+            kind,
+            token,
+            lease: self.lease,
+        }
     }
 
-    pub(crate) fn about(&self) -> About<'_> {
-        About { key: self.key.as_str(), server: &self.server }
+    pub(crate) fn labels(&self) -> Labels<'_> {
+        Labels {
+            key: self.key.as_str(),
+            server: &self.server,
+        }
     }
 
     /// Returns the deadlines of `grant` after so many `renewals`. The request for the grant, or
     /// for the last renewal, was sent at `sent_at`.
     fn deadlines(&self, sent_at: Instant, grant: &Grant, renewals: u64) -> Deadlines {
         let mutant = cfg!(dflock_mutant = "deadline_from_reply");
-        let sent_at = if mutant { self.timing.clock.now() } else { sent_at };
+        let sent_at = if mutant {
+            self.timing.clock.now()
+        } else {
+            sent_at
+        };
         let lease = grant.lease.as_duration();
-        self.timing.deadlines(self.renew_ratio, sent_at, lease, jitter(&grant.token, renewals))
+        self.timing.deadlines(
+            self.renew_ratio,
+            sent_at,
+            lease,
+            jitter(&grant.token, renewals),
+        )
     }
 
     /// Reports a loss that the server told only when the slot of `token` was released.
@@ -101,19 +126,27 @@ impl LeaseConfig {
 
     fn lost(&self, token: Token, reason: LostReason) -> Lost {
         let (key, server) = (self.key.as_shared().clone(), self.server.clone());
-        Lost { key, token, server, reason }
+        Lost {
+            key,
+            token,
+            server,
+            reason,
+        }
     }
 
     fn call_on_lost(&self, lost: &Lost) {
         if let Some(on_lost) = &self.on_lost
             && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
         {
-            watch::on_lost_panicked(lost);
+            telemetry::on_lost_panicked(lost);
         }
     }
 
     fn disconnected(&self) -> Error {
-        Error::Disconnected { at: self.attempt(Operation::Wait), source: None }
+        Error::Disconnected {
+            context: self.context(Operation::Wait),
+            source: None,
+        }
     }
 }
 
@@ -138,12 +171,20 @@ struct Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("key", &self.config.key).field("phase", &self.lock_state().phase).finish_non_exhaustive()
+        f.debug_struct("Lease")
+            .field("key", &self.config.key)
+            .field("phase", &self.lock_state().phase)
+            .finish_non_exhaustive()
     }
 }
 
 impl Lease {
-    fn new(config: Arc<LeaseConfig>, connection: Box<Connection>, phase: Phase, telemetry: Watch) -> Arc<Self> {
+    fn new(
+        config: Arc<LeaseConfig>,
+        connection: Box<Connection>,
+        phase: Phase,
+        telemetry: SlotTelemetry,
+    ) -> Arc<Self> {
         Arc::new(Self {
             config,
             connection: Mutex::new(Some(connection)),
@@ -186,7 +227,9 @@ impl Lease {
             };
             let expires_at = expires_at.filter(|_| has_timers);
             // Pinned where it is made: a timer is most of this future, and select! would move it.
-            let mut sleep = pin!(expires_at.and_then(|expires_at| { driver::sleep(self.sleep_duration(expires_at, self.now())).ok() }));
+            let mut sleep = pin!(expires_at.and_then(|expires_at| {
+                driver::sleep(self.sleep_duration(expires_at, self.now())).ok()
+            }));
             // Tried once: at each try the panic hook prints a panic.
             has_timers &= sleep.is_some() == expires_at.is_some();
             let slept = poll_fn(|cx| match sleep.as_mut().as_pin_mut() {
@@ -242,6 +285,10 @@ impl Lease {
 
     /// The span of the wait or the hold while it lasts.
     fn span(&self) -> Span {
-        self.state.lock().telemetry.as_ref().map_or_else(Span::none, Watch::span)
+        self.state
+            .lock()
+            .telemetry
+            .as_ref()
+            .map_or_else(Span::none, SlotTelemetry::span)
     }
 }

@@ -55,7 +55,7 @@
 //! | [`guide::cancel_safety`] | what becomes of a slot when a future is dropped |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
-//! | [`watch`] | the spans, events and metrics that tell of all this |
+//! | [`telemetry`] | the spans, events and metrics that tell of all this |
 //! | [`guide::coming_from`] | the TypeScript, Python and Go clients, call by call |
 
 // The modules, in the order in which one acquire travels:
@@ -78,7 +78,7 @@
 mod attributes;
 #[cfg(all(feature = "server", dflock_bench))]
 #[doc(hidden)]
-pub mod benching;
+pub mod bench_support;
 mod client;
 mod error;
 #[cfg(any(test, all(feature = "server", fuzzing)))]
@@ -88,10 +88,10 @@ pub mod fuzzing;
 pub mod guide;
 mod lease;
 mod lock;
-mod mutex;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
-pub mod runtime;
+pub mod macro_support;
+mod mutex;
 mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
@@ -99,18 +99,19 @@ mod shard;
 mod slot;
 #[cfg(any(feature = "stats", feature = "server"))]
 mod stats;
+pub mod telemetry;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod transport;
-pub mod watch;
 mod wire;
 
 #[cfg(feature = "macros")]
 pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
 pub use error::{
-    AddressFault, Attempt, AuthFault, AuthTokenFileErrorKind, ConfigError, ConnectStage, Error, Lost, LostReason, Operation, PemContent,
-    PemFault, PemSectionErrorKind, SecretFault, TlsFault,
+    AddressErrorKind, AuthErrorKind, AuthTokenFileErrorKind, ConfigError, ConnectStage, Error,
+    ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind, PemSectionErrorKind,
+    TlsErrorKind, TokenErrorKind,
 };
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
@@ -122,5 +123,5 @@ pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};
 pub use tokio_rustls::rustls;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use transport::Tls;
-pub use transport::{BoxStream, Clock, Connecting, Connector, Stream};
+pub use transport::{BoxStream, Clock, ConnectFuture, Connector, Stream};
 pub use wire::{InvalidKey, Token};

@@ -151,7 +151,9 @@ impl Server {
 
     /// Returns the fault injection of this server.
     pub fn faults(&self) -> Faults<'_> {
-        Faults { shared: &self.shared }
+        Faults {
+            shared: &self.shared,
+        }
     }
 
     /// Shuts down gracefully: stops accepting, answers waiting and new acquires with
@@ -194,8 +196,14 @@ impl Server {
         config.validate()?;
         driver::require_timers().map_err(ServerError::Runtime)?;
         let address = || public_part(&config.bind).to_owned();
-        let error = |source| ServerError::Bind { address: address(), source };
-        let addresses = Resolver::default().resolve(&config.bind).await.map_err(error)?;
+        let error = |source| ServerError::Bind {
+            address: address(),
+            source,
+        };
+        let addresses = Resolver::default()
+            .resolve(&config.bind)
+            .await
+            .map_err(error)?;
         let listener = driver::catch_missing(TcpListener::bind(&*addresses)).await;
         let listener = listener.map_err(ServerError::Runtime)?.map_err(error)?;
         let addr = listener.local_addr().map_err(error)?;
@@ -208,8 +216,14 @@ impl Server {
         Self::spawn(config, NoListener, SocketAddr::from(([127, 0, 0, 1], 6388)))
     }
 
-    fn spawn(config: ServerConfig, listener: impl Listener + 'static, addr: SocketAddr) -> Result<Self, ServerError> {
-        let no_randomness = |source| ServerError::NoRandomness { source: Box::new(source) };
+    fn spawn(
+        config: ServerConfig,
+        listener: impl Listener + 'static,
+        addr: SocketAddr,
+    ) -> Result<Self, ServerError> {
+        let no_randomness = |source| ServerError::NoRandomness {
+            source: Box::new(source),
+        };
         let tokens = match config.seed {
             Some(seed) => TokenGenerator::seeded(seed),
             None => TokenGenerator::new().map_err(no_randomness)?,
@@ -220,13 +234,22 @@ impl Server {
         let serve = accept::serve(Arc::clone(&shared), listener, sender.clone(), incoming);
         let control = Arc::clone(&shared.control);
         let task = tokio::spawn(async move { control.pause_while_frozen(serve).await });
-        Ok(Self { addr, client, shared, incoming: sender, accept: AcceptTask(task) })
+        Ok(Self {
+            addr,
+            client,
+            shared,
+            incoming: sender,
+            accept: AcceptTask(task),
+        })
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("addr", &self.addr).field("config", &self.shared.config).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("addr", &self.addr)
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -236,7 +259,12 @@ impl Shared {
         let table = Table::new(config.table_config(), tokens);
         let table = table.with_observer(config.observer.clone());
         let registry = Registry::new(table, config.max_connections);
-        Ok(Self { config, default_lease, registry, control: Arc::default() })
+        Ok(Self {
+            config,
+            default_lease,
+            registry,
+            control: Arc::default(),
+        })
     }
 }
 
@@ -281,7 +309,10 @@ mod tls {
     pub(super) enum ServerTls {}
 
     impl ServerTls {
-        #[expect(clippy::unused_async, reason = "the signature is that of the build with TLS")]
+        #[expect(
+            clippy::unused_async,
+            reason = "the signature is that of the build with TLS"
+        )]
         pub(super) async fn accept(&self, _stream: BoxStream) -> io::Result<BoxStream> {
             match *self {}
         }

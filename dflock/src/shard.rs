@@ -54,7 +54,11 @@ mod tests {
             ("clé-à-molette", 0x5917_02e5),
         ] {
             for servers in [1, 2, 3, 5, 16] {
-                assert_eq!(Crc32.shard(key, servers), crc as usize % servers, "{key} of {servers}");
+                assert_eq!(
+                    Crc32.shard(key, servers),
+                    crc as usize % servers,
+                    "{key} of {servers}"
+                );
             }
         }
     }

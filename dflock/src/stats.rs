@@ -26,10 +26,19 @@ pub struct Stats {
 impl Stats {
     /// The limit of the semaphore `key` that is not `ours`, as far as it is told: not while the key is idle.
     pub(crate) fn limit_besides(&self, ours: u32, key: &str) -> Option<u32> {
-        let semaphore = self.semaphores.iter().find(|semaphore| semaphore.key == key).map(|semaphore| semaphore.limit);
+        let semaphore = self
+            .semaphores
+            .iter()
+            .find(|semaphore| semaphore.key == key)
+            .map(|semaphore| semaphore.limit);
         // older servers list a semaphore of 1 as a lock; newer ones may have a lock of the same name beside an idle semaphore
-        let is_lock = || self.locks.iter().any(|lock| lock.key == key) && !self.idle_semaphores.iter().any(|idle| idle.key == key);
-        semaphore.or_else(|| is_lock().then_some(1)).filter(|theirs| *theirs != ours)
+        let is_lock = || {
+            self.locks.iter().any(|lock| lock.key == key)
+                && !self.idle_semaphores.iter().any(|idle| idle.key == key)
+        };
+        semaphore
+            .or_else(|| is_lock().then_some(1))
+            .filter(|theirs| *theirs != ours)
     }
 }
 

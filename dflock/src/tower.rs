@@ -46,24 +46,27 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct SlotLayer<C, A> {
-    choose: C,
-    admit: A,
+    semaphore_for: C,
+    on_acquired: A,
 }
 
 impl<C, R> SlotLayer<C, fn(&mut R, &Held)>
 where
     C: Fn(&R) -> Result<Semaphore, ConfigError>,
 {
-    /// A layer that asks `choose` which semaphore a request needs a slot of; a request that it has none for fails with its error.
+    /// A layer that asks `semaphore_for` which semaphore a request needs a slot of; a request that it has none for fails with its error.
     ///
     /// One semaphore for all requests is `SlotLayer::new(move |_: &Request| Ok(pool.clone()))`.
-    pub fn new(choose: C) -> Self {
-        Self { choose, admit: |_, _| {} }
+    pub fn new(semaphore_for: C) -> Self {
+        Self {
+            semaphore_for,
+            on_acquired: |_, _| {},
+        }
     }
 }
 
 impl<C, A> SlotLayer<C, A> {
-    /// Calls `admit` with each request that has its slot, just before the service inside is called: to write into the request what the
+    /// Calls `on_acquired` with each request that has its slot, just before the service inside is called: to write into the request what the
     /// service needs to know of the slot, such as its [`fence`](Held::fence).
     ///
     /// # Examples
@@ -76,14 +79,17 @@ impl<C, A> SlotLayer<C, A> {
     ///     fence: Option<u64>,
     /// }
     ///
-    /// let layer = SlotLayer::new(move |_: &Write| Ok(pool.clone())).admit(|write: &mut Write, held: &Held| write.fence = held.fence());
+    /// let layer = SlotLayer::new(move |_: &Write| Ok(pool.clone())).on_acquired(|write: &mut Write, held: &Held| write.fence = held.fence());
     /// # }
     /// ```
-    pub fn admit<B, R>(self, admit: B) -> SlotLayer<C, B>
+    pub fn on_acquired<B, R>(self, on_acquired: B) -> SlotLayer<C, B>
     where
         B: Fn(&mut R, &Held),
     {
-        SlotLayer { choose: self.choose, admit }
+        SlotLayer {
+            semaphore_for: self.semaphore_for,
+            on_acquired,
+        }
     }
 }
 
@@ -91,7 +97,10 @@ impl<S, C: Clone, A: Clone> Layer<S> for SlotLayer<C, A> {
     type Service = SlotService<S, C, A>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SlotService { inner, layer: self.clone() }
+        SlotService {
+            inner,
+            layer: self.clone(),
+        }
     }
 }
 
@@ -121,14 +130,14 @@ where
         // the one that said that it is ready serves; its clone may not be
         let fresh = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, fresh);
-        let pool = (self.layer.choose)(&request).map_err(Error::from);
-        let admit = self.layer.admit.clone();
+        let pool = (self.layer.semaphore_for)(&request).map_err(Error::from);
+        let on_acquired = self.layer.on_acquired.clone();
         // boxed, because the futures below would have room for it more than once
         let call = Box::new((ready, request));
         let serve = async move |held: &Held| {
             let response = {
                 let (mut ready, mut request) = *call;
-                admit(&mut request, held);
+                on_acquired(&mut request, held);
                 ready.call(request)
             };
             response.await.map_err(Into::into)
@@ -145,6 +154,8 @@ impl<C, A> fmt::Debug for SlotLayer<C, A> {
 
 impl<S: fmt::Debug, C, A> fmt::Debug for SlotService<S, C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlotService").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("SlotService")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }

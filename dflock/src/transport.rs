@@ -26,7 +26,7 @@ pub(crate) use auth_token::{AuthToken, AuthTokenFile};
 pub use clock::Clock;
 pub(crate) use clock::Instant;
 pub(crate) use connection::Connection;
-pub use connector::{BoxStream, Connecting, Connector, Stream};
+pub use connector::{BoxStream, ConnectFuture, Connector, Stream};
 pub(crate) use dialer::Dialer;
 pub(crate) use fault::Fault;
 pub(crate) use file::Reloadable;

@@ -33,7 +33,12 @@ impl Certificate {
 
     /// The options by which dflockd, and this program as a server, are told.
     pub(crate) fn options(&self) -> [PathBuf; 4] {
-        [Path::new("--tls-cert").to_owned(), self.chain(), Path::new("--tls-key").to_owned(), self.key()]
+        [
+            Path::new("--tls-cert").to_owned(),
+            self.chain(),
+            Path::new("--tls-key").to_owned(),
+            self.key(),
+        ]
     }
 }
 

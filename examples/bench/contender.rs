@@ -28,7 +28,11 @@ pub(crate) struct Load {
 impl Load {
     /// The key that the worker `index` wants.
     pub(crate) fn key(&self, index: u32) -> String {
-        if self.contend { "hot".to_owned() } else { format!("key-{index}") }
+        if self.contend {
+            "hot".to_owned()
+        } else {
+            format!("key-{index}")
+        }
     }
 
     /// How many cycles each worker makes before it is measured.
@@ -38,8 +42,13 @@ impl Load {
 
     /// The only server: raw sockets know nothing of sharding.
     pub(crate) fn only_server(&self) -> Result<SocketAddr> {
-        let [server] = &self.servers[..] else { return Err("raw sockets are measured on one server".into()) };
-        server.to_socket_addrs()?.next().ok_or_else(|| format!("{server} has no address").into())
+        let [server] = &self.servers[..] else {
+            return Err("raw sockets are measured on one server".into());
+        };
+        server
+            .to_socket_addrs()?
+            .next()
+            .ok_or_else(|| format!("{server} has no address").into())
     }
 }
 
@@ -63,7 +72,12 @@ pub(crate) enum Contender {
 impl Contender {
     /// All that is measured beside dflock. With epoll nobody can sleep while it holds.
     pub(crate) fn floor(with_epoll: bool) -> Vec<Self> {
-        let mut floor = vec![Self::Kept, Self::Dialled, Self::Tokio(Runtime::Current), Self::Tokio(Runtime::Multi)];
+        let mut floor = vec![
+            Self::Kept,
+            Self::Dialled,
+            Self::Tokio(Runtime::Current),
+            Self::Tokio(Runtime::Multi),
+        ];
         if with_epoll {
             floor.extend([Self::Epoll, Self::EpollDialled]);
         }
@@ -96,11 +110,19 @@ impl Contender {
 }
 
 /// Lets all run once a round, one after the other; each one's rounds, in the order of `contenders`.
-pub(crate) fn take_turns(contenders: &[Contender], load: &Load, rounds: NonZeroU32) -> Result<Vec<Vec<Round>>> {
+pub(crate) fn take_turns(
+    contenders: &[Contender],
+    load: &Load,
+    rounds: NonZeroU32,
+) -> Result<Vec<Vec<Round>>> {
     let mut all: Vec<_> = contenders.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds.get() {
         for (contender, rounds) in contenders.iter().zip(&mut all) {
-            rounds.push(contender.run(load).map_err(|error| format!("{}: {error}", contender.name()))?);
+            rounds.push(
+                contender
+                    .run(load)
+                    .map_err(|error| format!("{}: {error}", contender.name()))?,
+            );
         }
     }
     Ok(all)
@@ -115,7 +137,11 @@ pub(crate) fn median(rounds: &[Round], key: impl Fn(&Round) -> f64) -> f64 {
 
 /// The value in the middle of the ratios of `key`, round by round.
 pub(crate) fn median_ratio(ours: &[Round], theirs: &[Round], key: impl Fn(&Round) -> f64) -> f64 {
-    let mut ratios: Vec<_> = ours.iter().zip(theirs).map(|(ours, theirs)| key(ours) / key(theirs)).collect();
+    let mut ratios: Vec<_> = ours
+        .iter()
+        .zip(theirs)
+        .map(|(ours, theirs)| key(ours) / key(theirs))
+        .collect();
     ratios.sort_unstable_by(f64::total_cmp);
     ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN)
 }

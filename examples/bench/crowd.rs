@@ -38,11 +38,21 @@ pub(crate) struct Crowd {
 
 /// Holds `slots` slots, each of a key of its own, on a current-thread runtime.
 pub(crate) fn hold(load: &Load, slots: NonZeroU32) -> Result<Crowd> {
-    let load = Load { contend: false, ..load.clone() };
+    let load = Load {
+        contend: false,
+        ..load.clone()
+    };
     let client = sdk::client(&load)?;
     let runtime = tasks::start(Runtime::Current)?;
     // whatever is needed once is there before
-    runtime.block_on(async { client.semaphore("first", load.limit)?.acquire().await?.release().await })?;
+    runtime.block_on(async {
+        client
+            .semaphore("first", load.limit)?
+            .acquire()
+            .await?
+            .release()
+            .await
+    })?;
     let before = machine::resident_kib()?;
     let mut acquired = Ok(Vec::new());
     let heap = allocation_counter::measure(|| {
@@ -82,7 +92,16 @@ async fn look() -> (f64, f64) {
     while began.elapsed() < LOOK {
         let (moment, before) = (Instant::now(), machine::cpu_time());
         sleep(MOMENT).await;
-        most = most.max(machine::cpu_time().saturating_sub(before).div_duration_f64(moment.elapsed()));
+        most = most.max(
+            machine::cpu_time()
+                .saturating_sub(before)
+                .div_duration_f64(moment.elapsed()),
+        );
     }
-    (machine::cpu_time().saturating_sub(cpu).div_duration_f64(began.elapsed()), most)
+    (
+        machine::cpu_time()
+            .saturating_sub(cpu)
+            .div_duration_f64(began.elapsed()),
+        most,
+    )
 }

@@ -22,13 +22,25 @@ pub(crate) fn run(load: &Load, fresh: bool) -> Result<Round> {
         return Err("one thread for all cannot sleep while it holds".into());
     }
     let server = load.only_server()?;
-    let mut field = Field { server, epoll: epoll::create(CreateFlags::CLOEXEC)?, workers: Vec::new() };
+    let mut field = Field {
+        server,
+        epoll: epoll::create(CreateFlags::CLOEXEC)?,
+        workers: Vec::new(),
+    };
     for index in 0..load.workers {
         let stream = dial(server)?;
         field.watch(&stream, index)?;
         let now = Instant::now();
         let requests = Requests::new(load, index);
-        field.workers.push(Worker { stream, requests, reply: [0; REPLY], len: 0, asked: now, got: None, log: Log::default() });
+        field.workers.push(Worker {
+            stream,
+            requests,
+            reply: [0; REPLY],
+            len: 0,
+            asked: now,
+            got: None,
+            log: Log::default(),
+        });
     }
     field.work(load.warm_up() * load.workers, fresh)?;
     for worker in &mut field.workers {
@@ -59,7 +71,12 @@ struct Worker {
 
 impl Field {
     fn watch(&self, stream: &TcpStream, index: u32) -> Result<()> {
-        Ok(epoll::add(&self.epoll, stream.as_fd(), EventData::new_u64(index.into()), EventFlags::IN)?)
+        Ok(epoll::add(
+            &self.epoll,
+            stream.as_fd(),
+            EventData::new_u64(index.into()),
+            EventFlags::IN,
+        )?)
     }
 
     /// Makes `cycles` in all.

@@ -11,7 +11,10 @@ use crate::serve::Role;
 
 /// Measures cycles of acquire and release.
 #[derive(Parser)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub(crate) struct Flags {
     /// Servers to use, `host:port`, separated by commas; without them an embedded server is started in a process of its own
     #[arg(long, value_delimiter = ',')]
@@ -59,7 +62,12 @@ pub(crate) struct Flags {
     #[arg(long, conflicts_with_all = ["servers", "floor", "hold_many"])]
     pub(crate) bars: bool,
     /// The servers speak TLS, and this file (PEM) says whom to trust
-    #[arg(long, value_name = "FILE", requires = "servers", conflicts_with = "floor")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "servers",
+        conflicts_with = "floor"
+    )]
     pub(crate) tls_ca: Option<PathBuf>,
     /// Is the server; for the process that this program starts
     #[arg(long, hide = true)]

@@ -13,20 +13,28 @@ use crate::Result;
 pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     // the kernel counts from the start: neither part is negative
-    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or_default(),
+        time.tv_nsec.try_into().unwrap_or_default(),
+    )
 }
 
 /// The memory of this process that is in RAM, in KiB.
 pub(crate) fn resident_kib() -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc/self/status")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .ok_or("no VmRSS in /proc/self/status")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
 
 /// The cores that this thread may run on.
 pub(crate) fn cpus() -> Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|&cpu| set.is_set(cpu))
+        .collect())
 }
 
 /// This thread, and those that it starts from now on, run on `cpus` only; on all that are allowed if there are none.
@@ -41,11 +49,18 @@ pub(crate) fn pin(cpus: &[usize]) -> Result<()> {
         }
         set.set(cpu);
     }
-    sched_setaffinity(None, &set).map_err(|error| format!("cannot run on the cores {cpus:?}: {error}").into())
+    sched_setaffinity(None, &set)
+        .map_err(|error| format!("cannot run on the cores {cpus:?}: {error}").into())
 }
 
 /// As many open sockets as the system lets us have.
 pub(crate) fn raise_descriptor_limit() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?)
 }

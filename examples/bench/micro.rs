@@ -17,9 +17,12 @@ fn main() {
 }
 
 #[cfg(dflock_bench)]
-#[expect(clippy::expect_used, reason = "a benchmark that cannot go on has failed")]
+#[expect(
+    clippy::expect_used,
+    reason = "a benchmark that cannot go on has failed"
+)]
 mod parts {
-    use dflock::benching::{AcquireRelease, Pool, Requests, decode};
+    use dflock::bench_support::{AcquireRelease, Pool, Requests, decode};
     use dflock::{Crc32, Sharding};
     use divan::{Bencher, black_box};
     use tokio::runtime::Builder;
@@ -42,7 +45,10 @@ mod parts {
 
     #[divan::bench(args = [1, 256])]
     fn pool_checkout(bencher: Bencher<'_, '_>, connections: usize) {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
         let _entered = runtime.enter();
         let pool = Pool::new(connections);
         bencher.bench_local(|| pool.checkout());

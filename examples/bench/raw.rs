@@ -13,7 +13,12 @@ pub(crate) fn run(load: &Load, dial: bool) -> Result<Round> {
     let server = load.only_server()?;
     let left = Left::new(load.cycles);
     let make = |index| {
-        let mut worker = Worker { server, stream: None, requests: Requests::new(load, index), reply: [0; REPLY] };
+        let mut worker = Worker {
+            server,
+            stream: None,
+            requests: Requests::new(load, index),
+            reply: [0; REPLY],
+        };
         for _ in 0..load.warm_up() {
             worker.cycle(load, dial)?;
         }
@@ -44,7 +49,11 @@ impl Requests {
     pub(crate) fn new(load: &Load, index: u32) -> Self {
         let key = load.key(index);
         let release = format!("sr\n{key}\n").into_bytes();
-        Self { acquire: format!("sl\n{key}\n10 {}\n", load.limit).into_bytes(), token: release.len(), release }
+        Self {
+            acquire: format!("sl\n{key}\n10 {}\n", load.limit).into_bytes(),
+            token: release.len(),
+            release,
+        }
     }
 
     pub(crate) fn acquire(&self) -> &[u8] {
@@ -53,7 +62,9 @@ impl Requests {
 
     /// The release of the slot that `granted` is the reply for.
     pub(crate) fn release(&mut self, granted: &[u8]) -> Result<&[u8]> {
-        let token = granted.strip_prefix(b"ok ").and_then(|rest| rest.split(|&b| b == b' ').next());
+        let token = granted
+            .strip_prefix(b"ok ")
+            .and_then(|rest| rest.split(|&b| b == b' ').next());
         let token = token.ok_or_else(|| unexpected(granted))?;
         self.release.truncate(self.token);
         self.release.extend_from_slice(token);
@@ -64,7 +75,11 @@ impl Requests {
 
 /// Whether `reply` is the one to a release.
 pub(crate) fn is_released(reply: &[u8]) -> Result<()> {
-    if reply == b"ok\n" { Ok(()) } else { Err(unexpected(reply)) }
+    if reply == b"ok\n" {
+        Ok(())
+    } else {
+        Err(unexpected(reply))
+    }
 }
 
 /// A new connection.

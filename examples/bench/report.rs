@@ -11,7 +11,12 @@ use crate::crowd::Crowd;
 use crate::round::Round;
 
 /// The medians of each contender, and the ratios to the first.
-pub(crate) fn rounds(contenders: &[Contender], rounds: &[Vec<Round>], allocations: f64, as_json: bool) -> Result<()> {
+pub(crate) fn rounds(
+    contenders: &[Contender],
+    rounds: &[Vec<Round>],
+    allocations: f64,
+    as_json: bool,
+) -> Result<()> {
     let [ours, ..] = rounds else { return Ok(()) };
     let rows = contenders.iter().zip(rounds);
     let mut out = std::io::stdout().lock();
@@ -26,13 +31,25 @@ pub(crate) fn rounds(contenders: &[Contender], rounds: &[Vec<Round>], allocation
                 })
             })
             .collect();
-        writeln!(out, "{}", json!({ "contenders": all, "dflock_allocations_per_cycle": allocations }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "contenders": all, "dflock_allocations_per_cycle": allocations })
+        )?;
         return Ok(());
     }
     writeln!(
         out,
         "{:30} {:>9} {:>9} {:>9} {:>11} {:>8} {:>9} {:>11} {:>11}",
-        "", "cycles/s", "p50 us", "p99 us", "max wait us", "fairness", "CPU us", "dflock c/s", "dflock p50"
+        "",
+        "cycles/s",
+        "p50 us",
+        "p99 us",
+        "max wait us",
+        "fairness",
+        "CPU us",
+        "dflock c/s",
+        "dflock p50"
     )?;
     for (contender, rounds) in rows {
         writeln!(
@@ -49,7 +66,10 @@ pub(crate) fn rounds(contenders: &[Contender], rounds: &[Vec<Round>], allocation
             median_ratio(ours, rounds, |round| round.p50_us),
         )?;
     }
-    writeln!(out, "dflock allocates {allocations:.2} times in a warm cycle")?;
+    writeln!(
+        out,
+        "dflock allocates {allocations:.2} times in a warm cycle"
+    )?;
     Ok(())
 }
 
@@ -61,9 +81,19 @@ pub(crate) fn crowd(crowd: &Crowd, as_json: bool) -> Result<()> {
         return Ok(());
     }
     writeln!(out, "{} slots held, {} lost", crowd.slots, crowd.lost)?;
-    writeln!(out, "memory for each: {:.2} KiB resident, {:.2} KiB of heap", crowd.resident_kib, crowd.heap_kib)?;
-    let (mean, most) = (crowd.renewals_core * 100.0, crowd.renewals_core_at_most * 100.0);
-    writeln!(out, "CPU for renewals: {mean:.1} % of a core, {most:.1} % in the busiest quarter of a second")?;
+    writeln!(
+        out,
+        "memory for each: {:.2} KiB resident, {:.2} KiB of heap",
+        crowd.resident_kib, crowd.heap_kib
+    )?;
+    let (mean, most) = (
+        crowd.renewals_core * 100.0,
+        crowd.renewals_core_at_most * 100.0,
+    );
+    writeln!(
+        out,
+        "CPU for renewals: {mean:.1} % of a core, {most:.1} % in the busiest quarter of a second"
+    )?;
     Ok(())
 }
 
@@ -76,8 +106,19 @@ pub(crate) fn bars(bars: &[Bar], as_json: bool) -> Result<()> {
     }
     writeln!(out, "| load | bar | measured | met | beside |")?;
     writeln!(out, "|---|---|---|---|---|")?;
-    for Bar { load, allowed, measured, is_met, beside } in bars {
-        writeln!(out, "| {load} | {allowed} | {measured:.3} | {} | {beside} |", if *is_met { "yes" } else { "no" })?;
+    for Bar {
+        load,
+        allowed,
+        measured,
+        is_met,
+        beside,
+    } in bars
+    {
+        writeln!(
+            out,
+            "| {load} | {allowed} | {measured:.3} | {} | {beside} |",
+            if *is_met { "yes" } else { "no" }
+        )?;
     }
     Ok(())
 }

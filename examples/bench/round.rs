@@ -77,7 +77,11 @@ impl Left {
 
     /// Takes one, if there is one.
     pub(crate) fn take(&self) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            })
+            .is_ok()
     }
 }
 
@@ -89,7 +93,10 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn start() -> Self {
-        Self { cpu: machine::cpu_time(), began: Instant::now() }
+        Self {
+            cpu: machine::cpu_time(),
+            began: Instant::now(),
+        }
     }
 
     pub(crate) fn stop(self, logs: &[Log]) -> Round {
@@ -99,8 +106,15 @@ impl Watch {
 }
 
 /// Makes a worker for each index, each on a thread of its own; when all are there, they work.
-pub(crate) fn on_threads<W>(workers: u32, make: impl Fn(u32) -> Result<W> + Sync, work: impl Fn(W) -> Result<Log> + Sync) -> Result<Round> {
-    let (ready, go) = (Barrier::new(workers as usize + 1), Barrier::new(workers as usize + 1));
+pub(crate) fn on_threads<W>(
+    workers: u32,
+    make: impl Fn(u32) -> Result<W> + Sync,
+    work: impl Fn(W) -> Result<Log> + Sync,
+) -> Result<Round> {
+    let (ready, go) = (
+        Barrier::new(workers as usize + 1),
+        Barrier::new(workers as usize + 1),
+    );
     let run = |index| {
         let worker = make(index);
         ready.wait();
@@ -109,11 +123,17 @@ pub(crate) fn on_threads<W>(workers: u32, make: impl Fn(u32) -> Result<W> + Sync
     };
     std::thread::scope(|scope| {
         let run = &run;
-        let threads: Vec<_> = (0..workers).map(|index| scope.spawn(move || run(index))).collect();
+        let threads: Vec<_> = (0..workers)
+            .map(|index| scope.spawn(move || run(index)))
+            .collect();
         ready.wait();
         let watch = Watch::start();
         go.wait();
-        let join = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|_| Err("a worker panicked".into()));
+        let join = |thread: ScopedJoinHandle<'_, _>| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err("a worker panicked".into()))
+        };
         let logs: Vec<_> = threads.into_iter().map(join).collect::<Result<_>>()?;
         Ok(watch.stop(&logs))
     })

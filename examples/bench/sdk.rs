@@ -56,8 +56,16 @@ struct Worker {
 impl Worker {
     fn new(client: &Client, load: &Load, index: u32) -> Result<Self> {
         let patience = Duration::from_hours(1);
-        let pool = Semaphore::builder().key(load.key(index)).limit(load.limit).acquire_timeout(patience).client(client.clone()).build()?;
-        Ok(Self { pool, hold: load.hold })
+        let pool = Semaphore::builder()
+            .key(load.key(index))
+            .limit(load.limit)
+            .acquire_timeout(patience)
+            .client(client.clone())
+            .build()?;
+        Ok(Self {
+            pool,
+            hold: load.hold,
+        })
     }
 
     async fn acquire(&self) -> std::result::Result<Semaphore<dflock::Held>, dflock::Error> {

@@ -33,7 +33,11 @@ pub(crate) struct ServerProcess {
 
 impl ServerProcess {
     /// Starts `program`, or the embedded server if there is none, on the cores `cpus`; with a certificate it speaks TLS.
-    pub(crate) fn start(program: Option<&Path>, cpus: &[usize], tls: Option<&Certificate>) -> Result<Self> {
+    pub(crate) fn start(
+        program: Option<&Path>,
+        cpus: &[usize],
+        tls: Option<&Certificate>,
+    ) -> Result<Self> {
         match program {
             Some(program) => Self::foreign(program, cpus, tls),
             None => Self::own(Role::Embedded, cpus, tls),
@@ -52,7 +56,13 @@ impl ServerProcess {
         let mut child = spawn(command, cpus)?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
-        Ok(Self { child, addr: line.trim().parse().map_err(|_| "the server did not start")? })
+        Ok(Self {
+            child,
+            addr: line
+                .trim()
+                .parse()
+                .map_err(|_| "the server did not start")?,
+        })
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -63,10 +73,21 @@ impl ServerProcess {
         // it does not say which port it was given: this one was free a moment ago
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let mut command = Command::new(program);
-        command.args(["--port", &addr.port().to_string(), "--max-locks", &MAX_KEYS.to_string()]);
+        command.args([
+            "--port",
+            &addr.port().to_string(),
+            "--max-locks",
+            &MAX_KEYS.to_string(),
+        ]);
         command.args(tls.iter().flat_map(|tls| tls.options()));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Self { child: spawn(command, cpus)?, addr };
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let server = Self {
+            child: spawn(command, cpus)?,
+            addr,
+        };
         let began = Instant::now();
         while TcpStream::connect(addr).is_err() {
             if began.elapsed() > Duration::from_secs(5) {
@@ -90,8 +111,15 @@ impl Drop for ServerProcess {
 pub(crate) fn play(role: Role, certificate: Option<(&Path, &Path)>) -> Result<()> {
     match role {
         Role::Embedded => tokio::runtime::Runtime::new()?.block_on(async {
-            let tls = certificate.map(|(chain, key)| ServerTls::pem_files(chain, key)).transpose()?;
-            let server = Server::builder().max_keys(MAX_KEYS).tls(tls).build().start().await?;
+            let tls = certificate
+                .map(|(chain, key)| ServerTls::pem_files(chain, key))
+                .transpose()?;
+            let server = Server::builder()
+                .max_keys(MAX_KEYS)
+                .tls(tls)
+                .build()
+                .start()
+                .await?;
             announce(server.addr())?;
             Ok(tokio::task::spawn_blocking(wait_for_the_end).await?)
         }),
@@ -115,7 +143,8 @@ fn spawn(mut command: Command, cpus: &[usize]) -> Result<Child> {
     machine::pin(cpus)?;
     let child = command.spawn();
     machine::pin(&ours)?;
-    Ok(child.map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?)
+    Ok(child
+        .map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?)
 }
 
 fn announce(addr: SocketAddr) -> Result<()> {
@@ -136,7 +165,11 @@ fn echo(mut stream: TcpStream) {
         for &byte in &bytes[..count] {
             match byte {
                 b'\n' if lines == 2 => {
-                    let reply = if verb == b'l' { &b"ok 0123456789abcdef0123456789abcdef 33\n"[..] } else { b"ok\n" };
+                    let reply = if verb == b'l' {
+                        &b"ok 0123456789abcdef0123456789abcdef 33\n"[..]
+                    } else {
+                        b"ok\n"
+                    };
                     replies.extend_from_slice(reply);
                     lines = 0;
                 }

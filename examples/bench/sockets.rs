@@ -18,7 +18,12 @@ pub(crate) fn run(load: &Load, kind: Runtime) -> Result<Round> {
     tasks::run(load, kind, async |index| {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
-        Ok(Worker { stream, requests: Requests::new(load, index), reply: [0; REPLY], hold: load.hold })
+        Ok(Worker {
+            stream,
+            requests: Requests::new(load, index),
+            reply: [0; REPLY],
+            hold: load.hold,
+        })
     })
 }
 
@@ -45,7 +50,11 @@ impl tasks::Worker for Worker {
     }
 }
 
-async fn ask<'a>(stream: &mut TcpStream, request: &[u8], reply: &'a mut [u8; REPLY]) -> Result<&'a [u8]> {
+async fn ask<'a>(
+    stream: &mut TcpStream,
+    request: &[u8],
+    reply: &'a mut [u8; REPLY],
+) -> Result<&'a [u8]> {
     stream.write_all(request).await?;
     let mut len = 0;
     loop {

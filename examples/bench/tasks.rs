@@ -17,7 +17,11 @@ pub(crate) trait Worker: Send + 'static {
 }
 
 /// Runs a task for each worker of the load.
-pub(crate) fn run<W: Worker>(load: &Load, kind: Runtime, make: impl AsyncFn(u32) -> Result<W>) -> Result<Round> {
+pub(crate) fn run<W: Worker>(
+    load: &Load,
+    kind: Runtime,
+    make: impl AsyncFn(u32) -> Result<W>,
+) -> Result<Round> {
     start(kind)?.block_on(async {
         let left = Arc::new(Left::new(load.cycles));
         let ready = Arc::new(Barrier::new(load.workers as usize + 1));
@@ -50,7 +54,12 @@ pub(crate) fn start(kind: Runtime) -> Result<tokio::runtime::Runtime> {
     Ok(builder.enable_all().build()?)
 }
 
-async fn work(mut worker: impl Worker, warm_up: u32, ready: Arc<Barrier>, left: Arc<Left>) -> Result<Log> {
+async fn work(
+    mut worker: impl Worker,
+    warm_up: u32,
+    ready: Arc<Barrier>,
+    left: Arc<Left>,
+) -> Result<Log> {
     let mut warm = Ok(());
     for _ in 0..warm_up {
         warm = worker.cycle(&mut Log::default()).await;

@@ -4,6 +4,10 @@
 use tokio::runtime::Builder;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime without IO needs nothing");
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without IO needs nothing");
     runtime.block_on(dflock::fuzzing::session(bytes));
 });

@@ -13,7 +13,10 @@ pub fn now() -> Duration {
     let clock = ClockId::Monotonic;
     let now = clock_gettime(clock);
     // counted from boot: neither part is negative
-    Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
+    Duration::new(
+        now.tv_sec.try_into().unwrap_or_default(),
+        now.tv_nsec.try_into().unwrap_or_default(),
+    )
 }
 
 /// How long ago `moment` was.

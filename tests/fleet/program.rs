@@ -35,11 +35,20 @@ impl Program {
     /// The system's.
     pub fn start<'a>(arguments: impl IntoIterator<Item = &'a str>) -> io::Result<(Self, Pipes)> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn()?;
         let gone = || io::Error::other("it ended at once");
-        let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).ok_or_else(gone)?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err(gone()) };
+        let pid = child
+            .id()
+            .and_then(|id| Pid::from_raw(id.try_into().ok()?))
+            .ok_or_else(gone)?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(gone());
+        };
         Ok((Self { child, pid }, Pipes { stdin, stdout }))
     }
 

@@ -64,7 +64,11 @@ impl Proxy {
         let addr = listener.local_addr()?;
         let weather = watch::Sender::new(Weather::default());
         let listening = tokio::spawn(listen(listener, server, weather.subscribe()));
-        Ok(Self { addr, weather, listening })
+        Ok(Self {
+            addr,
+            weather,
+            listening,
+        })
     }
 
     /// Where it listens.
@@ -75,7 +79,8 @@ impl Proxy {
 
     /// How bytes get through from now on: `up` to the server, `down` to the client.
     pub fn set(&self, up: Flow, down: Flow) {
-        self.weather.send_modify(|weather| (weather.up, weather.down) = (up, down));
+        self.weather
+            .send_modify(|weather| (weather.up, weather.down) = (up, down));
     }
 
     /// Ends all connections.
@@ -98,7 +103,11 @@ impl Drop for Proxy {
     }
 }
 
-async fn listen(listener: TcpListener, server: watch::Receiver<SocketAddr>, weather: watch::Receiver<Weather>) {
+async fn listen(
+    listener: TcpListener,
+    server: watch::Receiver<SocketAddr>,
+    weather: watch::Receiver<Weather>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -111,10 +120,16 @@ async fn listen(listener: TcpListener, server: watch::Receiver<SocketAddr>, weat
     }
 }
 
-async fn connection(mut client: TcpStream, addr: SocketAddr, mut weather: watch::Receiver<Weather>) {
+async fn connection(
+    mut client: TcpStream,
+    addr: SocketAddr,
+    mut weather: watch::Receiver<Weather>,
+) {
     let before = weather.borrow_and_update().cuts;
     // a server that is down closes the client's connection, as its system would
-    let Ok(mut server) = TcpStream::connect(addr).await else { return };
+    let Ok(mut server) = TcpStream::connect(addr).await else {
+        return;
+    };
     for stream in [&client, &server] {
         if stream.set_nodelay(true).is_err() {
             return;
@@ -122,8 +137,12 @@ async fn connection(mut client: TcpStream, addr: SocketAddr, mut weather: watch:
     }
     let how = {
         let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
-        let up = pump(from_client, to_server, weather.clone(), |weather| weather.up);
-        let down = pump(from_server, to_client, weather.clone(), |weather| weather.down);
+        let up = pump(from_client, to_server, weather.clone(), |weather| {
+            weather.up
+        });
+        let down = pump(from_server, to_client, weather.clone(), |weather| {
+            weather.down
+        });
         tokio::select! {
             _ = async { tokio::try_join!(up, down) } => return,
             cut = weather.wait_for(|weather| weather.cuts != before) => match cut {
@@ -157,7 +176,10 @@ async fn pump(
     let mut bytes = [0; 4096];
     loop {
         let count = from.read(&mut bytes).await?;
-        let now = match weather.wait_for(|weather| flow(weather) != Flow::Stalled).await {
+        let now = match weather
+            .wait_for(|weather| flow(weather) != Flow::Stalled)
+            .await
+        {
             Ok(weather) => flow(&weather),
             Err(_) => return Ok(()),
         };

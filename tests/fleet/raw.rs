@@ -28,7 +28,9 @@ impl Raw {
     ///
     /// The system's; `UnexpectedEof` when the server closes the connection.
     pub async fn ask(&mut self, command: &str, key: &str, argument: &str) -> io::Result<String> {
-        self.0.write_all(format!("{command}\n{key}\n{argument}\n").as_bytes()).await?;
+        self.0
+            .write_all(format!("{command}\n{key}\n{argument}\n").as_bytes())
+            .await?;
         let mut reply = String::new();
         if self.0.read_line(&mut reply).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -41,8 +43,19 @@ impl Raw {
     /// # Errors
     ///
     /// As [`ask`](Self::ask).
-    pub async fn acquire(&mut self, key: &str, wait: u64, limit: u32, lease: u64) -> io::Result<Option<String>> {
-        let reply = self.ask("sl", key, &format!("{wait} {limit} {lease}")).await?;
-        Ok(reply.strip_prefix("ok ").and_then(|rest| rest.split(' ').next()).map(str::to_owned))
+    pub async fn acquire(
+        &mut self,
+        key: &str,
+        wait: u64,
+        limit: u32,
+        lease: u64,
+    ) -> io::Result<Option<String>> {
+        let reply = self
+            .ask("sl", key, &format!("{wait} {limit} {lease}"))
+            .await?;
+        Ok(reply
+            .strip_prefix("ok ")
+            .and_then(|rest| rest.split(' ').next())
+            .map(str::to_owned))
     }
 }

@@ -45,14 +45,31 @@ impl Serve {
         if let Some(program) = &self.program {
             let port = self.port.to_string();
             let read_timeout = self.read_timeout.to_string();
-            let flags = ["--host", &self.host, "--port", &port, "--read-timeout", &read_timeout];
+            let flags = [
+                "--host",
+                &self.host,
+                "--port",
+                &port,
+                "--read-timeout",
+                &read_timeout,
+            ];
             // the process stays the same, and so does its end with its parent
-            return Err(Command::new(program).args(flags).stdout(Stdio::null()).stderr(Stdio::null()).exec().into());
+            return Err(Command::new(program)
+                .args(flags)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .exec()
+                .into());
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             let read_timeout = Duration::from_secs(self.read_timeout);
-            let config = Server::builder().bind(format!("{}:{}", self.host, self.port)).read_timeout(read_timeout);
+            let config = Server::builder()
+                .bind(format!("{}:{}", self.host, self.port))
+                .read_timeout(read_timeout);
             let _server = config.build().start().await?;
             std::future::pending().await
         })
@@ -88,9 +105,22 @@ impl Recipe {
     async fn try_start(&self) -> Outcome<ServerProcess> {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let (port, read_timeout) = (addr.port().to_string(), self.read_timeout.to_string());
-        let mut arguments = vec!["serve", "--host", "127.0.0.1", "--port", &port, "--read-timeout", &read_timeout];
+        let mut arguments = vec![
+            "serve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            &port,
+            "--read-timeout",
+            &read_timeout,
+        ];
         if let Some(program) = &self.program {
-            arguments.extend(["--program", program.to_str().ok_or("the path of the server is not text")?]);
+            arguments.extend([
+                "--program",
+                program
+                    .to_str()
+                    .ok_or("the path of the server is not text")?,
+            ]);
         }
         let (mut program, pipes) = Program::start(arguments)?;
         let end = Instant::now() + PATIENCE;
@@ -101,7 +131,15 @@ impl Recipe {
             }
             sleep(Duration::from_millis(2)).await;
         }
-        if program.is_running() { Ok(ServerProcess { program, addr, _pipes: pipes }) } else { Err("the server ended at once".into()) }
+        if program.is_running() {
+            Ok(ServerProcess {
+                program,
+                addr,
+                _pipes: pipes,
+            })
+        } else {
+            Err("the server ended at once".into())
+        }
     }
 }
 

@@ -51,15 +51,15 @@ types! {
     Lost: Send & Sync & Unpin & Clone;
     LostReason: Send & Sync & Unpin & Copy;
     Token: Send & Sync & Unpin & Copy;
-    Attempt: Send & Sync & Unpin & Clone;
+    ErrorContext: Send & Sync & Unpin & Clone;
     Operation: Send & Sync & Unpin & Copy;
-    AddressFault: Send & Sync & Unpin & Copy;
-    AuthFault: Send & Sync & Unpin & Copy;
+    AddressErrorKind: Send & Sync & Unpin & Copy;
+    AuthErrorKind: Send & Sync & Unpin & Copy;
     ConnectStage: Send & Sync & Unpin & Copy;
-    SecretFault: Send & Sync & Unpin & Copy;
-    TlsFault: Send & Sync & Unpin & Copy;
+    TokenErrorKind: Send & Sync & Unpin & Copy;
+    TlsErrorKind: Send & Sync & Unpin & Copy;
     AuthTokenFileErrorKind: Send & Sync & Unpin & Clone;
-    PemFault: Send & Sync & Unpin & Clone;
+    PemErrorKind: Send & Sync & Unpin & Clone;
     PemContent: Send & Sync & Unpin & Copy;
     PemSectionErrorKind: Send & Sync & Unpin & Copy;
     Tls: Send & Sync & Unpin & Clone;
@@ -100,7 +100,11 @@ fn every_future_is_send(client: Client, pool: &Semaphore, held: &Held, server: S
 }
 
 #[allow(dead_code, reason = "the compiler reads it")]
-fn every_future_that_takes_its_state_is_send(held: Semaphore<Held>, queued: [Semaphore<Queued>; 2], enqueued: Enqueued) {
+fn every_future_that_takes_its_state_is_send(
+    held: Semaphore<Held>,
+    queued: [Semaphore<Queued>; 2],
+    enqueued: Enqueued,
+) {
     let [first, second] = queued;
     is_send(held.release());
     is_send(first.wait());
@@ -109,7 +113,12 @@ fn every_future_that_takes_its_state_is_send(held: Semaphore<Held>, queued: [Sem
 }
 
 #[allow(dead_code, reason = "the compiler reads it")]
-fn every_future_of_a_lock_is_send(lock: &Lock, held: Lock<Held>, queued: [Lock<Queued>; 2], enqueued: Enqueued<Lock<Held>, Lock<Queued>>) {
+fn every_future_of_a_lock_is_send(
+    lock: &Lock,
+    held: Lock<Held>,
+    queued: [Lock<Queued>; 2],
+    enqueued: Enqueued<Lock<Held>, Lock<Queued>>,
+) {
     let [first, second] = queued;
     is_send(lock.clone().acquire());
     is_send(lock.clone().try_acquire());
@@ -124,7 +133,10 @@ fn every_future_of_a_lock_is_send(lock: &Lock, held: Lock<Held>, queued: [Lock<Q
 
 /// A held slot is the view of it that can be shared.
 #[allow(dead_code, reason = "the compiler reads it")]
-fn what_is_held_derefs_to_its_slot<'a>(semaphore: &'a Semaphore<Held>, lock: &'a Lock<Held>) -> [&'a Held; 2] {
+fn what_is_held_derefs_to_its_slot<'a>(
+    semaphore: &'a Semaphore<Held>,
+    lock: &'a Lock<Held>,
+) -> [&'a Held; 2] {
     [semaphore, lock]
 }
 
@@ -135,7 +147,11 @@ async fn with_slot_runs_on_any_thread_with_closures_that_move_and_that_borrow() 
     let pool = peer.pool();
     let (moved, by_reference) = (pool.clone(), pool);
     let text = String::from("mine");
-    let length = tokio::spawn(async move { moved.with_slot(async move |held| text.len() + held.key().len()).await });
+    let length = tokio::spawn(async move {
+        moved
+            .with_slot(async move |held| text.len() + held.key().len())
+            .await
+    });
     assert_eq!(length.await.unwrap().unwrap(), 8);
     let count = tokio::spawn(async move {
         let mut calls = 0;

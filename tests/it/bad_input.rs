@@ -9,14 +9,20 @@ mod statuses;
 pub(crate) fn reads_well(error: &dyn std::error::Error, names: &[&str]) {
     let text = error.to_string();
     assert!(text.starts_with(|c: char| c.is_ascii_lowercase()), "{text}");
-    assert!(!text.ends_with(['.', '!', '\n']) && !text.contains(['\n', '\r']), "{text}");
+    assert!(
+        !text.ends_with(['.', '!', '\n']) && !text.contains(['\n', '\r']),
+        "{text}"
+    );
     for name in names {
         assert!(text.contains(name), "{text:?} does not name {name:?}");
     }
     let mut source = error.source();
     while let Some(cause) = source {
         // P27
-        assert!(!text.contains(&cause.to_string()), "{text:?} repeats its source");
+        assert!(
+            !text.contains(&cause.to_string()),
+            "{text:?} repeats its source"
+        );
         source = cause.source();
     }
 }

@@ -8,21 +8,41 @@ use std::fs;
 use std::path::Path;
 
 /// By letter: how many there are, and with how many digits they are written.
-const BUGS: [(char, usize, usize); 5] = [('T', 49, 2), ('P', 36, 2), ('G', 29, 2), ('S', 23, 2), ('N', 12, 1)];
+const BUGS: [(char, usize, usize); 5] = [
+    ('T', 49, 2),
+    ('P', 36, 2),
+    ('G', 29, 2),
+    ('S', 23, 2),
+    ('N', 12, 1),
+];
 
 #[test]
 fn every_known_bug_has_a_test_or_a_reason() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let known: BTreeSet<_> =
-        BUGS.iter().flat_map(|&(letter, count, digits)| (1..=count).map(move |number| format!("{letter}{number:0digits$}"))).collect();
+    let known: BTreeSet<_> = BUGS
+        .iter()
+        .flat_map(|&(letter, count, digits)| {
+            (1..=count).map(move |number| format!("{letter}{number:0digits$}"))
+        })
+        .collect();
     let mut covered = BTreeSet::new();
     for folder in ["it", "ui", "../dflock/src"] {
-        sources(&root.join(folder), &mut |source| covered.extend(comments(source).flat_map(named)));
+        sources(&root.join(folder), &mut |source| {
+            covered.extend(comments(source).flat_map(named))
+        });
     }
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    covered.extend(readme.lines().filter(|line| line.starts_with("| ")).flat_map(named));
+    covered.extend(
+        readme
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .flat_map(named),
+    );
     let missing: Vec<_> = known.difference(&covered).collect();
-    assert!(missing.is_empty(), "neither a test nor tests/README.md names {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "neither a test nor tests/README.md names {missing:?}"
+    );
     let unknown: Vec<_> = covered.difference(&known).collect();
     assert!(unknown.is_empty(), "there is no bug {unknown:?}");
 }
@@ -41,11 +61,17 @@ fn sources(folder: &Path, read: &mut impl FnMut(&str)) {
 /// The comments at the head of a file, and those above a function, with its attributes between.
 fn comments(source: &str) -> impl Iterator<Item = &str> {
     let mut lines: Vec<_> = source.lines().map(str::trim_start).collect();
-    let head = lines.iter().take_while(|line| line.starts_with("//")).count();
+    let head = lines
+        .iter()
+        .take_while(|line| line.starts_with("//"))
+        .count();
     let body = lines.split_off(head);
     let mut above = Vec::new();
     for line in body {
-        let is_fn = line.split('(').next().is_some_and(|start| start.split(' ').any(|word| word == "fn"));
+        let is_fn = line
+            .split('(')
+            .next()
+            .is_some_and(|start| start.split(' ').any(|word| word == "fn"));
         match line {
             _ if line.starts_with("//") => above.push(line),
             _ if line.starts_with("#[") => {}
@@ -61,7 +87,9 @@ fn named(text: &str) -> impl Iterator<Item = String> {
     let words = text.split(|c: char| !c.is_alphanumeric());
     let is_number = |word: &str| {
         let rest = word.strip_prefix(|c| BUGS.iter().any(|(letter, ..)| *letter == c));
-        rest.is_some_and(|rest| (1..=2).contains(&rest.len()) && rest.chars().all(|c| c.is_ascii_digit()))
+        rest.is_some_and(|rest| {
+            (1..=2).contains(&rest.len()) && rest.chars().all(|c| c.is_ascii_digit())
+        })
     };
     words.filter(move |word| is_number(word)).map(str::to_owned)
 }

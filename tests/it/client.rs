@@ -11,25 +11,41 @@ use dflock::{Client, ConfigError, Connector, Crc32, Enqueued, Error, Semaphore, 
 use crate::house::House;
 
 async fn three() -> [Server; 3] {
-    [Server::start().await.unwrap(), Server::start().await.unwrap(), Server::start().await.unwrap()]
+    [
+        Server::start().await.unwrap(),
+        Server::start().await.unwrap(),
+        Server::start().await.unwrap(),
+    ]
 }
 
 fn addresses(servers: &[Server]) -> Vec<String> {
-    servers.iter().map(|server| server.addr().to_string()).collect()
+    servers
+        .iter()
+        .map(|server| server.addr().to_string())
+        .collect()
 }
 
 // G27: whatever is built on a client goes where the client says
 #[tokio::test]
 async fn a_key_lives_on_the_server_that_its_hash_says() {
     let servers = three().await;
-    let client = Client::builder().servers(addresses(&servers)).build().unwrap();
+    let client = Client::builder()
+        .servers(addresses(&servers))
+        .build()
+        .unwrap();
     let mut holds = Vec::new();
     for key in ["worker-pool", "a", "b", "键☃", "clé-à-molette", "123456789"] {
         holds.push(client.semaphore(key, 2).unwrap().acquire().await.unwrap());
         let here = &servers[Crc32.shard(key, 3)];
-        assert!(here.stats().semaphores.iter().any(|s| s.key == key), "{key}");
+        assert!(
+            here.stats().semaphores.iter().any(|s| s.key == key),
+            "{key}"
+        );
     }
-    let all: usize = servers.iter().map(|server| server.stats().semaphores.len()).sum();
+    let all: usize = servers
+        .iter()
+        .map(|server| server.stats().semaphores.len())
+        .sum();
     assert_eq!(all, holds.len());
     let stats = client.stats().await.unwrap();
     assert_eq!(stats.len(), 3);
@@ -42,8 +58,17 @@ async fn a_key_lives_on_the_server_that_its_hash_says() {
 #[tokio::test]
 async fn a_sharding_of_the_users_own_is_asked() {
     let servers = three().await;
-    let client = Client::builder().servers(addresses(&servers)).sharding(|key: &str, servers: usize| key.len() % servers).build().unwrap();
-    let held = client.semaphore("four", 1).unwrap().acquire().await.unwrap();
+    let client = Client::builder()
+        .servers(addresses(&servers))
+        .sharding(|key: &str, servers: usize| key.len() % servers)
+        .build()
+        .unwrap();
+    let held = client
+        .semaphore("four", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     assert_eq!(servers[1].stats().semaphores.len(), 1);
     assert_eq!(held.key(), "four");
 }
@@ -51,25 +76,56 @@ async fn a_sharding_of_the_users_own_is_asked() {
 // T21, G16
 #[test]
 fn a_sharding_that_answers_out_of_range_is_an_error() {
-    let client = Client::builder().servers(["a:1", "b:1"]).sharding(|_: &str, servers: usize| servers).build().unwrap();
+    let client = Client::builder()
+        .servers(["a:1", "b:1"])
+        .sharding(|_: &str, servers: usize| servers)
+        .build()
+        .unwrap();
     let error = client.semaphore("k", 1).unwrap_err();
-    assert_eq!(error, ConfigError::Shard { key: "k".to_owned(), index: 2, servers: 2 });
+    assert_eq!(
+        error,
+        ConfigError::Shard {
+            key: "k".to_owned(),
+            index: 2,
+            servers: 2
+        }
+    );
     assert!(error.to_string().contains("from 0 to 1"), "{error}");
-    assert!(Client::builder().servers(Vec::<String>::new()).build().is_err());
+    assert!(
+        Client::builder()
+            .servers(Vec::<String>::new())
+            .build()
+            .is_err()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_scope_comes_before_the_global_client_and_works_side_by_side() {
     let (global, scoped) = (House::new().await, House::new().await);
     global.client.clone().install_global().unwrap();
-    assert_eq!(scoped.client.clone().install_global(), Err(ConfigError::GlobalInstalled));
+    assert_eq!(
+        scoped.client.clone().install_global(),
+        Err(ConfigError::GlobalInstalled)
+    );
 
     let builder = || Semaphore::builder().key("pool").limit(1).build().unwrap();
     let everywhere = builder().acquire().await.unwrap();
-    let here = scoped.client.clone().scope(async { builder().acquire().await.unwrap() }).await;
+    let here = scoped
+        .client
+        .clone()
+        .scope(async { builder().acquire().await.unwrap() })
+        .await;
     assert_eq!((global.holders("pool"), scoped.holders("pool")), (1, 1));
     // a scope ends with its future, and a spawned task is outside of it
-    let outside = scoped.client.clone().scope(async { tokio::spawn(async move { builder().try_acquire().await }).await.unwrap() }).await;
+    let outside = scoped
+        .client
+        .clone()
+        .scope(async {
+            tokio::spawn(async move { builder().try_acquire().await })
+                .await
+                .unwrap()
+        })
+        .await;
     assert!(outside.unwrap_err().is_timeout());
     drop((everywhere, here));
 }
@@ -77,14 +133,27 @@ async fn the_scope_comes_before_the_global_client_and_works_side_by_side() {
 // a socket lives and dies with the runtime that made it
 #[test]
 fn one_client_serves_many_runtimes() {
-    let outside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let outside = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
     for _ in 0..5 {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             for _ in 0..3 {
-                pool.clone().acquire().await.unwrap().release().await.unwrap();
+                pool.clone()
+                    .acquire()
+                    .await
+                    .unwrap()
+                    .release()
+                    .await
+                    .unwrap();
             }
         });
     }
@@ -93,12 +162,27 @@ fn one_client_serves_many_runtimes() {
 // a program may wait for slots on all of its blocking threads: none is left to look a name up
 #[test]
 fn a_name_is_looked_up_while_all_blocking_threads_wait_for_slots() {
-    let outside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let outside = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let server = outside.block_on(Server::start()).unwrap();
     let name = format!("localhost:{}", server.addr().port());
-    let pool = server.client_builder().servers([name]).build().unwrap().semaphore("pool", 4).unwrap();
+    let pool = server
+        .client_builder()
+        .servers([name])
+        .build()
+        .unwrap()
+        .semaphore("pool", 4)
+        .unwrap();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).max_blocking_threads(4).enable_all().build().unwrap();
+    let runtime = runtime
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
     // none takes a slot before all four threads are taken
     let together = Arc::new(Barrier::new(4));
     let jobs = [(); 4].map(|()| {
@@ -116,17 +200,27 @@ fn a_name_is_looked_up_while_all_blocking_threads_wait_for_slots() {
 /// Polls `call` once, where no runtime is.
 fn outside<T>(call: impl Future<Output = Result<T, Error>>) {
     let mut cx = Context::from_waker(Waker::noop());
-    let Poll::Ready(Err(error)) = pin!(call).poll(&mut cx) else { panic!("it waits for a runtime") };
-    assert!(matches!(error, Error::Config(ConfigError::NoRuntime)), "{error:?}");
+    let Poll::Ready(Err(error)) = pin!(call).poll(&mut cx) else {
+        panic!("it waits for a runtime")
+    };
+    assert!(
+        matches!(error, Error::Config(ConfigError::NoRuntime)),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn a_call_outside_of_a_runtime_is_an_error() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let server = runtime.block_on(Server::start()).unwrap();
     let pool = server.client().semaphore("pool", 2).unwrap();
     let [first, second] = [(); 2].map(|()| runtime.block_on(pool.clone().acquire()).unwrap());
-    let Enqueued::Queued(queued) = runtime.block_on(pool.clone().enqueue()).unwrap() else { panic!("both are held") };
+    let Enqueued::Queued(queued) = runtime.block_on(pool.clone().enqueue()).unwrap() else {
+        panic!("both are held")
+    };
     outside(pool.clone().acquire());
     outside(pool.enqueue());
     outside(queued.wait());
@@ -135,7 +229,15 @@ fn a_call_outside_of_a_runtime_is_an_error() {
     outside(second.release());
     first.check().unwrap();
     // whoever cannot release gives the slot back all the same
-    runtime.block_on(async { server.client().semaphore("pool", 2).unwrap().acquire().await.unwrap() });
+    runtime.block_on(async {
+        server
+            .client()
+            .semaphore("pool", 2)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap()
+    });
 }
 
 // G25: one connection, one holder
@@ -144,10 +246,20 @@ async fn a_connection_serves_one_holder_at_a_time_and_is_used_again() {
     let house = House::new().await;
     let pool = house.client.semaphore("pool", 3).unwrap();
     for _ in 0..10 {
-        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        pool.clone()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
     }
     assert_eq!(house.server.stats().connections, 1);
-    let holds = [pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap()];
+    let holds = [
+        pool.clone().acquire().await.unwrap(),
+        pool.clone().acquire().await.unwrap(),
+        pool.clone().acquire().await.unwrap(),
+    ];
     assert_eq!(house.server.stats().connections, 3);
     for held in holds {
         held.release().await.unwrap();
@@ -162,9 +274,21 @@ async fn a_connection_that_idled_too_long_is_not_used_again() {
     let pool = house.client.semaphore("pool", 1).unwrap();
     // long enough for the client to give it up, and for the server to close it
     for idle in [18, 22, 24, 60] {
-        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        pool.clone()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
         tokio::time::sleep(Duration::from_secs(idle)).await;
-        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        pool.clone()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
         assert_eq!(house.server.stats().connections, 1, "after {idle} s");
     }
 }
@@ -174,9 +298,21 @@ async fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
     let house = House::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     for _ in 0..5 {
-        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        pool.clone()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
         house.server.faults().disconnect_all();
-        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        pool.clone()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
     }
 }
 
@@ -184,9 +320,23 @@ async fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_wrong_secret_is_said_so_by_a_slow_server_too() {
     let house = House::with(crate::house::server().auth_token("right").build()).await;
-    house.server.faults().delay_replies(Duration::from_millis(300));
-    let client = house.server.client_builder().auth("wrong").connector(house.server.connector()).build().unwrap();
-    let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap_err();
+    house
+        .server
+        .faults()
+        .delay_replies(Duration::from_millis(300));
+    let client = house
+        .server
+        .client_builder()
+        .auth("wrong")
+        .connector(house.server.connector())
+        .build()
+        .unwrap();
+    let error = client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap_err();
     assert!(error.is_auth(), "{error:?}");
 }
 
@@ -195,5 +345,13 @@ async fn a_connector_that_is_chosen_at_run_time_is_one() {
     let house = House::new().await;
     let chosen: Box<dyn Connector> = Box::new(house.server.connector());
     let shared: Arc<dyn Connector> = Arc::new(chosen);
-    house.server.client_builder().connector(shared).build().unwrap().ping().await.unwrap();
+    house
+        .server
+        .client_builder()
+        .connector(shared)
+        .build()
+        .unwrap()
+        .ping()
+        .await
+        .unwrap();
 }

@@ -59,32 +59,73 @@ fn folder() -> PathBuf {
 /// Replays one transcript on a server of its own; the error says file, line and what was wrong.
 async fn replay(file: &str, text: &str) -> Result<(), String> {
     let transcript = Transcript::parse(file, text).map_err(|mistake| mistake.to_string())?;
-    let subject = Subject::start(&transcript.options).await.map_err(|why| format!("{file}: {why}"))?;
-    play(&transcript, subject.addr()).await.map_err(|failure| failure.to_string())
+    let subject = Subject::start(&transcript.options)
+        .await
+        .map_err(|why| format!("{file}: {why}"))?;
+    play(&transcript, subject.addr())
+        .await
+        .map_err(|failure| failure.to_string())
 }
 
 #[test]
 fn every_transcript_is_listed() {
     let listed: BTreeSet<String> = LISTED.iter().map(ToString::to_string).collect();
     let found: BTreeSet<String> = std::fs::read_dir(folder())
-        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect())
+        .and_then(|entries| {
+            entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect()
+        })
         .unwrap_or_else(|error| panic!("{}: {error}", folder().display()));
-    assert_eq!(listed, found, "the list in this file (left) against the folder (right)");
+    assert_eq!(
+        listed, found,
+        "the list in this file (left) against the folder (right)"
+    );
 }
 
 #[tokio::test]
 async fn a_reply_that_differs_fails_with_its_line() {
     let cases = [
-        ("a > sl | k | 0 1 30\na < timeout", r#"wrong:2: wanted "timeout", heard "ok "#),
-        ("a > sl | k | 0 1 30\na < ok $t1", r#"wrong:2: wanted "ok $t1", heard "ok "#),
-        ("a > sl | k | 0 1 30\na < $t1 ok 30", r#"wrong:2: wanted "$t1 ok 30", heard "ok "#),
-        ("a > sl | k | 0 1 30\na <* error", r#"wrong:2: wanted "error..", heard "ok "#),
-        ("a > sl | k | 0 1 30\n\n# silence\na <? 5", r#"wrong:4: wanted silence for 5s, heard "ok "#),
-        ("a > sl | k | 0 1 30\na < EOF", r#"wrong:2: wanted the end, heard "ok "#),
-        ("@server --auth-token s\na > sl | k | 0 1\na < error_auth\na < error", r#"wrong:4: wanted "error", heard the end"#),
-        ("a > se | k | 1\na < acquired $t1 33\na > sw | k | 0\na < ok $t2 33", r#"wrong:4: wanted "ok $t2 33", heard "ok "#),
-        ("a > sl | k | 0 2\na < ok $t1 33\na > sl | k | 0 2\na < ok $t1 33", r#"wrong:4: wanted "ok $t1 33", heard "ok "#),
-        ("a close", "wrong:1: wanted to close `a`, heard that it is not open"),
+        (
+            "a > sl | k | 0 1 30\na < timeout",
+            r#"wrong:2: wanted "timeout", heard "ok "#,
+        ),
+        (
+            "a > sl | k | 0 1 30\na < ok $t1",
+            r#"wrong:2: wanted "ok $t1", heard "ok "#,
+        ),
+        (
+            "a > sl | k | 0 1 30\na < $t1 ok 30",
+            r#"wrong:2: wanted "$t1 ok 30", heard "ok "#,
+        ),
+        (
+            "a > sl | k | 0 1 30\na <* error",
+            r#"wrong:2: wanted "error..", heard "ok "#,
+        ),
+        (
+            "a > sl | k | 0 1 30\n\n# silence\na <? 5",
+            r#"wrong:4: wanted silence for 5s, heard "ok "#,
+        ),
+        (
+            "a > sl | k | 0 1 30\na < EOF",
+            r#"wrong:2: wanted the end, heard "ok "#,
+        ),
+        (
+            "@server --auth-token s\na > sl | k | 0 1\na < error_auth\na < error",
+            r#"wrong:4: wanted "error", heard the end"#,
+        ),
+        (
+            "a > se | k | 1\na < acquired $t1 33\na > sw | k | 0\na < ok $t2 33",
+            r#"wrong:4: wanted "ok $t2 33", heard "ok "#,
+        ),
+        (
+            "a > sl | k | 0 2\na < ok $t1 33\na > sl | k | 0 2\na < ok $t1 33",
+            r#"wrong:4: wanted "ok $t1 33", heard "ok "#,
+        ),
+        (
+            "a close",
+            "wrong:1: wanted to close `a`, heard that it is not open",
+        ),
     ];
     for (text, wanted) in cases {
         match replay("wrong", text).await {
@@ -114,16 +155,31 @@ b < EOF
 #[test]
 fn a_mistake_in_a_transcript_names_file_and_line() {
     let cases = [
-        ("# fine\na", "bad:2: a step is `NAME WHAT ..`, `sleep SECONDS` or `@server FLAGS`"),
+        (
+            "# fine\na",
+            "bad:2: a step is `NAME WHAT ..`, `sleep SECONDS` or `@server FLAGS`",
+        ),
         ("a ? x", "bad:1: unknown step `?`"),
         ("@sever --max-locks 2", "bad:1: unknown word `@sever`"),
-        ("@server --max-lock 2", "bad:1: unknown server flag `--max-lock`"),
+        (
+            "@server --max-lock 2",
+            "bad:1: unknown server flag `--max-lock`",
+        ),
         ("@server --max-locks", "bad:1: `--max-locks` needs a value"),
-        ("@server --max-locks two", "bad:1: `--max-locks` cannot be `two`"),
-        ("@server --auto-release-on-disconnect false", "bad:1: `--auto-release-on-disconnect` needs `=true` or `=false`"),
+        (
+            "@server --max-locks two",
+            "bad:1: `--max-locks` cannot be `two`",
+        ),
+        (
+            "@server --auto-release-on-disconnect false",
+            "bad:1: `--auto-release-on-disconnect` needs `=true` or `=false`",
+        ),
         ("sleep -1", "bad:1: `-1` is no number of seconds"),
         ("a <? soon", "bad:1: `soon` is no number of seconds"),
-        ("a > sl | key", "bad:1: a request has 3 lines, this one has 2"),
+        (
+            "a > sl | key",
+            "bad:1: a request has 3 lines, this one has 2",
+        ),
         ("a > sr | key | $t1", "bad:1: no earlier reply binds `$t1`"),
         ("a < ok $ 30", "bad:1: a token needs a name after its `$`"),
         (r"a raw \q", r"bad:1: unknown escape `\q`"),

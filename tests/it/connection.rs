@@ -10,7 +10,7 @@ mod secret;
 mod woken;
 mod writes;
 
-use dflock::{BoxStream, Clock, Connecting, Connector};
+use dflock::{BoxStream, Clock, ConnectFuture, Connector};
 
 use crate::house::House;
 
@@ -22,12 +22,15 @@ struct Wrapped<F> {
 
 impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> Wrapped<F> {
     fn new(house: &House, wrap: F) -> Self {
-        Self { whole: Box::new(house.server.connector()), wrap }
+        Self {
+            whole: Box::new(house.server.connector()),
+            wrap,
+        }
     }
 }
 
 impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> Connector for Wrapped<F> {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async move { Ok((self.wrap)(self.whole.connect(server).await?)) })
     }
 

@@ -27,7 +27,17 @@ const ERRANDS: [(&str, Errand); 5] = [
             held.release().await.map(drop)
         })
     }),
-    ("enqueue, wait, release", |pool, _| Box::pin(async move { pool.enqueue().await?.wait().await?.release().await.map(drop) })),
+    ("enqueue, wait, release", |pool, _| {
+        Box::pin(async move {
+            pool.enqueue()
+                .await?
+                .wait()
+                .await?
+                .release()
+                .await
+                .map(drop)
+        })
+    }),
     ("enqueue, do something else, wait", |pool, time| {
         Box::pin(async move {
             let enqueued = pool.enqueue().await?;
@@ -37,8 +47,12 @@ const ERRANDS: [(&str, Errand); 5] = [
             enqueued.wait().await.map(drop)
         })
     }),
-    ("run", |pool, time| Box::pin(async move { pool.acquire().await?.run(sleep(time)).await })),
-    ("with_slot", |pool, time| Box::pin(async move { pool.with_slot(async |_| sleep(time).await).await })),
+    ("run", |pool, time| {
+        Box::pin(async move { pool.acquire().await?.run(sleep(time)).await })
+    }),
+    ("with_slot", |pool, time| {
+        Box::pin(async move { pool.with_slot(async |_| sleep(time).await).await })
+    }),
 ];
 
 /// With a time to do something else in.
@@ -85,17 +99,28 @@ async fn aborted() {
 /// Over sockets, because a paused clock has one runtime only.
 #[test]
 fn its_runtime_shut_down() {
-    let outside = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let outside = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = || server.client().semaphore("pool", 1).unwrap();
     for (name, errand) in ERRANDS {
         for polls in 0.. {
             let gone = Builder::new_current_thread().enable_all().build().unwrap();
-            let ended = gone.block_on(async { keep(polls, errand(pool(), Duration::from_millis(2))).1.await.unwrap() });
+            let ended = gone.block_on(async {
+                keep(polls, errand(pool(), Duration::from_millis(2)))
+                    .1
+                    .await
+                    .unwrap()
+            });
             // takes the task with it, and the keeper's
             drop(gone);
             // a slot that were left would be taken for longer than this waits
-            let next = outside.block_on(pool().acquire()).unwrap_or_else(|error| panic!("{name}, after {polls} polls: {error}"));
+            let next = outside
+                .block_on(pool().acquire())
+                .unwrap_or_else(|error| panic!("{name}, after {polls} polls: {error}"));
             outside.block_on(next.release()).unwrap();
             if ended {
                 break;
@@ -108,15 +133,29 @@ fn its_runtime_shut_down() {
 async fn leaves_nothing(cut: Cut) {
     let tasks = || Handle::current().metrics().num_alive_tasks();
     for auto_release in [true, false] {
-        let server = Server::builder().auto_release(auto_release).build().start_in_memory().unwrap();
-        let client = || server.client_builder().connector(server.connector()).build().unwrap();
+        let server = Server::builder()
+            .auto_release(auto_release)
+            .build()
+            .start_in_memory()
+            .unwrap();
+        let client = || {
+            server
+                .client_builder()
+                .connector(server.connector())
+                .build()
+                .unwrap()
+        };
         // the server before is gone by then
         sleep(Duration::from_millis(1)).await;
         let before = tasks();
         for (name, errand) in ERRANDS {
             for taken in [false, true] {
                 for polls in 0.. {
-                    let other = if taken { Some(pool(client()).acquire().await.unwrap()) } else { None };
+                    let other = if taken {
+                        Some(pool(client()).acquire().await.unwrap())
+                    } else {
+                        None
+                    };
                     let release = tokio::spawn(async move {
                         sleep(TAKEN).await;
                         drop(other);
@@ -124,10 +163,21 @@ async fn leaves_nothing(cut: Cut) {
                     let ended = cut(polls, errand(pool(client()), 2 * LEASE)).await;
                     release.await.unwrap();
                     // a wait that is cut off may still be granted, where a slot outlives its connection
-                    sleep(if auto_release { Duration::from_millis(1) } else { LEASE + Duration::from_secs(1) }).await;
+                    sleep(if auto_release {
+                        Duration::from_millis(1)
+                    } else {
+                        LEASE + Duration::from_secs(1)
+                    })
+                    .await;
                     let stats = server.stats();
-                    let case = format!("{name}, taken: {taken}, auto-release: {auto_release}, after {polls} polls");
-                    assert!(stats.semaphores.is_empty(), "{case}: {:?}", stats.semaphores);
+                    let case = format!(
+                        "{name}, taken: {taken}, auto-release: {auto_release}, after {polls} polls"
+                    );
+                    assert!(
+                        stats.semaphores.is_empty(),
+                        "{case}: {:?}",
+                        stats.semaphores
+                    );
                     assert_eq!((stats.connections, tasks()), (0, before), "{case}");
                     if ended {
                         // each await was one of the ends
@@ -141,7 +191,13 @@ async fn leaves_nothing(cut: Cut) {
 }
 
 fn pool(client: Client) -> Semaphore {
-    Semaphore::builder().key("pool").limit(1).lease_ttl(LEASE).client(client).build().unwrap()
+    Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .lease_ttl(LEASE)
+        .client(client)
+        .build()
+        .unwrap()
 }
 
 /// A task that polls it `polls` times at most, says whether it came to its end, and keeps it.

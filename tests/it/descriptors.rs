@@ -17,11 +17,19 @@ fn open() -> usize {
 fn none_is_left_behind() {
     // in a process of its own: the other tests open some, too
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "descriptors::every_way_to_end", "--ignored", "--test-threads=1"])
+        .args([
+            "--exact",
+            "descriptors::every_way_to_end",
+            "--ignored",
+            "--test-threads=1",
+        ])
         .output()
         .unwrap();
     let output = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && output.contains("1 passed"), "{output}");
+    assert!(
+        child.status.success() && output.contains("1 passed"),
+        "{output}"
+    );
 }
 
 #[tokio::test]
@@ -56,7 +64,10 @@ async fn same_after(way: impl AsyncFn(usize), times: usize) {
 async fn refused_connections(times: usize) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let client = Client::builder().servers([socket.local_addr().unwrap().to_string()]).build().unwrap();
+    let client = Client::builder()
+        .servers([socket.local_addr().unwrap().to_string()])
+        .build()
+        .unwrap();
     for _ in 0..times {
         client.ping().await.unwrap_err();
     }
@@ -72,17 +83,44 @@ async fn refused_secrets(times: usize) {
 }
 
 async fn refused_renewals(times: usize) {
-    let script = vec![hear(ACQUIRE), say(GRANT), hear(RENEW), say("error\n"), hear(RELEASE), hear_end(), close()];
+    let script = vec![
+        hear(ACQUIRE),
+        say(GRANT),
+        hear(RENEW),
+        say("error\n"),
+        hear(RELEASE),
+        hear_end(),
+        close(),
+    ];
     let peer = Peer::tcp(vec![script; times]).await;
     let pool = peer.pool();
     for _ in 0..times {
-        assert!(pool.clone().acquire().await.unwrap().renew().await.unwrap_err().is_lost());
+        assert!(
+            pool.clone()
+                .acquire()
+                .await
+                .unwrap()
+                .renew()
+                .await
+                .unwrap_err()
+                .is_lost()
+        );
     }
     peer.finish().await;
 }
 
 async fn dropped_holds(times: usize) {
-    let peer = Peer::tcp(vec![vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), hear_end(), close()]; times]).await;
+    let peer = Peer::tcp(vec![
+        vec![
+            hear(ACQUIRE),
+            say(GRANT),
+            hear(RELEASE),
+            hear_end(),
+            close()
+        ];
+        times
+    ])
+    .await;
     let pool = peer.pool();
     for _ in 0..times {
         drop(pool.clone().acquire().await.unwrap());

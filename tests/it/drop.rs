@@ -70,7 +70,9 @@ async fn whatever_is_cut_off_leaves_nothing_behind() {
         cut(polls, held.renew()).await;
         cut(polls, held.release()).await;
         let held = pool.clone().acquire().await.unwrap();
-        let Enqueued::Queued(queued) = pool.clone().enqueue().await.unwrap() else { panic!("the slot is taken") };
+        let Enqueued::Queued(queued) = pool.clone().enqueue().await.unwrap() else {
+            panic!("the slot is taken")
+        };
         cut(polls, queued.wait()).await;
         drop(held);
         cut(polls, pool.with_slot(async |held| held.lost().await)).await;
@@ -78,7 +80,11 @@ async fn whatever_is_cut_off_leaves_nothing_behind() {
         // whoever comes next holds, and is alone
         let held = pool.clone().acquire().await.unwrap();
         sleep(Duration::from_millis(1)).await;
-        assert_eq!((house.holders("pool"), house.waiters("pool")), (1, 0), "after {polls} polls");
+        assert_eq!(
+            (house.holders("pool"), house.waiters("pool")),
+            (1, 0),
+            "after {polls} polls"
+        );
         held.release().await.unwrap();
     }
     assert_eq!(house.server.stats().connections, 1);
@@ -89,7 +95,11 @@ async fn a_place_in_line_that_is_left_takes_its_task_with_it() {
     let house = House::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
     let before = tasks();
     for time in [0, 1, 1000] {
         let queued = pool.clone().enqueue().await.unwrap();
@@ -105,7 +115,9 @@ async fn a_place_in_line_that_is_left_takes_its_task_with_it() {
 async fn cut<F: Future>(polls: usize, future: F) {
     let mut future = std::pin::pin!(future);
     for _ in 0..polls {
-        let ready = std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
+        let ready =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready()))
+                .await;
         if ready {
             return;
         }
@@ -116,21 +128,35 @@ async fn cut<F: Future>(polls: usize, future: F) {
 // the executor of the holder does not run when its hold is dropped
 #[test]
 fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
-    let outside = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = outside.block_on(Server::builder().auto_release(false).build().start()).unwrap();
+    let outside = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = outside
+        .block_on(Server::builder().auto_release(false).build().start())
+        .unwrap();
     let client = server.client();
     let stopped = runtime();
-    let held = stopped.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
+    let held = stopped
+        .block_on(client.semaphore("pool", 1).unwrap().acquire())
+        .unwrap();
     // `stopped` runs nothing any more
     drop(held);
-    outside.block_on(async { client.semaphore("pool", 1).unwrap().acquire().await }).unwrap();
+    outside
+        .block_on(async { client.semaphore("pool", 1).unwrap().acquire().await })
+        .unwrap();
     drop(stopped);
 }
 
 // T22
 #[test]
 fn a_runtime_that_ends_takes_its_slots_with_it_and_they_know() {
-    let outside = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let outside = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
     let gone = runtime();
@@ -184,18 +210,28 @@ async fn waiter(server: &Server) -> Waiter {
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     stream.write_all(b"sl\npool\n60 1\n").await.unwrap();
     let counted = async {
-        while server.stats().semaphores.iter().all(|pool| pool.waiters == 0) {
+        while server
+            .stats()
+            .semaphores
+            .iter()
+            .all(|pool| pool.waiters == 0)
+        {
             tokio::task::yield_now().await;
         }
     };
-    timeout(TOO_LONG, counted).await.expect("the server counts nobody in line");
+    timeout(TOO_LONG, counted)
+        .await
+        .expect("the server counts nobody in line");
     Waiter(BufReader::new(stream))
 }
 
 impl Waiter {
     async fn granted(mut self) -> String {
         let mut reply = String::new();
-        timeout(TOO_LONG, self.0.read_line(&mut reply)).await.expect("the slot is not handed over").unwrap();
+        timeout(TOO_LONG, self.0.read_line(&mut reply))
+            .await
+            .expect("the slot is not handed over")
+            .unwrap();
         reply
     }
 }
@@ -207,8 +243,18 @@ async fn a_grant_that_was_not_heard_of_is_given_back_with_auto_release_off() {
         let house = House::with(server().auto_release(false).build()).await;
         let pool = house.client.semaphore("pool", 1).unwrap();
         house.server.faults().delay_replies(Duration::from_secs(1));
-        let mut acquire = Box::pin(async { if enqueue { drop(pool.clone().enqueue().await) } else { drop(pool.clone().acquire().await) } });
-        assert!(timeout(Duration::from_millis(500), &mut acquire).await.is_err());
+        let mut acquire = Box::pin(async {
+            if enqueue {
+                drop(pool.clone().enqueue().await)
+            } else {
+                drop(pool.clone().acquire().await)
+            }
+        });
+        assert!(
+            timeout(Duration::from_millis(500), &mut acquire)
+                .await
+                .is_err()
+        );
         sleep(Duration::from_secs(5)).await;
         assert_eq!(house.holders("pool"), 1);
         drop(acquire);

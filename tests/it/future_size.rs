@@ -19,7 +19,10 @@ const OWN: usize = 1024;
 
 /// Checks that a future that runs `body` is at most a tenth larger, besides a constant.
 fn check(what: &str, future: usize, body: usize) {
-    assert!(future <= body + body / 10 + OWN, "{what}: {future} bytes to run a body of {body}");
+    assert!(
+        future <= body + body / 10 + OWN,
+        "{what}: {future} bytes to run a body of {body}"
+    );
 }
 
 /// A body of at least `N` bytes.
@@ -40,8 +43,18 @@ macro_rules! for_each_size {
 
 async fn check_run<const N: usize>() {
     let house = House::new().await;
-    let held = house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
-    check("run", size_of_val(&held.run(body::<N>())), size_of_val(&body::<N>()));
+    let held = house
+        .client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    check(
+        "run",
+        size_of_val(&held.run(body::<N>())),
+        size_of_val(&body::<N>()),
+    );
     assert_eq!(held.run(body::<N>()).await.unwrap(), N);
 }
 
@@ -52,10 +65,21 @@ async fn run_has_room_for_its_body_once() {
 
 async fn check_with_slot<const N: usize>() {
     let house = House::new().await;
-    let (pool, lock) = (house.client.semaphore("pool", 1).unwrap(), house.client.lock("lock").unwrap());
+    let (pool, lock) = (
+        house.client.semaphore("pool", 1).unwrap(),
+        house.client.lock("lock").unwrap(),
+    );
     let size = size_of_val(&body::<N>());
-    check("with_slot", size_of_val(&pool.with_slot(async |_| body::<N>().await)), size);
-    check("with_slot of a lock", size_of_val(&lock.with_slot(async |_| body::<N>().await)), size);
+    check(
+        "with_slot",
+        size_of_val(&pool.with_slot(async |_| body::<N>().await)),
+        size,
+    );
+    check(
+        "with_slot of a lock",
+        size_of_val(&lock.with_slot(async |_| body::<N>().await)),
+        size,
+    );
     // the body owns what it works with
     let bytes = [1; N];
     let plain_body = async move {
@@ -66,7 +90,11 @@ async fn check_with_slot<const N: usize>() {
         yield_now().await;
         black_box(&bytes).len()
     };
-    check("with_slot that moves", size_of_val(&pool.with_slot(owned)), size_of_val(&plain_body));
+    check(
+        "with_slot that moves",
+        size_of_val(&pool.with_slot(owned)),
+        size_of_val(&plain_body),
+    );
     assert_eq!(pool.with_slot(owned).await.unwrap(), N);
 }
 
@@ -77,7 +105,11 @@ async fn with_slot_has_room_for_its_body_once() {
 
 async fn check_scope<const N: usize>() {
     let house = House::new().await;
-    check("scope", size_of_val(&house.client.scope(body::<N>())), size_of_val(&body::<N>()));
+    check(
+        "scope",
+        size_of_val(&house.client.scope(body::<N>())),
+        size_of_val(&body::<N>()),
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +234,10 @@ async fn each_level_of_nested_calls_adds_a_constant() {
     let (slots, runs) = (eight!(WithSlot, &pool), eight!(Run, &held));
     for (what, sizes) in [("with_slot", slots.sizes()), ("run", runs.sizes())] {
         assert_eq!(sizes.len(), 1 + 8);
-        assert!(sizes.windows(2).all(|pair| pair[1] <= pair[0] + OWN), "{what}: {sizes:?}");
+        assert!(
+            sizes.windows(2).all(|pair| pair[1] <= pair[0] + OWN),
+            "{what}: {sizes:?}"
+        );
     }
     held.release().await.unwrap();
     slots.future().await;

@@ -17,18 +17,32 @@ impl House {
 
     pub(crate) async fn with(config: ServerConfig) -> Self {
         let server = config.start().await.unwrap();
-        let client = server.client_builder().connector(server.connector()).build().unwrap();
+        let client = server
+            .client_builder()
+            .connector(server.connector())
+            .build()
+            .unwrap();
         Self { server, client }
     }
 
     /// How many hold `key`.
     pub(crate) fn holders(&self, key: &str) -> u64 {
-        self.server.stats().semaphores.iter().find(|s| s.key == key).map_or(0, |s| s.holders)
+        self.server
+            .stats()
+            .semaphores
+            .iter()
+            .find(|s| s.key == key)
+            .map_or(0, |s| s.holders)
     }
 
     /// How many wait for `key`.
     pub(crate) fn waiters(&self, key: &str) -> u64 {
-        self.server.stats().semaphores.iter().find(|s| s.key == key).map_or(0, |s| s.waiters)
+        self.server
+            .stats()
+            .semaphores
+            .iter()
+            .find(|s| s.key == key)
+            .map_or(0, |s| s.waiters)
     }
 }
 

@@ -14,7 +14,13 @@ use crate::peer::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn pool(house: &House, lease: Duration) -> Semaphore {
-    Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(house.client.clone()).build().unwrap()
+    Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .lease_ttl(lease)
+        .client(house.client.clone())
+        .build()
+        .unwrap()
 }
 
 async fn held(house: &House, lease: Duration) -> Semaphore<Held> {
@@ -24,11 +30,19 @@ async fn held(house: &House, lease: Duration) -> Semaphore<Held> {
 // T02, N2, N3, T01
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_any_length_is_kept() {
-    for (lease, hold) in [(1, 10), (2, 60), (33, 300), (60, 300), (3600, 8000), (9_223_372_036, 300)] {
+    for (lease, hold) in [
+        (1, 10),
+        (2, 60),
+        (33, 300),
+        (60, 300),
+        (3600, 8000),
+        (9_223_372_036, 300),
+    ] {
         let house = House::new().await;
         let held = held(&house, Duration::from_secs(lease)).await;
         sleep(Duration::from_secs(hold)).await;
-        held.check().unwrap_or_else(|lost| panic!("{lease} s: {lost}"));
+        held.check()
+            .unwrap_or_else(|lost| panic!("{lease} s: {lost}"));
         assert_eq!(house.holders("pool"), 1, "{lease} s");
         held.release().await.unwrap();
     }
@@ -37,12 +51,22 @@ async fn a_lease_of_any_length_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_kept_against_any_read_timeout_that_the_client_knows() {
     for read_timeout in [2, 3, 5, 11, 23] {
-        let house = House::with(server().read_timeout(Duration::from_secs(read_timeout)).build()).await;
+        let house = House::with(
+            server()
+                .read_timeout(Duration::from_secs(read_timeout))
+                .build(),
+        )
+        .await;
         for lease in [1, 2, 7, 46, 3600, 86_400] {
             let held = held(&house, Duration::from_secs(lease)).await;
             sleep(Duration::from_mins(5)).await;
-            held.check().unwrap_or_else(|lost| panic!("{lease} s, read timeout {read_timeout} s: {lost}"));
-            assert_eq!(house.holders("pool"), 1, "{lease} s, read timeout {read_timeout} s");
+            held.check()
+                .unwrap_or_else(|lost| panic!("{lease} s, read timeout {read_timeout} s: {lost}"));
+            assert_eq!(
+                house.holders("pool"),
+                1,
+                "{lease} s, read timeout {read_timeout} s"
+            );
             held.release().await.unwrap();
         }
     }
@@ -81,7 +105,10 @@ async fn a_frozen_server_is_a_loss_before_it_can_give_the_slot_away() {
 async fn a_late_reply_does_not_bring_a_slot_back() {
     let house = House::new().await;
     let held = held(&house, Duration::from_secs(2)).await;
-    house.server.faults().delay_replies(Duration::from_millis(1200));
+    house
+        .server
+        .faults()
+        .delay_replies(Duration::from_millis(1200));
     // the renewal is sent after 1 s at the latest, and answered after 2.2 s; the lease ends after 1.98 s
     let lost = held.lost().await;
     assert_eq!(lost.reason, LostReason::Unreachable);
@@ -94,7 +121,10 @@ async fn a_late_reply_does_not_bring_a_slot_back() {
 async fn a_slow_reply_in_time_keeps_the_slot() {
     let house = House::new().await;
     let held = held(&house, Duration::from_secs(4)).await;
-    house.server.faults().delay_replies(Duration::from_millis(1500));
+    house
+        .server
+        .faults()
+        .delay_replies(Duration::from_millis(1500));
     sleep(60 * SECOND).await;
     held.check().unwrap();
     house.server.faults().delay_replies(Duration::ZERO);
@@ -133,7 +163,13 @@ async fn renew_asks_now() {
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_gave_no_time_is_none() {
     let none = [hear(RENEW), say("ok 0\n")];
-    let peer = Peer::memory([[&[hear(ACQUIRE), say(GRANT)][..], &none, &none, &[hear(RENEW), say("ok 30\n")]].concat()]);
+    let peer = Peer::memory([[
+        &[hear(ACQUIRE), say(GRANT)][..],
+        &none,
+        &none,
+        &[hear(RENEW), say("ok 30\n")],
+    ]
+    .concat()]);
     let held = peer.pool().acquire().await.unwrap();
     let began = Instant::now();
     held.renew().await.unwrap();
@@ -147,7 +183,10 @@ async fn a_renewal_that_gave_no_time_is_none() {
 async fn a_renewal_that_is_wanted_while_another_is_under_way_follows_it() {
     let house = House::new().await;
     let held = held(&house, Duration::from_secs(20)).await;
-    house.server.faults().delay_replies(Duration::from_millis(200));
+    house
+        .server
+        .faults()
+        .delay_replies(Duration::from_millis(200));
     let first = held.renew();
     let second = async {
         sleep(Duration::from_millis(100)).await;
@@ -177,7 +216,10 @@ async fn the_end_of_the_connection_is_a_loss_at_once() {
     let began = Instant::now();
     house.server.faults().disconnect("pool");
     let lost = held.lost().await;
-    assert_eq!((lost.reason, &*lost.key, lost.token), (LostReason::Disconnected, "pool", *held.token()));
+    assert_eq!(
+        (lost.reason, &*lost.key, lost.token),
+        (LostReason::Disconnected, "pool", *held.token())
+    );
     assert!(began.elapsed() < Duration::from_millis(5));
 }
 
@@ -197,14 +239,19 @@ async fn check_knows_the_deadline_while_nothing_else_runs() {
 /// Lets time pass without letting anybody run.
 fn pass(time: Duration) {
     let mut advance = Box::pin(tokio::time::advance(time));
-    let _ = advance.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let _ = advance
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
 }
 
 // T31, N8, T42, P17, G11
 #[tokio::test(start_paused = true)]
 async fn on_lost_is_called_once_for_each_loss_and_never_else() {
     let house = House::new().await;
-    let (count, seen) = (Arc::new(AtomicU32::new(0)), Arc::new(std::sync::Mutex::new(None)));
+    let (count, seen) = (
+        Arc::new(AtomicU32::new(0)),
+        Arc::new(std::sync::Mutex::new(None)),
+    );
     let (counted, saw) = (count.clone(), seen.clone());
     let pool = Semaphore::builder()
         .key("pool")
@@ -218,7 +265,13 @@ async fn on_lost_is_called_once_for_each_loss_and_never_else() {
         })
         .build()
         .unwrap();
-    pool.clone().acquire().await.unwrap().release().await.unwrap();
+    pool.clone()
+        .acquire()
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap();
     drop(pool.clone().acquire().await.unwrap());
     pool.clone().acquire().await.unwrap().close();
     sleep(5 * SECOND).await;
@@ -251,7 +304,10 @@ async fn a_run_stops_when_the_slot_is_lost() {
     let error = held.run(std::future::pending::<()>()).await.unwrap_err();
     assert!(error.is_lost());
     // nothing is begun on a lost slot
-    let error = held.run(async { panic!("not to be polled") }).await.unwrap_err();
+    let error = held
+        .run(async { panic!("not to be polled") })
+        .await
+        .unwrap_err();
     assert!(error.is_lost());
 }
 
@@ -275,7 +331,11 @@ async fn a_slot_that_came_late_is_confirmed_before_it_is_held() {
     first.release().await.unwrap();
     let second = waiting.await.unwrap().unwrap();
     // dated from the renewal, not from the request five seconds ago
-    assert!(second.remaining() > Duration::from_millis(1900), "{:?}", second.remaining());
+    assert!(
+        second.remaining() > Duration::from_millis(1900),
+        "{:?}",
+        second.remaining()
+    );
     sleep(10 * SECOND).await;
     second.check().unwrap();
 }

@@ -14,8 +14,16 @@ async fn one_holds_and_the_next_waits() {
     let held = lock.clone().acquire().await.unwrap();
     assert_eq!((lock.key(), held.key()), ("job", "job"));
     assert!(lock.clone().try_acquire().await.unwrap_err().is_timeout());
-    assert!(lock.clone().acquire_within(Duration::from_millis(20)).await.unwrap_err().is_timeout());
-    let Enqueued::Queued(queued) = lock.clone().enqueue().await.unwrap() else { panic!("it is held") };
+    assert!(
+        lock.clone()
+            .acquire_within(Duration::from_millis(20))
+            .await
+            .unwrap_err()
+            .is_timeout()
+    );
+    let Enqueued::Queued(queued) = lock.clone().enqueue().await.unwrap() else {
+        panic!("it is held")
+    };
     assert!(!queued.is_granted());
     held.release().await.unwrap();
     let held = queued.wait().await.unwrap();
@@ -33,14 +41,22 @@ async fn a_lock_and_a_semaphore_of_the_same_key_are_two() {
     let house = House::new().await;
     let lock = house.client.lock("both").unwrap().acquire().await.unwrap();
     let slots = house.client.semaphore("both", 2).unwrap();
-    let (first, second) = (slots.clone().try_acquire().await.unwrap(), slots.try_acquire().await.unwrap());
+    let (first, second) = (
+        slots.clone().try_acquire().await.unwrap(),
+        slots.try_acquire().await.unwrap(),
+    );
     lock.check().and(first.check()).and(second.check()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lock_is_kept_and_lost_as_a_slot_is() {
     let house = House::with(server().auto_release(false).build()).await;
-    let lock = Lock::builder().key("job").lease_ttl(Duration::from_secs(1)).client(house.client.clone()).build().unwrap();
+    let lock = Lock::builder()
+        .key("job")
+        .lease_ttl(Duration::from_secs(1))
+        .client(house.client.clone())
+        .build()
+        .unwrap();
     let held = lock.clone().acquire().await.unwrap();
     sleep(Duration::from_secs(10)).await;
     held.check().unwrap();

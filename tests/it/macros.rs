@@ -26,7 +26,10 @@ struct Count {
 
 #[dflock::semaphore(key = "pool", limit = 3)]
 async fn work(count: &Count) -> Result<(), Error> {
-    count.most.fetch_max(count.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+    count.most.fetch_max(
+        count.now.fetch_add(1, Ordering::SeqCst) + 1,
+        Ordering::SeqCst,
+    );
     sleep(Duration::from_secs(1)).await;
     count.now.fetch_sub(1, Ordering::SeqCst);
     Ok(())
@@ -34,7 +37,10 @@ async fn work(count: &Count) -> Result<(), Error> {
 
 #[tokio::test(start_paused = true)]
 async fn as_many_run_at_once_as_there_are_slots() {
-    static COUNT: Count = Count { now: AtomicU32::new(0), most: AtomicU32::new(0) };
+    static COUNT: Count = Count {
+        now: AtomicU32::new(0),
+        most: AtomicU32::new(0),
+    };
     let house = House::new().await;
     let began = Instant::now();
     let mut tasks = JoinSet::new();
@@ -54,7 +60,11 @@ async fn functions_under_test_side_by_side_have_servers_of_their_own() {
     let count = Count::default();
     let began = Instant::now();
     let three = async || tokio::try_join!(work(&count), work(&count), work(&count));
-    tokio::try_join!(one.client.clone().scope(three()), other.client.clone().scope(three())).unwrap();
+    tokio::try_join!(
+        one.client.clone().scope(three()),
+        other.client.clone().scope(three())
+    )
+    .unwrap();
     assert_eq!(count.most.load(Ordering::SeqCst), 6);
     assert_eq!(began.elapsed().as_secs(), 1);
 }

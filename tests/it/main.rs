@@ -1,5 +1,9 @@
 //! The integration tests of dflock: one binary, a module for each behaviour.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod auto_traits;
 mod bad_input;

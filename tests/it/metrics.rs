@@ -68,8 +68,15 @@ async fn a_hold_is_measured_and_its_end_has_a_name() {
         end(held, &house);
         sleep(50 * SECOND).await;
         let told = recorder.told();
-        let losses = if outcome.starts_with("lost") { 1.0 } else { 0.0 };
-        assert_eq!((told.more(), told.endings(), told.losses()), ((0.0, -1.0), vec![format!("hold {outcome}")], losses));
+        let losses = if outcome.starts_with("lost") {
+            1.0
+        } else {
+            0.0
+        };
+        assert_eq!(
+            (told.more(), told.endings(), told.losses()),
+            ((0.0, -1.0), vec![format!("hold {outcome}")], losses)
+        );
     }
 }
 
@@ -77,15 +84,24 @@ async fn a_hold_is_measured_and_its_end_has_a_name() {
 async fn a_wait_is_measured_and_its_end_has_a_name() {
     type Ending = (&'static str, fn(Semaphore, &House));
     let endings: [Ending; 6] = [
-        ("timeout: 5", |pool, _| drop(tokio::spawn(pool.acquire_within(5 * SECOND)))),
+        ("timeout: 5", |pool, _| {
+            drop(tokio::spawn(pool.acquire_within(5 * SECOND)))
+        }),
         ("failed: 5", |pool, house| {
             house.server.faults().freeze();
             tokio::spawn(pool.enqueue());
         }),
-        ("dropped: 5", |pool, _| drop(tokio::spawn(tokio::time::timeout(5 * SECOND, pool.acquire())))),
+        ("dropped: 5", |pool, _| {
+            drop(tokio::spawn(tokio::time::timeout(
+                5 * SECOND,
+                pool.acquire(),
+            )))
+        }),
         ("timeout: 5", |pool, _| {
             tokio::spawn(async {
-                let Enqueued::Queued(queued) = pool.enqueue().await? else { panic!("the slot is taken") };
+                let Enqueued::Queued(queued) = pool.enqueue().await? else {
+                    panic!("the slot is taken")
+                };
                 queued.wait_within(5 * SECOND).await
             });
         }),
@@ -111,8 +127,15 @@ async fn a_wait_is_measured_and_its_end_has_a_name() {
         let now = recorder.told();
         sleep(6 * SECOND).await;
         let then = recorder.told();
-        assert_eq!([now.endings(), then.endings()].concat(), [format!("wait {outcome}")]);
-        assert_eq!((now.more().0 + then.more().0, now.more().1 + then.more().1), (0.0, 0.0), "{outcome}");
+        assert_eq!(
+            [now.endings(), then.endings()].concat(),
+            [format!("wait {outcome}")]
+        );
+        assert_eq!(
+            (now.more().0 + then.more().0, now.more().1 + then.more().1),
+            (0.0, 0.0),
+            "{outcome}"
+        );
     }
 }
 
@@ -121,25 +144,39 @@ async fn a_place_in_line_waits_until_its_grant_and_holds_from_then_on() {
     let recorder = Recorder::new();
     let house = House::new().await;
     let held = pool(&house).acquire().await.unwrap();
-    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
+        panic!("the slot is taken")
+    };
     sleep(5 * SECOND).await;
     assert_eq!(recorder.told().more(), (1.0, 1.0));
     held.release().await.unwrap();
     sleep(SECOND).await;
     let told = recorder.told();
     assert!(queued.is_granted());
-    assert_eq!((told.more(), told.of("dflock_wait_seconds granted")), ((-1.0, 0.0), vec![5.0]));
+    assert_eq!(
+        (told.more(), told.of("dflock_wait_seconds granted")),
+        ((-1.0, 0.0), vec![5.0])
+    );
     sleep(SECOND).await;
     queued.wait().await.unwrap().release().await.unwrap();
     let told = recorder.told();
-    assert_eq!((told.more(), told.endings()), ((0.0, -1.0), vec!["hold released: 2".to_owned()]));
+    assert_eq!(
+        (told.more(), told.endings()),
+        ((0.0, -1.0), vec!["hold released: 2".to_owned()])
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn renewals_are_counted_with_what_was_left_of_the_lease() {
     let recorder = Recorder::new();
     let house = House::new().await;
-    let held = Semaphore::builder().key("pool").limit(1).lease_ttl(20 * SECOND).client(house.client.clone()).build().unwrap();
+    let held = Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .lease_ttl(20 * SECOND)
+        .client(house.client.clone())
+        .build()
+        .unwrap();
     let held = held.acquire().await.unwrap();
     sleep(10 * SECOND).await;
     held.renew().await.unwrap();
@@ -147,8 +184,13 @@ async fn renewals_are_counted_with_what_was_left_of_the_lease() {
     // after 4 to 8 s, and after what is left of 10 s, of 19.8 s each
     assert_eq!(told.of("dflock_renewals_total"), [2.0]);
     let margins = told.of("dflock_renewal_margin_seconds");
-    let [first, second] = margins[..] else { panic!("{margins:?}") };
-    assert!((11.0..=16.0).contains(&first) && (29.0..=31.0).contains(&(first + second)), "{margins:?}");
+    let [first, second] = margins[..] else {
+        panic!("{margins:?}")
+    };
+    assert!(
+        (11.0..=16.0).contains(&first) && (29.0..=31.0).contains(&(first + second)),
+        "{margins:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,7 +198,9 @@ async fn losses_are_counted_by_their_reason() {
     type Fault = (&'static str, fn(&House));
     let faults: [Fault; 3] = [
         ("rejected", |house| _ = house.server.faults().expire("pool")),
-        ("disconnected", |house| house.server.faults().disconnect("pool")),
+        ("disconnected", |house| {
+            house.server.faults().disconnect("pool")
+        }),
         ("unreachable", |house| house.server.faults().freeze()),
     ];
     for (reason, happens) in faults {
@@ -167,7 +211,10 @@ async fn losses_are_counted_by_their_reason() {
         held.lost().await;
         drop(held);
         sleep(SECOND).await;
-        assert_eq!(recorder.told().of(&format!("dflock_lost_total {reason}")), [1.0]);
+        assert_eq!(
+            recorder.told().of(&format!("dflock_lost_total {reason}")),
+            [1.0]
+        );
     }
 }
 
@@ -177,27 +224,54 @@ async fn a_slot_that_is_lost_before_anybody_took_it_over_is_counted_and_told_to_
     let house = House::new().await;
     let told = Arc::new(AtomicU32::new(0));
     let count = told.clone();
-    let waiter = Semaphore::builder().key("pool").limit(1).client(house.client.clone());
-    let waiter = waiter.on_lost(move |_| _ = count.fetch_add(1, Ordering::Relaxed)).build().unwrap();
+    let waiter = Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .client(house.client.clone());
+    let waiter = waiter
+        .on_lost(move |_| _ = count.fetch_add(1, Ordering::Relaxed))
+        .build()
+        .unwrap();
     let held = pool(&house).acquire().await.unwrap();
-    let Enqueued::Queued(queued) = waiter.enqueue().await.unwrap() else { panic!("the slot is taken") };
+    let Enqueued::Queued(queued) = waiter.enqueue().await.unwrap() else {
+        panic!("the slot is taken")
+    };
     held.release().await.unwrap();
     sleep(SECOND).await;
     recorder.told();
     house.server.faults().disconnect("pool");
     sleep(SECOND).await;
     let told_then = recorder.told();
-    assert_eq!((told_then.endings(), told_then.of("dflock_lost_total disconnected")), (vec!["hold lost: 1".to_owned()], vec![1.0]));
+    assert_eq!(
+        (
+            told_then.endings(),
+            told_then.of("dflock_lost_total disconnected")
+        ),
+        (vec!["hold lost: 1".to_owned()], vec![1.0])
+    );
     assert!(queued.wait().await.unwrap_err().is_lost());
-    assert_eq!((recorder.told().losses(), told.load(Ordering::Relaxed)), (0.0, 0));
+    assert_eq!(
+        (recorder.told().losses(), told.load(Ordering::Relaxed)),
+        (0.0, 0)
+    );
 }
 
 // the two ways to a grant that is confirmed first
 #[tokio::test(start_paused = true)]
 async fn a_slot_whose_lease_ends_before_it_is_confirmed_was_never_held() {
     let granted = "ok 00000000000000010123456789abcdef 1\n";
-    let confirmed = [say(granted), hear(RENEW), tell(), cue(), say("ok 1\n"), hear(RELEASE)];
-    let ways = [(false, vec![hear(ENQUEUE), say("queued\n"), hear(WAIT)]), (true, vec![hear(ACQUIRE), tell(), cue()])];
+    let confirmed = [
+        say(granted),
+        hear(RENEW),
+        tell(),
+        cue(),
+        say("ok 1\n"),
+        hear(RELEASE),
+    ];
+    let ways = [
+        (false, vec![hear(ENQUEUE), say("queued\n"), hear(WAIT)]),
+        (true, vec![hear(ACQUIRE), tell(), cue()]),
+    ];
     for (blocks, asked) in ways {
         let recorder = Recorder::new();
         let peer = Peer::memory([[&asked[..], &confirmed[..]].concat()]);
@@ -206,7 +280,9 @@ async fn a_slot_whose_lease_ends_before_it_is_confirmed_was_never_held() {
             if blocks {
                 return pool.acquire().await;
             }
-            let Enqueued::Queued(queued) = pool.enqueue().await? else { panic!("the peer said `queued`") };
+            let Enqueued::Queued(queued) = pool.enqueue().await? else {
+                panic!("the peer said `queued`")
+            };
             queued.wait().await
         });
         if blocks {
@@ -222,7 +298,10 @@ async fn a_slot_whose_lease_ends_before_it_is_confirmed_was_never_held() {
         peer.finish().await;
         let told = recorder.told();
         let waited = if blocks { 3 } else { 2 };
-        assert_eq!((told.endings(), told.losses(), told.more()), (vec![format!("wait failed: {waited}")], 0.0, (0.0, 0.0)));
+        assert_eq!(
+            (told.endings(), told.losses(), told.more()),
+            (vec![format!("wait failed: {waited}")], 0.0, (0.0, 0.0))
+        );
     }
 }
 
@@ -231,20 +310,48 @@ async fn connections_are_counted_made_and_used_again() {
     let recorder = Recorder::new();
     let house = House::new().await;
     for _ in 0..3 {
-        pool(&house).acquire().await.unwrap().release().await.unwrap();
+        pool(&house)
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
     }
     let told = recorder.told();
-    assert_eq!((told.of("dflock_connections_opened_total"), told.of("dflock_connections_reused_total")), (vec![1.0], vec![2.0]));
+    assert_eq!(
+        (
+            told.of("dflock_connections_opened_total"),
+            told.of("dflock_connections_reused_total")
+        ),
+        (vec![1.0], vec![2.0])
+    );
 }
 
 #[tokio::test]
 async fn a_connection_that_died_while_it_was_idle_is_not_used_again() {
     let recorder = Recorder::new();
-    let peer = Peer::tcp([vec![hear(PING), say(OK), hear(ACQUIRE), close()], vec![hear(ACQUIRE), say(GRANT)]]).await;
+    let peer = Peer::tcp([
+        vec![hear(PING), say(OK), hear(ACQUIRE), close()],
+        vec![hear(ACQUIRE), say(GRANT)],
+    ])
+    .await;
     let client = peer.client();
     client.ping().await.unwrap();
-    client.semaphore("pool", 1).unwrap().acquire().await.unwrap().close();
+    client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap()
+        .close();
     peer.finish().await;
     let told = recorder.told();
-    assert_eq!((told.of("dflock_connections_opened_total"), told.of("dflock_connections_reused_total")), (vec![2.0], vec![]));
+    assert_eq!(
+        (
+            told.of("dflock_connections_opened_total"),
+            told.of("dflock_connections_reused_total")
+        ),
+        (vec![2.0], vec![])
+    );
 }

@@ -72,9 +72,20 @@ impl Peer {
     fn start(entrance: Entrance, door: Door, scripts: impl IntoIterator<Item = Script>) -> Self {
         let scripts: Vec<_> = scripts.into_iter().collect();
         let none = || Permits::new(0);
-        let stage = Stage { connections: 0.into(), played: none(), told: none(), cues: none(), flooded: 0.into() };
+        let stage = Stage {
+            connections: 0.into(),
+            played: none(),
+            told: none(),
+            cues: none(),
+            flooded: 0.into(),
+        };
         let stage = Arc::new(stage);
-        Self { entrance, scripts: scripts.len(), play: tokio::spawn(play(door, scripts, stage.clone())), stage }
+        Self {
+            entrance,
+            scripts: scripts.len(),
+            play: tokio::spawn(play(door, scripts, stage.clone())),
+            stage,
+        }
     }
 
     /// The options of a client of this peer.
@@ -113,7 +124,11 @@ impl Peer {
 
     /// Waits until the script has come to its next [`tell`].
     pub(crate) async fn told(&self) {
-        timeout(TOO_LONG, self.stage.told.acquire()).await.expect("the script does not tell").unwrap().forget();
+        timeout(TOO_LONG, self.stage.told.acquire())
+            .await
+            .expect("the script does not tell")
+            .unwrap()
+            .forget();
     }
 
     /// Lets the script go on behind its next [`cue`].

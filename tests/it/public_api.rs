@@ -15,15 +15,36 @@ fn the_public_api_is_what_its_list_says() {
     // beside the build that this test is part of: what rustdoc is allowed to do here must not make that one anew
     let target = root.join("target/public-api");
     let output = Command::new(env!("CARGO"))
-        .args(["rustdoc", "-p", "dflock", "--lib", "--no-default-features", "--features", FEATURES, "--target-dir"])
+        .args([
+            "rustdoc",
+            "-p",
+            "dflock",
+            "--lib",
+            "--no-default-features",
+            "--features",
+            FEATURES,
+            "--target-dir",
+        ])
         .arg(&target)
-        .args(["--", "-Z", "unstable-options", "--output-format", "json", "--cap-lints", "allow"])
+        .args([
+            "--",
+            "-Z",
+            "unstable-options",
+            "--output-format",
+            "json",
+            "--cap-lints",
+            "allow",
+        ])
         .current_dir(root)
         // the format belongs to the toolchain, which is pinned; a nightly would be another every day
         .env("RUSTC_BOOTSTRAP", "1")
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 
     let api = Builder::from_rustdoc_json(target.join("doc/dflock.json"))
         .omit_blanket_impls(true)
@@ -38,7 +59,10 @@ fn the_public_api_is_what_its_list_says() {
     }
     let then = fs::read_to_string(&list).unwrap();
     let only = |here: &str, there: &str, sign: char| -> Vec<String> {
-        here.lines().filter(|line| !there.lines().any(|other| other == *line)).map(|line| format!("{sign} {line}")).collect()
+        here.lines()
+            .filter(|line| !there.lines().any(|other| other == *line))
+            .map(|line| format!("{sign} {line}"))
+            .collect()
     };
     let changes = [only(&then, &now, '-'), only(&now, &then, '+')].concat();
     assert!(

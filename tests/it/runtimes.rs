@@ -7,7 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use dflock::server::{Server, ServerError};
-use dflock::{BoxStream, Client, Clock, ConfigError, Connecting, Connector, Enqueued, Error, LostReason, Semaphore};
+use dflock::{
+    BoxStream, Client, Clock, ConfigError, ConnectFuture, Connector, Enqueued, Error, LostReason,
+    Semaphore,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
@@ -21,7 +24,11 @@ const TOO_LONG: Duration = Duration::from_secs(20);
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn one_thread() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 // N4: whoever looks from elsewhere knows before the slot is free
@@ -31,13 +38,28 @@ fn a_slot_is_lost_before_its_runtime_gives_it_back() {
     let server = outside.block_on(Server::start()).unwrap();
     let (written, releasing) = mpsc::channel();
     let (go_on, looked) = mpsc::channel();
-    let slow = Slow { written, looked: Arc::new(Mutex::new(looked)) };
+    let slow = Slow {
+        written,
+        looked: Arc::new(Mutex::new(looked)),
+    };
     let client = server.client_builder().connector(slow).build().unwrap();
     let gone = one_thread();
-    let held = gone.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
+    let held = gone
+        .block_on(client.semaphore("pool", 1).unwrap().acquire())
+        .unwrap();
     let end = thread::spawn(move || drop(gone));
-    releasing.recv_timeout(TOO_LONG).expect("nothing is released");
-    let second = outside.block_on(server.client().semaphore("pool", 1).unwrap().acquire_within(TOO_LONG)).unwrap();
+    releasing
+        .recv_timeout(TOO_LONG)
+        .expect("nothing is released");
+    let second = outside
+        .block_on(
+            server
+                .client()
+                .semaphore("pool", 1)
+                .unwrap()
+                .acquire_within(TOO_LONG),
+        )
+        .unwrap();
     assert!(held.is_lost());
     go_on.send(()).expect("it did not wait for the look");
     end.join().unwrap();
@@ -76,19 +98,36 @@ fn a_connection_that_is_given_back_elsewhere_is_not_used_there() {
 fn a_connection_that_was_given_back_elsewhere_is_not_used_again() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
-    let client = server.client_builder().socket_timeout(SOCKET_TIMEOUT).build().unwrap();
+    let client = server
+        .client_builder()
+        .socket_timeout(SOCKET_TIMEOUT)
+        .build()
+        .unwrap();
     let pool = client.semaphore("pool", 2).unwrap();
     let (here, elsewhere) = (one_thread(), one_thread());
-    let (first, second) = here.block_on(async { (pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap()) });
+    let (first, second) = here.block_on(async {
+        (
+            pool.clone().acquire().await.unwrap(),
+            pool.clone().acquire().await.unwrap(),
+        )
+    });
     // others wait there for their next use
     here.block_on(first.release()).unwrap();
     elsewhere.block_on(second.release()).unwrap();
     // long before the client closes what nobody has used
-    outside.block_on(async { timeout(Duration::from_secs(10), until_connections(&server, 1)).await.expect("it stays open") });
+    outside.block_on(async {
+        timeout(Duration::from_secs(10), until_connections(&server, 1))
+            .await
+            .expect("it stays open")
+    });
     // its timers would be gone with it
     drop(elsewhere);
     server.faults().freeze();
-    let error = here.block_on(async { timeout(TOO_LONG, pool.acquire_within(Duration::ZERO)).await.expect("it hangs") });
+    let error = here.block_on(async {
+        timeout(TOO_LONG, pool.acquire_within(Duration::ZERO))
+            .await
+            .expect("it hangs")
+    });
     assert!(matches!(error.unwrap_err(), Error::Unresponsive { .. }));
 }
 
@@ -103,12 +142,20 @@ async fn until_connections(server: &Server, count: u64) {
 fn a_release_elsewhere_ends_in_its_time() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
-    let client = server.client_builder().socket_timeout(SOCKET_TIMEOUT).build().unwrap();
+    let client = server
+        .client_builder()
+        .socket_timeout(SOCKET_TIMEOUT)
+        .build()
+        .unwrap();
     let idle = Builder::new_current_thread().enable_all().build().unwrap();
-    let held = idle.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
+    let held = idle
+        .block_on(client.semaphore("pool", 1).unwrap().acquire())
+        .unwrap();
     server.faults().freeze();
     let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
-    let error = elsewhere.block_on(async { timeout(TOO_LONG, held.release()).await.expect("it hangs") }).unwrap_err();
+    let error = elsewhere
+        .block_on(async { timeout(TOO_LONG, held.release()).await.expect("it hangs") })
+        .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
 }
 
@@ -125,10 +172,16 @@ fn without_io() -> Runtime {
 /// Asserts that every call of `client` that connects fails with `want`, and does not panic.
 fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
     runtime.block_on(async {
-        let (pool, lock) = (client.semaphore("pool", 1).unwrap(), client.lock("pool").unwrap());
+        let (pool, lock) = (
+            client.semaphore("pool", 1).unwrap(),
+            client.lock("pool").unwrap(),
+        );
         let errors = [
             pool.clone().acquire().await.unwrap_err(),
-            pool.clone().acquire_within(Duration::from_millis(10)).await.unwrap_err(),
+            pool.clone()
+                .acquire_within(Duration::from_millis(10))
+                .await
+                .unwrap_err(),
             pool.clone().try_acquire().await.unwrap_err(),
             pool.clone().enqueue().await.unwrap_err(),
             pool.with_slot(async |_| ()).await.unwrap_err(),
@@ -138,7 +191,10 @@ fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
             client.stats().await.unwrap_err(),
         ];
         for error in errors {
-            assert!(matches!(&error, Error::Config(it) if it == want), "{error:?}");
+            assert!(
+                matches!(&error, Error::Config(it) if it == want),
+                "{error:?}"
+            );
             assert!(!error.is_retryable());
         }
     });
@@ -148,7 +204,11 @@ fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
 fn a_runtime_without_timers_or_io_is_an_error_and_no_panic() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
-    let in_memory = server.client_builder().connector(server.connector()).build().unwrap();
+    let in_memory = server
+        .client_builder()
+        .connector(server.connector())
+        .build()
+        .unwrap();
     for client in [server.client(), in_memory.clone()] {
         assert_refused(&bare(), &client, &ConfigError::NoTimers);
         // and no slot was taken
@@ -158,7 +218,15 @@ fn a_runtime_without_timers_or_io_is_an_error_and_no_panic() {
     // there is no socket in memory
     without_io().block_on(async {
         in_memory.ping().await.unwrap();
-        in_memory.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+        in_memory
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
     });
     assert!(ConfigError::NoTimers.to_string().contains("`enable_time`"));
     assert!(ConfigError::NoIo.to_string().contains("`enable_io`"));
@@ -170,14 +238,29 @@ fn a_server_needs_a_runtime_with_timers_and_io() {
     for (error, want) in [
         (start(&bare()), ConfigError::NoTimers),
         (start(&without_io()), ConfigError::NoIo),
-        (bare().block_on(async { Server::builder().build().start_in_memory() }).unwrap_err(), ConfigError::NoTimers),
-        (Server::builder().build().start_in_memory().unwrap_err(), ConfigError::NoRuntime),
-        (block_on(Server::start()).unwrap_err(), ConfigError::NoRuntime),
+        (
+            bare()
+                .block_on(async { Server::builder().build().start_in_memory() })
+                .unwrap_err(),
+            ConfigError::NoTimers,
+        ),
+        (
+            Server::builder().build().start_in_memory().unwrap_err(),
+            ConfigError::NoRuntime,
+        ),
+        (
+            block_on(Server::start()).unwrap_err(),
+            ConfigError::NoRuntime,
+        ),
     ] {
         assert_eq!(error.to_string(), want.to_string());
         assert!(matches!(error, ServerError::Runtime(it) if it == want));
     }
-    drop(without_io().block_on(async { Server::builder().build().start_in_memory() }).unwrap());
+    drop(
+        without_io()
+            .block_on(async { Server::builder().build().start_in_memory() })
+            .unwrap(),
+    );
 }
 
 // a slot from a runtime that has all, in the hands of a task of one that has nothing
@@ -185,19 +268,37 @@ fn a_server_needs_a_runtime_with_timers_and_io() {
 fn a_slot_on_a_runtime_without_timers_is_an_error_and_no_panic() {
     for auto_release in [true, false] {
         let outside = one_thread();
-        let server = outside.block_on(Server::builder().auto_release(auto_release).build().start()).unwrap();
+        let server = outside
+            .block_on(Server::builder().auto_release(auto_release).build().start())
+            .unwrap();
         let pool = server.client().semaphore("pool", 1).unwrap();
         let held = outside.block_on(pool.clone().acquire()).unwrap();
-        let Enqueued::Queued(queued) = outside.block_on(pool.clone().enqueue()).unwrap() else { panic!("it is taken") };
+        let Enqueued::Queued(queued) = outside.block_on(pool.clone().enqueue()).unwrap() else {
+            panic!("it is taken")
+        };
         bare().block_on(async {
-            assert!(matches!(held.renew().await.unwrap_err(), Error::Config(ConfigError::NoTimers)));
-            assert!(matches!(held.run(async {}).await.unwrap_err(), Error::Config(ConfigError::NoTimers)));
-            assert!(matches!(queued.wait().await.unwrap_err(), Error::Config(ConfigError::NoTimers)));
+            assert!(matches!(
+                held.renew().await.unwrap_err(),
+                Error::Config(ConfigError::NoTimers)
+            ));
+            assert!(matches!(
+                held.run(async {}).await.unwrap_err(),
+                Error::Config(ConfigError::NoTimers)
+            ));
+            assert!(matches!(
+                queued.wait().await.unwrap_err(),
+                Error::Config(ConfigError::NoTimers)
+            ));
             held.check().unwrap();
-            assert!(matches!(held.release().await.unwrap_err(), Error::Config(ConfigError::NoTimers)));
+            assert!(matches!(
+                held.release().await.unwrap_err(),
+                Error::Config(ConfigError::NoTimers)
+            ));
         });
         // it was given back all the same
-        outside.block_on(pool.acquire_within(Duration::from_secs(10))).unwrap();
+        outside
+            .block_on(pool.acquire_within(Duration::from_secs(10)))
+            .unwrap();
     }
 }
 
@@ -206,12 +307,29 @@ fn a_slot_on_a_runtime_without_timers_is_an_error_and_no_panic() {
 fn a_loss_is_heard_of_on_a_runtime_without_timers_and_outside_of_any() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
-    let client = server.client_builder().heartbeat(Duration::from_millis(300)).build().unwrap();
+    let client = server
+        .client_builder()
+        .heartbeat(Duration::from_millis(300))
+        .build()
+        .unwrap();
     let lease = Duration::from_secs(1);
-    let pool = Semaphore::builder().key("pool").limit(2).lease_ttl(lease).client(client).build().unwrap();
-    let slots = outside.block_on(async { [pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap()] });
+    let pool = Semaphore::builder()
+        .key("pool")
+        .limit(2)
+        .lease_ttl(lease)
+        .client(client)
+        .build()
+        .unwrap();
+    let slots = outside.block_on(async {
+        [
+            pool.clone().acquire().await.unwrap(),
+            pool.clone().acquire().await.unwrap(),
+        ]
+    });
     server.faults().freeze();
-    let [first, second] = slots.each_ref().map(|held| async { held.lost().await.reason });
+    let [first, second] = slots
+        .each_ref()
+        .map(|held| async { held.lost().await.reason });
     thread::scope(|scope| {
         let first = scope.spawn(|| bare().block_on(first));
         let second = scope.spawn(|| block_on(second));
@@ -248,10 +366,13 @@ struct Slow {
 }
 
 impl Connector for Slow {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async move {
             let stream = TcpStream::connect(server).await?;
-            Ok(Box::new(SlowStream { stream, slow: self.clone() }) as BoxStream)
+            Ok(Box::new(SlowStream {
+                stream,
+                slow: self.clone(),
+            }) as BoxStream)
         })
     }
 
@@ -266,13 +387,21 @@ struct SlowStream {
 }
 
 impl AsyncRead for SlowStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for SlowStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if bytes.starts_with(b"sr\n") && written.is_ready() {
             // a test that failed hears nothing any more, and says nothing

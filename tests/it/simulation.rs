@@ -22,9 +22,17 @@ const FAULTS: [&str; 14] = [
 
 #[test]
 fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
-    let Findings { runs, faults, events, failed } = search(0..300);
+    let Findings {
+        runs,
+        faults,
+        events,
+        failed,
+    } = search(0..300);
     if let Some(failed) = failed {
-        panic!("`simulate --seed {}` shows how: {:#?}", failed.seed, failed.violations);
+        panic!(
+            "`simulate --seed {}` shows how: {:#?}",
+            failed.seed, failed.violations
+        );
     }
     assert_eq!(runs, 300);
     // a simulation in which nothing happens finds nothing
@@ -41,14 +49,21 @@ fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
         "timeout",
         "waits in line",
     ] {
-        assert!(events.get(what).is_some_and(|count| *count >= 10), "{what}: {events:?}");
+        assert!(
+            events.get(what).is_some_and(|count| *count >= 10),
+            "{what}: {events:?}"
+        );
     }
 }
 
 #[test]
 fn a_seed_decides_everything() {
     for seed in [0, 1, 7, 41] {
-        let (first, again, another) = (run(seed).history(), run(seed).history(), run(seed + 1).history());
+        let (first, again, another) = (
+            run(seed).history(),
+            run(seed).history(),
+            run(seed + 1).history(),
+        );
         assert!(first == again, "seed {seed}");
         assert!(first != another, "seed {seed}");
     }

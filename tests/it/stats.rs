@@ -22,7 +22,10 @@ async fn hold(server: &Server, count: usize) -> impl Sized {
     let (read, mut write) = split(server.connector().connect("in-memory").await.unwrap());
     let ask = async {
         for n in 0..count {
-            write.write_all(format!("sl\n{}\n0 3 30\n", key(n)).as_bytes()).await.unwrap();
+            write
+                .write_all(format!("sl\n{}\n0 3 30\n", key(n)).as_bytes())
+                .await
+                .unwrap();
         }
     };
     let mut lines = BufReader::new(read).lines();
@@ -44,7 +47,9 @@ fn key(n: usize) -> String {
 async fn stats_of_many_keys_are_read() {
     let house = House::with(server().max_keys(30_000).build()).await;
     let holds = hold(&house.server, 20_000).await;
-    let [stats] = &house.client.stats().await.unwrap()[..] else { panic!("one server") };
+    let [stats] = &house.client.stats().await.unwrap()[..] else {
+        panic!("one server")
+    };
     assert_eq!(stats.semaphores.len(), 20_000);
     assert_eq!(stats.semaphores[19_999].key, key(19_999));
     drop(holds);
@@ -54,12 +59,49 @@ async fn stats_of_many_keys_are_read() {
 async fn a_limit_mismatch_among_many_keys_names_the_other_limit() {
     let house = House::with(server().max_keys(30_000).build()).await;
     let holds = hold(&house.server, 20_000).await;
-    let error = house.client.semaphore(key(10_000), 5).unwrap().acquire().await.unwrap_err();
-    assert!(matches!(error, Error::LimitMismatch { ours: 5, theirs: Some(3), .. }), "{error:?}");
+    let error = house
+        .client
+        .semaphore(key(10_000), 5)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::LimitMismatch {
+                ours: 5,
+                theirs: Some(3),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     // over the limit the error names what it knows
-    let client = house.server.client_builder().connector(house.server.connector()).max_stats_size(MIB).build().unwrap();
-    let error = client.semaphore(key(10_000), 5).unwrap().acquire().await.unwrap_err();
-    assert!(matches!(error, Error::LimitMismatch { ours: 5, theirs: None, .. }), "{error:?}");
+    let client = house
+        .server
+        .client_builder()
+        .connector(house.server.connector())
+        .max_stats_size(MIB)
+        .build()
+        .unwrap();
+    let error = client
+        .semaphore(key(10_000), 5)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::LimitMismatch {
+                ours: 5,
+                theirs: None,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     drop(holds);
 }
 
@@ -123,10 +165,17 @@ async fn stats_without_end_are_cut_off_at_their_limit() {
         let peer = Peer::memory([vec![hear(STATS), say("ok {"), flood()]]);
         let client = peer.builder().max_stats_size(limit).build().unwrap();
         let error = client.stats().await.unwrap_err();
-        assert!(matches!(error, Error::StatsTooLarge { limit: named, .. } if named == limit), "{error:?}");
+        assert!(
+            matches!(error, Error::StatsTooLarge { limit: named, .. } if named == limit),
+            "{error:?}"
+        );
         // what is sent behind the first four bytes
         let taken = limit.saturating_sub(4)..2 * limit + UNDERWAY;
-        assert!(taken.contains(&peer.flooded()), "{limit}: {}", peer.flooded());
+        assert!(
+            taken.contains(&peer.flooded()),
+            "{limit}: {}",
+            peer.flooded()
+        );
         peer.finish().await;
     }
 }
@@ -137,22 +186,53 @@ async fn garbage_in_place_of_stats_is_cut_off_as_elsewhere() {
     let peer = Peer::memory([vec![hear(STATS), flood()]]);
     let error = peer.client().stats().await.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
-    reads_well(&error, &["stats on", peer.address(), "xxxx", "over 1 MiB without a line feed"]);
-    assert!((MIB..2 * MIB + MIB / 4).contains(&peer.flooded()), "{}", peer.flooded());
+    reads_well(
+        &error,
+        &[
+            "stats on",
+            peer.address(),
+            "xxxx",
+            "over 1 MiB without a line feed",
+        ],
+    );
+    assert!(
+        (MIB..2 * MIB + MIB / 4).contains(&peer.flooded()),
+        "{}",
+        peer.flooded()
+    );
     peer.finish().await;
 }
 
 #[tokio::test]
 async fn other_replies_have_1_mib_to_the_byte() {
     // carriage returns before the line feed count, and mean nothing
-    let padded = |line: &str, size: usize| format!("{}{}\n", line.trim_end(), "\r".repeat(size - line.trim_end().len()));
+    let padded = |line: &str, size: usize| {
+        format!(
+            "{}{}\n",
+            line.trim_end(),
+            "\r".repeat(size - line.trim_end().len())
+        )
+    };
     for (size, fits) in [(MIB, true), (MIB + 1, false)] {
         let release = vec![hear(RELEASE), say(OK)];
         let acquired = vec![hear(ACQUIRE), say(padded(GRANT, size))];
         let enqueued = vec![hear(ENQUEUE), say(padded(ACQUIRED, size))];
-        let scripts = [acquired, enqueued].map(|script| if fits { [script, release.clone()].concat() } else { script });
+        let scripts = [acquired, enqueued].map(|script| {
+            if fits {
+                [script, release.clone()].concat()
+            } else {
+                script
+            }
+        });
         let peer = Peer::memory(scripts);
-        let pool = |max| peer.builder().max_stats_size(max).build().unwrap().semaphore("pool", 1).unwrap();
+        let pool = |max| {
+            peer.builder()
+                .max_stats_size(max)
+                .build()
+                .unwrap()
+                .semaphore("pool", 1)
+                .unwrap()
+        };
         // neither a higher limit for stats nor a lower one changes it
         let acquired = pool(64 * MIB).acquire().await;
         let enqueued = pool(1000).enqueue().await;
@@ -168,17 +248,49 @@ async fn other_replies_have_1_mib_to_the_byte() {
 #[tokio::test(start_paused = true)]
 async fn an_error_says_what_was_received_before_what_to_do() {
     for (said, shown, advice) in [
-        ("HTTP/1.1 400 Bad Request\r\n", "HTTP/1.1 400 Bad Request", "this is HTTP"),
-        ("SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0-OpenSSH_9.6", "host and port of a dflockd server"),
-        ("\x15\x03\x01\0\x02\x02\x46", "\\u{15}\\u{3}\\u{1}", "give the client `tls`"),
+        (
+            "HTTP/1.1 400 Bad Request\r\n",
+            "HTTP/1.1 400 Bad Request",
+            "this is HTTP",
+        ),
+        (
+            "SSH-2.0-OpenSSH_9.6\r\n",
+            "SSH-2.0-OpenSSH_9.6",
+            "host and port of a dflockd server",
+        ),
+        (
+            "\x15\x03\x01\0\x02\x02\x46",
+            "\\u{15}\\u{3}\\u{1}",
+            "give the client `tls`",
+        ),
         ("queued\n", "\"queued\"", "a version that this client knows"),
-        ("ok {\"connections\":-1}\n", "ok {\\\"connections\\\":-1}", "a version that this client knows"),
+        (
+            "ok {\"connections\":-1}\n",
+            "ok {\\\"connections\\\":-1}",
+            "a version that this client knows",
+        ),
     ] {
         let peer = Peer::memory([vec![hear(ACQUIRE), say(said)]]);
         let error = peer.pool().acquire().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
-        let received = format!("the server answered {}", if shown.starts_with('"') { shown.to_owned() } else { format!("\"{shown}") });
-        reads_well(&error, &["acquire", peer.address(), &received, "no reply to acquire", advice]);
+        let received = format!(
+            "the server answered {}",
+            if shown.starts_with('"') {
+                shown.to_owned()
+            } else {
+                format!("\"{shown}")
+            }
+        );
+        reads_well(
+            &error,
+            &[
+                "acquire",
+                peer.address(),
+                &received,
+                "no reply to acquire",
+                advice,
+            ],
+        );
         let text = error.to_string();
         assert!(text.find(&received) < text.find(advice), "{text}");
         assert_eq!(text.contains("`tls`"), said.starts_with('\x15'), "{text}");
@@ -188,14 +300,29 @@ async fn an_error_says_what_was_received_before_what_to_do() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_breaks_off_is_shown_as_far_as_it_came() {
-    let peer = Peer::memory([vec![hear(ACQUIRE), say("HTTP/1.1 4"), close()], vec![hear(ACQUIRE), close()]]);
+    let peer = Peer::memory([
+        vec![hear(ACQUIRE), say("HTTP/1.1 4"), close()],
+        vec![hear(ACQUIRE), close()],
+    ]);
     let error = peer.pool().acquire().await.unwrap_err();
-    let Error::Disconnected { source: Some(source), .. } = &error else { panic!("{error:?}") };
+    let Error::Disconnected {
+        source: Some(source),
+        ..
+    } = &error
+    else {
+        panic!("{error:?}")
+    };
     reads_well(source, &["in the middle of a reply", "\"HTTP/1.1 4\""]);
-    reads_well(&error, &["acquire", "the connection ended before the answer came"]);
+    reads_well(
+        &error,
+        &["acquire", "the connection ended before the answer came"],
+    );
     assert!(error.is_retryable());
     let error = peer.pool().acquire().await.unwrap_err();
-    assert!(matches!(error, Error::Disconnected { source: None, .. }), "{error:?}");
+    assert!(
+        matches!(error, Error::Disconnected { source: None, .. }),
+        "{error:?}"
+    );
     peer.finish().await;
 }
 
@@ -207,7 +334,10 @@ async fn an_answer_to_the_secret_is_not_shown() {
         let client = peer.builder().auth("hush").build().unwrap();
         let error = client.ping().await.unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string);
-        assert!(!format!("{error} {error:?} {source:?}").contains("hush"), "{error:?}");
+        assert!(
+            !format!("{error} {error:?} {source:?}").contains("hush"),
+            "{error:?}"
+        );
         peer.finish().await;
     }
 }
@@ -216,8 +346,15 @@ async fn an_answer_to_the_secret_is_not_shown() {
 #[tokio::test(start_paused = true)]
 async fn stats_have_the_socket_timeout() {
     let peer = Peer::memory([vec![hear(STATS), say("ok {"), hear_end()]]);
-    let client = peer.builder().socket_timeout(Duration::from_secs(3)).build().unwrap();
+    let client = peer
+        .builder()
+        .socket_timeout(Duration::from_secs(3))
+        .build()
+        .unwrap();
     let error = client.stats().await.unwrap_err();
-    assert!(matches!(error, Error::Unresponsive { limit, .. } if limit == Duration::from_secs(3)), "{error:?}");
+    assert!(
+        matches!(error, Error::Unresponsive { limit, .. } if limit == Duration::from_secs(3)),
+        "{error:?}"
+    );
     peer.finish().await;
 }

@@ -25,11 +25,17 @@ struct Ask {
 }
 
 fn of(tenant: &'static str) -> Ask {
-    Ask { tenant, fence: None }
+    Ask {
+        tenant,
+        fence: None,
+    }
 }
 
 /// The semaphore of a tenant.
-fn of_tenant(house: &House, limit: u32) -> impl Fn(&Ask) -> Result<Semaphore, ConfigError> + Clone + use<> {
+fn of_tenant(
+    house: &House,
+    limit: u32,
+) -> impl Fn(&Ask) -> Result<Semaphore, ConfigError> + Clone + use<> {
     let client = house.client.clone();
     move |ask| client.semaphore(ask.tenant, limit)
 }
@@ -66,13 +72,26 @@ async fn services_that_know_nothing_of_each_other_share_the_slots_of_a_key() {
 #[tokio::test(start_paused = true)]
 async fn the_key_is_of_the_request() {
     let house = House::new().await;
-    let _taken = house.client.semaphore("acme", 1).unwrap().acquire().await.unwrap();
-    let service = SlotLayer::new(of_tenant(&house, 1)).layer(service_fn(async |ask: Ask| Ok::<_, BoxError>(ask.tenant)));
+    let _taken = house
+        .client
+        .semaphore("acme", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let service = SlotLayer::new(of_tenant(&house, 1))
+        .layer(service_fn(async |ask: Ask| Ok::<_, BoxError>(ask.tenant)));
     assert_eq!(service.clone().oneshot(of("other")).await.unwrap(), "other");
     let error = service.clone().oneshot(of("acme")).await.unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_timeout());
     let error = service.oneshot(of("")).await.unwrap_err();
-    assert!(matches!(error.downcast_ref(), Some(Error::Config(ConfigError::Key { .. }))), "{error:?}");
+    assert!(
+        matches!(
+            error.downcast_ref(),
+            Some(Error::Config(ConfigError::Key { .. }))
+        ),
+        "{error:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,10 +109,18 @@ async fn a_lost_slot_stops_the_service_inside() {
             Ok::<_, BoxError>(())
         }
     });
-    let request = tokio::spawn(SlotLayer::new(of_tenant(&house, 1)).layer(work).oneshot(of("acme")));
+    let request = tokio::spawn(
+        SlotLayer::new(of_tenant(&house, 1))
+            .layer(work)
+            .oneshot(of("acme")),
+    );
     begun.notified().await;
     house.server.faults().disconnect("acme");
-    let error = timeout(SECOND, request).await.unwrap().unwrap().unwrap_err();
+    let error = timeout(SECOND, request)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_lost());
     assert_eq!(alive.strong_count(), 0);
 }
@@ -101,7 +128,8 @@ async fn a_lost_slot_stops_the_service_inside() {
 #[tokio::test(start_paused = true)]
 async fn an_error_from_inside_comes_out_as_it_is_and_gives_the_slot_back() {
     let house = House::new().await;
-    let service = SlotLayer::new(of_tenant(&house, 1)).layer(service_fn(async |_: Ask| Err::<(), _>(std::fmt::Error)));
+    let service = SlotLayer::new(of_tenant(&house, 1))
+        .layer(service_fn(async |_: Ask| Err::<(), _>(std::fmt::Error)));
     for _ in 0..2 {
         let error = service.clone().oneshot(of("acme")).await.unwrap_err();
         assert!(error.is::<std::fmt::Error>());
@@ -158,11 +186,19 @@ async fn the_service_that_was_ready_is_the_one_that_serves() {
     let house = House::new().await;
     let mut service = SlotLayer::new(of_tenant(&house, 1)).layer(Fussy::default());
     for _ in 0..2 {
-        service.ready().await.unwrap().call(of("acme")).await.unwrap();
+        service
+            .ready()
+            .await
+            .unwrap()
+            .call(of("acme"))
+            .await
+            .unwrap();
     }
     // and it is as busy as what is inside of it
-    let mut service =
-        ServiceBuilder::new().layer(SlotLayer::new(of_tenant(&house, 1))).layer(ConcurrencyLimitLayer::new(1)).service(Fussy::default());
+    let mut service = ServiceBuilder::new()
+        .layer(SlotLayer::new(of_tenant(&house, 1)))
+        .layer(ConcurrencyLimitLayer::new(1))
+        .service(Fussy::default());
     let call = service.ready().await.unwrap().call(of("acme"));
     assert!(timeout(SECOND, service.ready()).await.is_err());
     call.await.unwrap();
@@ -172,7 +208,8 @@ async fn the_service_that_was_ready_is_the_one_that_serves() {
 #[tokio::test(start_paused = true)]
 async fn what_a_service_needs_to_know_of_its_slot_is_written_into_the_request() {
     let house = House::new().await;
-    let layer = SlotLayer::new(of_tenant(&house, 1)).admit(|ask: &mut Ask, held: &Held| ask.fence = held.fence());
+    let layer = SlotLayer::new(of_tenant(&house, 1))
+        .on_acquired(|ask: &mut Ask, held: &Held| ask.fence = held.fence());
     let service = layer.layer(service_fn(async |ask: Ask| Ok::<_, BoxError>(ask.fence)));
     let first = service.clone().oneshot(of("acme")).await.unwrap();
     let second = service.oneshot(of("acme")).await.unwrap();

@@ -43,7 +43,10 @@ async fn a_place_in_line_becomes_a_slot() {
     let pool = house.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let queued = queued(&pool).await;
-    assert_eq!((queued.key(), queued.limit(), queued.is_granted()), ("pool", 1, false));
+    assert_eq!(
+        (queued.key(), queued.limit(), queued.is_granted()),
+        ("pool", 1, false)
+    );
     held.release().await.unwrap();
     let held = queued.wait().await.unwrap();
     assert_eq!(held.remaining().as_secs(), 22);
@@ -54,7 +57,13 @@ async fn a_place_in_line_becomes_a_slot() {
 #[tokio::test(start_paused = true)]
 async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
     let house = House::new().await;
-    let pool = Semaphore::builder().key("pool").limit(1).lease_ttl(Duration::from_secs(2)).client(house.client.clone()).build().unwrap();
+    let pool = Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .lease_ttl(Duration::from_secs(2))
+        .client(house.client.clone())
+        .build()
+        .unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let queued = queued(&pool).await;
     sleep(Duration::from_secs(100)).await;
@@ -70,19 +79,40 @@ async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
 #[tokio::test(start_paused = true)]
 async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
     for read_timeout in [2, 3, 5, 11, 23] {
-        let house = House::with(server().read_timeout(Duration::from_secs(read_timeout)).build()).await;
+        let house = House::with(
+            server()
+                .read_timeout(Duration::from_secs(read_timeout))
+                .build(),
+        )
+        .await;
         for lease in [1, 2, 7, 46, 3600, 86_400] {
             let case = format!("{lease} s, read timeout {read_timeout} s");
-            let builder = Semaphore::builder().key("pool").limit(1).client(house.client.clone());
-            let pool = builder.lease_ttl(Duration::from_secs(lease)).build().unwrap();
+            let builder = Semaphore::builder()
+                .key("pool")
+                .limit(1)
+                .client(house.client.clone());
+            let pool = builder
+                .lease_ttl(Duration::from_secs(lease))
+                .build()
+                .unwrap();
             let held = pool.clone().acquire().await.unwrap();
             let place = queued(&pool).await;
             sleep(Duration::from_mins(2)).await;
-            assert_eq!((house.holders("pool"), house.waiters("pool")), (1, 1), "{case}");
+            assert_eq!(
+                (house.holders("pool"), house.waiters("pool")),
+                (1, 1),
+                "{case}"
+            );
             held.release().await.unwrap();
             sleep(Duration::from_mins(2)).await;
             assert!(place.is_granted(), "{case}");
-            place.wait_within(Duration::ZERO).await.unwrap().release().await.unwrap();
+            place
+                .wait_within(Duration::ZERO)
+                .await
+                .unwrap()
+                .release()
+                .await
+                .unwrap();
         }
     }
 }
@@ -95,11 +125,24 @@ async fn a_wait_in_vain_gives_up_the_place() {
     let place = queued(&pool).await;
     assert_eq!(house.waiters("pool"), 1);
     let began = tokio::time::Instant::now();
-    assert!(place.wait_within(Duration::from_millis(1500)).await.unwrap_err().is_timeout());
+    assert!(
+        place
+            .wait_within(Duration::from_millis(1500))
+            .await
+            .unwrap_err()
+            .is_timeout()
+    );
     assert_eq!(began.elapsed().as_millis(), 1500);
     let place = queued(&pool).await;
     assert!(place.wait().await.unwrap_err().is_timeout());
-    assert!(queued(&pool).await.wait_within(Duration::ZERO).await.unwrap_err().is_timeout());
+    assert!(
+        queued(&pool)
+            .await
+            .wait_within(Duration::ZERO)
+            .await
+            .unwrap_err()
+            .is_timeout()
+    );
     sleep(Duration::from_millis(1)).await;
     assert_eq!(house.waiters("pool"), 0);
     held.release().await.unwrap();
@@ -112,7 +155,11 @@ async fn leaving_the_line_is_fine_before_and_after_the_grant() {
     let house = House::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let (before, after, next) = (queued(&pool).await, queued(&pool).await, queued(&pool).await);
+    let (before, after, next) = (
+        queued(&pool).await,
+        queued(&pool).await,
+        queued(&pool).await,
+    );
     let idle = before.close();
     assert_eq!(idle.key(), "pool");
     held.release().await.unwrap();
@@ -162,9 +209,15 @@ async fn a_line_that_ends_tells_who_waits_in_it() {
     advance(Duration::from_secs(1)).await;
     house.server.faults().disconnect_all();
     let error = waiting.await.unwrap().unwrap_err();
-    assert!(error.is_retryable() && matches!(error, dflock::Error::Disconnected { .. }), "{error:?}");
+    assert!(
+        error.is_retryable() && matches!(error, dflock::Error::Disconnected { .. }),
+        "{error:?}"
+    );
     let error = later.wait().await.unwrap_err();
-    assert!(matches!(error, dflock::Error::Disconnected { .. }), "{error:?}");
+    assert!(
+        matches!(error, dflock::Error::Disconnected { .. }),
+        "{error:?}"
+    );
     assert!(held.is_lost());
 }
 
@@ -178,8 +231,14 @@ async fn a_server_that_shuts_down_tells_who_waits() {
     let waiting = tokio::spawn(pool.clone().acquire());
     sleep(Duration::from_millis(1)).await;
     let shutdown = tokio::spawn(house.server.shutdown());
-    assert!(matches!(place.wait().await.unwrap_err(), dflock::Error::Draining { .. }));
-    assert!(matches!(waiting.await.unwrap().unwrap_err(), dflock::Error::Draining { .. }));
+    assert!(matches!(
+        place.wait().await.unwrap_err(),
+        dflock::Error::Draining { .. }
+    ));
+    assert!(matches!(
+        waiting.await.unwrap().unwrap_err(),
+        dflock::Error::Draining { .. }
+    ));
     held.release().await.unwrap();
     shutdown.await.unwrap();
 }
@@ -188,10 +247,16 @@ async fn a_server_that_shuts_down_tells_who_waits() {
 #[tokio::test]
 async fn a_line_can_be_joined_again_where_the_server_forgets_nothing() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::builder().servers([server.local_addr().unwrap().to_string()]).build().unwrap();
+    let client = Client::builder()
+        .servers([server.local_addr().unwrap().to_string()])
+        .build()
+        .unwrap();
     let serving = tokio::spawn(async move {
         let granted = format!("acquired {} 33", "0".repeat(32));
-        for replies in [["se", &*granted, "sr", "ok", "se", "error_already_enqueued"].as_slice(), &["se", &*granted, "sr", "ok"]] {
+        for replies in [
+            ["se", &*granted, "sr", "ok", "se", "error_already_enqueued"].as_slice(),
+            &["se", &*granted, "sr", "ok"],
+        ] {
             let mut stream = BufReader::new(server.accept().await.unwrap().0);
             for step in replies.chunks(2) {
                 let mut request = String::new();
@@ -199,7 +264,10 @@ async fn a_line_can_be_joined_again_where_the_server_forgets_nothing() {
                     stream.read_line(&mut request).await.unwrap();
                 }
                 assert_eq!(request.lines().next(), Some(step[0]));
-                stream.write_all(format!("{}\n", step[1]).as_bytes()).await.unwrap();
+                stream
+                    .write_all(format!("{}\n", step[1]).as_bytes())
+                    .await
+                    .unwrap();
             }
         }
     });

@@ -27,15 +27,30 @@ impl Wake for Looks {
 /// Ends a hold, which somebody waits for who looks at once.
 async fn end(how: impl AsyncFnOnce(&House, Arc<Semaphore<Held>>)) {
     let house = House::new().await;
-    let held = Arc::new(house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap());
+    let held = Arc::new(
+        house
+            .client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap(),
+    );
     let looks = Arc::<Looks>::default();
     _ = looks.0.set(held.clone());
     let waker = Waker::from(looks);
     let other = held.clone();
     let mut lost = pin!(other.lost());
-    assert!(lost.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert!(
+        lost.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
     how(&house, held).await;
-    assert!(matches!(lost.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(_)));
+    assert!(matches!(
+        lost.poll(&mut Context::from_waker(Waker::noop())),
+        Poll::Ready(_)
+    ));
 }
 
 async fn all_ends() {
@@ -62,8 +77,14 @@ fn whoever_is_woken_may_look_at_once() {
     let (ended, end) = mpsc::channel();
     // a thread that is locked out of its own lock never ends
     thread::spawn(move || {
-        Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(all_ends());
+        Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+            .block_on(all_ends());
         ended.send(())
     });
-    end.recv_timeout(Duration::from_secs(30)).expect("it waits for itself");
+    end.recv_timeout(Duration::from_secs(30))
+        .expect("it waits for itself");
 }

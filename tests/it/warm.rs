@@ -26,14 +26,32 @@ async fn held_again(pool: &Semaphore, before: u32, time: Duration) -> Semaphore<
 
 #[tokio::test(start_paused = true)]
 async fn its_lease_is_kept() {
-    for (lease, hold) in [(1, 0), (1, 300), (1, 5000), (4, 1900), (33, 0), (33, 7000), (3600, 30_000)] {
+    for (lease, hold) in [
+        (1, 0),
+        (1, 300),
+        (1, 5000),
+        (4, 1900),
+        (33, 0),
+        (33, 7000),
+        (3600, 30_000),
+    ] {
         let house = House::new().await;
         let lease = Duration::from_secs(lease);
-        let pool = Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(house.client.clone()).build().unwrap();
+        let pool = Semaphore::builder()
+            .key("pool")
+            .limit(1)
+            .lease_ttl(lease)
+            .client(house.client.clone())
+            .build()
+            .unwrap();
         let held = held_again(&pool, 3, Duration::from_millis(hold)).await;
         sleep(100 * SECOND).await;
-        held.check().unwrap_or_else(|lost| panic!("{lease:?}, {hold} ms: {lost}"));
-        assert_eq!((house.holders("pool"), house.server.stats().connections), (1, 1));
+        held.check()
+            .unwrap_or_else(|lost| panic!("{lease:?}, {hold} ms: {lost}"));
+        assert_eq!(
+            (house.holders("pool"), house.server.stats().connections),
+            (1, 1)
+        );
         held.release().await.unwrap();
     }
 }
@@ -43,8 +61,14 @@ async fn the_end_of_its_connection_is_told_at_once() {
     let house = House::new().await;
     let told = Arc::new(AtomicU32::new(0));
     let count = told.clone();
-    let pool = Semaphore::builder().key("pool").limit(1).client(house.client.clone());
-    let pool = pool.on_lost(move |_| _ = count.fetch_add(1, Ordering::Relaxed)).build().unwrap();
+    let pool = Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .client(house.client.clone());
+    let pool = pool
+        .on_lost(move |_| _ = count.fetch_add(1, Ordering::Relaxed))
+        .build()
+        .unwrap();
     let held = held_again(&pool, 3, Duration::ZERO).await;
     let began = Instant::now();
     house.server.faults().disconnect("pool");
@@ -64,7 +88,11 @@ async fn a_frozen_server_is_a_loss_in_time() {
     let frozen = Instant::now();
     house.server.faults().freeze();
     assert_eq!(held.lost().await.reason, LostReason::Unreachable);
-    assert!(frozen.elapsed() <= Duration::from_secs_f64(22.78), "{:?}", frozen.elapsed());
+    assert!(
+        frozen.elapsed() <= Duration::from_secs_f64(22.78),
+        "{:?}",
+        frozen.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,7 +114,10 @@ async fn it_is_given_up_at_once_by_a_drop() {
         let pool = house.client.semaphore("pool", 1).unwrap();
         drop(held_again(&pool, 3, Duration::ZERO).await);
         sleep(Duration::from_millis(1)).await;
-        assert_eq!((house.holders("pool"), house.server.stats().connections), (0, 0));
+        assert_eq!(
+            (house.holders("pool"), house.server.stats().connections),
+            (0, 0)
+        );
     }
 }
 
@@ -95,7 +126,11 @@ async fn there_is_one_task_for_a_connection_and_none_when_it_has_ended() {
     let house = House::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     let tasks = || Handle::current().metrics().num_alive_tasks();
-    held_again(&pool, 1, Duration::ZERO).await.release().await.unwrap();
+    held_again(&pool, 1, Duration::ZERO)
+        .await
+        .release()
+        .await
+        .unwrap();
     let idle = tasks();
     for _ in 0..100 {
         let held = pool.clone().acquire().await.unwrap();
@@ -113,8 +148,14 @@ async fn there_is_one_task_for_a_connection_and_none_when_it_has_ended() {
 async fn yes(mut stream: TcpStream) {
     let mut request = [0; 256];
     while let Ok(count @ 1..) = stream.read(&mut request).await {
-        let reply = if request[..count].starts_with(b"sl") { "ok 00000000000000010123456789abcdef 30\n" } else { "ok\n" };
-        tokio::io::AsyncWriteExt::write_all(&mut stream, reply.as_bytes()).await.unwrap();
+        let reply = if request[..count].starts_with(b"sl") {
+            "ok 00000000000000010123456789abcdef 30\n"
+        } else {
+            "ok\n"
+        };
+        tokio::io::AsyncWriteExt::write_all(&mut stream, reply.as_bytes())
+            .await
+            .unwrap();
     }
 }
 
@@ -126,7 +167,11 @@ fn its_socket_is_closed_when_its_runtime_ends() {
     let addr = listener.local_addr().unwrap().to_string();
     let client = dflock::Client::builder().servers([addr]).build().unwrap();
     let pool = client.semaphore("pool", 1).unwrap();
-    let ours = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let ours = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let held = ours.spawn(async move { held_again(&pool, 3, Duration::ZERO).await });
     let stream = theirs.block_on(async { listener.accept().await.unwrap().0 });
     let peer = theirs.spawn(yes(stream));

@@ -30,9 +30,16 @@ pub(crate) struct Holder {
 impl Holder {
     pub(crate) fn run(self) -> Outcome<Infallible> {
         end_with_parent()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
-            let held = Client::builder().servers([self.server]).build()?.semaphore("pool", 1)?.acquire().await?;
+            let held = Client::builder()
+                .servers([self.server])
+                .build()?
+                .semaphore("pool", 1)?
+                .acquire()
+                .await?;
             println!("held");
             Err(held.lost().await.into())
         })
@@ -50,11 +57,31 @@ enum End {
 }
 
 const ENDS: [(End, &str, &str); 5] = [
-    (End::Release, "hand-off after `release`", "on the bare wire: 0.19 ms median"),
-    (End::Drop, "hand-off after drop", "on the bare wire, closing the socket: 0.23 ms median"),
-    (End::DropToQueued, "the same, to one who enqueued (the grant is confirmed)", "not measured"),
-    (End::Abort, "hand-off after the abort of the holding task", "not measured"),
-    (End::Kill, "hand-off after `kill -9` of the holder", "on the bare wire: 1.5 ms median"),
+    (
+        End::Release,
+        "hand-off after `release`",
+        "on the bare wire: 0.19 ms median",
+    ),
+    (
+        End::Drop,
+        "hand-off after drop",
+        "on the bare wire, closing the socket: 0.23 ms median",
+    ),
+    (
+        End::DropToQueued,
+        "the same, to one who enqueued (the grant is confirmed)",
+        "not measured",
+    ),
+    (
+        End::Abort,
+        "hand-off after the abort of the holding task",
+        "not measured",
+    ),
+    (
+        End::Kill,
+        "hand-off after `kill -9` of the holder",
+        "on the bare wire: 1.5 ms median",
+    ),
 ];
 
 pub(crate) async fn table(servers: &[Recipe], times: usize) -> Outcome<Vec<Row>> {
@@ -63,7 +90,11 @@ pub(crate) async fn table(servers: &[Recipe], times: usize) -> Outcome<Vec<Row>>
         let mut ours = Vec::new();
         for server in servers {
             let server = server.start().await?;
-            let times = if let End::Kill = end { times / DEAR } else { times };
+            let times = if let End::Kill = end {
+                times / DEAR
+            } else {
+                times
+            };
             let mut took = Vec::with_capacity(times);
             for _ in 0..times {
                 took.push(hand_off(end, &server).await?);
@@ -92,7 +123,9 @@ async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
     let held = pool(server.addr())?.acquire().await?;
     let next = match end {
         End::DropToQueued => match next.enqueue().await? {
-            Enqueued::Queued(queued) => tokio::spawn(async { queued.wait().await.map(|_held| now()) }),
+            Enqueued::Queued(queued) => {
+                tokio::spawn(async { queued.wait().await.map(|_held| now()) })
+            }
             Enqueued::Acquired(_) => return Err("the slot is taken".into()),
         },
         _ => tokio::spawn(wait(next)),
@@ -127,11 +160,22 @@ async fn wait(pool: Semaphore) -> Result<Duration, dflock::Error> {
 }
 
 fn pool(server: SocketAddr) -> Outcome<Semaphore> {
-    Ok(Client::builder().servers([server.to_string()]).build()?.semaphore("pool", 1)?)
+    Ok(Client::builder()
+        .servers([server.to_string()])
+        .build()?
+        .semaphore("pool", 1)?)
 }
 
 fn summary(mut took: Vec<Duration>) -> String {
     took.sort_unstable();
-    let at = |part: usize| took.get(took.len() * part / 100).map_or(f64::NAN, |took| took.as_secs_f64() * 1000.0);
-    format!("p50 {:.2} ms, p99 {:.2} ms ({} times)", at(50), at(99), took.len())
+    let at = |part: usize| {
+        took.get(took.len() * part / 100)
+            .map_or(f64::NAN, |took| took.as_secs_f64() * 1000.0)
+    };
+    format!(
+        "p50 {:.2} ms, p99 {:.2} ms ({} times)",
+        at(50),
+        at(99),
+        took.len()
+    )
 }

@@ -52,12 +52,21 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn measure(options: Options) -> Outcome<()> {
     let programs = [None].into_iter().chain(options.server_bin.map(Some));
-    let recipes: Vec<_> = programs.map(|program| Recipe { program, read_timeout: 23 }).collect();
+    let recipes: Vec<_> = programs
+        .map(|program| Recipe {
+            program,
+            read_timeout: 23,
+        })
+        .collect();
     // these wait most of the time, and do not disturb each other; those below do
     let mut table = safety::table(&recipes).await?;
     table.extend(handoff::table(&recipes, options.times).await?);
-    let servers = ["the embedded server", "the server of `--server-bin`"].map(|server| format!("dflock on {server}"));
-    println!("| | other clients, on dflockd v1.10.0 | {} |", servers[..recipes.len()].join(" | "));
+    let servers = ["the embedded server", "the server of `--server-bin`"]
+        .map(|server| format!("dflock on {server}"));
+    println!(
+        "| | other clients, on dflockd v1.10.0 | {} |",
+        servers[..recipes.len()].join(" | ")
+    );
     println!("|---|---|{}", "---|".repeat(recipes.len()));
     for Row { what, others, ours } in table {
         println!("| {what} | {others} | {} |", ours.join(" | "));

@@ -72,8 +72,14 @@ pub(crate) async fn table(servers: &[Recipe]) -> Outcome<Vec<Row>> {
             cases.spawn(async move { measured.await.map(|ours| (row, column, ours)) });
         }
     }
-    let mut table: Vec<_> =
-        CASES.iter().map(|case| Row { what: case.what, others: case.others, ours: vec![String::new(); servers.len()] }).collect();
+    let mut table: Vec<_> = CASES
+        .iter()
+        .map(|case| Row {
+            what: case.what,
+            others: case.others,
+            ours: vec![String::new(); servers.len()],
+        })
+        .collect();
     for case in cases.join_all().await {
         let (row, column, ours) = case?;
         table[row].ours[column] = ours;
@@ -86,7 +92,10 @@ async fn kept(server: Recipe, lease: u32, time: u32) -> Outcome<String> {
     let server = server.start().await?;
     let held = pool(server.addr(), 23, lease)?.acquire().await?;
     let (began, next) = (now(), next(server.addr()).await?);
-    let lost = timeout(SECOND * time, held.lost()).await.ok().map(|_| since(began));
+    let lost = timeout(SECOND * time, held.lost())
+        .await
+        .ok()
+        .map(|_| since(began));
     let taken = next.borrow().map(|taken| taken.saturating_sub(began));
     Ok(match (lost, taken) {
         (None, None) => format!("kept for all {time} s"),
@@ -95,7 +104,12 @@ async fn kept(server: Recipe, lease: u32, time: u32) -> Outcome<String> {
 }
 
 async fn partition(server: Recipe) -> Outcome<String> {
-    let server = Recipe { read_timeout: SHORT.into(), ..server }.start().await?;
+    let server = Recipe {
+        read_timeout: SHORT.into(),
+        ..server
+    }
+    .start()
+    .await?;
     let proxy = Proxy::start(watch::Sender::new(server.addr()).subscribe()).await?;
     let held = pool(proxy.addr(), SHORT, 60)?.acquire().await?;
     let mut next = next(server.addr()).await?;
@@ -104,8 +118,14 @@ async fn partition(server: Recipe) -> Outcome<String> {
     proxy.set(Flow::Stalled, Flow::Stalled);
     let began = now();
     let lost = lost(&held, began).await;
-    let taken = next.wait_for(Option::is_some).await?.unwrap_or_default().saturating_sub(began);
-    Ok(format!("lost after {lost:.2?}, the next holds after {taken:.2?}"))
+    let taken = next
+        .wait_for(Option::is_some)
+        .await?
+        .unwrap_or_default()
+        .saturating_sub(began);
+    Ok(format!(
+        "lost after {lost:.2?}, the next holds after {taken:.2?}"
+    ))
 }
 
 async fn frozen(server: Recipe) -> Outcome<String> {
@@ -120,8 +140,13 @@ async fn frozen(server: Recipe) -> Outcome<String> {
 async fn dead_token(server: Recipe) -> Outcome<String> {
     let server = server.start().await?;
     let mut first = Raw::connect(server.addr()).await?;
-    let token = first.acquire("pool", 0, 1, 30).await?.ok_or("a slot that is free was not granted")?;
-    let Enqueued::Queued(queued) = pool(server.addr(), 23, 1)?.enqueue().await? else { return Err("the slot is taken".into()) };
+    let token = first
+        .acquire("pool", 0, 1, 30)
+        .await?
+        .ok_or("a slot that is free was not granted")?;
+    let Enqueued::Queued(queued) = pool(server.addr(), 23, 1)?.enqueue().await? else {
+        return Err("the slot is taken".into());
+    };
     first.ask("sr", "pool", &token).await?;
     sleep(SECOND * 2).await;
     let mut other = Raw::connect(server.addr()).await?;
@@ -138,7 +163,9 @@ async fn dead_token(server: Recipe) -> Outcome<String> {
 async fn silent(server: Recipe) -> Outcome<String> {
     let server = server.start().await?;
     let held = pool(server.addr(), 23, 10)?.acquire().await?;
-    let Enqueued::Queued(queued) = pool(server.addr(), 23, 10)?.enqueue().await? else { return Err("the slot is taken".into()) };
+    let Enqueued::Queued(queued) = pool(server.addr(), 23, 10)?.enqueue().await? else {
+        return Err("the slot is taken".into());
+    };
     sleep(SECOND * 25).await;
     drop(held);
     Ok(match queued.wait().await {
@@ -149,8 +176,17 @@ async fn silent(server: Recipe) -> Outcome<String> {
 
 fn pool(server: SocketAddr, read_timeout: u32, lease: u32) -> Outcome<Semaphore> {
     let read_timeout = SECOND * read_timeout;
-    let client = Client::builder().servers([server.to_string()]).server_read_timeout(read_timeout).heartbeat(read_timeout / 3).build()?;
-    Ok(Semaphore::builder().key("pool").limit(1).lease_ttl(SECOND * lease).client(client).build()?)
+    let client = Client::builder()
+        .servers([server.to_string()])
+        .server_read_timeout(read_timeout)
+        .heartbeat(read_timeout / 3)
+        .build()?;
+    Ok(Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .lease_ttl(SECOND * lease)
+        .client(client)
+        .build()?)
 }
 
 /// When the next in line got the slot, who knows nothing of us.

@@ -23,13 +23,23 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn a_secret_is_there_once_while_a_client_knows_it_and_then_no_more() {
     type Way = (&'static str, fn(Secret) -> ClientBuilder);
     let _alone = ALONE.lock();
-    let ways: [Way; 3] = [("an option", with_option), ("a variable", with_variable), ("a file", with_file)];
+    let ways: [Way; 3] = [
+        ("an option", with_option),
+        ("a variable", with_variable),
+        ("a file", with_file),
+    ];
     for (seed, (way, builder)) in (1..).zip(ways) {
         let secret = Secret::new(seed);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let client = builder(secret).servers([listener.local_addr().unwrap().to_string()]).build().unwrap();
+        let client = builder(secret)
+            .servers([listener.local_addr().unwrap().to_string()])
+            .build()
+            .unwrap();
         let server = thread::spawn(move || answer(&listener.accept().unwrap().0));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(client.ping()).unwrap();
         // the client's own, and nothing of what went out
         assert_eq!(secret.places().len(), 1, "from {way}");
@@ -47,13 +57,19 @@ fn a_secret_that_was_replaced_in_its_file_is_there_no_more() {
     write(&path, old);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let builder = Client::builder().auth_file(&path);
-    let client = builder.servers([listener.local_addr().unwrap().to_string()]).build().unwrap();
+    let client = builder
+        .servers([listener.local_addr().unwrap().to_string()])
+        .build()
+        .unwrap();
     for (secret, gone) in [(old, new), (new, old)] {
         write(&path, secret);
         let server = thread::scope(|scope| {
             let server = scope.spawn(|| answer(&listener.accept().unwrap().0));
             // a runtime of its own has a connection of its own
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(client.ping()).unwrap();
             assert_eq!((secret.places().len(), gone.places().len()), (1, 0));
             drop(runtime);
@@ -71,14 +87,17 @@ fn with_option(secret: Secret) -> ClientBuilder {
 }
 
 fn with_variable(secret: Secret) -> ClientBuilder {
-    let lookup = |name| (name == "DFLOCK_AUTH_TOKEN").then(|| secret.letters().collect::<String>().into());
+    let lookup =
+        |name| (name == "DFLOCK_AUTH_TOKEN").then(|| secret.letters().collect::<String>().into());
     ClientBuilder::from_lookup(lookup).unwrap()
 }
 
 fn with_file(secret: Secret) -> ClientBuilder {
     let path = env::temp_dir().join(format!("dflock-memory-{}", process::id()));
     write(&path, secret);
-    let builder = ClientBuilder::from_lookup(|name| (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.clone().into()));
+    let builder = ClientBuilder::from_lookup(|name| {
+        (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.clone().into())
+    });
     fs::remove_file(&path).unwrap();
     builder.unwrap()
 }
@@ -86,7 +105,9 @@ fn with_file(secret: Secret) -> ClientBuilder {
 fn write(path: &Path, secret: Secret) {
     let mut file = File::create(path).unwrap();
     // one by one: what is written at once is in memory at once
-    secret.letters().for_each(|letter| write!(file, "{letter}").unwrap());
+    secret
+        .letters()
+        .for_each(|letter| write!(file, "{letter}").unwrap());
 }
 
 /// Says `ok` to each request until the client leaves.

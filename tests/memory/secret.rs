@@ -31,11 +31,18 @@ impl Secret {
         let memory = File::open("/proc/self/mem").unwrap();
         let mut places = BTreeSet::new();
         let mut page = [0; PAGE];
-        for (start, end) in fs::read_to_string("/proc/self/maps").unwrap().lines().filter_map(writable) {
+        for (start, end) in fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .filter_map(writable)
+        {
             for address in (start..end).step_by(PAGE) {
                 // another thread may have given it back meanwhile; most of what is there was never used
                 if memory.read_exact_at(&mut page, address).is_ok() && page != [0; PAGE] {
-                    places.extend(self.found(&page).map(|(at, offset)| address + at as u64 - offset as u64));
+                    places.extend(
+                        self.found(&page)
+                            .map(|(at, offset)| address + at as u64 - offset as u64),
+                    );
                 }
                 // or what was read would be found here, too
                 page.fill(0);
@@ -46,15 +53,24 @@ impl Secret {
 
     /// The pieces of it in `bytes`: where they are, and how far they are from its beginning.
     fn found(self, bytes: &[u8]) -> impl Iterator<Item = (usize, usize)> {
-        let is_piece = move |piece: &[u8], offset| piece.iter().zip(offset..).all(|(&byte, at)| byte == self.letter(at));
+        let is_piece = move |piece: &[u8], offset| {
+            piece
+                .iter()
+                .zip(offset..)
+                .all(|(&byte, at)| byte == self.letter(at))
+        };
         let pieces = bytes.windows(PIECE).enumerate();
         pieces.flat_map(move |(at, piece)| {
-            (0..LENGTH).step_by(PIECE).filter(move |&offset| is_piece(piece, offset)).map(move |offset| (at, offset))
+            (0..LENGTH)
+                .step_by(PIECE)
+                .filter(move |&offset| is_piece(piece, offset))
+                .map(move |offset| (at, offset))
         })
     }
 
     fn letter(self, at: usize) -> u8 {
-        let mixed = (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(self.0).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ u64::from(self.0).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         b'a' + mixed.wrapping_mul(0x94d0_49bb_1331_11eb).to_be_bytes()[2] % 26
     }
 }
@@ -64,5 +80,9 @@ fn writable(line: &str) -> Option<(u64, u64)> {
     let (range, access) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
     let address = |digits| u64::from_str_radix(digits, 16).ok();
-    if access.starts_with("rw") { Some((address(start)?, address(end)?)) } else { None }
+    if access.starts_with("rw") {
+        Some((address(start)?, address(end)?))
+    } else {
+        None
+    }
 }

@@ -147,14 +147,21 @@ impl Actor {
                     false
                 }
                 _ => {
-                    let allowed = holding.lease().min(self.stage.plan.read_timeout).mul_f64(1.01);
-                    self.timed("renew", allowed, holding.renew()).await.is_none()
+                    let allowed = holding
+                        .lease()
+                        .min(self.stage.plan.read_timeout)
+                        .mul_f64(1.01);
+                    self.timed("renew", allowed, holding.renew())
+                        .await
+                        .is_none()
                 }
             };
             if told {
                 holding.note_told(since);
                 if !holding.is_lost() {
-                    self.stage.history.note(What::Wrong("told that it is lost, and it is not".to_owned()));
+                    self.stage.history.note(What::Wrong(
+                        "told that it is lost, and it is not".to_owned(),
+                    ));
                 }
                 break;
             }
@@ -174,18 +181,36 @@ impl Actor {
     }
 
     /// Does it, and notes that it failed or took too long. Nobody is slow who was not let run.
-    async fn timed<T>(&self, what: &'static str, allowed: Duration, future: impl Future<Output = Result<T, Error>>) -> Option<T> {
+    async fn timed<T>(
+        &self,
+        what: &'static str,
+        allowed: Duration,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Option<T> {
         let (began, pauses) = (Instant::now(), self.stage.pauses.load(Ordering::Relaxed));
         let result = future.await;
         let took = began.elapsed();
         if took > allowed + SLACK && pauses == self.stage.pauses.load(Ordering::Relaxed) {
-            self.stage.history.note(What::Slow { client: self.index, what, took, allowed });
+            self.stage.history.note(What::Slow {
+                client: self.index,
+                what,
+                took,
+                allowed,
+            });
         }
         self.note(what, result)
     }
 
     fn note<T>(&self, what: &'static str, result: Result<T, Error>) -> Option<T> {
-        result.map_err(|error| self.stage.history.note(What::Failed { client: self.index, what, why: name(&error) })).ok()
+        result
+            .map_err(|error| {
+                self.stage.history.note(What::Failed {
+                    client: self.index,
+                    what,
+                    why: name(&error),
+                });
+            })
+            .ok()
     }
 }
 

@@ -18,9 +18,25 @@ pub(super) struct Body<'a> {
 impl<'a> Body<'a> {
     pub(super) fn new(stage: &'a Stage, client: usize, held: &'a Held) -> Self {
         let slot = stage.history.slot(held.token());
-        let asked = if stage.plan.watched { Asked::Inside } else { Asked::Never };
-        stage.history.note(What::Had { client, key: held.key().into(), slot, lease: held.lease(), asked, in_body: true });
-        Self { stage, held, slot, done: false }
+        let asked = if stage.plan.watched {
+            Asked::Inside
+        } else {
+            Asked::Never
+        };
+        stage.history.note(What::Had {
+            client,
+            key: held.key().into(),
+            slot,
+            lease: held.lease(),
+            asked,
+            in_body: true,
+        });
+        Self {
+            stage,
+            held,
+            slot,
+            done: false,
+        }
     }
 
     /// Works, and asks itself meanwhile what it believes, where that is asked.
@@ -35,16 +51,24 @@ impl<'a> Body<'a> {
 
     /// Only the body has the slot, so it has to ask: whenever something happens and its client runs.
     async fn believe(&self) -> Infallible {
-        let Some(mut news) = self.stage.history.news() else { return std::future::pending().await };
+        let Some(mut news) = self.stage.history.news() else {
+            return std::future::pending().await;
+        };
         let mut doubted = false;
         loop {
             let lost = self.held.is_lost();
             if lost != doubted {
                 doubted = lost;
                 let slot = self.slot;
-                self.stage.history.note(if lost { What::Doubted { slot } } else { What::Unlost { slot } });
+                self.stage.history.note(if lost {
+                    What::Doubted { slot }
+                } else {
+                    What::Unlost { slot }
+                });
             }
-            news.changed().await.expect("the history outlives all bodies");
+            news.changed()
+                .await
+                .expect("the history outlives all bodies");
         }
     }
 }
@@ -52,6 +76,10 @@ impl<'a> Body<'a> {
 impl Drop for Body<'_> {
     fn drop(&mut self) {
         let how = if self.done { How::Release } else { How::Drop };
-        self.stage.history.note(What::Gone { slot: self.slot, how, believed: !self.held.is_lost() });
+        self.stage.history.note(What::Gone {
+            slot: self.slot,
+            how,
+            believed: !self.held.is_lost(),
+        });
     }
 }

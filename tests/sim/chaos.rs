@@ -36,16 +36,28 @@ pub(super) struct Chaos {
 impl Chaos {
     pub(super) fn new(stage: &Arc<Stage>) -> Self {
         let struck = vec![None; stage.plan.faults.len()];
-        let shards = (0..stage.plan.servers).map(|index| Shard::new(stage, index)).collect();
-        Self { stage: Arc::clone(stage), dice: Dice::new(stage.plan.seed, 3), shards, struck }
+        let shards = (0..stage.plan.servers)
+            .map(|index| Shard::new(stage, index))
+            .collect();
+        Self {
+            stage: Arc::clone(stage),
+            dice: Dice::new(stage.plan.seed, 3),
+            shards,
+            struck,
+        }
     }
 
     /// Does all of it; in the end everything works again. How many faults of each kind struck something.
     pub(super) async fn run(mut self) -> (Vec<Server>, BTreeMap<&'static str, u64>) {
         let mut faults = BTreeMap::new();
         let stage = Arc::clone(&self.stage);
-        let mut steps: Vec<_> =
-            stage.plan.faults.iter().enumerate().flat_map(|(i, p)| [(p.at, true, i), (p.at + p.lasts, false, i)]).collect();
+        let mut steps: Vec<_> = stage
+            .plan
+            .faults
+            .iter()
+            .enumerate()
+            .flat_map(|(i, p)| [(p.at, true, i), (p.at + p.lasts, false, i)])
+            .collect();
         steps.sort_by_key(|(at, begins, i)| (*at, !begins, *i));
         for (at, begins, index) in steps {
             sleep_until(stage.history.begun() + at).await;
@@ -61,7 +73,10 @@ impl Chaos {
             }
             self.shards.iter().for_each(Shard::apply);
         }
-        (self.shards.into_iter().map(Shard::into_server).collect(), faults)
+        (
+            self.shards.into_iter().map(Shard::into_server).collect(),
+            faults,
+        )
     }
 
     /// Whether there was something that it struck. What lasts strikes what comes while it does, too.
@@ -88,14 +103,23 @@ impl Chaos {
             Fault::Refuse { shard } => self.shards[shard].refusals += 1,
             Fault::Disconnect { key } => {
                 let key = &stage.plan.keys[key];
-                return self.shards[key.shard].strike(|there| is_used(&there, &key.name), |server| server.faults().disconnect(&key.name));
+                return self.shards[key.shard].strike(
+                    |there| is_used(&there, &key.name),
+                    |server| server.faults().disconnect(&key.name),
+                );
             }
             Fault::DisconnectAll { shard } => {
-                return self.shards[shard].strike(|there| there.connections > 0, |server| server.faults().disconnect_all());
+                return self.shards[shard].strike(
+                    |there| there.connections > 0,
+                    |server| server.faults().disconnect_all(),
+                );
             }
             Fault::Expire { key } => {
                 let key = &stage.plan.keys[key];
-                return self.shards[key.shard].strike(|there| is_held(&there, &key.name), |server| _ = server.faults().expire(&key.name));
+                return self.shards[key.shard].strike(
+                    |there| is_held(&there, &key.name),
+                    |server| _ = server.faults().expire(&key.name),
+                );
             }
         }
         true
@@ -122,17 +146,28 @@ impl Chaos {
                 delays.remove(index);
             }
             Fault::Refuse { shard } => self.shards[shard].refusals -= 1,
-            Fault::Jump | Fault::Reset { .. } | Fault::Disconnect { .. } | Fault::DisconnectAll { .. } | Fault::Expire { .. } => {}
+            Fault::Jump
+            | Fault::Reset { .. }
+            | Fault::Disconnect { .. }
+            | Fault::DisconnectAll { .. }
+            | Fault::Expire { .. } => {}
         }
     }
 }
 
 /// Whether somebody holds `key` or waits for it.
 fn is_used(there: &Stats, key: &str) -> bool {
-    there.semaphores.iter().any(|there| there.key == key) || there.locks.iter().any(|there| there.key == key)
+    there.semaphores.iter().any(|there| there.key == key)
+        || there.locks.iter().any(|there| there.key == key)
 }
 
 fn is_held(there: &Stats, key: &str) -> bool {
-    there.semaphores.iter().any(|there| there.key == key && there.holders > 0)
-        || there.locks.iter().any(|there| there.key == key && there.owner_conn_id != 0)
+    there
+        .semaphores
+        .iter()
+        .any(|there| there.key == key && there.holders > 0)
+        || there
+            .locks
+            .iter()
+            .any(|there| there.key == key && there.owner_conn_id != 0)
 }

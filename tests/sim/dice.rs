@@ -9,7 +9,9 @@ pub(super) struct Dice(u64);
 impl Dice {
     /// Dice of their own for each `purpose`, so that what one part of a simulation throws changes nothing for another.
     pub(super) fn new(seed: u64, purpose: u64) -> Self {
-        let mut dice = Self(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ purpose.wrapping_mul(0xaf25_1af3_b0f0_25b5));
+        let mut dice = Self(
+            seed.wrapping_mul(0xd134_2543_de82_ef95) ^ purpose.wrapping_mul(0xaf25_1af3_b0f0_25b5),
+        );
         dice.throw();
         dice
     }

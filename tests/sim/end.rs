@@ -36,7 +36,12 @@ pub(super) struct End {
 
 impl End {
     pub(super) fn new(net: &Arc<Net>, link: usize, side: Side) -> Self {
-        Self { net: Arc::clone(net), link, side, arrival: None }
+        Self {
+            net: Arc::clone(net),
+            link,
+            side,
+            arrival: None,
+        }
     }
 
     fn finish(&self) {
@@ -54,12 +59,20 @@ impl End {
 }
 
 impl AsyncRead for End {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             let found = {
                 let (link, side) = (self.link, self.side);
                 let state = &mut *self.net.lock();
-                state.links[link].to(side).read(Instant::now(), room.initialize_unfilled(), cx.waker())
+                state.links[link].to(side).read(
+                    Instant::now(),
+                    room.initialize_unfilled(),
+                    cx.waker(),
+                )
             };
             match found {
                 Found::Bytes(count) => room.advance(count),
@@ -67,7 +80,9 @@ impl AsyncRead for End {
                 Found::Reset => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
                 Found::Nothing => return Poll::Pending,
                 Found::Later(at) => {
-                    let arrival = self.arrival.get_or_insert_with(|| Box::pin(sleep_until(at)));
+                    let arrival = self
+                        .arrival
+                        .get_or_insert_with(|| Box::pin(sleep_until(at)));
                     if arrival.deadline() != at {
                         arrival.as_mut().reset(at);
                     }
@@ -81,7 +96,11 @@ impl AsyncRead for End {
 }
 
 impl AsyncWrite for End {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let now = Instant::now();
         let state = &mut *self.net.lock();
         let link = &mut state.links[self.link];

@@ -174,7 +174,12 @@ struct Believer {
 
 impl History {
     pub(super) fn new(begun: Instant, watched: bool) -> Arc<Self> {
-        Arc::new(Self { begun, watched, news: watch::Sender::new(()), log: Mutex::default() })
+        Arc::new(Self {
+            begun,
+            watched,
+            news: watch::Sender::new(()),
+            log: Mutex::default(),
+        })
     }
 
     pub(super) fn begun(&self) -> Instant {
@@ -190,14 +195,25 @@ impl History {
             return;
         }
         self.news.send_replace(());
-        let Log { entries, believers, .. } = log;
+        let Log {
+            entries, believers, ..
+        } = log;
         believers.retain_mut(|believer| {
-            let Some(held) = believer.held.upgrade() else { return false };
+            let Some(held) = believer.held.upgrade() else {
+                return false;
+            };
             let lost = held.is_lost();
             if lost != believer.doubted {
                 let slot = believer.slot;
                 believer.doubted = lost;
-                entries.push(Entry { at, what: if lost { What::Doubted { slot } } else { What::Unlost { slot } } });
+                entries.push(Entry {
+                    at,
+                    what: if lost {
+                        What::Doubted { slot }
+                    } else {
+                        What::Unlost { slot }
+                    },
+                });
             }
             true
         });
@@ -211,7 +227,10 @@ impl History {
     }
 
     /// A new server of this shard is there: its number, and what it tells its events.
-    pub(super) fn start_server(self: &Arc<Self>, shard: usize) -> (usize, impl Fn(Event) + Send + Sync + 'static) {
+    pub(super) fn start_server(
+        self: &Arc<Self>,
+        shard: usize,
+    ) -> (usize, impl Fn(Event) + Send + Sync + 'static) {
         let server = {
             let mut log = self.log.lock().unwrap();
             log.servers += 1;
@@ -219,16 +238,34 @@ impl History {
         };
         self.note(What::Started { shard, server });
         let history = Arc::clone(self);
-        (server, move |event| history.note(history.read(server, event)))
+        (server, move |event| {
+            history.note(history.read(server, event));
+        })
     }
 
     fn read(&self, server: usize, event: Event) -> What {
         match event {
             Event::Joined { key, waiter, .. } => What::Joined { key, waiter },
             Event::Left { key, waiter } => What::Left { key, waiter },
-            Event::Granted { key, token, connection, waiter } => What::Granted { key, slot: self.slot(&token), server, connection, waiter },
-            Event::Renewed { token } => What::Renewed { slot: self.slot(&token) },
-            Event::Ended { token, reason, .. } => What::Ended { slot: self.slot(&token), why: reason },
+            Event::Granted {
+                key,
+                token,
+                connection,
+                waiter,
+            } => What::Granted {
+                key,
+                slot: self.slot(&token),
+                server,
+                connection,
+                waiter,
+            },
+            Event::Renewed { token } => What::Renewed {
+                slot: self.slot(&token),
+            },
+            Event::Ended { token, reason, .. } => What::Ended {
+                slot: self.slot(&token),
+                why: reason,
+            },
             Event::ReadTimeout { connection } => What::Silent { server, connection },
         }
     }
@@ -237,10 +274,25 @@ impl History {
     pub(super) fn had(&self, client: usize, held: &Arc<Pool<Held>>) -> Slot {
         let slot = self.slot(held.token());
         if self.watched {
-            self.log.lock().unwrap().believers.push(Believer { slot, held: Arc::downgrade(held), doubted: false });
+            self.log.lock().unwrap().believers.push(Believer {
+                slot,
+                held: Arc::downgrade(held),
+                doubted: false,
+            });
         }
-        let asked = if self.watched { Asked::Outside } else { Asked::Never };
-        self.note(What::Had { client, key: held.key().into(), slot, lease: held.lease(), asked, in_body: false });
+        let asked = if self.watched {
+            Asked::Outside
+        } else {
+            Asked::Never
+        };
+        self.note(What::Had {
+            client,
+            key: held.key().into(),
+            slot,
+            lease: held.lease(),
+            asked,
+            in_body: false,
+        });
         slot
     }
 

@@ -21,16 +21,26 @@ impl Holding {
     pub(super) fn new(stage: &Arc<Stage>, client: usize, held: Pool<Held>) -> Self {
         let held = Arc::new(held);
         let slot = stage.history.had(client, &held);
-        Self { stage: Arc::clone(stage), held: Some(held), slot }
+        Self {
+            stage: Arc::clone(stage),
+            held: Some(held),
+            slot,
+        }
     }
 
     pub(super) fn note_told(&self, since: Duration) {
-        self.stage.history.note(What::Told { slot: self.slot, since });
+        self.stage.history.note(What::Told {
+            slot: self.slot,
+            since,
+        });
     }
 
     /// Works for so long, unless the slot is lost before.
     pub(super) async fn work(&self, work: impl Future<Output = ()>) -> Result<(), Error> {
-        let worked = || Worked { stage: &self.stage, slot: self.slot };
+        let worked = || Worked {
+            stage: &self.stage,
+            slot: self.slot,
+        };
         self.run(async {
             let _worked = worked();
             work.await;
@@ -52,7 +62,11 @@ impl Holding {
 
     fn let_go(&mut self, how: How) -> Pool<Held> {
         let held = self.held.take().expect("let go of once");
-        self.stage.history.note(What::Gone { slot: self.slot, how, believed: !held.is_lost() });
+        self.stage.history.note(What::Gone {
+            slot: self.slot,
+            how,
+            believed: !held.is_lost(),
+        });
         Arc::into_inner(held).expect("the history keeps none")
     }
 }

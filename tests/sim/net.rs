@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use dflock::server::MemoryConnector;
-use dflock::{BoxStream, Clock, Connecting, Connector};
+use dflock::{BoxStream, Clock, ConnectFuture, Connector};
 use tokio::time::{Instant, sleep};
 
 use super::dice::Dice;
@@ -54,10 +54,26 @@ struct Stalls {
 }
 
 impl Net {
-    pub(super) fn new(seed: u64, hosts: impl Iterator<Item = (RangeInclusive<u64>, RangeInclusive<u64>)>) -> Arc<Self> {
-        let host = |(up, down)| Host { up, down, stalls: Stalls::default(), busy: 0, waiting: Vec::new() };
-        let state = State { dice: Dice::new(seed, 1), servers: Default::default(), hosts: hosts.map(host).collect(), links: Vec::new() };
-        Arc::new(Self { state: Mutex::new(state) })
+    pub(super) fn new(
+        seed: u64,
+        hosts: impl Iterator<Item = (RangeInclusive<u64>, RangeInclusive<u64>)>,
+    ) -> Arc<Self> {
+        let host = |(up, down)| Host {
+            up,
+            down,
+            stalls: Stalls::default(),
+            busy: 0,
+            waiting: Vec::new(),
+        };
+        let state = State {
+            dice: Dice::new(seed, 1),
+            servers: Default::default(),
+            hosts: hosts.map(host).collect(),
+            links: Vec::new(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+        })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -66,12 +82,20 @@ impl Net {
 
     /// New connections to this shard go there from now on; `None`: they are refused.
     pub(super) fn serve(&self, shard: usize, server: Option<(MemoryConnector, usize)>) {
-        self.lock().servers[shard] = server.map(|(connector, number)| Listener { connector, number, last: 0 });
+        self.lock().servers[shard] = server.map(|(connector, number)| Listener {
+            connector,
+            number,
+            last: 0,
+        });
     }
 
     /// How a client reaches the servers.
     pub(super) fn connector(self: &Arc<Self>, host: usize, clock: Clock) -> impl Connector {
-        Way { net: Arc::clone(self), host, clock }
+        Way {
+            net: Arc::clone(self),
+            host,
+            clock,
+        }
     }
 
     /// A client's packets do not get through.
@@ -94,7 +118,13 @@ impl Net {
     }
 
     /// One connection of a client, which of those that are open `throw` says, does not get through; which it is.
-    pub(super) fn stall_one(&self, host: usize, throw: usize, up: bool, down: bool) -> Option<usize> {
+    pub(super) fn stall_one(
+        &self,
+        host: usize,
+        throw: usize,
+        up: bool,
+        down: bool,
+    ) -> Option<usize> {
         let state = &mut *self.lock();
         let open: Vec<_> = state.open(host).collect();
         let found = *open.get(throw.checked_rem(open.len())?)?;
@@ -153,7 +183,11 @@ impl Net {
 
     /// How many connections are not closed at both ends.
     pub(super) fn open(&self) -> usize {
-        self.lock().links.iter().filter(|link| link.ends < 2).count()
+        self.lock()
+            .links
+            .iter()
+            .filter(|link| link.ends < 2)
+            .count()
     }
 
     fn poll_reachable(&self, host: usize, cx: &mut Context<'_>) -> Poll<()> {
@@ -166,7 +200,9 @@ impl Net {
     }
 
     async fn connect(self: &Arc<Self>, host: usize, server: &str) -> std::io::Result<BoxStream> {
-        let Some(shard) = SERVERS.iter().position(|there| *there == server) else { return Err(std::io::ErrorKind::NotFound.into()) };
+        let Some(shard) = SERVERS.iter().position(|there| *there == server) else {
+            return Err(std::io::ErrorKind::NotFound.into());
+        };
         let round_trip = {
             let state = &mut *self.lock();
             state.latency(host, Side::Client) + state.latency(host, Side::Server)
@@ -174,10 +210,15 @@ impl Net {
         std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
         sleep(round_trip).await;
         std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
-        let Some(there) = self.lock().servers[shard].clone() else { return Err(std::io::ErrorKind::ConnectionRefused.into()) };
+        let Some(there) = self.lock().servers[shard].clone() else {
+            return Err(std::io::ErrorKind::ConnectionRefused.into());
+        };
         let link = self.lock().add(host);
         let ours = End::new(self, link, Side::Client);
-        there.connector.accept_stream(Box::new(End::new(self, link, Side::Server))).await?;
+        there
+            .connector
+            .accept_stream(Box::new(End::new(self, link, Side::Server)))
+            .await?;
         let state = &mut *self.lock();
         if let Some(Listener { number, last, .. }) = &mut state.servers[shard] {
             // the server numbers them in the same order, and from 1
@@ -191,13 +232,18 @@ impl Net {
 impl State {
     pub(super) fn send(&mut self, link: usize, from: Side, parcel: Parcel, now: Instant) {
         let latency = self.latency(self.links[link].host, from);
-        let torn = matches!(&parcel, Parcel::Bytes(bytes) if bytes.len() > 1) && self.dice.percent(10);
+        let torn =
+            matches!(&parcel, Parcel::Bytes(bytes) if bytes.len() > 1) && self.dice.percent(10);
         match parcel {
             Parcel::Bytes(mut bytes) if torn => {
                 let rest = bytes.split_off(1 + self.dice.index(bytes.len() - 1));
                 let later = latency + self.dice.millis(0..=30);
-                self.links[link].from(from).push(Parcel::Bytes(bytes), now, latency);
-                self.links[link].from(from).push(Parcel::Bytes(rest), now, later);
+                self.links[link]
+                    .from(from)
+                    .push(Parcel::Bytes(bytes), now, latency);
+                self.links[link]
+                    .from(from)
+                    .push(Parcel::Bytes(rest), now, later);
             }
             parcel => self.links[link].from(from).push(parcel, now, latency),
         }
@@ -213,13 +259,28 @@ impl State {
 
     fn add(&mut self, host: usize) -> usize {
         let Host { stalls, busy, .. } = self.hosts[host];
-        let (up, down) = (Pipe::stalled(stalls.up + busy), Pipe::stalled(stalls.down + busy));
-        self.links.push(Link { host, up, down, peer: None, closed: None, hung_up: None, ends: 0 });
+        let (up, down) = (
+            Pipe::stalled(stalls.up + busy),
+            Pipe::stalled(stalls.down + busy),
+        );
+        self.links.push(Link {
+            host,
+            up,
+            down,
+            peer: None,
+            closed: None,
+            hung_up: None,
+            ends: 0,
+        });
         self.links.len() - 1
     }
 
     fn open(&self, host: usize) -> impl Iterator<Item = usize> {
-        self.links.iter().enumerate().filter(move |(_, link)| link.host == host && link.ends == 0).map(|(index, _)| index)
+        self.links
+            .iter()
+            .enumerate()
+            .filter(move |(_, link)| link.host == host && link.ends == 0)
+            .map(|(index, _)| index)
     }
 
     fn heal_where(&mut self, up: bool, down: bool, mut which: impl FnMut(&Link) -> bool) {
@@ -253,7 +314,7 @@ struct Way {
 }
 
 impl Connector for Way {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         Box::pin(self.net.connect(self.host, server))
     }
 

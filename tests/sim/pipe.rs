@@ -42,7 +42,11 @@ pub(super) struct Pipe {
 
 impl Pipe {
     pub(super) fn stalled(stalls: u32) -> Self {
-        Self { stalls, hindered: stalls > 0, ..Self::default() }
+        Self {
+            stalls,
+            hindered: stalls > 0,
+            ..Self::default()
+        }
     }
 
     pub(super) fn push(&mut self, parcel: Parcel, now: Instant, latency: Duration) {
@@ -85,7 +89,11 @@ impl Pipe {
     /// When the reader can know that the connection has ended.
     pub(super) fn end_arrives(&self) -> Option<Instant> {
         let (at, last) = self.queue.back()?;
-        if matches!(last, Parcel::Bytes(_)) { None } else { *at }
+        if matches!(last, Parcel::Bytes(_)) {
+            None
+        } else {
+            *at
+        }
     }
 
     /// Whether the other side has reset it, and that has arrived.
@@ -109,7 +117,10 @@ impl Pipe {
         if self.stalls == 0 {
             self.last = None;
             let at = self.stamp(now, latency);
-            self.queue.iter_mut().filter(|(arrival, _)| arrival.is_none()).for_each(|(arrival, _)| *arrival = Some(at));
+            self.queue
+                .iter_mut()
+                .filter(|(arrival, _)| arrival.is_none())
+                .for_each(|(arrival, _)| *arrival = Some(at));
             self.wake();
         }
     }
@@ -117,11 +128,14 @@ impl Pipe {
     /// Nobody reads any more: only the end is still of interest, to whoever looks when it would have arrived.
     pub(super) fn deafen(&mut self) {
         self.deaf = true;
-        self.queue.retain(|(_, parcel)| !matches!(parcel, Parcel::Bytes(_)));
+        self.queue
+            .retain(|(_, parcel)| !matches!(parcel, Parcel::Bytes(_)));
     }
 
     fn stamp(&mut self, now: Instant, latency: Duration) -> Instant {
-        let at = self.last.map_or(now + latency, |last| last.max(now + latency));
+        let at = self
+            .last
+            .map_or(now + latency, |last| last.max(now + latency));
         self.last = Some(at);
         at
     }

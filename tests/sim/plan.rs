@@ -115,9 +115,17 @@ pub(super) enum Fault {
 impl Fault {
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Partition { up: true, down: true, .. } => "partition",
+            Self::Partition {
+                up: true,
+                down: true,
+                ..
+            } => "partition",
             Self::Partition { .. } => "one-way partition",
-            Self::HalfOpen { up: true, down: true, .. } => "frozen connection",
+            Self::HalfOpen {
+                up: true,
+                down: true,
+                ..
+            } => "frozen connection",
             Self::HalfOpen { .. } => "half-open connection",
             Self::Reset { .. } => "reset",
             Self::Busy { .. } => "busy client",
@@ -133,7 +141,13 @@ impl Fault {
     }
 
     fn is_lasting(&self) -> bool {
-        !matches!(self, Self::Reset { .. } | Self::Disconnect { .. } | Self::DisconnectAll { .. } | Self::Expire { .. })
+        !matches!(
+            self,
+            Self::Reset { .. }
+                | Self::Disconnect { .. }
+                | Self::DisconnectAll { .. }
+                | Self::Expire { .. }
+        )
     }
 }
 
@@ -149,11 +163,15 @@ impl Plan {
         let read_timeout = Duration::from_secs(dice.pick(&[2, 3, 5, 8, 8, 23]));
         let auto_release = dice.percent(75);
         let servers = dice.pick(&[1, 1, 2, 3]);
-        let keys: Vec<_> = (0..dice.between(1..=3)).map(|number| Key::new(&mut dice, number, servers)).collect();
+        let keys: Vec<_> = (0..dice.between(1..=3))
+            .map(|number| Key::new(&mut dice, number, servers))
+            .collect();
         let longest = if auto_release { 7200 } else { 90 };
         let count = dice.between(2..=5);
         let slow = dice.percent(30);
-        let clients: Vec<_> = (0..count).map(|_| ClientPlan::new(&mut dice, read_timeout, keys.len(), longest, slow)).collect();
+        let clients: Vec<_> = (0..count)
+            .map(|_| ClientPlan::new(&mut dice, read_timeout, keys.len(), longest, slow))
+            .collect();
         let length = Duration::from_secs(dice.between(40..=100));
         let watched = dice.percent(50);
         let sweep = Duration::from_millis(dice.pick(&[10, 10, 10, 50, 200, 1000]));
@@ -163,26 +181,57 @@ impl Plan {
             let pause = dice.pick(&[2000, 4000, 8000, 16_000]);
             let mut at = dice.millis(0..=pause);
             while at < length {
-                faults.push(Planned::new(&mut dice, at, clients.len(), &keys, read_timeout));
+                faults.push(Planned::new(
+                    &mut dice,
+                    at,
+                    clients.len(),
+                    &keys,
+                    read_timeout,
+                ));
                 at += dice.millis(0..=2 * pause);
             }
         }
-        Self { seed, length, auto_release, read_timeout, sweep, watched, servers, keys, clients, faults }
+        Self {
+            seed,
+            length,
+            auto_release,
+            read_timeout,
+            sweep,
+            watched,
+            servers,
+            keys,
+            clients,
+            faults,
+        }
     }
 
     /// The key of this name.
     pub(super) fn key(&self, name: &str) -> &Key {
-        self.keys.iter().find(|key| key.name == name).expect("clients want no others")
+        self.keys
+            .iter()
+            .find(|key| key.name == name)
+            .expect("clients want no others")
     }
 
     /// The longest that anything is on its way.
     pub(super) fn longest_latency(&self) -> Duration {
-        Duration::from_millis(self.clients.iter().map(|client| *client.up.end().max(client.down.end())).max().unwrap_or_default())
+        Duration::from_millis(
+            self.clients
+                .iter()
+                .map(|client| *client.up.end().max(client.down.end()))
+                .max()
+                .unwrap_or_default(),
+        )
     }
 
     /// The longest lease of anybody.
     pub(super) fn longest_lease(&self) -> Duration {
-        self.clients.iter().flat_map(|client| &client.leases).copied().max().unwrap_or_default()
+        self.clients
+            .iter()
+            .flat_map(|client| &client.leases)
+            .copied()
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -190,9 +239,22 @@ impl Key {
     fn new(dice: &mut Dice, number: u64, servers: usize) -> Self {
         let is_lock = dice.percent(30);
         // their names spread them over the servers
-        let name = format!("{}-{number}-{}", if is_lock { "lock" } else { "pool" }, dice.between(0..=99));
-        let limit = if is_lock { 1 } else { dice.pick(&[1, 1, 1, 2, 3]) };
-        Self { shard: Crc32.shard(&name, servers), name, limit, is_lock }
+        let name = format!(
+            "{}-{number}-{}",
+            if is_lock { "lock" } else { "pool" },
+            dice.between(0..=99)
+        );
+        let limit = if is_lock {
+            1
+        } else {
+            dice.pick(&[1, 1, 1, 2, 3])
+        };
+        Self {
+            shard: Crc32.shard(&name, servers),
+            name,
+            limit,
+            is_lock,
+        }
     }
 }
 
@@ -232,7 +294,13 @@ impl ClientPlan {
 }
 
 impl Planned {
-    fn new(dice: &mut Dice, at: Duration, clients: usize, keys: &[Key], read_timeout: Duration) -> Self {
+    fn new(
+        dice: &mut Dice,
+        at: Duration,
+        clients: usize,
+        keys: &[Key],
+        read_timeout: Duration,
+    ) -> Self {
         let (client, key) = (dice.index(clients), dice.index(keys.len()));
         // a server that no key lives on is of no interest
         let shard = keys[dice.index(keys.len())].shard;
@@ -240,12 +308,18 @@ impl Planned {
         let fault = match dice.between(0..=99) {
             0..=21 => Fault::Partition { client, up, down },
             22..=39 => Fault::HalfOpen { client, up, down },
-            40..=47 => Fault::Reset { client, all: dice.percent(50) },
+            40..=47 => Fault::Reset {
+                client,
+                all: dice.percent(50),
+            },
             48..=57 => Fault::Busy { client },
             58..=65 => Fault::Jump,
             66..=73 => Fault::Freeze { shard },
             74..=77 => Fault::Restart { shard },
-            78..=87 => Fault::DelayReplies { shard, delay: dice.spread(DELAYS) },
+            78..=87 => Fault::DelayReplies {
+                shard,
+                delay: dice.spread(DELAYS),
+            },
             88..=90 => Fault::Refuse { shard },
             91..=94 => Fault::Disconnect { key },
             95 => Fault::DisconnectAll { shard },
@@ -264,7 +338,18 @@ impl Planned {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, length, auto_release, read_timeout, sweep, watched, servers, keys, clients, faults } = self;
+        let Self {
+            seed,
+            length,
+            auto_release,
+            read_timeout,
+            sweep,
+            watched,
+            servers,
+            keys,
+            clients,
+            faults,
+        } = self;
         writeln!(
             f,
             "seed {seed}: {length:?}, auto-release {auto_release}, read timeout {read_timeout:?}, sweep {sweep:?}, watched {watched}"
@@ -274,7 +359,12 @@ impl fmt::Display for Plan {
             writeln!(f, "  client {index}: {client:?}")?;
         }
         for Planned { at, lasts, fault } in faults {
-            writeln!(f, "  {:10.3} s for {:6.3} s: {fault:?}", at.as_secs_f64(), lasts.as_secs_f64())?;
+            writeln!(
+                f,
+                "  {:10.3} s for {:6.3} s: {fault:?}",
+                at.as_secs_f64(),
+                lasts.as_secs_f64()
+            )?;
         }
         Ok(())
     }

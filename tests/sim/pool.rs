@@ -21,12 +21,26 @@ impl Pool {
         renew_ratio: f64,
         on_lost: impl Fn(&Lost) + Send + Sync + 'static,
     ) -> Self {
-        let Key { name, limit, is_lock, .. } = key;
+        let Key {
+            name,
+            limit,
+            is_lock,
+            ..
+        } = key;
         let pool = if *is_lock {
-            let lock = Lock::builder().key(name).client(client.clone()).lease_ttl(lease).renew_ratio(renew_ratio);
+            let lock = Lock::builder()
+                .key(name)
+                .client(client.clone())
+                .lease_ttl(lease)
+                .renew_ratio(renew_ratio);
             lock.on_lost(on_lost).build().map(Self::Lock)
         } else {
-            let semaphore = Semaphore::builder().key(name).limit(*limit).client(client.clone()).lease_ttl(lease).renew_ratio(renew_ratio);
+            let semaphore = Semaphore::builder()
+                .key(name)
+                .limit(*limit)
+                .client(client.clone())
+                .lease_ttl(lease)
+                .renew_ratio(renew_ratio);
             semaphore.on_lost(on_lost).build().map(Self::Semaphore)
         };
         pool.expect("the options are good")

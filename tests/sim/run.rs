@@ -56,39 +56,72 @@ impl Outcome {
 
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outcome").field("seed", &self.seed).field("violations", &self.violations).finish_non_exhaustive()
+        f.debug_struct("Outcome")
+            .field("seed", &self.seed)
+            .field("violations", &self.violations)
+            .finish_non_exhaustive()
     }
 }
 
 /// Runs the simulation of `seed`.
 #[must_use]
 pub fn run(seed: u64) -> Outcome {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
     runtime.block_on(play(seed))
 }
 
 async fn play(seed: u64) -> Outcome {
     let plan = Plan::new(seed);
     let history = History::new(Instant::now(), plan.watched);
-    let net = Net::new(seed, plan.clients.iter().map(|client| (client.up.clone(), client.down.clone())));
-    let stage = Arc::new(Stage { plan, history, net, pauses: AtomicU64::new(0) });
+    let net = Net::new(
+        seed,
+        plan.clients
+            .iter()
+            .map(|client| (client.up.clone(), client.down.clone())),
+    );
+    let stage = Arc::new(Stage {
+        plan,
+        history,
+        net,
+        pauses: AtomicU64::new(0),
+    });
     let chaos = Chaos::new(&stage);
     let tasks = Handle::current().metrics().num_alive_tasks();
     let mut actors = cast(&stage);
     let (servers, faults) = chaos.run().await;
     // everything works again, so nobody can be kept for long
     let longest = stage.plan.length + Duration::from_mins(10);
-    if timeout(longest, async { while actors.join_next().await.is_some() {} }).await.is_err() {
-        stage.history.note(What::Wrong(format!("{} actors are stuck", actors.len())));
+    if timeout(longest, async {
+        while actors.join_next().await.is_some() {}
+    })
+    .await
+    .is_err()
+    {
+        stage
+            .history
+            .note(What::Wrong(format!("{} actors are stuck", actors.len())));
         actors.shutdown().await;
     }
     drop(actors);
     come_to_rest(&stage, &servers, tasks).await;
 
-    let Stage { plan, history, net, .. } = Arc::into_inner(stage).expect("all who shared it are gone");
+    let Stage {
+        plan, history, net, ..
+    } = Arc::into_inner(stage).expect("all who shared it are gone");
     let entries = history.take_entries();
     let verdict = Verdict::of(&plan, history.begun(), &entries, &net.lock().links);
-    Outcome { seed, violations: verdict.violations, faults, events: verdict.events, plan, entries }
+    Outcome {
+        seed,
+        violations: verdict.violations,
+        faults,
+        events: verdict.events,
+        plan,
+        entries,
+    }
 }
 
 /// Starts all actors; those of one client share its connections.
@@ -99,14 +132,25 @@ fn cast(stage: &Arc<Stage>) -> JoinSet<()> {
         let client = client(stage, index, plan);
         let pool = |(index, key): (usize, &Key)| {
             let history = Arc::clone(&stage.history);
-            let on_lost = move |lost: &Lost| history.note(What::OnLost { slot: history.slot(&lost.token), reason: lost.reason });
+            let on_lost = move |lost: &Lost| {
+                history.note(What::OnLost {
+                    slot: history.slot(&lost.token),
+                    reason: lost.reason,
+                });
+            };
             Pool::new(&client, key, plan.leases[index], plan.renew_ratio, on_lost)
         };
         let pools: Vec<_> = stage.plan.keys.iter().enumerate().map(pool).collect();
         for _ in 0..plan.actors {
             number += 1;
             let dice = Dice::new(stage.plan.seed, 100 + number);
-            let actor = Actor { stage: Arc::clone(stage), index, client: client.clone(), pools: pools.clone(), dice };
+            let actor = Actor {
+                stage: Arc::clone(stage),
+                index,
+                client: client.clone(),
+                pools: pools.clone(),
+                dice,
+            };
             actors.spawn(actor.live());
         }
     }
@@ -131,17 +175,30 @@ async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
     let wrong = |what: String| stage.history.note(What::Wrong(what));
     let plan = &stage.plan;
     // what is on its way arrives; without auto-release a wait that was cut off may cost a lease
-    let owed = if plan.auto_release { Duration::ZERO } else { plan.longest_lease() };
+    let owed = if plan.auto_release {
+        Duration::ZERO
+    } else {
+        plan.longest_lease()
+    };
     sleep(owed + 2 * plan.longest_latency() + Duration::from_millis(100)).await;
-    for Stats { semaphores, locks, .. } in servers.iter().map(Server::stats) {
+    for Stats {
+        semaphores, locks, ..
+    } in servers.iter().map(Server::stats)
+    {
         if !semaphores.is_empty() || !locks.is_empty() {
             wrong(format!("held by nobody: {semaphores:?} {locks:?}"));
         }
     }
     sleep(plan.read_timeout + Duration::from_secs(2)).await;
-    let connections: u64 = servers.iter().map(|server| server.stats().connections).sum();
+    let connections: u64 = servers
+        .iter()
+        .map(|server| server.stats().connections)
+        .sum();
     if connections > 0 || stage.net.open() > 0 {
-        wrong(format!("{connections} connections on the servers and {} in the net are left", stage.net.open()));
+        wrong(format!(
+            "{connections} connections on the servers and {} in the net are left",
+            stage.net.open()
+        ));
     }
     let left = Handle::current().metrics().num_alive_tasks();
     if left != tasks {

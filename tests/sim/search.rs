@@ -41,7 +41,10 @@ pub fn search(seeds: Range<u64>) -> Findings {
     thread::scope(|scope| {
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().expect("a simulation does not panic")).fold(Findings::default(), Findings::merge)
+        workers
+            .into_iter()
+            .map(|worker| worker.join().expect("a simulation does not panic"))
+            .fold(Findings::default(), Findings::merge)
     })
 }
 
@@ -59,7 +62,11 @@ impl Findings {
         self.runs += other.runs;
         add(&mut self.faults, &other.faults);
         add(&mut self.events, &other.events);
-        self.failed = self.failed.into_iter().chain(other.failed).min_by_key(|outcome| outcome.seed);
+        self.failed = self
+            .failed
+            .into_iter()
+            .chain(other.failed)
+            .min_by_key(|outcome| outcome.seed);
         self
     }
 }

@@ -24,7 +24,15 @@ pub(super) struct Shard {
 impl Shard {
     /// The server of this index, which runs.
     pub(super) fn new(stage: &Arc<Stage>, index: usize) -> Self {
-        let mut shard = Self { stage: Arc::clone(stage), index, server: None, downs: 0, freezes: 0, refusals: 0, delays: Vec::new() };
+        let mut shard = Self {
+            stage: Arc::clone(stage),
+            index,
+            server: None,
+            downs: 0,
+            freezes: 0,
+            refusals: 0,
+            delays: Vec::new(),
+        };
         shard.start();
         shard
     }
@@ -43,8 +51,14 @@ impl Shard {
     }
 
     /// Does it to the server, if there is one, and says whether anything there was struck.
-    pub(super) fn strike(&self, strikes: impl FnOnce(Stats) -> bool, act: impl FnOnce(&Server)) -> bool {
-        let Some(server) = &self.server else { return false };
+    pub(super) fn strike(
+        &self,
+        strikes: impl FnOnce(Stats) -> bool,
+        act: impl FnOnce(&Server),
+    ) -> bool {
+        let Some(server) = &self.server else {
+            return false;
+        };
         let struck = strikes(server.stats());
         act(server);
         struck
@@ -53,7 +67,9 @@ impl Shard {
     /// Whether there was one to stop.
     pub(super) async fn stop(&mut self) -> bool {
         self.downs += 1;
-        let Some(server) = self.server.take() else { return false };
+        let Some(server) = self.server.take() else {
+            return false;
+        };
         self.stage.net.serve(self.index, None);
         drop(server);
         // its tasks are aborted one by one, and each gives up what it had
@@ -85,7 +101,9 @@ impl Shard {
             .seed(plan.seed.wrapping_mul(1000) + number as u64)
             .observer(observer);
         let server = config.start_in_memory().expect("the options are good");
-        self.stage.net.serve(self.index, Some((server.connector(), number)));
+        self.stage
+            .net
+            .serve(self.index, Some((server.connector(), number)));
         self.server = Some(server);
     }
 }

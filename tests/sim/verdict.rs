@@ -19,13 +19,26 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    pub(super) fn of(plan: &Plan, begun: tokio::time::Instant, entries: &[Entry], links: &[Link]) -> Self {
+    pub(super) fn of(
+        plan: &Plan,
+        begun: tokio::time::Instant,
+        entries: &[Entry],
+        links: &[Link],
+    ) -> Self {
         let mut court = Court::new(plan, begun, links);
         for entry in entries {
             court.hear(entry);
         }
         court.judge();
-        let Court { overlaps, others, events, .. } = court;
-        Self { violations: [overlaps, others].concat(), events }
+        let Court {
+            overlaps,
+            others,
+            events,
+            ..
+        } = court;
+        Self {
+            violations: [overlaps, others].concat(),
+            events,
+        }
     }
 }

@@ -42,7 +42,9 @@ impl Customer {
     pub(crate) fn run(self) -> Outcome<Infallible> {
         end_with_parent()?;
         // one thread, so that what blocks it blocks all
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(self.serve())
     }
 
@@ -66,7 +68,12 @@ impl Customer {
                     .client(client.clone())
                     .build()?;
                 let seed = self.seed.wrapping_add(u64::from(task) * 10 + key as u64);
-                let worker = Worker { witness: witness.clone(), key, pool, dice: StdRng::seed_from_u64(seed) };
+                let worker = Worker {
+                    witness: witness.clone(),
+                    key,
+                    pool,
+                    dice: StdRng::seed_from_u64(seed),
+                };
                 tokio::spawn(worker.work());
             }
         }
@@ -77,7 +84,11 @@ impl Customer {
             let from = now();
             // a program that blocks its executor, on purpose
             thread::sleep(busy);
-            tell(Away { on_purpose: true, from, to: now() });
+            tell(Away {
+                on_purpose: true,
+                from,
+                to: now(),
+            });
         }
         std::process::exit(0)
     }
@@ -88,7 +99,9 @@ fn orders() -> mpsc::UnboundedReceiver<Duration> {
     let (order, orders) = mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            let _ = line.parse().map(|millis| order.send(Duration::from_millis(millis)));
+            let _ = line
+                .parse()
+                .map(|millis| order.send(Duration::from_millis(millis)));
         }
     });
     orders
@@ -105,7 +118,11 @@ impl Worker {
     async fn work(mut self) {
         loop {
             // whatever went wrong, the server may be down: it is tried again soon
-            let pause = if self.turn().await.is_err() { 20 } else { self.dice.random_range(0..50) };
+            let pause = if self.turn().await.is_err() {
+                20
+            } else {
+                self.dice.random_range(0..50)
+            };
             sleep(Duration::from_millis(pause)).await;
         }
     }
@@ -162,7 +179,9 @@ impl Worker {
             _ = held.lost() => {}
             () = sleep(time) => {}
         }
-        let Some(held) = self.witness.part(held) else { return Ok(()) };
+        let Some(held) = self.witness.part(held) else {
+            return Ok(());
+        };
         match self.dice.random_range(0..4) {
             0 | 1 => held.release().await.map(drop),
             2 => {

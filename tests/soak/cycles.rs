@@ -30,7 +30,10 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 /// Whether all was as before after this many `cycles`.
 pub(crate) fn run(cycles: u64, seed: u64) -> Outcome<bool> {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(compare(cycles, seed))
 }
 
@@ -40,7 +43,10 @@ async fn compare(cycles: u64, seed: u64) -> Outcome<bool> {
     let before = Footprint::of(&server)?;
     let counts = live(&server, cycles, seed).await?;
     let after = settled(&server, before).await?;
-    println!("{cycles} cycles, seed {seed}, {:.1} s\n\n{counts}\n", since(began).as_secs_f64());
+    println!(
+        "{cycles} cycles, seed {seed}, {:.1} s\n\n{counts}\n",
+        since(began).as_secs_f64()
+    );
     println!("before: {before}\nafter:  {after}");
     Ok(before == after)
 }
@@ -48,9 +54,16 @@ async fn compare(cycles: u64, seed: u64) -> Outcome<bool> {
 /// So many cycles, with a client that is gone afterwards.
 async fn live(server: &Arc<Server>, cycles: u64, seed: u64) -> Outcome<Counts> {
     let counts = Arc::new(Counts::default());
-    let client = server.client_builder().socket_timeout(Duration::from_secs(1)).build()?;
+    let client = server
+        .client_builder()
+        .socket_timeout(Duration::from_secs(1))
+        .build()?;
     let mut trouble = JoinSet::new();
-    trouble.spawn(misbehave(server.clone(), StdRng::seed_from_u64(seed), counts.clone()));
+    trouble.spawn(misbehave(
+        server.clone(),
+        StdRng::seed_from_u64(seed),
+        counts.clone(),
+    ));
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
         let mine = cycles / WORKERS + u64::from(worker < cycles % WORKERS);
@@ -68,7 +81,12 @@ async fn live(server: &Arc<Server>, cycles: u64, seed: u64) -> Outcome<Counts> {
 async fn work(client: Client, cycles: u64, mut dice: StdRng, counts: Arc<Counts>) -> Outcome<()> {
     for _ in 0..cycles {
         let (key, limit) = KEYS[dice.random_range(0..KEYS.len())];
-        let pool = Semaphore::builder().key(key).limit(limit).lease_ttl(Duration::from_secs(1)).client(client.clone()).build()?;
+        let pool = Semaphore::builder()
+            .key(key)
+            .limit(limit)
+            .lease_ttl(Duration::from_secs(1))
+            .client(client.clone())
+            .build()?;
         let way = dice.random_range(0..WAYS.len());
         // the server misbehaves: that a cycle fails is no failure
         match cycle(way, pool, dice.random_range(0..60)).await {
@@ -117,7 +135,14 @@ async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
             Ok(())
         }
         "enqueued, dropped" => pool.enqueue().await.map(drop),
-        "enqueued, waited, released" => pool.enqueue().await?.wait().await?.release().await.map(drop),
+        "enqueued, waited, released" => pool
+            .enqueue()
+            .await?
+            .wait()
+            .await?
+            .release()
+            .await
+            .map(drop),
         "wait cut off" => {
             if let Enqueued::Queued(queued) = pool.enqueue().await? {
                 cut(polls, queued.wait()).await;
@@ -130,7 +155,10 @@ async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
         }
         "panic in with_slot" => {
             // without the message of a panic
-            let body = async move { pool.with_slot(async |_| resume_unwind(Box::new("in the body"))).await };
+            let body = async move {
+                pool.with_slot(async |_| resume_unwind(Box::new("in the body")))
+                    .await
+            };
             tokio::spawn(body).await.unwrap_or(Ok(()))
         }
         _ => {
@@ -156,7 +184,14 @@ async fn cut<F: Future>(polls: u32, future: F) {
 }
 
 /// What the server does.
-const FAULTS: [&str; 6] = ["lease ended", "key cut off", "all cut off", "frozen", "connections refused", "replies delayed"];
+const FAULTS: [&str; 6] = [
+    "lease ended",
+    "key cut off",
+    "all cut off",
+    "frozen",
+    "connections refused",
+    "replies delayed",
+];
 
 async fn misbehave(server: Arc<Server>, mut dice: StdRng, counts: Arc<Counts>) {
     loop {
@@ -202,8 +237,16 @@ impl Footprint {
             descriptors: std::fs::read_dir("/proc/self/fd")?.count(),
             tasks: Handle::current().metrics().num_alive_tasks(),
             connections: stats.connections,
-            holders: stats.semaphores.iter().map(|semaphore| semaphore.holders).sum(),
-            waiters: stats.semaphores.iter().map(|semaphore| semaphore.waiters).sum(),
+            holders: stats
+                .semaphores
+                .iter()
+                .map(|semaphore| semaphore.holders)
+                .sum(),
+            waiters: stats
+                .semaphores
+                .iter()
+                .map(|semaphore| semaphore.waiters)
+                .sum(),
         })
     }
 }
@@ -222,8 +265,17 @@ async fn settled(server: &Server, before: Footprint) -> Outcome<Footprint> {
 
 impl fmt::Display for Footprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { descriptors, tasks, connections, holders, waiters } = self;
-        write!(f, "{descriptors} descriptors, {tasks} tasks; on the server {connections} connections, {holders} holders, {waiters} waiters")
+        let Self {
+            descriptors,
+            tasks,
+            connections,
+            holders,
+            waiters,
+        } = self;
+        write!(
+            f,
+            "{descriptors} descriptors, {tasks} tasks; on the server {connections} connections, {holders} holders, {waiters} waiters"
+        )
     }
 }
 
@@ -243,7 +295,10 @@ struct Way {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        writeln!(f, "| a slot is | times | failed, as a fault came |\n|---|---|---|")?;
+        writeln!(
+            f,
+            "| a slot is | times | failed, as a fault came |\n|---|---|---|"
+        )?;
         for (name, Way { done, failed }) in WAYS.iter().zip(&self.ways) {
             writeln!(f, "| {name} | {} | {} |", count(done), count(failed))?;
         }

@@ -34,8 +34,14 @@ impl Deck {
     /// Faults of `kinds`, of which there is one at least.
     pub(crate) fn new(seed: u64, kinds: impl Iterator<Item = Kind>) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
-        let kinds = kinds.map(|kind| (kind, dice.random_range(0..LENGTHS.len()))).collect();
-        Self { dice, kinds, cards: Vec::new() }
+        let kinds = kinds
+            .map(|kind| (kind, dice.random_range(0..LENGTHS.len())))
+            .collect();
+        Self {
+            dice,
+            kinds,
+            cards: Vec::new(),
+        }
     }
 
     /// The next fault, unless the time is over at `end`; it will be over then.
@@ -45,13 +51,20 @@ impl Deck {
             self.cards.shuffle(&mut self.dice);
         }
         let wait = Duration::from_millis(self.dice.random_range(0..600));
-        let left = end.saturating_sub(now()).checked_sub(wait).filter(|left| !left.is_zero())?;
+        let left = end
+            .saturating_sub(now())
+            .checked_sub(wait)
+            .filter(|left| !left.is_zero())?;
         let (kind, turn) = &mut self.kinds[self.cards.pop()?];
         let length = Duration::from_millis(self.dice.random_range(LENGTHS[*turn].clone()));
         // one that the end cuts short has its turn again
         if length <= left {
             *turn = (*turn + 1) % LENGTHS.len();
         }
-        Some(Card { wait, kind: *kind, length: length.min(left) })
+        Some(Card {
+            wait,
+            kind: *kind,
+            length: length.min(left),
+        })
     }
 }

@@ -10,7 +10,11 @@ use crate::span::Span;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
     /// Of a slot, by a name that no other slot of this client has.
-    Slot { name: String, at: Duration, what: What },
+    Slot {
+        name: String,
+        at: Duration,
+        what: What,
+    },
     /// Its executor did not run.
     Away(Away),
 }
@@ -39,7 +43,10 @@ pub(crate) struct Away {
 
 impl Away {
     pub(crate) fn span(self) -> Span {
-        Span { from: self.from, to: self.to }
+        Span {
+            from: self.from,
+            to: self.to,
+        }
     }
 }
 
@@ -51,12 +58,18 @@ impl fmt::Display for Event {
                 match what {
                     What::Held { key } => write!(f, "held {name} {at} {key}"),
                     What::Sure { ends: None } => write!(f, "sure {name} {at}"),
-                    What::Sure { ends: Some(ends) } => write!(f, "sure {name} {at} {}", ends.as_nanos()),
+                    What::Sure { ends: Some(ends) } => {
+                        write!(f, "sure {name} {at} {}", ends.as_nanos())
+                    }
                     What::Lost => write!(f, "lost {name} {at}"),
                     What::Given => write!(f, "given {name} {at}"),
                 }
             }
-            Self::Away(Away { on_purpose, from, to }) => {
+            Self::Away(Away {
+                on_purpose,
+                from,
+                to,
+            }) => {
                 let kind = if *on_purpose { "busy" } else { "starved" };
                 write!(f, "{kind} {} {}", from.as_nanos(), to.as_nanos())
             }
@@ -76,12 +89,23 @@ fn parse(line: &str) -> Option<Event> {
     let mut words = line.split(' ');
     let kind = words.next()?;
     let event = if let "busy" | "starved" = kind {
-        Event::Away(Away { on_purpose: kind == "busy", from: time(words.next()?)?, to: time(words.next()?)? })
+        Event::Away(Away {
+            on_purpose: kind == "busy",
+            from: time(words.next()?)?,
+            to: time(words.next()?)?,
+        })
     } else {
         let (name, at) = (words.next()?.to_owned(), time(words.next()?)?);
         let what = match kind {
-            "held" => What::Held { key: words.next()?.parse().ok()? },
-            "sure" => What::Sure { ends: words.next().map(time).map_or(Some(None), |ends| ends.map(Some))? },
+            "held" => What::Held {
+                key: words.next()?.parse().ok()?,
+            },
+            "sure" => What::Sure {
+                ends: words
+                    .next()
+                    .map(time)
+                    .map_or(Some(None), |ends| ends.map(Some))?,
+            },
             "lost" => What::Lost,
             "given" => What::Given,
             _ => return None,
@@ -102,12 +126,26 @@ mod tests {
     #[test]
     fn every_event_is_read_as_it_was_written() {
         let at = Duration::from_nanos(12_345_678_901);
-        for what in [What::Held { key: 2 }, What::Sure { ends: None }, What::Sure { ends: Some(at * 3) }, What::Lost, What::Given] {
-            let event = Event::Slot { name: "ab".into(), at, what };
+        for what in [
+            What::Held { key: 2 },
+            What::Sure { ends: None },
+            What::Sure { ends: Some(at * 3) },
+            What::Lost,
+            What::Given,
+        ] {
+            let event = Event::Slot {
+                name: "ab".into(),
+                at,
+                what,
+            };
             assert_eq!(event.to_string().parse(), Ok(event));
         }
         for on_purpose in [true, false] {
-            let event = Event::Away(Away { on_purpose, from: at, to: at * 2 });
+            let event = Event::Away(Away {
+                on_purpose,
+                from: at,
+                to: at * 2,
+            });
             assert_eq!(event.to_string().parse(), Ok(event));
         }
         assert!("sure".parse::<Event>().is_err());

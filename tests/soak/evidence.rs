@@ -28,19 +28,36 @@ pub(crate) struct Evidence {
 impl Evidence {
     pub(crate) fn of(timeline: &Timeline, hold: &Hold, bound: Option<Bound>) -> Self {
         let client = hold.client;
-        let (from, to) = bound.map_or((hold.end(), hold.end()), |bound| (bound.fault.from, bound.fault.to));
+        let (from, to) = bound.map_or((hold.end(), hold.end()), |bound| {
+            (bound.fault.from, bound.fault.to)
+        });
         let (first, last) = (from.saturating_sub(BEFORE), to.max(hold.end()));
-        let faults = timeline.faults.iter().filter(|fault| fault.concerns(client) && fault.from <= last && fault.to >= first);
-        let aways =
-            timeline.aways.iter().filter(|(away, span)| away.is_none_or(|away| away == client) && span.from <= last && span.to >= first);
-        let signs = || timeline.signs.iter().filter(|sign| sign.0 == client).map(|sign| sign.1);
+        let faults = timeline
+            .faults
+            .iter()
+            .filter(|fault| fault.concerns(client) && fault.from <= last && fault.to >= first);
+        let aways = timeline.aways.iter().filter(|(away, span)| {
+            away.is_none_or(|away| away == client) && span.from <= last && span.to >= first
+        });
+        let signs = || {
+            timeline
+                .signs
+                .iter()
+                .filter(|sign| sign.0 == client)
+                .map(|sign| sign.1)
+        };
         let during = || signs().filter(|sign| (from..=to).contains(sign));
         Self {
             hold: hold.clone(),
             bound,
             faults: faults.copied().collect(),
             aways: aways.copied().collect(),
-            signs: [signs().filter(|sign| *sign < from).max(), during().min(), during().max(), signs().filter(|sign| *sign > to).min()],
+            signs: [
+                signs().filter(|sign| *sign < from).max(),
+                during().min(),
+                during().max(),
+                signs().filter(|sign| *sign > to).min(),
+            ],
         }
     }
 
@@ -54,8 +71,26 @@ impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = |at: Duration| Moment(Some(at), self.zero());
         let maybe = |at: Option<Duration>| Moment(at, self.zero());
-        let Self { hold: Hold { client, key, from, sure, ends, lost, given }, bound, faults, aways, signs } = self;
-        let (first, last) = (maybe(sure.map(|sure| sure.from)), maybe(sure.map(|sure| sure.to)));
+        let Self {
+            hold:
+                Hold {
+                    client,
+                    key,
+                    from,
+                    sure,
+                    ends,
+                    lost,
+                    given,
+                },
+            bound,
+            faults,
+            aways,
+            signs,
+        } = self;
+        let (first, last) = (
+            maybe(sure.map(|sure| sure.from)),
+            maybe(sure.map(|sure| sure.to)),
+        );
         write!(
             f,
             "    seconds from {:.4?}, of {:?} of client {client}: held {}, sure from {first} to {last}",
@@ -63,17 +98,53 @@ impl fmt::Display for Evidence {
             KEYS[*key].name,
             at(*from)
         )?;
-        write!(f, ", thought last that it ends {}, lost {}, given up {}", maybe(*ends), maybe(*lost), maybe(*given))?;
-        if let Some(Bound { fault, gone, due, latest, .. }) = bound {
-            write!(f, "\n    {} from {} to {}: gone {}, due {}, ", fault.kind.name(), at(fault.from), at(fault.to), at(*gone), at(*due))?;
+        write!(
+            f,
+            ", thought last that it ends {}, lost {}, given up {}",
+            maybe(*ends),
+            maybe(*lost),
+            maybe(*given)
+        )?;
+        if let Some(Bound {
+            fault,
+            gone,
+            due,
+            latest,
+            ..
+        }) = bound
+        {
+            write!(
+                f,
+                "\n    {} from {} to {}: gone {}, due {}, ",
+                fault.kind.name(),
+                at(fault.from),
+                at(fault.to),
+                at(*gone),
+                at(*due)
+            )?;
             write!(f, "at the latest {}", at(*latest))?;
         }
         for fault in faults {
-            write!(f, "\n    there was: {} from {} to {}", fault.kind.name(), at(fault.from), at(fault.to))?;
+            write!(
+                f,
+                "\n    there was: {} from {} to {}",
+                fault.kind.name(),
+                at(fault.from),
+                at(fault.to)
+            )?;
         }
         for (away, span) in aways {
-            let who = if away.is_some() { "the client" } else { "the proxies" };
-            write!(f, "\n    {who} did not run from {} to {}", at(span.from), at(span.to))?;
+            let who = if away.is_some() {
+                "the client"
+            } else {
+                "the proxies"
+            };
+            write!(
+                f,
+                "\n    {who} did not run from {} to {}",
+                at(span.from),
+                at(span.to)
+            )?;
         }
         let [before, first, last, after] = signs.map(maybe);
         write!(
@@ -109,18 +180,47 @@ mod tests {
         for (at, what) in [
             (1000, What::Held { key: 0 }),
             (1000, What::Sure { ends: None }),
-            (3200, What::Sure { ends: Some(ms(3990)) }),
+            (
+                3200,
+                What::Sure {
+                    ends: Some(ms(3990)),
+                },
+            ),
             (3300, What::Lost),
         ] {
-            timeline.note(4, Event::Slot { name: "it".into(), at: ms(at), what });
+            timeline.note(
+                4,
+                Event::Slot {
+                    name: "it".into(),
+                    at: ms(at),
+                    what,
+                },
+            );
         }
-        for (kind, client, from, to) in
-            [(Kind::ClientStopped, Some(4), 2000, 3250), (Kind::Cut, Some(5), 2100, 2100), (Kind::ServerStopped, None, 2500, 2600)]
-        {
-            timeline.faults.push(Fault { kind, client, from: ms(from), to: ms(to) });
+        for (kind, client, from, to) in [
+            (Kind::ClientStopped, Some(4), 2000, 3250),
+            (Kind::Cut, Some(5), 2100, 2100),
+            (Kind::ServerStopped, None, 2500, 2600),
+        ] {
+            timeline.faults.push(Fault {
+                kind,
+                client,
+                from: ms(from),
+                to: ms(to),
+            });
         }
-        timeline.aways.push((None, Away { on_purpose: false, from: ms(2700), to: ms(2800) }));
-        let late = Judge::new(&timeline, Duration::from_secs(3)).violations().remove(0).to_string();
+        timeline.aways.push((
+            None,
+            Away {
+                on_purpose: false,
+                from: ms(2700),
+                to: ms(2800),
+            },
+        ));
+        let late = Judge::new(&timeline, Duration::from_secs(3))
+            .violations()
+            .remove(0)
+            .to_string();
         let lines: Vec<_> = late.lines().map(str::trim).collect();
         assert_eq!(
             lines,

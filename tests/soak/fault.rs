@@ -64,18 +64,28 @@ impl Kind {
 
     /// The connections of a client end, or its server has forgotten what it granted on them: it must know soon.
     pub(crate) fn severs(self) -> bool {
-        matches!(self, Self::ServerKilled | Self::Cut | Self::Reset | Self::HalfOpen)
+        matches!(
+            self,
+            Self::ServerKilled | Self::Cut | Self::Reset | Self::HalfOpen
+        )
     }
 
     /// While it lasts no request is answered: a client that held a slot before must know when its time is over.
     pub(crate) fn silences(self) -> bool {
         let network = matches!(self, Self::StalledUp | Self::StalledDown | Self::Stalled);
-        network || matches!(self, Self::ClientStopped | Self::ClientBusy | Self::ServerStopped)
+        network
+            || matches!(
+                self,
+                Self::ClientStopped | Self::ClientBusy | Self::ServerStopped
+            )
     }
 
     /// While it lasts the end of a connection reaches the client late or not at all.
     pub(crate) fn deafens(self) -> bool {
-        let network = matches!(self, Self::StalledDown | Self::Stalled | Self::Delayed | Self::Trickled);
+        let network = matches!(
+            self,
+            Self::StalledDown | Self::Stalled | Self::Delayed | Self::Trickled
+        );
         network || matches!(self, Self::ClientStopped | Self::ClientBusy)
     }
 }
@@ -94,7 +104,10 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn span(&self) -> Span {
-        Span { from: self.from, to: self.to }
+        Span {
+            from: self.from,
+            to: self.to,
+        }
     }
 
     pub(crate) fn concerns(&self, client: usize) -> bool {

@@ -43,9 +43,20 @@ pub(crate) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     pub(crate) fn new(timeline: &'a Timeline, read_timeout: Duration) -> Self {
-        let faults = timeline.faults.iter().filter(|fault| fault.kind.deafens()).map(|fault| (fault.client, fault.span()));
-        let aways = timeline.aways.iter().map(|&(client, away)| (client, away.span()));
-        Self { timeline, read_timeout, deaf: faults.chain(aways).collect() }
+        let faults = timeline
+            .faults
+            .iter()
+            .filter(|fault| fault.kind.deafens())
+            .map(|fault| (fault.client, fault.span()));
+        let aways = timeline
+            .aways
+            .iter()
+            .map(|&(client, away)| (client, away.span()));
+        Self {
+            timeline,
+            read_timeout,
+            deaf: faults.chain(aways).collect(),
+        }
     }
 
     pub(crate) fn violations(&self) -> Vec<Violation> {
@@ -57,7 +68,11 @@ impl<'a> Judge<'a> {
     /// Times in which more were sure than may hold, whether or not that could be helped.
     pub(crate) fn crowds(&self) -> Vec<(Option<Kind>, Duration)> {
         let crowds = |key: usize| {
-            let crowded = crowded(self.holds(key).filter_map(|hold| hold.sure), KEYS[key].limit).into_iter();
+            let crowded = crowded(
+                self.holds(key).filter_map(|hold| hold.sure),
+                KEYS[key].limit,
+            )
+            .into_iter();
             crowded.map(move |span| (self.fault_that_led_to(key, span.from), span.length()))
         };
         (0..KEYS.len()).flat_map(crowds).collect()
@@ -65,17 +80,28 @@ impl<'a> Judge<'a> {
 
     /// Every fault that had to end a hold, and when it ended.
     pub(crate) fn bounds(&self) -> impl Iterator<Item = (&Hold, Bound)> {
-        self.timeline.holds().flat_map(|hold| self.bounds_of(hold).map(move |bound| (hold, bound)))
+        self.timeline
+            .holds()
+            .flat_map(|hold| self.bounds_of(hold).map(move |bound| (hold, bound)))
     }
 
     fn overlaps(&self) -> Vec<Violation> {
         let overlaps = (0..KEYS.len()).flat_map(|key| {
             let believed = self.holds(key).filter_map(|hold| self.believed(hold));
-            crowded(believed, KEYS[key].limit).into_iter().map(move |span| (key, span))
+            crowded(believed, KEYS[key].limit)
+                .into_iter()
+                .map(move |span| (key, span))
         });
         let violation = |(key, span): (usize, Span)| {
             let (at, length) = (span.from, span.length());
-            Violation { what: Wrong::Overlap, fault: self.fault_that_led_to(key, at), key, at, length, evidence: None }
+            Violation {
+                what: Wrong::Overlap,
+                fault: self.fault_that_led_to(key, at),
+                key,
+                at,
+                length,
+                evidence: None,
+            }
         };
         overlaps.map(violation).collect()
     }
@@ -83,7 +109,10 @@ impl<'a> Judge<'a> {
     fn late(&self) -> Vec<Violation> {
         let late = self.bounds().filter(|(_, bound)| bound.last > bound.latest);
         let violation = |(hold, bound): (&Hold, Bound)| {
-            let (fault, length) = (Some(bound.fault.kind), bound.last.saturating_sub(bound.latest));
+            let (fault, length) = (
+                Some(bound.fault.kind),
+                bound.last.saturating_sub(bound.latest),
+            );
             Violation {
                 what: Wrong::Late,
                 fault,
@@ -93,10 +122,21 @@ impl<'a> Judge<'a> {
                 evidence: Some(self.evidence(hold, Some(bound))),
             }
         };
-        let undead = self.timeline.holds().filter(|hold| hold.is_undead()).map(|hold| {
-            let (fault, at) = (self.fault_before(hold.end()), hold.end());
-            Violation { what: Wrong::Late, fault, key: hold.key, at, length: Duration::ZERO, evidence: Some(self.evidence(hold, None)) }
-        });
+        let undead = self
+            .timeline
+            .holds()
+            .filter(|hold| hold.is_undead())
+            .map(|hold| {
+                let (fault, at) = (self.fault_before(hold.end()), hold.end());
+                Violation {
+                    what: Wrong::Late,
+                    fault,
+                    key: hold.key,
+                    at,
+                    length: Duration::ZERO,
+                    evidence: Some(self.evidence(hold, None)),
+                }
+            });
         late.map(violation).chain(undead).collect()
     }
 
@@ -108,19 +148,55 @@ impl<'a> Judge<'a> {
         let mut leaks = Vec::new();
         for (key, about) in KEYS.iter().enumerate() {
             let slots = i64::from(about.limit);
-            let holds = self.holds(key).map(|hold| (Span { from: hold.from, to: hold.end() }, 1));
+            let holds = self.holds(key).map(|hold| {
+                (
+                    Span {
+                        from: hold.from,
+                        to: hold.end(),
+                    },
+                    1,
+                )
+            });
             // a client that is hit may have slots that it knows nothing of
             let unknown = |client: Option<usize>| client.map_or(slots, |_| i64::from(TASKS));
-            let faults = self.timeline.faults.iter().map(|fault| (Span { to: fault.to + TRACE, ..fault.span() }, unknown(fault.client)));
-            let aways = self.timeline.aways.iter().map(|&(client, away)| (away.span(), unknown(client)));
+            let faults = self.timeline.faults.iter().map(|fault| {
+                (
+                    Span {
+                        to: fault.to + TRACE,
+                        ..fault.span()
+                    },
+                    unknown(fault.client),
+                )
+            });
+            let aways = self
+                .timeline
+                .aways
+                .iter()
+                .map(|&(client, away)| (away.span(), unknown(client)));
             let taken = steps(holds.chain(faults).chain(aways));
-            let idle = taken.windows(2).filter(|pair| pair[0].1 < slots).map(|pair| Span { from: pair[0].0, to: pair[1].0 });
+            let idle = taken
+                .windows(2)
+                .filter(|pair| pair[0].1 < slots)
+                .map(|pair| Span {
+                    from: pair[0].0,
+                    to: pair[1].0,
+                });
             for idle in joined(idle) {
                 for wait in self.timeline.waits.iter().filter(|wait| wait.key == key) {
-                    let idle = Span { from: idle.from.max(wait.from), to: idle.to.min(wait.to) };
+                    let idle = Span {
+                        from: idle.from.max(wait.from),
+                        to: idle.to.min(wait.to),
+                    };
                     let (at, length) = (idle.from, idle.length());
                     if length > IDLE {
-                        leaks.push(Violation { what: Wrong::Leak, fault: self.fault_before(at), key, at, length, evidence: None });
+                        leaks.push(Violation {
+                            what: Wrong::Leak,
+                            fault: self.fault_before(at),
+                            key,
+                            at,
+                            length,
+                            evidence: None,
+                        });
                     }
                 }
             }
@@ -130,7 +206,10 @@ impl<'a> Judge<'a> {
 
     /// When a holder believed in its slot, without the time that nobody could help.
     fn believed(&self, hold: &Hold) -> Option<Span> {
-        let Span { from: first, to: last } = hold.sure?;
+        let Span {
+            from: first,
+            to: last,
+        } = hold.sure?;
         let mut end = last;
         for fault in self.severing(hold) {
             let latest = self.heard(hold.client, fault.from) + TOLD;
@@ -141,32 +220,61 @@ impl<'a> Judge<'a> {
                 return None;
             }
         }
-        Some(Span { from: first, to: end })
+        Some(Span {
+            from: first,
+            to: end,
+        })
     }
 
     fn bounds_of(&self, hold: &Hold) -> impl Iterator<Item = Bound> {
         let term = KEYS[hold.key].term(self.read_timeout);
-        let severed = self.severing(hold).map(|fault| (fault, fault.from, self.heard(hold.client, fault.from), TOLD));
-        let silenced = self.timeline.faults.iter().filter(move |fault| fault.kind.silences() && fault.concerns(hold.client));
-        let silenced = silenced.map(move |fault| (fault, fault.from + term, fault.from + term, Duration::ZERO));
+        let severed = self
+            .severing(hold)
+            .map(|fault| (fault, fault.from, self.heard(hold.client, fault.from), TOLD));
+        let silenced = self
+            .timeline
+            .faults
+            .iter()
+            .filter(move |fault| fault.kind.silences() && fault.concerns(hold.client));
+        let silenced = silenced
+            .map(move |fault| (fault, fault.from + term, fault.from + term, Duration::ZERO));
         let silenced = silenced.filter(|(fault, gone, ..)| fault.to > *gone);
-        severed.chain(silenced).filter_map(|(fault, gone, due, margin)| {
-            let Span { from: first, to: last } = hold.sure?;
-            let had = first < fault.from && hold.end() >= fault.from;
-            had.then_some(Bound { fault: *fault, gone, due, latest: due + margin, last })
-        })
+        severed
+            .chain(silenced)
+            .filter_map(|(fault, gone, due, margin)| {
+                let Span {
+                    from: first,
+                    to: last,
+                } = hold.sure?;
+                let had = first < fault.from && hold.end() >= fault.from;
+                had.then_some(Bound {
+                    fault: *fault,
+                    gone,
+                    due,
+                    latest: due + margin,
+                    last,
+                })
+            })
     }
 
     fn severing(&self, hold: &Hold) -> impl Iterator<Item = &Fault> {
         let client = hold.client;
-        self.timeline.faults.iter().filter(move |fault| fault.kind.severs() && fault.concerns(client))
+        self.timeline
+            .faults
+            .iter()
+            .filter(move |fault| fault.kind.severs() && fault.concerns(client))
     }
 
     /// When `client` can have heard at the latest of what happened at `at`.
     fn heard(&self, client: usize, at: Duration) -> Duration {
         let mut heard = at;
         let hinders = |span: Span, heard| span.from <= heard + TOLD && heard < span.to;
-        let deaf = || self.deaf.iter().filter(|(deaf, _)| deaf.is_none_or(|deaf| deaf == client)).map(|&(_, span)| span);
+        let deaf = || {
+            self.deaf
+                .iter()
+                .filter(|(deaf, _)| deaf.is_none_or(|deaf| deaf == client))
+                .map(|&(_, span)| span)
+        };
         // each may put it off into another
         while let Some(span) = deaf().find(|&span| hinders(span, heard)) {
             heard = span.to;
@@ -180,13 +288,26 @@ impl<'a> Judge<'a> {
 
     /// The fault that took the slot of one of those who were sure of theirs at `at`; else the one before.
     fn fault_that_led_to(&self, key: usize, at: Duration) -> Option<Kind> {
-        let sure = self.holds(key).filter(|hold| hold.sure.is_some_and(|sure| (sure.from..=sure.to).contains(&at)));
-        let faults = sure.flat_map(|hold| self.bounds_of(hold)).filter(|bound| bound.gone <= at);
-        faults.max_by_key(|bound| bound.gone).map(|bound| bound.fault.kind).or_else(|| self.fault_before(at))
+        let sure = self.holds(key).filter(|hold| {
+            hold.sure
+                .is_some_and(|sure| (sure.from..=sure.to).contains(&at))
+        });
+        let faults = sure
+            .flat_map(|hold| self.bounds_of(hold))
+            .filter(|bound| bound.gone <= at);
+        faults
+            .max_by_key(|bound| bound.gone)
+            .map(|bound| bound.fault.kind)
+            .or_else(|| self.fault_before(at))
     }
 
     fn fault_before(&self, at: Duration) -> Option<Kind> {
-        self.timeline.faults.iter().filter(|fault| fault.from <= at).max_by_key(|fault| fault.from).map(|fault| fault.kind)
+        self.timeline
+            .faults
+            .iter()
+            .filter(|fault| fault.from <= at)
+            .max_by_key(|fault| fault.from)
+            .map(|fault| fault.kind)
     }
 }
 
@@ -206,20 +327,38 @@ mod tests {
     /// `client` has a slot of the key of one slot, and is sure of it from `from` to `to`.
     fn hold(timeline: &mut Timeline, client: usize, from: u64, to: u64) {
         let name = from.to_string();
-        for (at, what) in
-            [(from, What::Held { key: NARROW }), (from, What::Sure { ends: None }), (to, What::Sure { ends: None }), (to, What::Given)]
-        {
-            timeline.note(client, Event::Slot { name: name.clone(), at: ms(at), what });
+        for (at, what) in [
+            (from, What::Held { key: NARROW }),
+            (from, What::Sure { ends: None }),
+            (to, What::Sure { ends: None }),
+            (to, What::Given),
+        ] {
+            timeline.note(
+                client,
+                Event::Slot {
+                    name: name.clone(),
+                    at: ms(at),
+                    what,
+                },
+            );
         }
     }
 
     fn fault(timeline: &mut Timeline, kind: Kind, client: Option<usize>, from: u64, to: u64) {
-        timeline.faults.push(Fault { kind, client, from: ms(from), to: ms(to) });
+        timeline.faults.push(Fault {
+            kind,
+            client,
+            from: ms(from),
+            to: ms(to),
+        });
     }
 
     fn violations(timeline: &Timeline) -> Vec<(Wrong, Option<Kind>, Duration)> {
         let violations = Judge::new(timeline, READ_TIMEOUT).violations();
-        violations.into_iter().map(|violation| (violation.what, violation.fault, violation.length)).collect()
+        violations
+            .into_iter()
+            .map(|violation| (violation.what, violation.fault, violation.length))
+            .collect()
     }
 
     #[test]
@@ -229,7 +368,10 @@ mod tests {
         hold(&mut timeline, 1, 1501, 2000);
         assert_eq!(violations(&timeline), []);
         hold(&mut timeline, 2, 2000, 2100);
-        assert_eq!(violations(&timeline), [(Wrong::Overlap, None, Duration::from_nanos(1))]);
+        assert_eq!(
+            violations(&timeline),
+            [(Wrong::Overlap, None, Duration::from_nanos(1))]
+        );
     }
 
     #[test]
@@ -240,8 +382,17 @@ mod tests {
             hold(&mut timeline, 1, 2005, 2500);
             fault(&mut timeline, Kind::Cut, Some(0), 2000, 2000);
             let found = violations(&timeline);
-            assert_eq!(found.iter().find(|found| found.0 == Wrong::Late).map(|found| found.2), late);
-            assert_eq!(found.iter().any(|found| found.0 == Wrong::Overlap), late.is_some());
+            assert_eq!(
+                found
+                    .iter()
+                    .find(|found| found.0 == Wrong::Late)
+                    .map(|found| found.2),
+                late
+            );
+            assert_eq!(
+                found.iter().any(|found| found.0 == Wrong::Overlap),
+                late.is_some()
+            );
         }
     }
 
@@ -250,10 +401,20 @@ mod tests {
         let mut timeline = Timeline::default();
         hold(&mut timeline, 0, 1000, 2340);
         fault(&mut timeline, Kind::Cut, Some(0), 2000, 2000);
-        timeline.aways.push((Some(0), Away { on_purpose: false, from: ms(2010), to: ms(2300) }));
+        timeline.aways.push((
+            Some(0),
+            Away {
+                on_purpose: false,
+                from: ms(2010),
+                to: ms(2300),
+            },
+        ));
         assert_eq!(violations(&timeline), []);
         timeline.aways.clear();
-        assert_eq!(violations(&timeline), [(Wrong::Late, Some(Kind::Cut), ms(290))]);
+        assert_eq!(
+            violations(&timeline),
+            [(Wrong::Late, Some(Kind::Cut), ms(290))]
+        );
     }
 
     #[test]
@@ -274,7 +435,11 @@ mod tests {
         let mut timeline = Timeline::default();
         hold(&mut timeline, 0, 1000, 2000);
         hold(&mut timeline, 1, 2900, 3000);
-        timeline.waits.push(Wait { key: NARROW, from: ms(1500), to: ms(3000) });
+        timeline.waits.push(Wait {
+            key: NARROW,
+            from: ms(1500),
+            to: ms(3000),
+        });
         assert_eq!(violations(&timeline), [(Wrong::Leak, None, ms(900))]);
         // a client that is hit may have it
         fault(&mut timeline, Kind::Delayed, Some(2), 2000, 2300);

@@ -15,9 +15,24 @@ pub(crate) struct Key {
 
 /// The shortest lease there is; more than one slot; and one that the server's read timeout ends long before its lease does.
 pub(crate) const KEYS: [Key; 3] = [
-    Key { name: "narrow", limit: 1, lease: 1, holds: [200, 3000] },
-    Key { name: "wide", limit: 3, lease: 2, holds: [2000, 5000] },
-    Key { name: "long", limit: 6, lease: 60, holds: [5000, 9000] },
+    Key {
+        name: "narrow",
+        limit: 1,
+        lease: 1,
+        holds: [200, 3000],
+    },
+    Key {
+        name: "wide",
+        limit: 3,
+        lease: 2,
+        holds: [2000, 5000],
+    },
+    Key {
+        name: "long",
+        limit: 6,
+        lease: 60,
+        holds: [5000, 9000],
+    },
 ];
 
 impl Key {

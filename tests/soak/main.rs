@@ -96,10 +96,15 @@ fn soak(options: Options) -> Outcome<bool> {
         length: Duration::from_secs(options.seconds),
         seed,
         clients: options.clients,
-        server: Recipe { program: options.server_bin, read_timeout: options.read_timeout },
+        server: Recipe {
+            program: options.server_bin,
+            read_timeout: options.read_timeout,
+        },
         told: Duration::from_secs(options.told_read_timeout.unwrap_or(options.read_timeout)),
     };
     // one thread: when it does not get to run, its pulse knows
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(run::run(plan))
 }

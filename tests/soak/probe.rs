@@ -43,21 +43,39 @@ impl Probe {
 
     /// `None`: the connection has ended.
     async fn turn(&self, raw: &mut Raw) -> Option<()> {
-        let Key { name, limit, lease, .. } = *self.about;
-        let waiting = Waiting { probe: self, from: now() };
+        let Key {
+            name, limit, lease, ..
+        } = *self.about;
+        let waiting = Waiting {
+            probe: self,
+            from: now(),
+        };
         let token = raw.acquire(name, EVER, limit, lease).await;
         drop(waiting);
         let token = token.ok()??;
         // the grant may be as old as it likes: the slot is held from its renewal on
         let renewed = now();
-        let is_held = raw.ask("sn", name, &format!("{token} {lease}")).await.ok()?.starts_with("ok");
+        let is_held = raw
+            .ask("sn", name, &format!("{token} {lease}"))
+            .await
+            .ok()?
+            .starts_with("ok");
         let first = now();
         if is_held {
             sleep(PACE).await;
             let last = now();
             let ends = renewed + Duration::from_secs(lease);
             let mut timeline = self.book.open();
-            let mut say = |at, what| timeline.note(self.client, Event::Slot { name: token.clone(), at, what });
+            let mut say = |at, what| {
+                timeline.note(
+                    self.client,
+                    Event::Slot {
+                        name: token.clone(),
+                        at,
+                        what,
+                    },
+                );
+            };
             say(first, What::Held { key: self.key });
             say(first, What::Sure { ends: Some(ends) });
             say(last.min(ends).max(first), What::Sure { ends: Some(ends) });
@@ -76,6 +94,10 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.probe.book.open().waits.push(Wait { key: self.probe.key, from: self.from, to: now() });
+        self.probe.book.open().waits.push(Wait {
+            key: self.probe.key,
+            from: self.from,
+            to: now(),
+        });
     }
 }

@@ -17,7 +17,11 @@ pub(crate) async fn watch(tell: impl Fn(Away)) {
     let mut last = now();
     loop {
         sleep(BEAT).await;
-        let away = Away { on_purpose: false, from: last, to: now() };
+        let away = Away {
+            on_purpose: false,
+            from: last,
+            to: now(),
+        };
         if away.span().length() > MISSED {
             tell(away);
         }

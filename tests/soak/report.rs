@@ -23,10 +23,24 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(plan: &'a Plan, length: Duration, timeline: &'a Timeline, left: u64, freed: Duration) -> Self {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        length: Duration,
+        timeline: &'a Timeline,
+        left: u64,
+        freed: Duration,
+    ) -> Self {
         let judge = Judge::new(timeline, Duration::from_secs(plan.server.read_timeout));
         let violations = judge.violations();
-        Self { plan, length, timeline, judge, violations, left, freed }
+        Self {
+            plan,
+            length,
+            timeline,
+            judge,
+            violations,
+            left,
+            freed,
+        }
     }
 
     /// Nothing was wrong.
@@ -35,19 +49,45 @@ impl<'a> Report<'a> {
     }
 
     fn row(&self, fault: Option<Kind>) -> Row {
-        let count = |wrong| self.violations.iter().filter(|violation| violation.fault == fault && violation.what == wrong).count();
-        let bounds = self.judge.bounds().map(|(_, bound)| bound).filter(|bound| Some(bound.fault.kind) == fault);
+        let count = |wrong| {
+            self.violations
+                .iter()
+                .filter(|violation| violation.fault == fault && violation.what == wrong)
+                .count()
+        };
+        let bounds = self
+            .judge
+            .bounds()
+            .map(|(_, bound)| bound)
+            .filter(|bound| Some(bound.fault.kind) == fault);
         // nobody can know of the end of a connection before it
         let margin = |bound: Bound| {
-            if bound.fault.kind.severs() { bound.last.max(bound.due) } else { bound.last }.as_secs_f64() - seconds(bound.due)
+            if bound.fault.kind.severs() {
+                bound.last.max(bound.due)
+            } else {
+                bound.last
+            }
+            .as_secs_f64()
+                - seconds(bound.due)
         };
         let margins: Vec<_> = bounds.map(margin).collect();
         Row {
             name: fault.map_or("none", Kind::name),
-            times: self.timeline.faults.iter().filter(|happened| Some(happened.kind) == fault).count(),
+            times: self
+                .timeline
+                .faults
+                .iter()
+                .filter(|happened| Some(happened.kind) == fault)
+                .count(),
             ended: margins.len(),
             known: margins.into_iter().reduce(f64::max),
-            crowded: self.judge.crowds().into_iter().filter(|&(before, _)| before == fault).map(|(_, length)| length).max(),
+            crowded: self
+                .judge
+                .crowds()
+                .into_iter()
+                .filter(|&(before, _)| before == fault)
+                .map(|(_, length)| length)
+                .max(),
             overlaps: count(Wrong::Overlap),
             late: count(Wrong::Late),
             leaks: count(Wrong::Leak),
@@ -58,12 +98,26 @@ impl<'a> Report<'a> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { plan, timeline, .. } = self;
-        let server = plan.server.program.as_ref().map_or("the embedded server".into(), |program| program.display().to_string());
+        let server = plan
+            .server
+            .program
+            .as_ref()
+            .map_or("the embedded server".into(), |program| {
+                program.display().to_string()
+            });
         let (seed, read_timeout) = (plan.seed, plan.server.read_timeout);
         let Plan { clients, told, .. } = plan;
-        writeln!(f, "seed {seed}, {:.1} s, {clients} clients, {server} with a read timeout of {read_timeout} s", seconds(self.length))?;
+        writeln!(
+            f,
+            "seed {seed}, {:.1} s, {clients} clients, {server} with a read timeout of {read_timeout} s",
+            seconds(self.length)
+        )?;
         if told.as_secs() != read_timeout {
-            writeln!(f, "the clients were told a read timeout of {} s", told.as_secs())?;
+            writeln!(
+                f,
+                "the clients were told a read timeout of {} s",
+                told.as_secs()
+            )?;
         }
         writeln!(f, "\n{}", Row::HEAD)?;
         let kinds = Kind::ALL.into_iter().map(Some).chain([None]);
@@ -75,27 +129,55 @@ impl fmt::Display for Report<'_> {
                 idle.push(row.name);
             }
         }
-        writeln!(f, "\nno hold had to end by: {}", if idle.is_empty() { "none".into() } else { idle.join(", ") })?;
-        let count = |what| self.violations.iter().filter(|violation| violation.what == what).count();
+        writeln!(
+            f,
+            "\nno hold had to end by: {}",
+            if idle.is_empty() {
+                "none".into()
+            } else {
+                idle.join(", ")
+            }
+        )?;
+        let count = |what| {
+            self.violations
+                .iter()
+                .filter(|violation| violation.what == what)
+                .count()
+        };
         let [overlaps, late, leaks] = [Wrong::Overlap, Wrong::Late, Wrong::Leak].map(count);
         let (faults, holds) = (timeline.faults.len(), timeline.holds().count());
         let lost = timeline.holds().filter(|hold| hold.lost.is_some()).count();
-        writeln!(f, "\n{faults} faults, {holds} holds, {} checks, {lost} losses", timeline.checks)?;
+        writeln!(
+            f,
+            "\n{faults} faults, {holds} holds, {} checks, {lost} losses",
+            timeline.checks
+        )?;
         let starved = timeline.starved().map(|away| away.span().length());
-        let (times, longest) = starved.fold((0, Duration::ZERO), |(times, longest), this| (times + 1, longest.max(this)));
+        let (times, longest) = starved.fold((0, Duration::ZERO), |(times, longest), this| {
+            (times + 1, longest.max(this))
+        });
         writeln!(
             f,
             "{times} times a process did not get to run for 10 ms or more by the system's fault, {} ms at most",
             longest.as_millis()
         )?;
-        writeln!(f, "slots held {:.1} ms after all clients were killed: {}", seconds(self.freed) * 1000.0, self.left)?;
+        writeln!(
+            f,
+            "slots held {:.1} ms after all clients were killed: {}",
+            seconds(self.freed) * 1000.0,
+            self.left
+        )?;
         for violation in self.violations.iter().take(40) {
             writeln!(f, "  {violation}")?;
         }
         for complaint in timeline.complaints.iter().take(40) {
             writeln!(f, "  {complaint}")?;
         }
-        write!(f, "{overlaps} overlaps, {late} late losses, {leaks} leaks, {} complaints", timeline.complaints.len())
+        write!(
+            f,
+            "{overlaps} overlaps, {late} late losses, {leaks} leaks, {} complaints",
+            timeline.complaints.len()
+        )
     }
 }
 
@@ -121,12 +203,29 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, times, ended, overlaps, late, leaks, .. } = self;
+        let Self {
+            name,
+            times,
+            ended,
+            overlaps,
+            late,
+            leaks,
+            ..
+        } = self;
         let known = self.known.map_or(String::new(), |known| {
-            if known < 0.0 { format!("{:.1} ms before", known * -1000.0) } else { format!("{:.1} ms after", known * 1000.0) }
+            if known < 0.0 {
+                format!("{:.1} ms before", known * -1000.0)
+            } else {
+                format!("{:.1} ms after", known * 1000.0)
+            }
         });
-        let crowded = self.crowded.map_or("0 ms".into(), |crowded| format!("{:.1} ms", seconds(crowded) * 1000.0));
-        write!(f, "| {name} | {times} | {ended} | {known} | {crowded} | {overlaps} | {late} | {leaks} |")
+        let crowded = self.crowded.map_or("0 ms".into(), |crowded| {
+            format!("{:.1} ms", seconds(crowded) * 1000.0)
+        });
+        write!(
+            f,
+            "| {name} | {times} | {ended} | {known} | {crowded} | {overlaps} | {late} | {leaks} |"
+        )
     }
 }
 

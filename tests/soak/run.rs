@@ -52,9 +52,19 @@ pub(crate) async fn run(plan: Plan) -> Outcome<bool> {
     }
     let mut others = JoinSet::new();
     let pulse = book.clone();
-    others.spawn(pulse::watch(move |away| pulse.open().aways.push((None, away))));
+    others.spawn(pulse::watch(move |away| {
+        pulse.open().aways.push((None, away));
+    }));
     for (key, about) in KEYS.iter().enumerate() {
-        others.spawn(Probe { client: plan.clients + key, key, about, book: book.clone() }.run(host.addr()));
+        others.spawn(
+            Probe {
+                client: plan.clients + key,
+                key,
+                about,
+                book: book.clone(),
+            }
+            .run(host.addr()),
+        );
     }
 
     let end = began + plan.length.saturating_sub(CALM);
@@ -69,7 +79,11 @@ pub(crate) async fn run(plan: Plan) -> Outcome<bool> {
             faults.spawn(async move { victim.suffer_until(pause).await.map(|()| victim) });
         }
         host.suffer_until(pause).await?;
-        victims = faults.join_all().await.into_iter().collect::<Outcome<Vec<_>>>()?;
+        victims = faults
+            .join_all()
+            .await
+            .into_iter()
+            .collect::<Outcome<Vec<_>>>()?;
         sleep(CALM).await;
     }
 
@@ -96,9 +110,17 @@ async fn left_when_free(server: SocketAddr) -> Outcome<u64> {
     loop {
         let mut held = 0;
         for stats in client.stats().await? {
-            held += stats.semaphores.iter().map(|semaphore| semaphore.holders).sum::<u64>();
+            held += stats
+                .semaphores
+                .iter()
+                .map(|semaphore| semaphore.holders)
+                .sum::<u64>();
             // older servers list a semaphore of 1 as a lock
-            held += stats.locks.iter().map(|lock| u64::from(lock.owner_conn_id != 0)).sum::<u64>();
+            held += stats
+                .locks
+                .iter()
+                .map(|lock| u64::from(lock.owner_conn_id != 0))
+                .sum::<u64>();
         }
         if held == 0 || now() > end {
             return Ok(held);

@@ -18,14 +18,30 @@ impl Span {
 /// The spans in which more than `limit` of `spans` are.
 pub(crate) fn crowded(spans: impl Iterator<Item = Span>, limit: u32) -> Vec<Span> {
     // the ends belong to the spans
-    let steps = steps(spans.map(|Span { from, to }| (Span { from, to: to + Duration::from_nanos(1) }, 1)));
-    let crowded = steps.windows(2).filter(|pair| pair[0].1 > i64::from(limit)).map(|pair| Span { from: pair[0].0, to: pair[1].0 });
+    let steps = steps(spans.map(|Span { from, to }| {
+        (
+            Span {
+                from,
+                to: to + Duration::from_nanos(1),
+            },
+            1,
+        )
+    }));
+    let crowded = steps
+        .windows(2)
+        .filter(|pair| pair[0].1 > i64::from(limit))
+        .map(|pair| Span {
+            from: pair[0].0,
+            to: pair[1].0,
+        });
     joined(crowded)
 }
 
 /// From each moment on, the sum of the weights of the spans that it lies in.
 pub(crate) fn steps(spans: impl Iterator<Item = (Span, i64)>) -> Vec<(Duration, i64)> {
-    let mut ends: Vec<_> = spans.flat_map(|(Span { from, to }, weight)| [(from, weight), (to, -weight)]).collect();
+    let mut ends: Vec<_> = spans
+        .flat_map(|(Span { from, to }, weight)| [(from, weight), (to, -weight)])
+        .collect();
     ends.sort_unstable();
     let mut steps: Vec<(Duration, i64)> = Vec::new();
     let mut sum = 0;

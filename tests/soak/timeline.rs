@@ -64,22 +64,40 @@ impl Timeline {
 
     /// The times in which the system let an executor wait.
     pub(crate) fn starved(&self) -> impl Iterator<Item = Away> {
-        self.aways.iter().filter(|&&(client, away)| !away.on_purpose && !self.is_ours(client, away)).map(|&(_, away)| away)
+        self.aways
+            .iter()
+            .filter(|&&(client, away)| !away.on_purpose && !self.is_ours(client, away))
+            .map(|&(_, away)| away)
     }
 
     /// Whether a fault of ours kept `client` from running.
     fn is_ours(&self, client: Option<usize>, away: Away) -> bool {
-        let stopped = |fault: &&Fault| matches!(fault.kind, Kind::ClientStopped | Kind::ClientBusy) && fault.client == client;
-        self.faults.iter().filter(stopped).any(|fault| fault.from < away.to && away.from < fault.to)
+        let stopped = |fault: &&Fault| {
+            matches!(fault.kind, Kind::ClientStopped | Kind::ClientBusy) && fault.client == client
+        };
+        self.faults
+            .iter()
+            .filter(stopped)
+            .any(|fault| fault.from < away.to && away.from < fault.to)
     }
 
     /// Clients that ran while they were stopped: what we did to them is not what we think, and nothing can be judged by it.
     pub(crate) fn unstopped(&self) -> Vec<String> {
-        let stops = self.faults.iter().filter(|fault| fault.kind == Kind::ClientStopped);
+        let stops = self
+            .faults
+            .iter()
+            .filter(|fault| fault.kind == Kind::ClientStopped);
         let ran = stops.filter_map(|stop| {
-            let ran = |&&(client, at): &&(usize, Duration)| stop.concerns(client) && stop.from < at && at < stop.to;
+            let ran = |&&(client, at): &&(usize, Duration)| {
+                stop.concerns(client) && stop.from < at && at < stop.to
+            };
             let last = self.signs.iter().filter(ran).max_by_key(|(_, at)| *at);
-            last.map(|(client, at)| format!("client {client} ran {:.1?} after it was stopped", at.saturating_sub(stop.from)))
+            last.map(|(client, at)| {
+                format!(
+                    "client {client} ran {:.1?} after it was stopped",
+                    at.saturating_sub(stop.from)
+                )
+            })
         });
         ran.collect()
     }
@@ -95,21 +113,35 @@ impl Timeline {
         };
         self.signs.push((client, at));
         if let What::Held { key } = what {
-            let hold = Hold { client, key, from: at, sure: None, ends: None, lost: None, given: None };
+            let hold = Hold {
+                client,
+                key,
+                from: at,
+                sure: None,
+                ends: None,
+                lost: None,
+                given: None,
+            };
             if self.holds.insert((client, name), hold).is_some() {
-                self.complaints.push(format!("client {client} was given a slot twice"));
+                self.complaints
+                    .push(format!("client {client} was given a slot twice"));
             }
             return;
         }
         let Some(hold) = self.holds.get_mut(&(client, name)) else {
-            return self.complaints.push(format!("client {client} said {what:?} of a slot that it never had"));
+            return self.complaints.push(format!(
+                "client {client} said {what:?} of a slot that it never had"
+            ));
         };
         match what {
             What::Sure { ends } => {
                 self.checks += 1;
                 hold.ends = hold.ends.max(ends);
                 let Span { from, to } = hold.sure.unwrap_or(Span { from: at, to: at });
-                hold.sure = Some(Span { from: from.min(at), to: to.max(at) });
+                hold.sure = Some(Span {
+                    from: from.min(at),
+                    to: to.max(at),
+                });
             }
             What::Lost => hold.lost = Some(hold.lost.map_or(at, |lost| lost.min(at))),
             What::Given => hold.given = Some(at),
@@ -122,12 +154,17 @@ impl Hold {
     /// When its holder was last heard of it.
     pub(crate) fn end(&self) -> Duration {
         let sure = self.sure.map(|sure| sure.to);
-        [self.lost, self.given, sure].into_iter().flatten().fold(self.from, Duration::max)
+        [self.lost, self.given, sure]
+            .into_iter()
+            .flatten()
+            .fold(self.from, Duration::max)
     }
 
     /// Its holder believed in it after it had been told that it is lost.
     pub(crate) fn is_undead(&self) -> bool {
-        self.lost.zip(self.sure).is_some_and(|(lost, sure)| lost < sure.to)
+        self.lost
+            .zip(self.sure)
+            .is_some_and(|(lost, sure)| lost < sure.to)
     }
 }
 
@@ -144,10 +181,22 @@ mod tests {
             (Kind::ClientStopped, Some(1), 3000, 4000),
             (Kind::ServerStopped, None, 1000, 4000),
         ] {
-            timeline.faults.push(Fault { kind, client, from: ms(from), to: ms(to) });
+            timeline.faults.push(Fault {
+                kind,
+                client,
+                from: ms(from),
+                to: ms(to),
+            });
         }
         let mut ran = |client, at| {
-            timeline.note(client, Event::Away(Away { on_purpose: false, from: ms(at), to: ms(at) }));
+            timeline.note(
+                client,
+                Event::Away(Away {
+                    on_purpose: false,
+                    from: ms(at),
+                    to: ms(at),
+                }),
+            );
             timeline.unstopped()
         };
         for (client, at) in [(0, 1000), (0, 2000), (0, 3500), (1, 1500)] {

@@ -27,7 +27,11 @@ const TRICKLE: Duration = Duration::from_millis(200);
 const RARITY: Duration = Duration::from_secs(3);
 
 /// How much later the bytes of a delayed connection come.
-const DELAYS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(200), Duration::from_millis(700)];
+const DELAYS: [Duration; 3] = [
+    Duration::from_millis(20),
+    Duration::from_millis(200),
+    Duration::from_millis(700),
+];
 
 /// A client.
 pub(crate) struct Victim {
@@ -42,11 +46,25 @@ pub(crate) struct Victim {
 
 impl Victim {
     /// Starts a client that is told `told` as the server's read timeout.
-    pub(crate) async fn start(index: usize, server: watch::Receiver<SocketAddr>, told: Duration, seed: u64, book: &Book) -> Outcome<Self> {
+    pub(crate) async fn start(
+        index: usize,
+        server: watch::Receiver<SocketAddr>,
+        told: Duration,
+        seed: u64,
+        book: &Book,
+    ) -> Outcome<Self> {
         let proxy = Proxy::start(server).await?;
         let client = Client::start(index, &proxy, told, seed, book)?;
         let deck = Deck::new(seed, Kind::ALL.into_iter().filter(|kind| kind.is_clients()));
-        Ok(Self { index, told, seed, deck, book: book.clone(), proxy, client })
+        Ok(Self {
+            index,
+            told,
+            seed,
+            deck,
+            book: book.clone(),
+            proxy,
+            client,
+        })
     }
 
     /// One fault after the other, until all are over at `end`.
@@ -82,7 +100,14 @@ impl Victim {
                     Kind::Reset => Cut::Reset,
                     _ => Cut::HalfOpen,
                 });
-                (from, if kind == Kind::HalfOpen { later(length).await } else { from })
+                (
+                    from,
+                    if kind == Kind::HalfOpen {
+                        later(length).await
+                    } else {
+                        from
+                    },
+                )
             }
             Kind::StalledUp => self.weather(Flow::Stalled, Flow::Clear, length).await,
             Kind::StalledDown => self.weather(Flow::Clear, Flow::Stalled, length).await,
@@ -95,7 +120,12 @@ impl Victim {
             Kind::ServerStopped | Kind::ServerKilled => return Err("a client is no server".into()),
         };
         self.proxy.heal();
-        self.book.open().faults.push(Fault { kind, client: Some(self.index), from, to });
+        self.book.open().faults.push(Fault {
+            kind,
+            client: Some(self.index),
+            from,
+            to,
+        });
         self.look().await
     }
 
@@ -119,7 +149,10 @@ impl Victim {
     /// A client that ended by itself has a bug.
     async fn look(&mut self) -> Outcome<()> {
         if !self.client.program.is_running() {
-            self.book.open().complaints.push(format!("client {} ended by itself", self.index));
+            self.book
+                .open()
+                .complaints
+                .push(format!("client {} ended by itself", self.index));
             self.restart().await?;
         }
         Ok(())
@@ -146,18 +179,40 @@ struct Client {
 
 impl Client {
     fn start(index: usize, proxy: &Proxy, told: Duration, seed: u64, book: &Book) -> Outcome<Self> {
-        let (addr, told, seed) = (proxy.addr().to_string(), told.as_millis().to_string(), seed.to_string());
-        let arguments = ["client", "--server", &addr, "--read-timeout", &told, "--seed", &seed];
+        let (addr, told, seed) = (
+            proxy.addr().to_string(),
+            told.as_millis().to_string(),
+            seed.to_string(),
+        );
+        let arguments = [
+            "client",
+            "--server",
+            &addr,
+            "--read-timeout",
+            &told,
+            "--seed",
+            &seed,
+        ];
         let (program, Pipes { stdin, stdout }) = Program::start(arguments)?;
         let (tell, busy) = mpsc::unbounded_channel();
         let hearing = tokio::spawn(hear(index, stdout, book.clone(), tell));
-        Ok(Self { program, orders: stdin, busy, hearing })
+        Ok(Self {
+            program,
+            orders: stdin,
+            busy,
+            hearing,
+        })
     }
 
     /// Blocks its executor, and says when that was.
     async fn block(&mut self, length: Duration) -> Outcome<Away> {
-        self.orders.write_all(format!("{}\n", length.as_millis()).as_bytes()).await?;
-        self.busy.recv().await.ok_or_else(|| "a client ended when it was told to be busy".into())
+        self.orders
+            .write_all(format!("{}\n", length.as_millis()).as_bytes())
+            .await?;
+        self.busy
+            .recv()
+            .await
+            .ok_or_else(|| "a client ended when it was told to be busy".into())
     }
 }
 
@@ -167,13 +222,21 @@ async fn hear(client: usize, stdout: ChildStdout, book: Book, busy: mpsc::Unboun
     while let Ok(Some(line)) = lines.next_line().await {
         match line.parse() {
             Ok(event) => {
-                if let Event::Away(away @ Away { on_purpose: true, .. }) = event {
+                if let Event::Away(
+                    away @ Away {
+                        on_purpose: true, ..
+                    },
+                ) = event
+                {
                     // a client that was killed has nobody to wait for it
                     let _ = busy.send(away);
                 }
                 book.open().note(client, event);
             }
-            Err(complaint) => book.open().complaints.push(format!("client {client}: {complaint}")),
+            Err(complaint) => book
+                .open()
+                .complaints
+                .push(format!("client {client}: {complaint}")),
         }
     }
 }
@@ -191,8 +254,17 @@ impl Host {
     pub(crate) async fn start(recipe: Recipe, seed: u64, book: &Book) -> Outcome<Self> {
         let process = recipe.start().await?;
         let addr = watch::Sender::new(process.addr());
-        let deck = Deck::new(seed, Kind::ALL.into_iter().filter(|kind| !kind.is_clients()));
-        Ok(Self { recipe, process: Some(process), addr, deck, book: book.clone() })
+        let deck = Deck::new(
+            seed,
+            Kind::ALL.into_iter().filter(|kind| !kind.is_clients()),
+        );
+        Ok(Self {
+            recipe,
+            process: Some(process),
+            addr,
+            deck,
+            book: book.clone(),
+        })
     }
 
     /// Where it is, as it changes.
@@ -228,9 +300,18 @@ impl Host {
                 self.process = Some(process);
                 (from, now())
             }
-            _ => return Err("a server is no client, and one that does not run cannot be stopped".into()),
+            _ => {
+                return Err(
+                    "a server is no client, and one that does not run cannot be stopped".into(),
+                );
+            }
         };
-        self.book.open().faults.push(Fault { kind, client: None, from, to });
+        self.book.open().faults.push(Fault {
+            kind,
+            client: None,
+            from,
+            to,
+        });
         Ok(())
     }
 }

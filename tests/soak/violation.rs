@@ -33,9 +33,22 @@ pub(crate) struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, fault, key, at, length, evidence } = self;
+        let Self {
+            what,
+            fault,
+            key,
+            at,
+            length,
+            evidence,
+        } = self;
         let fault = fault.map_or("no fault", Kind::name);
-        write!(f, "{what:?} of {length:.1?} on {:?} at {at:.3?}, after: {fault}", KEYS[*key].name)?;
-        evidence.as_ref().map_or(Ok(()), |evidence| write!(f, "\n{evidence}"))
+        write!(
+            f,
+            "{what:?} of {length:.1?} on {:?} at {at:.3?}, after: {fault}",
+            KEYS[*key].name
+        )?;
+        evidence
+            .as_ref()
+            .map_or(Ok(()), |evidence| write!(f, "\n{evidence}"))
     }
 }

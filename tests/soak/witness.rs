@@ -65,7 +65,13 @@ pub(crate) fn sure(held: &Held) -> bool {
     let before = now();
     let is_held = held.check().is_ok();
     if is_held {
-        say(name(held), before, What::Sure { ends: Some(before + held.remaining()) });
+        say(
+            name(held),
+            before,
+            What::Sure {
+                ends: Some(before + held.remaining()),
+            },
+        );
     } else {
         say(name(held), now(), What::Lost);
     }
@@ -81,7 +87,11 @@ pub(crate) fn end(held: &Held) {
 
 /// Says something of the slot `name`.
 pub(crate) fn say(name: &str, at: Duration, what: What) {
-    tell(&Event::Slot { name: name.to_owned(), at, what });
+    tell(&Event::Slot {
+        name: name.to_owned(),
+        at,
+        what,
+    });
 }
 
 /// Tells the parent.

@@ -1,7 +1,11 @@
 //! The spans and events.
 //!
 //! A binary of its own: tracing remembers for the whole process which of them nobody wants, and here somebody wants all.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod notes;
 
@@ -29,13 +33,23 @@ struct House {
 impl House {
     async fn new() -> Self {
         let server = Server::start().await.unwrap();
-        let client = server.client_builder().connector(server.connector()).build().unwrap();
+        let client = server
+            .client_builder()
+            .connector(server.connector())
+            .build()
+            .unwrap();
         Self { server, client }
     }
 }
 
 fn pool(house: &House) -> Semaphore {
-    Semaphore::builder().key("pool").limit(1).lease_ttl(4 * SECOND).client(house.client.clone()).build().unwrap()
+    Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .lease_ttl(4 * SECOND)
+        .client(house.client.clone())
+        .build()
+        .unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -53,18 +67,32 @@ async fn an_acquire_and_its_hold_are_told_from_beginning_to_end() {
     );
     // the first renewal comes by itself much earlier than due, or a little; those after it, a little
     held.renew().await.unwrap();
-    assert_eq!(notes.told().await, ["hold: DEBUG renewed key=pool server token margin=4"]);
+    assert_eq!(
+        notes.told().await,
+        ["hold: DEBUG renewed key=pool server token margin=4"]
+    );
     sleep(Duration::from_millis(2500)).await;
-    assert_eq!(notes.told().await, ["hold: DEBUG renewed key=pool server token margin=2"]);
+    assert_eq!(
+        notes.told().await,
+        ["hold: DEBUG renewed key=pool server token margin=2"]
+    );
     held.release().await.unwrap();
-    assert_eq!(notes.told().await, ["hold key=pool server token wait=0 held=3 outcome=released"]);
+    assert_eq!(
+        notes.told().await,
+        ["hold key=pool server token wait=0 held=3 outcome=released"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn both_are_children_of_the_span_that_asked_and_what_runs_with_a_slot_runs_in_its_hold() {
     let (notes, _guard) = Notes::begin();
     let house = House::new().await;
-    let asked = async { pool(&house).with_slot(async |_| info!("at work")).await.unwrap() };
+    let asked = async {
+        pool(&house)
+            .with_slot(async |_| info!("at work"))
+            .await
+            .unwrap()
+    };
     asked.instrument(info_span!("request")).await;
     let told = notes.told().await;
     assert_eq!(notes.links(), [("hold", "acquire")]);
@@ -125,12 +153,21 @@ impl Way {
 async fn a_span_is_closed_before_the_slot_that_was_requested_in_it_is_released() {
     let (notes, _guard) = Notes::begin();
     let house = House::new().await;
-    for way in [Way::Acquire, Way::AcquireWithin, Way::TryAcquire, Way::Enqueue] {
+    for way in [
+        Way::Acquire,
+        Way::AcquireWithin,
+        Way::TryAcquire,
+        Way::Enqueue,
+    ] {
         let held = way.take(&house).instrument(info_span!("request")).await;
         let told = notes.told().await;
         let granted = "request:acquire key=pool server token wait=0 outcome=granted";
         assert_eq!(told[told.len() - 2..], [granted, "request"], "{way:?}");
-        assert_eq!(notes.links(), [("hold", "acquire"), ("hold", "request")], "{way:?}");
+        assert_eq!(
+            notes.links(),
+            [("hold", "acquire"), ("hold", "request")],
+            "{way:?}"
+        );
         held.release().await.unwrap();
         let released = "hold key=pool server token wait=0 held=0 outcome=released";
         assert_eq!(notes.told().await, [released], "{way:?}");
@@ -145,7 +182,9 @@ async fn a_span_is_closed_before_the_slot_that_was_waited_for_in_it_is_released(
     notes.told().await;
     notes.links();
     let request = async {
-        let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+        let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
+            panic!("the slot is taken")
+        };
         drop(held);
         queued.wait().await.unwrap()
     };
@@ -153,7 +192,10 @@ async fn a_span_is_closed_before_the_slot_that_was_waited_for_in_it_is_released(
     assert_eq!(notes.told().await.pop().as_deref(), Some("request"));
     assert_eq!(notes.links(), [("hold", "acquire"), ("hold", "request")]);
     held.release().await.unwrap();
-    assert_eq!(notes.told().await, ["hold key=pool server token wait=0 held=0 outcome=released"]);
+    assert_eq!(
+        notes.told().await,
+        ["hold key=pool server token wait=0 held=0 outcome=released"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,7 +207,12 @@ async fn what_is_run_with_a_slot_stays_in_the_span_of_its_caller() {
         held.run(async { info!("at work") }).await.unwrap();
     };
     request.instrument(info_span!("request")).await;
-    assert!(notes.told().await.contains(&"request: INFO at work".to_owned()));
+    assert!(
+        notes
+            .told()
+            .await
+            .contains(&"request: INFO at work".to_owned())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +220,10 @@ async fn the_hold_of_an_annotated_function_and_of_a_layer_is_a_child_of_the_span
     let (notes, _guard) = Notes::begin();
     let house = House::new().await;
     let released = "request:hold key=pool server token wait=0 held=0 outcome=released".to_owned();
-    annotated(&house).instrument(info_span!("request")).await.unwrap();
+    annotated(&house)
+        .instrument(info_span!("request"))
+        .await
+        .unwrap();
     assert!(notes.told().await.contains(&released));
     let pool = pool(&house);
     let work = service_fn(async |()| {
@@ -181,9 +231,16 @@ async fn the_hold_of_an_annotated_function_and_of_a_layer_is_a_child_of_the_span
         Ok::<_, Infallible>(())
     });
     let service = SlotLayer::new(move |(): &()| Ok(pool.clone())).layer(work);
-    service.oneshot(()).instrument(info_span!("request")).await.unwrap();
+    service
+        .oneshot(())
+        .instrument(info_span!("request"))
+        .await
+        .unwrap();
     let told = notes.told().await;
-    assert!(told.contains(&released) && told.contains(&"hold: INFO at work".to_owned()), "{told:?}");
+    assert!(
+        told.contains(&released) && told.contains(&"hold: INFO at work".to_owned()),
+        "{told:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,8 +249,16 @@ async fn a_place_in_line_is_told_and_a_handle_that_is_dropped() {
     let house = House::new().await;
     let held = pool(&house).acquire().await.unwrap();
     notes.told().await;
-    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
-    assert_eq!(notes.told().await, ["acquire: DEBUG connection opened server", "acquire: DEBUG queued key=pool server"]);
+    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
+        panic!("the slot is taken")
+    };
+    assert_eq!(
+        notes.told().await,
+        [
+            "acquire: DEBUG connection opened server",
+            "acquire: DEBUG queued key=pool server"
+        ]
+    );
     sleep(SECOND).await;
     drop(held);
     assert_eq!(
@@ -206,7 +271,13 @@ async fn a_place_in_line_is_told_and_a_handle_that_is_dropped() {
         ]
     );
     drop(queued);
-    assert_eq!(notes.told().await, ["hold: DEBUG slot dropped", "hold key=pool server token wait=1 held=0 outcome=dropped"]);
+    assert_eq!(
+        notes.told().await,
+        [
+            "hold: DEBUG slot dropped",
+            "hold key=pool server token wait=1 held=0 outcome=dropped"
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,14 +288,23 @@ async fn a_slow_renewal_is_a_warning_and_so_is_a_loss() {
     held.renew().await.unwrap();
     notes.told().await;
     // the next renewal has about 2 s, and is answered after more than three quarters of that
-    house.server.faults().delay_replies(Duration::from_millis(1700));
+    house
+        .server
+        .faults()
+        .delay_replies(Duration::from_millis(1700));
     sleep(Duration::from_millis(3800)).await;
-    assert_eq!(notes.told().await, ["hold: WARN slow renewal key=pool server token margin=0"]);
+    assert_eq!(
+        notes.told().await,
+        ["hold: WARN slow renewal key=pool server token margin=0"]
+    );
     house.server.faults().disconnect("pool");
     held.lost().await;
     assert_eq!(
         notes.told().await,
-        ["hold: WARN slot lost key=pool server token reason=its connection ended", "hold key=pool server token wait=0 held=4 outcome=lost",]
+        [
+            "hold: WARN slot lost key=pool server token reason=its connection ended",
+            "hold key=pool server token wait=0 held=4 outcome=lost",
+        ]
     );
 }
 
@@ -233,14 +313,22 @@ async fn the_loss_of_a_slot_that_nobody_took_over_is_a_warning_too() {
     let (notes, _guard) = Notes::begin();
     let house = House::new().await;
     let held = pool(&house).acquire().await.unwrap();
-    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
+        panic!("the slot is taken")
+    };
     held.release().await.unwrap();
     sleep(SECOND).await;
     assert!(queued.is_granted());
     notes.told().await;
     house.server.faults().disconnect("pool");
     let warning = "hold: WARN slot lost key=pool server token reason=its connection ended";
-    assert_eq!(notes.told().await, [warning, "hold key=pool server token wait=0 held=1 outcome=lost"]);
+    assert_eq!(
+        notes.told().await,
+        [
+            warning,
+            "hold key=pool server token wait=0 held=1 outcome=lost"
+        ]
+    );
     assert!(queued.wait().await.unwrap_err().is_lost());
     assert!(notes.told().await.is_empty());
 }
@@ -279,7 +367,9 @@ async fn who_is_told_of_a_grant_holds_nobody_up() {
     let house = House::new().await;
     for leaves in [false, true] {
         let held = pool(&house).acquire().await.unwrap();
-        let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else { panic!("the slot is taken") };
+        let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
+            panic!("the slot is taken")
+        };
         let queued = Arc::new(Mutex::new(Some(queued)));
         let theirs = queued.clone();
         let look = move || {
@@ -295,9 +385,27 @@ async fn who_is_told_of_a_grant_holds_nobody_up() {
         assert_eq!(meanwhile.done.lock().unwrap().take(), Some(true));
         drop(queued);
         let told = notes.told().await;
-        let count = |begin, end| told.iter().filter(|line| line.starts_with(begin) && line.ends_with(end)).count();
-        assert_eq!((count("hold: ", "slot dropped"), count("hold key", "outcome=dropped")), (1, 1), "{told:?}");
-        assert!(house.server.stats().semaphores.iter().all(|pool| pool.holders == 0));
+        let count = |begin, end| {
+            told.iter()
+                .filter(|line| line.starts_with(begin) && line.ends_with(end))
+                .count()
+        };
+        assert_eq!(
+            (
+                count("hold: ", "slot dropped"),
+                count("hold key", "outcome=dropped")
+            ),
+            (1, 1),
+            "{told:?}"
+        );
+        assert!(
+            house
+                .server
+                .stats()
+                .semaphores
+                .iter()
+                .all(|pool| pool.holders == 0)
+        );
     }
 }
 
@@ -309,7 +417,10 @@ async fn a_wait_in_vain_says_how_it_ended() {
     notes.told().await;
     pool(&house).acquire_within(2 * SECOND).await.unwrap_err();
     let last = notes.told().await.pop();
-    assert_eq!(last.as_deref(), Some("acquire key=pool server wait=2 outcome=timeout"));
+    assert_eq!(
+        last.as_deref(),
+        Some("acquire key=pool server wait=2 outcome=timeout")
+    );
 }
 
 // it is behind all others then
@@ -325,10 +436,18 @@ async fn a_place_in_the_queue_that_is_lost_is_a_warning() {
     held.lost().await;
     waiter.await.unwrap().unwrap().release().await.unwrap();
     let told = notes.told().await;
-    let warnings: Vec<_> = told.iter().filter(|line| line.contains("place in the queue")).collect();
-    let [warning] = warnings[..] else { panic!("{told:?}") };
+    let warnings: Vec<_> = told
+        .iter()
+        .filter(|line| line.contains("place in the queue"))
+        .collect();
+    let [warning] = warnings[..] else {
+        panic!("{told:?}")
+    };
     let begin = "acquire: WARN place in the queue lost key=pool server error=acquire \"pool\" on";
-    assert!(warning.starts_with(begin) && warning.contains("the connection ended"), "{warning}");
+    assert!(
+        warning.starts_with(begin) && warning.contains("the connection ended"),
+        "{warning}"
+    );
 }
 
 // the keeper, on a thread of its own, hears of the end at once
@@ -336,12 +455,28 @@ async fn a_place_in_the_queue_that_is_lost_is_a_warning() {
 async fn who_ends_a_hold_says_how() {
     let (notes, _guard) = Notes::begin();
     let server = Server::start().await.unwrap();
-    let house = House { client: server.client(), server };
+    let house = House {
+        client: server.client(),
+        server,
+    };
     for _ in 0..300 {
-        pool(&house).acquire().await.unwrap().release().await.unwrap();
+        pool(&house)
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
         drop(pool(&house).acquire().await.unwrap().close());
     }
     let told = notes.told().await;
-    let ends = |outcome| told.iter().filter(|line| line.starts_with("hold ") && line.ends_with(outcome)).count();
-    assert_eq!((ends("outcome=released"), ends("outcome=closed")), (300, 300));
+    let ends = |outcome| {
+        told.iter()
+            .filter(|line| line.starts_with("hold ") && line.ends_with(outcome))
+            .count()
+    };
+    assert_eq!(
+        (ends("outcome=released"), ends("outcome=closed")),
+        (300, 300)
+    );
 }

@@ -52,8 +52,14 @@ impl Visit for Fields<'_> {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let parent = context.span(id).and_then(|span| Some(span.parent()?.name()));
-        let mut line = format!("{}{}", parent.map(|name| format!("{name}:")).unwrap_or_default(), attributes.metadata().name());
+        let parent = context
+            .span(id)
+            .and_then(|span| Some(span.parent()?.name()));
+        let mut line = format!(
+            "{}{}",
+            parent.map(|name| format!("{name}:")).unwrap_or_default(),
+            attributes.metadata().name()
+        );
         attributes.record(&mut Fields(&mut line));
         self.0.lock().unwrap().open.insert(id.into_u64(), line);
     }
@@ -64,14 +70,21 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let span = context.event_span(event).map(|span| format!("{}: ", span.name()));
+        let span = context
+            .event_span(event)
+            .map(|span| format!("{}: ", span.name()));
         let mut line = format!("{}{}", span.unwrap_or_default(), event.metadata().level());
         event.record(&mut Fields(&mut line));
         self.0.lock().unwrap().lines.push(line);
     }
 
     fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
-        let name = |id| context.span(id).expect("a link is made while both spans are open").name();
+        let name = |id| {
+            context
+                .span(id)
+                .expect("a link is made while both spans are open")
+                .name()
+        };
         self.0.lock().unwrap().links.push((name(id), name(follows)));
     }
 
@@ -90,11 +103,15 @@ impl Notes {
     /// The same, together with `other`.
     pub(crate) fn begin_with(other: impl Layer<Registry> + Send + Sync) -> (Self, DefaultGuard) {
         // wants all for as long as the process lives
-        static EVER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+        static EVER: LazyLock<Dispatch> =
+            LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
         LazyLock::force(&EVER);
         let notes = Self::default();
-        let ours = tracing_subscriber::filter::filter_fn(|of| of.target() == "dflock" || of.target() == "spans");
-        let registry = tracing_subscriber::registry().with(other.and_then(notes.clone()).with_filter(ours));
+        let ours = tracing_subscriber::filter::filter_fn(|of| {
+            of.target() == "dflock" || of.target() == "spans"
+        });
+        let registry =
+            tracing_subscriber::registry().with(other.and_then(notes.clone()).with_filter(ours));
         let guard = tracing::subscriber::set_default(registry);
         (notes, guard)
     }

@@ -40,7 +40,9 @@ impl Value {
                 return refused("this ratio is refused: it lies between 0 and 1, both excluded");
             }
             "acquire_timeout" | "lease_ttl" if number(&given).is_some() => {
-                return refused("a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression of type `Duration`");
+                return refused(
+                    "a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression of type `Duration`",
+                );
             }
             "acquire_timeout" | "lease_ttl" => {
                 if let Some(Lit::Str(text)) = literal(&given) {
@@ -50,10 +52,15 @@ impl Value {
                         );
                     };
                     if duration > LONGEST {
-                        return refused("this is too long: the longest that a server can count is 9223372036 s");
+                        return refused(
+                            "this is too long: the longest that a server can count is 9223372036 s",
+                        );
                     }
-                    if option == "lease_ttl" && (duration.is_zero() || duration.subsec_nanos() > 0) {
-                        return refused("this lease is refused: it is whole seconds, and at least one");
+                    if option == "lease_ttl" && (duration.is_zero() || duration.subsec_nanos() > 0)
+                    {
+                        return refused(
+                            "this lease is refused: it is whole seconds, and at least one",
+                        );
                     }
                     if duration.is_zero() {
                         return refused(
@@ -81,7 +88,7 @@ impl Value {
             // lent, so that a client that is owned by something else need not be cloned by hand, and one behind a pointer is found
             Self::Client(client) => {
                 let lent = quote_spanned!(here.located_at(client.span())=> &#client);
-                quote_spanned!(here=> #dflock::runtime::client(#lent))
+                quote_spanned!(here=> #dflock::macro_support::client(#lent))
             }
             Self::Other(value) => value.to_token_stream(),
         }
@@ -101,7 +108,11 @@ fn literal(expr: &Expr) -> Option<&Lit> {
 /// The number that an expression is.
 fn number(expr: &Expr) -> Option<f64> {
     match expr {
-        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => number(expr).map(|number| -number),
+        Expr::Unary(ExprUnary {
+            op: UnOp::Neg(_),
+            expr,
+            ..
+        }) => number(expr).map(|number| -number),
         Expr::Group(group) => number(&group.expr),
         Expr::Paren(paren) => number(&paren.expr),
         _ => match literal(expr)? {
@@ -118,7 +129,8 @@ mod tests {
     use quote::quote;
 
     fn value(option: &str, given: TokenStream) -> Result<String, String> {
-        let value = Value::new(option, syn::parse2(given).unwrap()).map_err(|mistake| mistake.to_string())?;
+        let value = Value::new(option, syn::parse2(given).unwrap())
+            .map_err(|mistake| mistake.to_string())?;
         Ok(value.expression(&syn::parse_quote!(::dflock)).to_string())
     }
 
@@ -140,8 +152,14 @@ mod tests {
 
     #[test]
     fn text_is_a_duration_where_one_is_wanted() {
-        assert_eq!(value("acquire_timeout", quote!("1500ms")).unwrap(), ":: core :: time :: Duration :: new (1u64 , 500000000u32)");
-        assert_eq!(value("lease_ttl", quote!("1h")).unwrap(), ":: core :: time :: Duration :: new (3600u64 , 0u32)");
+        assert_eq!(
+            value("acquire_timeout", quote!("1500ms")).unwrap(),
+            ":: core :: time :: Duration :: new (1u64 , 500000000u32)"
+        );
+        assert_eq!(
+            value("lease_ttl", quote!("1h")).unwrap(),
+            ":: core :: time :: Duration :: new (3600u64 , 0u32)"
+        );
     }
 
     #[test]
@@ -162,7 +180,11 @@ mod tests {
             ("acquire_timeout", quote!(2), "a duration has a unit"),
             ("acquire_timeout", quote!("2"), "this is no duration"),
             ("acquire_timeout", quote!("0s"), "no time is left"),
-            ("acquire_timeout", quote!("106751991168d"), "this is too long"),
+            (
+                "acquire_timeout",
+                quote!("106751991168d"),
+                "this is too long",
+            ),
             ("lease_ttl", quote!("0s"), "at least one"),
             ("lease_ttl", quote!("1500ms"), "whole seconds"),
         ] {

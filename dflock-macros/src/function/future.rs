@@ -3,18 +3,24 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit_mut::{VisitMut, visit_expr_mut, visit_type_mut};
-use syn::{Expr, ExprAsync, ExprCall, GenericArgument, Item, Macro, PathArguments, ReturnType, Stmt};
+use syn::{
+    Expr, ExprAsync, ExprCall, GenericArgument, Item, Macro, PathArguments, ReturnType, Stmt,
+};
 use syn::{Token, Type, TypeInfer, TypeParamBound};
 
 /// The block of the `async move { .. }` or the `Box::pin(async move { .. })` at the end.
 pub(super) fn at_the_end(statements: &mut [Stmt]) -> Option<&mut ExprAsync> {
-    let Stmt::Expr(last, None) = statements.last_mut()? else { return None };
+    let Stmt::Expr(last, None) = statements.last_mut()? else {
+        return None;
+    };
     match last {
         Expr::Async(future) => Some(future),
-        Expr::Call(ExprCall { func, args, .. }) if is_pin(func) && args.len() == 1 => match args.first_mut() {
-            Some(Expr::Async(future)) => Some(future),
-            _ => None,
-        },
+        Expr::Call(ExprCall { func, args, .. }) if is_pin(func) && args.len() == 1 => {
+            match args.first_mut() {
+                Some(Expr::Async(future)) => Some(future),
+                _ => None,
+            }
+        }
         _ => None,
     }
 }
@@ -66,7 +72,9 @@ fn is_pin(function: &Expr) -> bool {
 
 /// The type of its value, as far as the function names it.
 pub(super) fn output(returned: &ReturnType) -> Type {
-    let ReturnType::Type(_, returned) = returned else { return unnamed() };
+    let ReturnType::Type(_, returned) = returned else {
+        return unnamed();
+    };
     in_type(returned).map_or_else(unnamed, |output| nameable(&output))
 }
 
@@ -89,7 +97,9 @@ impl VisitMut for Unname {
 }
 
 fn unnamed() -> Type {
-    Type::Infer(TypeInfer { underscore_token: <Token![_]>::default() })
+    Type::Infer(TypeInfer {
+        underscore_token: <Token![_]>::default(),
+    })
 }
 
 /// The `Output = ..` in `impl Future<..>`, `dyn Future<..>` and whatever is around it.
@@ -105,12 +115,16 @@ fn in_type(ty: &Type) -> Option<Type> {
 }
 
 fn in_bound(bound: &TypeParamBound) -> Option<Type> {
-    let TypeParamBound::Trait(bound) = bound else { return None };
+    let TypeParamBound::Trait(bound) = bound else {
+        return None;
+    };
     in_arguments(&bound.path.segments.last()?.arguments)
 }
 
 fn in_arguments(arguments: &PathArguments) -> Option<Type> {
-    let PathArguments::AngleBracketed(arguments) = arguments else { return None };
+    let PathArguments::AngleBracketed(arguments) = arguments else {
+        return None;
+    };
     arguments.args.iter().find_map(|argument| match argument {
         GenericArgument::AssocType(output) if output.ident == "Output" => Some(output.ty.clone()),
         GenericArgument::Type(ty) => in_type(ty),

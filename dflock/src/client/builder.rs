@@ -125,7 +125,7 @@ impl ClientBuilder {
     /// The file is read now, and again for a new connection when it has changed, so that a secret
     /// can be replaced while the program runs. Connections that are open stay so. When the changed
     /// file cannot be used, the last good secret is kept, and an event says so
-    /// ([`watch`](crate::watch)).
+    /// ([`telemetry`](crate::telemetry)).
     ///
     /// Each new connection costs one look at the file, on the thread of the task that connects: it
     /// belongs on a local file system. What is not a regular file, such as a pipe, is read once.
@@ -258,9 +258,13 @@ impl ClientBuilder {
             self.tls.as_ref().map_or(Ok(()), |tls| tls.check(server))?;
         }
         if !(self.clock_drift >= 0.0 && self.clock_drift < 0.5) {
-            return Err(ConfigError::ClockDrift { drift: self.clock_drift });
+            return Err(ConfigError::ClockDrift {
+                drift: self.clock_drift,
+            });
         }
-        let heartbeat = self.heartbeat.unwrap_or_else(|| derived_heartbeat(self.server_read_timeout));
+        let heartbeat = self
+            .heartbeat
+            .unwrap_or_else(|| derived_heartbeat(self.server_read_timeout));
         for (option, given) in [
             ("connect_timeout", self.connect_timeout),
             ("socket_timeout", self.socket_timeout),
@@ -269,23 +273,33 @@ impl ClientBuilder {
             ("max_connection_age", self.max_connection_age),
         ] {
             if given.is_zero() || given > LONGEST {
-                return Err(ConfigError::Duration { option, given, allowed: "it must be more than zero and less than a century" });
+                return Err(ConfigError::Duration {
+                    option,
+                    given,
+                    allowed: "it must be more than zero and less than a century",
+                });
             }
         }
         let believed = self.server_read_timeout.mul_f64(1.0 - self.clock_drift);
         if heartbeat >= believed {
             let allowed = "it must be less than `server_read_timeout` less `clock_drift`";
-            return Err(ConfigError::Duration { option: "heartbeat", given: heartbeat, allowed });
+            return Err(ConfigError::Duration {
+                option: "heartbeat",
+                given: heartbeat,
+                allowed,
+            });
         }
         let secret = self.secret?;
-        crate::watch::describe();
+        crate::telemetry::describe();
         if secret.is_some() && self.tls.is_none() && self.connector.is_none() {
             // where a connector of the user's own leads is not known here
             for server in self.servers.iter().filter(|server| !is_local(server)) {
-                crate::watch::secret_in_the_clear(server);
+                crate::telemetry::warn_plaintext_token(server);
             }
         }
-        let connector = self.connector.unwrap_or_else(|| Arc::new(tcp(heartbeat, believed, self.connect_timeout)));
+        let connector = self
+            .connector
+            .unwrap_or_else(|| Arc::new(tcp(heartbeat, believed, self.connect_timeout)));
         let clock = connector.clock();
         let dialer = Arc::new(Dialer {
             connector,
@@ -297,7 +311,15 @@ impl ClientBuilder {
         });
         let max_idle = self.server_read_timeout.mul_f64(IDLE);
         let max_age = self.max_connection_age;
-        let pool = |server: String| Pool::new(server.into(), dialer.clone(), clock.clone(), max_idle, max_age);
+        let pool = |server: String| {
+            Pool::new(
+                server.into(),
+                dialer.clone(),
+                clock.clone(),
+                max_idle,
+                max_age,
+            )
+        };
         let pools = self.servers.into_iter().map(pool).collect();
         let timing = Arc::new(Timing {
             clock,
@@ -306,26 +328,46 @@ impl ClientBuilder {
             server_read_timeout: self.server_read_timeout,
             clock_drift: self.clock_drift,
         });
-        Ok(Client { inner: Arc::new(Inner { pools, sharding: self.sharding, dialer, timing, fencing: self.fencing }) })
+        Ok(Client {
+            inner: Arc::new(Inner {
+                pools,
+                sharding: self.sharding,
+                dialer,
+                timing,
+                fencing: self.fencing,
+            }),
+        })
     }
 }
 
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers: Vec<_> = self.servers.iter().map(|server| printable(server)).collect();
-        f.debug_struct("ClientBuilder").field("servers", &servers).finish_non_exhaustive()
+        let servers: Vec<_> = self
+            .servers
+            .iter()
+            .map(|server| printable(server))
+            .collect();
+        f.debug_struct("ClientBuilder")
+            .field("servers", &servers)
+            .finish_non_exhaustive()
     }
 }
 
 /// Returns the heartbeat for servers of this read timeout, for a client that sets none.
 fn derived_heartbeat(server_read_timeout: Duration) -> Duration {
-    if server_read_timeout >= SERVER_READ_TIMEOUT { HEARTBEAT } else { server_read_timeout / 3 }
+    if server_read_timeout >= SERVER_READ_TIMEOUT {
+        HEARTBEAT
+    } else {
+        server_read_timeout / 3
+    }
 }
 
 /// TCP that gives up what was sent at a heartbeat when the slot is not `believed` any longer, and a network that stops no sooner.
 fn tcp(heartbeat: Duration, believed: Duration, connect_timeout: Duration) -> Tcp {
     let silence = heartbeat.min(believed.mul_f64(LATEST));
-    let user_timeout = believed.saturating_sub(silence).max(Duration::from_millis(1));
+    let user_timeout = believed
+        .saturating_sub(silence)
+        .max(Duration::from_millis(1));
     Tcp::new(heartbeat, user_timeout, connect_timeout)
 }
 
@@ -338,7 +380,10 @@ mod tests {
         let seconds = Duration::from_secs;
         for (heartbeat, believed, user_timeout) in [(8, 22, 14), (20, 24, 4), (100, 40, 5)] {
             let tcp = tcp(seconds(heartbeat), seconds(believed), seconds(5));
-            assert_eq!((tcp.keepalive, tcp.user_timeout), (seconds(heartbeat), seconds(user_timeout)));
+            assert_eq!(
+                (tcp.keepalive, tcp.user_timeout),
+                (seconds(heartbeat), seconds(user_timeout))
+            );
         }
     }
 
@@ -360,11 +405,17 @@ mod tests {
             let mut builder = Client::builder();
             // in either order
             for _ in 0..2 {
-                builder = read_timeout.map_or(builder.clone(), |timeout| builder.server_read_timeout(millis(timeout)));
+                builder = read_timeout.map_or(builder.clone(), |timeout| {
+                    builder.server_read_timeout(millis(timeout))
+                });
                 builder = set.map_or(builder.clone(), |set| builder.heartbeat(millis(set)));
             }
             let timing = builder.build().unwrap().timing().clone();
-            assert_eq!(timing.heartbeat.as_millis(), heartbeat, "{read_timeout:?}, {set:?}");
+            assert_eq!(
+                timing.heartbeat.as_millis(),
+                heartbeat,
+                "{read_timeout:?}, {set:?}"
+            );
         }
     }
 }

@@ -72,7 +72,9 @@ impl ClientBuilder {
     /// let client = dflock::ClientBuilder::from_lookup(lookup)?.auth("hush").build()?;
     /// # Ok(()) }
     /// ```
-    pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<OsString>) -> Result<Self, ConfigError> {
+    pub fn from_lookup(
+        lookup: impl Fn(&'static str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
         from_text(|name| match lookup(name).map(OsString::into_string) {
             Some(Ok(value)) => Ok(Some(value)),
             None => Ok(None),
@@ -81,7 +83,9 @@ impl ClientBuilder {
     }
 }
 
-fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>) -> Result<ClientBuilder, ConfigError> {
+fn from_text(
+    lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<ClientBuilder, ConfigError> {
     let mut builder = Client::builder();
     let name = "DFLOCK_SERVERS";
     if let Some(list) = lookup(name)? {
@@ -89,11 +93,14 @@ fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError
         check_addresses(servers.clone()).map_err(|error| variable(name, &error))?;
         builder = builder.servers(servers);
     }
-    let secret = lookup(AUTH)?.map(Zeroizing::new).filter(|secret| !secret.is_empty());
+    let secret = lookup(AUTH)?
+        .map(Zeroizing::new)
+        .filter(|secret| !secret.is_empty());
     builder = match (secret, lookup(AUTH_FILE)?) {
         (None, None) => builder,
         (Some(secret), None) => {
-            let token = AuthToken::new(secret).map_err(|why| variable(AUTH, &ConfigError::Secret { why }))?;
+            let token = AuthToken::new(secret)
+                .map_err(|why| variable(AUTH, &ConfigError::Secret { why }))?;
             builder.auth_token(token.map(Reloadable::fixed))
         }
         (None, Some(file)) => {
@@ -104,7 +111,12 @@ fn from_text(lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError
             })?;
             builder.auth_token(Some(token))
         }
-        (Some(_), Some(_)) => return Err(refused(AUTH_FILE, format!("`{AUTH}` is set, too; unset one of the two"))),
+        (Some(_), Some(_)) => {
+            return Err(refused(
+                AUTH_FILE,
+                format!("`{AUTH}` is set, too; unset one of the two"),
+            ));
+        }
     };
     builder = tls::secured(builder, &lookup)?;
     if let Some(timeout) = seconds("DFLOCK_CONNECT_TIMEOUT", &lookup)? {
@@ -129,7 +141,12 @@ fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
         // which certificate is asked for follows from the host
         Err(error @ ConfigError::ServerName { .. }) => Err(variable("DFLOCK_SERVERS", &error)),
-        Err(error @ ConfigError::Duration { option: "heartbeat", .. }) => Err(variable(BEAT, &error)),
+        Err(
+            error @ ConfigError::Duration {
+                option: "heartbeat",
+                ..
+            },
+        ) => Err(variable(BEAT, &error)),
         built => built,
     }
 }
@@ -138,11 +155,20 @@ fn seconds(
     name: &'static str,
     lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
 ) -> Result<Option<Duration>, ConfigError> {
-    let Some(text) = lookup(name)? else { return Ok(None) };
-    let seconds = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let Some(text) = lookup(name)? else {
+        return Ok(None);
+    };
+    let seconds = text
+        .trim()
+        .parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     match seconds.filter(|seconds| !seconds.is_zero() && *seconds <= LONGEST) {
         Some(seconds) => Ok(Some(seconds)),
-        None => Err(refused(name, format!("{text:?} is no number of seconds above 0, such as `5` or `0.5`"))),
+        None => Err(refused(
+            name,
+            format!("{text:?} is no number of seconds above 0, such as `5` or `0.5`"),
+        )),
     }
 }
 
@@ -159,17 +185,31 @@ mod tests {
     use super::*;
 
     fn client(vars: &[(&'static str, &str)]) -> Result<Client, ConfigError> {
-        built(ClientBuilder::from_lookup(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into()))?)
+        built(ClientBuilder::from_lookup(|name| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| (*value).into())
+        })?)
     }
 
     #[test]
     fn the_environment_names_the_servers() {
         let debug = format!("{:?}", client(&[]).unwrap());
         assert!(debug.contains("127.0.0.1:6388"), "{debug}");
-        let debug = format!("{:?}", client(&[("DFLOCK_SERVERS", "a:1, [::1]:2"), ("DFLOCK_AUTH_TOKEN", "hush")]).unwrap());
+        let debug = format!(
+            "{:?}",
+            client(&[
+                ("DFLOCK_SERVERS", "a:1, [::1]:2"),
+                ("DFLOCK_AUTH_TOKEN", "hush")
+            ])
+            .unwrap()
+        );
         assert!(debug.contains(r#"["a:1", "[::1]:2"]"#), "{debug}");
         assert!(!debug.contains("hush"), "{debug}");
-        let timing = client(&[("DFLOCK_SOCKET_TIMEOUT", "0.5")]).unwrap().timing().clone();
+        let timing = client(&[("DFLOCK_SOCKET_TIMEOUT", "0.5")])
+            .unwrap()
+            .timing()
+            .clone();
         assert_eq!(timing.socket_timeout, Duration::from_millis(500));
     }
 
@@ -218,16 +258,32 @@ mod tests {
             (&[(BEAT, "2")], 23, 2),
         ] {
             let timing = client(vars).unwrap().timing().clone();
-            let want = (Duration::from_secs(read_timeout), Duration::from_secs(heartbeat));
-            assert_eq!((timing.server_read_timeout, timing.heartbeat), want, "{vars:?}");
+            let want = (
+                Duration::from_secs(read_timeout),
+                Duration::from_secs(heartbeat),
+            );
+            assert_eq!(
+                (timing.server_read_timeout, timing.heartbeat),
+                want,
+                "{vars:?}"
+            );
         }
     }
 
     #[test]
     fn the_secret_is_named_once() {
-        for vars in [&[(AUTH, ""), (AUTH_FILE, "no/such/file")][..], &[(AUTH, "hush"), (AUTH_FILE, "no/such/file")]] {
-            let Err(ConfigError::Variable { name, why }) = client(vars) else { panic!("{vars:?}") };
-            assert_eq!((name, why.contains("unset one of the two")), (AUTH_FILE, !vars[0].1.is_empty()), "{why}");
+        for vars in [
+            &[(AUTH, ""), (AUTH_FILE, "no/such/file")][..],
+            &[(AUTH, "hush"), (AUTH_FILE, "no/such/file")],
+        ] {
+            let Err(ConfigError::Variable { name, why }) = client(vars) else {
+                panic!("{vars:?}")
+            };
+            assert_eq!(
+                (name, why.contains("unset one of the two")),
+                (AUTH_FILE, !vars[0].1.is_empty()),
+                "{why}"
+            );
             assert!(!why.contains("hush"));
         }
         let debug = format!("{:?}", client(&[(AUTH, "")]).unwrap());
@@ -250,9 +306,16 @@ mod tests {
         let (name, why) = named(&[(TLS, "off"), (TLS_CA, "ca.pem")]);
         assert_eq!((name, why.contains(TLS)), (TLS_CA, true), "{why}");
         // both are used, so both have to work
-        assert_eq!(named(&[(TLS, "native"), (TLS_CA, "no/such/file")]).0, TLS_CA);
+        assert_eq!(
+            named(&[(TLS, "native"), (TLS_CA, "no/such/file")]).0,
+            TLS_CA
+        );
         let (name, why) = named(&[(TLS, "native"), ("DFLOCK_SERVERS", "schlüssel:6388")]);
-        assert_eq!((name, why.contains("schlüssel")), ("DFLOCK_SERVERS", true), "{why}");
+        assert_eq!(
+            (name, why.contains("schlüssel")),
+            ("DFLOCK_SERVERS", true),
+            "{why}"
+        );
         match client(&[(TLS, "native")]) {
             Ok(client) => assert!(format!("{client:?}").contains("tls: Some"), "{client:?}"),
             // a system may trust nobody

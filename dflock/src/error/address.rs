@@ -5,7 +5,7 @@ use std::fmt;
 /// The reason why the address of a server is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum AddressFault {
+pub enum AddressErrorKind {
     /// It names no host.
     NoHost,
     /// It has no port.
@@ -18,7 +18,7 @@ pub enum AddressFault {
     UserInfo,
 }
 
-impl fmt::Display for AddressFault {
+impl fmt::Display for AddressErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoHost => "it has no host",
@@ -72,7 +72,10 @@ mod tests {
             ("user:hun%40ter2@lock-1:6388", "lock-1:6388"),
             ("user:hun@ter2%40lock-1:6388", "lock-1:6388"),
             ("hun/ter2?@lock-1:6388/0?password=hunter2", "lock-1:6388"),
-            ("redis://lock-1:6388/0?password=hunter2", "redis://lock-1:6388/0"),
+            (
+                "redis://lock-1:6388/0?password=hunter2",
+                "redis://lock-1:6388/0",
+            ),
             ("lock-1:6388#hunter2", "lock-1:6388"),
             ("tcp://lock-1:6388", "tcp://lock-1:6388"),
             ("a%20b:1", "a%20b:1"),

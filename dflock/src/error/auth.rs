@@ -5,7 +5,7 @@ use std::fmt;
 /// In what a server and a client do not agree about the shared secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum AuthFault {
+pub enum AuthErrorKind {
     /// The server asks for a secret and the client has none.
     Missing,
     /// The server does not take the client's secret.
@@ -19,7 +19,7 @@ pub enum AuthFault {
     TooLong,
 }
 
-impl fmt::Display for AuthFault {
+impl fmt::Display for AuthErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Missing => "the server asks for a secret; give the client its with `auth`",

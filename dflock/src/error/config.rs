@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{AddressFault, public_part};
+use super::address::{AddressErrorKind, public_part};
 use super::invisible;
-use super::pem::PemFault;
+use super::pem::PemErrorKind;
 use crate::wire::InvalidKey;
 
 /// An option or an argument that cannot work: what it was, and what is allowed.
@@ -73,12 +73,14 @@ pub enum ConfigError {
     NoServers,
 
     /// The address of a server cannot be understood.
-    #[error("server {address:?} is refused: {why}; an address is `host:port`, an IPv6 one `[::1]:6388`")]
+    #[error(
+        "server {address:?} is refused: {why}; an address is `host:port`, an IPv6 one `[::1]:6388`"
+    )]
     Address {
         /// The address as it was given, without what stands before an `@`, and without a query: a password may be in either.
         address: String,
         /// What is wrong with it.
-        why: AddressFault,
+        why: AddressErrorKind,
     },
 
     /// The sharding answered with a server that does not exist.
@@ -99,7 +101,7 @@ pub enum ConfigError {
     )]
     Secret {
         /// What is wrong with it.
-        why: SecretFault,
+        why: TokenErrorKind,
     },
 
     /// The file with the secret cannot be used.
@@ -119,11 +121,13 @@ pub enum ConfigError {
         /// The file that it was to come from, if from one.
         file: Option<PathBuf>,
         /// What is wrong with it, and what is allowed.
-        why: PemFault,
+        why: PemErrorKind,
     },
 
     /// The system trusts nobody.
-    #[error("the system has no certificate that can be trusted: {why}; install its CA certificates, or name one with `Tls::ca_pem_file`")]
+    #[error(
+        "the system has no certificate that can be trusted: {why}; install its CA certificates, or name one with `Tls::ca_pem_file`"
+    )]
     NoNativeRoots {
         /// What was found.
         why: String,
@@ -148,18 +152,24 @@ pub enum ConfigError {
     },
 
     /// There is a global client already.
-    #[error("a global client is installed already; `install_global` works once, use `scope` for anything else")]
+    #[error(
+        "a global client is installed already; `install_global` works once, use `scope` for anything else"
+    )]
     GlobalInstalled,
 
     /// The call was made outside of a tokio runtime.
-    #[error("there is no tokio runtime here; call this from a task of a runtime with io and time enabled")]
+    #[error(
+        "there is no tokio runtime here; call this from a task of a runtime with io and time enabled"
+    )]
     NoRuntime,
 
     /// The tokio runtime here has no timers.
     ///
     /// Tokio can tell so only by a panic. It is caught, but the program's panic hook prints it before;
     /// where panics abort (`panic = "abort"`) the program ends.
-    #[error("the tokio runtime here has no timers; call `enable_time` or `enable_all` on its builder")]
+    #[error(
+        "the tokio runtime here has no timers; call `enable_time` or `enable_all` on its builder"
+    )]
     NoTimers,
 
     /// The tokio runtime here has no IO, which sockets need.
@@ -172,19 +182,25 @@ pub enum ConfigError {
 impl ConfigError {
     pub(crate) fn key(key: &str, why: InvalidKey) -> Self {
         // enough to find it by, however long it is
-        Self::Key { key: key.chars().take(64).collect(), why }
+        Self::Key {
+            key: key.chars().take(64).collect(),
+            why,
+        }
     }
 
     /// Returns the error for a refused `address`, which may have a password in it.
-    pub(crate) fn address(address: &str, why: AddressFault) -> Self {
-        Self::Address { address: public_part(address).to_owned(), why }
+    pub(crate) fn address(address: &str, why: AddressErrorKind) -> Self {
+        Self::Address {
+            address: public_part(address).to_owned(),
+            why,
+        }
     }
 }
 
 /// What is wrong with a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum SecretFault {
+pub enum TokenErrorKind {
     /// It has more than 65,536 bytes.
     TooLong,
     /// It has a line break or a NUL in it.
@@ -198,7 +214,7 @@ pub enum SecretFault {
     },
 }
 
-impl fmt::Display for SecretFault {
+impl fmt::Display for TokenErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLong => "it is too long",
@@ -206,7 +222,10 @@ impl fmt::Display for SecretFault {
             Self::Padded => "it begins or ends with white space",
             Self::Invisible { character } => {
                 let character = invisible::describe(*character);
-                return write!(f, "it begins or ends with an invisible character, {character}");
+                return write!(
+                    f,
+                    "it begins or ends with an invisible character, {character}"
+                );
             }
         })
     }
@@ -228,7 +247,7 @@ pub enum AuthTokenFileErrorKind {
     /// The file has nothing but white space in it.
     Empty,
     /// The secret in the file is refused.
-    Secret(SecretFault),
+    Secret(TokenErrorKind),
 }
 
 impl fmt::Display for AuthTokenFileErrorKind {

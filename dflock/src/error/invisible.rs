@@ -2,13 +2,19 @@
 
 /// Returns the first or last character of `text` if it shows nothing and is not white space.
 pub(crate) fn at_an_end(text: &str) -> Option<char> {
-    let mut ends = [text.chars().next(), text.chars().next_back()].into_iter().flatten();
+    let mut ends = [text.chars().next(), text.chars().next_back()]
+        .into_iter()
+        .flatten();
     ends.find(|character| name(*character).is_some())
 }
 
 /// Returns the code point of `character` and its Unicode name, such as "U+200B ZERO WIDTH SPACE".
 pub(crate) fn describe(character: char) -> String {
-    format!("U+{:04X} {}", u32::from(character), name(character).unwrap_or_default())
+    format!(
+        "U+{:04X} {}",
+        u32::from(character),
+        name(character).unwrap_or_default()
+    )
 }
 
 /// Returns the Unicode name of `character` if it shows nothing and is not white space.

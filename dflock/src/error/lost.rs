@@ -21,8 +21,16 @@ pub struct Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, server, reason, .. } = self;
-        write!(f, "the slot of {key:?} on {server} is lost: {reason}; stop what it protects, and acquire again")
+        let Self {
+            key,
+            server,
+            reason,
+            ..
+        } = self;
+        write!(
+            f,
+            "the slot of {key:?} on {server} is lost: {reason}; stop what it protects, and acquire again"
+        )
     }
 }
 

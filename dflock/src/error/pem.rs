@@ -5,7 +5,7 @@ use std::fmt;
 /// What is wrong with a certificate or a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PemFault {
+pub enum PemErrorKind {
     /// The file cannot be read.
     Unreadable {
         /// What the system said.
@@ -41,7 +41,7 @@ pub enum PemFault {
     Mismatch,
 }
 
-impl fmt::Display for PemFault {
+impl fmt::Display for PemErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const GIVE_CERTIFICATE: &str = "give PEM with at least one `BEGIN CERTIFICATE`";
         const GIVE_KEY: &str = "give PEM with one `BEGIN PRIVATE KEY` that is not encrypted";
@@ -56,17 +56,34 @@ impl fmt::Display for PemFault {
             Self::NoCertificate { found: None } => {
                 write!(f, "it has no certificate in it; {GIVE_CERTIFICATE}")
             }
-            Self::NoCertificate { found: Some(content) } => {
-                write!(f, "it has no certificate in it, but {content}; {GIVE_CERTIFICATE}")
+            Self::NoCertificate {
+                found: Some(content),
+            } => {
+                write!(
+                    f,
+                    "it has no certificate in it, but {content}; {GIVE_CERTIFICATE}"
+                )
             }
             Self::NoKey { found: None } => write!(f, "it has no private key in it; {GIVE_KEY}"),
-            Self::NoKey { found: Some(PemContent::EncryptedPrivateKey) } => {
-                write!(f, "its private key is encrypted; decrypt it, as with `openssl pkey`")
+            Self::NoKey {
+                found: Some(PemContent::EncryptedPrivateKey),
+            } => {
+                write!(
+                    f,
+                    "its private key is encrypted; decrypt it, as with `openssl pkey`"
+                )
             }
-            Self::NoKey { found: Some(PemContent::PrivateKey) } => {
-                write!(f, "its private key is of a form that TLS cannot use; {GIVE_KEY}")
+            Self::NoKey {
+                found: Some(PemContent::PrivateKey),
+            } => {
+                write!(
+                    f,
+                    "its private key is of a form that TLS cannot use; {GIVE_KEY}"
+                )
             }
-            Self::NoKey { found: Some(content) } => {
+            Self::NoKey {
+                found: Some(content),
+            } => {
                 write!(f, "it has no private key in it, but {content}; {GIVE_KEY}")
             }
             Self::Unusable { section } => write!(
@@ -122,7 +139,9 @@ impl fmt::Display for PemSectionErrorKind {
             }
             Self::NoLineBreakAfterEnd => "no line break after the END line",
             Self::JoinedToEnd => "no line break between its BEGIN and the END before it",
-            Self::NotAtLineStart => "something stands before BEGIN or END on its line, which may be invisible",
+            Self::NotAtLineStart => {
+                "something stands before BEGIN or END on its line, which may be invisible"
+            }
             Self::Damaged => "BEGIN or END does not stand between five dashes on either side",
             Self::NoBegin => "no BEGIN line before the END line",
             Self::NoEnd => "no END line after the BEGIN line",

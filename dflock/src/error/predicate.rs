@@ -1,6 +1,6 @@
 //! What can be asked of an error without a match on it.
 
-use super::{Error, Operation, TlsFault};
+use super::{Error, Operation, TlsErrorKind};
 
 impl Error {
     /// Whether no slot came free in time. Other limits of time (to connect, for an answer) are not this,
@@ -31,7 +31,7 @@ impl Error {
             | Self::Unresponsive { .. }
             | Self::Disconnected { .. } => true,
             // a server that starts again looks the same
-            Self::Tls { fault, .. } => *fault == TlsFault::HungUp,
+            Self::Tls { fault, .. } => *fault == TlsErrorKind::ConnectionClosed,
             Self::Config(_)
             | Self::Lost(_)
             | Self::LimitMismatch { .. }

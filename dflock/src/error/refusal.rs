@@ -2,28 +2,42 @@
 
 use std::io;
 
-use super::{Attempt, AuthFault, Error};
+use super::{AuthErrorKind, Error, ErrorContext};
 use crate::wire::{Reply, Status};
 
 impl Error {
     /// The error for a reply that is not what was asked for.
-    pub(crate) fn unexpected(at: Attempt, reply: &Reply) -> Self {
+    pub(crate) fn unexpected(context: ErrorContext, reply: &Reply) -> Self {
         let Reply::Refused(status) = reply else {
             let mut line = Vec::new();
             reply.encode(&mut line);
-            return Self::Protocol { at, heard: excerpt(line.trim_ascii_end()) };
+            return Self::Protocol {
+                context,
+                received: excerpt(line.trim_ascii_end()),
+            };
         };
         match status {
             // a secret that the client has was taken or refused before any other request
-            Status::Auth => Self::Auth { at, fault: AuthFault::Missing },
-            Status::MaxLocks => Self::TooManyKeys { at },
-            Status::MaxWaiters => Self::TooManyWaiters { at },
-            Status::LeaseExpired => Self::LeaseExpired { at },
-            Status::Draining => Self::Draining { at },
-            Status::NotLeader(leader) => Self::NotLeader { at, leader: leader.as_deref().map(str::to_owned) },
-            Status::Error | Status::LimitMismatch | Status::NotEnqueued | Status::AlreadyEnqueued | Status::Unknown(_) => {
-                Self::Refused { at, status: status.to_string() }
-            }
+            Status::Auth => Self::Auth {
+                context,
+                fault: AuthErrorKind::Missing,
+            },
+            Status::MaxLocks => Self::TooManyKeys { context },
+            Status::MaxWaiters => Self::TooManyWaiters { context },
+            Status::LeaseExpired => Self::LeaseExpired { context },
+            Status::Draining => Self::Draining { context },
+            Status::NotLeader(leader) => Self::NotLeader {
+                context,
+                leader: leader.as_deref().map(str::to_owned),
+            },
+            Status::Error
+            | Status::LimitMismatch
+            | Status::NotEnqueued
+            | Status::AlreadyEnqueued
+            | Status::Unknown(_) => Self::Refused {
+                context,
+                status: status.to_string(),
+            },
         }
     }
 
@@ -31,16 +45,30 @@ impl Error {
     pub(crate) fn unquoted(self) -> Self {
         let unquoted = || "(not shown: it answers the secret)".to_owned();
         match self {
-            Self::NotLeader { at, .. } => Self::NotLeader { at, leader: None },
-            Self::Refused { at, .. } => Self::Refused { at, status: unquoted() },
-            Self::Protocol { at, heard } => {
+            Self::NotLeader { context, .. } => Self::NotLeader {
+                context,
+                leader: None,
+            },
+            Self::Refused { context, .. } => Self::Refused {
+                context,
+                status: unquoted(),
+            },
+            Self::Protocol { context, received } => {
                 // the beginning of a TLS alert is no word of the server's, and says what to do
-                let heard = if heard.starts_with(TLS_ALERT) { TLS_ALERT.to_owned() } else { unquoted() };
-                Self::Protocol { at, heard }
+                let received = if received.starts_with(TLS_ALERT) {
+                    TLS_ALERT.to_owned()
+                } else {
+                    unquoted()
+                };
+                Self::Protocol { context, received }
             }
-            Self::Disconnected { at, source: Some(source) } if source.kind() == io::ErrorKind::UnexpectedEof => {
-                Self::Disconnected { at, source: Some(source.kind().into()) }
-            }
+            Self::Disconnected {
+                context,
+                source: Some(source),
+            } if source.kind() == io::ErrorKind::UnexpectedEof => Self::Disconnected {
+                context,
+                source: Some(source.kind().into()),
+            },
             error => error,
         }
     }
@@ -56,7 +84,8 @@ pub(super) fn advice(heard: &str) -> &'static str {
         "this is a TLS alert: give the client `tls`, or name a dflockd server without TLS in `servers`"
     } else if heard.starts_with("HTTP/") {
         "this is HTTP: check that `servers` names the host and port of a dflockd server"
-    } else if matches!(word, "ok" | "acquired" | "queued" | "timeout") || word.starts_with("error") {
+    } else if matches!(word, "ok" | "acquired" | "queued" | "timeout") || word.starts_with("error")
+    {
         "check that `servers` names a dflockd server itself, of a version that this client knows"
     } else {
         "check that `servers` names the host and port of a dflockd server"

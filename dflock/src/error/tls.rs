@@ -5,7 +5,7 @@ use std::fmt;
 /// What was found wrong when TLS was set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum TlsFault {
+pub enum TlsErrorKind {
     /// The server's certificate is for another name.
     Name,
     /// The server's certificate is not valid yet, or no longer.
@@ -15,16 +15,16 @@ pub enum TlsFault {
     /// The server's certificate is refused for another reason.
     Certificate,
     /// What the server said is not TLS.
-    NoTls,
+    NotTls,
     /// The server broke it off.
     Refused,
     /// The server ended the connection and did not say why.
-    HungUp,
+    ConnectionClosed,
     /// Anything else.
     Other,
 }
 
-impl fmt::Display for TlsFault {
+impl fmt::Display for TlsErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Name => {
@@ -35,11 +35,11 @@ impl fmt::Display for TlsFault {
             Self::Certificate => {
                 "the server's certificate is refused; give the server one that is for servers and not a CA's, and see the cause"
             }
-            Self::NoTls => "the server answered what is not TLS, so it does not speak TLS here; check the port, or leave `tls` out",
+            Self::NotTls => "the server answered what is not TLS, so it does not speak TLS here; check the port, or leave `tls` out",
             Self::Refused => {
                 "the server broke the handshake off; if it asks for a client certificate, give one that it trusts with `Tls::client_pem_files`"
             }
-            Self::HungUp => "the server was reached and ended the handshake; check that it speaks TLS on this port",
+            Self::ConnectionClosed => "the server was reached and ended the handshake; check that it speaks TLS on this port",
             Self::Other => "the handshake failed; see the cause",
         })
     }

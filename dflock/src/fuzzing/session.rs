@@ -32,7 +32,12 @@ pub(super) async fn run_session(bytes: &[u8]) {
         [b'*', rest @ ..] => ("", false, rest),
         rest => ("", true, rest),
     };
-    let config = Server::builder().auth_token(token).auto_release(auto_release).max_keys(9).max_waiters(9).build();
+    let config = Server::builder()
+        .auth_token(token)
+        .auto_release(auto_release)
+        .max_keys(9)
+        .max_waiters(9)
+        .build();
     let shared = Shared::seeded(config).expect("the options are valid");
     let mut clients = [(); 3].map(|()| FuzzClient::connect(&shared));
     for (turn, bytes) in bytes.split(|&b| b == SEPARATOR).enumerate() {
@@ -44,9 +49,20 @@ pub(super) async fn run_session(bytes: &[u8]) {
     let stats = shared.stats();
     assert_eq!(stats.connections, 0);
     let has_holds = !stats.locks.is_empty() || !stats.semaphores.is_empty();
-    assert!(!(auto_release && has_holds), "a closed connection holds or waits: {stats:?}");
-    let waiters = stats.locks.iter().map(|lock| lock.waiters).chain(stats.semaphores.iter().map(|semaphore| semaphore.waiters));
-    assert_eq!(waiters.sum::<u64>(), 0, "a closed connection waits: {stats:?}");
+    assert!(
+        !(auto_release && has_holds),
+        "a closed connection holds or waits: {stats:?}"
+    );
+    let waiters = stats
+        .locks
+        .iter()
+        .map(|lock| lock.waiters)
+        .chain(stats.semaphores.iter().map(|semaphore| semaphore.waiters));
+    assert_eq!(
+        waiters.sum::<u64>(),
+        0,
+        "a closed connection waits: {stats:?}"
+    );
 }
 
 /// A client with its session and a task that reads all replies.
@@ -63,10 +79,17 @@ impl FuzzClient {
         let (mut reader, writer) = split(client);
         let received = spawn(async move {
             let mut received = Vec::new();
-            reader.read_to_end(&mut received).await.expect("an in-memory stream has no errors");
+            reader
+                .read_to_end(&mut received)
+                .await
+                .expect("an in-memory stream has no errors");
             received
         });
-        Self { writer, received, session }
+        Self {
+            writer,
+            received,
+            session,
+        }
     }
 
     /// Sends `bytes` and lets the server handle them.
@@ -74,17 +97,31 @@ impl FuzzClient {
         // The write fails when the server has closed the connection, and blocks when the client
         // waits in a queue.
         let _ = timeout(TIMEOUT, self.writer.write_all(bytes)).await;
-        let pause = if bytes.is_empty() { Duration::from_secs(1) } else { Duration::from_millis(1) };
+        let pause = if bytes.is_empty() {
+            Duration::from_secs(1)
+        } else {
+            Duration::from_millis(1)
+        };
         sleep(pause).await;
     }
 
     async fn close(mut self) {
         let _ = self.writer.shutdown().await;
-        timeout(TIMEOUT, self.session).await.expect("the session hangs").expect("the session panicked");
+        timeout(TIMEOUT, self.session)
+            .await
+            .expect("the session hangs")
+            .expect("the session panicked");
         let received = self.received.await.expect("the reader panicked");
         assert!(received.is_empty() || received.ends_with(b"\n"));
-        for line in received.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
-            assert!(Reply::decode(line).is_ok(), "not a reply: {:?}", String::from_utf8_lossy(line));
+        for line in received
+            .split(|&b| b == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            assert!(
+                Reply::decode(line).is_ok(),
+                "not a reply: {:?}",
+                String::from_utf8_lossy(line)
+            );
         }
     }
 }

@@ -10,14 +10,18 @@ pub fn reply(bytes: &[u8]) {
     // no bytes panic, with line feeds or without
     let _ = Reply::decode(bytes);
     for line in all(bytes, MAX_REPLY) {
-        let Ok(reply) = Reply::decode(&line) else { continue };
+        let Ok(reply) = Reply::decode(&line) else {
+            continue;
+        };
         let mut sent = Vec::new();
         reply.encode(&mut sent);
         let heard = all(&sent, MAX_REPLY);
         assert_eq!(heard.len(), 1, "{reply:?} is not one line");
         match (Reply::decode(&heard[0]), reply) {
             // the last digit of a time may differ, as JSON is read
-            (Ok(Reply::Stats(again)), Reply::Stats(stats)) => assert_eq!(again.semaphores, stats.semaphores),
+            (Ok(Reply::Stats(again)), Reply::Stats(stats)) => {
+                assert_eq!(again.semaphores, stats.semaphores)
+            }
             (again, reply) => assert_eq!(again, Ok(reply)),
         }
     }
@@ -26,10 +30,16 @@ pub fn reply(bytes: &[u8]) {
 /// What decodes as a request decodes to the same when it is sent on, and is three lines that a server takes.
 pub fn request(bytes: &[u8]) {
     for lines in all(bytes, MAX_SECRET).chunks_exact(3) {
-        let Some(Ok(request)) = decode(lines) else { continue };
+        let Some(Ok(request)) = decode(lines) else {
+            continue;
+        };
         let mut sent = Vec::new();
         request.encode(&mut sent);
-        let cap = if matches!(request, Request::Auth { .. }) { MAX_SECRET } else { MAX_LINE };
+        let cap = if matches!(request, Request::Auth { .. }) {
+            MAX_SECRET
+        } else {
+            MAX_LINE
+        };
         let heard = all(&sent, cap);
         assert_eq!(heard.len(), 3, "{request:?} is not three lines");
         assert_eq!(decode(&heard), Some(Ok(request)));
@@ -39,8 +49,13 @@ pub fn request(bytes: &[u8]) {
 /// However a stream is cut, the lines are those between the line feeds, up to the first that is over the cap; and no more is kept
 /// than what has not been taken, doubled. The first two bytes are the cap, and the third says where to cut.
 pub fn lines(bytes: &[u8]) {
-    let [high, low, cuts, stream @ ..] = bytes else { return };
-    let (cap, mut cuts) = (usize::from(u16::from_be_bytes([*high, *low])), Cuts(u64::from(*cuts)));
+    let [high, low, cuts, stream @ ..] = bytes else {
+        return;
+    };
+    let (cap, mut cuts) = (
+        usize::from(u16::from_be_bytes([*high, *low])),
+        Cuts(u64::from(*cuts)),
+    );
     let mut lines = Lines::default();
     let mut taken = Vec::new();
     let mut rest = stream;
@@ -51,7 +66,11 @@ pub fn lines(bytes: &[u8]) {
         feed(&mut lines, now);
         rest = later;
         untaken_at_most = lines.len().max(untaken_at_most);
-        assert!(lines.capacity() <= 2 * untaken_at_most.max(256), "{} bytes for {untaken_at_most}", lines.capacity());
+        assert!(
+            lines.capacity() <= 2 * untaken_at_most.max(256),
+            "{} bytes for {untaken_at_most}",
+            lines.capacity()
+        );
         // a reader may have more to do than to take
         if rest.is_empty() || cuts.next() % 4 > 0 {
             is_whole = take_all(&mut lines, cap, &mut taken);
@@ -101,12 +120,23 @@ fn split(stream: &[u8], cap: usize) -> (Vec<Vec<u8>>, bool) {
     let mut parts: Vec<_> = stream.split(|&b| b == b'\n').collect();
     let too_long = parts.iter().position(|part| part.len() > cap);
     parts.truncate(too_long.unwrap_or(parts.len() - 1));
-    let without_returns = |part: &[u8]| part[..part.iter().rposition(|&b| b != b'\r').map_or(0, |last| last + 1)].to_vec();
-    (parts.into_iter().map(without_returns).collect(), too_long.is_none())
+    let without_returns = |part: &[u8]| {
+        part[..part
+            .iter()
+            .rposition(|&b| b != b'\r')
+            .map_or(0, |last| last + 1)]
+            .to_vec()
+    };
+    (
+        parts.into_iter().map(without_returns).collect(),
+        too_long.is_none(),
+    )
 }
 
 fn decode(lines: &[Vec<u8>]) -> Option<Result<Request<'_>, crate::wire::Malformed>> {
-    let [command, key, argument] = lines else { return None };
+    let [command, key, argument] = lines else {
+        return None;
+    };
     let text = |line| std::str::from_utf8(line).ok();
     Some(Request::decode(text(command)?, text(key)?, text(argument)?))
 }
@@ -117,7 +147,10 @@ struct Cuts(u64);
 impl Cuts {
     /// Most are short; some are more than the room of a read.
     fn next(&mut self) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let (size, kind) = ((self.0 >> 33) as usize, self.0 >> 61);
         1 + size % if kind == 0 { 600 } else { 9 }
     }
@@ -131,15 +164,22 @@ mod tests {
 
     use super::*;
 
-    const REPLY: &str = "(ok|acquired|queued|timeout|error)[_a-z]{0,9} ?[0-9a-f]{0,33} ?[-0-9.x]{0,12}\r?\n";
+    const REPLY: &str =
+        "(ok|acquired|queued|timeout|error)[_a-z]{0,9} ?[0-9a-f]{0,33} ?[-0-9.x]{0,12}\r?\n";
     /// Replies with a number of fields that are or are not a fence.
-    const FENCED: &str = "(ok|acquired)( [0-9a-f]{32})?( [0-9]{1,11})?( [-+ ]?[0-9]{1,20}x?){0,2}\n";
-    const REQUEST: &str = "((s?[lewrn])|auth|ping|stats|\\PC{0,4})\r?\n\\PC{0,9}\r?\n[-0-9a-z \\PC]{0,40}\r?\n";
+    const FENCED: &str =
+        "(ok|acquired)( [0-9a-f]{32})?( [0-9]{1,11})?( [-+ ]?[0-9]{1,20}x?){0,2}\n";
+    const REQUEST: &str =
+        "((s?[lewrn])|auth|ping|stats|\\PC{0,4})\r?\n\\PC{0,9}\r?\n[-0-9a-z \\PC]{0,40}\r?\n";
     /// What may be granted, so that connections meet.
     const ROUND: &str = "(s[lew]\n[ab]\n([0-3]|9999)( [12]){0,2}\n|[lew]\n[ab]\n([0-3]|9999)?( [1-3])?\n|stats\n\n\n|ping\n\n\n)";
 
     fn session(bytes: &[u8]) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(super::session(bytes));
     }
 
@@ -181,8 +221,13 @@ mod tests {
 
     /// Plays every named case of a target: the seeds, and what was ever found.
     fn replay(name: &str, target: fn(&[u8])) {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
-        let mut cases: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../fuzz/corpus")
+            .join(name);
+        let mut cases: Vec<_> = std::fs::read_dir(corpus)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         cases.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
         assert!(!cases.is_empty(), "no case for {name}");
         for case in cases {
@@ -195,7 +240,10 @@ mod tests {
     #[test]
     fn the_corpus_of_every_target_passes() {
         // a package has no corpus: cargo puts this file into it, and into no checkout
-        if Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml.orig").exists() {
+        if Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("Cargo.toml.orig")
+            .exists()
+        {
             // past the harness, which hides the output of tests that pass
             let skipped = b"test fuzzing::target ... skipped: a package has no corpus\n";
             return std::io::Write::write_all(&mut std::io::stderr(), skipped).unwrap();

@@ -9,8 +9,8 @@ use super::keep_alive::KeepAlive;
 use super::state::{End, Phase};
 use super::{Lease, LeaseConfig};
 use crate::error::{Error, Lost, LostReason};
+use crate::telemetry::SlotTelemetry;
 use crate::transport::{Connection, Instant};
-use crate::watch::Watch;
 use crate::wire::{Grant, Token};
 
 /// The owner of a wait or a hold. Dropping it gives up either, at once and without a runtime.
@@ -25,11 +25,15 @@ impl LeaseHandle {
         connection: Box<Connection>,
         grant: Grant,
         (sent_at, now): (Instant, Instant),
-        telemetry: Watch,
+        telemetry: SlotTelemetry,
     ) -> Self {
         let deadlines = config.deadlines(sent_at, &grant, 0);
-        let telemetry = telemetry.granted(config.about(), &grant.token);
-        let phase = Phase::Held { grant, deadlines, renewing: false };
+        let telemetry = telemetry.granted(config.labels(), &grant.token);
+        let phase = Phase::Held {
+            grant,
+            deadlines,
+            renewing: false,
+        };
         let lease = Lease::new(config.clone(), connection, phase, telemetry);
         lease.start_keep_alive(deadlines.renew_at, now);
         Self(lease)
@@ -46,7 +50,7 @@ impl LeaseHandle {
         connection: Box<Connection>,
         grant: Grant,
         limit: Duration,
-        telemetry: Watch,
+        telemetry: SlotTelemetry,
     ) -> Result<Self, Error> {
         let phase = Phase::Unverified(grant);
         let handle = Self(Lease::new(config.clone(), connection, phase, telemetry));
@@ -61,7 +65,11 @@ impl LeaseHandle {
     }
 
     /// Returns a place in the queue, with a task that waits for the grant.
-    pub(crate) fn queued(config: &Arc<LeaseConfig>, connection: Box<Connection>, telemetry: Watch) -> Self {
+    pub(crate) fn queued(
+        config: &Arc<LeaseConfig>,
+        connection: Box<Connection>,
+        telemetry: SlotTelemetry,
+    ) -> Self {
         let lease = Lease::new(config.clone(), connection, Phase::Queued, telemetry);
         KeepAlive::spawn_queued(&lease);
         Self(lease)
@@ -77,7 +85,9 @@ impl LeaseHandle {
                     Some(Ok(*grant))
                 }
                 Phase::Lost(lost) => Some(Err(lost.clone().into())),
-                Phase::Failed(error) => Some(Err(error.take().unwrap_or_else(|| self.0.config.disconnected()))),
+                Phase::Failed(error) => Some(Err(error
+                    .take()
+                    .unwrap_or_else(|| self.0.config.disconnected()))),
                 Phase::Released => Some(Err(self.0.config.disconnected())),
             })
             .await
@@ -143,7 +153,11 @@ impl LeaseHandle {
 
     /// Takes the connection, for the release of the slot of `token`, and the telemetry, which ends
     /// with the reply. The keep-alive task stops.
-    pub(crate) fn into_connection(self, token: &Token, now: Instant) -> Result<(Box<Connection>, Option<Watch>), Lost> {
+    pub(crate) fn into_connection(
+        self,
+        token: &Token,
+        now: Instant,
+    ) -> Result<(Box<Connection>, Option<SlotTelemetry>), Lost> {
         let lease = &self.0;
         let mut connection_guard = lease.connection.lock();
         let mut state = lease.state.lock();

@@ -12,8 +12,8 @@ use super::Lease;
 use super::state::{End, Phase, State};
 use crate::error::{Error, LostReason, Operation};
 use crate::mutex::Mutex;
+use crate::telemetry;
 use crate::transport::{Connection, Fault, Instant};
-use crate::watch;
 use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status};
 
 /// A renewal for which the server gave no time is retried after this part of the time that is left.
@@ -104,7 +104,11 @@ impl Inbox {
         if let Some(lease) = inbox.lease.take() {
             return Poll::Ready(lease);
         }
-        if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !inbox
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             inbox.waker = Some(cx.waker().clone());
         }
         Poll::Pending
@@ -178,16 +182,24 @@ impl Lease {
 
     /// Assigns the lease to the keep-alive task of `connection`, and registers the task with the
     /// connection. Returns the waker of the task if there is something to do already.
-    fn assign_keep_alive(self: &Arc<Self>, connection: &mut Connection, renew_at: Instant, now: Instant) -> Result<Option<Waker>, Stopped> {
+    fn assign_keep_alive(
+        self: &Arc<Self>,
+        connection: &mut Connection,
+        renew_at: Instant,
+        now: Instant,
+    ) -> Result<Option<Waker>, Stopped> {
         if connection.extension::<KeepAlive>().is_none() {
             connection.set_extension(KeepAlive::spawn());
         }
         let keep_alive = connection.extension::<KeepAlive>().ok_or(Stopped)?;
         let assigned = keep_alive.assign(self.clone())?;
-        let Some(waker) = assigned else { return Ok(None) };
+        let Some(waker) = assigned else {
+            return Ok(None);
+        };
         let mut cx = Context::from_waker(&waker);
         let timer = tokio::time::Instant::now() + self.sleep_duration(renew_at, now);
-        let is_ready = connection.poll_closed(&mut cx).is_ready() || connection.poll_timer(&mut cx, timer).is_ready();
+        let is_ready = connection.poll_closed(&mut cx).is_ready()
+            || connection.poll_timer(&mut cx, timer).is_ready();
         Ok(is_ready.then_some(waker))
     }
 
@@ -207,7 +219,7 @@ impl Lease {
     /// Renews the slot that the server says it granted, and marks it as held if the server agrees
     /// within `limit`.
     pub(super) async fn verify_grant(&self, grant: Grant, limit: Duration) -> Result<(), Error> {
-        let at = || self.config.attempt(Operation::Renew);
+        let context = || self.config.context(Operation::Renew);
         let sent_at = self.now();
         if cfg!(dflock_mutant = "no_verified_grant") {
             self.activate(sent_at, grant);
@@ -216,33 +228,51 @@ impl Lease {
         self.send(&self.config.renew(grant.token));
         let reply = match timeout(limit, self.poll_until_ended(Connection::poll_reply)).await {
             Ok(Some(Ok(reply))) => reply,
-            Ok(Some(Err(fault))) => return Err(fault.into_error(at())),
+            Ok(Some(Err(fault))) => return Err(fault.into_error(context())),
             // The owner has given up: no task receives this error.
-            Ok(None) => return Err(Error::Disconnected { at: at(), source: None }),
-            Err(_) => return Err(Error::Unresponsive { at: at(), limit }),
+            Ok(None) => {
+                return Err(Error::Disconnected {
+                    context: context(),
+                    source: None,
+                });
+            }
+            Err(_) => {
+                return Err(Error::Unresponsive {
+                    context: context(),
+                    limit,
+                });
+            }
         };
         match reply {
             Reply::Renewed(renewal) if !renewal.is_of(&grant) => {
-                return Err(Error::unexpected(at(), &reply));
+                return Err(Error::unexpected(context(), &reply));
             }
             Reply::Ok | Reply::Renewed(_) => match self.renewed_lease(&reply, grant.lease) {
                 Some(lease) => self.activate(sent_at, Grant { lease, ..grant }),
-                None => return Err(Error::LeaseExpired { at: at() }),
+                None => return Err(Error::LeaseExpired { context: context() }),
             },
             Reply::Refused(Status::Error | Status::LeaseExpired) => {
-                return Err(Error::LeaseExpired { at: at() });
+                return Err(Error::LeaseExpired { context: context() });
             }
-            other => return Err(Error::unexpected(at(), &other)),
+            other => return Err(Error::unexpected(context(), &other)),
         }
         let is_held = self.lock_state().expires_at().is_some();
-        if is_held { Ok(()) } else { Err(Error::LeaseExpired { at: at() }) }
+        if is_held {
+            Ok(())
+        } else {
+            Err(Error::LeaseExpired { context: context() })
+        }
     }
 
     /// Waits in the queue for as long as the wire can express. The grant is not verified.
     async fn wait_for_grant(&self) -> Result<Grant, Error> {
-        let at = || self.config.attempt(Operation::Wait);
+        let context = || self.config.context(Operation::Wait);
         let (key, kind) = (self.config.key.as_key(), self.config.kind);
-        self.send(&Request::Wait { key, kind, wait: Seconds::MAX });
+        self.send(&Request::Wait {
+            key,
+            kind,
+            wait: Seconds::MAX,
+        });
         let reply = self.poll_until_ended(|connection, cx| {
             let reply = ready!(connection.poll_reply(cx));
             if let Ok(Reply::Granted(grant)) = &reply {
@@ -254,9 +284,12 @@ impl Lease {
         });
         match reply.await {
             Some(Ok(Reply::Granted(grant))) => Ok(grant),
-            Some(Ok(other)) => Err(Error::unexpected(at(), &other)),
-            Some(Err(fault)) => Err(fault.into_error(at())),
-            None => Err(Error::Disconnected { at: at(), source: None }),
+            Some(Ok(other)) => Err(Error::unexpected(context(), &other)),
+            Some(Err(fault)) => Err(fault.into_error(context())),
+            None => Err(Error::Disconnected {
+                context: context(),
+                source: None,
+            }),
         }
     }
 
@@ -320,8 +353,15 @@ impl Lease {
             Ok(reply @ (Reply::Ok | Reply::Renewed(_))) => {
                 match self.renewed_lease(&reply, grant.lease) {
                     Some(lease) => {
-                        let (had, margin) = (expires_at.since(sent_at), expires_at.since(self.now()));
-                        watch::renewed(&self.span(), self.config.about(), &grant.token, had, margin);
+                        let (had, margin) =
+                            (expires_at.since(sent_at), expires_at.since(self.now()));
+                        telemetry::renewed(
+                            &self.span(),
+                            self.config.labels(),
+                            &grant.token,
+                            had,
+                            margin,
+                        );
                         self.extend(&mut self.lock_state(), sent_at, Grant { lease, ..grant });
                     }
                     None => self.schedule_retry(),
@@ -363,7 +403,11 @@ impl Lease {
         state.renewals_started = state.renewals_requested;
         state.renewals_sent += 1;
         match &mut state.phase {
-            Phase::Held { grant, deadlines, renewing } => {
+            Phase::Held {
+                grant,
+                deadlines,
+                renewing,
+            } => {
                 *renewing = true;
                 Some((*grant, deadlines.expires_at))
             }
@@ -388,7 +432,8 @@ impl Lease {
             return;
         }
         let telemetry = self.state.lock().telemetry.take();
-        let telemetry = telemetry.map(|telemetry| telemetry.granted(self.config.about(), &grant.token));
+        let telemetry =
+            telemetry.map(|telemetry| telemetry.granted(self.config.labels(), &grant.token));
         let mut state = self.lock_state();
         self.extend(&mut state, sent_at, grant);
         // The owner may have given up in the meantime.
@@ -405,7 +450,11 @@ impl Lease {
         let is_revived = mutant && matches!(state.phase, Phase::Lost(_));
         if is_revived || matches!(state.phase, Phase::Unverified(_) | Phase::Held { .. }) {
             let deadlines = self.config.deadlines(sent_at, &grant, state.renewals_sent);
-            state.phase = Phase::Held { grant, deadlines, renewing: false };
+            state.phase = Phase::Held {
+                grant,
+                deadlines,
+                renewing: false,
+            };
             state.renewals_completed = state.renewals_started;
         }
     }
@@ -415,7 +464,12 @@ impl Lease {
     fn schedule_retry(&self) {
         let now = self.now();
         let mut state = self.lock_state();
-        if let Phase::Held { deadlines, renewing, .. } = &mut state.phase {
+        if let Phase::Held {
+            deadlines,
+            renewing,
+            ..
+        } = &mut state.phase
+        {
             let delay = deadlines.expires_at.since(now) / RETRY_DIVISOR;
             deadlines.renew_at = now.plus(delay.max(Duration::from_millis(1)).as_secs_f64());
             *renewing = false;
@@ -430,7 +484,10 @@ impl Lease {
 
     /// Polls the connection until `poll` is ready. `None` if the owner has taken the connection;
     /// that alone wakes no task.
-    async fn poll_connection<T>(&self, mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>) -> Option<T> {
+    async fn poll_connection<T>(
+        &self,
+        mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
         poll_fn(|cx| match self.connection.lock().as_mut() {
             Some(connection) => poll(connection, cx).map(Some),
             None => Poll::Ready(None),
@@ -439,7 +496,10 @@ impl Lease {
     }
 
     /// Polls the connection until `poll` is ready or the lease has ended (`None`).
-    async fn poll_until_ended<T>(&self, mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>) -> Option<T> {
+    async fn poll_until_ended<T>(
+        &self,
+        mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
         loop {
             let changed = self.changed.notified();
             tokio::select! {

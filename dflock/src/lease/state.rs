@@ -1,8 +1,8 @@
 //! The state of a lease and its transitions. `ARCHITECTURE.md` has the table.
 
 use crate::error::{Error, Lost, LostReason};
+use crate::telemetry::{EmitOnDrop, Outcome, SlotTelemetry};
 use crate::transport::Instant;
-use crate::watch::{Ended, Outcome, Watch};
 use crate::wire::{Grant, Token};
 
 use super::LeaseConfig;
@@ -65,11 +65,11 @@ pub(super) struct State {
     /// The number of renewals that were sent.
     pub(super) renewals_sent: u64,
     /// The telemetry of the wait or the hold. `None` once both have ended.
-    pub(super) telemetry: Option<Watch>,
+    pub(super) telemetry: Option<SlotTelemetry>,
 }
 
 impl State {
-    pub(super) fn new(phase: Phase, telemetry: Watch) -> Self {
+    pub(super) fn new(phase: Phase, telemetry: SlotTelemetry) -> Self {
         // A lease that begins as held was acquired without a wait in the queue: the user has it.
         let owned_by_user = matches!(phase, Phase::Held { .. });
         Self {
@@ -87,8 +87,16 @@ impl State {
     /// caller notifies the waiting tasks after it has unlocked the state.
     pub(super) fn expire(&mut self, config: &LeaseConfig, now: Instant) -> bool {
         match self.phase {
-            Phase::Held { grant, deadlines, renewing } if now >= deadlines.expires_at => {
-                let reason = if renewing { LostReason::Unreachable } else { LostReason::Expired };
+            Phase::Held {
+                grant,
+                deadlines,
+                renewing,
+            } if now >= deadlines.expires_at => {
+                let reason = if renewing {
+                    LostReason::Unreachable
+                } else {
+                    LostReason::Expired
+                };
                 self.phase = Phase::Lost(config.lost(grant.token, reason));
                 true
             }
@@ -98,7 +106,7 @@ impl State {
 
     /// Ends the wait or the hold, unless it has ended before. Returns the telemetry, which is
     /// emitted when it is dropped: outside of the lock.
-    pub(super) fn end(&mut self, config: &LeaseConfig, end: End) -> Option<Ended> {
+    pub(super) fn end(&mut self, config: &LeaseConfig, end: End) -> Option<EmitOnDrop> {
         let waiting = matches!(self.phase, Phase::Queued | Phase::Unverified(_));
         let mut outcome = None;
         match (end, &self.phase) {
@@ -160,21 +168,28 @@ impl State {
         match &self.phase {
             Phase::Unverified(grant) | Phase::Held { grant, .. } => Some(grant.token),
             // The lease ended by the clock of this client: the server may count it as held.
-            Phase::Lost(lost) if matches!(lost.reason, LostReason::Expired | LostReason::Unreachable) => Some(lost.token),
+            Phase::Lost(lost)
+                if matches!(lost.reason, LostReason::Expired | LostReason::Unreachable) =>
+            {
+                Some(lost.token)
+            }
             Phase::Queued | Phase::Failed(_) | Phase::Lost(_) | Phase::Released => None,
         }
     }
 
     /// Ends the telemetry with `outcome`. Later calls return `None`. The returned value emits it
     /// when it is dropped: outside of the lock.
-    pub(super) fn end_telemetry(&mut self, outcome: Outcome) -> Option<Ended> {
-        self.telemetry.take().map(|telemetry| telemetry.ended(outcome))
+    pub(super) fn end_telemetry(&mut self, outcome: Outcome) -> Option<EmitOnDrop> {
+        self.telemetry
+            .take()
+            .map(|telemetry| telemetry.ended(outcome))
     }
 
     /// Stores `telemetry` again, or ends it if the lease has ended in the meantime.
-    pub(super) fn restore_telemetry(&mut self, telemetry: Watch) -> Option<Ended> {
+    pub(super) fn restore_telemetry(&mut self, telemetry: SlotTelemetry) -> Option<EmitOnDrop> {
         self.telemetry = Some(telemetry);
-        self.outcome().and_then(|outcome| self.end_telemetry(outcome))
+        self.outcome()
+            .and_then(|outcome| self.end_telemetry(outcome))
     }
 
     /// The outcome for telemetry, if the wait or the hold has ended.

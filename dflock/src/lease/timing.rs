@@ -45,9 +45,19 @@ const JITTER: f64 = 0.1;
 impl Timing {
     /// Returns the deadlines of a `lease` that the server began after `sent_at`. The renewal is due
     /// after the part `renew_ratio` of it, less the part `jitter` of that delay.
-    pub(crate) fn deadlines(&self, renew_ratio: f64, sent_at: Instant, lease: Duration, jitter: f64) -> Deadlines {
+    pub(crate) fn deadlines(
+        &self,
+        renew_ratio: f64,
+        sent_at: Instant,
+        lease: Duration,
+        jitter: f64,
+    ) -> Deadlines {
         let no_cap = cfg!(dflock_mutant = "no_read_timeout_cap");
-        let capped = if no_cap { lease } else { lease.min(self.server_read_timeout) };
+        let capped = if no_cap {
+            lease
+        } else {
+            lease.min(self.server_read_timeout)
+        };
         let no_drift = cfg!(dflock_mutant = "no_drift_margin");
         let drift = if no_drift { 0.0 } else { self.clock_drift };
         // In seconds: multiplying a `Duration` is slow, and every acquire runs this.
@@ -55,8 +65,15 @@ impl Timing {
         let wanted = (lease.as_secs_f64() * renew_ratio).min(self.heartbeat.as_secs_f64());
         let delay = wanted.max(MIN_RENEW_SECS).min(safe * LATEST);
         let half_only = cfg!(dflock_mutant = "renewal_at_half_lease_only");
-        let delay = if half_only { lease.as_secs_f64() / 2.0 } else { delay };
-        Deadlines { expires_at: sent_at.plus(safe), renew_at: sent_at.plus(delay * (1.0 - jitter)) }
+        let delay = if half_only {
+            lease.as_secs_f64() / 2.0
+        } else {
+            delay
+        };
+        Deadlines {
+            expires_at: sent_at.plus(safe),
+            renew_at: sent_at.plus(delay * (1.0 - jitter)),
+        }
     }
 }
 
@@ -65,7 +82,10 @@ impl Timing {
 pub(crate) fn jitter(token: &Token, renewals: u64) -> f64 {
     // The high bits of a product with this odd number (2^64 divided by the golden ratio) are
     // spread well, also for counters.
-    let mixed = token.random().wrapping_add(renewals).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = token
+        .random()
+        .wrapping_add(renewals)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let unit = f64::from((mixed >> 32) as u32) / f64::from(u32::MAX);
     unit * if renewals == 0 { FIRST_JITTER } else { JITTER }
 }
@@ -88,16 +108,28 @@ mod tests {
     }
 
     fn after(deadlines: Deadlines, start: Instant) -> (Duration, Duration) {
-        (deadlines.renew_at.since(start), deadlines.expires_at.since(start))
+        (
+            deadlines.renew_at.since(start),
+            deadlines.expires_at.since(start),
+        )
     }
 
     #[test]
     fn a_lease_is_renewed_at_its_ratio_or_the_heartbeat_and_ends_before_the_server_ends_it() {
         let secs = Duration::from_secs_f64;
-        for (lease, renewal, ends) in [(1, 0.5, 0.99), (4, 2.0, 3.96), (20, 8.0, 19.8), (33, 8.0, 22.77), (3600, 8.0, 22.77)] {
+        for (lease, renewal, ends) in [
+            (1, 0.5, 0.99),
+            (4, 2.0, 3.96),
+            (20, 8.0, 19.8),
+            (33, 8.0, 22.77),
+            (3600, 8.0, 22.77),
+        ] {
             let start = start();
             assert_eq!(
-                after(TIMING.deadlines(0.5, start, Duration::from_secs(lease), 0.0), start),
+                after(
+                    TIMING.deadlines(0.5, start, Duration::from_secs(lease), 0.0),
+                    start
+                ),
                 (secs(renewal), secs(ends)),
                 "{lease} s"
             );
@@ -108,16 +140,29 @@ mod tests {
     #[test]
     fn a_renewal_is_due_well_before_the_end() {
         let start = start();
-        let (renewal, ends) = after(TIMING.deadlines(0.999, start, Duration::from_secs(1), 0.0), start);
+        let (renewal, ends) = after(
+            TIMING.deadlines(0.999, start, Duration::from_secs(1), 0.0),
+            start,
+        );
         assert!(renewal < ends.mul_f64(0.9), "{renewal:?} of {ends:?}");
     }
 
     #[test]
     fn a_server_is_not_asked_without_pause() {
         let start = start();
-        let eager = Timing { heartbeat: Duration::from_nanos(1), ..TIMING };
+        let eager = Timing {
+            heartbeat: Duration::from_nanos(1),
+            ..TIMING
+        };
         for (timing, ratio) in [(&TIMING, 1e-12), (&eager, 0.5)] {
-            assert_eq!(after(timing.deadlines(ratio, start, Duration::from_secs(33), 0.0), start).0, Duration::from_millis(10));
+            assert_eq!(
+                after(
+                    timing.deadlines(ratio, start, Duration::from_secs(33), 0.0),
+                    start
+                )
+                .0,
+                Duration::from_millis(10)
+            );
         }
     }
 
@@ -129,9 +174,18 @@ mod tests {
         for (all, most) in [(firsts, 0.5), (others, 0.1)] {
             assert!(all.iter().all(|jitter| (0.0..=most).contains(jitter)));
             for tenth in 0..10 {
-                let (low, high) = (most * f64::from(tenth) / 10.0, most * f64::from(tenth + 1) / 10.0);
-                let count = all.iter().filter(|jitter| (low..high).contains(*jitter)).count();
-                assert!((50..150).contains(&count), "{count} of 1000 from {low} to {high}");
+                let (low, high) = (
+                    most * f64::from(tenth) / 10.0,
+                    most * f64::from(tenth + 1) / 10.0,
+                );
+                let count = all
+                    .iter()
+                    .filter(|jitter| (low..high).contains(*jitter))
+                    .count();
+                assert!(
+                    (50..150).contains(&count),
+                    "{count} of 1000 from {low} to {high}"
+                );
             }
         }
     }

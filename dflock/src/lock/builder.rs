@@ -6,11 +6,18 @@ use crate::semaphore::{Idle, Semaphore};
 use crate::slot::{Slot, options};
 use crate::wire::Capacity;
 
-options!(LockBuilder, Lock<Idle>, "The options of a [`Lock`]; made by [`Lock::builder`]. Without `key` it does not compile.", {});
+options!(
+    LockBuilder,
+    Lock<Idle>,
+    "The options of a [`Lock`]; made by [`Lock::builder`]. Without `key` it does not compile.",
+    {}
+);
 
 impl From<Options> for Result<Lock<Idle>, ConfigError> {
     fn from(options: Options) -> Self {
-        Ok(Lock(Semaphore::new(Slot::new(options.wish(Capacity::Lock))?)))
+        Ok(Lock(Semaphore::new(Slot::new(
+            options.wish(Capacity::Lock),
+        )?)))
     }
 }
 

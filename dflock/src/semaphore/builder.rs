@@ -19,7 +19,9 @@ impl From<Options> for Result<Semaphore<Idle>, ConfigError> {
     fn from(options: Options) -> Self {
         let limit = options.limit;
         let limit = Limit::new(limit).ok_or(ConfigError::Limit { limit })?;
-        Ok(Semaphore::new(Slot::new(options.wish(Capacity::Semaphore(limit)))?))
+        Ok(Semaphore::new(Slot::new(
+            options.wish(Capacity::Semaphore(limit)),
+        )?))
     }
 }
 

@@ -164,7 +164,11 @@ impl Held {
                 Err(error) => error.into(),
             }
         };
-        UntilLost { lost, body: future, check }
+        UntilLost {
+            lost,
+            body: future,
+            check,
+        }
     }
 
     /// Returns the span of the hold.
@@ -224,7 +228,10 @@ impl Semaphore<Held> {
     /// # Ok(()) }
     /// ```
     pub async fn release(self) -> Result<Semaphore<Idle>, Error> {
-        let Self { slot, state: Held { hold, grant } } = self;
+        let Self {
+            slot,
+            state: Held { hold, grant },
+        } = self;
         slot.release(hold, &grant.token).await?;
         Ok(Semaphore::new(slot))
     }

@@ -9,7 +9,7 @@ use tracing::Instrument;
 use super::{Enqueued, Held, Queued, Semaphore};
 use crate::error::Error;
 use crate::slot::{Joined, Slot};
-use crate::watch::{self, HoldSpan};
+use crate::telemetry::{self, HoldSpan};
 
 /// The state of a semaphore that holds nothing.
 #[derive(Clone, Debug)]
@@ -17,7 +17,10 @@ pub struct Idle(());
 
 impl Semaphore<Idle> {
     pub(crate) fn new(slot: impl Into<Arc<Slot>>) -> Self {
-        Self { slot: slot.into(), state: Idle(()) }
+        Self {
+            slot: slot.into(),
+            state: Idle(()),
+        }
     }
 
     /// Waits in line for a slot, for at most `acquire_timeout` (10 s unless the builder says otherwise).
@@ -115,7 +118,10 @@ impl Semaphore<Idle> {
 
     async fn acquire_with(self, wait: Duration, span: HoldSpan) -> Result<Semaphore<Held>, Error> {
         let held = self.slot.acquire(wait, span).await?;
-        Ok(Semaphore { slot: self.slot, state: Held::new(held) })
+        Ok(Semaphore {
+            slot: self.slot,
+            state: Held::new(held),
+        })
     }
 
     /// Takes a slot only if one is free now and nobody stands in line for it.
@@ -175,8 +181,14 @@ impl Semaphore<Idle> {
     /// ```
     pub async fn enqueue(self) -> Result<Enqueued, Error> {
         Ok(match self.slot.enqueue().await? {
-            Joined::Held(hold, grant) => Enqueued::Acquired(Semaphore { slot: self.slot, state: Held::new((hold, grant)) }),
-            Joined::Queued(hold) => Enqueued::Queued(Semaphore { slot: self.slot, state: Queued::new(hold) }),
+            Joined::Held(hold, grant) => Enqueued::Acquired(Semaphore {
+                slot: self.slot,
+                state: Held::new((hold, grant)),
+            }),
+            Joined::Queued(hold) => Enqueued::Queued(Semaphore {
+                slot: self.slot,
+                state: Queued::new(hold),
+            }),
         })
     }
 
@@ -218,7 +230,7 @@ impl Semaphore<Idle> {
             let value = held.run((*body)(&held).instrument(held.span())).await?;
             match held.release().await {
                 Err(lost @ Error::Lost(_)) => return Err(lost),
-                Err(error) => watch::release_failed(&error),
+                Err(error) => telemetry::release_failed(&error),
                 Ok(_) => {}
             }
             Ok(value)
@@ -228,6 +240,9 @@ impl Semaphore<Idle> {
 
 impl Clone for Semaphore<Idle> {
     fn clone(&self) -> Self {
-        Self { slot: self.slot.clone(), state: self.state.clone() }
+        Self {
+            slot: self.slot.clone(),
+            state: self.state.clone(),
+        }
     }
 }

@@ -81,7 +81,10 @@ impl Semaphore<Queued> {
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn wait_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
         let grant = self.slot.wait(&self.state.hold, wait).await?;
-        Ok(Semaphore { slot: self.slot, state: Held::new((self.state.hold, grant)) })
+        Ok(Semaphore {
+            slot: self.slot,
+            state: Held::new((self.state.hold, grant)),
+        })
     }
 
     /// Whether the slot is here, so that [`wait`](Self::wait) comes back at once. No IO.

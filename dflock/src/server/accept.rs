@@ -65,7 +65,9 @@ pub(super) async fn serve(
 
 fn spawn_session(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet<()>) {
     // Above `max_connections` the stream is dropped, which closes it.
-    let Some((guard, closed)) = shared.registry.register() else { return };
+    let Some((guard, closed)) = shared.registry.register() else {
+        return;
+    };
     let control = Arc::clone(&shared.control);
     let shared = Arc::clone(shared);
     let session = async move {
@@ -88,7 +90,9 @@ fn spawn_session(stream: BoxStream, shared: &Arc<Shared>, sessions: &mut JoinSet
 /// Performs the TLS handshake, if the server uses TLS. Returns `None` when the handshake fails,
 /// times out or is interrupted by a shutdown.
 async fn accept_tls(stream: BoxStream, shared: &Shared) -> Option<BoxStream> {
-    let Some(tls) = &shared.config.tls else { return Some(stream) };
+    let Some(tls) = &shared.config.tls else {
+        return Some(stream);
+    };
     let limit = shared.config.read_timeout;
     tokio::select! {
         accepted = timeout(limit, tls.accept(stream)) => match accepted {
@@ -182,7 +186,10 @@ mod tests {
         let accept = accept(&listener, server.incoming.clone(), &server.shared);
         assert!(timeout(minute, accept).await.is_err());
         let tries = listener.0.into_inner().unwrap();
-        let pauses: Vec<_> = tries.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        let pauses: Vec<_> = tries
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]).as_millis())
+            .collect();
         assert_eq!(pauses[..9], [5, 10, 20, 40, 80, 160, 320, 640, 1000]);
         assert!(pauses[9..].iter().all(|&pause| pause == 1000));
     }

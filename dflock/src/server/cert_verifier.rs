@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+};
 
 use crate::transport::provider;
 
@@ -13,10 +19,18 @@ use crate::transport::provider;
 pub(super) fn pinned_config(certificate: CertificateDer<'static>) -> ClientConfig {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
-    let verifier = Arc::new(PinnedCertVerifier { certificate, algorithms });
+    let verifier = Arc::new(PinnedCertVerifier {
+        certificate,
+        algorithms,
+    });
     #[expect(clippy::expect_used, reason = "both providers support TLS 1.2 and 1.3")]
-    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
-    versions.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+    let versions = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("TLS 1.2 and 1.3");
+    versions
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth()
 }
 
 /// Verifier that accepts one certificate, whatever its issuer, names and dates are. The handshake

@@ -56,8 +56,14 @@ pub struct ServerConfig {
     /// handshake is `read_timeout`.
     ///
     /// Defaults to none.
-    #[cfg_attr(any(feature = "tls", feature = "tls-aws-lc"), builder(default, setter(into)))]
-    #[cfg_attr(not(any(feature = "tls", feature = "tls-aws-lc")), builder(default, setter(skip)))]
+    #[cfg_attr(
+        any(feature = "tls", feature = "tls-aws-lc"),
+        builder(default, setter(into))
+    )]
+    #[cfg_attr(
+        not(any(feature = "tls", feature = "tls-aws-lc")),
+        builder(default, setter(skip))
+    )]
     pub(super) tls: Option<ServerTls>,
 
     /// Lease of requests without a lease.
@@ -189,7 +195,11 @@ impl ServerConfig {
 
     /// Checks all values; returns the default lease in the type of the protocol.
     pub(super) fn validate(&self) -> Result<LeaseSeconds, ServerError> {
-        let invalid = |option, given, allowed| ServerError::InvalidOption { option, given, allowed };
+        let invalid = |option, given, allowed| ServerError::InvalidOption {
+            option,
+            given,
+            allowed,
+        };
         for (option, given) in [
             ("lease_sweep_interval", self.lease_sweep_interval),
             ("gc_interval", self.gc_interval),
@@ -268,17 +278,40 @@ mod tests {
         let zero = Duration::ZERO;
         let century = Duration::from_hours(1_000_000);
         for (config, want) in [
-            (Server::builder().read_timeout(century).build(), "invalid read_timeout (3600000000s): it must be at most a century"),
-            (Server::builder().read_timeout(zero).build(), "invalid read_timeout (0ns): it must be more than zero"),
-            (Server::builder().gc_interval(zero).build(), "invalid gc_interval (0ns): it must be more than zero"),
-            (Server::builder().gc_max_idle(zero).build(), "invalid gc_max_idle (0ns): it must be more than zero"),
-            (Server::builder().lease_sweep_interval(zero).build(), "invalid lease_sweep_interval (0ns): it must be more than zero"),
-            (Server::builder().max_keys(0).build(), "invalid max_keys (0): it must be 1 or more"),
             (
-                Server::builder().default_lease(Duration::from_millis(1500)).build(),
+                Server::builder().read_timeout(century).build(),
+                "invalid read_timeout (3600000000s): it must be at most a century",
+            ),
+            (
+                Server::builder().read_timeout(zero).build(),
+                "invalid read_timeout (0ns): it must be more than zero",
+            ),
+            (
+                Server::builder().gc_interval(zero).build(),
+                "invalid gc_interval (0ns): it must be more than zero",
+            ),
+            (
+                Server::builder().gc_max_idle(zero).build(),
+                "invalid gc_max_idle (0ns): it must be more than zero",
+            ),
+            (
+                Server::builder().lease_sweep_interval(zero).build(),
+                "invalid lease_sweep_interval (0ns): it must be more than zero",
+            ),
+            (
+                Server::builder().max_keys(0).build(),
+                "invalid max_keys (0): it must be 1 or more",
+            ),
+            (
+                Server::builder()
+                    .default_lease(Duration::from_millis(1500))
+                    .build(),
                 "invalid default_lease (1.5s): it must be whole seconds from 1 to 9223372036",
             ),
-            (Server::builder().auth_token("x".repeat(65_537)).build(), "invalid auth_token (65537 bytes): it must be at most 65536 bytes"),
+            (
+                Server::builder().auth_token("x".repeat(65_537)).build(),
+                "invalid auth_token (65537 bytes): it must be at most 65536 bytes",
+            ),
             (
                 Server::builder().auth_token("two\nlines").build(),
                 "invalid auth_token (not shown): it must be text without line breaks and without white space at either end",
@@ -298,6 +331,9 @@ mod tests {
     fn debug_shows_neither_auth_token_nor_seed() {
         let config = Server::builder().auth_token("hunter2").build().seed(4_711);
         let shown = format!("{config:?}");
-        assert!(shown.contains("auth: true") && !shown.contains("hunter2") && !shown.contains("4711"), "{shown}");
+        assert!(
+            shown.contains("auth: true") && !shown.contains("hunter2") && !shown.contains("4711"),
+            "{shown}"
+        );
     }
 }

@@ -63,7 +63,11 @@ impl RequestBuffer {
 
     /// Returns the maximum length of the next line.
     fn max_line(&self) -> usize {
-        if self.count == 2 && self.lines[0] == b"auth" { MAX_SECRET } else { MAX_LINE }
+        if self.count == 2 && self.lines[0] == b"auth" {
+            MAX_SECRET
+        } else {
+            MAX_LINE
+        }
     }
 
     fn push(&mut self, text: &[u8]) {
@@ -78,7 +82,12 @@ impl RequestBuffer {
 
 impl Connection {
     pub(super) fn new(stream: BoxStream, write_timeout: Duration) -> Self {
-        Self { stream, lines: Lines::default(), replies: Vec::new(), write_timeout }
+        Self {
+            stream,
+            lines: Lines::default(),
+            replies: Vec::new(),
+            write_timeout,
+        }
     }
 
     /// Moves the next received request to `request`; returns `false` when it is not complete yet.
@@ -162,7 +171,9 @@ impl Connection {
         if self.write_timeout.is_zero() {
             write.await?;
         } else {
-            timeout(self.write_timeout, write).await.map_err(|_| Closed)??;
+            timeout(self.write_timeout, write)
+                .await
+                .map_err(|_| Closed)??;
         }
         if replies.capacity() <= RETAINED_CAPACITY {
             replies.clear();
@@ -182,7 +193,12 @@ impl Connection {
             // `close_notify` of TLS.
             if self.stream.shutdown().await.is_ok() && has_replies {
                 let mut discard = [0; 4096];
-                while self.stream.read(&mut discard).await.is_ok_and(|count| count > 0) {}
+                while self
+                    .stream
+                    .read(&mut discard)
+                    .await
+                    .is_ok_and(|count| count > 0)
+                {}
             }
         };
         // The connection is closed in either case.

@@ -18,12 +18,20 @@ pub(super) struct ConnectionGuard {
 
 impl ConnectionGuard {
     pub(super) fn new(registry: Arc<Registry>, id: ConnectionId, notify: Arc<Notify>) -> Self {
-        Self { registry, id, notify }
+        Self {
+            registry,
+            id,
+            notify,
+        }
     }
 
     /// Runs `operation` on the table, for this connection.
-    pub(super) fn with_table<T>(&self, operation: impl FnOnce(&mut Table, ConnectionId, Duration) -> T) -> T {
-        self.registry.with_table(|table, now| operation(table, self.id, now))
+    pub(super) fn with_table<T>(
+        &self,
+        operation: impl FnOnce(&mut Table, ConnectionId, Duration) -> T,
+    ) -> T {
+        self.registry
+            .with_table(|table, now| operation(table, self.id, now))
     }
 
     /// Waits until a waiter of this connection may have been granted a slot, or the server shuts

@@ -7,7 +7,7 @@ use tokio::io::duplex;
 use tokio::sync::mpsc;
 
 use super::control::Control;
-use crate::transport::{BoxStream, Clock, Connecting, Connector};
+use crate::transport::{BoxStream, Clock, ConnectFuture, Connector};
 
 /// Capacity in bytes of each direction of an in-memory connection.
 const DUPLEX_CAPACITY: usize = 64 * 1024;
@@ -50,12 +50,15 @@ impl MemoryConnector {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         // An error means that the server has stopped.
-        self.incoming.send(stream).await.map_err(|_| io::ErrorKind::ConnectionRefused.into())
+        self.incoming
+            .send(stream)
+            .await
+            .map_err(|_| io::ErrorKind::ConnectionRefused.into())
     }
 }
 
 impl Connector for MemoryConnector {
-    fn connect<'a>(&'a self, _server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async {
             let (client, server) = duplex(DUPLEX_CAPACITY);
             self.accept_stream(Box::new(server)).await?;

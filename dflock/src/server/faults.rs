@@ -59,7 +59,9 @@ impl Faults<'_> {
     /// ```
     pub fn expire(self, key: &str) -> bool {
         let Ok(key) = Key::new(key) else { return false };
-        self.shared.registry.with_table(|table, now| table.expire(key, now))
+        self.shared
+            .registry
+            .with_table(|table, now| table.expire(key, now))
     }
 
     /// Closes the connections that hold `key` or are queued for it, without a reply.

@@ -10,15 +10,28 @@ use crate::wire::Token;
 #[expect(missing_docs, reason = "hidden, and the names suffice")]
 pub enum Event {
     /// A waiter was added to the queue.
-    Joined { key: Arc<str>, waiter: u64, connection: u64 },
+    Joined {
+        key: Arc<str>,
+        waiter: u64,
+        connection: u64,
+    },
     /// A waiter was removed from the queue without a slot.
     Left { key: Arc<str>, waiter: u64 },
     /// A slot was granted: at once, or to a queued waiter.
-    Granted { key: Arc<str>, token: Token, connection: u64, waiter: Option<u64> },
+    Granted {
+        key: Arc<str>,
+        token: Token,
+        connection: u64,
+        waiter: Option<u64>,
+    },
     /// A lease was restarted.
     Renewed { token: Token },
     /// A hold ended.
-    Ended { key: Arc<str>, token: Token, reason: EndReason },
+    Ended {
+        key: Arc<str>,
+        token: Token,
+        reason: EndReason,
+    },
     /// A connection sent nothing for the read timeout and is closed now.
     ReadTimeout { connection: u64 },
 }

@@ -45,8 +45,16 @@ struct ConnectionEntry {
 
 impl Registry {
     pub(super) fn new(table: Table, max_connections: usize) -> Arc<Self> {
-        let state = State { table, connections: BTreeMap::new(), last_connection: 0 };
-        Arc::new(Self { started: Instant::now(), max_connections, state: Mutex::new(state) })
+        let state = State {
+            table,
+            connections: BTreeMap::new(),
+            last_connection: 0,
+        };
+        Arc::new(Self {
+            started: Instant::now(),
+            max_connections,
+            state: Mutex::new(state),
+        })
     }
 
     /// Registers a new connection; returns `None` when `max_connections` are registered. The
@@ -60,7 +68,13 @@ impl Registry {
         let id = ConnectionId(state.last_connection);
         let notify = Arc::new(Notify::new());
         let (close, closed) = oneshot::channel();
-        state.connections.insert(id, ConnectionEntry { notify: Arc::clone(&notify), close });
+        state.connections.insert(
+            id,
+            ConnectionEntry {
+                notify: Arc::clone(&notify),
+                close,
+            },
+        );
         Some((ConnectionGuard::new(Arc::clone(self), id, notify), closed))
     }
 
@@ -82,12 +96,17 @@ impl Registry {
     pub(super) fn stats(&self) -> Stats {
         let mut stats = self.with_state(|state, now| {
             let connections = state.connections.len() as u64;
-            Stats { connections, ..state.table.stats(now) }
+            Stats {
+                connections,
+                ..state.table.stats(now)
+            }
         });
         stats.locks.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         stats.semaphores.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         stats.idle_locks.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        stats.idle_semaphores.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        stats
+            .idle_semaphores
+            .sort_unstable_by(|a, b| a.key.cmp(&b.key));
         stats
     }
 
@@ -136,6 +155,8 @@ impl State {
     fn take_granted(&mut self) -> Vec<Arc<Notify>> {
         let granted = self.table.take_granted();
         let entries = granted.filter_map(|granted| self.connections.get(&granted.connection));
-        entries.map(|connection| Arc::clone(&connection.notify)).collect()
+        entries
+            .map(|connection| Arc::clone(&connection.notify))
+            .collect()
     }
 }

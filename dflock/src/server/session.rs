@@ -58,7 +58,8 @@ impl Session {
     fn apply_pending_releases(&mut self, request: &mut RequestBuffer) {
         while self.authenticated && matches!(self.connection.next_request(request), Ok(true)) {
             if let Ok(Request::Release { key, kind, token }) = request.parse() {
-                self.guard.with_table(|table, _, now| table.release(kind, key, token, now));
+                self.guard
+                    .with_table(|table, _, now| table.release(kind, key, token, now));
             }
         }
     }
@@ -67,7 +68,11 @@ impl Session {
         self.receive(request).await?;
         let reply = self.reply(request).await?;
         self.connection.queue_reply(&reply);
-        if self.connection.is_full() { self.flush().await } else { Ok(()) }
+        if self.connection.is_full() {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Receives the next request. Writes the buffered replies before it waits.
@@ -115,13 +120,25 @@ impl Session {
         let guard = &self.guard;
         Ok(match request {
             Err(Malformed) | Ok(Request::Auth { .. }) => Reply::Refused(Status::Error),
-            Ok(Request::Acquire { .. } | Request::Enqueue { .. }) if is_shutdown => Reply::Refused(Status::Draining),
-            Ok(Request::Acquire { key, capacity, wait, lease }) => {
+            Ok(Request::Acquire { .. } | Request::Enqueue { .. }) if is_shutdown => {
+                Reply::Refused(Status::Draining)
+            }
+            Ok(Request::Acquire {
+                key,
+                capacity,
+                wait,
+                lease,
+            }) => {
                 let lease = lease.unwrap_or(default_lease);
-                let outcome = guard.with_table(|table, by, now| table.acquire(by, key, capacity, lease, now));
+                let outcome =
+                    guard.with_table(|table, by, now| table.acquire(by, key, capacity, lease, now));
                 self.wait_for_grant(outcome, wait).await?
             }
-            Ok(Request::Enqueue { key, capacity, lease }) => {
+            Ok(Request::Enqueue {
+                key,
+                capacity,
+                lease,
+            }) => {
                 let lease = lease.unwrap_or(default_lease);
                 guard.with_table(|table, by, now| table.enqueue(by, key, capacity, lease, now))
             }
@@ -129,8 +146,15 @@ impl Session {
                 let outcome = guard.with_table(|table, by, now| table.wait(by, kind, key, now));
                 self.wait_for_grant(outcome, wait).await?
             }
-            Ok(Request::Release { key, kind, token }) => guard.with_table(|table, _, now| table.release(kind, key, token, now)),
-            Ok(Request::Renew { key, kind, token, lease }) => {
+            Ok(Request::Release { key, kind, token }) => {
+                guard.with_table(|table, _, now| table.release(kind, key, token, now))
+            }
+            Ok(Request::Renew {
+                key,
+                kind,
+                token,
+                lease,
+            }) => {
                 let lease = lease.unwrap_or(default_lease);
                 guard.with_table(|table, _, now| table.renew(kind, key, token, lease, now))
             }
@@ -167,7 +191,9 @@ impl Session {
                 }
             }
         };
-        Ok(self.guard.with_table(|table, _, now| table.cancel_wait(waiter, otherwise, now)))
+        Ok(self
+            .guard
+            .with_table(|table, _, now| table.cancel_wait(waiter, otherwise, now)))
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {
@@ -192,7 +218,9 @@ async fn wait_until_drained(shared: &Shared, guard: &ConnectionGuard) {
 /// `token`, because it returns early when the lengths differ.
 fn tokens_equal(given: &str, token: &str) -> bool {
     let bytes = given.bytes().zip(token.bytes().cycle());
-    let equal = bytes.fold(given.len().ct_eq(&token.len()), |equal, (a, b)| equal & a.ct_eq(&b));
+    let equal = bytes.fold(given.len().ct_eq(&token.len()), |equal, (a, b)| {
+        equal & a.ct_eq(&b)
+    });
     equal.into()
 }
 
@@ -204,7 +232,15 @@ mod tests {
     #[test]
     fn tokens_equal_accepts_only_the_same_token() {
         assert!(tokens_equal("s3cret", "s3cret"));
-        for given in ["", "s", "s3cre", "s3creT", "S3cret", "s3crets", "s3crets3cret"] {
+        for given in [
+            "",
+            "s",
+            "s3cre",
+            "s3creT",
+            "S3cret",
+            "s3crets",
+            "s3crets3cret",
+        ] {
             assert!(!tokens_equal(given, "s3cret"), "{given:?}");
         }
     }

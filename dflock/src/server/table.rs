@@ -15,7 +15,11 @@ mod stats;
 mod token;
 
 #[cfg(dflock_bench)]
-#[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "benchmark code, in no released build")]
+#[expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "benchmark code, in no released build"
+)]
 pub(crate) mod bench;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod model;
@@ -100,21 +104,39 @@ impl Table {
     }
 
     /// Handles `l` and `sl`: grants a slot or enqueues a waiter.
-    pub(super) fn acquire(&mut self, by: ConnectionId, key: Key<'_>, capacity: Capacity, lease: LeaseSeconds, now: Duration) -> Outcome {
+    pub(super) fn acquire(
+        &mut self,
+        by: ConnectionId,
+        key: Key<'_>,
+        capacity: Capacity,
+        lease: LeaseSeconds,
+        now: Duration,
+    ) -> Outcome {
         self.sweep(now);
         let key = match self.get_or_insert(key, capacity, now) {
             Ok(key) => key,
             Err(status) => return Outcome::Reply(Reply::Refused(status)),
         };
         match self.try_grant(&key, by, lease, now) {
-            Some(token) => Outcome::Reply(Reply::Granted(Grant { token, lease, fence: None })),
+            Some(token) => Outcome::Reply(Reply::Granted(Grant {
+                token,
+                lease,
+                fence: None,
+            })),
             None if self.queue_is_full(&key) => Outcome::Reply(Reply::Refused(Status::MaxWaiters)),
             None => Outcome::Queued(self.enqueue_waiter(&key, by, lease)),
         }
     }
 
     /// Handles `e` and `se`: grants a slot or enqueues a waiter, for a later [`wait`](Self::wait).
-    pub(super) fn enqueue(&mut self, by: ConnectionId, key: Key<'_>, capacity: Capacity, lease: LeaseSeconds, now: Duration) -> Reply {
+    pub(super) fn enqueue(
+        &mut self,
+        by: ConnectionId,
+        key: Key<'_>,
+        capacity: Capacity,
+        lease: LeaseSeconds,
+        now: Duration,
+    ) -> Reply {
         self.sweep(now);
         let before = self.find_enqueue(capacity.kind(), key, by);
         let waiter = before.and_then(|id| self.waiters.get(&id));
@@ -135,12 +157,24 @@ impl Table {
         let (id, reply) = match token {
             Some(token) => {
                 let state = WaiterState::Acquired(token);
-                let id = self.add_waiter(Waiter { key: key.clone(), connection: by, lease, state });
+                let id = self.add_waiter(Waiter {
+                    key: key.clone(),
+                    connection: by,
+                    lease,
+                    state,
+                });
                 let entry = self.keys.get_mut(&key);
                 if let Some(holder) = entry.and_then(|entry| entry.holders.get_mut(&token)) {
                     holder.waiter = Some(id);
                 }
-                (id, Reply::Acquired(Grant { token, lease, fence: None }))
+                (
+                    id,
+                    Reply::Acquired(Grant {
+                        token,
+                        lease,
+                        fence: None,
+                    }),
+                )
             }
             None => (self.enqueue_waiter(&key, by, lease), Reply::Queued),
         };
@@ -151,7 +185,13 @@ impl Table {
     }
 
     /// Handles `w` and `sw`: answers the enqueue of this connection.
-    pub(super) fn wait(&mut self, by: ConnectionId, kind: Kind, key: Key<'_>, now: Duration) -> Outcome {
+    pub(super) fn wait(
+        &mut self,
+        by: ConnectionId,
+        kind: Kind,
+        key: Key<'_>,
+        now: Duration,
+    ) -> Outcome {
         self.sweep(now);
         match self.find_enqueue(kind, key, by) {
             Some(waiter) => self.take_grant(waiter, now),
@@ -170,9 +210,20 @@ impl Table {
             WaiterState::Queued => Outcome::Queued(id),
             WaiterState::Granted(token) | WaiterState::Acquired(token) => {
                 if let Some(waiter) = self.remove_waiter(id) {
-                    self.renew_hold(&HoldId { key: waiter.key, token }, lease, now);
+                    self.renew_hold(
+                        &HoldId {
+                            key: waiter.key,
+                            token,
+                        },
+                        lease,
+                        now,
+                    );
                 }
-                Outcome::Reply(Reply::Granted(Grant { token, lease, fence: None }))
+                Outcome::Reply(Reply::Granted(Grant {
+                    token,
+                    lease,
+                    fence: None,
+                }))
             }
             WaiterState::Expired => {
                 self.remove_waiter(id);
@@ -195,7 +246,13 @@ impl Table {
     }
 
     /// Handles `r` and `sr`: releases a slot and grants it to the next waiter.
-    pub(super) fn release(&mut self, kind: Kind, key: Key<'_>, token: Token, now: Duration) -> Reply {
+    pub(super) fn release(
+        &mut self,
+        kind: Kind,
+        key: Key<'_>,
+        token: Token,
+        now: Duration,
+    ) -> Reply {
         self.sweep(now);
         let Some((key, _)) = self.keys.find(kind, key) else {
             return Reply::Refused(Status::Error);
@@ -213,9 +270,19 @@ impl Table {
     }
 
     /// Handles `n` and `sn`: restarts the lease of a hold.
-    pub(super) fn renew(&mut self, kind: Kind, key: Key<'_>, token: Token, lease: LeaseSeconds, now: Duration) -> Reply {
+    pub(super) fn renew(
+        &mut self,
+        kind: Kind,
+        key: Key<'_>,
+        token: Token,
+        lease: LeaseSeconds,
+        now: Duration,
+    ) -> Reply {
         self.sweep(now);
-        let hold = self.keys.find(kind, key).map(|(key, _)| HoldId { key, token });
+        let hold = self
+            .keys
+            .find(kind, key)
+            .map(|(key, _)| HoldId { key, token });
         if hold.is_some_and(|hold| self.renew_hold(&hold, lease, now)) {
             Reply::Renewed(lease.into())
         } else {
@@ -231,7 +298,9 @@ impl Table {
 
     /// Reports to the observer that a connection sent nothing for the read timeout.
     pub(super) fn read_timed_out(&self, connection: ConnectionId) {
-        self.observer.emit(|| Event::ReadTimeout { connection: connection.0 });
+        self.observer.emit(|| Event::ReadTimeout {
+            connection: connection.0,
+        });
     }
 
     fn find_enqueue(&self, kind: Kind, key: Key<'_>, by: ConnectionId) -> Option<WaiterId> {

@@ -50,7 +50,10 @@ impl ServerTls {
     ///
     /// [`ConfigError::Pem`] when the chain or the key cannot be used, or when they do not match.
     pub fn pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
-        Self::from_pem(&Pem::new(CERTIFICATE, chain.as_ref()), &Pem::new(KEY, key.as_ref()))
+        Self::from_pem(
+            &Pem::new(CERTIFICATE, chain.as_ref()),
+            &Pem::new(KEY, key.as_ref()),
+        )
     }
 
     /// Like [`pem`](Self::pem), from two files, which may be the same file. They are read now, and
@@ -60,7 +63,10 @@ impl ServerTls {
     ///
     /// [`ConfigError::Pem`] when a file cannot be read or used, or when the two do not match.
     pub fn pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        Self::from_pem(&Pem::read(CERTIFICATE, chain.as_ref())?, &Pem::read(KEY, key.as_ref())?)
+        Self::from_pem(
+            &Pem::read(CERTIFICATE, chain.as_ref())?,
+            &Pem::read(KEY, key.as_ref())?,
+        )
     }
 
     /// Uses a rustls configuration, which may ask for client certificates. Build it with
@@ -70,12 +76,17 @@ impl ServerTls {
     /// [`ClientBuilder::tls`](crate::ClientBuilder::tls).
     #[must_use]
     pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
-        Self { config: config.into(), client: None }
+        Self {
+            config: config.into(),
+            client: None,
+        }
     }
 
     /// Performs the handshake with a client.
     pub(super) async fn accept(&self, stream: BoxStream) -> io::Result<BoxStream> {
-        let stream = TlsAcceptor::from(self.config.clone()).accept(stream).await?;
+        let stream = TlsAcceptor::from(self.config.clone())
+            .accept(stream)
+            .await?;
         Ok(Box::new(stream))
     }
 
@@ -92,10 +103,15 @@ impl ServerTls {
         let certificate = identity.cert.first().cloned();
         let client = certificate.map(|certificate| Tls::from_config(pinned_config(certificate)));
         #[expect(clippy::expect_used, reason = "both providers support TLS 1.2 and 1.3")]
-        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("TLS 1.2 and 1.3");
         let resolver = Arc::new(SingleCertAndKey::from(identity));
         let config = builder.with_no_client_auth().with_cert_resolver(resolver);
-        Ok(Self { config: Arc::new(config), client })
+        Ok(Self {
+            config: Arc::new(config),
+            client,
+        })
     }
 }
 

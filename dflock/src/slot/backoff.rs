@@ -19,7 +19,10 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Starts with a short pause. Different seeds give different pauses.
     pub(super) fn new(seed: u64) -> Self {
-        Self { longest: FIRST, random: seed }
+        Self {
+            longest: FIRST,
+            random: seed,
+        }
     }
 
     /// Returns the next pause: anything from zero to a bound that doubles from pause to pause.
@@ -62,8 +65,14 @@ mod tests {
             assert!(pauses.iter().all(|pause| *pause <= bound), "{attempt}");
             for tenth in 0..10 {
                 let (low, high) = (bound * tenth / 10, bound * (tenth + 1) / 10);
-                let count = pauses.iter().filter(|pause| (low..high).contains(*pause)).count();
-                assert!((50..150).contains(&count), "{count} of 1000 from {low:?} to {high:?}");
+                let count = pauses
+                    .iter()
+                    .filter(|pause| (low..high).contains(*pause))
+                    .count();
+                assert!(
+                    (50..150).contains(&count),
+                    "{count} of 1000 from {low:?} to {high:?}"
+                );
             }
         }
     }

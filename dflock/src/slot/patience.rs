@@ -30,11 +30,23 @@ impl Patience {
         if wait.is_zero() {
             // nothing to wait for in a queue: only the server can be late
             let end = connect_timeout + socket_timeout;
-            return Self { wait, connect: end, reply: end, end, socket_timeout };
+            return Self {
+                wait,
+                connect: end,
+                reply: end,
+                end,
+                socket_timeout,
+            };
         }
         let end = wait + GRACE.min(socket_timeout);
         let reply = if wait.subsec_nanos() == 0 { end } else { wait };
-        Self { wait, connect: wait, reply, end, socket_timeout }
+        Self {
+            wait,
+            connect: wait,
+            reply,
+            end,
+            socket_timeout,
+        }
     }
 
     /// Whether the server is left the time to answer `timeout` itself.
@@ -61,7 +73,11 @@ impl Patience {
     /// Returns how long the reply may take after `spent`.
     pub(super) fn reply(&self, spent: Duration) -> Duration {
         let left = self.reply.saturating_sub(spent);
-        if self.wait.is_zero() { left.min(self.socket_timeout) } else { left }
+        if self.wait.is_zero() {
+            left.min(self.socket_timeout)
+        } else {
+            left
+        }
     }
 
     /// Returns how long another reply may take after `spent`, which the server owes at once.
@@ -71,7 +87,11 @@ impl Patience {
 
     /// Returns the limit of the whole, as an error tells it.
     pub(super) fn whole(&self) -> Duration {
-        if self.wait.is_zero() { self.socket_timeout } else { self.reply }
+        if self.wait.is_zero() {
+            self.socket_timeout
+        } else {
+            self.reply
+        }
     }
 }
 
@@ -84,14 +104,29 @@ mod tests {
     #[test]
     fn a_wait_is_the_whole_call() {
         let seconds = Duration::from_secs_f64;
-        for (wait, reply, end) in [(10.0, 11.0, 11.0), (1.0, 2.0, 2.0), (0.1, 0.1, 1.1), (2.5, 2.5, 3.5), (0.0, 4.0, 9.0)] {
+        for (wait, reply, end) in [
+            (10.0, 11.0, 11.0),
+            (1.0, 2.0, 2.0),
+            (0.1, 0.1, 1.1),
+            (2.5, 2.5, 3.5),
+            (0.0, 4.0, 9.0),
+        ] {
             let patience = Patience::new(seconds(wait), TIMEOUTS);
-            assert_eq!((patience.reply(Duration::ZERO), patience.end), (seconds(reply), seconds(end)));
+            assert_eq!(
+                (patience.reply(Duration::ZERO), patience.end),
+                (seconds(reply), seconds(end))
+            );
         }
         let patience = Patience::new(seconds(3.0), TIMEOUTS);
         let spent = seconds(1.5);
-        assert_eq!((patience.connect(spent), patience.reply(spent)), (spent, seconds(2.5)));
-        assert_eq!((patience.seconds(spent).get(), patience.prompt(spent)), (2, seconds(2.5)));
+        assert_eq!(
+            (patience.connect(spent), patience.reply(spent)),
+            (spent, seconds(2.5))
+        );
+        assert_eq!(
+            (patience.seconds(spent).get(), patience.prompt(spent)),
+            (2, seconds(2.5))
+        );
         // a short socket timeout is all the grace that there is
         let patience = Patience::new(seconds(3.0), (seconds(5.0), seconds(0.2)));
         assert_eq!(patience.end, seconds(3.2));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::file::{self, FileSource, Reloadable};
-use crate::error::{AuthFault, AuthTokenFileErrorKind, ConfigError, SecretFault, invisible};
+use crate::error::{AuthErrorKind, AuthTokenFileErrorKind, ConfigError, TokenErrorKind, invisible};
 use crate::wire::MAX_SECRET;
 
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
@@ -19,22 +19,22 @@ pub(crate) struct AuthToken(Zeroizing<String>);
 impl AuthToken {
     /// Takes `text` if the wire can carry it, without the byte order mark of UTF-8 at its start.
     /// An empty one is none.
-    pub(crate) fn new(mut text: Zeroizing<String>) -> Result<Option<Self>, SecretFault> {
+    pub(crate) fn new(mut text: Zeroizing<String>) -> Result<Option<Self>, TokenErrorKind> {
         if text.starts_with(BYTE_ORDER_MARK) {
             text.remove(0);
         }
         Self::parse(text)
     }
 
-    fn parse(text: Zeroizing<String>) -> Result<Option<Self>, SecretFault> {
+    fn parse(text: Zeroizing<String>) -> Result<Option<Self>, TokenErrorKind> {
         if text.len() > MAX_SECRET {
-            Err(SecretFault::TooLong)
+            Err(TokenErrorKind::TooLong)
         } else if text.contains(['\n', '\r', '\0']) {
-            Err(SecretFault::Forbidden)
+            Err(TokenErrorKind::Forbidden)
         } else if text.trim() != *text {
-            Err(SecretFault::Padded)
+            Err(TokenErrorKind::Padded)
         } else if let Some(character) = invisible::at_an_end(&text) {
-            Err(SecretFault::Invisible { character })
+            Err(TokenErrorKind::Invisible { character })
         } else {
             Ok((!text.is_empty()).then_some(Self(text)))
         }
@@ -59,8 +59,12 @@ impl AuthToken {
     }
 
     /// What is wrong when the server does not understand it: servers that ask for none answer so, and old ones if it is long.
-    pub(crate) fn not_understood(&self) -> AuthFault {
-        if self.is_long() { AuthFault::TooLong } else { AuthFault::Unneeded }
+    pub(crate) fn not_understood(&self) -> AuthErrorKind {
+        if self.is_long() {
+            AuthErrorKind::TooLong
+        } else {
+            AuthErrorKind::Unneeded
+        }
     }
 }
 
@@ -81,7 +85,8 @@ impl AuthTokenFile {
         if file::is_regular(&file.0) {
             Reloadable::open(file)
         } else {
-            file.parse(fs::read(&file.0).map(Zeroizing::new)).map(Reloadable::fixed)
+            file.parse(fs::read(&file.0).map(Zeroizing::new))
+                .map(Reloadable::fixed)
         }
     }
 
@@ -93,9 +98,14 @@ impl AuthTokenFile {
                 let why = AuthTokenFileErrorKind::NotPath;
                 return Err(ConfigError::AuthTokenFile { file: None, why });
             }
-            Err(error) => Err(AuthTokenFileErrorKind::Unreadable { error: error.to_string() }),
+            Err(error) => Err(AuthTokenFileErrorKind::Unreadable {
+                error: error.to_string(),
+            }),
         };
-        token.map_err(|why| ConfigError::AuthTokenFile { file: Some(self.0.clone()), why })
+        token.map_err(|why| ConfigError::AuthTokenFile {
+            file: Some(self.0.clone()),
+            why,
+        })
     }
 }
 

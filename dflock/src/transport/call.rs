@@ -18,10 +18,19 @@ impl Connection {
     ///
     /// Dropping the call closes the connection, so that a late reply cannot answer the next
     /// request. If the server has granted a slot in the meantime, it is released first.
-    pub(crate) fn call<'a>(mut self: Box<Self>, request: &Request<'a>, limit: Duration) -> Call<'a> {
+    pub(crate) fn call<'a>(
+        mut self: Box<Self>,
+        request: &Request<'a>,
+        limit: Duration,
+    ) -> Call<'a> {
         self.send(request);
         let deadline = deadline_after(limit);
-        Call { connection: Some(self), slot: request.slot(), limit, deadline }
+        Call {
+            connection: Some(self),
+            slot: request.slot(),
+            limit,
+            deadline,
+        }
     }
 }
 
@@ -49,11 +58,19 @@ impl Future for Call<'_> {
             Poll::Ready(reply) => reply?,
             Poll::Pending => {
                 let is_late = deadline.is_some_and(|at| connection.poll_timer(cx, at).is_ready());
-                return if is_late { Poll::Ready(Err(Fault::Silence(limit))) } else { Poll::Pending };
+                return if is_late {
+                    Poll::Ready(Err(Fault::Silence(limit)))
+                } else {
+                    Poll::Pending
+                };
             }
         };
         let connection = self.connection.take();
-        Poll::Ready(connection.map(|connection| (connection, reply)).ok_or(Fault::Closed))
+        Poll::Ready(
+            connection
+                .map(|connection| (connection, reply))
+                .ok_or(Fault::Closed),
+        )
     }
 }
 
@@ -61,9 +78,14 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         if let Some(mut connection) = self.connection.take()
             && let Some((key, kind)) = self.slot
-            && let Some(Reply::Granted(grant) | Reply::Acquired(grant)) = connection.try_last_reply()
+            && let Some(Reply::Granted(grant) | Reply::Acquired(grant)) =
+                connection.try_last_reply()
         {
-            connection.send(&Request::Release { key, kind, token: grant.token });
+            connection.send(&Request::Release {
+                key,
+                kind,
+                token: grant.token,
+            });
         }
     }
 }
@@ -83,27 +105,54 @@ mod tests {
         let (ours, mut theirs) = duplex(100);
         let mut connection = Connection::new(Box::new(ours), Clock::Tokio.now());
         // The timer of the call before is later, elapses with the reply, has elapsed, or is earlier.
-        for (limit, reply_after) in [(8, 0), (2, 1), (5, 4), (1, 0), (9, 8), (2, 0), (u32::MAX, 9), (9, 0)] {
-            let limit = if limit == u32::MAX { Duration::MAX } else { limit * second };
+        for (limit, reply_after) in [
+            (8, 0),
+            (2, 1),
+            (5, 4),
+            (1, 0),
+            (9, 8),
+            (2, 0),
+            (u32::MAX, 9),
+            (9, 0),
+        ] {
+            let limit = if limit == u32::MAX {
+                Duration::MAX
+            } else {
+                limit * second
+            };
             let mut call = connection.call(&Request::Ping, limit);
             assert!(poll_once(|cx| Pin::new(&mut call).poll(cx)).is_pending());
             advance(reply_after * second).await;
             // A call without a deadline does not poll the timer, but the next call does.
-            assert!(limit < Duration::MAX || poll_once(|cx| Pin::new(&mut call).poll(cx)).is_pending());
+            assert!(
+                limit < Duration::MAX || poll_once(|cx| Pin::new(&mut call).poll(cx)).is_pending()
+            );
             theirs.write_all(b"ok\n").await.unwrap();
             connection = call.await.unwrap().0;
         }
         let asked = Instant::now();
-        let silence = timeout(60 * second, connection.call(&Request::Ping, 3 * second)).await.expect("the call has no time limit");
-        assert!(matches!(silence, Err(Fault::Silence(limit)) if limit == 3 * second), "{silence:?}");
+        let silence = timeout(60 * second, connection.call(&Request::Ping, 3 * second))
+            .await
+            .expect("the call has no time limit");
+        assert!(
+            matches!(silence, Err(Fault::Silence(limit)) if limit == 3 * second),
+            "{silence:?}"
+        );
         assert_eq!(asked.elapsed(), 3 * second);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_has_no_time_left_ends_poll_once() {
         let (ours, _theirs) = duplex(100);
-        let silence =
-            timeout(Duration::from_mins(1), Connection::new(Box::new(ours), Clock::Tokio.now()).call(&Request::Ping, Duration::ZERO)).await;
-        assert!(matches!(silence, Ok(Err(Fault::Silence(Duration::ZERO)))), "{silence:?}");
+        let silence = timeout(
+            Duration::from_mins(1),
+            Connection::new(Box::new(ours), Clock::Tokio.now())
+                .call(&Request::Ping, Duration::ZERO),
+        )
+        .await;
+        assert!(
+            matches!(silence, Ok(Err(Fault::Silence(Duration::ZERO)))),
+            "{silence:?}"
+        );
     }
 }

@@ -99,8 +99,12 @@ impl Connection {
         // A server that closes the connection may have sent a reason before: read it even if the
         // write failed, because otherwise the reason is lost.
         match (self.poll_read_reply(cx), write_error) {
-            (Poll::Ready(Err(Fault::Closed)) | Poll::Pending, Some(error)) => Poll::Ready(Err(self.fail(Fault::Io(error)))),
-            (Poll::Ready(Ok(reply)), _) if self.pending_replies == 0 => Poll::Ready(Err(self.unsolicited(&reply))),
+            (Poll::Ready(Err(Fault::Closed)) | Poll::Pending, Some(error)) => {
+                Poll::Ready(Err(self.fail(Fault::Io(error))))
+            }
+            (Poll::Ready(Ok(reply)), _) if self.pending_replies == 0 => {
+                Poll::Ready(Err(self.unsolicited(&reply)))
+            }
             (Poll::Ready(Ok(reply)), _) => {
                 self.pending_replies -= 1;
                 Poll::Ready(Ok(reply))
@@ -176,7 +180,8 @@ impl Connection {
 
     /// Returns whether no reply is pending and nothing is buffered. No IO.
     pub(crate) fn is_idle(&self) -> bool {
-        let no_reply_pending = self.pending_replies == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
+        let no_reply_pending =
+            self.pending_replies == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
         // A partial line is no failure yet, but it would become the start of the next reply.
         let is_empty = self.write_buf.is_empty() && self.read_buf.is_empty();
         !self.failed && no_reply_pending && is_empty
@@ -188,7 +193,9 @@ impl Connection {
         if cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
             self.pending_replies = 0;
         }
-        self.is_idle() && poll_once(|cx| self.poll_closed(cx)).is_pending() && self.read_buf.is_empty()
+        self.is_idle()
+            && poll_once(|cx| self.poll_closed(cx)).is_pending()
+            && self.read_buf.is_empty()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -233,7 +240,8 @@ impl Connection {
                 Ok(None) => {}
                 Err(_) => {
                     let rest = self.read_buf.rest();
-                    let fault = stats_limit.map_or_else(|| Fault::endless(rest), Fault::StatsTooLarge);
+                    let fault =
+                        stats_limit.map_or_else(|| Fault::endless(rest), Fault::StatsTooLarge);
                     return Poll::Ready(Err(self.fail(fault)));
                 }
             }
@@ -277,7 +285,10 @@ impl Connection {
 impl fmt::Debug for Connection {
     /// Shows neither buffer: they may hold the auth token and lock tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("pending_replies", &self.pending_replies).field("failed", &self.failed).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("pending_replies", &self.pending_replies)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
     }
 }
 

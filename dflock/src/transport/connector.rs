@@ -14,7 +14,7 @@ use super::Clock;
 pub type BoxStream = Box<dyn Stream>;
 
 /// What [`Connector::connect`] gives back.
-pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<BoxStream>> + Send + 'a>>;
+pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = io::Result<BoxStream>> + Send + 'a>>;
 
 /// Anything that bytes can be read from and written to; implemented for every type that qualifies.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -35,13 +35,13 @@ impl fmt::Debug for dyn Stream {
 /// # Examples
 ///
 /// ```
-/// use dflock::{BoxStream, Clock, Connecting, Connector};
+/// use dflock::{BoxStream, Clock, ConnectFuture, Connector};
 ///
 /// /// Every server is reached through one Unix socket.
 /// struct Unix(std::path::PathBuf);
 ///
 /// impl Connector for Unix {
-///     fn connect<'a>(&'a self, _server: &'a str) -> Connecting<'a> {
+///     fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
 ///         Box::pin(async { Ok(Box::new(tokio::net::UnixStream::connect(&self.0).await?) as BoxStream) })
 ///     }
 ///
@@ -61,14 +61,14 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// The client limits the time that this may take (`connect_timeout`) and drops the future when it is over, which must close what
     /// it has opened.
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a>;
+    fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a>;
 
     /// The clock that deadlines of leases are counted on.
     fn clock(&self) -> Clock;
 }
 
 impl<C: Connector + ?Sized> Connector for Arc<C> {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         (**self).connect(server)
     }
 
@@ -78,7 +78,7 @@ impl<C: Connector + ?Sized> Connector for Arc<C> {
 }
 
 impl<C: Connector + ?Sized> Connector for Box<C> {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         (**self).connect(server)
     }
 

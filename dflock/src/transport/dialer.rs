@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::{AuthToken, AuthTokenFile, Connection, Connector, Reloadable, Tls, driver};
-use crate::error::{Attempt, AuthFault, ConnectStage, Error, Operation};
+use crate::error::{AuthErrorKind, ConnectStage, Error, ErrorContext, Operation};
 use crate::wire::{Reply, Request, Status};
 
 /// Makes connections that are ready for the first request.
@@ -34,38 +34,79 @@ impl Dialer {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes what it opened.
-    pub(crate) async fn dial(&self, at: &Attempt, limit: Duration, opened: super::Instant) -> Result<Box<Connection>, Error> {
+    pub(crate) async fn dial(
+        &self,
+        context: &ErrorContext,
+        limit: Duration,
+        opened: super::Instant,
+    ) -> Result<Box<Connection>, Error> {
         driver::require_timers()?;
         let began = Instant::now();
         let connect_limit = self.connect_timeout.min(limit);
         let end = began + connect_limit;
-        let late = |stage| Error::ConnectTimeout { at: at.clone(), limit: connect_limit, stage };
-        let connect = driver::catch_missing(self.connector.connect(&at.server));
-        let connected = timeout_at(end, connect).await.map_err(|_| late(ConnectStage::Reach))??;
-        let mut stream = connected.map_err(|source| Error::Connect { at: at.clone(), source })?;
+        let late = |stage| Error::ConnectTimeout {
+            context: context.clone(),
+            limit: connect_limit,
+            stage,
+        };
+        let connect = driver::catch_missing(self.connector.connect(&context.server));
+        let connected = timeout_at(end, connect)
+            .await
+            .map_err(|_| late(ConnectStage::Reach))??;
+        let mut stream = connected.map_err(|source| Error::Connect {
+            context: context.clone(),
+            source,
+        })?;
         if let Some(tls) = &self.tls {
-            stream = timeout_at(end, tls.handshake(stream, at)).await.map_err(|_| late(ConnectStage::Tls))??;
+            stream = timeout_at(end, tls.handshake(stream, context))
+                .await
+                .map_err(|_| late(ConnectStage::Tls))??;
         }
         let mut connection = Connection::new(stream, opened);
         connection.set_max_stats_size(self.max_stats_size);
         match &self.secret {
             Some(secret) => {
                 let left = limit.saturating_sub(began.elapsed());
-                self.show(&secret.current(), connection, at, self.socket_timeout.min(left)).await
+                self.show(
+                    &secret.current(),
+                    connection,
+                    context,
+                    self.socket_timeout.min(left),
+                )
+                .await
             }
             None => Ok(connection),
         }
     }
 
-    async fn show(&self, secret: &AuthToken, connection: Box<Connection>, at: &Attempt, limit: Duration) -> Result<Box<Connection>, Error> {
-        let at = Attempt { operation: Operation::Auth, ..at.clone() };
-        let request = Request::Auth { secret: secret.as_str() };
+    async fn show(
+        &self,
+        secret: &AuthToken,
+        connection: Box<Connection>,
+        context: &ErrorContext,
+        limit: Duration,
+    ) -> Result<Box<Connection>, Error> {
+        let context = ErrorContext {
+            operation: Operation::Auth,
+            ..context.clone()
+        };
+        let request = Request::Auth {
+            secret: secret.as_str(),
+        };
         match connection.call(&request, limit).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
-            Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth { at, fault: secret.not_understood() }),
-            Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth { at, fault: AuthFault::Wrong { long: secret.is_long() } }),
-            Ok((_, reply)) => Err(Error::unexpected(at, &reply).unquoted()),
-            Err(fault) => Err(fault.into_error(at).unquoted()),
+            Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth {
+                context,
+                fault: secret.not_understood(),
+            }),
+            Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth {
+                context,
+                fault: AuthErrorKind::Wrong {
+                    long: secret.is_long(),
+                },
+            }),
+            Ok((_, reply)) => Err(Error::unexpected(context, &reply).unquoted()),
+            Err(fault) => Err(fault.into_error(context).unquoted()),
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::error::ConfigError;
 
 /// Returns the runtime that this is called on.
 pub(crate) fn runtime() -> Result<Id, ConfigError> {
-    Handle::try_current().map(|handle| handle.id()).map_err(|_| ConfigError::NoRuntime)
+    Handle::try_current()
+        .map(|handle| handle.id())
+        .map_err(|_| ConfigError::NoRuntime)
 }
 
 /// Checks that this is called on a runtime that has timers.

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::tls;
-use crate::error::{Attempt, Error, excerpt};
+use crate::error::{Error, ErrorContext, excerpt};
 
 /// Why a connection is of no more use.
 #[derive(Debug)]
@@ -28,17 +28,27 @@ impl Fault {
     }
 
     /// The error of who tried `at`.
-    pub(crate) fn into_error(self, at: Attempt) -> Error {
+    pub(crate) fn into_error(self, context: ErrorContext) -> Error {
         match self {
-            Self::Closed => Error::Disconnected { at, source: None },
+            Self::Closed => Error::Disconnected {
+                context,
+                source: None,
+            },
             // what a TLS server thinks of a client's certificate is heard only after the handshake
             Self::Io(source) => match tls::fault(&source) {
-                Some(fault) => Error::Tls { at, fault, source },
-                None => Error::Disconnected { at, source: Some(source) },
+                Some(fault) => Error::Tls {
+                    context,
+                    fault,
+                    source,
+                },
+                None => Error::Disconnected {
+                    context,
+                    source: Some(source),
+                },
             },
-            Self::Garbage(heard) => Error::Protocol { at, heard },
-            Self::StatsTooLarge(limit) => Error::StatsTooLarge { at, limit },
-            Self::Silence(limit) => Error::Unresponsive { at, limit },
+            Self::Garbage(received) => Error::Protocol { context, received },
+            Self::StatsTooLarge(limit) => Error::StatsTooLarge { context, limit },
+            Self::Silence(limit) => Error::Unresponsive { context, limit },
         }
     }
 
@@ -48,7 +58,10 @@ impl Fault {
 
     /// Returns the fault of a line that grew over the longest reply, and began with `start`.
     pub(super) fn endless(start: &[u8]) -> Self {
-        Self::Garbage(format!("{}.. (over 1 MiB without a line feed)", excerpt(start)))
+        Self::Garbage(format!(
+            "{}.. (over 1 MiB without a line feed)",
+            excerpt(start)
+        ))
     }
 
     /// Returns the fault of a connection that the peer closed behind `unfinished`, a part of a line.
@@ -56,7 +69,10 @@ impl Fault {
         if unfinished.is_empty() {
             return Self::Closed;
         }
-        let what = format!("the server closed it in the middle of a reply, after {:?}", excerpt(unfinished));
+        let what = format!(
+            "the server closed it in the middle of a reply, after {:?}",
+            excerpt(unfinished)
+        );
         Self::Io(io::Error::new(io::ErrorKind::UnexpectedEof, what))
     }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::error::ConfigError;
 use crate::mutex::Mutex;
-use crate::watch;
+use crate::telemetry;
 
 /// The longest tick of a file system's clock: that of FAT. A file that was modified less than this
 /// before it was read is read again next time: a second change in the same tick cannot be seen.
@@ -49,7 +49,11 @@ impl<S: FileSource> Reloadable<S> {
         let stamps = Stamps::of(&source);
         let value = Arc::new(source.load()?);
         let is_settled = stamps.are_settled();
-        let state = Mutex::new(State { value, stamps, is_settled });
+        let state = Mutex::new(State {
+            value,
+            stamps,
+            is_settled,
+        });
         Ok(Self::Files(Arc::new(Files { source, state })))
     }
 
@@ -120,8 +124,8 @@ impl<S: FileSource> Files<S> {
         // a subscriber runs code of the program's, which may connect
         drop(state);
         match error {
-            Some(error) if is_changed && is_final => watch::reload_failed(&error),
-            None if is_changed => self.source.paths().for_each(watch::reloaded),
+            Some(error) if is_changed && is_final => telemetry::reload_failed(&error),
+            None if is_changed => self.source.paths().for_each(telemetry::reloaded),
             _ => {}
         }
         value
@@ -150,8 +154,15 @@ impl Stamps {
 
     /// Whether every later change of a file changes its stamp.
     fn are_settled(&self) -> bool {
-        let is_old = |time| SystemTime::now().duration_since(time).is_ok_and(|age| age > TICK);
-        self.0.iter().flatten().all(|stamp| stamp.modified.is_some_and(is_old))
+        let is_old = |time| {
+            SystemTime::now()
+                .duration_since(time)
+                .is_ok_and(|age| age > TICK)
+        };
+        self.0
+            .iter()
+            .flatten()
+            .all(|stamp| stamp.modified.is_some_and(is_old))
     }
 }
 
@@ -187,7 +198,9 @@ pub(crate) fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 pub(crate) fn is_path(path: &Path, error: &io::Error) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
     // the dashes of PEM, and its BEGIN in base64, as Kubernetes stores secrets
-    let is_pem = ["-----", "LS0tLS1CRUdJTi"].iter().any(|start| memchr::memmem::find(text, start.as_bytes()).is_some());
+    let is_pem = ["-----", "LS0tLS1CRUdJTi"]
+        .iter()
+        .any(|start| memchr::memmem::find(text, start.as_bytes()).is_some());
     let is_text = text.iter().any(u8::is_ascii_control);
     let cannot_be = [io::ErrorKind::InvalidFilename, io::ErrorKind::InvalidInput];
     !is_pem && !is_text && !cannot_be.contains(&error.kind())
@@ -225,8 +238,13 @@ mod tests {
     fn reads(name: &str, modified: SystemTime) -> [usize; 3] {
         let path = env::temp_dir().join(format!("dflock-file-{}-{name}", process::id()));
         File::create(&path).unwrap().set_modified(modified).unwrap();
-        let source = Counted { path: path.clone(), reads: Cell::new(0) };
-        let Ok(file) = Reloadable::open(source) else { panic!("it is read") };
+        let source = Counted {
+            path: path.clone(),
+            reads: Cell::new(0),
+        };
+        let Ok(file) = Reloadable::open(source) else {
+            panic!("it is read")
+        };
         let reads = [(); 3].map(|()| *file.current());
         fs::remove_file(path).unwrap();
         reads

@@ -42,13 +42,19 @@ impl Idle {
     pub(crate) fn new(clock: Clock, longest: Duration, max_age: Duration) -> Arc<Self> {
         // no connection is idle for longer than it is old
         let longest = longest.min(max_age);
-        Arc::new(Self { clock, longest, max_age, shelves: Mutex::default() })
+        Arc::new(Self {
+            clock,
+            longest,
+            max_age,
+            shelves: Mutex::default(),
+        })
     }
 
     /// The connection that was used last, if one is fit for use `now`.
     pub(crate) fn take(&self, runtime: Id, now: Instant) -> Option<Box<Connection>> {
         loop {
-            let (mut connection, since) = self.shelf(runtime, |shelf| shelf.connections.pop())??;
+            let (mut connection, since) =
+                self.shelf(runtime, |shelf| shelf.connections.pop())??;
             // what is too old, or spoken on, is closed here
             if !self.left(&connection, since, now).is_zero() && connection.is_reusable() {
                 return Some(connection);
@@ -58,7 +64,9 @@ impl Idle {
 
     /// Keeps `connection`, which was `used` last, for use on its own runtime: on another it would be driven for only as long as that is.
     pub(crate) fn put(self: &Arc<Self>, connection: Box<Connection>, used: Instant) {
-        let Some(runtime) = connection.runtime() else { return };
+        let Some(runtime) = connection.runtime() else {
+            return;
+        };
         if self.left(&connection, used, used).is_zero() {
             return;
         }
@@ -66,15 +74,33 @@ impl Idle {
             let mut shelves = self.shelves.lock();
             if let Some(shelf) = shelves.iter_mut().find(|shelf| shelf.runtime == runtime) {
                 shelf.used = shelf.used.max(used);
-                let place = shelf.connections.partition_point(|(_, since)| *since <= used);
+                let place = shelf
+                    .connections
+                    .partition_point(|(_, since)| *since <= used);
                 return shelf.connections.insert(place, (connection, used));
             }
-            let Some(here) = Handle::try_current().ok().filter(|here| here.id() == runtime) else { return };
-            shelves.push(Shelf { runtime, used, connections: vec![(connection, used)], sweeper: None });
+            let Some(here) = Handle::try_current()
+                .ok()
+                .filter(|here| here.id() == runtime)
+            else {
+                return;
+            };
+            shelves.push(Shelf {
+                runtime,
+                used,
+                connections: vec![(connection, used)],
+                sweeper: None,
+            });
             here
         };
         // not behind the lock: a runtime that is ending drops the task in here
-        let sweeper = Sweeper(here.spawn(sweep(Cleared { idle: Arc::downgrade(self), runtime })).abort_handle());
+        let sweeper = Sweeper(
+            here.spawn(sweep(Cleared {
+                idle: Arc::downgrade(self),
+                runtime,
+            }))
+            .abort_handle(),
+        );
         self.shelf(runtime, |shelf| _ = shelf.sweeper.get_or_insert(sweeper));
     }
 
@@ -90,7 +116,9 @@ impl Idle {
         let closed: Vec<_> = shelves
             .iter_mut()
             .flat_map(|shelf| {
-                let old = shelf.connections.partition_point(|(_, since)| *since <= asked);
+                let old = shelf
+                    .connections
+                    .partition_point(|(_, since)| *since <= asked);
                 shelf.connections.drain(..old)
             })
             .collect();
@@ -100,7 +128,11 @@ impl Idle {
     }
 
     fn shelf<T>(&self, runtime: Id, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
-        self.shelves.lock().iter_mut().find(|shelf| shelf.runtime == runtime).map(work)
+        self.shelves
+            .lock()
+            .iter_mut()
+            .find(|shelf| shelf.runtime == runtime)
+            .map(work)
     }
 
     /// Closes what is too old. How long until there may be more; `None` when the shelf was of no use for as long, and is gone.
@@ -109,8 +141,11 @@ impl Idle {
         let mut shelves = self.shelves.lock();
         let place = shelves.iter().position(|shelf| shelf.runtime == runtime)?;
         let connections = &mut shelves[place].connections;
-        let left = |(connection, since): &(Box<Connection>, Instant)| self.left(connection, *since, now);
-        let closed: Vec<_> = connections.extract_if(.., |idle| left(idle).is_zero()).collect();
+        let left =
+            |(connection, since): &(Box<Connection>, Instant)| self.left(connection, *since, now);
+        let closed: Vec<_> = connections
+            .extract_if(.., |idle| left(idle).is_zero())
+            .collect();
         // an empty shelf is in use, too: it is empty whenever its only connection is
         let next = match connections.iter().map(left).min() {
             Some(next) => next,
@@ -143,7 +178,9 @@ impl Drop for Cleared {
     fn drop(&mut self) {
         if let Some(idle) = self.idle.upgrade() {
             let mut shelves = idle.shelves.lock();
-            let place = shelves.iter().position(|shelf| shelf.runtime == self.runtime);
+            let place = shelves
+                .iter()
+                .position(|shelf| shelf.runtime == self.runtime);
             let gone = place.map(|place| shelves.swap_remove(place));
             drop((shelves, gone));
         }
@@ -151,7 +188,11 @@ impl Drop for Cleared {
 }
 
 async fn sweep(mut shelf: Cleared) {
-    while let Some(next) = shelf.idle.upgrade().and_then(|idle| idle.close_old(shelf.runtime)) {
+    while let Some(next) = shelf
+        .idle
+        .upgrade()
+        .and_then(|idle| idle.close_old(shelf.runtime))
+    {
         sleep(next).await;
     }
     // the shelf is gone; another may stand in its place

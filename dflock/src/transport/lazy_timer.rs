@@ -16,7 +16,9 @@ pub(crate) struct LazyTimer(Option<Pin<Box<Sleep>>>);
 impl LazyTimer {
     /// Completes when `deadline` has passed.
     pub(crate) fn poll_elapsed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let sleep = self
+            .0
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if deadline < sleep.deadline() {
             sleep.as_mut().reset(deadline);
         }
@@ -51,7 +53,11 @@ mod tests {
         for after in [8, 2, 5, 1, 1, 9, 3] {
             let deadline = start + after * second;
             let early = deadline > Instant::now();
-            assert_eq!(poll_once(|cx| timer.poll_elapsed(cx, deadline)).is_pending(), early, "{after}");
+            assert_eq!(
+                poll_once(|cx| timer.poll_elapsed(cx, deadline)).is_pending(),
+                early,
+                "{after}"
+            );
         }
         for after in [4, 6, 7] {
             poll_fn(|cx| timer.poll_elapsed(cx, start + after * second)).await;
@@ -72,7 +78,10 @@ mod tests {
             }
             timer.poll_elapsed(cx, deadline)
         }));
-        timeout_at(deadline + Duration::from_secs(1), elapsed).await.expect("the timer did not wake its task").unwrap();
+        timeout_at(deadline + Duration::from_secs(1), elapsed)
+            .await
+            .expect("the timer did not wake its task")
+            .unwrap();
         assert_eq!(Instant::now(), deadline);
     }
 
@@ -82,7 +91,10 @@ mod tests {
         let mut timer = LazyTimer::default();
         assert!(poll_once(|cx| timer.poll_elapsed(cx, deadline)).is_pending());
         let other = tokio::spawn(poll_fn(move |cx| timer.poll_elapsed(cx, deadline)));
-        timeout_at(deadline + Duration::from_secs(1), other).await.expect("the timer did not wake its task").unwrap();
+        timeout_at(deadline + Duration::from_secs(1), other)
+            .await
+            .expect("the timer did not wake its task")
+            .unwrap();
         assert_eq!(Instant::now(), deadline);
     }
 

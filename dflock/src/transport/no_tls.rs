@@ -3,7 +3,7 @@
 use std::io;
 
 use super::BoxStream;
-use crate::error::{Attempt, ConfigError, Error, TlsFault};
+use crate::error::{ConfigError, Error, ErrorContext, TlsErrorKind};
 
 /// There is none.
 #[derive(Clone, Debug)]
@@ -15,12 +15,16 @@ impl Tls {
     }
 
     #[expect(clippy::unused_async, reason = "as with TLS")]
-    pub(crate) async fn handshake(&self, _stream: BoxStream, _at: &Attempt) -> Result<BoxStream, Error> {
+    pub(crate) async fn handshake(
+        &self,
+        _stream: BoxStream,
+        _at: &ErrorContext,
+    ) -> Result<BoxStream, Error> {
         match *self {}
     }
 }
 
 /// No error comes from TLS.
-pub(crate) fn fault(_error: &io::Error) -> Option<TlsFault> {
+pub(crate) fn fault(_error: &io::Error) -> Option<TlsErrorKind> {
     None
 }

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore};
 use zeroize::Zeroizing;
 
 use super::file;
-use crate::error::{ConfigError, PemContent, PemFault, PemSectionErrorKind};
+use crate::error::{ConfigError, PemContent, PemErrorKind, PemSectionErrorKind};
 use section::{Section, sections};
 
 type ReadResult = io::Result<Zeroizing<Vec<u8>>>;
@@ -28,7 +28,11 @@ pub(crate) struct Pem {
 
 impl Pem {
     pub(crate) fn new(what: &'static str, bytes: &[u8]) -> Self {
-        Self { what, file: None, bytes: Zeroizing::new(bytes.to_vec()) }
+        Self {
+            what,
+            file: None,
+            bytes: Zeroizing::new(bytes.to_vec()),
+        }
     }
 
     /// Reads a file or, once, a pipe.
@@ -43,15 +47,29 @@ impl Pem {
 
     fn from_read(what: &'static str, path: &Path, read: ReadResult) -> Result<Self, ConfigError> {
         match read {
-            Ok(bytes) => Ok(Self { what, file: Some(path.to_owned()), bytes }),
+            Ok(bytes) => Ok(Self {
+                what,
+                file: Some(path.to_owned()),
+                bytes,
+            }),
             // the "path" may be the key itself, which no error may show
             Err(error) if !file::is_path(path, &error) => {
-                let why = PemFault::NotPath;
-                Err(ConfigError::Pem { what, file: None, why })
+                let why = PemErrorKind::NotPath;
+                Err(ConfigError::Pem {
+                    what,
+                    file: None,
+                    why,
+                })
             }
             Err(error) => {
-                let why = PemFault::Unreadable { error: error.to_string() };
-                Err(ConfigError::Pem { what, file: Some(path.to_owned()), why })
+                let why = PemErrorKind::Unreadable {
+                    error: error.to_string(),
+                };
+                Err(ConfigError::Pem {
+                    what,
+                    file: Some(path.to_owned()),
+                    why,
+                })
             }
         }
     }
@@ -84,7 +102,11 @@ impl Pem {
             match section.content() {
                 Some(PemContent::Certificate) => {
                     let certificate = section.certificate().map_err(refused)?;
-                    let unusable = |_| self.refused(PemFault::Unusable { section: section.number });
+                    let unusable = |_| {
+                        self.refused(PemErrorKind::Unusable {
+                            section: section.number,
+                        })
+                    };
                     take(certificate).map_err(unusable)?;
                     count += 1;
                 }
@@ -95,7 +117,11 @@ impl Pem {
                 None => return Err(refused(PemSectionErrorKind::UnknownLabel)),
             }
         }
-        if count > 0 { Ok(()) } else { Err(self.refused(PemFault::NoCertificate { found: other })) }
+        if count > 0 {
+            Ok(())
+        } else {
+            Err(self.refused(PemErrorKind::NoCertificate { found: other }))
+        }
     }
 
     /// Returns the first private key in it, and the number of its section.
@@ -109,37 +135,50 @@ impl Pem {
         }
         let contents = || sections.iter().filter_map(Section::content);
         let keys = [PemContent::EncryptedPrivateKey, PemContent::PrivateKey];
-        let found = contents().find(|content| keys.contains(content)).or_else(|| contents().next());
-        Err(self.refused(PemFault::NoKey { found }))
+        let found = contents()
+            .find(|content| keys.contains(content))
+            .or_else(|| contents().next());
+        Err(self.refused(PemErrorKind::NoKey { found }))
     }
 
     fn sections(&self) -> Result<Vec<Section<'_>>, ConfigError> {
         if self.bytes.starts_with(&[0xFE, 0xFF]) || self.bytes.starts_with(&[0xFF, 0xFE]) {
-            return Err(self.refused(PemFault::Utf16));
+            return Err(self.refused(PemErrorKind::Utf16));
         }
         sections(&self.bytes).map_err(|(section, why)| self.malformed(section, why))
     }
 
     fn malformed(&self, section: usize, why: PemSectionErrorKind) -> ConfigError {
-        self.refused(PemFault::Malformed { section, why })
+        self.refused(PemErrorKind::Malformed { section, why })
     }
 
     /// The error that says why this PEM cannot be used.
-    fn refused(&self, why: PemFault) -> ConfigError {
-        ConfigError::Pem { what: self.what, file: self.file.clone(), why }
+    fn refused(&self, why: PemErrorKind) -> ConfigError {
+        ConfigError::Pem {
+            what: self.what,
+            file: self.file.clone(),
+            why,
+        }
     }
 }
 
 /// A certificate, those that lead to its issuer, and its key: they belong together.
-pub(crate) fn identity(chain: &Pem, key: &Pem, provider: &CryptoProvider) -> Result<CertifiedKey, ConfigError> {
+pub(crate) fn identity(
+    chain: &Pem,
+    key: &Pem,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, ConfigError> {
     let (section, private_key) = key.key()?;
     // The errors of rustls are left out: some quote what they read.
-    let unusable = |_| key.refused(PemFault::Unusable { section });
-    let signer = provider.key_provider.load_private_key(private_key).map_err(unusable)?;
+    let unusable = |_| key.refused(PemErrorKind::Unusable { section });
+    let signer = provider
+        .key_provider
+        .load_private_key(private_key)
+        .map_err(unusable)?;
     let identity = CertifiedKey::new(chain.certificates()?, signer);
     match identity.keys_match() {
         // a signer that does not tell its public half is a hardware one, and none of these
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(identity),
-        Err(_) => Err(key.refused(PemFault::Mismatch)),
+        Err(_) => Err(key.refused(PemErrorKind::Mismatch)),
     }
 }

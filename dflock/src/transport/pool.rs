@@ -9,8 +9,8 @@ use tokio::runtime::Id;
 
 use super::idle::Idle;
 use super::{Clock, Connection, Dialer, Fault, Instant, driver};
-use crate::error::{Attempt, ConfigError, Error, Operation};
-use crate::watch;
+use crate::error::{ConfigError, Error, ErrorContext, Operation};
+use crate::telemetry;
 use crate::wire::{Reply, Request, Status};
 
 /// A request that the server may keep in a queue is taken to be in the queue when it had no reply for
@@ -41,7 +41,11 @@ pub(crate) struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// A request that the server answers at once.
     pub(crate) fn prompt(request: Request<'a>, limit: Duration) -> Self {
-        Self { request, limit, connect: Duration::MAX }
+        Self {
+            request,
+            limit,
+            connect: Duration::MAX,
+        }
     }
 }
 
@@ -67,9 +71,9 @@ pub(crate) enum NoReply {
 
 impl NoReply {
     /// Returns the error of a request that the server owed an immediate reply, within `limit`.
-    pub(crate) fn into_error(self, at: Attempt, limit: Duration) -> Error {
+    pub(crate) fn into_error(self, context: ErrorContext, limit: Duration) -> Error {
         match self {
-            Self::Silent => Error::Unresponsive { at, limit },
+            Self::Silent => Error::Unresponsive { context, limit },
             Self::Ended(error) | Self::Failed(error) => error,
         }
     }
@@ -88,9 +92,21 @@ impl From<ConfigError> for NoReply {
 }
 
 impl Pool {
-    pub(crate) fn new(server: Arc<str>, dialer: Arc<Dialer>, clock: Clock, max_idle: Duration, max_age: Duration) -> Self {
+    pub(crate) fn new(
+        server: Arc<str>,
+        dialer: Arc<Dialer>,
+        clock: Clock,
+        max_idle: Duration,
+        max_age: Duration,
+    ) -> Self {
         let idle = Idle::new(clock.clone(), max_idle, max_age);
-        Self { server, dialer, idle, clock, seeds: AtomicU64::default() }
+        Self {
+            server,
+            dialer,
+            idle,
+            clock,
+            seeds: AtomicU64::default(),
+        }
     }
 
     /// The runtime that this is called on.
@@ -103,8 +119,12 @@ impl Pool {
     }
 
     /// What is tried here, for errors.
-    pub(crate) fn attempt(&self, operation: Operation, key: Option<&Arc<str>>) -> Attempt {
-        Attempt { operation, key: key.cloned(), server: self.server.clone() }
+    pub(crate) fn context(&self, operation: Operation, key: Option<&Arc<str>>) -> ErrorContext {
+        ErrorContext {
+            operation,
+            key: key.cloned(),
+            server: self.server.clone(),
+        }
     }
 
     /// Asks on an idle connection, or a new one. An idle one that turns out to have ended, or to be in a line already, is replaced,
@@ -120,31 +140,39 @@ impl Pool {
     pub(crate) async fn call<'a>(
         &self,
         began: Instant,
-        at: &impl Fn() -> Attempt,
+        context: &impl Fn() -> ErrorContext,
         ask: &impl Fn(Duration) -> Ask<'a>,
     ) -> Result<Answer, NoReply> {
         let runtime = Self::runtime()?;
         if let Some(connection) = self.idle.take(runtime, began) {
             let (call, is_enqueue, may_queue) = {
                 let Ask { request, limit, .. } = ask(Duration::ZERO);
-                (connection.call(&request, limit), matches!(request, Request::Enqueue { .. }), may_queue(&request))
+                (
+                    connection.call(&request, limit),
+                    matches!(request, Request::Enqueue { .. }),
+                    may_queue(&request),
+                )
             };
             match call.await {
                 Ok((_, reply)) if is_enqueue && is_in_line(&reply) => {}
                 Ok((connection, reply)) => {
-                    watch::reused(&self.server);
-                    return Ok(Answer { connection, reply, asked: began });
+                    telemetry::reused(&self.server);
+                    return Ok(Answer {
+                        connection,
+                        reply,
+                        asked: began,
+                    });
                 }
                 Err(Fault::Silence(_)) => {
                     self.close_unused_since(began);
                     return Err(NoReply::Silent);
                 }
                 Err(fault) if fault.is_end() && !(may_queue && self.is_queued_since(began)) => {}
-                Err(fault) => return Err(self.no_reply(fault, at(), may_queue, began)),
+                Err(fault) => return Err(self.no_reply(fault, context(), may_queue, began)),
             }
         }
         // boxed: it is large, and rare
-        Box::pin(self.call_anew(began, at, ask)).await
+        Box::pin(self.call_anew(began, context, ask)).await
     }
 
     /// Asks on a new connection. `began` is the time from which `ask` counts.
@@ -155,27 +183,39 @@ impl Pool {
     pub(crate) async fn call_anew<'a>(
         &self,
         began: Instant,
-        at: &impl Fn() -> Attempt,
+        context: &impl Fn() -> ErrorContext,
         ask: &impl Fn(Duration) -> Ask<'a>,
     ) -> Result<Answer, NoReply> {
         let opened = self.now();
         let connect = ask(opened.since(began)).connect;
-        let connection = self.dialer.dial(&at(), connect, opened).await?;
-        watch::opened(&self.server);
+        let connection = self.dialer.dial(&context(), connect, opened).await?;
+        telemetry::opened(&self.server);
         let asked = self.now();
         let Ask { request, limit, .. } = ask(asked.since(began));
         match connection.call(&request, limit).await {
-            Ok((connection, reply)) => Ok(Answer { connection, reply, asked }),
-            Err(fault) => Err(self.no_reply(fault, at(), may_queue(&request), asked)),
+            Ok((connection, reply)) => Ok(Answer {
+                connection,
+                reply,
+                asked,
+            }),
+            Err(fault) => Err(self.no_reply(fault, context(), may_queue(&request), asked)),
         }
     }
 
     /// Reason for which a request, sent at `asked`, has no reply.
-    fn no_reply(&self, fault: Fault, at: Attempt, may_queue: bool, asked: Instant) -> NoReply {
+    fn no_reply(
+        &self,
+        fault: Fault,
+        context: ErrorContext,
+        may_queue: bool,
+        asked: Instant,
+    ) -> NoReply {
         match fault {
             Fault::Silence(_) => NoReply::Silent,
-            fault if fault.is_end() && may_queue && self.is_queued_since(asked) => NoReply::Ended(fault.into_error(at)),
-            fault => NoReply::Failed(fault.into_error(at)),
+            fault if fault.is_end() && may_queue && self.is_queued_since(asked) => {
+                NoReply::Ended(fault.into_error(context))
+            }
+            fault => NoReply::Failed(fault.into_error(context)),
         }
     }
 
@@ -228,5 +268,8 @@ fn may_queue(request: &Request<'_>) -> bool {
 /// until its connection ends.
 fn is_in_line(reply: &Reply) -> bool {
     // the Python server has one word for everything
-    matches!(reply, Reply::Refused(Status::AlreadyEnqueued | Status::Error))
+    matches!(
+        reply,
+        Reply::Refused(Status::AlreadyEnqueued | Status::Error)
+    )
 }

@@ -40,8 +40,13 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    pub(super) fn new(look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
-        Self { look_up: Arc::new(look_up), last: Arc::default() }
+    pub(super) fn new(
+        look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            look_up: Arc::new(look_up),
+            last: Arc::default(),
+        }
     }
 
     /// Returns the addresses of `server`, a `host:port`, in the order of the system's resolver.
@@ -56,7 +61,10 @@ impl Resolver {
             return Ok([address].into());
         }
         let mut answer = self.join(server)?;
-        let answer = answer.wait_for(Option::is_some).await.map(|answer| answer.clone());
+        let answer = answer
+            .wait_for(Option::is_some)
+            .await
+            .map(|answer| answer.clone());
         match answer {
             Ok(Some(Ok(addresses))) => Ok(addresses),
             Ok(Some(Err(error))) => Err(io::Error::new(error.kind(), error)),
@@ -68,17 +76,20 @@ impl Resolver {
     fn join(&self, server: &str) -> io::Result<Receiver> {
         let mut last = self.last.lock();
         // one that panicked has no answer, and its sender is gone
-        let is_pending = |answer: &&Receiver| answer.borrow().is_none() && answer.has_changed().is_ok();
+        let is_pending =
+            |answer: &&Receiver| answer.borrow().is_none() && answer.has_changed().is_ok();
         if let Some(answer) = last.get(server).filter(is_pending) {
             return Ok(answer.clone());
         }
         let (sender, receiver) = watch::channel(None);
         let (look_up, name) = (self.look_up.clone(), server.to_owned());
         // detached: nothing waits for a thread that may hang for as long as the system likes
-        thread::Builder::new().name("dflock-resolver".to_owned()).spawn(move || {
-            let answer = look_up(&name).map(Into::into).map_err(Arc::new);
-            sender.send_replace(Some(answer));
-        })?;
+        thread::Builder::new()
+            .name("dflock-resolver".to_owned())
+            .spawn(move || {
+                let answer = look_up(&name).map(Into::into).map_err(Arc::new);
+                sender.send_replace(Some(answer));
+            })?;
         last.insert(server.to_owned(), receiver.clone());
         Ok(receiver)
     }
@@ -156,7 +167,8 @@ mod tests {
             drop(runtime);
             ended.send(()).unwrap();
         });
-        end.recv_timeout(TOO_LONG).expect("the runtime waits for the look-up");
+        end.recv_timeout(TOO_LONG)
+            .expect("the runtime waits for the look-up");
         drop(go_on);
     }
 
@@ -180,7 +192,10 @@ mod tests {
             _ => Ok(vec![([127, 0, 0, 1], 1).into()]),
         });
         let error = resolver.resolve("name:1").await.unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::NotFound, "no such name"));
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (io::ErrorKind::NotFound, "no such name")
+        );
         resolver.resolve("name:1").await.unwrap_err();
         resolver.resolve("name:1").await.unwrap();
     }

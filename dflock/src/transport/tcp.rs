@@ -10,9 +10,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::{BoxStream, Clock, Connecting, Connector, Resolver};
+use super::{BoxStream, Clock, ConnectFuture, Connector, Resolver};
 use crate::mutex::Mutex;
-use crate::watch;
+use crate::telemetry;
 
 /// TCP without delay, with keepalive and with an end to unanswered data.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Tcp {
 }
 
 impl Connector for Tcp {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async move {
             let stream = match server.parse::<SocketAddr>() {
                 Ok(address) => TcpStream::connect(address).await?,
@@ -47,9 +47,19 @@ impl Connector for Tcp {
 
 impl Tcp {
     /// Returns a connector with the system's resolver.
-    pub(crate) fn new(keepalive: Duration, user_timeout: Duration, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        keepalive: Duration,
+        user_timeout: Duration,
+        connect_timeout: Duration,
+    ) -> Self {
         let (resolver, reported) = (Resolver::default(), Mutex::default());
-        Self { keepalive, user_timeout, connect_timeout, resolver, reported }
+        Self {
+            keepalive,
+            user_timeout,
+            connect_timeout,
+            resolver,
+            reported,
+        }
     }
 
     /// Connects to the IPv6 address of a name, and to its IPv4 address when that fails.
@@ -63,7 +73,7 @@ impl Tcp {
         let addresses = Addresses::new(&self.resolver.resolve(server).await?)?;
         if addresses.unused > 0 && self.reported.lock().insert(server.to_owned()) {
             let used: Vec<_> = addresses.used().collect();
-            watch::ambiguous_name(server, &used, addresses.unused);
+            telemetry::ambiguous_name(server, &used, addresses.unused);
         }
         let Some(second) = addresses.second else {
             // the client ends this attempt when `connect_timeout` is over
@@ -75,7 +85,10 @@ impl Tcp {
         let first = match timeout(share, TcpStream::connect(addresses.first)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => error,
-            Err(_) => io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {share:?}")),
+            Err(_) => io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer within {share:?}"),
+            ),
         };
         let connected = TcpStream::connect(second).await;
         connected.map_err(|error| addresses.error(&[&first, &error]))
@@ -86,7 +99,9 @@ impl Tcp {
         const SECOND: Duration = Duration::from_secs(1);
         stream.set_nodelay(true)?;
         let socket = SockRef::from(stream);
-        let probes = TcpKeepalive::new().with_time(self.keepalive.max(SECOND)).with_interval((self.user_timeout / 3).max(SECOND));
+        let probes = TcpKeepalive::new()
+            .with_time(self.keepalive.max(SECOND))
+            .with_interval((self.user_timeout / 3).max(SECOND));
         socket.set_tcp_keepalive(&probes)?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         socket.set_tcp_user_timeout(Some(self.user_timeout))?;
@@ -114,11 +129,18 @@ impl Addresses {
             (Some(v6), v4) => (*v6, v4.copied()),
             (None, Some(v4)) => (*v4, None),
             (None, None) => {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the name has no address",
+                ));
             }
         };
         let used = 1 + usize::from(second.is_some());
-        Ok(Self { first, second, unused: found.len() - used })
+        Ok(Self {
+            first,
+            second,
+            unused: found.len() - used,
+        })
     }
 
     fn used(&self) -> impl Iterator<Item = SocketAddr> {
@@ -127,12 +149,20 @@ impl Addresses {
 
     /// Returns the error of a name whose addresses failed with `errors`, in their order.
     fn error(&self, errors: &[&io::Error]) -> io::Error {
-        let mut failures: Vec<_> = self.used().zip(errors).map(|(address, error)| format!("{address}: {error}")).collect();
+        let mut failures: Vec<_> = self
+            .used()
+            .zip(errors)
+            .map(|(address, error)| format!("{address}: {error}"))
+            .collect();
         if self.unused > 0 {
             let unused = self.unused;
-            failures.push(format!("not tried, as they may be other servers: {unused} more"));
+            failures.push(format!(
+                "not tried, as they may be other servers: {unused} more"
+            ));
         }
-        let kind = errors.last().map_or(io::ErrorKind::Other, |error| error.kind());
+        let kind = errors
+            .last()
+            .map_or(io::ErrorKind::Other, |error| error.kind());
         io::Error::new(kind, failures.join("; "))
     }
 }

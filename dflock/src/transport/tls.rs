@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 use super::BoxStream;
 use super::file::{self, FileSource, Reloadable};
 use super::pem::{Pem, identity};
-use crate::error::{Attempt, ConfigError, Error, TlsFault, public_part};
+use crate::error::{ConfigError, Error, ErrorContext, TlsErrorKind, public_part};
 use crate::mutex::Mutex;
 
 /// How a client uses TLS: whom it trusts, who it is, and which name its servers go by. Cheap to clone.
@@ -25,7 +25,7 @@ use crate::mutex::Mutex;
 ///
 /// Files are read again for a new connection when they have changed, as Kubernetes and cert-manager
 /// replace them. Connections that are open stay so. When a changed file cannot be used, the last
-/// good one is kept, and an event says so ([`watch`](crate::watch)).
+/// good one is kept, and an event says so ([`telemetry`](crate::telemetry)).
 ///
 /// Each new connection costs one look at each file, on the thread of the task that connects: they
 /// belong on a local file system. What is not a regular file, such as a pipe, is read once.
@@ -98,7 +98,7 @@ impl Tls {
     /// Trusts the certificates in a PEM file and nobody else: those of the servers' issuers, or a server's own that is self-signed.
     ///
     /// A self-signed one must not be a CA's (`CA:FALSE`): `openssl req -x509` makes `CA:TRUE` unless it is given
-    /// `-addext basicConstraints=critical,CA:FALSE`, and a server that shows such a one is refused with [`TlsFault::Certificate`].
+    /// `-addext basicConstraints=critical,CA:FALSE`, and a server that shows such a one is refused with [`TlsErrorKind::Certificate`].
     ///
     /// # Errors
     ///
@@ -130,9 +130,16 @@ impl Tls {
     /// # Errors
     ///
     /// [`ConfigError::Pem`] when either cannot be used, or when they do not belong together.
-    pub fn client_pem(self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
+    pub fn client_pem(
+        self,
+        chain: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Self, ConfigError> {
         let (chain, key) = (chain.as_ref(), key.as_ref());
-        self.with_client(&Pem::new(CLIENT_CERTIFICATE, chain), &Pem::new(CLIENT_KEY, key))
+        self.with_client(
+            &Pem::new(CLIENT_CERTIFICATE, chain),
+            &Pem::new(CLIENT_KEY, key),
+        )
     }
 
     /// The same as [`client_pem`](Self::client_pem), from two files, which may be one.
@@ -140,14 +147,25 @@ impl Tls {
     /// # Errors
     ///
     /// [`ConfigError::Pem`] when either cannot be read or used, or when they do not belong together.
-    pub fn client_pem_files(self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, ConfigError> {
+    pub fn client_pem_files(
+        self,
+        chain: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Result<Self, ConfigError> {
         let (chain, key) = (chain.as_ref(), key.as_ref());
         if file::is_regular(chain) && file::is_regular(key) {
             let (chain, key) = (chain.to_owned(), key.to_owned());
-            let files = ClientFiles { chain, key, provider: self.provider() };
+            let files = ClientFiles {
+                chain,
+                key,
+                provider: self.provider(),
+            };
             Ok(self.with_identity(Reloadable::open(files)?))
         } else {
-            self.with_client(&Pem::read(CLIENT_CERTIFICATE, chain)?, &Pem::read(CLIENT_KEY, key)?)
+            self.with_client(
+                &Pem::read(CLIENT_CERTIFICATE, chain)?,
+                &Pem::read(CLIENT_KEY, key)?,
+            )
         }
     }
 
@@ -160,7 +178,10 @@ impl Tls {
     /// [`ConfigError::ServerName`] when it cannot be the name of a server.
     pub fn server_name(self, name: impl Into<String>) -> Result<Self, ConfigError> {
         let server_name = Some(server_name(&name.into())?);
-        Ok(Self { server_name, ..self })
+        Ok(Self {
+            server_name,
+            ..self
+        })
     }
 
     /// Trusts the system's certificates as well as those of a PEM file.
@@ -184,13 +205,27 @@ impl Tls {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes the stream; so it does when it fails.
-    pub(crate) async fn handshake(&self, stream: BoxStream, at: &Attempt) -> Result<BoxStream, Error> {
-        let name = self.name_of(&at.server)?;
-        match TlsConnector::from(self.config.current()).connect(name, stream).await {
+    pub(crate) async fn handshake(
+        &self,
+        stream: BoxStream,
+        context: &ErrorContext,
+    ) -> Result<BoxStream, Error> {
+        let name = self.name_of(&context.server)?;
+        match TlsConnector::from(self.config.current())
+            .connect(name, stream)
+            .await
+        {
             Ok(stream) => Ok(Box::new(stream)),
             Err(source) => Err(match handshake_fault(&source) {
-                Some(fault) => Error::Tls { at: at.clone(), fault, source },
-                None => Error::Connect { at: at.clone(), source },
+                Some(fault) => Error::Tls {
+                    context: context.clone(),
+                    fault,
+                    source,
+                },
+                None => Error::Connect {
+                    context: context.clone(),
+                    source,
+                },
             }),
         }
     }
@@ -198,7 +233,10 @@ impl Tls {
     /// Trusts `roots`, and the certificates in a file.
     fn of_ca_file(mut roots: RootCertStore, path: &Path) -> Result<Self, ConfigError> {
         if file::is_regular(path) {
-            Ok(Self::of_trust(Reloadable::open(CaFile { roots, path: path.to_owned() })?))
+            Ok(Self::of_trust(Reloadable::open(CaFile {
+                roots,
+                path: path.to_owned(),
+            })?))
         } else {
             Pem::read(CA, path)?.add_to(&mut roots)?;
             Ok(Self::trusting(roots))
@@ -206,7 +244,10 @@ impl Tls {
     }
 
     fn of_trust(trust: Reloadable<CaFile>) -> Self {
-        Self { config: Arc::new(Config::new(trust, None)), server_name: None }
+        Self {
+            config: Arc::new(Config::new(trust, None)),
+            server_name: None,
+        }
     }
 
     fn with_client(self, chain: &Pem, key: &Pem) -> Result<Self, ConfigError> {
@@ -235,7 +276,11 @@ impl Tls {
 impl Config {
     fn new(trust: Reloadable<CaFile>, identity: Option<Reloadable<ClientFiles>>) -> Self {
         let latest = Merged::new(trust.current(), identity.as_ref().map(Reloadable::current));
-        Self { trust, identity, latest: Mutex::new(latest) }
+        Self {
+            trust,
+            identity,
+            latest: Mutex::new(latest),
+        }
     }
 
     /// Returns the configuration of a new connection. It is the same, with the sessions that it
@@ -263,7 +308,11 @@ impl Merged {
             }
             None => trust.clone(),
         };
-        Self { trust, identity, config }
+        Self {
+            trust,
+            identity,
+            config,
+        }
     }
 
     fn is_of(&self, trust: &Arc<ClientConfig>, identity: Option<&Arc<CertifiedKey>>) -> bool {
@@ -306,7 +355,9 @@ impl FileSource for ClientFiles {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // a client's key is in the configuration
-        f.debug_struct("Tls").field("server_name", &self.server_name).finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("server_name", &self.server_name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -326,42 +377,57 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 fn trusting(roots: RootCertStore) -> ClientConfig {
     let versions = ClientConfig::builder_with_provider(provider());
     #[expect(clippy::expect_used, reason = "both providers know both versions")]
-    let versions = versions.with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
+    let versions = versions
+        .with_safe_default_protocol_versions()
+        .expect("TLS 1.2 and 1.3");
     versions.with_root_certificates(roots).with_no_client_auth()
 }
 
 /// What is wrong, if it is TLS that says so, and not the stream below it.
-pub(crate) fn fault(error: &io::Error) -> Option<TlsFault> {
+pub(crate) fn fault(error: &io::Error) -> Option<TlsErrorKind> {
     Some(match error.get_ref()?.downcast_ref()? {
         rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => TlsFault::Name,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                TlsErrorKind::Name
+            }
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => TlsFault::Date,
+            | CertificateError::NotValidYetContext { .. } => TlsErrorKind::Date,
             // the signature of one who has the name of an issuer that is trusted, and not its key
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::Issuer,
-            _ => TlsFault::Certificate,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                TlsErrorKind::Issuer
+            }
+            _ => TlsErrorKind::Certificate,
         },
-        rustls::Error::AlertReceived(_) => TlsFault::Refused,
-        _ => TlsFault::Other,
+        rustls::Error::AlertReceived(_) => TlsErrorKind::Refused,
+        _ => TlsErrorKind::Other,
     })
 }
 
 /// The same for a handshake: nothing was heard from the server before.
-fn handshake_fault(error: &io::Error) -> Option<TlsFault> {
-    if let Some(rustls::Error::InvalidMessage(_)) = error.get_ref().and_then(|error| error.downcast_ref()) {
-        return Some(TlsFault::NoTls);
+fn handshake_fault(error: &io::Error) -> Option<TlsErrorKind> {
+    if let Some(rustls::Error::InvalidMessage(_)) =
+        error.get_ref().and_then(|error| error.downcast_ref())
+    {
+        return Some(TlsErrorKind::NotTls);
     }
     let ended = matches!(
         error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
     );
-    fault(error).or(ended.then_some(TlsFault::HungUp))
+    fault(error).or(ended.then_some(TlsErrorKind::ConnectionClosed))
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, ConfigError> {
-    ServerName::try_from(name).map(|name| name.to_owned()).map_err(|_| ConfigError::ServerName { name: public_part(name).to_owned() })
+    ServerName::try_from(name)
+        .map(|name| name.to_owned())
+        .map_err(|_| ConfigError::ServerName {
+            name: public_part(name).to_owned(),
+        })
 }
 
 /// Some certificates of a system may be odd; one that can be used is enough.
@@ -389,25 +455,60 @@ mod tests {
 
     #[test]
     fn the_name_is_the_host_unless_another_is_given() {
-        for (server, want) in
-            [("lock-1.internal:6388", "lock-1.internal"), ("lock_1:6388", "lock_1"), ("127.0.0.1:6388", "127.0.0.1"), ("[::1]:6388", "::1")]
-        {
+        for (server, want) in [
+            ("lock-1.internal:6388", "lock-1.internal"),
+            ("lock_1:6388", "lock_1"),
+            ("127.0.0.1:6388", "127.0.0.1"),
+            ("[::1]:6388", "::1"),
+        ] {
             assert_eq!(tls().name_of(server).unwrap().to_str(), want);
-            assert_eq!(tls().server_name("other").unwrap().name_of(server).unwrap().to_str(), "other");
+            assert_eq!(
+                tls()
+                    .server_name("other")
+                    .unwrap()
+                    .name_of(server)
+                    .unwrap()
+                    .to_str(),
+                "other"
+            );
         }
-        for bad in ["", "a b", "schlüssel", "a..b", "[::1]", "lock:6388", "-", &"x".repeat(300)] {
+        for bad in [
+            "",
+            "a b",
+            "schlüssel",
+            "a..b",
+            "[::1]",
+            "lock:6388",
+            "-",
+            &"x".repeat(300),
+        ] {
             let error = tls().server_name(bad).unwrap_err();
-            assert_eq!(error, ConfigError::ServerName { name: bad.to_owned() });
+            assert_eq!(
+                error,
+                ConfigError::ServerName {
+                    name: bad.to_owned()
+                }
+            );
         }
         let error = tls().server_name("user:hunter2@lock-1").unwrap_err();
-        assert_eq!(error, ConfigError::ServerName { name: "lock-1".to_owned() });
+        assert_eq!(
+            error,
+            ConfigError::ServerName {
+                name: "lock-1".to_owned()
+            }
+        );
     }
 
     #[test]
     fn a_system_that_trusts_nobody_is_an_error() {
         let mut roots = RootCertStore::empty();
         let error = add_native(&mut roots, CertificateResult::default()).unwrap_err();
-        assert_eq!(error, ConfigError::NoNativeRoots { why: "it has none".to_owned() });
+        assert_eq!(
+            error,
+            ConfigError::NoNativeRoots {
+                why: "it has none".to_owned()
+            }
+        );
         let mut odd = CertificateResult::default();
         odd.certs.push(b"no certificate".to_vec().into());
         assert!(add_native(&mut roots, odd).is_err());
@@ -415,18 +516,32 @@ mod tests {
 
     #[test]
     fn what_is_no_tls_is_told_from_a_broken_record_by_when_it_comes() {
-        let garbage =
-            || io::Error::new(io::ErrorKind::InvalidData, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
-        assert_eq!(handshake_fault(&garbage()), Some(TlsFault::NoTls));
-        assert_eq!(fault(&garbage()), Some(TlsFault::Other));
+        let garbage = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
+            )
+        };
+        assert_eq!(handshake_fault(&garbage()), Some(TlsErrorKind::NotTls));
+        assert_eq!(fault(&garbage()), Some(TlsErrorKind::Other));
     }
 
     #[test]
     fn only_a_handshake_that_the_server_ended_is_hung_up_on() {
-        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe] {
-            assert_eq!((handshake_fault(&kind.into()), fault(&kind.into())), (Some(TlsFault::HungUp), None));
+        for kind in [
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::BrokenPipe,
+        ] {
+            assert_eq!(
+                (handshake_fault(&kind.into()), fault(&kind.into())),
+                (Some(TlsErrorKind::ConnectionClosed), None)
+            );
         }
-        assert_eq!(handshake_fault(&io::ErrorKind::HostUnreachable.into()), None);
+        assert_eq!(
+            handshake_fault(&io::ErrorKind::HostUnreachable.into()),
+            None
+        );
     }
 
     #[test]

@@ -18,7 +18,10 @@ impl<'a> Key<'a> {
         if text.len() > MAX_LINE {
             return Err(InvalidKey::TooLong { bytes: text.len() });
         }
-        match text.chars().find(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\0')) {
+        match text
+            .chars()
+            .find(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\0'))
+        {
             Some(found) => Err(InvalidKey::Forbidden { found }),
             None => Ok(Self(text)),
         }
@@ -83,7 +86,10 @@ impl fmt::Display for InvalidKey {
             Self::TooLong { bytes } => write!(f, "it has {bytes} bytes")?,
             Self::Forbidden { found } => write!(f, "it contains {found:?}")?,
         }
-        write!(f, "; a key is 1 to {MAX_LINE} bytes without space, tab, line break or NUL")
+        write!(
+            f,
+            "; a key is 1 to {MAX_LINE} bytes without space, tab, line break or NUL"
+        )
     }
 }
 
@@ -96,12 +102,21 @@ mod tests {
     fn keys_are_one_word_of_1_to_256_bytes() {
         assert_eq!(Key::new("").unwrap_err(), InvalidKey::Empty);
         for found in [' ', '\t', '\r', '\n', '\0'] {
-            assert_eq!(Key::new(&format!("a{found}b")).unwrap_err(), InvalidKey::Forbidden { found });
+            assert_eq!(
+                Key::new(&format!("a{found}b")).unwrap_err(),
+                InvalidKey::Forbidden { found }
+            );
         }
         let longest = "k".repeat(256);
         assert_eq!(Key::new(&longest).unwrap().as_str(), longest);
-        assert_eq!(Key::new(&"k".repeat(257)).unwrap_err(), InvalidKey::TooLong { bytes: 257 });
-        assert_eq!(Key::new(&"é".repeat(129)).unwrap_err(), InvalidKey::TooLong { bytes: 258 });
+        assert_eq!(
+            Key::new(&"k".repeat(257)).unwrap_err(),
+            InvalidKey::TooLong { bytes: 257 }
+        );
+        assert_eq!(
+            Key::new(&"é".repeat(129)).unwrap_err(),
+            InvalidKey::TooLong { bytes: 258 }
+        );
         assert_eq!(KeyBuf::new("键☃").unwrap().as_str(), "键☃");
     }
 }

@@ -60,7 +60,11 @@ impl Lines {
     #[inline]
     pub(crate) fn take(&mut self, cap: usize) -> Result<Option<&[u8]>, LineTooLong> {
         // what was looked through before needs no second look
-        if self.seen == self.end { Ok(None) } else { self.search(cap) }
+        if self.seen == self.end {
+            Ok(None)
+        } else {
+            self.search(cap)
+        }
     }
 
     /// What came and has not been taken yet.
@@ -88,7 +92,11 @@ impl Lines {
     fn search(&mut self, cap: usize) -> Result<Option<&[u8]>, LineTooLong> {
         let Some(found) = memchr(b'\n', &self.bytes[self.seen..self.end]) else {
             self.seen = self.end;
-            return if self.end - self.start > cap { Err(LineTooLong) } else { Ok(None) };
+            return if self.end - self.start > cap {
+                Err(LineTooLong)
+            } else {
+                Ok(None)
+            };
         };
         let feed = self.seen + found;
         let mut line = &self.bytes[self.start..feed];
@@ -130,7 +138,10 @@ mod tests {
         for len in 0..70 {
             let mut lines = Lines::default();
             feed(&mut lines, &[vec![b'x'; len], b"\ny\n".to_vec()].concat());
-            assert_eq!(lines.take(256).map(|line| line.map(<[u8]>::len)), Ok(Some(len)));
+            assert_eq!(
+                lines.take(256).map(|line| line.map(<[u8]>::len)),
+                Ok(Some(len))
+            );
             assert_eq!(lines.take(256), Ok(Some(&b"y"[..])));
         }
     }

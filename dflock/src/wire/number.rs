@@ -19,7 +19,9 @@ impl Seconds {
 
     /// Rounds `wait` up to whole seconds; `None` when no server can carry it.
     pub(crate) fn round_up(wait: Duration) -> Option<Self> {
-        let seconds = wait.as_secs().checked_add(u64::from(wait.subsec_nanos() > 0))?;
+        let seconds = wait
+            .as_secs()
+            .checked_add(u64::from(wait.subsec_nanos() > 0))?;
         (seconds <= MAX_SECONDS).then_some(Self(seconds))
     }
 
@@ -117,7 +119,11 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
     }
     text.iter().try_fold(0_u64, |number, byte| {
         let digit = byte.wrapping_sub(b'0');
-        if digit < 10 { number.checked_mul(10)?.checked_add(digit.into()) } else { None }
+        if digit < 10 {
+            number.checked_mul(10)?.checked_add(digit.into())
+        } else {
+            None
+        }
     })
 }
 
@@ -128,9 +134,22 @@ mod tests {
     // T17, P33, G20, S10
     #[test]
     fn only_numbers_that_every_server_can_count() {
-        for bad in
-            ["", "abc", "NaN", "30x", "-1", "+1", " 1", "1 ", "1.0", "1e3", "0x1", "٣", "9223372037", "1000000000000000000000000000000"]
-        {
+        for bad in [
+            "",
+            "abc",
+            "NaN",
+            "30x",
+            "-1",
+            "+1",
+            " 1",
+            "1 ",
+            "1.0",
+            "1e3",
+            "0x1",
+            "٣",
+            "9223372037",
+            "1000000000000000000000000000000",
+        ] {
             assert_eq!(Seconds::parse(bad), None, "{bad:?}");
             assert_eq!(LeaseSeconds::parse(bad), None, "{bad:?}");
             assert_eq!(Limit::parse(bad), None, "{bad:?}");
@@ -157,13 +176,25 @@ mod tests {
     #[test]
     fn waits_round_up_and_leases_are_whole() {
         assert_eq!(Seconds::round_up(Duration::ZERO).map(Seconds::get), Some(0));
-        assert_eq!(Seconds::round_up(Duration::from_millis(1)).map(Seconds::get), Some(1));
-        assert_eq!(Seconds::round_up(Duration::from_millis(1001)).map(Seconds::get), Some(2));
-        assert_eq!(Seconds::round_up(Duration::from_millis(9_223_372_036_001)), None);
+        assert_eq!(
+            Seconds::round_up(Duration::from_millis(1)).map(Seconds::get),
+            Some(1)
+        );
+        assert_eq!(
+            Seconds::round_up(Duration::from_millis(1001)).map(Seconds::get),
+            Some(2)
+        );
+        assert_eq!(
+            Seconds::round_up(Duration::from_millis(9_223_372_036_001)),
+            None
+        );
         assert_eq!(Seconds::round_up(Duration::MAX), None);
         assert_eq!(LeaseSeconds::new(Duration::from_millis(1500)), None);
         assert_eq!(LeaseSeconds::new(Duration::from_millis(500)), None);
         assert_eq!(LeaseSeconds::new(Duration::ZERO), None);
-        assert_eq!(LeaseSeconds::new(Duration::from_secs(20)).map(LeaseSeconds::get), Some(20));
+        assert_eq!(
+            LeaseSeconds::new(Duration::from_secs(20)).map(LeaseSeconds::get),
+            Some(20)
+        );
     }
 }

@@ -121,7 +121,9 @@ impl Reply {
                 Some(grant) => Some(Self::Granted(grant)),
                 #[cfg(any(feature = "stats", feature = "server"))]
                 // from the line itself: a copy of the text would double the memory
-                None if rest.starts_with(b"{") => serde_json::from_slice(rest).ok().map(Self::Stats),
+                None if rest.starts_with(b"{") => {
+                    serde_json::from_slice(rest).ok().map(Self::Stats)
+                }
                 None => Renewal::parse(rest).map(Self::Renewed),
             }
         } else if let Some(rest) = line.strip_prefix(b"acquired ") {
@@ -138,7 +140,11 @@ impl Grant {
         let (token, rest) = line.split_at_checked(Token::LEN)?;
         let (token, rest) = (Token::parse(token)?, rest.strip_prefix(b" ")?);
         let (lease, fence) = with_fence(rest, LeaseSeconds::parse)?;
-        Some(Self { token, lease, fence })
+        Some(Self {
+            token,
+            lease,
+            fence,
+        })
     }
 
     fn encode(&self, word: &[u8], out: &mut Vec<u8>) {
@@ -164,12 +170,18 @@ impl Renewal {
 
 impl From<LeaseSeconds> for Renewal {
     fn from(lease: LeaseSeconds) -> Self {
-        Self { remaining: lease.into(), fence: None }
+        Self {
+            remaining: lease.into(),
+            fence: None,
+        }
     }
 }
 
 /// Reads `SECONDS` or `SECONDS FENCE`.
-fn with_fence<'a, T>(text: &'a [u8], seconds: impl Fn(&'a [u8]) -> Option<T>) -> Option<(T, Option<u64>)> {
+fn with_fence<'a, T>(
+    text: &'a [u8],
+    seconds: impl Fn(&'a [u8]) -> Option<T>,
+) -> Option<(T, Option<u64>)> {
     match memchr(b' ', text) {
         Some(space) => Some((seconds(&text[..space])?, Some(number(&text[space + 1..])?))),
         None => Some((seconds(text)?, None)),
@@ -207,9 +219,16 @@ impl Status {
             "already_enqueued" => Self::AlreadyEnqueued,
             "lease_expired" => Self::LeaseExpired,
             "draining" => Self::Draining,
-            "not_leader" => return Some(Self::NotLeader(rest.filter(|r| !r.is_empty()).map(Into::into))),
+            "not_leader" => {
+                return Some(Self::NotLeader(
+                    rest.filter(|r| !r.is_empty()).map(Into::into),
+                ));
+            }
             _ => {
-                let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+                let is_name = !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
                 return is_name.then(|| Self::Unknown(line.into()));
             }
         };
@@ -249,11 +268,18 @@ mod tests {
 
     fn grant(lease: u64) -> Grant {
         let lease = LeaseSeconds::new(Duration::from_secs(lease)).unwrap();
-        Grant { token: Token::parse(TOKEN).unwrap(), lease, fence: None }
+        Grant {
+            token: Token::parse(TOKEN).unwrap(),
+            lease,
+            fence: None,
+        }
     }
 
     fn fenced(lease: u64, fence: u64) -> Grant {
-        Grant { fence: Some(fence), ..grant(lease) }
+        Grant {
+            fence: Some(fence),
+            ..grant(lease)
+        }
     }
 
     fn bytes(reply: &Reply) -> Vec<u8> {

@@ -7,15 +7,37 @@ use super::{Capacity, Key, Kind, LeaseSeconds, Limit, Malformed, Seconds, Token}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request<'a> {
     /// `l`, `sl`: wait in line for a slot for at most `wait`.
-    Acquire { key: Key<'a>, capacity: Capacity, wait: Seconds, lease: Option<LeaseSeconds> },
+    Acquire {
+        key: Key<'a>,
+        capacity: Capacity,
+        wait: Seconds,
+        lease: Option<LeaseSeconds>,
+    },
     /// `e`, `se`: join the line and come back.
-    Enqueue { key: Key<'a>, capacity: Capacity, lease: Option<LeaseSeconds> },
+    Enqueue {
+        key: Key<'a>,
+        capacity: Capacity,
+        lease: Option<LeaseSeconds>,
+    },
     /// `w`, `sw`: wait in the line that was joined.
-    Wait { key: Key<'a>, kind: Kind, wait: Seconds },
+    Wait {
+        key: Key<'a>,
+        kind: Kind,
+        wait: Seconds,
+    },
     /// `r`, `sr`: give the slot back.
-    Release { key: Key<'a>, kind: Kind, token: Token },
+    Release {
+        key: Key<'a>,
+        kind: Kind,
+        token: Token,
+    },
     /// `n`, `sn`: begin the lease anew.
-    Renew { key: Key<'a>, kind: Kind, token: Token, lease: Option<LeaseSeconds> },
+    Renew {
+        key: Key<'a>,
+        kind: Kind,
+        token: Token,
+        lease: Option<LeaseSeconds>,
+    },
     /// `auth`: the shared secret.
     Auth { secret: &'a str },
     /// `ping`: any answer will do.
@@ -28,7 +50,9 @@ impl<'a> Request<'a> {
     /// What a grant in reply to it is a slot of.
     pub(crate) fn slot(&self) -> Option<(Key<'a>, Kind)> {
         match *self {
-            Self::Acquire { key, capacity, .. } | Self::Enqueue { key, capacity, .. } => Some((key, capacity.kind())),
+            Self::Acquire { key, capacity, .. } | Self::Enqueue { key, capacity, .. } => {
+                Some((key, capacity.kind()))
+            }
             _ => None,
         }
     }
@@ -36,16 +60,29 @@ impl<'a> Request<'a> {
     /// Appends the three lines.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::Acquire { key, capacity, wait, lease } => {
+            Self::Acquire {
+                key,
+                capacity,
+                wait,
+                lease,
+            } => {
                 command(out, capacity.kind(), b'l', key);
                 digits(out, wait.get());
                 limit(out, b" ", capacity);
                 seconds(out, b" ", lease);
             }
-            Self::Enqueue { key, capacity, lease } => {
+            Self::Enqueue {
+                key,
+                capacity,
+                lease,
+            } => {
                 command(out, capacity.kind(), b'e', key);
                 limit(out, b"", capacity);
-                let space: &[u8] = if capacity == Capacity::Lock { b"" } else { b" " };
+                let space: &[u8] = if capacity == Capacity::Lock {
+                    b""
+                } else {
+                    b" "
+                };
                 seconds(out, space, lease);
             }
             Self::Wait { key, kind, wait } => {
@@ -56,7 +93,12 @@ impl<'a> Request<'a> {
                 command(out, kind, b'r', key);
                 out.extend_from_slice(token.as_bytes());
             }
-            Self::Renew { key, kind, token, lease } => {
+            Self::Renew {
+                key,
+                kind,
+                token,
+                lease,
+            } => {
                 command(out, kind, b'n', key);
                 out.extend_from_slice(token.as_bytes());
                 seconds(out, b" ", lease);
@@ -74,10 +116,21 @@ impl<'a> Request<'a> {
     }
 
     /// Reads the three lines of a request.
-    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "requests are decoded by the server"))]
-    pub(crate) fn decode(command: &'a str, key: &'a str, argument: &'a str) -> Result<Self, Malformed> {
+    #[cfg_attr(
+        not(feature = "server"),
+        allow(dead_code, reason = "requests are decoded by the server")
+    )]
+    pub(crate) fn decode(
+        command: &'a str,
+        key: &'a str,
+        argument: &'a str,
+    ) -> Result<Self, Malformed> {
         match command {
-            "auth" => return Ok(Self::Auth { secret: argument.trim() }),
+            "auth" => {
+                return Ok(Self::Auth {
+                    secret: argument.trim(),
+                });
+            }
             "ping" => return Ok(Self::Ping),
             "stats" => return Ok(Self::Stats),
             _ => {}
@@ -95,12 +148,34 @@ impl<'a> Request<'a> {
             "l" => {
                 let wait = words.next().and_then(Seconds::parse).ok_or(Malformed)?;
                 let capacity = capacity(kind, &mut words)?;
-                Self::Acquire { key, capacity, wait, lease: lease(&mut words)? }
+                Self::Acquire {
+                    key,
+                    capacity,
+                    wait,
+                    lease: lease(&mut words)?,
+                }
             }
-            "e" => Self::Enqueue { key, capacity: capacity(kind, &mut words)?, lease: lease(&mut words)? },
-            "w" => Self::Wait { key, kind, wait: words.next().and_then(Seconds::parse).ok_or(Malformed)? },
-            "r" => Self::Release { key, kind, token: token(&mut words)? },
-            _ => Self::Renew { key, kind, token: token(&mut words)?, lease: lease(&mut words)? },
+            "e" => Self::Enqueue {
+                key,
+                capacity: capacity(kind, &mut words)?,
+                lease: lease(&mut words)?,
+            },
+            "w" => Self::Wait {
+                key,
+                kind,
+                wait: words.next().and_then(Seconds::parse).ok_or(Malformed)?,
+            },
+            "r" => Self::Release {
+                key,
+                kind,
+                token: token(&mut words)?,
+            },
+            _ => Self::Renew {
+                key,
+                kind,
+                token: token(&mut words)?,
+                lease: lease(&mut words)?,
+            },
         };
         words.next().is_none().then_some(request).ok_or(Malformed)
     }
@@ -129,15 +204,25 @@ fn seconds(out: &mut Vec<u8>, space: &[u8], lease: Option<LeaseSeconds>) {
     }
 }
 
-fn capacity<'a>(kind: Kind, words: &mut impl Iterator<Item = &'a str>) -> Result<Capacity, Malformed> {
+fn capacity<'a>(
+    kind: Kind,
+    words: &mut impl Iterator<Item = &'a str>,
+) -> Result<Capacity, Malformed> {
     match kind {
         Kind::Lock => Ok(Capacity::Lock),
-        Kind::Semaphore => words.next().and_then(Limit::parse).map(Capacity::Semaphore).ok_or(Malformed),
+        Kind::Semaphore => words
+            .next()
+            .and_then(Limit::parse)
+            .map(Capacity::Semaphore)
+            .ok_or(Malformed),
     }
 }
 
 fn lease<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Option<LeaseSeconds>, Malformed> {
-    words.next().map(|word| LeaseSeconds::parse(word).ok_or(Malformed)).transpose()
+    words
+        .next()
+        .map(|word| LeaseSeconds::parse(word).ok_or(Malformed))
+        .transpose()
 }
 
 fn token<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Token, Malformed> {
@@ -167,21 +252,128 @@ mod tests {
         let five = Capacity::Semaphore(Limit::new(5).unwrap());
         let (lock, semaphore) = (Kind::Lock, Kind::Semaphore);
         for (request, want) in [
-            (Request::Acquire { key, capacity: five, wait, lease }, "sl\npool\n10 5 30\n".to_owned()),
-            (Request::Acquire { key, capacity: five, wait, lease: None }, "sl\npool\n10 5\n".to_owned()),
-            (Request::Acquire { key, capacity: Capacity::Lock, wait, lease }, "l\npool\n10 30\n".to_owned()),
-            (Request::Acquire { key, capacity: Capacity::Lock, wait, lease: None }, "l\npool\n10\n".to_owned()),
-            (Request::Enqueue { key, capacity: five, lease }, "se\npool\n5 30\n".to_owned()),
-            (Request::Enqueue { key, capacity: five, lease: None }, "se\npool\n5\n".to_owned()),
-            (Request::Enqueue { key, capacity: Capacity::Lock, lease }, "e\npool\n30\n".to_owned()),
-            (Request::Enqueue { key, capacity: Capacity::Lock, lease: None }, "e\npool\n\n".to_owned()),
-            (Request::Wait { key, kind: semaphore, wait }, "sw\npool\n10\n".to_owned()),
-            (Request::Wait { key, kind: lock, wait: Seconds::MAX }, "w\npool\n9223372036\n".to_owned()),
-            (Request::Release { key, kind: semaphore, token }, format!("sr\npool\n{TOKEN}\n")),
-            (Request::Release { key, kind: lock, token }, format!("r\npool\n{TOKEN}\n")),
-            (Request::Renew { key, kind: semaphore, token, lease }, format!("sn\npool\n{TOKEN} 30\n")),
-            (Request::Renew { key, kind: lock, token, lease: None }, format!("n\npool\n{TOKEN}\n")),
-            (Request::Auth { secret: "s3cret" }, "auth\n_\ns3cret\n".to_owned()),
+            (
+                Request::Acquire {
+                    key,
+                    capacity: five,
+                    wait,
+                    lease,
+                },
+                "sl\npool\n10 5 30\n".to_owned(),
+            ),
+            (
+                Request::Acquire {
+                    key,
+                    capacity: five,
+                    wait,
+                    lease: None,
+                },
+                "sl\npool\n10 5\n".to_owned(),
+            ),
+            (
+                Request::Acquire {
+                    key,
+                    capacity: Capacity::Lock,
+                    wait,
+                    lease,
+                },
+                "l\npool\n10 30\n".to_owned(),
+            ),
+            (
+                Request::Acquire {
+                    key,
+                    capacity: Capacity::Lock,
+                    wait,
+                    lease: None,
+                },
+                "l\npool\n10\n".to_owned(),
+            ),
+            (
+                Request::Enqueue {
+                    key,
+                    capacity: five,
+                    lease,
+                },
+                "se\npool\n5 30\n".to_owned(),
+            ),
+            (
+                Request::Enqueue {
+                    key,
+                    capacity: five,
+                    lease: None,
+                },
+                "se\npool\n5\n".to_owned(),
+            ),
+            (
+                Request::Enqueue {
+                    key,
+                    capacity: Capacity::Lock,
+                    lease,
+                },
+                "e\npool\n30\n".to_owned(),
+            ),
+            (
+                Request::Enqueue {
+                    key,
+                    capacity: Capacity::Lock,
+                    lease: None,
+                },
+                "e\npool\n\n".to_owned(),
+            ),
+            (
+                Request::Wait {
+                    key,
+                    kind: semaphore,
+                    wait,
+                },
+                "sw\npool\n10\n".to_owned(),
+            ),
+            (
+                Request::Wait {
+                    key,
+                    kind: lock,
+                    wait: Seconds::MAX,
+                },
+                "w\npool\n9223372036\n".to_owned(),
+            ),
+            (
+                Request::Release {
+                    key,
+                    kind: semaphore,
+                    token,
+                },
+                format!("sr\npool\n{TOKEN}\n"),
+            ),
+            (
+                Request::Release {
+                    key,
+                    kind: lock,
+                    token,
+                },
+                format!("r\npool\n{TOKEN}\n"),
+            ),
+            (
+                Request::Renew {
+                    key,
+                    kind: semaphore,
+                    token,
+                    lease,
+                },
+                format!("sn\npool\n{TOKEN} 30\n"),
+            ),
+            (
+                Request::Renew {
+                    key,
+                    kind: lock,
+                    token,
+                    lease: None,
+                },
+                format!("n\npool\n{TOKEN}\n"),
+            ),
+            (
+                Request::Auth { secret: "s3cret" },
+                "auth\n_\ns3cret\n".to_owned(),
+            ),
             (Request::Ping, "ping\n_\n_\n".to_owned()),
             // P07: never an empty argument
             (Request::Stats, "stats\n_\n_\n".to_owned()),
@@ -198,7 +390,10 @@ mod tests {
             let (mut out, mut once) = (Vec::new(), Vec::<u8>::new());
             once.reserve("auth\n_\n\n".len() + length);
             Request::Auth { secret: &secret }.encode(&mut out);
-            assert_eq!((out.capacity(), out.len()), (once.capacity(), "auth\n_\n\n".len() + length));
+            assert_eq!(
+                (out.capacity(), out.len()),
+                (once.capacity(), "auth\n_\n\n".len() + length)
+            );
         }
     }
 
@@ -242,7 +437,11 @@ mod tests {
             ("l", "a\tb", "0".to_owned()),
             ("l", "a\0b", "0".to_owned()),
         ] {
-            assert_eq!(Request::decode(command, key, &argument), Err(Malformed), "{command:?} {key:?} {argument:?}");
+            assert_eq!(
+                Request::decode(command, key, &argument),
+                Err(Malformed),
+                "{command:?} {key:?} {argument:?}"
+            );
         }
     }
 
@@ -255,7 +454,13 @@ mod tests {
     fn arguments() -> impl Strategy<Value = (String, u64, Option<u64>, Option<u32>, bool)> {
         let lease = prop::option::of(1u64..=9_223_372_036);
         let limit = prop::option::of(1u32..=1_048_576);
-        ("[^ \t\r\n\0]{1,60}", 0u64..=9_223_372_036, lease, limit, any::<bool>())
+        (
+            "[^ \t\r\n\0]{1,60}",
+            0u64..=9_223_372_036,
+            lease,
+            limit,
+            any::<bool>(),
+        )
     }
 
     proptest! {

@@ -33,7 +33,9 @@ impl Token {
     pub(crate) fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
         let digits: [u8; Self::LEN] = text.as_ref().try_into().ok()?;
         // without a way out in between, so that many are looked at at once
-        let is_hex = digits.iter().fold(true, |is_hex, b| is_hex & matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hex = digits.iter().fold(true, |is_hex, b| {
+            is_hex & matches!(b, b'0'..=b'9' | b'a'..=b'f')
+        });
         is_hex.then_some(Self(digits))
     }
 
@@ -45,7 +47,9 @@ impl Token {
 
     /// A number that has 32 random bits, on all servers: the last digits as they are.
     pub(crate) fn random(&self) -> u64 {
-        self.0.last_chunk().map_or(0, |digits| u64::from_le_bytes(*digits))
+        self.0
+            .last_chunk()
+            .map_or(0, |digits| u64::from_le_bytes(*digits))
     }
 
     /// A token of a fence and of a random half.
@@ -77,9 +81,18 @@ mod tests {
         let text = "00000000000000ff0123456789abcdef";
         let token = Token::parse(text).unwrap();
         assert_eq!(token.as_str(), text);
-        assert_eq!((token.fence(), token.random()), (255, u64::from_le_bytes(*b"89abcdef")));
+        assert_eq!(
+            (token.fence(), token.random()),
+            (255, u64::from_le_bytes(*b"89abcdef"))
+        );
         assert_eq!(format!("{token:?}"), "Token(00000000000000ff…)");
-        for bad in ["", "00", "00000000000000FF0123456789ABCDEF", "00000000000000ff0123456789abcdeg", "0123456789abcdef0123456789abcde\n"] {
+        for bad in [
+            "",
+            "00",
+            "00000000000000FF0123456789ABCDEF",
+            "00000000000000ff0123456789abcdeg",
+            "0123456789abcdef0123456789abcde\n",
+        ] {
             assert_eq!(Token::parse(bad), None, "{bad:?}");
         }
     }

@@ -10,23 +10,43 @@ use tokio::time::timeout;
 
 use crate::program::{PATIENCE, Run, children_of, done, pid, status, text};
 
-const PID_1: [&str; 6] = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+const PID_1: [&str; 6] = [
+    "--user",
+    "--map-root-user",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+];
 const NO_PROC: [&str; 3] = ["--user", "--map-root-user", "--mount"];
 const HIDE_PROC: &str = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
 
 /// Returns `command` in new namespaces, not started yet.
 fn unshare(flags: &[&str], command: &[&str]) -> Command {
     let mut unshare = Command::new("unshare");
-    unshare.args(flags).args(command).process_group(0).kill_on_drop(true);
-    unshare.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    unshare
+        .args(flags)
+        .args(command)
+        .process_group(0)
+        .kill_on_drop(true);
+    unshare
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     unshare
 }
 
 /// Whether this system allows such namespaces; if not, the test is skipped.
 async fn allowed(flags: &[&str], command: &[&str]) -> bool {
-    let allowed = unshare(flags, command).output().await.is_ok_and(|output| output.status.success());
+    let allowed = unshare(flags, command)
+        .output()
+        .await
+        .is_ok_and(|output| output.status.success());
     if !allowed {
-        println!("skipped: this system does not allow `unshare {}`", flags.join(" "));
+        println!(
+            "skipped: this system does not allow `unshare {}`",
+            flags.join(" ")
+        );
     }
     allowed
 }
@@ -50,7 +70,9 @@ async fn has_no_child(parent: Pid) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, none).await.expect("its children are reaped");
+    timeout(PATIENCE, none)
+        .await
+        .expect("its children are reaped");
 }
 
 #[tokio::test]
@@ -68,9 +90,24 @@ async fn pid_1_reaps_orphans_while_the_command_runs() {
             [ ! -e /proc/$orphan ] && echo reaped
         done
         exit 3";
-    let args = [env!("CARGO_BIN_EXE_dflock"), "run", "--servers", &addr, "--key", "job", "sh", "-c", script];
+    let args = [
+        env!("CARGO_BIN_EXE_dflock"),
+        "run",
+        "--servers",
+        &addr,
+        "--key",
+        "job",
+        "sh",
+        "-c",
+        script,
+    ];
     let output = done(&mut unshare(&PID_1, &args)).await;
-    assert_eq!((status(&output), text(&output.stdout).lines().count()), (3, 8), "{}", text(&output.stderr));
+    assert_eq!(
+        (status(&output), text(&output.stdout).lines().count()),
+        (3, 8),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[tokio::test]
@@ -79,10 +116,19 @@ async fn pid_1_reaps_orphans_while_it_waits_and_ends_at_sigterm() {
         return;
     }
     let server = Server::start().await.unwrap();
-    let _held = server.client().semaphore("job", 1).unwrap().acquire().await.unwrap();
+    let _held = server
+        .client()
+        .semaphore("job", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     let addr = server.addr().to_string();
     for (command, want) in [
-        (&["run", "--servers", &addr, "--key", "job", "true"][..], 143),
+        (
+            &["run", "--servers", &addr, "--key", "job", "true"][..],
+            143,
+        ),
         (&["serve", "--port", "0"], 0),
         (&["stats", "--json", "--watch", "--servers", &addr], 143),
     ] {
@@ -92,7 +138,12 @@ async fn pid_1_reaps_orphans_while_it_waits_and_ends_at_sigterm() {
         let mut run = Run::of(&mut unshare(&PID_1, &args));
         match command[0] {
             "run" => {
-                while server.stats().semaphores.iter().all(|semaphore| semaphore.waiters == 0) {
+                while server
+                    .stats()
+                    .semaphores
+                    .iter()
+                    .all(|semaphore| semaphore.waiters == 0)
+                {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
@@ -116,7 +167,17 @@ async fn pid_1_passes_sigterm_on() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
     let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done";
-    let args = [env!("CARGO_BIN_EXE_dflock"), "run", "--servers", &addr, "--key", "job", "sh", "-c", script];
+    let args = [
+        env!("CARGO_BIN_EXE_dflock"),
+        "run",
+        "--servers",
+        &addr,
+        "--key",
+        "job",
+        "sh",
+        "-c",
+        script,
+    ];
     let mut run = Run::of(&mut unshare(&PID_1, &args));
     assert_eq!(run.line().await.as_deref(), Some("ready"));
     kill_process(child_of(pid(&run.dflock)).await, Signal::TERM).unwrap();
@@ -131,13 +192,38 @@ async fn without_proc_the_command_runs_and_ends_with_the_slot() {
     }
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
-    let run = ["sh", "-c", HIDE_PROC, env!("CARGO_BIN_EXE_dflock"), "run", "--servers", &addr, "--key", "job"];
-    let output = done(&mut unshare(&NO_PROC, &[&run[..], &["sh", "-c", "ls /proc; exit 3"]].concat())).await;
-    assert_eq!((status(&output), text(&output.stdout)), (3, ""), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("/proc"), "{}", text(&output.stderr));
+    let run = [
+        "sh",
+        "-c",
+        HIDE_PROC,
+        env!("CARGO_BIN_EXE_dflock"),
+        "run",
+        "--servers",
+        &addr,
+        "--key",
+        "job",
+    ];
+    let output = done(&mut unshare(
+        &NO_PROC,
+        &[&run[..], &["sh", "-c", "ls /proc; exit 3"]].concat(),
+    ))
+    .await;
+    assert_eq!(
+        (status(&output), text(&output.stdout)),
+        (3, ""),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(
+        text(&output.stderr).contains("/proc"),
+        "{}",
+        text(&output.stderr)
+    );
 
     let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut run = Run::of(unshare(&NO_PROC, &[&run[..], &["sh", "-c", script]].concat()).stderr(Stdio::null()));
+    let mut run = Run::of(
+        unshare(&NO_PROC, &[&run[..], &["sh", "-c", script]].concat()).stderr(Stdio::null()),
+    );
     assert_eq!(run.line().await.as_deref(), Some("ready"));
     server.faults().disconnect("job");
     assert_eq!(run.line().await.as_deref(), Some("ending"));

@@ -91,9 +91,17 @@ async fn when_dflock_is_stopped_the_command_ends_with_the_slot() {
 #[tokio::test]
 async fn a_command_that_is_stopped_is_ended_too() {
     let server = Server::start().await.unwrap();
-    let script = "trap 'echo ending; exit 0' TERM; echo ready; echo $$; while :; do sleep 0.02; done";
+    let script =
+        "trap 'echo ending; exit 0' TERM; echo ready; echo $$; while :; do sleep 0.02; done";
     let mut run = Run::start(&server.addr().to_string(), &[], script).await;
-    let command = run.line().await.unwrap().parse().ok().and_then(Pid::from_raw).unwrap();
+    let command = run
+        .line()
+        .await
+        .unwrap()
+        .parse()
+        .ok()
+        .and_then(Pid::from_raw)
+        .unwrap();
     kill_process(command, Signal::STOP).unwrap();
     server.faults().disconnect("job");
     assert_eq!(run.line().await.as_deref(), Some("ending"));
@@ -111,9 +119,20 @@ async fn a_server_that_stops_takes_the_slot_with_it() {
 
 #[tokio::test]
 async fn a_short_read_timeout_is_kept_up_with_when_it_is_told() {
-    let mut serve = Run::of(&mut dflock(&["serve", "--port", "0", "--read-timeout", "3s"]));
+    let mut serve = Run::of(&mut dflock(&[
+        "serve",
+        "--port",
+        "0",
+        "--read-timeout",
+        "3s",
+    ]));
     let addr = serve.line().await.unwrap();
-    let mut run = Run::start(&addr, &["--server-read-timeout", "3s"], "echo ready; sleep 5; echo still alone").await;
+    let mut run = Run::start(
+        &addr,
+        &["--server-read-timeout", "3s"],
+        "echo ready; sleep 5; echo still alone",
+    )
+    .await;
     assert_eq!(run.line().await.as_deref(), Some("still alone"));
     assert_eq!(run.status().await, 0);
 }
@@ -122,19 +141,46 @@ async fn a_short_read_timeout_is_kept_up_with_when_it_is_told() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn in_a_namespace_that_its_session_is_not_of_the_command_ends_too() {
-    let into = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let into = [
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ];
     let unshare = |command: &[&str]| {
         let mut unshare = Command::new("unshare");
-        unshare.args(into).args(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        unshare
+            .args(into)
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
         unshare
     };
-    if !unshare(&["true"]).status().await.is_ok_and(|status| status.success()) {
+    if !unshare(&["true"])
+        .status()
+        .await
+        .is_ok_and(|status| status.success())
+    {
         return skip("this system allows no user namespace (`unshare --user`)");
     }
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
     let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    let args = [env!("CARGO_BIN_EXE_dflock"), "run", "--servers", &addr, "--key", "job", "sh", "-c", script];
+    let args = [
+        env!("CARGO_BIN_EXE_dflock"),
+        "run",
+        "--servers",
+        &addr,
+        "--key",
+        "job",
+        "sh",
+        "-c",
+        script,
+    ];
     let mut run = Run::of(&mut unshare(&args));
     assert_eq!(run.line().await.as_deref(), Some("ready"));
     server.faults().disconnect("job");

@@ -1,5 +1,9 @@
 //! The program `dflock`, as a user runs it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 #[cfg(target_os = "linux")]
 mod container;

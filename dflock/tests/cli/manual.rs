@@ -12,23 +12,43 @@ async fn each_shell_has_completions() {
             assert!(script.contains(word), "{shell}: {word}");
         }
         // what people do not call is not offered to them
-        assert!(!script.contains("__exec") && !script.contains("__guard"), "{shell}");
+        assert!(
+            !script.contains("__exec") && !script.contains("__guard"),
+            "{shell}"
+        );
     }
 }
 
 #[tokio::test]
 async fn each_command_has_a_page_and_help() {
-    for (command, words) in [("", &["run", "stats", "serve"][..]), ("run", &["grace", "DFLOCK_TOKEN", "76"]), ("stats", &["watch"])] {
-        let args: Vec<_> = ["man", command].into_iter().filter(|arg| !arg.is_empty()).collect();
+    for (command, words) in [
+        ("", &["run", "stats", "serve"][..]),
+        ("run", &["grace", "DFLOCK_TOKEN", "76"]),
+        ("stats", &["watch"]),
+    ] {
+        let args: Vec<_> = ["man", command]
+            .into_iter()
+            .filter(|arg| !arg.is_empty())
+            .collect();
         let page = done(&mut dflock(&args)).await;
         assert_eq!(status(&page), 0, "{command}");
-        assert!(text(&page.stdout).contains(".TH dflock"), "{command}: {}", text(&page.stdout));
+        assert!(
+            text(&page.stdout).contains(".TH dflock"),
+            "{command}: {}",
+            text(&page.stdout)
+        );
 
-        let args: Vec<_> = [command, "--help"].into_iter().filter(|arg| !arg.is_empty()).collect();
+        let args: Vec<_> = [command, "--help"]
+            .into_iter()
+            .filter(|arg| !arg.is_empty())
+            .collect();
         let help = done(&mut dflock(&args)).await;
         assert_eq!(status(&help), 0, "{command}");
         for word in words {
-            assert!(text(&page.stdout).contains(word) && text(&help.stdout).contains(word), "{command}: {word}");
+            assert!(
+                text(&page.stdout).contains(word) && text(&help.stdout).contains(word),
+                "{command}: {word}"
+            );
         }
     }
 }

@@ -20,8 +20,17 @@ async fn a_run_that_waits_for_itself_says_so_at_once() {
     ] {
         let mut waiting = Run::of(&mut dflock(&[&outer[..], &["sh", "-c", &inner]].concat()));
         let said = waiting.line().await.unwrap();
-        assert!(said.contains("\"job\"") && said.contains("waits for itself"), "{said}");
-        assert!(server.stats().semaphores.iter().any(|semaphore| semaphore.key == "job" && semaphore.waiters == 1));
+        assert!(
+            said.contains("\"job\"") && said.contains("waits for itself"),
+            "{said}"
+        );
+        assert!(
+            server
+                .stats()
+                .semaphores
+                .iter()
+                .any(|semaphore| semaphore.key == "job" && semaphore.waiters == 1)
+        );
         waiting.signal(Signal::TERM);
         assert_eq!(waiting.status().await, 143);
         assert_eq!(waiting.silence().await, "");
@@ -31,13 +40,37 @@ async fn a_run_that_waits_for_itself_says_so_at_once() {
 #[tokio::test]
 async fn a_run_that_waits_for_another_says_nothing() {
     let server = Server::start().await.unwrap();
-    let _held = server.client().semaphore("other", 1).unwrap().acquire().await.unwrap();
+    let _held = server
+        .client()
+        .semaphore("other", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     for (limit, key, want) in [("2", "job", 0), ("1", "other", 75)] {
-        let inner = [DFLOCK, "run", "--key", key, "--limit", limit, "--timeout", "300ms"];
+        let inner = [
+            DFLOCK,
+            "run",
+            "--key",
+            key,
+            "--limit",
+            limit,
+            "--timeout",
+            "300ms",
+        ];
         let servers = server.addr().to_string();
-        let args = [&["run", "--key", "job", "--limit", "2"], &inner[..], &["--servers", &servers, "true"]].concat();
+        let args = [
+            &["run", "--key", "job", "--limit", "2"],
+            &inner[..],
+            &["--servers", &servers, "true"],
+        ]
+        .concat();
         let output = output(&server, &args).await;
         assert_eq!(status(&output), want, "{}", text(&output.stderr));
-        assert!(!text(&output.stderr).contains("itself"), "{}", text(&output.stderr));
+        assert!(
+            !text(&output.stderr).contains("itself"),
+            "{}",
+            text(&output.stderr)
+        );
     }
 }

@@ -27,7 +27,8 @@ async fn signals_are_passed_on() {
         (Signal::USR2, "USR2"),
         (Signal::TERM, "TERM"),
     ] {
-        let script = format!("trap 'echo {name}; exit 7' {name}; echo ready; while :; do sleep 0.02; done");
+        let script =
+            format!("trap 'echo {name}; exit 7' {name}; echo ready; while :; do sleep 0.02; done");
         let mut run = Run::start(&server.addr().to_string(), &[], &script).await;
         run.signal(signal);
         assert_eq!(run.line().await.as_deref(), Some(name));
@@ -40,7 +41,8 @@ async fn signals_are_passed_on() {
 async fn a_command_that_a_signal_ends_gives_its_slot_back() {
     let server = Server::start().await.unwrap();
     for (signal, want) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
+        let mut run =
+            Run::start(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
         let began = std::time::Instant::now();
         run.signal(signal);
         is_free(&server.client()).await;
@@ -64,9 +66,30 @@ async fn all_that_the_command_has_started_hear_a_signal() {
 #[tokio::test]
 async fn a_signal_while_in_line_leaves_the_line() {
     let server = Server::start().await.unwrap();
-    let held = server.client().semaphore("job", 1).unwrap().acquire().await.unwrap();
-    let mut run = Run::of(&mut dflock(&["run", "--servers", &server.addr().to_string(), "--key", "job", "echo", "ran"]));
-    let waiters = || server.stats().semaphores.iter().map(|semaphore| semaphore.waiters).sum::<u64>();
+    let held = server
+        .client()
+        .semaphore("job", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let mut run = Run::of(&mut dflock(&[
+        "run",
+        "--servers",
+        &server.addr().to_string(),
+        "--key",
+        "job",
+        "echo",
+        "ran",
+    ]));
+    let waiters = || {
+        server
+            .stats()
+            .semaphores
+            .iter()
+            .map(|semaphore| semaphore.waiters)
+            .sum::<u64>()
+    };
     while waiters() == 0 {
         tokio::task::yield_now().await;
     }
@@ -87,8 +110,15 @@ async fn what_was_ignored_stays_ignored() {
     let mut command = dflock(&[]);
     let program = command.as_std().get_program().to_owned();
     command = Command::new("sh");
-    command.args(["-c", script]).arg(program).arg(server.addr().to_string());
-    command.process_group(0).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+        .args(["-c", script])
+        .arg(program)
+        .arg(server.addr().to_string());
+    command
+        .process_group(0)
+        .kill_on_drop(true)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
     let mut run = Run::of(&mut command);
     assert_eq!(run.line().await.as_deref(), Some("ready"));
     run.signal(Signal::TERM);
@@ -99,15 +129,22 @@ async fn what_was_ignored_stays_ignored() {
 /// SIGCHLD.
 fn script(script: &str, args: &[&str]) -> Command {
     let mut command = Command::new("bash");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_dflock")]).args(args);
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_dflock")])
+        .args(args);
     command.process_group(0).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
 /// Starts `command` with SIGTERM and SIGUSR1 blocked.
 fn start_with_blocked_signals(command: &mut Command) -> Run {
-    let blocked: SigSet = [NixSignal::SIGTERM, NixSignal::SIGUSR1].into_iter().collect();
+    let blocked: SigSet = [NixSignal::SIGTERM, NixSignal::SIGUSR1]
+        .into_iter()
+        .collect();
     blocked.thread_block().unwrap();
     let run = Run::of(command);
     blocked.thread_unblock().unwrap();
@@ -131,15 +168,35 @@ async fn the_command_gets_the_dispositions_and_the_mask_of_the_parent() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
     let show = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
-    let run = [&[env!("CARGO_BIN_EXE_dflock"), "run", "--servers", &addr, "--key", "job"], &show[..]].concat();
+    let run = [
+        &[
+            env!("CARGO_BIN_EXE_dflock"),
+            "run",
+            "--servers",
+            &addr,
+            "--key",
+            "job",
+        ],
+        &show[..],
+    ]
+    .concat();
     let ignore = "trap '' CHLD HUP USR2 TTOU; exec \"$@\"";
     let mut shown = Vec::new();
     for command in [&show[..], &run] {
-        shown.push(start_with_blocked_signals(&mut script(ignore, command)).silence().await);
+        shown.push(
+            start_with_blocked_signals(&mut script(ignore, command))
+                .silence()
+                .await,
+        );
     }
-    assert!(shown[0].starts_with("SigBlk:\t0000000000004200\nSigIgn:\t"), "{}", shown[0]);
+    assert!(
+        shown[0].starts_with("SigBlk:\t0000000000004200\nSigIgn:\t"),
+        "{}",
+        shown[0]
+    );
     // where this is run others may be ignored as well: CHLD, HUP, USR2 and TTOU are
-    let ignored = u64::from_str_radix(shown[0].trim_end().rsplit_once('\t').unwrap().1, 16).unwrap();
+    let ignored =
+        u64::from_str_radix(shown[0].trim_end().rsplit_once('\t').unwrap().1, 16).unwrap();
     assert_eq!(ignored & 0x21_0801, 0x21_0801, "{}", shown[0]);
     assert_eq!(shown[1], shown[0]);
 }
@@ -147,10 +204,29 @@ async fn the_command_gets_the_dispositions_and_the_mask_of_the_parent() {
 #[tokio::test]
 async fn a_signal_that_the_parent_has_blocked_ends_the_wait() {
     let server = Server::start().await.unwrap();
-    let _held = server.client().semaphore("job", 1).unwrap().acquire().await.unwrap();
+    let _held = server
+        .client()
+        .semaphore("job", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     let addr = server.addr().to_string();
-    let mut run = start_with_blocked_signals(&mut dflock(&["run", "--servers", &addr, "--key", "job", "echo", "ran"]));
-    while server.stats().semaphores.iter().all(|semaphore| semaphore.waiters == 0) {
+    let mut run = start_with_blocked_signals(&mut dflock(&[
+        "run",
+        "--servers",
+        &addr,
+        "--key",
+        "job",
+        "echo",
+        "ran",
+    ]));
+    while server
+        .stats()
+        .semaphores
+        .iter()
+        .all(|semaphore| semaphore.waiters == 0)
+    {
         tokio::task::yield_now().await;
     }
     run.signal(Signal::TERM);
@@ -162,11 +238,22 @@ async fn a_signal_that_the_parent_has_blocked_ends_the_wait() {
 async fn a_signal_that_the_parent_has_blocked_is_passed_on() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
-    let mut run = start_with_blocked_signals(&mut dflock(&["run", "--servers", &addr, "--key", "job", "sleep", "4242"]));
+    let mut run = start_with_blocked_signals(&mut dflock(&[
+        "run",
+        "--servers",
+        &addr,
+        "--key",
+        "job",
+        "sleep",
+        "4242",
+    ]));
     let sleep = async {
         loop {
             let children = children_of(pid(&run.dflock)).into_iter();
-            let name = |pid: &Pid| std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default();
+            let name = |pid: &Pid| {
+                std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))
+                    .unwrap_or_default()
+            };
             if let Some(sleep) = children.into_iter().find(|pid| name(pid) == "sleep\n") {
                 return sleep;
             }
@@ -177,7 +264,10 @@ async fn a_signal_that_the_parent_has_blocked_is_passed_on() {
     run.signal(Signal::TERM);
     // it is blocked for the command, too, and stays pending
     let arrived = async {
-        while !std::fs::read_to_string(format!("/proc/{}/status", sleep.as_raw_nonzero())).unwrap().contains("ShdPnd:\t0000000000004000") {
+        while !std::fs::read_to_string(format!("/proc/{}/status", sleep.as_raw_nonzero()))
+            .unwrap()
+            .contains("ShdPnd:\t0000000000004000")
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

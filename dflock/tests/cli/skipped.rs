@@ -12,9 +12,16 @@ use std::{env, thread};
 /// tests that pass. The test returns after this call.
 pub(crate) fn skip(why: &str) {
     let current = thread::current();
-    let line = format!("test {} ... skipped: {why}\n", current.name().unwrap_or("?"));
+    let line = format!(
+        "test {} ... skipped: {why}\n",
+        current.name().unwrap_or("?")
+    );
     io::stderr().write_all(line.as_bytes()).unwrap();
-    let file = OpenOptions::new().append(true).create(true).open(report()).unwrap();
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(report())
+        .unwrap();
     // one write for each line: other tests and test programs append at the same time
     (&file).write_all(line.as_bytes()).unwrap();
 }

@@ -11,15 +11,33 @@ use crate::program::{Run, dflock, done, output, status, text};
 async fn it_shows_who_holds_what() {
     let server = Server::start().await.unwrap();
     let client = server.client();
-    let held = client.semaphore("pool", 5).unwrap().acquire().await.unwrap();
+    let held = client
+        .semaphore("pool", 5)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     let lock = client.lock("nightly").unwrap().acquire().await.unwrap();
     let output = output(&server, &["stats"]).await;
     assert_eq!(status(&output), 0, "{}", text(&output.stderr));
     let shown = text(&output.stdout);
     assert!(shown.starts_with(&server.addr().to_string()), "{shown}");
-    let words: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert!(words.iter().any(|line| line[..] == ["pool", "semaphore", "1/5", "■□□□□", "0"]), "{shown}");
-    assert!(words.iter().any(|line| line.starts_with(&["nightly", "lock", "1/1", "■", "0", "lease", "left"])), "{shown}");
+    let words: Vec<Vec<_>> = shown
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert!(
+        words
+            .iter()
+            .any(|line| line[..] == ["pool", "semaphore", "1/5", "■□□□□", "0"]),
+        "{shown}"
+    );
+    assert!(
+        words
+            .iter()
+            .any(|line| line.starts_with(&["nightly", "lock", "1/1", "■", "0", "lease", "left"])),
+        "{shown}"
+    );
     // this is no terminal
     assert!(!shown.contains('\x1b'), "{shown}");
     drop((held, lock));
@@ -42,18 +60,45 @@ async fn its_columns_align_and_hidden_characters_are_escaped() {
         held.push(client.semaphore(key, 5).unwrap().acquire().await.unwrap());
         let output = output(&server, &["stats"]).await;
         let shown = text(&output.stdout);
-        assert!(shown.lines().any(|line| line.split_whitespace().next() == Some(want)), "{want}: {shown}");
-        let starts: Vec<_> = shown.lines().filter_map(|line| Some(line.split_once("semaphore")?.0.width())).collect();
-        let kind = shown.lines().nth(1).unwrap().split_once("KIND").unwrap().0.width();
-        assert!(starts.len() == held.len() && starts.iter().all(|start| *start == kind), "{shown}");
+        assert!(
+            shown
+                .lines()
+                .any(|line| line.split_whitespace().next() == Some(want)),
+            "{want}: {shown}"
+        );
+        let starts: Vec<_> = shown
+            .lines()
+            .filter_map(|line| Some(line.split_once("semaphore")?.0.width()))
+            .collect();
+        let kind = shown
+            .lines()
+            .nth(1)
+            .unwrap()
+            .split_once("KIND")
+            .unwrap()
+            .0
+            .width();
+        assert!(
+            starts.len() == held.len() && starts.iter().all(|start| *start == kind),
+            "{shown}"
+        );
     }
 }
 
 #[tokio::test]
 async fn its_json_is_one_line_with_an_object_for_each_server() {
-    let (one, two) = (Server::start().await.unwrap(), Server::start().await.unwrap());
+    let (one, two) = (
+        Server::start().await.unwrap(),
+        Server::start().await.unwrap(),
+    );
     two.faults().refuse_connections(true);
-    let _held = one.client().semaphore("pool", 5).unwrap().acquire().await.unwrap();
+    let _held = one
+        .client()
+        .semaphore("pool", 5)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     let servers = format!("{},{}", one.addr(), two.addr());
     let output = output(&one, &["stats", "--json", "--servers", &servers]).await;
     // one did not answer, and the other is shown all the same
@@ -70,9 +115,29 @@ async fn its_json_is_one_line_with_an_object_for_each_server() {
 async fn watching_goes_on_until_it_is_ended() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
-    let mut watch = Run::of(&mut dflock(&["stats", "--json", "--watch", "--interval", "10ms", "--servers", &addr]));
+    let mut watch = Run::of(&mut dflock(&[
+        "stats",
+        "--json",
+        "--watch",
+        "--interval",
+        "10ms",
+        "--servers",
+        &addr,
+    ]));
     for holders in [0, 1] {
-        let held = if holders == 0 { None } else { Some(server.client().semaphore("pool", 5).unwrap().acquire().await.unwrap()) };
+        let held = if holders == 0 {
+            None
+        } else {
+            Some(
+                server
+                    .client()
+                    .semaphore("pool", 5)
+                    .unwrap()
+                    .acquire()
+                    .await
+                    .unwrap(),
+            )
+        };
         loop {
             let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
             if json[0]["stats"]["semaphores"].as_array().unwrap().len() == holders {
@@ -87,12 +152,17 @@ async fn watching_goes_on_until_it_is_ended() {
 
 #[tokio::test]
 async fn the_secret_is_read_once() {
-    let (one, two) = (Server::builder().auth_token("hush").build(), Server::builder().auth_token("hush").build());
+    let (one, two) = (
+        Server::builder().auth_token("hush").build(),
+        Server::builder().auth_token("hush").build(),
+    );
     let (one, two) = (one.start().await.unwrap(), two.start().await.unwrap());
     // a pipe has it for one reader
     let script = "echo hush | \"$0\" stats --json --auth-token-file /dev/stdin --servers \"$1\"";
     let mut command = tokio::process::Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_dflock")]).arg(format!("{},{}", one.addr(), two.addr()));
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_dflock")])
+        .arg(format!("{},{}", one.addr(), two.addr()));
     let output = done(&mut command).await;
     assert_eq!(status(&output), 0, "{}", text(&output.stderr));
 }
@@ -102,22 +172,59 @@ async fn a_secret_that_is_replaced_in_its_file_is_used() {
     let file = std::env::temp_dir().join(format!("dflock-cli-{}-rotated", std::process::id()));
     // as Windows writes it
     std::fs::write(&file, "\u{feff}hush\r\n").unwrap();
-    let server = Server::builder().auth_token("hush").build().start().await.unwrap();
+    let server = Server::builder()
+        .auth_token("hush")
+        .build()
+        .start()
+        .await
+        .unwrap();
     let servers = server.addr().to_string();
-    let args = ["stats", "--json", "--watch", "--interval", "10ms", "--servers", &servers, "--auth-token-file"];
-    let mut watch = Run::of(&mut dflock(&[&args[..], &[file.to_str().unwrap()]].concat()));
+    let args = [
+        "stats",
+        "--json",
+        "--watch",
+        "--interval",
+        "10ms",
+        "--servers",
+        &servers,
+        "--auth-token-file",
+    ];
+    let mut watch = Run::of(&mut dflock(
+        &[&args[..], &[file.to_str().unwrap()]].concat(),
+    ));
     let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
     assert!(json[0]["stats"].is_object(), "{json}");
 
     server.shutdown().await;
     std::fs::write(&file, "hash").unwrap();
-    let server = Server::builder().bind(servers.as_str()).auth_token("hash").build().start().await.unwrap();
-    let _held = server.client().semaphore("pool", 5).unwrap().acquire().await.unwrap();
+    let server = Server::builder()
+        .bind(servers.as_str())
+        .auth_token("hash")
+        .build()
+        .start()
+        .await
+        .unwrap();
+    let _held = server
+        .client()
+        .semaphore("pool", 5)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     loop {
         let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
-        assert!(!json[0]["error"].as_str().unwrap_or_default().contains("secret"), "{json}");
+        assert!(
+            !json[0]["error"]
+                .as_str()
+                .unwrap_or_default()
+                .contains("secret"),
+            "{json}"
+        );
         // those before are of the old server, or of the time between the two
-        if json[0]["stats"]["semaphores"].as_array().is_some_and(|semaphores| !semaphores.is_empty()) {
+        if json[0]["stats"]["semaphores"]
+            .as_array()
+            .is_some_and(|semaphores| !semaphores.is_empty())
+        {
             break;
         }
     }

@@ -35,11 +35,23 @@ impl Terminal {
         grantpt(&keys).unwrap();
         unlockpt(&keys).unwrap();
         let name = ptsname(&keys, Vec::new()).unwrap();
-        let inside = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let inside = File::options()
+            .read(true)
+            .write(true)
+            .open(name.to_str().unwrap())
+            .unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "terminal::leader", "--ignored", "--nocapture"]).env(BECOMES, env!("CARGO_BIN_EXE_dflock"));
-        command.env("DFLOCK_SERVERS", server.addr().to_string()).env("DFLOCK_TEST_SCRIPT", script).env("TERM", "xterm");
-        command.stdin(inside.try_clone().unwrap()).stdout(inside.try_clone().unwrap()).stderr(inside);
+        command
+            .args(["--exact", "terminal::leader", "--ignored", "--nocapture"])
+            .env(BECOMES, env!("CARGO_BIN_EXE_dflock"));
+        command
+            .env("DFLOCK_SERVERS", server.addr().to_string())
+            .env("DFLOCK_TEST_SCRIPT", script)
+            .env("TERM", "xterm");
+        command
+            .stdin(inside.try_clone().unwrap())
+            .stdout(inside.try_clone().unwrap())
+            .stderr(inside);
         let dflock = command.spawn().unwrap();
         drop(command);
         let (said, shown) = channel();
@@ -53,7 +65,12 @@ impl Terminal {
                 }
             }
         });
-        Self { keys, shown, text: String::new(), dflock }
+        Self {
+            keys,
+            shown,
+            text: String::new(),
+            dflock,
+        }
     }
 
     fn type_in(&mut self, keys: &str) {
@@ -61,7 +78,11 @@ impl Terminal {
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(self.dflock.id().cast_signed()).unwrap(), signal).unwrap();
+        kill_process(
+            Pid::from_raw(self.dflock.id().cast_signed()).unwrap(),
+            signal,
+        )
+        .unwrap();
     }
 
     /// Waits until `text` is shown, and gives all that was shown before it since it was last asked.
@@ -86,7 +107,9 @@ impl Terminal {
         loop {
             match self.shown.recv_timeout(PATIENCE) {
                 Ok(more) => self.text.push_str(&String::from_utf8_lossy(&more)),
-                Err(RecvTimeoutError::Disconnected) => return (status.code(), std::mem::take(&mut self.text)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return (status.code(), std::mem::take(&mut self.text));
+                }
                 Err(RecvTimeoutError::Timeout) => panic!("somebody still has the terminal"),
             }
         }
@@ -108,7 +131,9 @@ fn leader() {
     setsid().unwrap();
     ioctl_tiocsctty(std::io::stdin()).unwrap();
     let script = std::env::var("DFLOCK_TEST_SCRIPT").unwrap();
-    let error = Command::new(program).args(["run", "--key", "job", "sh", "-c", &script]).exec();
+    let error = Command::new(program)
+        .args(["run", "--key", "job", "sh", "-c", &script])
+        .exec();
     panic!("{error}");
 }
 
@@ -141,7 +166,9 @@ async fn the_command_reads_the_terminal_and_hears_a_key_once() {
 async fn a_process_interrupts_the_command_in_the_foreground() {
     let server = Server::start().await.unwrap();
     for (signal, name) in [(Signal::INT, "INT"), (Signal::QUIT, "QUIT")] {
-        let script = format!("trap 'echo got {name}; exit 7' {name}; echo ready; while :; do sleep 0.02; done");
+        let script = format!(
+            "trap 'echo got {name}; exit 7' {name}; echo ready; while :; do sleep 0.02; done"
+        );
         let mut terminal = Terminal::run(&server, &script);
         terminal.sees("ready");
         terminal.signal(signal);
@@ -153,7 +180,10 @@ async fn a_process_interrupts_the_command_in_the_foreground() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_run_that_waits_for_itself_names_the_key() {
     let server = Server::start().await.unwrap();
-    let mut terminal = Terminal::run(&server, "exec \"$DFLOCK_TEST_LEADER\" run --key job echo ran");
+    let mut terminal = Terminal::run(
+        &server,
+        "exec \"$DFLOCK_TEST_LEADER\" run --key job echo ran",
+    );
     terminal.sees("no slot of \"job\" is free");
     terminal.sees("waiting for a slot of job");
     terminal.type_in("\x03");
@@ -163,7 +193,13 @@ async fn a_run_that_waits_for_itself_names_the_key() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_place_in_line_is_shown() {
     let server = Server::start().await.unwrap();
-    let held = server.client().semaphore("job", 1).unwrap().acquire().await.unwrap();
+    let held = server
+        .client()
+        .semaphore("job", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     let mut terminal = Terminal::run(&server, "echo done");
     terminal.sees("waiting for a slot of job: place 1 of 1 in line");
     held.release().await.unwrap();
@@ -192,7 +228,15 @@ async fn what_the_command_has_started_dies_with_dflock() {
     let mut terminal = Terminal::run(&server, script);
     let mut pids = Vec::new();
     for _ in 0..2 {
-        pids.push(terminal.sees(",").rsplit_once(' ').unwrap().1.trim_end_matches(',').to_owned());
+        pids.push(
+            terminal
+                .sees(",")
+                .rsplit_once(' ')
+                .unwrap()
+                .1
+                .trim_end_matches(',')
+                .to_owned(),
+        );
     }
     terminal.signal(Signal::KILL);
     for pid in pids {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use dflock::{AddressFault, Client, ClientBuilder, ConfigError, Error, InvalidKey, SecretFault, Semaphore};
+use dflock::{
+    AddressErrorKind, Client, ClientBuilder, ConfigError, Error, InvalidKey, Semaphore,
+    TokenErrorKind,
+};
 
 use super::reads_well;
 use crate::peer::Peer;
@@ -22,12 +25,25 @@ async fn a_key_is_one_word_of_1_to_256_bytes() {
         (" ".to_owned(), InvalidKey::Forbidden { found: ' ' }),
         ("a\tb".to_owned(), InvalidKey::Forbidden { found: '\t' }),
         ("a\r".to_owned(), InvalidKey::Forbidden { found: '\r' }),
-        ("a\n0 1\nsl\nb".to_owned(), InvalidKey::Forbidden { found: '\n' }),
+        (
+            "a\n0 1\nsl\nb".to_owned(),
+            InvalidKey::Forbidden { found: '\n' },
+        ),
         ("\0".to_owned(), InvalidKey::Forbidden { found: '\0' }),
     ] {
         let error = peer.client().semaphore(key.as_str(), 1).unwrap_err();
-        assert!(matches!(error, ConfigError::Key { why, .. } if why == want), "{key:?}: {error:?}");
-        reads_well(&error, &["key", "1 to 256 bytes", "without space, tab, line break or NUL"]);
+        assert!(
+            matches!(error, ConfigError::Key { why, .. } if why == want),
+            "{key:?}: {error:?}"
+        );
+        reads_well(
+            &error,
+            &[
+                "key",
+                "1 to 256 bytes",
+                "without space, tab, line break or NUL",
+            ],
+        );
     }
     for key in ["k".repeat(256), "键☃".to_owned(), "a\u{a0}b".to_owned()] {
         assert_eq!(peer.client().semaphore(key.as_str(), 1).unwrap().key(), key);
@@ -44,7 +60,10 @@ async fn a_limit_is_1_to_1048576() {
         reads_well(&error, &["limit", &limit.to_string(), "1 to 1048576"]);
     }
     for limit in [1, 1_048_576] {
-        assert_eq!(peer.client().semaphore("pool", limit).unwrap().limit(), limit);
+        assert_eq!(
+            peer.client().semaphore("pool", limit).unwrap().limit(),
+            limit
+        );
     }
     assert_eq!(peer.connections(), 0);
 }
@@ -53,11 +72,30 @@ async fn a_limit_is_1_to_1048576() {
 #[tokio::test]
 async fn a_renew_ratio_lies_between_0_and_1() {
     let peer = Peer::memory([]);
-    let pool = |ratio| Semaphore::builder().key("pool").limit(1).renew_ratio(ratio).client(peer.client()).build();
-    for ratio in [0.0, -0.0, 1.0, -0.5, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+    let pool = |ratio| {
+        Semaphore::builder()
+            .key("pool")
+            .limit(1)
+            .renew_ratio(ratio)
+            .client(peer.client())
+            .build()
+    };
+    for ratio in [
+        0.0,
+        -0.0,
+        1.0,
+        -0.5,
+        1.5,
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+    ] {
         let error = pool(ratio).unwrap_err();
         assert!(matches!(error, ConfigError::RenewRatio { .. }), "{error:?}");
-        reads_well(&error, &["renew_ratio", &ratio.to_string(), "between 0 and 1"]);
+        reads_well(
+            &error,
+            &["renew_ratio", &ratio.to_string(), "between 0 and 1"],
+        );
     }
     for ratio in [f64::MIN_POSITIVE, 0.5, 0.999] {
         pool(ratio).unwrap();
@@ -69,13 +107,34 @@ async fn a_renew_ratio_lies_between_0_and_1() {
 #[tokio::test]
 async fn a_lease_is_whole_seconds_that_a_server_can_count() {
     let peer = Peer::memory([]);
-    let pool = |lease| Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(peer.client()).build();
-    for lease in
-        [Duration::ZERO, NANO, Duration::from_millis(999), Duration::from_millis(1500), LONGEST + Duration::from_secs(1), Duration::MAX]
-    {
+    let pool = |lease| {
+        Semaphore::builder()
+            .key("pool")
+            .limit(1)
+            .lease_ttl(lease)
+            .client(peer.client())
+            .build()
+    };
+    for lease in [
+        Duration::ZERO,
+        NANO,
+        Duration::from_millis(999),
+        Duration::from_millis(1500),
+        LONGEST + Duration::from_secs(1),
+        Duration::MAX,
+    ] {
         let error = pool(lease).unwrap_err();
         assert_eq!(error, ConfigError::Lease { lease });
-        reads_well(&error, &["lease_ttl", &format!("{lease:?}"), "whole seconds", "1 s", "9223372036 s"]);
+        reads_well(
+            &error,
+            &[
+                "lease_ttl",
+                &format!("{lease:?}"),
+                "whole seconds",
+                "1 s",
+                "9223372036 s",
+            ],
+        );
     }
     for lease in [Duration::from_secs(1), LONGEST] {
         pool(lease).unwrap();
@@ -87,13 +146,27 @@ async fn a_lease_is_whole_seconds_that_a_server_can_count() {
 #[tokio::test]
 async fn a_wait_is_no_longer_than_a_server_can_count() {
     let peer = Peer::memory([]);
-    let pool = |wait| Semaphore::builder().key("pool").limit(1).acquire_timeout(wait).client(peer.client()).build();
-    for wait in [LONGEST + NANO, LONGEST + Duration::from_secs(1), Duration::MAX] {
+    let pool = |wait| {
+        Semaphore::builder()
+            .key("pool")
+            .limit(1)
+            .acquire_timeout(wait)
+            .client(peer.client())
+            .build()
+    };
+    for wait in [
+        LONGEST + NANO,
+        LONGEST + Duration::from_secs(1),
+        Duration::MAX,
+    ] {
         let error = pool(wait).unwrap_err();
         assert_eq!(error, ConfigError::Wait { wait });
         reads_well(&error, &["wait", &format!("{wait:?}"), "9223372036 s"]);
         let error = peer.pool().acquire_within(wait).await.unwrap_err();
-        assert!(matches!(error, Error::Config(ConfigError::Wait { .. })), "{error:?}");
+        assert!(
+            matches!(error, Error::Config(ConfigError::Wait { .. })),
+            "{error:?}"
+        );
         reads_well(&error, &["9223372036 s"]);
     }
     for wait in [Duration::ZERO, NANO, LONGEST] {
@@ -110,28 +183,38 @@ fn a_server_is_a_host_and_a_port() {
     assert_eq!(error, ConfigError::NoServers);
     reads_well(&error, &["host:port", "servers"]);
     for (address, want) in [
-        ("", AddressFault::NoPort),
-        ("localhost", AddressFault::NoPort),
-        ("localhost:", AddressFault::NoPort),
-        ("[::1]", AddressFault::NoPort),
-        (":6388", AddressFault::NoHost),
-        ("localhost:0", AddressFault::BadPort),
-        ("localhost:65536", AddressFault::BadPort),
-        ("localhost:port", AddressFault::BadPort),
-        ("localhost:-1", AddressFault::BadPort),
-        ("::1:6388", AddressFault::BadHost),
-        ("tcp://localhost:6388", AddressFault::BadHost),
-        ("two words:6388", AddressFault::BadHost),
+        ("", AddressErrorKind::NoPort),
+        ("localhost", AddressErrorKind::NoPort),
+        ("localhost:", AddressErrorKind::NoPort),
+        ("[::1]", AddressErrorKind::NoPort),
+        (":6388", AddressErrorKind::NoHost),
+        ("localhost:0", AddressErrorKind::BadPort),
+        ("localhost:65536", AddressErrorKind::BadPort),
+        ("localhost:port", AddressErrorKind::BadPort),
+        ("localhost:-1", AddressErrorKind::BadPort),
+        ("::1:6388", AddressErrorKind::BadHost),
+        ("tcp://localhost:6388", AddressErrorKind::BadHost),
+        ("two words:6388", AddressErrorKind::BadHost),
     ] {
-        let error = Client::builder().servers(["good:1", address]).build().unwrap_err();
-        assert!(matches!(&error, ConfigError::Address { why, .. } if *why == want), "{address:?}: {error:?}");
+        let error = Client::builder()
+            .servers(["good:1", address])
+            .build()
+            .unwrap_err();
+        assert!(
+            matches!(&error, ConfigError::Address { why, .. } if *why == want),
+            "{address:?}: {error:?}"
+        );
         reads_well(&error, &["server", &format!("{address:?}"), "`host:port`"]);
     }
 }
 
 #[test]
 fn a_password_in_an_address_is_never_shown() {
-    let password_leaks = |shown: &str| ["hun", "ter2", "user", "redis", "tcp"].iter().any(|part| shown.contains(part));
+    let password_leaks = |shown: &str| {
+        ["hun", "ter2", "user", "redis", "tcp"]
+            .iter()
+            .any(|part| shown.contains(part))
+    };
     for address in [
         "redis://:hunter2@lock-1:6388/0",
         "tcp://user:hunter2@lock-1:6388",
@@ -148,20 +231,49 @@ fn a_password_in_an_address_is_never_shown() {
         ":0,redis://:hunter2@lock-1:6388",
     ] {
         let builder = Client::builder().servers(address.split(','));
-        assert!(!password_leaks(&format!("{builder:?}")), "{address}: {builder:?}");
+        assert!(
+            !password_leaks(&format!("{builder:?}")),
+            "{address}: {builder:?}"
+        );
         let error = builder.build().unwrap_err();
-        let want = ConfigError::Address { address: "lock-1:6388".to_owned(), why: AddressFault::UserInfo };
+        let want = ConfigError::Address {
+            address: "lock-1:6388".to_owned(),
+            why: AddressErrorKind::UserInfo,
+        };
         assert_eq!(error, want, "{address}");
-        reads_well(&error, &["\"lock-1:6388\"", "user and password", "`auth`", "`host:port`"]);
-        assert!(!password_leaks(&format!("{error} {error:?}").replace("user and", "")), "{address}: {error:?}");
+        reads_well(
+            &error,
+            &[
+                "\"lock-1:6388\"",
+                "user and password",
+                "`auth`",
+                "`host:port`",
+            ],
+        );
+        assert!(
+            !password_leaks(&format!("{error} {error:?}").replace("user and", "")),
+            "{address}: {error:?}"
+        );
 
         let lookup = |name: &str| (name == "DFLOCK_SERVERS").then(|| address.into());
         let error = ClientBuilder::from_lookup(lookup).unwrap_err();
-        reads_well(&error, &["DFLOCK_SERVERS", "\"lock-1:6388\"", "user and password"]);
-        assert!(!password_leaks(&format!("{error} {error:?}").replace("user and", "")), "{address}: {error:?}");
+        reads_well(
+            &error,
+            &["DFLOCK_SERVERS", "\"lock-1:6388\"", "user and password"],
+        );
+        assert!(
+            !password_leaks(&format!("{error} {error:?}").replace("user and", "")),
+            "{address}: {error:?}"
+        );
     }
-    let error = Client::builder().servers(["redis://lock-1:6388/0?password=hunter2"]).build().unwrap_err();
-    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    let error = Client::builder()
+        .servers(["redis://lock-1:6388/0?password=hunter2"])
+        .build()
+        .unwrap_err();
+    assert!(
+        !format!("{error} {error:?}").contains("hunter2"),
+        "{error:?}"
+    );
 }
 
 // G28
@@ -169,28 +281,66 @@ fn a_password_in_an_address_is_never_shown() {
 fn limits_of_time_must_make_sense_together() {
     let seconds = Duration::from_secs;
     for (option, builder) in [
-        ("connect_timeout", Client::builder().connect_timeout(Duration::ZERO)),
-        ("connect_timeout", Client::builder().connect_timeout(Duration::MAX)),
-        ("socket_timeout", Client::builder().socket_timeout(Duration::ZERO)),
-        ("server_read_timeout", Client::builder().server_read_timeout(Duration::ZERO)),
-        ("server_read_timeout", Client::builder().server_read_timeout(Duration::MAX)),
-        ("max_connection_age", Client::builder().max_connection_age(Duration::ZERO)),
-        ("max_connection_age", Client::builder().max_connection_age(Duration::MAX)),
+        (
+            "connect_timeout",
+            Client::builder().connect_timeout(Duration::ZERO),
+        ),
+        (
+            "connect_timeout",
+            Client::builder().connect_timeout(Duration::MAX),
+        ),
+        (
+            "socket_timeout",
+            Client::builder().socket_timeout(Duration::ZERO),
+        ),
+        (
+            "server_read_timeout",
+            Client::builder().server_read_timeout(Duration::ZERO),
+        ),
+        (
+            "server_read_timeout",
+            Client::builder().server_read_timeout(Duration::MAX),
+        ),
+        (
+            "max_connection_age",
+            Client::builder().max_connection_age(Duration::ZERO),
+        ),
+        (
+            "max_connection_age",
+            Client::builder().max_connection_age(Duration::MAX),
+        ),
         ("heartbeat", Client::builder().heartbeat(Duration::ZERO)),
         ("heartbeat", Client::builder().heartbeat(seconds(23))),
         ("heartbeat", Client::builder().heartbeat(seconds(60))),
-        ("heartbeat", Client::builder().heartbeat(seconds(8)).server_read_timeout(seconds(8))),
+        (
+            "heartbeat",
+            Client::builder()
+                .heartbeat(seconds(8))
+                .server_read_timeout(seconds(8)),
+        ),
         // not less than what is believed of the read timeout
-        ("heartbeat", Client::builder().heartbeat(seconds(9)).server_read_timeout(seconds(10)).clock_drift(0.1)),
+        (
+            "heartbeat",
+            Client::builder()
+                .heartbeat(seconds(9))
+                .server_read_timeout(seconds(10))
+                .clock_drift(0.1),
+        ),
     ] {
         let error = builder.build().unwrap_err();
-        assert!(matches!(error, ConfigError::Duration { option: named, .. } if named == option), "{option}: {error:?}");
+        assert!(
+            matches!(error, ConfigError::Duration { option: named, .. } if named == option),
+            "{option}: {error:?}"
+        );
         reads_well(&error, &[option, "must be"]);
     }
     for drift in [-0.01, 0.5, 1.0, f64::NAN, f64::INFINITY] {
         let error = Client::builder().clock_drift(drift).build().unwrap_err();
         assert!(matches!(error, ConfigError::ClockDrift { .. }), "{error:?}");
-        reads_well(&error, &["clock_drift", &drift.to_string(), "less than 0.5"]);
+        reads_well(
+            &error,
+            &["clock_drift", &drift.to_string(), "less than 0.5"],
+        );
     }
 }
 
@@ -198,12 +348,12 @@ fn limits_of_time_must_make_sense_together() {
 #[test]
 fn a_secret_is_one_line_and_never_shown() {
     for (secret, want) in [
-        ("hush\nl\nkey\n0", SecretFault::Forbidden),
-        ("hush\r", SecretFault::Forbidden),
-        ("hu\0sh", SecretFault::Forbidden),
-        (" hush", SecretFault::Padded),
-        ("hush\t", SecretFault::Padded),
-        (&"hush".repeat(20_000), SecretFault::TooLong),
+        ("hush\nl\nkey\n0", TokenErrorKind::Forbidden),
+        ("hush\r", TokenErrorKind::Forbidden),
+        ("hu\0sh", TokenErrorKind::Forbidden),
+        (" hush", TokenErrorKind::Padded),
+        ("hush\t", TokenErrorKind::Padded),
+        (&"hush".repeat(20_000), TokenErrorKind::TooLong),
     ] {
         let builder = Client::builder().auth(secret);
         assert!(!format!("{builder:?}").contains("hu"));
@@ -222,10 +372,24 @@ fn a_secret_is_one_line_and_never_shown() {
 async fn a_sharding_answers_with_a_server_that_there_is() {
     let peer = Peer::memory([]);
     for index in [1, 2, usize::MAX] {
-        let client = peer.builder().sharding(move |_: &str, _: usize| index).build().unwrap();
+        let client = peer
+            .builder()
+            .sharding(move |_: &str, _: usize| index)
+            .build()
+            .unwrap();
         let error = client.semaphore("pool", 1).unwrap_err();
-        assert_eq!(error, ConfigError::Shard { key: "pool".to_owned(), index, servers: 1 });
-        reads_well(&error, &["sharding", "\"pool\"", &index.to_string(), "from 0 to 0"]);
+        assert_eq!(
+            error,
+            ConfigError::Shard {
+                key: "pool".to_owned(),
+                index,
+                servers: 1
+            }
+        );
+        reads_well(
+            &error,
+            &["sharding", "\"pool\"", &index.to_string(), "from 0 to 0"],
+        );
     }
     assert_eq!(peer.connections(), 0);
 }

@@ -84,16 +84,26 @@ async fn garbage_is_never_a_slot() {
         let said = [line.as_slice(), b"\n"].concat();
         let shown = line.escape_ascii().to_string();
         let again = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)];
-        let peer = Peer::memory([vec![hear(ACQUIRE), say(&said), hear_end()], again, vec![hear(ENQUEUE), say(&said), hear_end()]]);
+        let peer = Peer::memory([
+            vec![hear(ACQUIRE), say(&said), hear_end()],
+            again,
+            vec![hear(ENQUEUE), say(&said), hear_end()],
+        ]);
         let pool = peer.pool();
         let error = pool.clone().acquire().await.unwrap_err();
-        assert!(matches!(error, Error::Protocol { .. }), "{shown}: {error:?}");
+        assert!(
+            matches!(error, Error::Protocol { .. }),
+            "{shown}: {error:?}"
+        );
         assert!(!error.is_retryable());
         reads_well(&error, &["acquire", "\"pool\"", peer.address(), "dflockd"]);
         assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
         pool.acquire().await.unwrap().release().await.unwrap();
         let error = peer.pool().enqueue().await.unwrap_err();
-        assert!(matches!(error, Error::Protocol { .. }), "{shown}: {error:?}");
+        assert!(
+            matches!(error, Error::Protocol { .. }),
+            "{shown}: {error:?}"
+        );
         reads_well(&error, &["enqueue", "\"pool\"", peer.address()]);
         peer.finish().await;
     }
@@ -107,29 +117,70 @@ async fn a_reply_to_another_question_closes_the_connection() {
         let peer = Peer::memory([vec![hear(ACQUIRE), say(said), hear_end()]]);
         let pool = peer.pool();
         let error = pool.clone().acquire().await.unwrap_err();
-        assert!(matches!(error, Error::Protocol { .. }), "{said:?}: {error:?}");
+        assert!(
+            matches!(error, Error::Protocol { .. }),
+            "{said:?}: {error:?}"
+        );
         peer.finish().await;
     }
     for said in [OK, "ok 30\n", GRANT, "timeout\n", "ok {}\n"] {
         let peer = Peer::memory([vec![hear(ENQUEUE), say(said), hear_end()]]);
         let pool = peer.pool();
         let error = pool.clone().enqueue().await.unwrap_err();
-        assert!(matches!(error, Error::Protocol { .. }), "{said:?}: {error:?}");
+        assert!(
+            matches!(error, Error::Protocol { .. }),
+            "{said:?}: {error:?}"
+        );
         peer.finish().await;
     }
-    for said in ["ok 30\n", GRANT, ACQUIRED, "timeout\n", "queued\n", "ok {}\n"] {
-        let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(said), hear_end()]]);
+    for said in [
+        "ok 30\n",
+        GRANT,
+        ACQUIRED,
+        "timeout\n",
+        "queued\n",
+        "ok {}\n",
+    ] {
+        let peer = Peer::memory([vec![
+            hear(ACQUIRE),
+            say(GRANT),
+            hear(RELEASE),
+            say(said),
+            hear_end(),
+        ]]);
         let pool = peer.pool();
-        let error = pool.clone().acquire().await.unwrap().release().await.unwrap_err();
-        assert!(matches!(error, Error::Protocol { .. }), "{said:?}: {error:?}");
+        let error = pool
+            .clone()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::Protocol { .. }),
+            "{said:?}: {error:?}"
+        );
         peer.finish().await;
     }
     // stats that are none
-    for said in [OK, "ok 30\n", GRANT, "timeout\n", "queued\n", "ok {\n", "ok {}\n", "ok {\"connections\":-1}\n"] {
+    for said in [
+        OK,
+        "ok 30\n",
+        GRANT,
+        "timeout\n",
+        "queued\n",
+        "ok {\n",
+        "ok {}\n",
+        "ok {\"connections\":-1}\n",
+    ] {
         let peer = Peer::memory([vec![hear(STATS), say(said), hear_end()]]);
         let client = peer.client();
         let error = client.stats().await.unwrap_err();
-        assert!(matches!(error, Error::Protocol { .. }), "{said:?}: {error:?}");
+        assert!(
+            matches!(error, Error::Protocol { .. }),
+            "{said:?}: {error:?}"
+        );
         reads_well(&error, &["stats on", peer.address()]);
         peer.finish().await;
     }
@@ -139,13 +190,20 @@ async fn a_reply_to_another_question_closes_the_connection() {
 #[tokio::test]
 async fn a_reply_without_end_is_cut_off() {
     const MIB: usize = 1024 * 1024;
-    let peer = Peer::memory([vec![hear(ACQUIRE), flood()], vec![hear(ACQUIRE), say(GRANT)]]);
+    let peer = Peer::memory([
+        vec![hear(ACQUIRE), flood()],
+        vec![hear(ACQUIRE), say(GRANT)],
+    ]);
     let pool = peer.pool();
     let error = pool.clone().acquire().await.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
     reads_well(&error, &["acquire", "\"pool\"", peer.address(), "1 MiB"]);
     assert!(error.to_string().len() < 300, "{error}");
-    assert!((MIB..2 * MIB + MIB / 4).contains(&peer.flooded()), "{}", peer.flooded());
+    assert!(
+        (MIB..2 * MIB + MIB / 4).contains(&peer.flooded()),
+        "{}",
+        peer.flooded()
+    );
     pool.acquire().await.unwrap().close();
     peer.finish().await;
 }
@@ -154,12 +212,24 @@ async fn a_reply_without_end_is_cut_off() {
 #[tokio::test]
 async fn lists_that_are_null_or_missing_are_empty() {
     let nulls = "ok {\"connections\":1,\"locks\":null,\"semaphores\":null,\"idle_locks\":null,\"idle_semaphores\":null}\n";
-    let peer = Peer::memory([vec![hear(STATS), say(nulls), hear(STATS), say("ok {\"connections\":1}\n")]]);
+    let peer = Peer::memory([vec![
+        hear(STATS),
+        say(nulls),
+        hear(STATS),
+        say("ok {\"connections\":1}\n"),
+    ]]);
     let client = peer.client();
     for _ in 0..2 {
-        let [stats] = &client.stats().await.unwrap()[..] else { panic!("one server") };
+        let [stats] = &client.stats().await.unwrap()[..] else {
+            panic!("one server")
+        };
         assert_eq!(stats.connections, 1);
-        assert!(stats.locks.is_empty() && stats.semaphores.is_empty() && stats.idle_locks.is_empty() && stats.idle_semaphores.is_empty());
+        assert!(
+            stats.locks.is_empty()
+                && stats.semaphores.is_empty()
+                && stats.idle_locks.is_empty()
+                && stats.idle_semaphores.is_empty()
+        );
     }
     peer.finish().await;
 }

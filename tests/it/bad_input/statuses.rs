@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use dflock::{AuthFault, BoxStream, Clock, Connecting, Connector, Enqueued, Error};
+use dflock::{AuthErrorKind, BoxStream, Clock, ConnectFuture, Connector, Enqueued, Error};
 use tokio::net::TcpStream;
 
 use super::reads_well;
@@ -11,18 +11,74 @@ use crate::peer::*;
 type Check = fn(&Error) -> bool;
 
 const STATUSES: [(&str, Check, &str); 13] = [
-    ("error", |e| matches!(e, Error::Refused { status, .. } if status == "error"), "`error`"),
-    ("error_auth", |e| matches!(e, Error::Auth { fault: AuthFault::Missing, .. }), "secret"),
-    ("error_max_locks", |e| matches!(e, Error::TooManyKeys { .. }), "--max-locks"),
-    ("error_max_waiters", |e| matches!(e, Error::TooManyWaiters { .. }), "--max-waiters"),
-    ("error_not_enqueued", |e| matches!(e, Error::Refused { status, .. } if status == "error_not_enqueued"), "error_not_enqueued"),
-    ("error_already_enqueued", |e| matches!(e, Error::Refused { .. }), "error_already_enqueued"),
-    ("error_lease_expired", |e| matches!(e, Error::LeaseExpired { .. }), "lease"),
-    ("error_draining", |e| matches!(e, Error::Draining { .. }), "shutting down"),
-    ("error_not_leader", |e| matches!(e, Error::NotLeader { leader: None, .. }), "does not lead"),
-    ("error_not_leader b:1", |e| matches!(e, Error::NotLeader { leader: Some(leader), .. } if leader == "b:1"), "b:1"),
-    ("error_of_2040", |e| matches!(e, Error::Refused { status, .. } if status == "error_of_2040"), "error_of_2040"),
-    ("error_of_2040 with detail", |e| matches!(e, Error::Refused { .. }), "with detail"),
+    (
+        "error",
+        |e| matches!(e, Error::Refused { status, .. } if status == "error"),
+        "`error`",
+    ),
+    (
+        "error_auth",
+        |e| {
+            matches!(
+                e,
+                Error::Auth {
+                    fault: AuthErrorKind::Missing,
+                    ..
+                }
+            )
+        },
+        "secret",
+    ),
+    (
+        "error_max_locks",
+        |e| matches!(e, Error::TooManyKeys { .. }),
+        "--max-locks",
+    ),
+    (
+        "error_max_waiters",
+        |e| matches!(e, Error::TooManyWaiters { .. }),
+        "--max-waiters",
+    ),
+    (
+        "error_not_enqueued",
+        |e| matches!(e, Error::Refused { status, .. } if status == "error_not_enqueued"),
+        "error_not_enqueued",
+    ),
+    (
+        "error_already_enqueued",
+        |e| matches!(e, Error::Refused { .. }),
+        "error_already_enqueued",
+    ),
+    (
+        "error_lease_expired",
+        |e| matches!(e, Error::LeaseExpired { .. }),
+        "lease",
+    ),
+    (
+        "error_draining",
+        |e| matches!(e, Error::Draining { .. }),
+        "shutting down",
+    ),
+    (
+        "error_not_leader",
+        |e| matches!(e, Error::NotLeader { leader: None, .. }),
+        "does not lead",
+    ),
+    (
+        "error_not_leader b:1",
+        |e| matches!(e, Error::NotLeader { leader: Some(leader), .. } if leader == "b:1"),
+        "b:1",
+    ),
+    (
+        "error_of_2040",
+        |e| matches!(e, Error::Refused { status, .. } if status == "error_of_2040"),
+        "error_of_2040",
+    ),
+    (
+        "error_of_2040 with detail",
+        |e| matches!(e, Error::Refused { .. }),
+        "with detail",
+    ),
     ("error_0", |e| matches!(e, Error::Refused { .. }), "error_0"),
 ];
 
@@ -34,14 +90,22 @@ async fn every_status_has_its_own_error() {
         let peer = Peer::memory([
             vec![hear(ACQUIRE), no.clone(), hear(TRY_ACQUIRE), no.clone()],
             vec![hear(ENQUEUE), no.clone()],
-            vec![hear(ENQUEUE), say("queued\n"), hear(WAIT), no.clone(), hear_end()],
+            vec![
+                hear(ENQUEUE),
+                say("queued\n"),
+                hear(WAIT),
+                no.clone(),
+                hear_end(),
+            ],
         ]);
         let pool = peer.pool();
         let acquire = pool.clone().acquire().await.unwrap_err();
         pool.try_acquire().await.unwrap_err();
         // on a connection of its own: an old server may keep another one in a line that is long over
         let enqueue = peer.pool().enqueue().await.unwrap_err();
-        let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else { panic!("queued") };
+        let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else {
+            panic!("queued")
+        };
         let wait = queued.wait().await.unwrap_err();
         for (error, operation) in [(acquire, "acquire"), (enqueue, "enqueue"), (wait, "wait")] {
             assert!(is_it(&error), "{status} to {operation}: {error:?}");
@@ -59,32 +123,83 @@ async fn error_auth_is_an_authentication_error_whatever_it_answers() {
     let peer = Peer::memory([
         vec![hear(PING), say("error_auth\n")],
         vec![hear(STATS), say("error_auth\n")],
-        vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say("error_auth\n")],
+        vec![
+            hear(ACQUIRE),
+            say(GRANT),
+            hear(RELEASE),
+            say("error_auth\n"),
+        ],
     ]);
     assert!(peer.client().ping().await.unwrap_err().is_auth());
     assert!(peer.client().stats().await.unwrap_err().is_auth());
-    assert!(peer.pool().acquire().await.unwrap().release().await.unwrap_err().is_auth());
+    assert!(
+        peer.pool()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap_err()
+            .is_auth()
+    );
     peer.finish().await;
 }
 
 /// A lock of the name of our semaphore, in what a server tells.
-const LOCK: &str = "\"locks\":[{\"key\":\"pool\",\"owner_conn_id\":1,\"lease_expires_in_s\":9.5,\"waiters\":0}]";
+const LOCK: &str =
+    "\"locks\":[{\"key\":\"pool\",\"owner_conn_id\":1,\"lease_expires_in_s\":9.5,\"waiters\":0}]";
 
 // N6
 #[tokio::test]
 async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
     let theirs = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
-    let asked = |answer: &str| vec![hear(ACQUIRE), say("error_limit_mismatch\n"), hear(STATS), say(answer)];
+    let asked = |answer: &str| {
+        vec![
+            hear(ACQUIRE),
+            say("error_limit_mismatch\n"),
+            hear(STATS),
+            say(answer),
+        ]
+    };
     // our own limit is not theirs
     let same = format!("ok {{\"connections\":1,{LOCK}}}\n");
     let untold = ["ok {\"connections\":1}\n", "error\n", &same];
     let peer = Peer::memory([theirs].iter().chain(&untold).map(|answer| asked(answer)));
     let error = peer.pool().acquire().await.unwrap_err();
-    assert!(matches!(error, Error::LimitMismatch { ours: 1, theirs: Some(7), .. }), "{error:?}");
-    reads_well(&error, &["acquire", "\"pool\"", peer.address(), "limit 7, not 1", "idle for a minute"]);
+    assert!(
+        matches!(
+            error,
+            Error::LimitMismatch {
+                ours: 1,
+                theirs: Some(7),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    reads_well(
+        &error,
+        &[
+            "acquire",
+            "\"pool\"",
+            peer.address(),
+            "limit 7, not 1",
+            "idle for a minute",
+        ],
+    );
     for stats in untold {
         let error = peer.pool().acquire().await.unwrap_err();
-        assert!(matches!(error, Error::LimitMismatch { ours: 1, theirs: None, .. }), "{stats:?}: {error:?}");
+        assert!(
+            matches!(
+                error,
+                Error::LimitMismatch {
+                    ours: 1,
+                    theirs: None,
+                    ..
+                }
+            ),
+            "{stats:?}: {error:?}"
+        );
         reads_well(&error, &["another limit than 1", "idle for a minute"]);
     }
     peer.finish().await;
@@ -96,9 +211,23 @@ async fn a_lock_of_the_same_name_has_the_limit_only_where_it_is_the_semaphore() 
     let idle = "\"idle_semaphores\":[{\"key\":\"pool\",\"idle_s\":2.5}]";
     for (lists, want) in [(LOCK.to_owned(), Some(1)), (format!("{LOCK},{idle}"), None)] {
         let stats = format!("ok {{\"connections\":1,{lists}}}\n");
-        let peer = Peer::memory([vec![hear("sl\npool\n10 5\n"), say("error_limit_mismatch\n"), hear(STATS), say(&stats)]]);
-        let error = peer.client().semaphore("pool", 5).unwrap().acquire().await.unwrap_err();
-        assert!(matches!(error, Error::LimitMismatch { ours: 5, theirs, .. } if theirs == want), "{stats:?}: {error:?}");
+        let peer = Peer::memory([vec![
+            hear("sl\npool\n10 5\n"),
+            say("error_limit_mismatch\n"),
+            hear(STATS),
+            say(&stats),
+        ]]);
+        let error = peer
+            .client()
+            .semaphore("pool", 5)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::LimitMismatch { ours: 5, theirs, .. } if theirs == want),
+            "{stats:?}: {error:?}"
+        );
         peer.finish().await;
     }
 }
@@ -110,7 +239,7 @@ struct Recorder {
 }
 
 impl Connector for Recorder {
-    fn connect<'a>(&'a self, server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         self.asked.lock().unwrap().push(server.to_owned());
         Box::pin(async move { Ok(Box::new(TcpStream::connect(server).await?) as BoxStream) })
     }
@@ -125,7 +254,15 @@ impl Connector for Recorder {
 async fn a_leader_that_is_named_is_not_gone_to() {
     let no = || say("error_not_leader b:1\n");
     let peer = Peer::tcp([
-        vec![hear(ACQUIRE), no(), hear(ACQUIRE), no(), hear(PING), no(), hear_end()],
+        vec![
+            hear(ACQUIRE),
+            no(),
+            hear(ACQUIRE),
+            no(),
+            hear(PING),
+            no(),
+            hear_end(),
+        ],
         vec![hear(STATS), no(), hear_end()],
         vec![hear(ENQUEUE), no()],
     ])
@@ -172,10 +309,19 @@ async fn every_status_has_its_predicate() {
 // G25: the server may still count the slot on that connection, where nobody renews it
 #[tokio::test(start_paused = true)]
 async fn a_connection_on_which_the_release_was_refused_is_closed() {
-    for (status, is_done) in
-        [("error_draining", false), ("error_not_leader", false), ("error_of_2040", false), ("error", true), ("error_lease_expired", true)]
-    {
-        let mut first = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(format!("{status}\n"))];
+    for (status, is_done) in [
+        ("error_draining", false),
+        ("error_not_leader", false),
+        ("error_of_2040", false),
+        ("error", true),
+        ("error_lease_expired", true),
+    ] {
+        let mut first = vec![
+            hear(ACQUIRE),
+            say(GRANT),
+            hear(RELEASE),
+            say(format!("{status}\n")),
+        ];
         let next = vec![hear(PING), say(OK)];
         // what holds nothing carries the next request
         let scripts = if is_done {
@@ -187,7 +333,15 @@ async fn a_connection_on_which_the_release_was_refused_is_closed() {
         };
         let peer = Peer::memory(scripts);
         let client = peer.client();
-        let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap_err();
+        let error = client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap_err();
         assert_eq!(error.is_lost(), is_done, "{status}: {error:?}");
         client.ping().await.unwrap();
         peer.finish().await;
@@ -197,7 +351,11 @@ async fn a_connection_on_which_the_release_was_refused_is_closed() {
 // what a server says is shown on terminals, which obey such characters
 #[tokio::test(start_paused = true)]
 async fn no_status_carries_control_characters_into_an_error() {
-    for status in ["error_not_leader \x1b[2J\x07", "error_of_2040 \x1b]0;ours\x07", "error_not_leader \u{9b}2J"] {
+    for status in [
+        "error_not_leader \x1b[2J\x07",
+        "error_of_2040 \x1b]0;ours\x07",
+        "error_not_leader \u{9b}2J",
+    ] {
         let peer = Peer::memory([vec![hear(ACQUIRE), say(format!("{status}\n")), hear_end()]]);
         let error = peer.pool().acquire().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");

@@ -36,23 +36,35 @@ impl Options {
         let mut words = line.split_whitespace();
         while let Some(word) = words.next() {
             self.flags.push(word.to_owned());
-            let (flag, written) = word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value)));
+            let (flag, written) = word
+                .split_once('=')
+                .map_or((word, None), |(flag, value)| (flag, Some(value)));
             let mut value = || {
                 written.map_or_else(
-                    || words.next().inspect(|next| self.flags.push((*next).to_owned())).ok_or(format!("`{flag}` needs a value")),
+                    || {
+                        words
+                            .next()
+                            .inspect(|next| self.flags.push((*next).to_owned()))
+                            .ok_or(format!("`{flag}` needs a value"))
+                    },
                     Ok,
                 )
             };
             match flag {
-                "--default-lease-ttl" => self.default_lease = Duration::from_secs(number(flag, value()?)?),
-                "--read-timeout" => self.read_timeout = Duration::from_secs(number(flag, value()?)?),
+                "--default-lease-ttl" => {
+                    self.default_lease = Duration::from_secs(number(flag, value()?)?)
+                }
+                "--read-timeout" => {
+                    self.read_timeout = Duration::from_secs(number(flag, value()?)?)
+                }
                 "--max-locks" => self.max_keys = number(flag, value()?)?,
                 "--max-waiters" => self.max_waiters = number(flag, value()?)?,
                 "--auth-token" => self.auth_token = Some(value()?.to_owned()),
                 // a flag of Go's: a value in the next word would not be this flag's
                 "--auto-release-on-disconnect" => {
                     let value = written.and_then(|value| value.parse().ok());
-                    self.auto_release = value.ok_or(format!("`{flag}` needs `=true` or `=false`"))?;
+                    self.auto_release =
+                        value.ok_or(format!("`{flag}` needs `=true` or `=false`"))?;
                 }
                 _ => return Err(format!("unknown server flag `{flag}`")),
             }
@@ -62,5 +74,7 @@ impl Options {
 }
 
 fn number<N: std::str::FromStr>(flag: &str, value: &str) -> Result<N, String> {
-    value.parse().map_err(|_| format!("`{flag}` cannot be `{value}`"))
+    value
+        .parse()
+        .map_err(|_| format!("`{flag}` cannot be `{value}`"))
 }

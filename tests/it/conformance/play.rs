@@ -26,12 +26,20 @@ pub(super) struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: wanted {}, heard {}", self.file, self.line, self.wanted, self.heard)
+        write!(
+            f,
+            "{}:{}: wanted {}, heard {}",
+            self.file, self.line, self.wanted, self.heard
+        )
     }
 }
 
 pub(super) async fn play(transcript: &Transcript, server: SocketAddr) -> Result<(), Failure> {
-    let mut player = Player { server, connections: BTreeMap::new(), tokens: Tokens::default() };
+    let mut player = Player {
+        server,
+        connections: BTreeMap::new(),
+        tokens: Tokens::default(),
+    };
     for step in &transcript.steps {
         player.act(&step.action).await.map_err(|heard| Failure {
             file: transcript.file.clone(),
@@ -56,10 +64,19 @@ impl Player {
             Action::Sleep(time) => sleep(*time).await,
             Action::Send { on, pieces } => {
                 let bytes = self.tokens.fill(pieces);
-                self.connection(on).await?.stream.write_all(&bytes).await.map_err(|error| error.to_string())?;
+                self.connection(on)
+                    .await?
+                    .stream
+                    .write_all(&bytes)
+                    .await
+                    .map_err(|error| error.to_string())?;
             }
             Action::Hear { on, want } => {
-                let patience = if let Want::Silence(time) = want { *time } else { PATIENCE };
+                let patience = if let Want::Silence(time) = want {
+                    *time
+                } else {
+                    PATIENCE
+                };
                 let heard = self.connection(on).await?.hear(patience).await;
                 if !self.tokens.fit(want, &heard) {
                     return Err(heard.to_string());
@@ -72,10 +89,14 @@ impl Player {
 
     async fn connection(&mut self, name: &str) -> Result<&mut Connection, String> {
         if !self.connections.contains_key(name) {
-            let connection = Connection::open(self.server).await.map_err(|error| format!("{error} from {}", self.server))?;
+            let connection = Connection::open(self.server)
+                .await
+                .map_err(|error| format!("{error} from {}", self.server))?;
             self.connections.insert(name.to_owned(), connection);
         }
-        self.connections.get_mut(name).ok_or_else(|| format!("that `{name}` is not open"))
+        self.connections
+            .get_mut(name)
+            .ok_or_else(|| format!("that `{name}` is not open"))
     }
 }
 
@@ -95,11 +116,16 @@ impl Connection {
     async fn open(server: SocketAddr) -> io::Result<Self> {
         let stream = timeout(PATIENCE, TcpStream::connect(server)).await??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+        })
     }
 
     async fn hear(&mut self, patience: Duration) -> Heard {
-        timeout(patience, self.next()).await.unwrap_or(Heard::Silence(patience))
+        timeout(patience, self.next())
+            .await
+            .unwrap_or(Heard::Silence(patience))
     }
 
     /// The next line, or the end. Cancel safe: what has come stays in the buffer.
@@ -136,7 +162,11 @@ impl Tokens {
         match (want, heard) {
             (Want::Line(words), Heard::Line(line)) => {
                 let heard: Vec<&str> = line.split(' ').collect();
-                words.len() == heard.len() && words.iter().zip(heard).all(|(word, heard)| self.fits(word, heard))
+                words.len() == heard.len()
+                    && words
+                        .iter()
+                        .zip(heard)
+                        .all(|(word, heard)| self.fits(word, heard))
             }
             (Want::Start(start), Heard::Line(line)) => line.starts_with(start),
             (Want::Silence(_), Heard::Silence(_)) | (Want::End, Heard::End) => true,
@@ -150,7 +180,9 @@ impl Tokens {
             Word::Text(text) => text == heard,
             Word::Token(name) => {
                 if is_token(heard) && !self.0.values().any(|token| token == heard) {
-                    self.0.entry(name.clone()).or_insert_with(|| heard.to_owned());
+                    self.0
+                        .entry(name.clone())
+                        .or_insert_with(|| heard.to_owned());
                 }
                 self.0.get(name).is_some_and(|token| token == heard)
             }
@@ -159,7 +191,10 @@ impl Tokens {
 }
 
 fn is_token(word: &str) -> bool {
-    word.len() == 32 && word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    word.len() == 32
+        && word
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl fmt::Display for Heard {

@@ -27,7 +27,9 @@ pub(super) enum Subject {
 impl Subject {
     pub(super) async fn start(options: &Options) -> Result<Self, String> {
         match env::var_os(PROGRAM) {
-            Some(path) => Program::start(&path, &options.flags).await.map(Self::Program),
+            Some(path) => Program::start(&path, &options.flags)
+                .await
+                .map(Self::Program),
             None => embedded(options).await.map(Self::Embedded),
         }
     }
@@ -64,9 +66,13 @@ impl Program {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     async fn start(path: &OsStr, flags: &[String]) -> Result<Self, String> {
-        let (addr, child) = spawn(path, flags).map_err(|error| format!("{}: {error}", path.display()))?;
+        let (addr, child) =
+            spawn(path, flags).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut program = Self { addr, child };
-        program.listening().await.map_err(|why| format!("{}: {why}", path.display()))?;
+        program
+            .listening()
+            .await
+            .map_err(|why| format!("{}: {why}", path.display()))?;
         Ok(program)
     }
 
@@ -78,7 +84,11 @@ impl Program {
                 return Err(format!("ended before it listened: {status}"));
             }
             if Instant::now() > end {
-                return Err(format!("did not listen on {} in {:?}: {error}", self.addr, Self::PATIENCE));
+                return Err(format!(
+                    "did not listen on {} in {:?}: {error}",
+                    self.addr,
+                    Self::PATIENCE
+                ));
             }
             sleep(Duration::from_millis(10)).await;
         }
@@ -98,7 +108,18 @@ fn spawn(path: &OsStr, flags: &[String]) -> io::Result<(SocketAddr, Child)> {
         }
     };
     let mut command = Command::new(path);
-    command.args(["--host", &addr.ip().to_string(), "--port", &addr.port().to_string()]).args(flags);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command
+        .args([
+            "--host",
+            &addr.ip().to_string(),
+            "--port",
+            &addr.port().to_string(),
+        ])
+        .args(flags);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
     Ok((addr, command.spawn()?))
 }

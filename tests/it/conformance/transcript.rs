@@ -77,17 +77,32 @@ impl fmt::Display for Mistake {
 
 impl Transcript {
     pub(super) fn parse(file: &str, text: &str) -> Result<Self, Mistake> {
-        let mut transcript = Self { file: file.to_owned(), options: Options::default(), steps: Vec::new() };
+        let mut transcript = Self {
+            file: file.to_owned(),
+            options: Options::default(),
+            steps: Vec::new(),
+        };
         let mut bound = BTreeSet::new();
         for (line, written) in (1..).zip(text.lines()) {
             let said = written.split("  #").next().unwrap_or_default().trim_end();
-            transcript.take(line, said, &mut bound).map_err(|what| Mistake { file: file.to_owned(), line, what })?;
+            transcript
+                .take(line, said, &mut bound)
+                .map_err(|what| Mistake {
+                    file: file.to_owned(),
+                    line,
+                    what,
+                })?;
         }
         Ok(transcript)
     }
 
     /// Takes in one line; `bound` are the tokens that the replies before it name.
-    fn take(&mut self, line: usize, said: &str, bound: &mut BTreeSet<String>) -> Result<(), String> {
+    fn take(
+        &mut self,
+        line: usize,
+        said: &str,
+        bound: &mut BTreeSet<String>,
+    ) -> Result<(), String> {
         if said.is_empty() || said.starts_with('#') {
             return Ok(());
         }
@@ -110,13 +125,35 @@ impl Action {
         let on = name.to_owned();
         let (what, rest) = said.split_once(' ').unwrap_or((said, ""));
         Ok(match what {
-            "" => return Err("a step is `NAME WHAT ..`, `sleep SECONDS` or `@server FLAGS`".to_owned()),
-            ">" | "~" => Self::Send { on, pieces: pieces(&request(rest)?, |text| Ok(text.into()), bound)? },
-            "raw" => Self::Send { on, pieces: pieces(rest, unescape, bound)? },
-            "<" if rest == "EOF" => Self::Hear { on, want: Want::End },
-            "<" => Self::Hear { on, want: Want::Line(words(rest, bound)?) },
-            "<*" => Self::Hear { on, want: Want::Start(rest.to_owned()) },
-            "<?" => Self::Hear { on, want: Want::Silence(seconds(rest)?) },
+            "" => {
+                return Err(
+                    "a step is `NAME WHAT ..`, `sleep SECONDS` or `@server FLAGS`".to_owned(),
+                );
+            }
+            ">" | "~" => Self::Send {
+                on,
+                pieces: pieces(&request(rest)?, |text| Ok(text.into()), bound)?,
+            },
+            "raw" => Self::Send {
+                on,
+                pieces: pieces(rest, unescape, bound)?,
+            },
+            "<" if rest == "EOF" => Self::Hear {
+                on,
+                want: Want::End,
+            },
+            "<" => Self::Hear {
+                on,
+                want: Want::Line(words(rest, bound)?),
+            },
+            "<*" => Self::Hear {
+                on,
+                want: Want::Start(rest.to_owned()),
+            },
+            "<?" => Self::Hear {
+                on,
+                want: Want::Silence(seconds(rest)?),
+            },
             "close" => Self::Close { on },
             unknown => return Err(format!("unknown step `{unknown}`")),
         })
@@ -124,7 +161,10 @@ impl Action {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let parsed = text
+        .parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     parsed.ok_or_else(|| format!("`{text}` is no number of seconds"))
 }
 
@@ -132,7 +172,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn request(text: &str) -> Result<String, String> {
     match text.split('|').map(str::trim).collect::<Vec<_>>()[..] {
         [command, key, arg] => Ok(format!("{command}\n{key}\n{arg}\n")),
-        ref lines => Err(format!("a request has 3 lines, this one has {}", lines.len())),
+        ref lines => Err(format!(
+            "a request has 3 lines, this one has {}",
+            lines.len()
+        )),
     }
 }
 
@@ -149,11 +192,20 @@ fn words(text: &str, bound: &mut BTreeSet<String>) -> Result<Vec<Word>, String> 
 }
 
 /// Cuts `text` at its `$names`, and makes bytes of what is between them.
-fn pieces(text: &str, bytes: fn(&str) -> Result<Vec<u8>, String>, bound: &BTreeSet<String>) -> Result<Vec<Piece>, String> {
-    let (start, named) = text.split_once('$').map_or((text, None), |(start, named)| (start, Some(named)));
+fn pieces(
+    text: &str,
+    bytes: fn(&str) -> Result<Vec<u8>, String>,
+    bound: &BTreeSet<String>,
+) -> Result<Vec<Piece>, String> {
+    let (start, named) = text
+        .split_once('$')
+        .map_or((text, None), |(start, named)| (start, Some(named)));
     let mut pieces = vec![Piece::Bytes(bytes(start)?)];
     for text in named.into_iter().flat_map(|named| named.split('$')) {
-        let (name, after) = text.split_at(text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len()));
+        let (name, after) = text.split_at(
+            text.find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(text.len()),
+        );
         if !bound.contains(name) {
             return Err(format!("no earlier reply binds `${name}`"));
         }
@@ -192,7 +244,9 @@ fn escape(rest: &mut &str) -> Result<u8, String> {
         '0' => 0,
         '\\' => b'\\',
         'x' => {
-            let digits = rest.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+            let digits = rest
+                .get(..2)
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok());
             let byte = digits.ok_or(r"`\x` needs two hex digits")?;
             *rest = &rest[2..];
             byte
@@ -204,7 +258,9 @@ fn escape(rest: &mut &str) -> Result<u8, String> {
 /// The number of a `*300`, taken off the start of `rest`.
 fn repeat(rest: &mut &str) -> Option<usize> {
     let behind = rest.strip_prefix('*')?;
-    let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
+    let end = behind
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(behind.len());
     let times = behind[..end].parse().ok()?;
     *rest = &behind[end..];
     Some(times)

@@ -8,12 +8,27 @@ const MIB: usize = 1024 * 1024;
 #[tokio::test]
 async fn one_byte_at_a_time_is_enough() {
     let stats = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"键☃-clé-🔒\",\"limit\":5,\"holders\":2,\"waiters\":1}]}\r\n";
-    let peer = Peer::byte_by_byte([vec![hear(STATS), say(stats), hear(ACQUIRE), say(GRANT), hear(RELEASE), say("ok\r\n")]]);
+    let peer = Peer::byte_by_byte([vec![
+        hear(STATS),
+        say(stats),
+        hear(ACQUIRE),
+        say(GRANT),
+        hear(RELEASE),
+        say("ok\r\n"),
+    ]]);
     let client = peer.client();
     let stats = client.stats().await.unwrap();
     assert_eq!(stats[0].semaphores[0].key, "键☃-clé-🔒");
     assert_eq!(stats[0].semaphores[0].holders, 2);
-    client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+    client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap();
     peer.finish().await;
 }
 
@@ -21,7 +36,12 @@ async fn one_byte_at_a_time_is_enough() {
 #[tokio::test]
 async fn a_reply_in_many_segments_is_one_reply() {
     let grant = GRANT.bytes().map(|byte| say([byte]));
-    let script = [hear(ACQUIRE)].into_iter().chain(grant).chain([hear(RELEASE), say("o"), say("k"), say("\n")]);
+    let script = [hear(ACQUIRE)].into_iter().chain(grant).chain([
+        hear(RELEASE),
+        say("o"),
+        say("k"),
+        say("\n"),
+    ]);
     let peer = Peer::tcp([script.collect()]).await;
     let held = peer.pool().acquire().await.unwrap();
     assert_eq!(held.token().as_str(), TOKEN);
@@ -32,9 +52,17 @@ async fn a_reply_in_many_segments_is_one_reply() {
 // N7, G10
 #[tokio::test]
 async fn a_long_stats_reply_is_read_whole() {
-    let entries: Vec<_> =
-        (0..1024).map(|n| format!("{{\"key\":\"{n:0>70}\",\"limit\":1,\"holders\":1,\"waiters\":0,\"unknown\":[]}}")).collect();
-    let reply = format!("ok {{\"connections\":1024,\"semaphores\":[{}]}}\n", entries.join(","));
+    let entries: Vec<_> = (0..1024)
+        .map(|n| {
+            format!(
+                "{{\"key\":\"{n:0>70}\",\"limit\":1,\"holders\":1,\"waiters\":0,\"unknown\":[]}}"
+            )
+        })
+        .collect();
+    let reply = format!(
+        "ok {{\"connections\":1024,\"semaphores\":[{}]}}\n",
+        entries.join(",")
+    );
     assert!(reply.len() > 127_001);
     let peer = Peer::memory([vec![hear(STATS), say(&reply), hear(STATS), say(&reply)]]);
     let client = peer.client();
@@ -52,7 +80,12 @@ async fn the_cap_of_a_reply_is_exact() {
         line.push_str(&" ".repeat(bytes - line.len() - 1));
         line + "}\n"
     };
-    let peer = Peer::memory([vec![hear(STATS), say(reply(MIB)), hear(STATS), say(reply(MIB + 1))]]);
+    let peer = Peer::memory([vec![
+        hear(STATS),
+        say(reply(MIB)),
+        hear(STATS),
+        say(reply(MIB + 1)),
+    ]]);
     let client = peer.builder().max_stats_size(MIB).build().unwrap();
     assert_eq!(client.stats().await.unwrap()[0].connections, 1);
     let error = client.stats().await.unwrap_err().to_string();
@@ -63,9 +96,23 @@ async fn the_cap_of_a_reply_is_exact() {
 // T09, T11, T33: the second line of a segment is kept for the next read
 #[tokio::test]
 async fn two_replies_in_one_segment_answer_two_requests() {
-    let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RENEW), tell(), hear(RELEASE), say("ok 30\nok\n"), hear(PING), say(OK)]]);
+    let peer = Peer::memory([vec![
+        hear(ACQUIRE),
+        say(GRANT),
+        hear(RENEW),
+        tell(),
+        hear(RELEASE),
+        say("ok 30\nok\n"),
+        hear(PING),
+        say(OK),
+    ]]);
     let client = peer.client();
-    let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    let held = client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     tokio::select! {
         biased;
         _ = held.renew() => panic!("there is no reply yet"),
@@ -81,7 +128,10 @@ async fn two_replies_in_one_segment_answer_two_requests() {
 #[tokio::test]
 async fn half_a_reply_is_thrown_away_with_its_connection() {
     let (half, _) = GRANT.split_at(20);
-    let peer = Peer::memory([vec![hear(ACQUIRE), say(half), close()], vec![hear(ACQUIRE), say(GRANT)]]);
+    let peer = Peer::memory([
+        vec![hear(ACQUIRE), say(half), close()],
+        vec![hear(ACQUIRE), say(GRANT)],
+    ]);
     let pool = peer.pool();
     pool.clone().acquire().await.unwrap_err();
     assert_eq!(pool.acquire().await.unwrap().token().as_str(), TOKEN);

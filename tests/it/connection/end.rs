@@ -14,19 +14,35 @@ fn counting(peer: &Peer) -> (Semaphore, Arc<AtomicUsize>) {
     let on_lost = move |_: &_| {
         counter.fetch_add(1, Ordering::SeqCst);
     };
-    (Semaphore::builder().key("pool").limit(1).client(peer.client()).on_lost(on_lost).build().unwrap(), losses)
+    (
+        Semaphore::builder()
+            .key("pool")
+            .limit(1)
+            .client(peer.client())
+            .on_lost(on_lost)
+            .build()
+            .unwrap(),
+        losses,
+    )
 }
 
 // T10, T31, T34, P11: by TCP, in order, by half, and with a reset
 #[tokio::test]
 async fn the_end_of_the_connection_is_a_loss_at_once_and_told_once() {
     for end in [close(), half_close(), reset()] {
-        let peer = Peer::tcp([vec![hear(ACQUIRE), say(GRANT), cue(), end], vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)]]).await;
+        let peer = Peer::tcp([
+            vec![hear(ACQUIRE), say(GRANT), cue(), end],
+            vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)],
+        ])
+        .await;
         let (pool, losses) = counting(&peer);
         let held = pool.clone().acquire().await.unwrap();
         peer.cue();
         let lost = held.lost().await;
-        assert_eq!((lost.reason, &*lost.key, lost.token.as_str()), (LostReason::Disconnected, "pool", TOKEN));
+        assert_eq!(
+            (lost.reason, &*lost.key, lost.token.as_str()),
+            (LostReason::Disconnected, "pool", TOKEN)
+        );
         assert_eq!(held.check().unwrap_err(), lost);
         assert!(held.renew().await.unwrap_err().is_lost());
         assert!(held.release().await.unwrap_err().is_lost());
@@ -50,7 +66,10 @@ async fn nothing_is_written_after_the_end() {
 // N9: the `error` at the read timeout
 #[tokio::test(start_paused = true)]
 async fn a_line_that_nobody_asked_for_is_a_loss_and_no_reply() {
-    let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), cue(), say("error\n"), hear_end()], vec![hear(PING), say(OK)]]);
+    let peer = Peer::memory([
+        vec![hear(ACQUIRE), say(GRANT), cue(), say("error\n"), hear_end()],
+        vec![hear(PING), say(OK)],
+    ]);
     let (pool, losses) = counting(&peer);
     let held = pool.acquire().await.unwrap();
     peer.cue();
@@ -78,14 +97,30 @@ async fn a_refused_renewal_closes_the_connection_and_acquire_works_again() {
         ("ok -1\n", &nonsense),
         ("ok 30x\n", &nonsense),
     ] {
-        let script = [vec![hear(ACQUIRE), say(GRANT), hear(RENEW), say(refusal)], then.clone()].concat();
-        let peer = Peer::memory([script, vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)]]);
+        let script = [
+            vec![hear(ACQUIRE), say(GRANT), hear(RENEW), say(refusal)],
+            then.clone(),
+        ]
+        .concat();
+        let peer = Peer::memory([
+            script,
+            vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)],
+        ]);
         let (pool, losses) = counting(&peer);
         let held = pool.clone().acquire().await.unwrap();
         // T35: never a lease of -1
         let error = held.renew().await.unwrap_err();
-        assert!(matches!(&error, Error::Lost(lost) if lost.reason == LostReason::Rejected), "{refusal:?}: {error:?}");
-        held.close().acquire().await.unwrap().release().await.unwrap();
+        assert!(
+            matches!(&error, Error::Lost(lost) if lost.reason == LostReason::Rejected),
+            "{refusal:?}: {error:?}"
+        );
+        held.close()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
         assert_eq!(losses.load(Ordering::SeqCst), 1);
         drop(pool);
         peer.finish().await;
@@ -96,9 +131,20 @@ async fn a_refused_renewal_closes_the_connection_and_acquire_works_again() {
 #[tokio::test(start_paused = true)]
 async fn a_bare_ok_renews_by_the_lease_that_was_asked_for() {
     let renew = format!("sn\npool\n{TOKEN} 7\n");
-    let peer = Peer::memory([vec![hear("sl\npool\n10 1 7\n"), say(GRANT), hear(renew), say(OK)]]);
+    let peer = Peer::memory([vec![
+        hear("sl\npool\n10 1 7\n"),
+        say(GRANT),
+        hear(renew),
+        say(OK),
+    ]]);
     let lease = std::time::Duration::from_secs(7);
-    let pool = Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(peer.client()).build().unwrap();
+    let pool = Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .lease_ttl(lease)
+        .client(peer.client())
+        .build()
+        .unwrap();
     let held = pool.acquire().await.unwrap();
     // T26: what the server says, not what was asked for
     assert_eq!(held.lease().as_secs(), 30);
@@ -110,10 +156,25 @@ async fn a_bare_ok_renews_by_the_lease_that_was_asked_for() {
 // T42
 #[tokio::test(start_paused = true)]
 async fn a_callback_that_panics_harms_nobody() {
-    let again = vec![hear(ACQUIRE), say(GRANT), hear(RENEW), say("ok 30\n"), hear(RELEASE), say("error\n"), hear(ACQUIRE), say(GRANT)];
+    let again = vec![
+        hear(ACQUIRE),
+        say(GRANT),
+        hear(RENEW),
+        say("ok 30\n"),
+        hear(RELEASE),
+        say("error\n"),
+        hear(ACQUIRE),
+        say(GRANT),
+    ];
     let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), cue(), close()], again]);
     let on_lost = |_: &_| panic!("in a callback of the user's");
-    let pool = Semaphore::builder().key("pool").limit(1).on_lost(on_lost).client(peer.client()).build().unwrap();
+    let pool = Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .on_lost(on_lost)
+        .client(peer.client())
+        .build()
+        .unwrap();
     let held = pool.clone().acquire().await.unwrap();
     peer.cue();
     assert_eq!(held.lost().await.reason, LostReason::Disconnected);
@@ -129,9 +190,16 @@ async fn a_callback_that_panics_harms_nobody() {
 #[tokio::test(start_paused = true)]
 async fn with_slot_keeps_the_value_of_its_body_when_the_release_fails() {
     let hold = |end: Step| vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), end];
-    let peer = Peer::memory([hold(close()), hold(say("error_draining\n")), hold(hear_end())]);
+    let peer = Peer::memory([
+        hold(close()),
+        hold(say("error_draining\n")),
+        hold(hear_end()),
+    ]);
     for _ in 0..3 {
-        let value = peer.pool().with_slot(async |_: &Held| Err::<(), _>("the body's own")).await;
+        let value = peer
+            .pool()
+            .with_slot(async |_: &Held| Err::<(), _>("the body's own"))
+            .await;
         assert_eq!(value.unwrap(), Err("the body's own"));
     }
     peer.finish().await;
@@ -141,7 +209,10 @@ async fn with_slot_keeps_the_value_of_its_body_when_the_release_fails() {
 #[tokio::test(start_paused = true)]
 async fn drop_gives_the_slot_back_and_close_says_nothing() {
     let held = [hear(ACQUIRE), say(GRANT)];
-    let peer = Peer::memory([[&held[..], &[hear(RELEASE), hear_end()]].concat(), [&held[..], &[hear_end()]].concat()]);
+    let peer = Peer::memory([
+        [&held[..], &[hear(RELEASE), hear_end()]].concat(),
+        [&held[..], &[hear_end()]].concat(),
+    ]);
     let (pool, losses) = counting(&peer);
     drop(pool.clone().acquire().await.unwrap());
     pool.acquire().await.unwrap().close();
@@ -157,7 +228,10 @@ async fn a_release_that_comes_too_late_says_so() {
     let peer = Peer::memory([late.to_vec()]);
     let (pool, losses) = counting(&peer);
     let error = pool.acquire().await.unwrap().release().await.unwrap_err();
-    assert!(matches!(&error, Error::Lost(lost) if lost.reason == LostReason::Rejected), "{error:?}");
+    assert!(
+        matches!(&error, Error::Lost(lost) if lost.reason == LostReason::Rejected),
+        "{error:?}"
+    );
     assert_eq!(losses.load(Ordering::SeqCst), 1);
     peer.finish().await;
 }
@@ -166,8 +240,21 @@ async fn a_release_that_comes_too_late_says_so() {
 #[tokio::test(start_paused = true)]
 async fn a_release_without_an_answer_is_not_to_be_tried_again() {
     let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), close()]]);
-    let error = peer.pool().acquire().await.unwrap().release().await.unwrap_err();
-    assert!(matches!(error, Error::Disconnected { .. }) && !error.is_retryable(), "{error:?}");
-    assert!(error.to_string().contains("frees the slot") && !error.to_string().contains("try again"), "{error}");
+    let error = peer
+        .pool()
+        .acquire()
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::Disconnected { .. }) && !error.is_retryable(),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("frees the slot") && !error.to_string().contains("try again"),
+        "{error}"
+    );
     peer.finish().await;
 }

@@ -33,7 +33,14 @@ async fn three_holds_are_three_connections_and_no_more_are_ever_made() {
 #[tokio::test(start_paused = true)]
 async fn one_hold_is_renewed_and_released_while_another_acquire_blocks() {
     let peer = Peer::memory([
-        vec![hear(ACQUIRE), say(GRANT), hear(RENEW), say("ok 30\n"), hear(RELEASE), say(OK)],
+        vec![
+            hear(ACQUIRE),
+            say(GRANT),
+            hear(RENEW),
+            say("ok 30\n"),
+            hear(RELEASE),
+            say(OK),
+        ],
         vec![hear(ACQUIRE), tell(), cue(), say(GRANT)],
     ]);
     let pool = peer.pool();
@@ -50,16 +57,36 @@ async fn one_hold_is_renewed_and_released_while_another_acquire_blocks() {
 // T10, N9, T33: it ended, or the peer spoke, while it was idle
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_stale_is_found_out() {
-    let ends = [vec![close()], vec![half_close(), hear_end()], vec![say("error\n"), hear_end()], vec![say("ok"), hear_end()]];
+    let ends = [
+        vec![close()],
+        vec![half_close(), hear_end()],
+        vec![say("error\n"), hear_end()],
+        vec![say("ok"), hear_end()],
+    ];
     for end in ends {
-        let first = [vec![hear(PING), say(OK), hear(PING), say(OK), cue(), tell()], end].concat();
-        let peer = Peer::memory([first, vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)]]);
+        let first = [
+            vec![hear(PING), say(OK), hear(PING), say(OK), cue(), tell()],
+            end,
+        ]
+        .concat();
+        let peer = Peer::memory([
+            first,
+            vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)],
+        ]);
         let client = peer.client();
         client.ping().await.unwrap();
         client.ping().await.unwrap();
         peer.cue();
         peer.told().await;
-        client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+        client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
         peer.finish().await;
     }
 }
@@ -68,12 +95,22 @@ async fn a_connection_that_is_stale_is_found_out() {
 #[tokio::test]
 async fn a_socket_that_ends_while_it_is_idle_is_replaced() {
     for end in [close(), reset()] {
-        let peer = Peer::tcp([vec![hear(PING), say(OK), cue(), tell(), end], vec![hear(ACQUIRE), say(GRANT)]]).await;
+        let peer = Peer::tcp([
+            vec![hear(PING), say(OK), cue(), tell(), end],
+            vec![hear(ACQUIRE), say(GRANT)],
+        ])
+        .await;
         let client = peer.client();
         client.ping().await.unwrap();
         peer.cue();
         peer.told().await;
-        client.semaphore("pool", 1).unwrap().acquire().await.unwrap().close();
+        client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap()
+            .close();
         peer.finish().await;
     }
 }
@@ -85,14 +122,25 @@ async fn a_request_that_dies_with_an_idle_connection_is_tried_again_once() {
         let peer = Peer::tcp([first.clone(), vec![hear(ACQUIRE), say(GRANT)]]).await;
         let client = peer.client();
         client.ping().await.unwrap();
-        client.semaphore("pool", 1).unwrap().acquire().await.unwrap().close();
+        client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap()
+            .close();
         peer.finish().await;
 
         // a third connection would be no part of the script
         let peer = Peer::tcp([first, vec![hear(ACQUIRE), end]]).await;
         let client = peer.client();
         client.ping().await.unwrap();
-        let error = client.semaphore("pool", 1).unwrap().acquire().await.unwrap_err();
+        let error = client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
         peer.finish().await;
     }
@@ -127,7 +175,13 @@ async fn each_request_has_its_time_however_fast_timers_go() {
     let server = Server::start().await.unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
     for _ in 0..3 {
-        pool.clone().acquire().await.unwrap().release().await.unwrap();
+        pool.clone()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
         sleep(Duration::from_secs(7)).await;
     }
 }
@@ -135,7 +189,10 @@ async fn each_request_has_its_time_however_fast_timers_go() {
 // 0.75 of 23 s: the server is about to close it
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_not_used_again_after_three_quarters_of_the_read_timeout() {
-    let peer = Peer::memory([vec![hear(PING), say(OK), hear(PING), say(OK), hear_end()], vec![hear(PING), say(OK)]]);
+    let peer = Peer::memory([
+        vec![hear(PING), say(OK), hear(PING), say(OK), hear_end()],
+        vec![hear(PING), say(OK)],
+    ]);
     let client = peer.client();
     client.ping().await.unwrap();
     sleep(Duration::from_millis(17_200)).await;
@@ -147,9 +204,24 @@ async fn a_connection_is_not_used_again_after_three_quarters_of_the_read_timeout
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_replaced_at_its_age_however_often_it_is_used() {
-    let peer =
-        Peer::memory([vec![hear(PING), say(OK), hear(PING), say(OK), hear(PING), say(OK), hear_end(), tell()], vec![hear(PING), say(OK)]]);
-    let client = peer.builder().max_connection_age(Duration::from_secs(10)).build().unwrap();
+    let peer = Peer::memory([
+        vec![
+            hear(PING),
+            say(OK),
+            hear(PING),
+            say(OK),
+            hear(PING),
+            say(OK),
+            hear_end(),
+            tell(),
+        ],
+        vec![hear(PING), say(OK)],
+    ]);
+    let client = peer
+        .builder()
+        .max_connection_age(Duration::from_secs(10))
+        .build()
+        .unwrap();
     let began = Instant::now();
     for _ in 0..3 {
         client.ping().await.unwrap();
@@ -165,9 +237,20 @@ async fn a_connection_is_replaced_at_its_age_however_often_it_is_used() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_holds_is_not_closed_for_its_age() {
     let house = House::new().await;
-    let client = house.server.client_builder().connector(house.server.connector());
-    let client = client.max_connection_age(Duration::from_secs(1)).build().unwrap();
-    let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    let client = house
+        .server
+        .client_builder()
+        .connector(house.server.connector());
+    let client = client
+        .max_connection_age(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    let held = client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     sleep(Duration::from_secs(100)).await;
     held.check().unwrap();
     assert_eq!(house.server.stats().connections, 1);
@@ -196,7 +279,10 @@ async fn a_connection_that_nobody_uses_is_closed() {
 // a server of before v1.14 does not know the question, and may close after it
 #[tokio::test(start_paused = true)]
 async fn any_answer_to_a_ping_will_do() {
-    let peer = Peer::memory([vec![hear(PING), say("error\n"), hear_end()], vec![hear(PING), say("error\n"), close()]]);
+    let peer = Peer::memory([
+        vec![hear(PING), say("error\n"), hear_end()],
+        vec![hear(PING), say("error\n"), close()],
+    ]);
     let client = peer.client();
     client.ping().await.unwrap();
     client.ping().await.unwrap();
@@ -210,14 +296,35 @@ fn runtime() -> Runtime {
 // a socket lives and dies with the runtime that made it
 #[test]
 fn a_client_goes_from_one_runtime_to_the_next() {
-    let stage = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let again = vec![hear(PING), say(OK), hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK), hear(PING), say(OK)];
+    let stage = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let again = vec![
+        hear(PING),
+        say(OK),
+        hear(ACQUIRE),
+        say(GRANT),
+        hear(RELEASE),
+        say(OK),
+        hear(PING),
+        say(OK),
+    ];
     let twice = [again.clone(), vec![hear(PING), say(OK)]].concat();
     let peer = stage.block_on(Peer::tcp([twice, again.clone(), again]));
     let client = peer.client();
     let round = async |client: &dflock::Client| {
         client.ping().await.unwrap();
-        client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+        client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
         client.ping().await.unwrap();
     };
     let (first, second) = (runtime(), runtime());
@@ -236,7 +343,12 @@ async fn a_connection_on_which_a_long_wait_was_in_vain_is_used_again() {
     let house = House::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     let _held = pool.clone().acquire().await.unwrap();
-    assert!(pool.acquire_within(Duration::from_secs(18)).await.unwrap_err().is_timeout());
+    assert!(
+        pool.acquire_within(Duration::from_secs(18))
+            .await
+            .unwrap_err()
+            .is_timeout()
+    );
     // what is too old to be used is closed
     sleep(Duration::from_millis(5)).await;
     assert_eq!(house.server.stats().connections, 2);
@@ -245,7 +357,12 @@ async fn a_connection_on_which_a_long_wait_was_in_vain_is_used_again() {
 /// A client with `count` kept connections on which nothing is answered any more, and a peer that
 /// expects one more connection with `then`.
 async fn kept(count: usize, silent: &str, then: Script) -> (Peer, dflock::Client) {
-    let idle = vec![hear("sl\npool\n10 20\n"), say(GRANT), hear(RELEASE), say(OK)];
+    let idle = vec![
+        hear("sl\npool\n10 20\n"),
+        say(GRANT),
+        hear(RELEASE),
+        say(OK),
+    ];
     let mut scripts = vec![[idle.clone(), vec![hear_end()]].concat(); count - 1];
     // the one that was released last is used first
     scripts.push([idle, vec![hear(silent), hear_end()]].concat());
@@ -272,12 +389,17 @@ async fn kept_connections_that_died_without_a_word_cost_one_failure() {
     for (request, wait) in [("sl\npool\n3 1\n", 3000), ("sl\npool\n1 1\n", 300)] {
         let (peer, client) = kept(10, request, works.clone()).await;
         let pool = client.semaphore("pool", 1).unwrap();
-        pool.acquire_within(Duration::from_millis(wait)).await.unwrap_err();
+        pool.acquire_within(Duration::from_millis(wait))
+            .await
+            .unwrap_err();
         client.ping().await.unwrap();
         peer.finish().await;
     }
     let (peer, client) = kept(10, PING, works).await;
-    assert!(matches!(client.ping().await.unwrap_err(), Error::Unresponsive { .. }));
+    assert!(matches!(
+        client.ping().await.unwrap_err(),
+        Error::Unresponsive { .. }
+    ));
     client.ping().await.unwrap();
     peer.finish().await;
 }
@@ -287,13 +409,33 @@ async fn kept_connections_are_dropped_when_a_holder_finds_silence() {
     let granted = vec![hear(ACQUIRE), say(GRANT)];
     let works = vec![hear(PING), say(OK)];
     for how in ["release", "renewal"] {
-        let silent = if how == "release" { vec![hear(RELEASE), hear_end()] } else { vec![hear(RENEW), hear(RELEASE), hear_end()] };
-        let peer = Peer::memory([[granted.clone(), silent].concat(), vec![hear(PING), say(OK), hear_end()], works.clone()]);
-        let client = peer.builder().heartbeat(Duration::from_secs(2)).build().unwrap();
-        let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+        let silent = if how == "release" {
+            vec![hear(RELEASE), hear_end()]
+        } else {
+            vec![hear(RENEW), hear(RELEASE), hear_end()]
+        };
+        let peer = Peer::memory([
+            [granted.clone(), silent].concat(),
+            vec![hear(PING), say(OK), hear_end()],
+            works.clone(),
+        ]);
+        let client = peer
+            .builder()
+            .heartbeat(Duration::from_secs(2))
+            .build()
+            .unwrap();
+        let held = client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap();
         client.ping().await.unwrap();
         if how == "release" {
-            assert!(matches!(held.release().await.unwrap_err(), Error::Unresponsive { .. }));
+            assert!(matches!(
+                held.release().await.unwrap_err(),
+                Error::Unresponsive { .. }
+            ));
         } else {
             assert_eq!(held.lost().await.reason, LostReason::Unreachable);
         }
@@ -307,12 +449,23 @@ async fn kept_connections_are_dropped_when_a_holder_finds_silence() {
 async fn a_connection_that_was_used_since_is_kept() {
     let second = Duration::from_secs(1);
     let peer = Peer::memory([
-        vec![hear(PING), say(OK), hear("sl\npool\n3 1\n"), tell(), hear_end()],
+        vec![
+            hear(PING),
+            say(OK),
+            hear("sl\npool\n3 1\n"),
+            tell(),
+            hear_end(),
+        ],
         vec![hear(PING), say(OK), hear(PING), say(OK)],
     ]);
     let client = peer.client();
     client.ping().await.unwrap();
-    let waiter = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire_within(3 * second));
+    let waiter = tokio::spawn(
+        client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire_within(3 * second),
+    );
     peer.told().await;
     sleep(second).await;
     client.ping().await.unwrap();

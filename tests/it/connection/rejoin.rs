@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dflock::server::Server;
-use dflock::{BoxStream, Client, Clock, Connecting, Connector, Error, Semaphore};
+use dflock::{BoxStream, Client, Clock, ConnectFuture, Connector, Error, Semaphore};
 use tokio::io::duplex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -41,11 +41,23 @@ async fn a_place_whose_connection_ends_is_taken_again() {
 // the request itself went out on a connection that was kept
 #[tokio::test(start_paused = true)]
 async fn a_place_on_a_kept_connection_is_taken_again() {
-    let first = vec![hear(PING), say(OK), hear(acquire(20)), tell(), cue(), close()];
+    let first = vec![
+        hear(PING),
+        say(OK),
+        hear(acquire(20)),
+        tell(),
+        cue(),
+        close(),
+    ];
     let peer = Peer::memory([first, vec![hear(acquire(18)), say("timeout\n")]]);
     let client = peer.client();
     client.ping().await.unwrap();
-    let waiter = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire_within(20 * SECOND));
+    let waiter = tokio::spawn(
+        client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire_within(20 * SECOND),
+    );
     peer.told().await;
     sleep(2 * SECOND).await;
     peer.cue();
@@ -55,8 +67,11 @@ async fn a_place_on_a_kept_connection_is_taken_again() {
 
 #[tokio::test]
 async fn a_place_whose_connection_is_reset_is_taken_again() {
-    let peer =
-        Peer::tcp([vec![hear(acquire(20)), tell(), cue(), reset()], vec![hear(acquire(20)), say(GRANT), hear(RELEASE), say(OK)]]).await;
+    let peer = Peer::tcp([
+        vec![hear(acquire(20)), tell(), cue(), reset()],
+        vec![hear(acquire(20)), say(GRANT), hear(RELEASE), say(OK)],
+    ])
+    .await;
     let waiter = tokio::spawn(peer.pool().acquire_within(20 * SECOND));
     peer.told().await;
     sleep(Duration::from_millis(300)).await;
@@ -71,7 +86,10 @@ async fn a_wait_lasts_whatever_number_of_places_it_takes() {
     let place = |wait| vec![hear(acquire(wait)), tell(), cue(), close()];
     let held = vec![hear(acquire(12)), say(GRANT), hear(RELEASE), say(OK)];
     let peer = Peer::memory([place(20), place(18), place(16), place(14), held]);
-    let pool = Semaphore::builder().key("pool").limit(1).acquire_timeout(20 * SECOND);
+    let pool = Semaphore::builder()
+        .key("pool")
+        .limit(1)
+        .acquire_timeout(20 * SECOND);
     let pool = pool.client(peer.client()).build().unwrap();
     let body = tokio::spawn(pool.with_slot(async |held| held.key().len()));
     for _ in 0..4 {
@@ -99,9 +117,15 @@ async fn a_wait_in_vain_is_a_timeout_though_places_were_lost() {
         peer.cue();
     }
     let error = waiter.await.unwrap().unwrap_err();
-    assert!(matches!(error, Error::Timeout { waited, .. } if waited == Duration::from_millis(2900)), "{error:?}");
+    assert!(
+        matches!(error, Error::Timeout { waited, .. } if waited == Duration::from_millis(2900)),
+        "{error:?}"
+    );
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(2900) && took < Duration::from_millis(2910), "{took:?}");
+    assert!(
+        took >= Duration::from_millis(2900) && took < Duration::from_millis(2910),
+        "{took:?}"
+    );
     peer.finish().await;
 }
 
@@ -113,7 +137,7 @@ struct GoesAway {
 }
 
 impl Connector for GoesAway {
-    fn connect<'a>(&'a self, _server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async {
             if self.tried.fetch_add(1, Ordering::SeqCst) > 0 {
                 return Err(io::ErrorKind::ConnectionRefused.into());
@@ -139,9 +163,17 @@ impl Connector for GoesAway {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_come_back_is_an_error_when_the_wait_is_over() {
     let connector = GoesAway::default();
-    let client = Client::builder().connector(connector.clone()).build().unwrap();
+    let client = Client::builder()
+        .connector(connector.clone())
+        .build()
+        .unwrap();
     let began = Instant::now();
-    let waiter = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire_within(10 * SECOND));
+    let waiter = tokio::spawn(
+        client
+            .semaphore("pool", 1)
+            .unwrap()
+            .acquire_within(10 * SECOND),
+    );
     sleep(SECOND).await;
     connector.end.store(true, Ordering::SeqCst);
     let error = waiter.await.unwrap().unwrap_err();
@@ -175,7 +207,10 @@ async fn a_server_that_shuts_down_in_order_is_waited_for() {
 // another attempt would have the same answer
 #[tokio::test(start_paused = true)]
 async fn a_refusal_ends_the_wait() {
-    let peer = Peer::memory([vec![hear(acquire(20)), tell(), cue(), close()], vec![hear(acquire(15)), say("error_max_waiters\n")]]);
+    let peer = Peer::memory([
+        vec![hear(acquire(20)), tell(), cue(), close()],
+        vec![hear(acquire(15)), say("error_max_waiters\n")],
+    ]);
     let waiter = tokio::spawn(peer.pool().acquire_within(20 * SECOND));
     peer.told().await;
     sleep(5 * SECOND).await;
@@ -196,7 +231,15 @@ async fn waiters_do_not_come_back_in_the_same_moment() {
     sleep(SECOND).await;
     house.server.faults().disconnect_all();
     assert!(held.is_lost() || held.lost().await.key.contains("pool"));
-    let queued = || house.server.stats().locks.iter().map(|lock| lock.waiters + 1).sum::<u64>();
+    let queued = || {
+        house
+            .server
+            .stats()
+            .locks
+            .iter()
+            .map(|lock| lock.waiters + 1)
+            .sum::<u64>()
+    };
     let mut seen = vec![queued()];
     for _ in 0..110 {
         sleep(Duration::from_millis(1)).await;
@@ -231,7 +274,11 @@ async fn a_server_that_starts_again_is_found_again() {
     held.lost().await;
     sleep(Duration::from_millis(300)).await;
     let server = server_at(&addr.to_string()).await;
-    let held = timeout(10 * SECOND, waiter).await.expect("it does not come back").unwrap().unwrap();
+    let held = timeout(10 * SECOND, waiter)
+        .await
+        .expect("it does not come back")
+        .unwrap()
+        .unwrap();
     assert_eq!(server.stats().locks.len(), 1);
     held.release().await.unwrap();
 }

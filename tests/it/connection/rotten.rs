@@ -17,7 +17,12 @@ use crate::house::House;
 async fn a_stream_that_panics_is_a_loss_and_no_more() {
     let house = House::new().await;
     let (client, rotten) = client(&house);
-    let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    let held = client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     rotten.store(true, Ordering::Relaxed);
     house.server.faults().disconnect("pool");
     // the keeper is the first to touch it
@@ -29,13 +34,30 @@ async fn a_stream_that_panics_is_a_loss_and_no_more() {
 async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
     let house = House::new().await;
     let (client, rotten) = client(&house);
-    let first = house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
-    let Enqueued::Queued(queued) = client.semaphore("pool", 1).unwrap().enqueue().await.unwrap() else { panic!("queued") };
+    let first = house
+        .client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let Enqueued::Queued(queued) = client
+        .semaphore("pool", 1)
+        .unwrap()
+        .enqueue()
+        .await
+        .unwrap()
+    else {
+        panic!("queued")
+    };
     // until the keeper stands in line
     sleep(Duration::from_millis(10)).await;
     rotten.store(true, Ordering::Relaxed);
     house.server.faults().disconnect("pool");
-    assert!(matches!(queued.wait().await.unwrap_err(), Error::Disconnected { .. }));
+    assert!(matches!(
+        queued.wait().await.unwrap_err(),
+        Error::Disconnected { .. }
+    ));
     drop(first);
 }
 
@@ -43,8 +65,16 @@ async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
 fn client(house: &House) -> (Client, Arc<AtomicBool>) {
     let rotten = Arc::new(AtomicBool::new(false));
     let worm = rotten.clone();
-    let connector = Wrapped::new(house, move |good| Box::new(Apple { good, rotten: worm.clone() }));
-    (Client::builder().connector(connector).build().unwrap(), rotten)
+    let connector = Wrapped::new(house, move |good| {
+        Box::new(Apple {
+            good,
+            rotten: worm.clone(),
+        })
+    });
+    (
+        Client::builder().connector(connector).build().unwrap(),
+        rotten,
+    )
 }
 
 /// A stream in which every step panics once it is rotten.
@@ -61,13 +91,21 @@ impl Apple {
 }
 
 impl AsyncRead for Apple {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         self.taste().poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Apple {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         self.taste().poll_write(cx, bytes)
     }
 

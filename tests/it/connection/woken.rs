@@ -22,7 +22,12 @@ async fn a_warm_cycle_polls_its_stream_twice_for_each_reply_and_once_for_each_ch
     let house = House::new().await;
     let asked = Arc::new(AtomicU32::new(0));
     let count = asked.clone();
-    let connector = Wrapped::new(&house, move |whole| Box::new(Counted { whole, asked: count.clone() }));
+    let connector = Wrapped::new(&house, move |whole| {
+        Box::new(Counted {
+            whole,
+            asked: count.clone(),
+        })
+    });
     let client = Client::builder().connector(connector).build().unwrap();
     let mut pool = client.semaphore("pool", 1).unwrap();
     for warm in [false, true, true, true] {
@@ -46,14 +51,30 @@ async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
         let held = tired(share, pool.acquire()).await.unwrap();
         sleep(100 * SECOND).await;
         held.check().unwrap();
-        let held = tired(share, held.release()).await.unwrap().acquire().await.unwrap();
+        let held = tired(share, held.release())
+            .await
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap();
         let began = Instant::now();
         house.server.faults().disconnect("pool");
         assert_eq!(held.lost().await.reason, LostReason::Disconnected);
         assert!(began.elapsed() < Duration::from_millis(5), "{share}");
         house.server.faults().freeze();
-        let late = tired(share, house.client.semaphore("pool", 1).unwrap().acquire_within(SECOND));
-        let error = timeout(20 * SECOND, tokio::spawn(late)).await.expect("it waits for ever").unwrap().unwrap_err();
+        let late = tired(
+            share,
+            house
+                .client
+                .semaphore("pool", 1)
+                .unwrap()
+                .acquire_within(SECOND),
+        );
+        let error = timeout(20 * SECOND, tokio::spawn(late))
+            .await
+            .expect("it waits for ever")
+            .unwrap()
+            .unwrap_err();
         assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
     }
 }
@@ -67,7 +88,10 @@ async fn the_limit_of_a_request_holds_for_another_task_than_the_one_before() {
     tokio::spawn(cycle).await.unwrap();
     house.server.faults().freeze();
     let began = Instant::now();
-    let error = tokio::spawn(pool.acquire_within(SECOND)).await.unwrap().unwrap_err();
+    let error = tokio::spawn(pool.acquire_within(SECOND))
+        .await
+        .unwrap()
+        .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
     assert_eq!(began.elapsed(), 2 * SECOND);
 }
@@ -108,14 +132,22 @@ struct Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Pin::new(&mut self.whole).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         Pin::new(&mut self.whole).poll_write(cx, bytes)
     }
 
@@ -148,11 +180,22 @@ impl Wake for Ear {
 
 impl Narrow {
     fn new(whole: BoxStream) -> Self {
-        Self { whole, ear: Arc::default(), reads_first: false }
+        Self {
+            whole,
+            ear: Arc::default(),
+            reads_first: false,
+        }
     }
 
-    fn tell<T>(&mut self, cx: &Context<'_>, poll: impl FnOnce(Pin<&mut BoxStream>, &mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        let ready = poll(Pin::new(&mut self.whole), &mut Context::from_waker(&self.ear.clone().into()));
+    fn tell<T>(
+        &mut self,
+        cx: &Context<'_>,
+        poll: impl FnOnce(Pin<&mut BoxStream>, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let ready = poll(
+            Pin::new(&mut self.whole),
+            &mut Context::from_waker(&self.ear.clone().into()),
+        );
         if ready.is_pending() {
             *self.ear.0.lock().unwrap() = Some(cx.waker().clone());
         }
@@ -161,13 +204,21 @@ impl Narrow {
 }
 
 impl AsyncRead for Narrow {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         self.tell(cx, |whole, cx| whole.poll_read(cx, buffer))
     }
 }
 
 impl AsyncWrite for Narrow {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         self.reads_first = bytes.starts_with(b"sr\n") && !self.reads_first;
         if self.reads_first {
             let ear = self.ear.clone();

@@ -19,12 +19,23 @@ use crate::peer::*;
 #[tokio::test(start_paused = true)]
 async fn a_request_that_cannot_be_written_ends_in_its_time() {
     let peer = Peer::byte_by_byte([vec![cue()], vec![cue()]]);
-    let client = peer.builder().socket_timeout(Duration::from_secs(3)).build().unwrap();
+    let client = peer
+        .builder()
+        .socket_timeout(Duration::from_secs(3))
+        .build()
+        .unwrap();
     let began = Instant::now();
-    let error = client.semaphore("pool", 1).unwrap().enqueue().await.unwrap_err();
+    let error = client
+        .semaphore("pool", 1)
+        .unwrap()
+        .enqueue()
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
     assert_eq!(began.elapsed().as_secs(), 3);
-    timeout(Duration::from_secs(2), client.ping()).await.unwrap_err();
+    timeout(Duration::from_secs(2), client.ping())
+        .await
+        .unwrap_err();
     assert_eq!(began.elapsed().as_secs(), 5);
 }
 
@@ -32,7 +43,16 @@ async fn a_request_that_cannot_be_written_ends_in_its_time() {
 #[tokio::test(start_paused = true)]
 async fn a_release_waits_until_the_renewal_before_it_is_written() {
     let (half, rest) = RENEW.split_at(20);
-    let script = vec![hear(ACQUIRE), say(GRANT), hear(half), tell(), cue(), hear(rest), hear(RELEASE), say("ok 30\nok\n")];
+    let script = vec![
+        hear(ACQUIRE),
+        say(GRANT),
+        hear(half),
+        tell(),
+        cue(),
+        hear(rest),
+        hear(RELEASE),
+        say("ok 30\nok\n"),
+    ];
     let peer = Peer::byte_by_byte([script]);
     let held = peer.pool().acquire().await.unwrap();
     tokio::select! {
@@ -53,12 +73,28 @@ async fn a_release_that_cannot_be_written_does_not_keep_the_connection_open() {
     let house = House::new().await;
     let cut = Arc::new(AtomicBool::new(false));
     let knife = cut.clone();
-    let connector = Wrapped::new(&house, move |whole| Box::new(Wire { whole: ManuallyDrop::new(whole), cut: knife.clone() }));
+    let connector = Wrapped::new(&house, move |whole| {
+        Box::new(Wire {
+            whole: ManuallyDrop::new(whole),
+            cut: knife.clone(),
+        })
+    });
     let client = Client::builder().connector(connector).build().unwrap();
-    let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    let held = client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     cut.store(true, Ordering::Relaxed);
     drop(held);
-    house.client.semaphore("pool", 1).unwrap().acquire_within(Duration::from_millis(5)).await.unwrap();
+    house
+        .client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire_within(Duration::from_millis(5))
+        .await
+        .unwrap();
 }
 
 /// A stream that cannot be written to once it is cut, and stays open until it is shut down.
@@ -68,13 +104,21 @@ struct Wire {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         Pin::new(&mut *self.whole).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         if self.cut.load(Ordering::Relaxed) {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }

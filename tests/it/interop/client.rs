@@ -7,7 +7,9 @@ use super::python::interop;
 async fn the_python_client_does_all_it_can() {
     interop(async |python| {
         let server = Program::local_server(&[]).await;
-        python.passes("client.py", &["--servers", &server.addr.to_string()], "").await;
+        python
+            .passes("client.py", &["--servers", &server.addr.to_string()], "")
+            .await;
     })
     .await;
 }
@@ -15,9 +17,17 @@ async fn the_python_client_does_all_it_can() {
 #[tokio::test]
 async fn the_python_client_does_all_it_can_on_three_servers() {
     interop(async |python| {
-        let (one, two, three) = (Program::local_server(&[]).await, Program::local_server(&[]).await, Program::local_server(&[]).await);
-        let servers = [&one, &two, &three].map(|server| server.addr.to_string()).join(",");
-        python.passes("client.py", &["--servers", &servers], "").await;
+        let (one, two, three) = (
+            Program::local_server(&[]).await,
+            Program::local_server(&[]).await,
+            Program::local_server(&[]).await,
+        );
+        let servers = [&one, &two, &three]
+            .map(|server| server.addr.to_string())
+            .join(",");
+        python
+            .passes("client.py", &["--servers", &servers], "")
+            .await;
     })
     .await;
 }
@@ -31,8 +41,20 @@ async fn the_python_client_is_asked_for_the_secret() {
         let server = Program::local_server(&["--auth-token", &secret]).await;
         let open = Program::local_server(&[]).await;
         let (server, open) = (server.addr.to_string(), open.addr.to_string());
-        python.passes("auth.py", &["--servers", &server, "--secret", &secret, "--open", &open], "").await;
-        python.passes("client.py", &["--servers", &server, "--secret", &secret], "").await;
+        python
+            .passes(
+                "auth.py",
+                &["--servers", &server, "--secret", &secret, "--open", &open],
+                "",
+            )
+            .await;
+        python
+            .passes(
+                "client.py",
+                &["--servers", &server, "--secret", &secret],
+                "",
+            )
+            .await;
     })
     .await;
 }
@@ -42,7 +64,13 @@ async fn the_python_client_is_asked_for_the_secret() {
 async fn the_python_client_is_told_of_a_full_server() {
     interop(async |python| {
         let server = Program::local_server(&["--max-locks", "1000", "--max-waiters", "1"]).await;
-        python.passes("full.py", &["--servers", &server.addr.to_string(), "--keys", "1000"], "").await;
+        python
+            .passes(
+                "full.py",
+                &["--servers", &server.addr.to_string(), "--keys", "1000"],
+                "",
+            )
+            .await;
     })
     .await;
 }

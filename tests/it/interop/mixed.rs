@@ -70,7 +70,9 @@ async fn order_of_grant_is_order_of_arrival(python: &Python, shared: Shared) {
     }
     assert_eq!(referee.inside.load(Ordering::SeqCst), shared.limit());
     for next in shared.limit().. {
-        let Some(leave) = inside.pop_front() else { break };
+        let Some(leave) = inside.pop_front() else {
+            break;
+        };
         leave.send(()).unwrap();
         if next < count {
             assert_eq!(grants.recv().await, Some(next));
@@ -87,7 +89,10 @@ async fn no_more_than_the_limit_hold(python: &Python, shared: Shared) {
     let server = Program::local_server(&[]).await;
     let referee = Referee::new(shared.limit());
     let mut running = JoinSet::new();
-    for mut worker in Worker::all(python, &server, shared).into_iter().chain(Worker::all(python, &server, shared)) {
+    for mut worker in Worker::all(python, &server, shared)
+        .into_iter()
+        .chain(Worker::all(python, &server, shared))
+    {
         let referee = referee.clone();
         running.spawn(async move {
             for _ in 0..TURNS {
@@ -115,7 +120,9 @@ async fn the_slot_of_a_python_program_that_is_killed_goes_to_rust() {
         let lock = server.client().lock("job").unwrap();
         let mut worker = PythonWorker::start(python, &server, LOCK, "sync", false);
         worker.acquire().await;
-        let dflock::Enqueued::Queued(queued) = lock.enqueue().await.unwrap() else { panic!("Python holds it") };
+        let dflock::Enqueued::Queued(queued) = lock.enqueue().await.unwrap() else {
+            panic!("Python holds it")
+        };
         worker.kill().await;
         queued.wait().await.unwrap().release().await.unwrap();
     })
@@ -153,7 +160,11 @@ struct Referee {
 
 impl Referee {
     fn new(limit: usize) -> Self {
-        Self { limit, inside: Arc::default(), entered: Arc::default() }
+        Self {
+            limit,
+            inside: Arc::default(),
+            entered: Arc::default(),
+        }
     }
 
     fn enters(&self) {

@@ -22,10 +22,20 @@ impl Program {
     /// The example `local_server`, with flags of its own.
     pub(super) async fn local_server(flags: &[&str]) -> Self {
         let mut command = Command::new(&*LOCAL_SERVER);
-        command.args(["--port", "0"]).args(flags).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(["--port", "0"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = lines(child.stdout.take().unwrap());
-        let addr = lines.next_line().await.unwrap().expect("it prints its address").parse().unwrap();
+        let addr = lines
+            .next_line()
+            .await
+            .unwrap()
+            .expect("it prints its address")
+            .parse()
+            .unwrap();
         Self { addr, child }
     }
 
@@ -33,9 +43,19 @@ impl Program {
     pub(super) async fn python_dflockd(python: &Python, flags: &[&str]) -> Self {
         loop {
             // it cannot be told to find a port: another program may be faster
-            let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+            let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .unwrap()
+                .local_addr()
+                .unwrap();
             let mut command = python.module("dflockd.server");
-            command.args(["--host", &addr.ip().to_string(), "--port", &addr.port().to_string()]).args(flags);
+            command
+                .args([
+                    "--host",
+                    &addr.ip().to_string(),
+                    "--port",
+                    &addr.port().to_string(),
+                ])
+                .args(flags);
             let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
             let mut log = lines(child.stderr.take().unwrap());
             let mut said = Vec::new();
@@ -47,7 +67,12 @@ impl Program {
                 }
                 said.push(line);
             }
-            assert!(said.iter().any(|line| line.contains("address already in use")), "{}", said.join("\n"));
+            assert!(
+                said.iter()
+                    .any(|line| line.contains("address already in use")),
+                "{}",
+                said.join("\n")
+            );
         }
     }
 
@@ -72,10 +97,27 @@ pub(super) fn lines<R: AsyncRead + Unpin>(output: R) -> Lines<BufReader<R>> {
 
 /// The example, built as this program is. `cargo test` has built it already, `cargo test -p dflock-tests` has not.
 static LOCAL_SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    let profile = folder.file_name().filter(|name| *name != "debug").unwrap_or(OsStr::new("dev"));
+    let folder = std::env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned();
+    let profile = folder
+        .file_name()
+        .filter(|name| *name != "debug")
+        .unwrap_or(OsStr::new("dev"));
     let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--workspace", "--example", "local_server", "--profile"]).arg(profile);
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--example",
+            "local_server",
+            "--profile",
+        ])
+        .arg(profile);
     let status = cargo.arg("--target-dir").arg(target()).status().unwrap();
     assert!(status.success(), "the example cannot be built");
     folder.join("examples").join("local_server")

@@ -34,13 +34,17 @@ pub(super) struct Python {
 
 /// Runs `test`, and reports its cases; without a Python it is skipped, in CI it fails.
 pub(super) async fn interop(test: impl AsyncFnOnce(&Python)) {
-    let Some(interpreter) = interpreter() else { return skip(NO_PYTHON) };
+    let Some(interpreter) = interpreter() else {
+        return skip(NO_PYTHON);
+    };
     run(interpreter, test).await;
 }
 
 /// The same for a `test` of the Python server, which older interpreters do not have.
 pub(super) async fn interop_server(test: impl AsyncFnOnce(&Python)) {
-    let Some(interpreter) = interpreter() else { return skip(NO_PYTHON) };
+    let Some(interpreter) = interpreter() else {
+        return skip(NO_PYTHON);
+    };
     if !*HAS_SERVER.get_or_init(|| has_server(&interpreter)) {
         return skip(NO_SERVER);
     }
@@ -48,8 +52,13 @@ pub(super) async fn interop_server(test: impl AsyncFnOnce(&Python)) {
 }
 
 async fn run(interpreter: PathBuf, test: impl AsyncFnOnce(&Python)) {
-    let python = Python { interpreter, cases: Cell::new(0) };
-    timeout(PATIENCE, test(&python)).await.unwrap_or_else(|_| panic!("not done in {PATIENCE:?}"));
+    let python = Python {
+        interpreter,
+        cases: Cell::new(0),
+    };
+    timeout(PATIENCE, test(&python))
+        .await
+        .unwrap_or_else(|_| panic!("not done in {PATIENCE:?}"));
     report(python.cases.get().max(1));
 }
 
@@ -57,7 +66,11 @@ impl Python {
     /// A script, not started yet; it ends when its process handle is dropped.
     pub(super) fn script(&self, name: &str) -> Command {
         let mut command = self.command();
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name));
+        command.arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("interop")
+                .join(name),
+        );
         command
     }
 
@@ -71,32 +84,61 @@ impl Python {
     /// Runs a script with `input`; all its cases must pass.
     pub(super) async fn passes(&self, name: &str, args: &[&str], input: &str) {
         let output = self.output(name, args, input).await;
-        let cases = output.lines().filter(|line| line.starts_with("ok ")).count();
-        assert_eq!(output.lines().last(), Some(&*format!("{cases} passed, 0 failed")), "{name}:\n{output}");
+        let cases = output
+            .lines()
+            .filter(|line| line.starts_with("ok "))
+            .count();
+        assert_eq!(
+            output.lines().last(),
+            Some(&*format!("{cases} passed, 0 failed")),
+            "{name}:\n{output}"
+        );
         assert!(cases > 0, "{name} has no case");
         println!("{name}:\n{output}");
-        self.cases.set(self.cases.get() + u32::try_from(cases).unwrap());
+        self.cases
+            .set(self.cases.get() + u32::try_from(cases).unwrap());
     }
 
     /// What a script prints, which ends well.
     pub(super) async fn output(&self, name: &str, args: &[&str], input: &str) -> String {
         let mut command = self.script(name);
-        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .await
+            .unwrap();
         let output = child.wait_with_output().await.unwrap();
-        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{name}: {}\n{stdout}{stderr}", output.status);
+        let (stdout, stderr) = (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(
+            output.status.success(),
+            "{name}: {}\n{stdout}{stderr}",
+            output.status
+        );
         stdout
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.interpreter);
         // options of whoever runs this are none of the tests'
-        for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"DFLOCK")) {
+        for (name, _) in
+            env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"DFLOCK"))
+        {
             command.env_remove(name);
         }
-        command.env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true);
+        command
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .kill_on_drop(true);
         command
     }
 }
@@ -107,13 +149,19 @@ fn interpreter() -> Option<PathBuf> {
         return Some(named.into());
     }
     let venv = target().join("interop-venv");
-    let whole = fs::read_to_string(venv.join("requirements.txt")).is_ok_and(|made| made == REQUIREMENTS);
+    let whole =
+        fs::read_to_string(venv.join("requirements.txt")).is_ok_and(|made| made == REQUIREMENTS);
     whole.then(|| venv.join("bin").join("python"))
 }
 
 /// Cargo's target directory: this program is `PROFILE/deps/NAME` in it.
 pub(super) fn target() -> PathBuf {
-    env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
+    env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(3)
+        .unwrap()
+        .to_owned()
 }
 
 /// Whether the interpreter has the Python server.
@@ -121,7 +169,12 @@ static HAS_SERVER: OnceLock<bool> = OnceLock::new();
 
 fn has_server(interpreter: &Path) -> bool {
     let mut command = std::process::Command::new(interpreter);
-    command.args(["-c", "import dflockd.server"]).stderr(Stdio::null()).status().unwrap().success()
+    command
+        .args(["-c", "import dflockd.server"])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
 }
 
 const NO_PYTHON: &str = "no Python with the packages; `bash tests/interop/venv.sh` makes one, and DFLOCK_INTEROP_PYTHON names another";
@@ -134,9 +187,18 @@ fn skip(why: &str) {
 }
 
 fn report(cases: u32) {
-    let line = format!("{cases} {}\n", thread::current().name().unwrap_or("interop"));
+    let line = format!(
+        "{cases} {}\n",
+        thread::current().name().unwrap_or("interop")
+    );
     print!("cases passed: {line}");
     if let Some(path) = env::var_os(REPORT) {
-        OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap()
+            .write_all(line.as_bytes())
+            .unwrap();
     }
 }

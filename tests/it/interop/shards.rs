@@ -10,12 +10,22 @@ const KEYS: usize = 10_000;
 #[tokio::test]
 async fn every_key_has_the_same_server_in_python() {
     interop(async |python| {
-        let lines = python.output("shards.py", &["--seed", "6388", "--keys", &KEYS.to_string()], "").await;
+        let lines = python
+            .output(
+                "shards.py",
+                &["--seed", "6388", "--keys", &KEYS.to_string()],
+                "",
+            )
+            .await;
         let mut beyond_ascii = 0;
         // not by `lines`, which knows ends of lines that are none
         for line in lines.trim_end_matches('\n').split('\n') {
             let [servers, index, key] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
-            assert_eq!(Crc32.shard(key, servers.parse().unwrap()), index.parse::<usize>().unwrap(), "{key} on {servers} servers");
+            assert_eq!(
+                Crc32.shard(key, servers.parse().unwrap()),
+                index.parse::<usize>().unwrap(),
+                "{key} on {servers} servers"
+            );
             beyond_ascii += usize::from(!key.is_ascii());
         }
         assert_eq!(lines.matches('\n').count(), KEYS);
@@ -27,9 +37,16 @@ async fn every_key_has_the_same_server_in_python() {
 #[tokio::test]
 async fn what_rust_holds_on_three_servers_is_held_for_python() {
     interop(async |python| {
-        let servers = [Program::local_server(&[]).await, Program::local_server(&[]).await, Program::local_server(&[]).await];
+        let servers = [
+            Program::local_server(&[]).await,
+            Program::local_server(&[]).await,
+            Program::local_server(&[]).await,
+        ];
         let addresses = servers.each_ref().map(|server| server.addr.to_string());
-        let client = dflock::Client::builder().servers(addresses.clone()).build().unwrap();
+        let client = dflock::Client::builder()
+            .servers(addresses.clone())
+            .build()
+            .unwrap();
         let mut held = Vec::new();
         let keys: Vec<_> = (0..20).map(|number| format!("job-{number}-鍵")).collect();
         for key in &keys {
@@ -37,12 +54,25 @@ async fn what_rust_holds_on_three_servers_is_held_for_python() {
             let pool = client.semaphore(key, 3).unwrap();
             held.push((
                 lock,
-                [pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap(), pool.acquire().await.unwrap()],
+                [
+                    pool.clone().acquire().await.unwrap(),
+                    pool.clone().acquire().await.unwrap(),
+                    pool.acquire().await.unwrap(),
+                ],
             ));
         }
-        python.passes("elsewhere.py", &["--servers", &addresses.join(",")], &keys.join("\n")).await;
+        python
+            .passes(
+                "elsewhere.py",
+                &["--servers", &addresses.join(",")],
+                &keys.join("\n"),
+            )
+            .await;
         for stats in client.stats().await.unwrap() {
-            assert!(!stats.locks.is_empty() && stats.locks.len() < keys.len(), "the keys are spread");
+            assert!(
+                !stats.locks.is_empty() && stats.locks.len() < keys.len(),
+                "the keys are spread"
+            );
         }
         for (lock, slots) in held {
             lock.release().await.unwrap();

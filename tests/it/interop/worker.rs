@@ -33,8 +33,16 @@ impl Shared {
     pub(super) async fn waiters(self, client: &Client) -> u64 {
         let stats = client.stats().await.unwrap().remove(0);
         match self {
-            Self::Semaphore(key, _) => stats.semaphores.iter().find(|pool| pool.key == key).map_or(0, |pool| pool.waiters),
-            Self::Lock(key) => stats.locks.iter().find(|lock| lock.key == key).map_or(0, |lock| lock.waiters),
+            Self::Semaphore(key, _) => stats
+                .semaphores
+                .iter()
+                .find(|pool| pool.key == key)
+                .map_or(0, |pool| pool.waiters),
+            Self::Lock(key) => stats
+                .locks
+                .iter()
+                .find(|lock| lock.key == key)
+                .map_or(0, |lock| lock.waiters),
         }
     }
 }
@@ -54,7 +62,9 @@ impl Worker {
         for two_phase in [false, true] {
             workers.push(Self::rust(&server.client(), shared, two_phase));
             for client in ["sync", "async"] {
-                workers.push(Self::Python(PythonWorker::start(python, server, shared, client, two_phase)));
+                workers.push(Self::Python(PythonWorker::start(
+                    python, server, shared, client, two_phase,
+                )));
             }
         }
         workers
@@ -64,11 +74,22 @@ impl Worker {
         let client = client.clone();
         match shared {
             Shared::Semaphore(key, limit) => {
-                let pool = Semaphore::builder().key(key).limit(limit).acquire_timeout(PATIENCE).client(client).build().unwrap();
+                let pool = Semaphore::builder()
+                    .key(key)
+                    .limit(limit)
+                    .acquire_timeout(PATIENCE)
+                    .client(client)
+                    .build()
+                    .unwrap();
                 Self::Semaphore { pool, two_phase }
             }
             Shared::Lock(key) => {
-                let lock = Lock::builder().key(key).acquire_timeout(PATIENCE).client(client).build().unwrap();
+                let lock = Lock::builder()
+                    .key(key)
+                    .acquire_timeout(PATIENCE)
+                    .client(client)
+                    .build()
+                    .unwrap();
                 Self::Lock { lock, two_phase }
             }
         }
@@ -77,14 +98,26 @@ impl Worker {
     /// Waits for a slot, awaits `inside` with it, and gives it back.
     pub(super) async fn turn(&mut self, inside: impl Future<Output = ()>) {
         match self {
-            Self::Semaphore { pool, two_phase: false } => pool.with_slot(async |_| inside.await).await.unwrap(),
-            Self::Lock { lock, two_phase: false } => lock.with_slot(async |_| inside.await).await.unwrap(),
-            Self::Semaphore { pool, two_phase: true } => {
+            Self::Semaphore {
+                pool,
+                two_phase: false,
+            } => pool.with_slot(async |_| inside.await).await.unwrap(),
+            Self::Lock {
+                lock,
+                two_phase: false,
+            } => lock.with_slot(async |_| inside.await).await.unwrap(),
+            Self::Semaphore {
+                pool,
+                two_phase: true,
+            } => {
                 let held = pool.clone().enqueue().await.unwrap().wait().await.unwrap();
                 inside.await;
                 held.release().await.unwrap();
             }
-            Self::Lock { lock, two_phase: true } => {
+            Self::Lock {
+                lock,
+                two_phase: true,
+            } => {
                 let held = lock.clone().enqueue().await.unwrap().wait().await.unwrap();
                 inside.await;
                 held.release().await.unwrap();
@@ -106,19 +139,38 @@ pub(super) struct PythonWorker {
 }
 
 impl PythonWorker {
-    pub(super) fn start(python: &Python, server: &Program, shared: Shared, client: &str, two_phase: bool) -> Self {
+    pub(super) fn start(
+        python: &Python,
+        server: &Program,
+        shared: Shared,
+        client: &str,
+        two_phase: bool,
+    ) -> Self {
         let mut command = python.script("worker.py");
         command.args(["--servers", &server.addr.to_string(), "--client", client]);
         match shared {
-            Shared::Semaphore(key, limit) => command.args(["--key", key, "--limit", &limit.to_string()]),
+            Shared::Semaphore(key, limit) => {
+                command.args(["--key", key, "--limit", &limit.to_string()])
+            }
             Shared::Lock(key) => command.args(["--key", key]),
         };
         if two_phase {
             command.arg("--two-phase");
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (orders, answers) = (child.stdin.take().unwrap(), lines(child.stdout.take().unwrap()));
-        Self { child, orders, answers }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (orders, answers) = (
+            child.stdin.take().unwrap(),
+            lines(child.stdout.take().unwrap()),
+        );
+        Self {
+            child,
+            orders,
+            answers,
+        }
     }
 
     pub(super) async fn acquire(&mut self) {
@@ -136,6 +188,10 @@ impl PythonWorker {
 
     async fn order(&mut self, order: &str) -> String {
         self.orders.write_all(order.as_bytes()).await.unwrap();
-        self.answers.next_line().await.unwrap().expect("it answers each order")
+        self.answers
+            .next_line()
+            .await
+            .unwrap()
+            .expect("it answers each order")
     }
 }

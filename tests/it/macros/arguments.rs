@@ -22,7 +22,10 @@ async fn expression(separator: &str) -> Result<String, Error> {
 async fn a_key_is_a_template_or_an_expression() {
     let house = House::new().await;
     let client = &house.client;
-    assert_eq!(client.clone().scope(template("acme", 7)).await.unwrap(), "report:acme:07:{x}");
+    assert_eq!(
+        client.clone().scope(template("acme", 7)).await.unwrap(),
+        "report:acme:07:{x}"
+    );
     assert_eq!(client.clone().scope(expression("/")).await.unwrap(), "a/b");
 }
 
@@ -30,12 +33,32 @@ async fn a_key_is_a_template_or_an_expression() {
 #[tokio::test(start_paused = true)]
 async fn what_only_shows_when_it_runs_is_an_error() {
     let house = House::new().await;
-    let error = house.client.clone().scope(expression("\n")).await.unwrap_err();
-    assert!(matches!(error, Error::Config(ConfigError::Key { .. })), "{error}");
-    let shop = Shop { client: Arc::new(house.client.clone()), limit: 0, wait: Duration::ZERO, ratio: 0.5 };
+    let error = house
+        .client
+        .clone()
+        .scope(expression("\n"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::Config(ConfigError::Key { .. })),
+        "{error}"
+    );
+    let shop = Shop {
+        client: Arc::new(house.client.clone()),
+        limit: 0,
+        wait: Duration::ZERO,
+        ratio: 0.5,
+    };
     let error = shop.of_fields().await.unwrap_err();
     assert!(matches!(error, Error::Config(_)), "{error}");
-    let error = Shop { limit: 1, ratio: f64::NAN, ..shop }.of_fields().await.unwrap_err();
+    let error = Shop {
+        limit: 1,
+        ratio: f64::NAN,
+        ..shop
+    }
+    .of_fields()
+    .await
+    .unwrap_err();
     assert!(matches!(error, Error::Config(_)), "{error}");
     assert_eq!(house.server.stats().connections, 0);
 }
@@ -60,9 +83,23 @@ impl Shop {
 #[tokio::test(start_paused = true)]
 async fn the_client_that_is_named_goes_before_that_of_the_task() {
     let (named, scoped) = (House::new().await, House::new().await);
-    let shop = Shop { client: Arc::new(named.client.clone()), limit: 5, wait: Duration::ZERO, ratio: 0.5 };
-    assert_eq!(scoped.client.clone().scope(shop.of_fields()).await.unwrap(), 5);
-    assert_eq!((named.server.stats().connections, scoped.server.stats().connections), (1, 0));
+    let shop = Shop {
+        client: Arc::new(named.client.clone()),
+        limit: 5,
+        wait: Duration::ZERO,
+        ratio: 0.5,
+    };
+    assert_eq!(
+        scoped.client.clone().scope(shop.of_fields()).await.unwrap(),
+        5
+    );
+    assert_eq!(
+        (
+            named.server.stats().connections,
+            scoped.server.stats().connections
+        ),
+        (1, 0)
+    );
 }
 
 #[dflock::lock(key = "pool", acquire_timeout = "2s")]
@@ -81,9 +118,25 @@ async fn a_wait_is_as_long_as_it_says() {
     let house = House::new().await;
     let held = house.client.lock("pool").unwrap().acquire().await.unwrap();
     let began = Instant::now();
-    assert!(house.client.clone().scope(impatient()).await.unwrap_err().is_timeout());
+    assert!(
+        house
+            .client
+            .clone()
+            .scope(impatient())
+            .await
+            .unwrap_err()
+            .is_timeout()
+    );
     assert_eq!(began.elapsed().as_secs(), 0);
-    assert!(house.client.clone().scope(patient()).await.unwrap_err().is_timeout());
+    assert!(
+        house
+            .client
+            .clone()
+            .scope(patient())
+            .await
+            .unwrap_err()
+            .is_timeout()
+    );
     assert_eq!(began.elapsed().as_secs(), 2);
     held.release().await.unwrap();
     house.client.clone().scope(impatient()).await.unwrap();
@@ -105,8 +158,26 @@ async fn of_the_server() -> Result<Duration, Error> {
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_as_long_as_it_says_and_else_as_the_server_says() {
     let house = House::new().await;
-    assert_eq!(house.client.clone().scope(leased()).await.unwrap().as_secs(), 90);
-    assert_eq!(house.client.clone().scope(of_the_server()).await.unwrap().as_secs(), 33);
+    assert_eq!(
+        house
+            .client
+            .clone()
+            .scope(leased())
+            .await
+            .unwrap()
+            .as_secs(),
+        90
+    );
+    assert_eq!(
+        house
+            .client
+            .clone()
+            .scope(of_the_server())
+            .await
+            .unwrap()
+            .as_secs(),
+        33
+    );
 }
 
 #[dflock::lock(key = "pool", lease_ttl = "10s", renew_ratio = 0.2, slot = held)]
@@ -118,7 +189,12 @@ async fn renewed_early(after: Duration) -> Result<Duration, Error> {
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_renewed_after_the_part_of_it_that_is_said() {
     let house = House::new().await;
-    let remaining = house.client.clone().scope(renewed_early(Duration::from_millis(2200))).await.unwrap();
+    let remaining = house
+        .client
+        .clone()
+        .scope(renewed_early(Duration::from_millis(2200)))
+        .await
+        .unwrap();
     assert!(remaining > Duration::from_secs(8), "{remaining:?}");
 }
 
@@ -137,7 +213,13 @@ async fn seen(house: &House) -> Result<(String, Option<u64>), Error> {
 #[tokio::test(start_paused = true)]
 async fn the_body_sees_its_slot() {
     let house = House::new().await;
-    let client = house.server.client_builder().connector(house.server.connector()).fencing(true).build().unwrap();
+    let client = house
+        .server
+        .client_builder()
+        .connector(house.server.connector())
+        .fencing(true)
+        .build()
+        .unwrap();
     assert!(client.scope(finish_seen(&house)).await.unwrap().1.is_some());
 }
 
@@ -162,7 +244,15 @@ async fn through_a_reexport() -> Result<String, Error> {
 #[tokio::test(start_paused = true)]
 async fn dflock_may_have_another_name() {
     let house = House::new().await;
-    assert_eq!(house.client.clone().scope(through_a_reexport()).await.unwrap(), "pool");
+    assert_eq!(
+        house
+            .client
+            .clone()
+            .scope(through_a_reexport())
+            .await
+            .unwrap(),
+        "pool"
+    );
 }
 
 /// Notes that it was asked, and answers.
@@ -172,7 +262,10 @@ fn asked<T>(log: &std::sync::Mutex<Vec<&'static str>>, what: &'static str, answe
 }
 
 #[dflock::semaphore(limit = asked(log, "limit", 1), key = asked(log, "key", "pool"), client = *asked(log, "client", client))]
-async fn evaluated(log: &std::sync::Mutex<Vec<&'static str>>, client: &Client) -> Result<(), Error> {
+async fn evaluated(
+    log: &std::sync::Mutex<Vec<&'static str>>,
+    client: &Client,
+) -> Result<(), Error> {
     asked(log, "body", ());
     Ok(())
 }
@@ -182,7 +275,10 @@ async fn expressions_are_evaluated_once_and_in_their_order_before_the_body() {
     let house = House::new().await;
     let log = std::sync::Mutex::default();
     let future = evaluated(&log, &house.client);
-    assert!(log.lock().unwrap().is_empty(), "nothing happens before the future is polled");
+    assert!(
+        log.lock().unwrap().is_empty(),
+        "nothing happens before the future is polled"
+    );
     future.await.unwrap();
     assert_eq!(*log.lock().unwrap(), ["limit", "key", "client", "body"]);
 }

@@ -42,8 +42,19 @@ impl Store for Disk {
 #[tokio::test(start_paused = true)]
 async fn methods_of_trait_objects_hold_a_slot() {
     let house = House::new().await;
-    let disk: Box<dyn Store> = Box::new(Disk { house: House::new().await, region: "eu".into() });
-    assert_eq!(house.client.clone().scope(disk.provided(&house, 7)).await.unwrap(), 1);
+    let disk: Box<dyn Store> = Box::new(Disk {
+        house: House::new().await,
+        region: "eu".into(),
+    });
+    assert_eq!(
+        house
+            .client
+            .clone()
+            .scope(disk.provided(&house, 7))
+            .await
+            .unwrap(),
+        1
+    );
     assert_eq!(disk.load(7).await.unwrap(), 1);
     assert_eq!(disk.load(0).await.unwrap(), 0);
     assert_eq!(house.holders("provided:7"), 0);
@@ -65,13 +76,25 @@ async fn instrumented_under(house: &House) -> Result<u64, Error> {
 #[tokio::test(start_paused = true)]
 async fn a_span_of_an_attribute_above_is_inside_the_slot_and_of_one_below_around_the_wait() {
     let house = House::new().await;
-    assert_eq!(spans(&house, instrumented_over(&house)).await, ["acquire", "hold", "work"]);
-    assert_eq!(spans(&house, instrumented_under(&house)).await, ["work", "acquire", "hold"]);
+    assert_eq!(
+        spans(&house, instrumented_over(&house)).await,
+        ["acquire", "hold", "work"]
+    );
+    assert_eq!(
+        spans(&house, instrumented_under(&house)).await,
+        ["work", "acquire", "hold"]
+    );
 }
 
 /// The spans of `call`, which has to wait for its slot, in their order.
 async fn spans(house: &House, call: impl Future<Output = Result<u64, Error>>) -> Vec<&'static str> {
-    let held = house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    let held = house
+        .client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     let log = Log::listen();
     let mut call = pin!(house.client.clone().scope(call));
     tokio::select! {
@@ -84,7 +107,10 @@ async fn spans(house: &House, call: impl Future<Output = Result<u64, Error>>) ->
     assert_eq!(call.await.unwrap(), 1);
     assert_eq!(house.holders("pool"), 0);
     let spans = log.spans();
-    assert!(spans.starts_with(&waiting) && waiting.ends_with(&["acquire"]), "{waiting:?}, {spans:?}");
+    assert!(
+        spans.starts_with(&waiting) && waiting.ends_with(&["acquire"]),
+        "{waiting:?}, {spans:?}"
+    );
     spans
 }
 

@@ -89,7 +89,10 @@ async fn a_panic_and_a_cancellation_free_the_slot() {
     // also where the server does not look at who hangs up
     for auto_release in [true, false] {
         let house = House::with(server().auto_release(auto_release).build()).await;
-        let panicked = start(&house, || panic!("with a slot in hand")).await.await.unwrap_err();
+        let panicked = start(&house, || panic!("with a slot in hand"))
+            .await
+            .await
+            .unwrap_err();
         assert!(panicked.is_panic());
         sleep(Duration::from_millis(1)).await;
         assert_eq!(house.holders("pool"), 0);
@@ -106,9 +109,19 @@ async fn a_panic_and_a_cancellation_free_the_slot() {
 #[tokio::test(start_paused = true)]
 async fn whoever_stands_in_line_and_is_cancelled_leaves_it() {
     let house = House::new().await;
-    let held = house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    let held = house
+        .client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     let waiting = house.client.clone().scope(ends(&house, End::Value));
-    assert!(tokio::time::timeout(Duration::from_secs(1), waiting).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), waiting)
+            .await
+            .is_err()
+    );
     sleep(Duration::from_millis(1)).await;
     assert_eq!((house.holders("pool"), house.waiters("pool")), (1, 0));
     held.release().await.unwrap();
@@ -130,7 +143,10 @@ async fn a_release_that_fails_is_logged_and_hides_nothing() {
         let ended = house.client.clone().scope(freezes(&house, result)).await;
         assert_eq!(format!("{ended:?}"), expected);
         let warnings = log.warnings();
-        assert!(warnings.iter().any(|line| line.contains("release failed")), "{warnings:?}");
+        assert!(
+            warnings.iter().any(|line| line.contains("release failed")),
+            "{warnings:?}"
+        );
     }
 }
 
@@ -138,7 +154,12 @@ async fn a_release_that_fails_is_logged_and_hides_nothing() {
 async fn a_release_in_order_is_not_logged() {
     let house = House::new().await;
     let log = Log::listen();
-    house.client.clone().scope(ends(&house, End::Value)).await.unwrap();
+    house
+        .client
+        .clone()
+        .scope(ends(&house, End::Value))
+        .await
+        .unwrap();
     assert_eq!(log.warnings(), [""; 0]);
 }
 
@@ -150,16 +171,36 @@ async fn of_another_limit() -> anyhow::Result<()> {
 #[tokio::test(start_paused = true)]
 async fn no_slot_is_an_error_and_the_body_does_not_run() {
     let house = House::new().await;
-    let held = house.client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
-    let error = house.client.clone().scope(of_another_limit()).await.unwrap_err();
-    assert!(matches!(error.downcast_ref(), Some(Error::LimitMismatch { .. })), "{error}");
+    let held = house
+        .client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let error = house
+        .client
+        .clone()
+        .scope(of_another_limit())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.downcast_ref(), Some(Error::LimitMismatch { .. })),
+        "{error}"
+    );
 
-    let Err(Failure::OfTheSlot(error)) = house.client.clone().scope(ends(&house, End::Value)).await else { panic!("the slot is taken") };
+    let Err(Failure::OfTheSlot(error)) = house.client.clone().scope(ends(&house, End::Value)).await
+    else {
+        panic!("the slot is taken")
+    };
     assert!(error.is_timeout());
     held.release().await.unwrap();
 
     house.server.faults().refuse_connections(true);
     house.server.faults().disconnect_all();
-    let Err(Failure::OfTheSlot(error)) = house.client.clone().scope(ends(&house, End::Value)).await else { panic!("there is no server") };
+    let Err(Failure::OfTheSlot(error)) = house.client.clone().scope(ends(&house, End::Value)).await
+    else {
+        panic!("there is no server")
+    };
     assert!(matches!(error, Error::Connect { .. }), "{error}");
 }

@@ -21,8 +21,15 @@ impl Log {
         static EVER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener::default()));
         LazyLock::force(&EVER);
         let (lines, spans) = (Arc::default(), Arc::default());
-        let listener = Listener { lines: Arc::clone(&lines), spans: Arc::clone(&spans) };
-        Self { lines, spans, _listening: set_default(listener) }
+        let listener = Listener {
+            lines: Arc::clone(&lines),
+            spans: Arc::clone(&spans),
+        };
+        Self {
+            lines,
+            spans,
+            _listening: set_default(listener),
+        }
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {

@@ -32,10 +32,18 @@ async fn stops(house: &House, stopped: &mut bool) -> anyhow::Result<()> {
 async fn a_lost_slot_stops_the_body_and_the_caller_is_told() {
     let house = House::new().await;
     let (mut stopped, began) = (false, Instant::now());
-    let error = house.client.clone().scope(stops(&house, &mut stopped)).await.unwrap_err();
+    let error = house
+        .client
+        .clone()
+        .scope(stops(&house, &mut stopped))
+        .await
+        .unwrap_err();
     assert!(error.downcast::<Error>().unwrap().is_lost());
     assert!(stopped);
-    assert!(began.elapsed() <= Duration::from_secs(5), "the next renewal tells");
+    assert!(
+        began.elapsed() <= Duration::from_secs(5),
+        "the next renewal tells"
+    );
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, lease_ttl = "10s", on_lost = cancel)]
@@ -50,20 +58,36 @@ async fn keeps_the_executor_busy(result: anyhow::Result<u32>) -> anyhow::Result<
 async fn a_value_that_was_made_without_the_slot_is_given_up() {
     let house = House::new().await;
     let log = Log::listen();
-    let error = house.client.clone().scope(keeps_the_executor_busy(Ok(1))).await.unwrap_err();
+    let error = house
+        .client
+        .clone()
+        .scope(keeps_the_executor_busy(Ok(1)))
+        .await
+        .unwrap_err();
     assert!(error.downcast::<Error>().unwrap().is_lost());
     let warnings = log.warnings();
-    assert!(warnings.iter().any(|line| line.contains("value given up")), "{warnings:?}");
+    assert!(
+        warnings.iter().any(|line| line.contains("value given up")),
+        "{warnings:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_failed_by_itself_says_so_whatever_became_of_the_slot() {
     let house = House::new().await;
     let log = Log::listen();
-    let error = house.client.clone().scope(keeps_the_executor_busy(Err(anyhow::anyhow!("of its own")))).await.unwrap_err();
+    let error = house
+        .client
+        .clone()
+        .scope(keeps_the_executor_busy(Err(anyhow::anyhow!("of its own"))))
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "of its own");
     let warnings = log.warnings();
-    assert!(warnings.iter().any(|line| line.contains("release failed")), "the loss is told: {warnings:?}");
+    assert!(
+        warnings.iter().any(|line| line.contains("release failed")),
+        "the loss is told: {warnings:?}"
+    );
 }
 
 #[dflock::lock(key = "nightly", lease_ttl = "10s", on_lost = finish, slot = held)]
@@ -78,10 +102,27 @@ async fn finishes(house: &House, result: Result<u32, Error>) -> Result<u32, Erro
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_to_finish_does_and_the_caller_gets_what_it_gives() {
     let house = House::new().await;
-    assert_eq!(house.client.clone().scope(finishes(&house, Ok(7))).await.unwrap(), 7);
-    assert_eq!(house.server.stats().connections, 0, "what is lost is not used again");
+    assert_eq!(
+        house
+            .client
+            .clone()
+            .scope(finishes(&house, Ok(7)))
+            .await
+            .unwrap(),
+        7
+    );
+    assert_eq!(
+        house.server.stats().connections,
+        0,
+        "what is lost is not used again"
+    );
     let error = dflock::ConfigError::NoServers.into();
-    let error = house.client.clone().scope(finishes(&house, Err(error))).await.unwrap_err();
+    let error = house
+        .client
+        .clone()
+        .scope(finishes(&house, Err(error)))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Config(_)), "the body's own: {error}");
 }
 
@@ -95,7 +136,15 @@ async fn keeps_its_slot(house: &House) -> Result<u64, Error> {
 async fn a_body_that_is_to_finish_gives_its_slot_back_like_any_other() {
     let house = House::new().await;
     for _ in 0..2 {
-        assert_eq!(house.client.clone().scope(keeps_its_slot(&house)).await.unwrap(), 1);
+        assert_eq!(
+            house
+                .client
+                .clone()
+                .scope(keeps_its_slot(&house))
+                .await
+                .unwrap(),
+            1
+        );
         assert_eq!(house.holders("pool"), 0);
     }
     assert_eq!(house.server.stats().connections, 1);
@@ -117,9 +166,20 @@ async fn is_robbed_and_finishes(house: &House) -> Result<u32, Error> {
 async fn a_loss_that_only_the_release_tells_of_is_one() {
     let house = House::new().await;
     let scoped = house.client.clone();
-    let error = scoped.clone().scope(is_robbed(&house, Ok(1))).await.unwrap_err();
+    let error = scoped
+        .clone()
+        .scope(is_robbed(&house, Ok(1)))
+        .await
+        .unwrap_err();
     assert!(error.downcast::<Error>().unwrap().is_lost());
-    let error = scoped.clone().scope(is_robbed(&house, Err(anyhow::anyhow!("of its own")))).await.unwrap_err();
+    let error = scoped
+        .clone()
+        .scope(is_robbed(&house, Err(anyhow::anyhow!("of its own"))))
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "of its own");
-    assert_eq!(scoped.scope(is_robbed_and_finishes(&house)).await.unwrap(), 7);
+    assert_eq!(
+        scoped.scope(is_robbed_and_finishes(&house)).await.unwrap(),
+        7
+    );
 }

@@ -18,18 +18,41 @@ async fn nested(house: &House, depth: u32) -> Result<u64, Error> {
 }
 
 #[dflock::semaphore(key = "boxed", limit = 3)]
-fn boxed(house: &House, depth: u32) -> Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + '_>> {
-    Box::pin(async move { if depth == 0 { Ok(house.holders("boxed")) } else { boxed(house, depth - 1).await } })
+fn boxed(
+    house: &House,
+    depth: u32,
+) -> Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + '_>> {
+    Box::pin(async move {
+        if depth == 0 {
+            Ok(house.holders("boxed"))
+        } else {
+            boxed(house, depth - 1).await
+        }
+    })
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_call_of_a_recursion_holds_a_slot() {
     let house = House::new().await;
-    assert_eq!(house.client.clone().scope(nested(&house, 2)).await.unwrap(), 3);
-    assert_eq!(house.client.clone().scope(boxed(&house, 2)).await.unwrap(), 3);
+    assert_eq!(
+        house.client.clone().scope(nested(&house, 2)).await.unwrap(),
+        3
+    );
+    assert_eq!(
+        house.client.clone().scope(boxed(&house, 2)).await.unwrap(),
+        3
+    );
     assert_eq!((house.holders("nested"), house.holders("boxed")), (0, 0));
     // one more than there are slots
-    assert!(house.client.clone().scope(nested(&house, 3)).await.unwrap_err().is_timeout());
+    assert!(
+        house
+            .client
+            .clone()
+            .scope(nested(&house, 3))
+            .await
+            .unwrap_err()
+            .is_timeout()
+    );
 }
 
 #[dflock::lock(key = "inner")]
@@ -56,7 +79,10 @@ async fn outermost() -> Result<(), Error> {
 #[test]
 fn a_call_inside_of_a_call_does_not_make_the_future_larger() {
     let (one, four) = (size_of_val(&inner()), size_of_val(&outermost()));
-    assert!(four <= one + one / 4, "one: {one} bytes, four deep: {four} bytes");
+    assert!(
+        four <= one + one / 4,
+        "one: {one} bytes, four deep: {four} bytes"
+    );
 }
 
 #[dflock::semaphore(key = "returned", limit = 1)]
@@ -68,7 +94,10 @@ fn returned(house: &House) -> impl Future<Output = Result<u64, Error>> + Send {
 #[tokio::test(start_paused = true)]
 async fn the_future_of_a_plain_function_holds_a_slot_while_it_runs() {
     let house = House::new().await;
-    assert_eq!(house.client.clone().scope(returned(&house)).await.unwrap(), 1);
+    assert_eq!(
+        house.client.clone().scope(returned(&house)).await.unwrap(),
+        1
+    );
     assert_eq!(house.holders("returned"), 0);
 }
 
@@ -78,7 +107,11 @@ struct Point {
 }
 
 #[dflock::semaphore(key = "{x}:{shown}:{left}", limit = N, slot = held)]
-async fn generic<T, const N: u32>(Point { x, y }: Point, (left, _): (&str, T), shown: impl Display + Send) -> Result<impl Display, Error>
+async fn generic<T, const N: u32>(
+    Point { x, y }: Point,
+    (left, _): (&str, T),
+    shown: impl Display + Send,
+) -> Result<impl Display, Error>
 where
     T: Send,
 {
@@ -89,7 +122,16 @@ where
 async fn generics_and_patterns_are_seen_by_the_arguments_and_the_body() {
     let house = House::new().await;
     let future = generic::<_, 3>(Point { x: 1, y: 2 }, ("left", 'c'), 7);
-    assert_eq!(house.client.clone().scope(future).await.unwrap().to_string(), "1:7:left 2");
+    assert_eq!(
+        house
+            .client
+            .clone()
+            .scope(future)
+            .await
+            .unwrap()
+            .to_string(),
+        "1:7:left 2"
+    );
 }
 
 struct Counter {
@@ -117,11 +159,17 @@ impl Counter {
 
 #[tokio::test(start_paused = true)]
 async fn methods_take_self_in_any_way() {
-    let mut counter = Counter { house: House::new().await, calls: 0 };
+    let mut counter = Counter {
+        house: House::new().await,
+        calls: 0,
+    };
     *counter.by_mutable_reference().await.unwrap() += 10;
     assert_eq!(counter.calls, 11);
     assert_eq!(counter.by_value().await.unwrap(), 11);
-    let counter = Arc::new(Counter { house: House::new().await, calls: 1 });
+    let counter = Arc::new(Counter {
+        house: House::new().await,
+        calls: 1,
+    });
     assert_eq!(tokio::spawn(counter.by_arc(2)).await.unwrap().unwrap(), 3);
 }
 

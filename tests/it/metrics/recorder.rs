@@ -17,23 +17,48 @@ pub(super) struct Told(BTreeMap<String, Vec<f64>>);
 impl Recorder {
     pub(super) fn new() -> Self {
         let recorder: &'static DebuggingRecorder = Box::leak(Box::default());
-        Self { recorder, _guard: metrics::set_default_local_recorder(recorder) }
+        Self {
+            recorder,
+            _guard: metrics::set_default_local_recorder(recorder),
+        }
     }
 
     pub(super) fn told(&self) -> Told {
-        let all = self.recorder.snapshotter().snapshot().into_vec().into_iter();
+        let all = self
+            .recorder
+            .snapshotter()
+            .snapshot()
+            .into_vec()
+            .into_iter();
         let told = all.map(|(key, unit, described, value)| {
             let (_, key) = key.into_parts();
-            assert!(described.is_some_and(|text| !text.is_empty()), "{key} is not described");
+            assert!(
+                described.is_some_and(|text| !text.is_empty()),
+                "{key} is not described"
+            );
             assert_eq!(unit.is_some(), key.name().ends_with("_seconds"), "{key}");
-            assert!(key.labels().any(|label| label.key() == "server"), "{key} does not say on which server");
-            assert!(key.labels().all(|label| label.key() != "key"), "{key} has a label without end");
-            let others = key.labels().filter(|label| label.key() != "server").map(metrics::Label::value);
-            let name = std::iter::once(key.name()).chain(others).collect::<Vec<_>>().join(" ");
+            assert!(
+                key.labels().any(|label| label.key() == "server"),
+                "{key} does not say on which server"
+            );
+            assert!(
+                key.labels().all(|label| label.key() != "key"),
+                "{key} has a label without end"
+            );
+            let others = key
+                .labels()
+                .filter(|label| label.key() != "server")
+                .map(metrics::Label::value);
+            let name = std::iter::once(key.name())
+                .chain(others)
+                .collect::<Vec<_>>()
+                .join(" ");
             let values = match value {
                 DebugValue::Counter(count) => vec![f64::from(u32::try_from(count).unwrap())],
                 DebugValue::Gauge(change) => vec![change.0],
-                DebugValue::Histogram(samples) => samples.into_iter().map(|sample| sample.0).collect(),
+                DebugValue::Histogram(samples) => {
+                    samples.into_iter().map(|sample| sample.0).collect()
+                }
             };
             (name, values)
         });
@@ -44,7 +69,9 @@ impl Recorder {
 impl Told {
     /// All values of `name`, rounded to whole ones.
     pub(super) fn of(&self, name: &str) -> Vec<f64> {
-        self.0.get(name).map_or_else(Vec::new, |values| values.iter().map(|value| value.round()).collect())
+        self.0.get(name).map_or_else(Vec::new, |values| {
+            values.iter().map(|value| value.round()).collect()
+        })
     }
 
     /// How many more wait, and how many more hold.
@@ -55,14 +82,33 @@ impl Told {
 
     /// How many slots were lost, for whatever reason.
     pub(super) fn losses(&self) -> f64 {
-        self.0.iter().filter(|(name, _)| name.starts_with("dflock_lost_total ")).flat_map(|(_, counts)| counts).sum()
+        self.0
+            .iter()
+            .filter(|(name, _)| name.starts_with("dflock_lost_total "))
+            .flat_map(|(_, counts)| counts)
+            .sum()
     }
 
     /// The samples of waits and holds: how each ended, and after how many seconds.
     pub(super) fn endings(&self) -> Vec<String> {
-        let seconds = |name: &String| name.strip_prefix("dflock_").map(|name| name.replace("_seconds", ""));
-        let of = |name: &String| self.of(name).into_iter().map(move |value| value.to_string()).collect::<Vec<_>>().join(", ");
-        let ended = self.0.keys().filter(|name| name.starts_with("dflock_wait_") || name.starts_with("dflock_hold_"));
-        ended.filter(|name| !self.0[*name].is_empty()).filter_map(|name| Some(format!("{}: {}", seconds(name)?, of(name)))).collect()
+        let seconds = |name: &String| {
+            name.strip_prefix("dflock_")
+                .map(|name| name.replace("_seconds", ""))
+        };
+        let of = |name: &String| {
+            self.of(name)
+                .into_iter()
+                .map(move |value| value.to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let ended = self
+            .0
+            .keys()
+            .filter(|name| name.starts_with("dflock_wait_") || name.starts_with("dflock_hold_"));
+        ended
+            .filter(|name| !self.0[*name].is_empty())
+            .filter_map(|name| Some(format!("{}: {}", seconds(name)?, of(name))))
+            .collect()
     }
 }

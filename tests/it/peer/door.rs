@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use dflock::{BoxStream, Client, ClientBuilder, Clock, Connecting, Connector};
+use dflock::{BoxStream, Client, ClientBuilder, Clock, ConnectFuture, Connector};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +31,10 @@ pub(super) struct Memory {
 
 impl Entrance {
     pub(super) fn on(listener: TcpListener) -> (Self, Door) {
-        (Self::Tcp(listener.local_addr().unwrap().to_string()), Door::Tcp(listener))
+        (
+            Self::Tcp(listener.local_addr().unwrap().to_string()),
+            Door::Tcp(listener),
+        )
     }
 
     pub(super) fn memory(room: usize) -> (Self, Door) {
@@ -81,10 +84,12 @@ impl Door {
 }
 
 impl Connector for Memory {
-    fn connect<'a>(&'a self, _server: &'a str) -> Connecting<'a> {
+    fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async {
             let (ours, theirs) = duplex(self.room);
-            self.door.send(theirs).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+            self.door
+                .send(theirs)
+                .map_err(|_| io::ErrorKind::ConnectionRefused)?;
             Ok(Box::new(ours) as BoxStream)
         })
     }
@@ -102,7 +107,9 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
 
 impl Socket for TcpStream {
     fn reset(self: Box<Self>) {
-        SockRef::from(&*self).set_linger(Some(Duration::ZERO)).unwrap();
+        SockRef::from(&*self)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
     }
 }
 

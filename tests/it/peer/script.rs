@@ -88,9 +88,19 @@ pub(crate) fn cue() -> Step {
 pub(super) async fn act(script: Script, mut socket: Box<dyn Socket>, stage: Arc<Stage>) {
     for step in script {
         match step {
-            Step::Hear(bytes) => assert_eq!(heard(&mut socket, bytes.len()).await, bytes.escape_ascii().to_string()),
-            Step::HearEnd => assert_eq!(heard(&mut socket, usize::MAX).await, "", "the connection should end here"),
-            Step::Say(bytes) => socket.write_all(&bytes).await.expect("the client hangs up on the peer"),
+            Step::Hear(bytes) => assert_eq!(
+                heard(&mut socket, bytes.len()).await,
+                bytes.escape_ascii().to_string()
+            ),
+            Step::HearEnd => assert_eq!(
+                heard(&mut socket, usize::MAX).await,
+                "",
+                "the connection should end here"
+            ),
+            Step::Say(bytes) => socket
+                .write_all(&bytes)
+                .await
+                .expect("the client hangs up on the peer"),
             Step::Flood => {
                 while let Ok(count) = socket.write(&[b'x'; 4096]).await {
                     stage.flooded.fetch_add(count, Ordering::SeqCst);
@@ -110,7 +120,11 @@ pub(super) async fn act(script: Script, mut socket: Box<dyn Socket>, stage: Arc<
         }
     }
     stage.played.add_permits(1);
-    assert_eq!(heard(&mut socket, usize::MAX).await, "", "the script is over");
+    assert_eq!(
+        heard(&mut socket, usize::MAX).await,
+        "",
+        "the script is over"
+    );
 }
 
 /// The next `count` bytes, fewer if the connection ends before.

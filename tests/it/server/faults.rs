@@ -49,7 +49,11 @@ async fn a_lease_can_be_ended_at_once() {
 #[tokio::test(start_paused = true)]
 async fn connections_at_a_key_can_be_closed() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter, mut other) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let (mut holder, mut waiter, mut other) = (
+        Raw::in_memory(&server).await,
+        Raw::in_memory(&server).await,
+        Raw::in_memory(&server).await,
+    );
     holder.hold("pool", 600).await;
     other.hold("other", 600).await;
     waiter.ask("sl", "pool", "100 1 600").await;
@@ -61,7 +65,10 @@ async fn connections_at_a_key_can_be_closed() {
     assert_eq!(server.stats().semaphores.len(), 1);
     server.faults().disconnect_all();
     assert_eq!(other.line().await, EOF);
-    assert_eq!((server.stats().connections, server.stats().semaphores.len()), (0, 0));
+    assert_eq!(
+        (server.stats().connections, server.stats().semaphores.len()),
+        (0, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,20 +136,29 @@ async fn replies_can_be_held_back() {
     server.faults().delay_replies(Duration::from_secs(2));
     let began = Instant::now();
     client.send("ping\n_\n_\nzz\n_\n_\n").await;
-    assert_eq!((client.line().await, client.line().await), ("ok".into(), "error".into()));
+    assert_eq!(
+        (client.line().await, client.line().await),
+        ("ok".into(), "error".into())
+    );
     assert_eq!(began.elapsed().as_secs(), 2);
     // what is asked meanwhile is answered in its turn
     client.ask("ping", "_", "_").await;
     sleep(Duration::from_secs(1)).await;
     client.ask("zz", "_", "_").await;
-    assert_eq!((client.line().await, client.line().await), ("ok".into(), "error".into()));
+    assert_eq!(
+        (client.line().await, client.line().await),
+        ("ok".into(), "error".into())
+    );
     assert_eq!(began.elapsed().as_secs(), 6);
     // who goes meanwhile is noticed at once
     client.ask("sl", "pool", "0 1 600").await;
     sleep(Duration::from_millis(10)).await;
     drop(client);
     sleep(Duration::from_millis(10)).await;
-    assert_eq!((server.stats().connections, server.stats().semaphores.len()), (0, 0));
+    assert_eq!(
+        (server.stats().connections, server.stats().semaphores.len()),
+        (0, 0)
+    );
     server.faults().delay_replies(Duration::ZERO);
     let began = Instant::now();
     Raw::in_memory(&server).await.ping().await;
@@ -152,7 +168,12 @@ async fn replies_can_be_held_back() {
 // what comes with auto-release off: no end of a connection gives anything back
 #[tokio::test(start_paused = true)]
 async fn what_is_given_back_behind_a_reply_that_is_held_back_is_taken() {
-    let server = Server::builder().auto_release(false).build().start().await.unwrap();
+    let server = Server::builder()
+        .auto_release(false)
+        .build()
+        .start()
+        .await
+        .unwrap();
     let mut client = Raw::in_memory(&server).await;
     let held = client.hold("pool", 600).await;
     server.faults().delay_replies(Duration::from_secs(2));
@@ -161,5 +182,10 @@ async fn what_is_given_back_behind_a_reply_that_is_held_back_is_taken() {
     client.ask("sr", "pool", &held).await;
     drop(client);
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(server.stats().semaphores.len(), 0, "it is held: {:?}", server.stats());
+    assert_eq!(
+        server.stats().semaphores.len(),
+        0,
+        "it is held: {:?}",
+        server.stats()
+    );
 }

@@ -10,7 +10,12 @@ use super::raw::{EOF, Raw, token, until};
 // S07
 #[tokio::test]
 async fn one_connection_too_many_is_closed() {
-    let server = Server::builder().max_connections(2).build().start().await.unwrap();
+    let server = Server::builder()
+        .max_connections(2)
+        .build()
+        .start()
+        .await
+        .unwrap();
     let (mut first, mut second) = (Raw::tcp(&server).await, Raw::in_memory(&server).await);
     first.ping().await;
     second.ping().await;
@@ -28,12 +33,19 @@ async fn one_connection_too_many_is_closed() {
 async fn ten_thousand_connections_leave_nothing() {
     let server = Server::builder().max_keys(1).build().start().await.unwrap();
     for number in 0..10_000 {
-        let mut client = if number % 50 == 0 { Raw::tcp(&server).await } else { Raw::in_memory(&server).await };
+        let mut client = if number % 50 == 0 {
+            Raw::tcp(&server).await
+        } else {
+            Raw::in_memory(&server).await
+        };
         if number % 10 == 0 {
             token(&client.hear("sl", "pool", "20 1 30").await);
         }
     }
-    until(&server, |stats| stats.connections == 0 && stats.semaphores.is_empty()).await;
+    until(&server, |stats| {
+        stats.connections == 0 && stats.semaphores.is_empty()
+    })
+    .await;
     assert_eq!(server.stats().idle_semaphores.len(), 1);
 }
 
@@ -41,7 +53,12 @@ async fn ten_thousand_connections_leave_nothing() {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_take_its_replies_is_cut_off() {
     for (write_timeout, seconds) in [(Duration::ZERO, None), (Duration::from_secs(5), Some(5))] {
-        let server = Server::builder().write_timeout(write_timeout).build().start().await.unwrap();
+        let server = Server::builder()
+            .write_timeout(write_timeout)
+            .build()
+            .start()
+            .await
+            .unwrap();
         let mut deaf = Raw::in_memory(&server).await;
         deaf.hold("pool", 600).await;
         let began = tokio::time::Instant::now();
@@ -67,7 +84,10 @@ async fn a_limit_is_remembered_for_a_minute() {
     assert_eq!(client.hear("sr", "pool", &held).await, "ok");
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_secs(11)).await;
-        assert_eq!(client.hear("sl", "pool", "0 2 30").await, "error_limit_mismatch");
+        assert_eq!(
+            client.hear("sl", "pool", "0 2 30").await,
+            "error_limit_mismatch"
+        );
     }
     tokio::time::sleep(Duration::from_secs(11)).await;
     token(&client.hear("sl", "pool", "0 2 30").await);
@@ -90,9 +110,17 @@ async fn it_listens_on_ipv6() {
 async fn an_address_that_is_taken_is_named() {
     let server = Server::start().await.unwrap();
     let taken = server.addr().to_string();
-    let error = Server::builder().bind(&*taken).build().start().await.unwrap_err();
+    let error = Server::builder()
+        .bind(&*taken)
+        .build()
+        .start()
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
-    assert!(matches!(&error, ServerError::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse), "{error:?}");
+    assert!(
+        matches!(&error, ServerError::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse),
+        "{error:?}"
+    );
 }
 
 #[test]

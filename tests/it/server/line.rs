@@ -44,7 +44,11 @@ async fn handing_a_slot_on_takes_no_time() {
     while let Some(done) = workers.join_next().await {
         done.unwrap();
     }
-    assert!(began.elapsed() < Duration::from_millis(1), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(1),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,7 +72,11 @@ async fn a_lease_that_ends_hands_the_slot_on() {
     let held = holder.hold("pool", 2).await;
     let began = Instant::now();
     token(&waiter.hear("sl", "pool", "10 1 30").await);
-    assert!((2..=3).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!(
+        (2..=3).contains(&began.elapsed().as_secs()),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(holder.hear("sn", "pool", &held).await, "error");
 }
 
@@ -76,7 +84,11 @@ async fn a_lease_that_ends_hands_the_slot_on() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_never_tells_a_dead_token() {
     let server = Server::start().await.unwrap();
-    let (mut a, mut b, mut c) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let (mut a, mut b, mut c) = (
+        Raw::in_memory(&server).await,
+        Raw::in_memory(&server).await,
+        Raw::in_memory(&server).await,
+    );
     let held = a.hold("pool", 30).await;
     assert_eq!(b.hear("se", "pool", "1 1").await, "queued");
     assert_eq!(a.hear("sr", "pool", &held).await, "ok");
@@ -92,7 +104,9 @@ async fn a_blocked_request_holds_back_the_replies_behind_it() {
     let server = Server::start().await.unwrap();
     let (mut holder, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
     let held = holder.hold("pool", 30).await;
-    waiter.send("ping\n_\n_\nsl\npool\n20 1 30\nping\n_\n_\nzz\nk\n1\n").await;
+    waiter
+        .send("ping\n_\n_\nsl\npool\n20 1 30\nping\n_\n_\nzz\nk\n1\n")
+        .await;
     // what came before it is not held back
     assert_eq!(waiter.line().await, "ok");
     waiter.assert_silent().await;
@@ -105,7 +119,12 @@ async fn a_blocked_request_holds_back_the_replies_behind_it() {
 #[tokio::test]
 async fn who_goes_while_it_waits_leaves_the_line_at_once() {
     for auto_release in [true, false] {
-        let server = Server::builder().auto_release(auto_release).build().start().await.unwrap();
+        let server = Server::builder()
+            .auto_release(auto_release)
+            .build()
+            .start()
+            .await
+            .unwrap();
         let mut holder = Raw::tcp(&server).await;
         let held = holder.hold("pool", 30).await;
         for pipelined in [0, 100, 20_000] {
@@ -114,7 +133,10 @@ async fn who_goes_while_it_waits_leaves_the_line_at_once() {
             waiter.send("ping\n_\n_\n".repeat(pipelined)).await;
             until(&server, |stats| waiters(stats) == 1).await;
             drop(waiter);
-            until(&server, |stats| waiters(stats) == 0 && stats.connections == 1).await;
+            until(&server, |stats| {
+                waiters(stats) == 0 && stats.connections == 1
+            })
+            .await;
         }
         assert_eq!(holder.hear("sr", "pool", &held).await, "ok");
     }

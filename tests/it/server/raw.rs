@@ -15,7 +15,9 @@ pub(super) const EOF: &str = "EOF";
 
 impl Raw {
     pub(super) async fn in_memory(server: &Server) -> Self {
-        Self(BufReader::new(server.connector().connect("in-memory").await.unwrap()))
+        Self(BufReader::new(
+            server.connector().connect("in-memory").await.unwrap(),
+        ))
     }
 
     pub(super) async fn tcp(server: &Server) -> Self {
@@ -96,10 +98,16 @@ pub(super) async fn until(server: &Server, is_so: impl Fn(&dflock::Stats) -> boo
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), looking).await.unwrap_or_else(|_| panic!("{:?}", server.stats()));
+    tokio::time::timeout(Duration::from_secs(20), looking)
+        .await
+        .unwrap_or_else(|_| panic!("{:?}", server.stats()));
 }
 
 /// How many stand in line, over all semaphores.
 pub(super) fn waiters(stats: &dflock::Stats) -> u64 {
-    stats.semaphores.iter().map(|semaphore| semaphore.waiters).sum()
+    stats
+        .semaphores
+        .iter()
+        .map(|semaphore| semaphore.waiters)
+        .sum()
 }

@@ -16,8 +16,13 @@ async fn the_replies_to_what_came_together_go_together() {
     server.faults().delay_replies(Duration::from_secs(1));
     let began = tokio::time::Instant::now();
     // a wait of no time is no reason to write earlier
-    client.send(format!("{}sl\npool\n0 1 30\n", "ping\n_\n_\n".repeat(20))).await;
-    assert_eq!(client.gulp().await, format!("{}timeout\n", "ok\n".repeat(20)));
+    client
+        .send(format!("{}sl\npool\n0 1 30\n", "ping\n_\n_\n".repeat(20)))
+        .await;
+    assert_eq!(
+        client.gulp().await,
+        format!("{}timeout\n", "ok\n".repeat(20))
+    );
     assert_eq!(began.elapsed().as_secs(), 1);
 }
 
@@ -36,7 +41,11 @@ async fn a_request_may_come_byte_by_byte() {
 async fn what_is_not_text_is_an_error_and_the_connection_goes_on() {
     let server = Server::start().await.unwrap();
     let mut client = Raw::tcp(&server).await;
-    for bad in [&b"sl\nk\xff\n0 1\n"[..], b"\xff\nk\n0 1\n", b"sl\nk\n0 \xff\n"] {
+    for bad in [
+        &b"sl\nk\xff\n0 1\n"[..],
+        b"\xff\nk\n0 1\n",
+        b"sl\nk\n0 \xff\n",
+    ] {
         client.send(bad).await;
         assert_eq!(client.line().await, "error");
     }
@@ -67,24 +76,48 @@ async fn stats_are_told_as_json() {
     token(&client.hear("l", "job", "0 30").await);
     client.hold("pool", 30).await;
     let told = client.hear("stats", "_", "_").await;
-    assert!(told.starts_with(r#"ok {"connections":1,"locks":[{"key":"job","owner_conn_id":1,"#), "{told}");
-    assert!(told.contains(r#""semaphores":[{"key":"pool","limit":1,"holders":1,"waiters":0}]"#), "{told}");
-    assert!(told.ends_with(r#""idle_locks":[],"idle_semaphores":[]}"#), "{told}");
+    assert!(
+        told.starts_with(r#"ok {"connections":1,"locks":[{"key":"job","owner_conn_id":1,"#),
+        "{told}"
+    );
+    assert!(
+        told.contains(r#""semaphores":[{"key":"pool","limit":1,"holders":1,"waiters":0}]"#),
+        "{told}"
+    );
+    assert!(
+        told.ends_with(r#""idle_locks":[],"idle_semaphores":[]}"#),
+        "{told}"
+    );
 }
 
 // S16
 #[tokio::test]
 async fn who_does_not_know_the_secret_is_not_served() {
     let secret = "s".repeat(64 * 1024);
-    let server = Server::builder().auth_token(&*secret).build().start().await.unwrap();
+    let server = Server::builder()
+        .auth_token(&*secret)
+        .build()
+        .start()
+        .await
+        .unwrap();
     let mut friend = Raw::tcp(&server).await;
     assert_eq!(friend.hear("auth", "_", &secret).await, "ok");
     friend.hold("pool", 30).await;
     assert_eq!(friend.hear("auth", "_", &secret).await, "error");
     friend.ping().await;
-    for (command, key, argument) in [("auth", "_", "wrong"), ("auth", "_", ""), ("ping", "_", "_"), ("sl", "k", "0 1"), ("zz", "", "")] {
+    for (command, key, argument) in [
+        ("auth", "_", "wrong"),
+        ("auth", "_", ""),
+        ("ping", "_", "_"),
+        ("sl", "k", "0 1"),
+        ("zz", "", ""),
+    ] {
         let mut stranger = Raw::tcp(&server).await;
-        assert_eq!(stranger.hear(command, key, argument).await, "error_auth", "{command}");
+        assert_eq!(
+            stranger.hear(command, key, argument).await,
+            "error_auth",
+            "{command}"
+        );
         assert_eq!(stranger.line().await, EOF);
     }
     let mut stranger = Raw::tcp(&server).await;

@@ -16,8 +16,12 @@ use super::raw::{EOF, Raw, token, until, waiters};
 async fn shutting_down_tells_waiters_and_waits_for_holders() {
     let server = Server::start().await.unwrap();
     let connector = server.connector();
-    let (mut holder, mut blocked, mut queued, mut idle) =
-        (Raw::in_memory(&server).await, Raw::in_memory(&server).await, Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let (mut holder, mut blocked, mut queued, mut idle) = (
+        Raw::in_memory(&server).await,
+        Raw::in_memory(&server).await,
+        Raw::in_memory(&server).await,
+        Raw::in_memory(&server).await,
+    );
     let held = holder.hold("pool", 600).await;
     blocked.ask("sl", "pool", "100 1 600").await;
     assert_eq!(queued.hear("se", "pool", "1 30").await, "queued");
@@ -40,8 +44,15 @@ async fn shutting_down_tells_waiters_and_waits_for_holders() {
     assert_eq!(holder.line().await, EOF);
     // nobody has closed a connection but the server
     shutdown.await.unwrap();
-    assert!(began.elapsed() < Duration::from_millis(10), "{:?}", began.elapsed());
-    assert_eq!(connector.connect("in-memory").await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert!(
+        began.elapsed() < Duration::from_millis(10),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(
+        connector.connect("in-memory").await.unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,7 +75,12 @@ async fn who_comes_when_it_shuts_down_is_turned_away_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn shutting_down_waits_for_holders_only_so_long() {
-    let server = Server::builder().shutdown_timeout(Duration::from_secs(7)).build().start().await.unwrap();
+    let server = Server::builder()
+        .shutdown_timeout(Duration::from_secs(7))
+        .build()
+        .start()
+        .await
+        .unwrap();
     let mut holder = Raw::in_memory(&server).await;
     holder.hold("pool", 600).await;
     let began = Instant::now();
@@ -81,7 +97,11 @@ async fn shutting_down_waits_for_a_silent_holder_until_its_lease_ends() {
     holder.hold("pool", 5).await;
     let began = Instant::now();
     server.shutdown().await;
-    assert!((5..=7).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!(
+        (5..=7).contains(&began.elapsed().as_secs()),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(holder.line().await, EOF);
 }
 
@@ -93,7 +113,11 @@ async fn a_frozen_server_is_thawed_to_shut_down() {
     server.faults().freeze();
     let began = Instant::now();
     server.shutdown().await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(idle.line().await, EOF);
 }
 
@@ -110,7 +134,9 @@ async fn dropping_it_stops_everything() {
     assert_eq!(waiter.line().await, EOF);
     assert!(TcpStream::connect(addr).await.is_err());
     assert!(connector.connect("in-memory").await.is_err());
-    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
     assert_eq!(tasks, 0);
 }
 

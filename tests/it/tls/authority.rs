@@ -8,7 +8,9 @@ use dflock::rustls::pki_types::pem::PemObject;
 use dflock::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use dflock::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use dflock::server::ServerTls;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
 
 /// Where the tests' servers are.
 pub(crate) const HOST: &str = "127.0.0.1";
@@ -43,13 +45,20 @@ impl Authority {
     }
 
     /// The same, but for a `change`.
-    pub(crate) fn papers_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Papers {
+    pub(crate) fn papers_with(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Papers {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         // Python is as strict as RFC 5280 is
         params.use_authority_key_identifier_extension = true;
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        Papers { certificate: params.signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
+        Papers {
+            certificate: params.signed_by(&key, &self.0).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
     }
 
     /// For clients that trust this issuer.
@@ -64,14 +73,20 @@ impl Authority {
 
     pub(crate) fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pem().as_bytes()).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(self.pem().as_bytes()).unwrap())
+            .unwrap();
         Arc::new(roots)
     }
 
     /// The configuration of a client that trusts this issuer.
     pub(crate) fn client_config(&self) -> ClientConfig {
-        let versions = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-        versions.with_root_certificates(self.roots()).with_no_client_auth()
+        let versions = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        versions
+            .with_root_certificates(self.roots())
+            .with_no_client_auth()
     }
 }
 
@@ -82,11 +97,17 @@ impl Papers {
     }
 
     /// The same, but for a `change`.
-    pub(crate) fn self_signed_with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(crate) fn self_signed_with(
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        Self { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+        Self {
+            certificate: params.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
     }
 
     pub(crate) fn server(&self) -> ServerTls {
@@ -95,12 +116,19 @@ impl Papers {
 
     /// The configuration of a server that shows these papers.
     pub(crate) fn server_config(&self) -> ServerConfig {
-        let versions = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-        versions.with_no_client_auth().with_single_cert(self.chain(), self.private_key()).unwrap()
+        let versions = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        versions
+            .with_no_client_auth()
+            .with_single_cert(self.chain(), self.private_key())
+            .unwrap()
     }
 
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
-        CertificateDer::pem_slice_iter(self.certificate.as_bytes()).map(Result::unwrap).collect()
+        CertificateDer::pem_slice_iter(self.certificate.as_bytes())
+            .map(Result::unwrap)
+            .collect()
     }
 
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {

@@ -1,21 +1,31 @@
 //! A file of several certificates: each is used, or the file is refused. None is skipped.
 
 use dflock::server::{Server, ServerTls};
-use dflock::{ConfigError, PemContent, PemFault, PemSectionErrorKind, Tls};
+use dflock::{ConfigError, PemContent, PemErrorKind, PemSectionErrorKind, Tls};
 
 use super::authority::{Authority, HOST};
 use crate::bad_input::reads_well;
 
 /// Returns whether a client that trusts `bundle` connects to a server of `authority`.
 async fn is_trusted(authority: &Authority, bundle: &str) -> bool {
-    let server = Server::builder().tls(authority.server()).build().start().await.unwrap();
-    let client = server.client_builder().tls(Tls::ca_pem(bundle).unwrap()).build().unwrap();
+    let server = Server::builder()
+        .tls(authority.server())
+        .build()
+        .start()
+        .await
+        .unwrap();
+    let client = server
+        .client_builder()
+        .tls(Tls::ca_pem(bundle).unwrap())
+        .build()
+        .unwrap();
     client.ping().await.is_ok()
 }
 
 /// Relabels the certificate `pem`.
 fn labelled(pem: &str, label: &str) -> String {
-    pem.replace("BEGIN CERTIFICATE", &format!("BEGIN {label}")).replace("END CERTIFICATE", &format!("END {label}"))
+    pem.replace("BEGIN CERTIFICATE", &format!("BEGIN {label}"))
+        .replace("END CERTIFICATE", &format!("END {label}"))
 }
 
 // OpenSSL 3.0 reads each of these; `openssl storeutl -certs` finds two in each
@@ -50,9 +60,15 @@ type Loader = (&'static str, fn(&str, &str) -> Result<(), ConfigError>);
 
 /// Those that read certificates.
 const LOADERS: [Loader; 3] = [
-    ("the CA certificate", |bundle, _| Tls::ca_pem(bundle).map(drop)),
-    ("the client certificate", |chain, key| Authority::new().tls().client_pem(chain, key).map(drop)),
-    ("the server certificate", |chain, key| ServerTls::pem(chain, key).map(drop)),
+    ("the CA certificate", |bundle, _| {
+        Tls::ca_pem(bundle).map(drop)
+    }),
+    ("the client certificate", |chain, key| {
+        Authority::new().tls().client_pem(chain, key).map(drop)
+    }),
+    ("the server certificate", |chain, key| {
+        ServerTls::pem(chain, key).map(drop)
+    }),
 ];
 
 #[test]
@@ -64,7 +80,11 @@ fn what_would_be_skipped_is_refused_with_its_number() {
     let (a, b) = (papers.certificate, issuer.pem());
     let cut = |pem: &str, from: &str, to: &str| pem.replacen(from, to, 1);
     for (bundle, section, why) in [
-        (format!("  {}{b}", a.replace('\n', "\n  ")), 1, Kind::NotAtLineStart),
+        (
+            format!("  {}{b}", a.replace('\n', "\n  ")),
+            1,
+            Kind::NotAtLineStart,
+        ),
         (format!("{a}\t{b}"), 2, Kind::NotAtLineStart),
         (format!("issuer: {a}{b}"), 1, Kind::NotAtLineStart),
         (format!("# {a}{b}"), 1, Kind::NotAtLineStart),
@@ -75,28 +95,100 @@ fn what_would_be_skipped_is_refused_with_its_number() {
         (format!("{}{b}", a.trim_end()), 2, Kind::JoinedToEnd),
         (format!("{a}{}{a}", b.trim_end()), 3, Kind::JoinedToEnd),
         (format!("{} and {b}", a.trim_end()), 2, Kind::JoinedToEnd),
-        (format!("{} end\n{b}", a.trim_end()), 1, Kind::NoLineBreakAfterEnd),
-        (format!("{}{b}", labelled(&a, "TRUSTED CERTIFICATE")), 1, Kind::TrustedCertificate),
-        (format!("{a}{}", labelled(&b, "TRUSTED CERTIFICATE")), 2, Kind::TrustedCertificate),
+        (
+            format!("{} end\n{b}", a.trim_end()),
+            1,
+            Kind::NoLineBreakAfterEnd,
+        ),
+        (
+            format!("{}{b}", labelled(&a, "TRUSTED CERTIFICATE")),
+            1,
+            Kind::TrustedCertificate,
+        ),
+        (
+            format!("{a}{}", labelled(&b, "TRUSTED CERTIFICATE")),
+            2,
+            Kind::TrustedCertificate,
+        ),
         // which holds certificates, too
-        (format!("{a}{}", labelled(&b, "PKCS7")), 2, Kind::UnknownLabel),
-        (format!("{a}{}", labelled(&b, "certificate")), 2, Kind::UnknownLabel),
-        (format!("{a}{}", labelled(&b, "CERTIFICATE ")), 2, Kind::UnknownLabel),
-        (format!("{}{b}", cut(&a, "-----BEGIN", "----BEGIN")), 1, Kind::Damaged),
-        (format!("{}{b}", cut(&a, "CERTIFICATE-----", "CERTIFICATE----")), 1, Kind::Damaged),
-        (format!("{}{b}", cut(&a, "CERTIFICATE-----", "CERTIFICATE------")), 1, Kind::NoLineBreakAfterBegin),
-        (format!("{a}{}", b.replace("-----", "\u{2014}\u{2014}-")), 2, Kind::Damaged),
-        (format!("{a}{}", b.replace("-----", "\u{2013}")), 2, Kind::Damaged),
-        (format!("{a}{}", labelled(&b, " CERTIFICATE")), 2, Kind::UnknownLabel),
-        (format!("{a}{}", cut(&b, "-----BEGIN CERTIFICATE-----\n", "")), 2, Kind::NoBegin),
-        (format!("{}{b}", cut(&a, "-----END CERTIFICATE-----\n", "")), 1, Kind::NoEnd),
-        (format!("{a}{}", cut(&b, "-----END CERTIFICATE-----\n", "")), 2, Kind::NoEnd),
-        (format!("{a}{}", cut(&b, "END CERTIFICATE", "END CERT")), 2, Kind::OtherEnd),
+        (
+            format!("{a}{}", labelled(&b, "PKCS7")),
+            2,
+            Kind::UnknownLabel,
+        ),
+        (
+            format!("{a}{}", labelled(&b, "certificate")),
+            2,
+            Kind::UnknownLabel,
+        ),
+        (
+            format!("{a}{}", labelled(&b, "CERTIFICATE ")),
+            2,
+            Kind::UnknownLabel,
+        ),
+        (
+            format!("{}{b}", cut(&a, "-----BEGIN", "----BEGIN")),
+            1,
+            Kind::Damaged,
+        ),
+        (
+            format!("{}{b}", cut(&a, "CERTIFICATE-----", "CERTIFICATE----")),
+            1,
+            Kind::Damaged,
+        ),
+        (
+            format!("{}{b}", cut(&a, "CERTIFICATE-----", "CERTIFICATE------")),
+            1,
+            Kind::NoLineBreakAfterBegin,
+        ),
+        (
+            format!("{a}{}", b.replace("-----", "\u{2014}\u{2014}-")),
+            2,
+            Kind::Damaged,
+        ),
+        (
+            format!("{a}{}", b.replace("-----", "\u{2013}")),
+            2,
+            Kind::Damaged,
+        ),
+        (
+            format!("{a}{}", labelled(&b, " CERTIFICATE")),
+            2,
+            Kind::UnknownLabel,
+        ),
+        (
+            format!("{a}{}", cut(&b, "-----BEGIN CERTIFICATE-----\n", "")),
+            2,
+            Kind::NoBegin,
+        ),
+        (
+            format!("{}{b}", cut(&a, "-----END CERTIFICATE-----\n", "")),
+            1,
+            Kind::NoEnd,
+        ),
+        (
+            format!("{a}{}", cut(&b, "-----END CERTIFICATE-----\n", "")),
+            2,
+            Kind::NoEnd,
+        ),
+        (
+            format!("{a}{}", cut(&b, "END CERTIFICATE", "END CERT")),
+            2,
+            Kind::OtherEnd,
+        ),
         (format!("{a}{}", cut(&b, "M", "*")), 2, Kind::NotBase64),
     ] {
         for (what, load) in LOADERS {
             let error = load(&bundle, &papers.key).expect_err(&bundle);
-            let ConfigError::Pem { why: PemFault::Malformed { section: at, why: found }, .. } = error else {
+            let ConfigError::Pem {
+                why:
+                    PemErrorKind::Malformed {
+                        section: at,
+                        why: found,
+                    },
+                ..
+            } = error
+            else {
                 panic!("{error:?} of {bundle}");
             };
             assert_eq!((at, found), (section, why), "{what}: {bundle}");
@@ -108,21 +200,53 @@ fn what_would_be_skipped_is_refused_with_its_number() {
 #[test]
 fn what_is_no_certificate_says_what_it_is() {
     let papers = Authority::new().papers(HOST);
-    let body = papers.key.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    let body = papers
+        .key
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect::<String>();
     let of = |label: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
     for (label, content, text) in [
         ("PRIVATE KEY", PemContent::PrivateKey, "but a private key"),
-        ("RSA PRIVATE KEY", PemContent::PrivateKey, "but a private key"),
-        ("ENCRYPTED PRIVATE KEY", PemContent::EncryptedPrivateKey, "but an encrypted private key"),
-        ("CERTIFICATE REQUEST", PemContent::CertificateRequest, "but a certificate request"),
-        ("NEW CERTIFICATE REQUEST", PemContent::CertificateRequest, "but a certificate request"),
+        (
+            "RSA PRIVATE KEY",
+            PemContent::PrivateKey,
+            "but a private key",
+        ),
+        (
+            "ENCRYPTED PRIVATE KEY",
+            PemContent::EncryptedPrivateKey,
+            "but an encrypted private key",
+        ),
+        (
+            "CERTIFICATE REQUEST",
+            PemContent::CertificateRequest,
+            "but a certificate request",
+        ),
+        (
+            "NEW CERTIFICATE REQUEST",
+            PemContent::CertificateRequest,
+            "but a certificate request",
+        ),
         ("PUBLIC KEY", PemContent::PublicKey, "but a public key"),
-        ("X509 CRL", PemContent::RevocationList, "but a list of revoked certificates"),
-        ("EC PARAMETERS", PemContent::Parameters, "but the parameters of a key"),
+        (
+            "X509 CRL",
+            PemContent::RevocationList,
+            "but a list of revoked certificates",
+        ),
+        (
+            "EC PARAMETERS",
+            PemContent::Parameters,
+            "but the parameters of a key",
+        ),
     ] {
         for (what, load) in LOADERS {
             let error = load(&of(label), &papers.key).unwrap_err();
-            let ConfigError::Pem { why: PemFault::NoCertificate { found }, .. } = error else {
+            let ConfigError::Pem {
+                why: PemErrorKind::NoCertificate { found },
+                ..
+            } = error
+            else {
                 panic!("{error:?} of {label}");
             };
             assert_eq!(found, Some(content));
@@ -134,17 +258,36 @@ fn what_is_no_certificate_says_what_it_is() {
 #[test]
 fn a_key_that_cannot_be_used_says_why() {
     let papers = Authority::new().papers(HOST);
-    let body = papers.key.lines().filter(|line| !line.starts_with('-')).collect::<String>();
-    let of = |label: &str, headers: &str| format!("-----BEGIN {label}-----\n{headers}{body}\n-----END {label}-----\n");
+    let body = papers
+        .key
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect::<String>();
+    let of = |label: &str, headers: &str| {
+        format!("-----BEGIN {label}-----\n{headers}{body}\n-----END {label}-----\n")
+    };
     let load = |key: &str| Authority::new().tls().client_pem(&papers.certificate, key);
     // what OpenSSL writes before a key of an elliptic curve
-    let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    let parameters =
+        "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
     load(&format!("{parameters}{}", papers.key)).unwrap();
     for (key, text) in [
         (of("ENCRYPTED PRIVATE KEY", ""), "encrypted"),
-        (of("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n"), "encrypted"),
-        (format!("{parameters}{}", of("ENCRYPTED PRIVATE KEY", "")), "encrypted"),
-        (of("OPENSSH PRIVATE KEY", ""), "of a form that TLS cannot use"),
+        (
+            of(
+                "RSA PRIVATE KEY",
+                "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n",
+            ),
+            "encrypted",
+        ),
+        (
+            format!("{parameters}{}", of("ENCRYPTED PRIVATE KEY", "")),
+            "encrypted",
+        ),
+        (
+            of("OPENSSH PRIVATE KEY", ""),
+            "of a form that TLS cannot use",
+        ),
         (papers.certificate.clone(), "but a certificate"),
         (of("RSA PRIVATE KEY", ""), "TLS cannot use section 1"),
     ] {
@@ -156,7 +299,10 @@ fn a_key_that_cannot_be_used_says_why() {
 #[test]
 fn utf_16_is_named() {
     let pem = Authority::new().pem();
-    for (mark, bytes) in [([0xff, 0xfe], u16::to_le_bytes as fn(u16) -> [u8; 2]), ([0xfe, 0xff], u16::to_be_bytes)] {
+    for (mark, bytes) in [
+        ([0xff, 0xfe], u16::to_le_bytes as fn(u16) -> [u8; 2]),
+        ([0xfe, 0xff], u16::to_be_bytes),
+    ] {
         let text = [mark.to_vec(), pem.encode_utf16().flat_map(bytes).collect()].concat();
         let error = Tls::ca_pem(text).unwrap_err();
         reads_well(&error, &["the CA certificate", "UTF-16", "save it as"]);

@@ -28,7 +28,10 @@ fn print(error: &dyn Error) -> String {
 pub(super) fn assert_hides(text: &str, content: &str) {
     // words are between dashes; what is secret is not
     let text = text.replace("-----", "");
-    for line in content.split(['\n', '-', ' ']).filter(|line| line.len() >= TEXT) {
+    for line in content
+        .split(['\n', '-', ' '])
+        .filter(|line| line.len() >= TEXT)
+    {
         for piece in line.as_bytes().windows(TEXT) {
             let piece = str::from_utf8(piece).unwrap();
             assert!(!text.contains(piece), "{piece:?} is in {text}");
@@ -36,7 +39,10 @@ pub(super) fn assert_hides(text: &str, content: &str) {
     }
     let lists = |show: fn(&u8) -> String, separator: &str| -> Vec<String> {
         let numbers: Vec<_> = content.bytes().map(|byte| show(&byte)).collect();
-        numbers.windows(NUMBERS).map(|numbers| numbers.join(separator)).collect()
+        numbers
+            .windows(NUMBERS)
+            .map(|numbers| numbers.join(separator))
+            .collect()
     };
     let packed: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for list in [
@@ -55,8 +61,16 @@ pub(super) fn assert_hides(text: &str, content: &str) {
 
 #[test]
 fn the_check_finds_content_in_every_form() {
-    for text in ["see hunter2hunter2", "[104, 117, 110]", "[\n    104,\n    117,\n    110,\n]", "[0x68, 0x75, 0x6e]"] {
-        assert!(std::panic::catch_unwind(|| assert_hides(text, "hunter2hunter2")).is_err(), "{text}");
+    for text in [
+        "see hunter2hunter2",
+        "[104, 117, 110]",
+        "[\n    104,\n    117,\n    110,\n]",
+        "[0x68, 0x75, 0x6e]",
+    ] {
+        assert!(
+            std::panic::catch_unwind(|| assert_hides(text, "hunter2hunter2")).is_err(),
+            "{text}"
+        );
     }
     assert_hides("section 2 is not PEM", "hunter2hunter2");
 }
@@ -83,7 +97,10 @@ fn damaged(pem: &str) -> Vec<String> {
         format!("{}{body}", begin.trim_end_matches('-')),
         format!("{body}\n{end}\n"),
         // not base64
-        format!("{begin}\n{}\n{end}\n", body.replacen(&body[20..24], "!\u{a7}!", 1)),
+        format!(
+            "{begin}\n{}\n{end}\n",
+            body.replacen(&body[20..24], "!\u{a7}!", 1)
+        ),
         format!("{begin}\n{body}=A\n{end}\n"),
         // base64 of something else
         format!("{begin}\n{}\n{end}\n", &body[8..]),
@@ -113,34 +130,87 @@ fn variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
 
 const WAYS: [Way; 22] = [
     ("ca_pem", |_, text| Tls::ca_pem(text).map(drop)),
-    ("ca_pem_file", |folder, text| Tls::ca_pem_file(folder.file("a", text)).map(drop)),
-    ("client_pem, chain", |_, text| tls().client_pem(text, papers().key).map(drop)),
-    ("client_pem, key", |_, text| tls().client_pem(papers().certificate, text).map(drop)),
-    ("client_pem, both", |_, text| tls().client_pem(text, text).map(drop)),
-    ("client_pem_files, chain", |folder, text| tls().client_pem_files(folder.file("a", text), folder.file("b", papers().key)).map(drop)),
-    ("client_pem_files, key", |folder, text| {
-        tls().client_pem_files(folder.file("a", papers().certificate), folder.file("b", text)).map(drop)
+    ("ca_pem_file", |folder, text| {
+        Tls::ca_pem_file(folder.file("a", text)).map(drop)
     }),
-    ("ServerTls::pem, chain", |_, text| ServerTls::pem(text, papers().key).map(drop)),
-    ("ServerTls::pem, key", |_, text| ServerTls::pem(papers().certificate, text).map(drop)),
+    ("client_pem, chain", |_, text| {
+        tls().client_pem(text, papers().key).map(drop)
+    }),
+    ("client_pem, key", |_, text| {
+        tls().client_pem(papers().certificate, text).map(drop)
+    }),
+    ("client_pem, both", |_, text| {
+        tls().client_pem(text, text).map(drop)
+    }),
+    ("client_pem_files, chain", |folder, text| {
+        tls()
+            .client_pem_files(folder.file("a", text), folder.file("b", papers().key))
+            .map(drop)
+    }),
+    ("client_pem_files, key", |folder, text| {
+        tls()
+            .client_pem_files(
+                folder.file("a", papers().certificate),
+                folder.file("b", text),
+            )
+            .map(drop)
+    }),
+    ("ServerTls::pem, chain", |_, text| {
+        ServerTls::pem(text, papers().key).map(drop)
+    }),
+    ("ServerTls::pem, key", |_, text| {
+        ServerTls::pem(papers().certificate, text).map(drop)
+    }),
     ("ServerTls::pem_files", |folder, text| {
         let file = folder.file("a", text);
         ServerTls::pem_files(&file, &file).map(drop)
     }),
-    ("DFLOCK_TLS_CA", |folder, text| variable("DFLOCK_TLS_CA", &folder.file("a", text))),
+    ("DFLOCK_TLS_CA", |folder, text| {
+        variable("DFLOCK_TLS_CA", &folder.file("a", text))
+    }),
     // the content in place of a path
-    ("path of ca_pem_file", |_, text| Tls::ca_pem_file(text).map(drop)),
-    ("path of client_pem_files, chain", |folder, text| tls().client_pem_files(text, folder.file("b", papers().key)).map(drop)),
-    ("path of client_pem_files, key", |folder, text| tls().client_pem_files(folder.file("a", papers().certificate), text).map(drop)),
-    ("path of ServerTls::pem_files", |_, text| ServerTls::pem_files(text, text).map(drop)),
-    ("path in DFLOCK_TLS_CA", |_, text| variable("DFLOCK_TLS_CA", text)),
-    ("path of auth_file", |_, text| Client::builder().auth_file(text).build().map(drop)),
-    ("path in DFLOCK_AUTH_TOKEN_FILE", |_, text| variable("DFLOCK_AUTH_TOKEN_FILE", text)),
+    ("path of ca_pem_file", |_, text| {
+        Tls::ca_pem_file(text).map(drop)
+    }),
+    ("path of client_pem_files, chain", |folder, text| {
+        tls()
+            .client_pem_files(text, folder.file("b", papers().key))
+            .map(drop)
+    }),
+    ("path of client_pem_files, key", |folder, text| {
+        tls()
+            .client_pem_files(folder.file("a", papers().certificate), text)
+            .map(drop)
+    }),
+    ("path of ServerTls::pem_files", |_, text| {
+        ServerTls::pem_files(text, text).map(drop)
+    }),
+    ("path in DFLOCK_TLS_CA", |_, text| {
+        variable("DFLOCK_TLS_CA", text)
+    }),
+    ("path of auth_file", |_, text| {
+        Client::builder().auth_file(text).build().map(drop)
+    }),
+    ("path in DFLOCK_AUTH_TOKEN_FILE", |_, text| {
+        variable("DFLOCK_AUTH_TOKEN_FILE", text)
+    }),
     ("DFLOCK_TLS", |_, text| variable("DFLOCK_TLS", text)),
     // more than one line is no secret
-    ("auth", |_, text| Client::builder().auth(format!("{text}\n{text}")).build().map(drop)),
-    ("auth_file", |folder, text| Client::builder().auth_file(folder.file("a", format!("{text}\n{text}"))).build().map(drop)),
-    ("DFLOCK_AUTH_TOKEN", |_, text| variable("DFLOCK_AUTH_TOKEN", &format!("{text}\n{text}"))),
+    ("auth", |_, text| {
+        Client::builder()
+            .auth(format!("{text}\n{text}"))
+            .build()
+            .map(drop)
+    }),
+    ("auth_file", |folder, text| {
+        Client::builder()
+            .auth_file(folder.file("a", format!("{text}\n{text}")))
+            .build()
+            .map(drop)
+    }),
+    ("DFLOCK_AUTH_TOKEN", |_, text| {
+        variable("DFLOCK_AUTH_TOKEN", &format!("{text}\n{text}"))
+    }),
 ];
 
 #[test]
@@ -161,9 +231,16 @@ fn an_error_never_shows_what_was_read() {
 fn a_key_where_a_path_belongs_is_not_shown() {
     // as Kubernetes stores it, and as it is without its BEGIN
     let key = papers().key;
-    let body = key.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    let body = key
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect::<String>();
     let long = body.repeat(3).replace('/', "+");
-    for text in [&key, &format!("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hB{body}"), &long] {
+    for text in [
+        &key,
+        &format!("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hB{body}"),
+        &long,
+    ] {
         for (way, take) in WAYS.into_iter().filter(|(way, _)| way.starts_with("path")) {
             let error = take(&Folder::new(), text).expect_err(way);
             assert_hides(&print(&error), text);
@@ -176,19 +253,34 @@ fn a_key_where_a_path_belongs_is_not_shown() {
 fn a_secret_in_place_of_its_file_is_not_shown() {
     let error = variable("DFLOCK_AUTH_TOKEN_FILE", "hunter2hunter2").unwrap_err();
     assert_hides(&print(&error), "hunter2hunter2");
-    assert!(error.to_string().contains("DFLOCK_AUTH_TOKEN_FILE"), "{error}");
+    assert!(
+        error.to_string().contains("DFLOCK_AUTH_TOKEN_FILE"),
+        "{error}"
+    );
 }
 
 #[test]
 fn the_error_says_what_is_wrong_with_the_line_breaks() {
     let key = papers().key;
     for (separator, want) in [
-        ("", "section 1 is not PEM: no line break after the BEGIN line"),
-        (" ", "section 1 is not PEM: no line break after the BEGIN line"),
+        (
+            "",
+            "section 1 is not PEM: no line break after the BEGIN line",
+        ),
+        (
+            " ",
+            "section 1 is not PEM: no line break after the BEGIN line",
+        ),
         ("\\n", "line breaks are written as backslashes and letters"),
     ] {
         let text = key.trim_end().replace('\n', separator);
-        let error = tls().client_pem(papers().certificate, text).unwrap_err().to_string();
-        assert!(error.starts_with("the client key is refused") && error.contains(want), "{error}");
+        let error = tls()
+            .client_pem(papers().certificate, text)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("the client key is refused") && error.contains(want),
+            "{error}"
+        );
     }
 }

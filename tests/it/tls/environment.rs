@@ -11,14 +11,26 @@ use super::folder::Folder;
 /// What `Client::from_env` and a ping come to with these variables.
 async fn outcome(server: &Server, variables: &[(&str, &str)]) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "tls::environment::ping", "--ignored", "--nocapture", "--test-threads=1"]);
+    child.args([
+        "--exact",
+        "tls::environment::ping",
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().chain(NAMES) {
         child.env_remove(name);
     }
-    child.env("DFLOCK_SERVERS", server.addr().to_string()).envs(variables.iter().copied());
+    child
+        .env("DFLOCK_SERVERS", server.addr().to_string())
+        .envs(variables.iter().copied());
     let output = child.output().await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().find_map(|line| line.split_once("outcome: ")).unwrap_or_else(|| panic!("{text}")).1.to_owned()
+    text.lines()
+        .find_map(|line| line.split_once("outcome: "))
+        .unwrap_or_else(|| panic!("{text}"))
+        .1
+        .to_owned()
 }
 
 const NAMES: [&str; 10] = [
@@ -48,20 +60,41 @@ async fn ping() {
 #[tokio::test]
 async fn the_environment_says_whom_to_trust() {
     let authority = Authority::new();
-    let server = Server::builder().tls(authority.server()).build().start().await.unwrap();
+    let server = Server::builder()
+        .tls(authority.server())
+        .build()
+        .start()
+        .await
+        .unwrap();
     let folder = Folder::new();
-    let (ca, other) = (folder.file("ca.pem", authority.pem()), folder.file("other.pem", Authority::new().pem()));
+    let (ca, other) = (
+        folder.file("ca.pem", authority.pem()),
+        folder.file("other.pem", Authority::new().pem()),
+    );
     assert_eq!(outcome(&server, &[("DFLOCK_TLS_CA", &ca)]).await, "fine");
     // what the system trusts is in this file
-    assert_eq!(outcome(&server, &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &ca)]).await, "fine");
+    assert_eq!(
+        outcome(&server, &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &ca)]).await,
+        "fine"
+    );
     // both count
     for (native, named) in [(&ca, &other), (&other, &ca)] {
-        let variables = [("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", native), ("DFLOCK_TLS_CA", named)];
+        let variables = [
+            ("DFLOCK_TLS", "native"),
+            ("SSL_CERT_FILE", native),
+            ("DFLOCK_TLS_CA", named),
+        ];
         assert_eq!(outcome(&server, &variables).await, "fine");
     }
-    for variables in [&[("DFLOCK_TLS_CA", other.as_str())][..], &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &other)]] {
+    for variables in [
+        &[("DFLOCK_TLS_CA", other.as_str())][..],
+        &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &other)],
+    ] {
         let error = outcome(&server, variables).await;
-        assert!(error.contains("nobody who is trusted issued the server's certificate"), "{error}");
+        assert!(
+            error.contains("nobody who is trusted issued the server's certificate"),
+            "{error}"
+        );
     }
     for variables in [&[][..], &[("DFLOCK_TLS", "off")]] {
         let error = outcome(&server, variables).await;
@@ -76,14 +109,30 @@ async fn an_environment_that_makes_no_sense_is_named() {
     let (empty, missing) = (folder.file("empty.pem", ""), folder.path("missing.pem"));
     let ca = folder.file("ca.pem", Authority::new().pem());
     for (variables, names) in [
-        (&[("DFLOCK_TLS_CA", empty.as_str())][..], ["DFLOCK_TLS_CA", "no certificate in it"]),
+        (
+            &[("DFLOCK_TLS_CA", empty.as_str())][..],
+            ["DFLOCK_TLS_CA", "no certificate in it"],
+        ),
         (&[("DFLOCK_TLS_CA", &missing)], ["DFLOCK_TLS_CA", &missing]),
-        (&[("DFLOCK_TLS_CA", &missing), ("DFLOCK_TLS", "off")], ["DFLOCK_TLS_CA", "`DFLOCK_TLS` is `off`"]),
-        (&[("DFLOCK_TLS", "yes")], ["DFLOCK_TLS", "neither `native` nor `off`"]),
-        (&[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &empty)], ["DFLOCK_TLS", "unset `DFLOCK_TLS`"]),
+        (
+            &[("DFLOCK_TLS_CA", &missing), ("DFLOCK_TLS", "off")],
+            ["DFLOCK_TLS_CA", "`DFLOCK_TLS` is `off`"],
+        ),
+        (
+            &[("DFLOCK_TLS", "yes")],
+            ["DFLOCK_TLS", "neither `native` nor `off`"],
+        ),
+        (
+            &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &empty)],
+            ["DFLOCK_TLS", "unset `DFLOCK_TLS`"],
+        ),
         // it is the system that has none, not the file
         (
-            &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &empty), ("DFLOCK_TLS_CA", &ca)],
+            &[
+                ("DFLOCK_TLS", "native"),
+                ("SSL_CERT_FILE", &empty),
+                ("DFLOCK_TLS_CA", &ca),
+            ],
             ["variable DFLOCK_TLS is", "the system has no certificate"],
         ),
     ] {
@@ -100,7 +149,11 @@ async fn a_key_in_place_of_the_systems_certificates_is_not_shown() {
     let folder = Folder::new();
     let key = Authority::new().papers("lock").key;
     let file = folder.file("key.pem", key.replace('\n', "\\n"));
-    let error = outcome(&server, &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &file)]).await;
+    let error = outcome(
+        &server,
+        &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &file)],
+    )
+    .await;
     assert!(error.contains("a file is not PEM"), "{error}");
     assert_hides(&error, &key);
 }

@@ -12,7 +12,11 @@ use super::authority::Authority;
 /// A server with TLS, and a client that reaches it in memory.
 async fn house(config: ServerConfig) -> (Server, Client) {
     let server = config.start().await.unwrap();
-    let client = server.client_builder().connector(server.connector()).build().unwrap();
+    let client = server
+        .client_builder()
+        .connector(server.connector())
+        .build()
+        .unwrap();
     (server, client)
 }
 
@@ -29,7 +33,9 @@ async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
         let server = server!(auto_release(auto_release)).start().await.unwrap();
         let pool = server.client().semaphore("pool", 1).unwrap();
         let held = pool.clone().acquire().await.unwrap();
-        let Enqueued::Queued(next) = pool.enqueue().await.unwrap() else { panic!("the slot is taken") };
+        let Enqueued::Queued(next) = pool.enqueue().await.unwrap() else {
+            panic!("the slot is taken")
+        };
         drop(held);
         // its lease would be 33 s
         next.wait().await.unwrap().release().await.unwrap();
@@ -39,13 +45,23 @@ async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
 // the close of TLS is written by the drop, too, not by an executor
 #[test]
 fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
-    let outside = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = outside.block_on(server!(auto_release(false)).start()).unwrap();
+    let outside = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = outside
+        .block_on(server!(auto_release(false)).start())
+        .unwrap();
     let client = server.client();
     let stopped = Builder::new_current_thread().enable_all().build().unwrap();
-    let held = stopped.block_on(client.semaphore("pool", 1).unwrap().acquire()).unwrap();
+    let held = stopped
+        .block_on(client.semaphore("pool", 1).unwrap().acquire())
+        .unwrap();
     drop(held);
-    outside.block_on(async { client.semaphore("pool", 1).unwrap().acquire().await }).unwrap();
+    outside
+        .block_on(async { client.semaphore("pool", 1).unwrap().acquire().await })
+        .unwrap();
     drop(stopped);
 }
 
@@ -59,7 +75,15 @@ async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
     }
     drop(holds);
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(server.stats().semaphores.iter().map(|semaphore| semaphore.holders).sum::<u64>(), 0);
+    assert_eq!(
+        server
+            .stats()
+            .semaphores
+            .iter()
+            .map(|semaphore| semaphore.holders)
+            .sum::<u64>(),
+        0
+    );
 }
 
 // T02, N2, N3, N5: of any length, and in line
@@ -68,9 +92,17 @@ async fn a_lease_is_kept_and_so_is_a_place_in_line() {
     let (_server, client) = house(server!()).await;
     for lease in [1, 33, 300] {
         let lease = Duration::from_secs(lease);
-        let pool = dflock::Semaphore::builder().key("pool").limit(1).lease_ttl(lease).client(client.clone()).build().unwrap();
+        let pool = dflock::Semaphore::builder()
+            .key("pool")
+            .limit(1)
+            .lease_ttl(lease)
+            .client(client.clone())
+            .build()
+            .unwrap();
         let held = pool.clone().acquire().await.unwrap();
-        let Enqueued::Queued(next) = pool.clone().enqueue().await.unwrap() else { panic!("the slot is taken") };
+        let Enqueued::Queued(next) = pool.clone().enqueue().await.unwrap() else {
+            panic!("the slot is taken")
+        };
         sleep(Duration::from_mins(2)).await;
         held.check().unwrap();
         held.release().await.unwrap();
@@ -98,7 +130,15 @@ async fn a_long_reply_is_read_whole() {
     let client = server.client();
     for number in 0..KEYS {
         let key = format!("{number:0>100}");
-        client.semaphore(key, 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+        client
+            .semaphore(key, 1)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
     }
     let stats = client.stats().await.unwrap().remove(0);
     assert_eq!(stats.idle_semaphores.len(), KEYS);
@@ -110,8 +150,11 @@ async fn a_long_reply_is_read_whole() {
 async fn leaving_a_server_that_is_frozen_takes_no_longer_than_it_may() {
     let (server, client) = house(server!()).await;
     let pool = client.semaphore("pool", 3).unwrap();
-    let (first, second, third) =
-        (pool.clone().acquire().await.unwrap(), pool.clone().acquire().await.unwrap(), pool.acquire().await.unwrap());
+    let (first, second, third) = (
+        pool.clone().acquire().await.unwrap(),
+        pool.clone().acquire().await.unwrap(),
+        pool.acquire().await.unwrap(),
+    );
     server.faults().freeze();
     let began = Instant::now();
     drop(first);
@@ -125,14 +168,27 @@ async fn leaving_a_server_that_is_frozen_takes_no_longer_than_it_may() {
 #[tokio::test(start_paused = true)]
 async fn a_hold_whose_connection_is_cut_is_lost_at_once() {
     let (server, client) = house(server!()).await;
-    let held = client.semaphore("pool", 1).unwrap().acquire().await.unwrap();
+    let held = client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     server.faults().disconnect("pool");
     let began = Instant::now();
     let lost = held.lost().await;
     assert_eq!(lost.reason, LostReason::Disconnected);
     assert!(began.elapsed() < Duration::from_millis(5));
     // T12
-    client.semaphore("pool", 1).unwrap().acquire().await.unwrap().release().await.unwrap();
+    client
+        .semaphore("pool", 1)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +199,10 @@ async fn who_waits_hears_that_the_server_stops() {
     let waiting = tokio::spawn(pool.acquire());
     sleep(Duration::from_millis(1)).await;
     let stopping = tokio::spawn(server.shutdown());
-    assert!(matches!(waiting.await.unwrap(), Err(Error::Draining { .. })));
+    assert!(matches!(
+        waiting.await.unwrap(),
+        Err(Error::Draining { .. })
+    ));
     held.release().await.unwrap();
     stopping.await.unwrap();
 }

@@ -17,7 +17,11 @@ use super::authority::{Authority, HOST, provider};
 const PING: &[u8] = b"ping\n_\n_\n";
 
 /// Answers one ping on each connection, closes it, and says how their handshakes went.
-async fn handshakes(listener: TcpListener, acceptor: TlsAcceptor, count: usize) -> Vec<HandshakeKind> {
+async fn handshakes(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    count: usize,
+) -> Vec<HandshakeKind> {
     let mut kinds = Vec::new();
     for _ in 0..count {
         let (stream, _) = listener.accept().await.unwrap();
@@ -37,12 +41,23 @@ async fn a_client_resumes_its_session() {
     let authority = Authority::new();
     let papers = authority.papers(HOST);
     for version in [&TLS12, &TLS13] {
-        let config = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[version]).unwrap();
-        let config = config.with_no_client_auth().with_single_cert(papers.chain(), papers.private_key()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap();
+        let config = config
+            .with_no_client_auth()
+            .with_single_cert(papers.chain(), papers.private_key())
+            .unwrap();
         let listener = TcpListener::bind((HOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let server = tokio::spawn(handshakes(listener, TlsAcceptor::from(Arc::new(config)), 4));
-        let client = |tls: &Tls| Client::builder().servers([address.as_str()]).tls(tls.clone()).build().unwrap();
+        let client = |tls: &Tls| {
+            Client::builder()
+                .servers([address.as_str()])
+                .tls(tls.clone())
+                .build()
+                .unwrap()
+        };
         let tls = authority.tls();
         let first = client(&tls);
         first.ping().await.unwrap();
@@ -52,22 +67,41 @@ async fn a_client_resumes_its_session() {
         client(&tls).ping().await.unwrap();
         client(&authority.tls()).ping().await.unwrap();
         let (full, resumed) = (HandshakeKind::Full, HandshakeKind::Resumed);
-        assert_eq!(server.await.unwrap(), [full, resumed, resumed, full], "{version:?}");
+        assert_eq!(
+            server.await.unwrap(),
+            [full, resumed, resumed, full],
+            "{version:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn the_server_lets_a_client_resume_its_session() {
     let authority = Authority::new();
-    let server = Server::builder().tls(authority.server()).build().start().await.unwrap();
+    let server = Server::builder()
+        .tls(authority.server())
+        .build()
+        .start()
+        .await
+        .unwrap();
     let connector = TlsConnector::from(Arc::new(authority.client_config()));
     let mut kinds = Vec::new();
     for _ in 0..3 {
         let stream = TcpStream::connect(server.addr()).await.unwrap();
-        let mut stream = connector.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap();
+        let mut stream = connector
+            .connect(ServerName::try_from(HOST).unwrap(), stream)
+            .await
+            .unwrap();
         stream.write_all(PING).await.unwrap();
         stream.read_exact(&mut [0; 3]).await.unwrap();
         kinds.push(stream.get_ref().1.handshake_kind().unwrap());
     }
-    assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed]);
+    assert_eq!(
+        kinds,
+        [
+            HandshakeKind::Full,
+            HandshakeKind::Resumed,
+            HandshakeKind::Resumed
+        ]
+    );
 }

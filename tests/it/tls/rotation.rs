@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dflock::rustls::ServerConfig;
 use dflock::rustls::server::WebPkiClientVerifier;
 use dflock::server::{Server, ServerTls};
-use dflock::{AuthFault, Client, ClientBuilder, Error, Tls, TlsFault};
+use dflock::{AuthErrorKind, Client, ClientBuilder, Error, Tls, TlsErrorKind};
 
 use super::authority::{Authority, HOST, provider};
 use super::content::assert_hides;
@@ -23,7 +23,10 @@ struct Mount {
 
 impl Mount {
     fn new(files: &[(&str, &str)]) -> Self {
-        let mut mount = Self { folder: Folder::new(), generation: 0 };
+        let mut mount = Self {
+            folder: Folder::new(),
+            generation: 0,
+        };
         mount.replace(files);
         for (name, _) in files {
             symlink(format!("..data/{name}"), mount.folder.path(name)).unwrap();
@@ -48,16 +51,32 @@ impl Mount {
 }
 
 async fn start(authority: &Authority) -> Server {
-    Server::builder().tls(authority.server()).build().start().await.unwrap()
+    Server::builder()
+        .tls(authority.server())
+        .build()
+        .start()
+        .await
+        .unwrap()
 }
 
 /// Connects anew with `tls`.
 async fn ping(server: &Server, tls: &Tls) -> Result<(), Error> {
-    Client::builder().servers([server.addr().to_string()]).tls(tls.clone()).build()?.ping().await
+    Client::builder()
+        .servers([server.addr().to_string()])
+        .tls(tls.clone())
+        .build()?
+        .ping()
+        .await
 }
 
 fn is_distrusted(result: &Result<(), Error>) -> bool {
-    matches!(result, Err(Error::Tls { fault: TlsFault::Issuer, .. }))
+    matches!(
+        result,
+        Err(Error::Tls {
+            fault: TlsErrorKind::Issuer,
+            ..
+        })
+    )
 }
 
 #[tokio::test]
@@ -65,8 +84,15 @@ async fn a_ca_file_that_is_replaced_is_used_by_new_connections_and_open_ones_sta
     let (old, new) = (Authority::new(), Authority::new());
     let (at_old, at_new) = (start(&old).await, start(&new).await);
     let mut mount = Mount::new(&[("ca.pem", &old.pem())]);
-    let tls = Tls::ca_pem_file(mount.path("ca.pem")).unwrap().server_name(HOST).unwrap();
-    let client = Client::builder().servers([at_old.addr().to_string()]).tls(tls.clone()).build().unwrap();
+    let tls = Tls::ca_pem_file(mount.path("ca.pem"))
+        .unwrap()
+        .server_name(HOST)
+        .unwrap();
+    let client = Client::builder()
+        .servers([at_old.addr().to_string()])
+        .tls(tls.clone())
+        .build()
+        .unwrap();
     let pool = client.semaphore("pool", 5).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     client.ping().await.unwrap();
@@ -90,7 +116,11 @@ async fn a_file_that_is_written_into_at_once_is_read_again() {
     let builder = Client::builder().auth_file(&path);
     for (content, server) in [("hush-2\n", &two), ("hush-1\n", &one), ("hush-2\n", &two)] {
         folder.file("token", content);
-        let client = builder.clone().servers([server.addr().to_string()]).build().unwrap();
+        let client = builder
+            .clone()
+            .servers([server.addr().to_string()])
+            .build()
+            .unwrap();
         client.ping().await.unwrap();
     }
 }
@@ -104,14 +134,23 @@ async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() 
     let path = folder.file("ca.pem", old.pem());
     let tls = Tls::ca_pem_file(&path).unwrap();
     let (warnings, guard) = Warnings::listen();
-    for broken in ["", "hello", &new.pem()[..200], &key, &key.replace('\n', "\\n")] {
+    for broken in [
+        "",
+        "hello",
+        &new.pem()[..200],
+        &key,
+        &key.replace('\n', "\\n"),
+    ] {
         folder.file("ca.pem", broken);
         for _ in 0..3 {
             ping(&at_old, &tls).await.unwrap();
         }
         let heard = warnings.take();
         assert_eq!(heard.len(), 1, "{broken:?}: {heard:?}");
-        assert!(heard[0].contains(&path) && heard[0].contains("the last good one is kept"), "{heard:?}");
+        assert!(
+            heard[0].contains(&path) && heard[0].contains("the last good one is kept"),
+            "{heard:?}"
+        );
         assert_hides(&heard[0], &key);
     }
     fs::remove_file(&path).unwrap();
@@ -119,12 +158,24 @@ async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() 
         ping(&at_old, &tls).await.unwrap();
     }
     let heard = warnings.take();
-    assert!(heard.len() == 1 && heard[0].contains("cannot be read"), "{heard:?}");
+    assert!(
+        heard.len() == 1 && heard[0].contains("cannot be read"),
+        "{heard:?}"
+    );
     // a pipe would block whoever opens it
-    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
     ping(&at_old, &tls).await.unwrap();
     let heard = warnings.take();
-    assert!(heard.len() == 1 && heard[0].contains("not a regular file"), "{heard:?}");
+    assert!(
+        heard.len() == 1 && heard[0].contains("not a regular file"),
+        "{heard:?}"
+    );
     fs::remove_file(&path).unwrap();
 
     folder.file("ca.pem", new.pem());
@@ -138,10 +189,20 @@ async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() 
 async fn start_asking(authority: &Authority) -> Server {
     let papers = authority.papers(HOST);
     let verifier = WebPkiClientVerifier::builder_with_provider(authority.roots(), provider());
-    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let config = config.unwrap().with_client_cert_verifier(verifier.build().unwrap());
-    let config = config.with_single_cert(papers.chain(), papers.private_key()).unwrap();
-    Server::builder().tls(ServerTls::from_config(Arc::new(config))).build().start().await.unwrap()
+    let config =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let config = config
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap());
+    let config = config
+        .with_single_cert(papers.chain(), papers.private_key())
+        .unwrap();
+    Server::builder()
+        .tls(ServerTls::from_config(Arc::new(config)))
+        .build()
+        .start()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -157,7 +218,16 @@ async fn a_client_certificate_that_is_replaced_is_shown_even_where_a_session_cou
 
     mount.replace(&[("tls.crt", &strange.certificate), ("tls.key", &strange.key)]);
     let error = ping(&server, &tls).await.unwrap_err();
-    assert!(matches!(error, Error::Tls { fault: TlsFault::Refused, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            Error::Tls {
+                fault: TlsErrorKind::Refused,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
 
     // half of the replacement: a key that is another certificate's
     let (warnings, _guard) = Warnings::listen();
@@ -181,8 +251,14 @@ async fn a_broken_client_certificate_does_not_keep_an_old_ca() {
     let papers = old.papers("worker-1");
     let folder = Folder::new();
     let ca = folder.file("ca.pem", old.pem());
-    let (chain, key) = (folder.file("tls.crt", &papers.certificate), folder.file("tls.key", &papers.key));
-    let tls = Tls::ca_pem_file(ca).unwrap().client_pem_files(chain, key).unwrap();
+    let (chain, key) = (
+        folder.file("tls.crt", &papers.certificate),
+        folder.file("tls.key", &papers.key),
+    );
+    let tls = Tls::ca_pem_file(ca)
+        .unwrap()
+        .client_pem_files(chain, key)
+        .unwrap();
     assert!(is_distrusted(&ping(&at_new, &tls).await));
     folder.file("tls.key", "");
     folder.file("ca.pem", new.pem());
@@ -190,13 +266,21 @@ async fn a_broken_client_certificate_does_not_keep_an_old_ca() {
 }
 
 async fn start_with(token: &str) -> Server {
-    Server::builder().auth_token(token).build().start().await.unwrap()
+    Server::builder()
+        .auth_token(token)
+        .build()
+        .start()
+        .await
+        .unwrap()
 }
 
 /// The ways to name the file of the secret.
 fn auth_file_builders(path: &str) -> [ClientBuilder; 2] {
     let lookup = |name| (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.into());
-    [Client::builder().auth_file(path), ClientBuilder::from_lookup(lookup).unwrap()]
+    [
+        Client::builder().auth_file(path),
+        ClientBuilder::from_lookup(lookup).unwrap(),
+    ]
 }
 
 #[tokio::test]
@@ -204,18 +288,50 @@ async fn a_secret_that_is_replaced_is_shown_on_new_connections_and_open_ones_sta
     let (one, two) = (start_with("hush").await, start_with("hush hush").await);
     for way in 0..2 {
         let mut mount = Mount::new(&[("token", "hush\n")]);
-        let builder = auth_file_builders(&mount.path("token")).into_iter().nth(way).unwrap();
-        let client = |server: &Server| builder.clone().servers([server.addr().to_string()]).build().unwrap();
+        let builder = auth_file_builders(&mount.path("token"))
+            .into_iter()
+            .nth(way)
+            .unwrap();
+        let client = |server: &Server| {
+            builder
+                .clone()
+                .servers([server.addr().to_string()])
+                .build()
+                .unwrap()
+        };
         let at_one = client(&one);
-        let held = at_one.semaphore("pool", 5).unwrap().acquire().await.unwrap();
+        let held = at_one
+            .semaphore("pool", 5)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap();
         at_one.ping().await.unwrap();
         let error = client(&two).ping().await.unwrap_err();
-        assert!(matches!(error, Error::Auth { fault: AuthFault::Wrong { .. }, .. }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                Error::Auth {
+                    fault: AuthErrorKind::Wrong { .. },
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
 
         mount.replace(&[("token", "hush hush\n")]);
         client(&two).ping().await.unwrap();
         let error = client(&one).ping().await.unwrap_err();
-        assert!(matches!(error, Error::Auth { fault: AuthFault::Wrong { .. }, .. }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                Error::Auth {
+                    fault: AuthErrorKind::Wrong { .. },
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
         held.renew().await.unwrap();
         at_one.ping().await.unwrap();
         held.release().await.unwrap();
@@ -244,7 +360,10 @@ async fn a_broken_secret_keeps_the_last_good_one_and_warns_once_for_each_change(
                 ping().await.unwrap();
             }
             let heard = warnings.take();
-            assert!(heard.len() == 1 && heard[0].contains(&path) && heard[0].contains(why), "{heard:?}");
+            assert!(
+                heard.len() == 1 && heard[0].contains(&path) && heard[0].contains(why),
+                "{heard:?}"
+            );
             assert_hides(&heard[0], "secretive");
         }
     }
@@ -258,8 +377,12 @@ async fn the_ca_file_of_the_environment_is_read_again() {
     let folder = Folder::new();
     let path = folder.file("ca.pem", old.pem());
     let lookup = |name| (name == "DFLOCK_TLS_CA").then(|| path.clone().into());
-    let builder = ClientBuilder::from_lookup(lookup).unwrap().servers([at_new.addr().to_string()]);
-    assert!(is_distrusted(&builder.clone().build().unwrap().ping().await));
+    let builder = ClientBuilder::from_lookup(lookup)
+        .unwrap()
+        .servers([at_new.addr().to_string()]);
+    assert!(is_distrusted(
+        &builder.clone().build().unwrap().ping().await
+    ));
     folder.file("ca.pem", new.pem());
     builder.build().unwrap().ping().await.unwrap();
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use dflock::server::Server;
-use dflock::{AuthFault, Client, ClientBuilder, ConfigError, Error, SecretFault};
+use dflock::{AuthErrorKind, Client, ClientBuilder, ConfigError, Error, TokenErrorKind};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -31,7 +31,9 @@ impl Warnings {
     fn of(work: impl FnOnce()) -> Vec<String> {
         let warnings = Self::default();
         tracing::subscriber::with_default(warnings.clone(), work);
-        Arc::into_inner(warnings.0).map(|lines| lines.into_inner().unwrap()).unwrap_or_default()
+        Arc::into_inner(warnings.0)
+            .map(|lines| lines.into_inner().unwrap())
+            .unwrap_or_default()
     }
 }
 
@@ -73,11 +75,25 @@ fn warnings(builder: ClientBuilder) -> Vec<String> {
 
 #[test]
 fn a_secret_that_would_go_out_in_the_clear_is_warned_of_once_for_each_server() {
-    let servers = ["10.0.0.1:6388", "localhost:6388", "lock.internal:6388", "127.0.0.1:1", "[::1]:1", "[fe80::1]:1", "127.9.9.9:1"];
+    let servers = [
+        "10.0.0.1:6388",
+        "localhost:6388",
+        "lock.internal:6388",
+        "127.0.0.1:1",
+        "[::1]:1",
+        "[fe80::1]:1",
+        "127.9.9.9:1",
+    ];
     let heard = warnings(Client::builder().servers(servers).auth("hush"));
     assert_eq!(heard.len(), 3, "{heard:?}");
-    for (line, server) in heard.iter().zip(["10.0.0.1:6388", "lock.internal:6388", "[fe80::1]:1"]) {
-        assert!(line.contains(server) && line.contains("TLS") && !line.contains("hush"), "{line}");
+    for (line, server) in heard
+        .iter()
+        .zip(["10.0.0.1:6388", "lock.internal:6388", "[fe80::1]:1"])
+    {
+        assert!(
+            line.contains(server) && line.contains("TLS") && !line.contains("hush"),
+            "{line}"
+        );
     }
 }
 
@@ -87,28 +103,64 @@ async fn a_secret_that_is_none_or_goes_in_private_is_not() {
     let builder = || Client::builder().servers(["lock.internal:6388"]);
     assert_eq!(warnings(builder()), [""; 0]);
     assert_eq!(warnings(builder().auth("")), [""; 0]);
-    assert_eq!(warnings(builder().auth("hush").tls(Authority::new().tls())), [""; 0]);
+    assert_eq!(
+        warnings(builder().auth("hush").tls(Authority::new().tls())),
+        [""; 0]
+    );
     // where that leads is the user's to know
-    assert_eq!(warnings(builder().auth("hush").connector(server.connector())), [""; 0]);
+    assert_eq!(
+        warnings(builder().auth("hush").connector(server.connector())),
+        [""; 0]
+    );
     assert_eq!(warnings(Client::builder().auth("hush")), [""; 0]);
 }
 
 #[tokio::test]
 async fn the_secret_is_asked_for_behind_the_handshake() {
     let authority = Authority::new();
-    let server = Server::builder().tls(authority.server()).auth_token("hush").build().start().await.unwrap();
-    let open = Server::builder().tls(authority.server()).build().start().await.unwrap();
-    let builder = |server: &Server| Client::builder().servers([server.addr().to_string()]).tls(authority.tls());
-    builder(&server).auth("hush").build().unwrap().ping().await.unwrap();
+    let server = Server::builder()
+        .tls(authority.server())
+        .auth_token("hush")
+        .build()
+        .start()
+        .await
+        .unwrap();
+    let open = Server::builder()
+        .tls(authority.server())
+        .build()
+        .start()
+        .await
+        .unwrap();
+    let builder = |server: &Server| {
+        Client::builder()
+            .servers([server.addr().to_string()])
+            .tls(authority.tls())
+    };
+    builder(&server)
+        .auth("hush")
+        .build()
+        .unwrap()
+        .ping()
+        .await
+        .unwrap();
     for (builder, want) in [
-        (builder(&server), AuthFault::Missing),
-        (builder(&server).auth("hash"), AuthFault::Wrong { long: false }),
-        (builder(&open).auth("hush"), AuthFault::Unneeded),
+        (builder(&server), AuthErrorKind::Missing),
+        (
+            builder(&server).auth("hash"),
+            AuthErrorKind::Wrong { long: false },
+        ),
+        (builder(&open).auth("hush"), AuthErrorKind::Unneeded),
     ] {
         let error = builder.build().unwrap().ping().await.unwrap_err();
-        assert!(matches!(&error, Error::Auth { fault, .. } if *fault == want), "{error:?}");
+        assert!(
+            matches!(&error, Error::Auth { fault, .. } if *fault == want),
+            "{error:?}"
+        );
         let shown = format!("{error} {error:?}");
-        assert!(!shown.contains("hush") && !shown.contains("hash"), "{shown}");
+        assert!(
+            !shown.contains("hush") && !shown.contains("hash"),
+            "{shown}"
+        );
     }
 }
 
@@ -116,8 +168,17 @@ async fn the_secret_is_asked_for_behind_the_handshake() {
 #[test]
 fn a_secret_with_a_line_break_is_refused() {
     for secret in ["two\nlines", "two\rlines", "two\r\nlines", "hush\n"] {
-        let error = Client::builder().auth(secret).tls(Authority::new().tls()).build().unwrap_err();
-        assert_eq!(error, ConfigError::Secret { why: SecretFault::Forbidden });
+        let error = Client::builder()
+            .auth(secret)
+            .tls(Authority::new().tls())
+            .build()
+            .unwrap_err();
+        assert_eq!(
+            error,
+            ConfigError::Secret {
+                why: TokenErrorKind::Forbidden
+            }
+        );
         assert!(!error.to_string().contains(secret.trim()));
     }
 }
@@ -126,14 +187,25 @@ fn a_secret_with_a_line_break_is_refused() {
 async fn nothing_that_is_printed_has_a_key_or_a_secret() {
     let authority = Authority::new();
     let papers = authority.papers(HOST);
-    let tls = authority.tls().client_pem(&papers.certificate, &papers.key).unwrap();
-    let config = Server::builder().tls(papers.server()).auth_token("hush").build();
+    let tls = authority
+        .tls()
+        .client_pem(&papers.certificate, &papers.key)
+        .unwrap();
+    let config = Server::builder()
+        .tls(papers.server())
+        .auth_token("hush")
+        .build();
     let shown = format!("{tls:?} {:?} {config:?}", papers.server());
     let server = config.start().await.unwrap();
     let builder = server.client_builder().tls(tls);
     let shown = format!("{shown} {server:?} {builder:?} {:?}", server.client());
     let inner = papers.key.lines().nth(1).unwrap();
-    for secret in ["hush", inner, "PRIVATE", &format!("{:?}", &papers.private_key().secret_der()[40..44])] {
+    for secret in [
+        "hush",
+        inner,
+        "PRIVATE",
+        &format!("{:?}", &papers.private_key().secret_der()[40..44]),
+    ] {
         assert!(!shown.contains(secret), "{shown}");
     }
 }

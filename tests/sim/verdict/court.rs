@@ -83,10 +83,17 @@ impl<'a> Court<'a> {
                 self.queue(key).line.push_back(*waiter);
             }
             What::Left { key, waiter } => self.queue(key).line.retain(|w| w != waiter),
-            What::Granted { key, slot, server, connection, waiter } => {
+            What::Granted {
+                key,
+                slot,
+                server,
+                connection,
+                waiter,
+            } => {
                 self.count("grants");
                 self.grant(at, *slot, key, *server, *waiter);
-                self.grants.insert(*slot, Grant::new(key, at, (*server, *connection)));
+                self.grants
+                    .insert(*slot, Grant::new(key, at, (*server, *connection)));
             }
             What::Renewed { .. } => self.count("renewals"),
             What::Ended { slot, why } => self.end(at, *slot, *why),
@@ -94,7 +101,14 @@ impl<'a> Court<'a> {
                 self.count("read timeouts");
                 self.silent.insert((*server, *connection));
             }
-            What::Had { key, slot, lease, asked, in_body, .. } => {
+            What::Had {
+                key,
+                slot,
+                lease,
+                asked,
+                in_body,
+                ..
+            } => {
                 self.count("holds");
                 if *in_body {
                     self.count("holds of bodies");
@@ -105,7 +119,12 @@ impl<'a> Court<'a> {
                 if self.at(*slot).key != *key {
                     self.accuse(at, &format!("slot {slot} was had as one of {key}"));
                 }
-                let had = Had { at, lease: *lease, asked: *asked, in_body: *in_body };
+                let had = Had {
+                    at,
+                    lease: *lease,
+                    asked: *asked,
+                    in_body: *in_body,
+                };
                 if self.at(*slot).had.replace(had).is_some() {
                     self.accuse(at, &format!("slot {slot} was had twice"));
                 }
@@ -113,7 +132,9 @@ impl<'a> Court<'a> {
             What::Doubted { slot } => {
                 self.at(*slot).doubted.get_or_insert(at);
             }
-            What::Unlost { slot } => self.accuse(at, &format!("slot {slot} was lost, and is not any more")),
+            What::Unlost { slot } => {
+                self.accuse(at, &format!("slot {slot} was lost, and is not any more"));
+            }
             What::OnLost { slot, .. } => {
                 self.count("losses told");
                 self.at(*slot).on_lost.push(at);
@@ -122,15 +143,37 @@ impl<'a> Court<'a> {
                 self.at(*slot).told.get_or_insert((*since, at));
             }
             What::Worked { slot } => self.at(*slot).worked.push(at),
-            What::Gone { slot, how, believed } => self.at(*slot).gone = Some((at, *how, *believed)),
+            What::Gone {
+                slot,
+                how,
+                believed,
+            } => self.at(*slot).gone = Some((at, *how, *believed)),
             What::Released { slot, outcome } => {
                 self.at(*slot).released = Some(*outcome);
-                if outcome.is_ok() && self.at(*slot).ended.is_none_or(|(_, cause)| cause != Cause::Released) {
-                    self.accuse(at, &format!("slot {slot} was released, says its client, and the server says no"));
+                if outcome.is_ok()
+                    && self
+                        .at(*slot)
+                        .ended
+                        .is_none_or(|(_, cause)| cause != Cause::Released)
+                {
+                    self.accuse(
+                        at,
+                        &format!(
+                            "slot {slot} was released, says its client, and the server says no"
+                        ),
+                    );
                 }
             }
             What::Failed { what, why, .. } => self.failed(at, what, why),
-            What::Slow { what, took, allowed, .. } => self.accuse(at, &format!("{what} took {took:?}, and {allowed:?} is the most")),
+            What::Slow {
+                what,
+                took,
+                allowed,
+                ..
+            } => self.accuse(
+                at,
+                &format!("{what} took {took:?}, and {allowed:?} is the most"),
+            ),
             What::Cut { .. } => self.count("futures cut short"),
             What::Fault(fault) => {
                 self.troubles.open(at);
@@ -162,11 +205,23 @@ impl<'a> Court<'a> {
     }
 
     /// Order of grant is order of arrival, and there are no more than the limit.
-    fn grant(&mut self, at: Duration, slot: Slot, key: &Arc<str>, server: usize, waiter: Option<u64>) {
+    fn grant(
+        &mut self,
+        at: Duration,
+        slot: Slot,
+        key: &Arc<str>,
+        server: usize,
+        waiter: Option<u64>,
+    ) {
         let (limit, home) = (self.plan.key(key).limit as usize, self.plan.key(key).shard);
         let there = self.homes[&server];
         if there != home {
-            self.overlaps.push(violation(at, &format!("slot {slot} of {key} was granted on shard {there}, and its key lives on {home}")));
+            self.overlaps.push(violation(
+                at,
+                &format!(
+                    "slot {slot} of {key} was granted on shard {there}, and its key lives on {home}"
+                ),
+            ));
         }
         if home > 0 {
             self.count("grants of other shards");
@@ -182,12 +237,17 @@ impl<'a> Court<'a> {
             self.accuse(at, &format!("slot {slot} of {key} was granted to waiter {waiter:?}, and {first:?} was first in line"));
         }
         if live > limit {
-            self.overlaps.push(violation(at, &format!("the server granted slot {slot} of {key} above the limit")));
+            self.overlaps.push(violation(
+                at,
+                &format!("the server granted slot {slot} of {key} above the limit"),
+            ));
         }
     }
 
     fn end(&mut self, at: Duration, slot: Slot, why: EndReason) {
-        let Some(grant) = self.grants.get_mut(&slot) else { return };
+        let Some(grant) = self.grants.get_mut(&slot) else {
+            return;
+        };
         let cause = match why {
             EndReason::Released => Cause::Released,
             EndReason::Expired => Cause::Expired,
@@ -206,7 +266,11 @@ impl<'a> Court<'a> {
     fn end_all(&mut self, at: Duration, shard: usize) {
         let plan = self.plan;
         let lived_there = |key: &str| plan.key(key).shard == shard;
-        for grant in self.grants.values_mut().filter(|grant| grant.ended.is_none() && lived_there(&grant.key)) {
+        for grant in self
+            .grants
+            .values_mut()
+            .filter(|grant| grant.ended.is_none() && lived_there(&grant.key))
+        {
             grant.ended = Some((at, Cause::Gone));
         }
         self.queues.retain(|key, _| !lived_there(key));
@@ -238,7 +302,9 @@ impl<'a> Court<'a> {
     }
 
     fn at(&mut self, slot: Slot) -> &mut Grant {
-        self.grants.get_mut(&slot).expect("the server granted it first")
+        self.grants
+            .get_mut(&slot)
+            .expect("the server granted it first")
     }
 
     fn count(&mut self, what: &'static str) {

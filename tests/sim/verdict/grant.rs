@@ -45,7 +45,20 @@ pub(super) enum Cause {
 
 impl Grant {
     pub(super) fn new(key: &Arc<str>, at: Duration, link: (usize, u64)) -> Self {
-        let (ended, had, doubted, on_lost, told, worked, gone, released) = (None, None, None, Vec::new(), None, Vec::new(), None, None);
-        Self { key: Arc::clone(key), at, link, ended, had, doubted, on_lost, told, worked, gone, released }
+        let (ended, had, doubted, on_lost, told, worked, gone, released) =
+            (None, None, None, Vec::new(), None, Vec::new(), None, None);
+        Self {
+            key: Arc::clone(key),
+            at,
+            link,
+            ended,
+            had,
+            doubted,
+            on_lost,
+            told,
+            worked,
+            gone,
+            released,
+        }
     }
 }

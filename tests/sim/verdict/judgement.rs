@@ -32,19 +32,27 @@ impl Court<'_> {
         if let Some((at, How::Drop | How::Close, _)) = grant.gone
             && self.closed(grant).is_some_and(|closed| closed > at)
         {
-            self.accuse(at, &format!("slot {slot} was let go of, and its connection closed later"));
+            self.accuse(
+                at,
+                &format!("slot {slot} was let go of, and its connection closed later"),
+            );
         }
     }
 
     /// Nobody believes in a slot that the server gave up: not for a moment where the client could know, and else until it hears.
     fn told_in_time(&mut self, slot: Slot, grant: &Grant, had: &Had) {
-        let Some((ended, cause)) = grant.ended else { return };
+        let Some((ended, cause)) = grant.ended else {
+            return;
+        };
         let latest = match cause {
             Cause::Expired | Cause::Silent | Cause::Released => ended,
             // no client can know that the other end is gone before it hears of it, or its own lease is over
             Cause::Gone => {
                 let over = ended + had.lease.min(self.plan.read_timeout);
-                self.jumps.after(self.heard(grant).map_or(over, |heard| over.min(heard + PROMPT)))
+                self.jumps.after(
+                    self.heard(grant)
+                        .map_or(over, |heard| over.min(heard + PROMPT)),
+                )
             }
         };
         let latest = latest.max(had.at);
@@ -54,52 +62,95 @@ impl Court<'_> {
             Asked::Inside if cause != Cause::Gone => self.pauses.after(latest),
             _ => self.jumps.after(latest + TICK),
         };
-        let believed = [grant.doubted, grant.on_lost.first().copied(), grant.gone.map(|gone| gone.0)].into_iter().flatten().min();
+        let believed = [
+            grant.doubted,
+            grant.on_lost.first().copied(),
+            grant.gone.map(|gone| gone.0),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         if believed.is_none_or(|until| until > latest_belief) {
             let until = believed.unwrap_or(Duration::MAX);
-            let what = format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}", grant.key);
+            let what = format!(
+                "slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}",
+                grant.key
+            );
             self.overlaps.push(violation(until, &what));
         }
         // to know when asked is one thing, to tell is another
         let left = grant.gone.is_some_and(|gone| gone.0 <= latest + TICK);
-        if !left && grant.on_lost.first().is_none_or(|told| *told > self.jumps.after(latest + TICK)) {
+        if !left
+            && grant
+                .on_lost
+                .first()
+                .is_none_or(|told| *told > self.jumps.after(latest + TICK))
+        {
             self.accuse(
                 latest,
-                &format!("slot {slot} of {} ended at {ended:?} ({cause:?}), and was told to be at {:?}", grant.key, grant.on_lost),
+                &format!(
+                    "slot {slot} of {} ended at {ended:?} ({cause:?}), and was told to be at {:?}",
+                    grant.key, grant.on_lost
+                ),
             );
         }
     }
 
     /// `on_lost` is called once for each slot that was lost in the user's hands, and never else; `lost()` is no later.
     fn told_once(&mut self, slot: Slot, grant: &Grant, had: &Had) {
-        let Some((at, _, believed)) = grant.gone else { return self.accuse(had.at, &format!("slot {slot} was never let go of")) };
+        let Some((at, _, believed)) = grant.gone else {
+            return self.accuse(had.at, &format!("slot {slot} was never let go of"));
+        };
         let found_out = grant.released == Some(Err("lost"));
         let calls = grant.on_lost.len();
         // what becomes of the release at the end of `with_slot` is not told
         let unknown = had.in_body && believed;
         if calls > 1 || (!unknown && (calls == 1) != (!believed || found_out)) {
-            self.accuse(at, &format!("`on_lost` was called {calls} times for slot {slot}"));
+            self.accuse(
+                at,
+                &format!("`on_lost` was called {calls} times for slot {slot}"),
+            );
         }
         if let (Some((since, told)), Some(called)) = (grant.told, grant.on_lost.first())
             && self.pauses.after(since.max(*called) + TICK) < told
         {
-            self.accuse(told, &format!("slot {slot} was lost at {called:?}, and `lost()` resolved at {told:?}"));
+            self.accuse(
+                told,
+                &format!("slot {slot} was lost at {called:?}, and `lost()` resolved at {told:?}"),
+            );
         }
     }
 
     /// What runs under a slot is stopped when it is lost.
     fn worked_no_longer(&mut self, slot: Slot, grant: &Grant, had: &Had) {
-        let Some(&lost) = grant.on_lost.first() else { return };
-        let bodies = grant.gone.filter(|_| had.in_body).map(|gone| gone.0).into_iter().chain(grant.worked.iter().copied());
-        if let Some(until) = bodies.max().filter(|until| *until > self.pauses.after(lost + TICK)) {
-            self.accuse(until, &format!("slot {slot} was lost at {lost:?}, and its body ran until {until:?}"));
+        let Some(&lost) = grant.on_lost.first() else {
+            return;
+        };
+        let bodies = grant
+            .gone
+            .filter(|_| had.in_body)
+            .map(|gone| gone.0)
+            .into_iter()
+            .chain(grant.worked.iter().copied());
+        if let Some(until) = bodies
+            .max()
+            .filter(|until| *until > self.pauses.after(lost + TICK))
+        {
+            self.accuse(
+                until,
+                &format!("slot {slot} was lost at {lost:?}, and its body ran until {until:?}"),
+            );
         }
     }
 
     /// A slot is lost when the server gave it up, or when something was wrong lately.
     fn lost_for_a_reason(&mut self, slot: Slot, grant: &Grant, had: &Had) {
-        let Some(&lost) = grant.on_lost.first() else { return };
-        if self.plan.longest_latency() > GENTLE || grant.ended.is_some_and(|(ended, _)| ended <= lost) {
+        let Some(&lost) = grant.on_lost.first() else {
+            return;
+        };
+        if self.plan.longest_latency() > GENTLE
+            || grant.ended.is_some_and(|(ended, _)| ended <= lost)
+        {
             return;
         }
         let since = lost.saturating_sub(had.lease.min(self.plan.read_timeout) + PROMPT);
@@ -114,23 +165,36 @@ impl Court<'_> {
         let Some(left) = link.heard().0 else { return };
         let is_told = self.plan.auto_release || self.hears_of_drop(grant, link, left - self.begun);
         let left = (left - self.begun).max(grant.at);
-        if !is_told || grant.ended.is_some_and(|(ended, _)| ended <= self.after_freeze(grant, left) + TICK) {
+        if !is_told
+            || grant
+                .ended
+                .is_some_and(|(ended, _)| ended <= self.after_freeze(grant, left) + TICK)
+        {
             return;
         }
-        self.accuse(left, &format!("slot {slot} of {} was left, and ended {:?}", grant.key, grant.ended));
+        self.accuse(
+            left,
+            &format!(
+                "slot {slot} of {} was left, and ended {:?}",
+                grant.key, grant.ended
+            ),
+        );
     }
 
     /// Whether a server for which the end of a connection ends no slot hears the release that a drop sends before it.
     fn hears_of_drop(&self, grant: &Grant, link: &Link, left: Duration) -> bool {
-        let Some((dropped, How::Drop, true)) = grant.gone else { return false };
+        let Some((dropped, How::Drop, true)) = grant.gone else {
+            return false;
+        };
         let hung_up = link.hung_up.map(|hung_up| hung_up - self.begun);
         // one that holds a reply back reads nothing more before the end; one that is frozen, or hangs up itself in that moment, may
         // end the connection before it reads
         let longest = Duration::from_millis(*DELAYS.end());
         let shard = self.plan.key(&grant.key).shard;
         let met = |spans: &Spans, trace| spans.meet(dropped, left, trace);
-        let is_deaf =
-            met(&self.delays[shard], longest) || met(&self.freezes[shard], Duration::ZERO) || met(&self.hang_ups[shard], Duration::ZERO);
+        let is_deaf = met(&self.delays[shard], longest)
+            || met(&self.freezes[shard], Duration::ZERO)
+            || met(&self.hang_ups[shard], Duration::ZERO);
         !link.up.hindered && !is_deaf && hung_up.is_none_or(|hung_up| hung_up >= left)
     }
 

@@ -27,12 +27,19 @@ impl Spans {
 
     /// Whether it was so at any time from `from` to `to`, or no longer than `trace` before.
     pub(super) fn meet(&self, from: Duration, to: Duration, trace: Duration) -> bool {
-        self.0.iter().any(|(begin, end)| *begin <= to && end.saturating_add(trace) >= from)
+        self.0
+            .iter()
+            .any(|(begin, end)| *begin <= to && end.saturating_add(trace) >= from)
     }
 
     /// The first moment from `at` on in which it was not so.
     pub(super) fn after(&self, at: Duration) -> Duration {
-        let next = self.0.iter().filter(|(from, to)| *from <= at && at < *to).map(|(_, to)| *to).max();
+        let next = self
+            .0
+            .iter()
+            .filter(|(from, to)| *from <= at && at < *to)
+            .map(|(_, to)| *to)
+            .max();
         // one may begin where another ends
         next.map_or(at, |next| self.after(next))
     }

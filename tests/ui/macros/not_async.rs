@@ -12,7 +12,7 @@ fn boxed_in_another_form() -> std::pin::Pin<Box<dyn Future<Output = Result<(), d
 }
 
 #[dflock::lock(key = "pool")]
-fn blocks(runtime: &tokio::runtime::Runtime) -> Result<(), dflock::Error> {
+fn blocks(runtime: &tokio::macro_support::Runtime) -> Result<(), dflock::Error> {
     runtime.block_on(async { Ok(()) })
 }
 

@@ -121,7 +121,7 @@ Environment of the command:
   DFLOCK_KEY, DFLOCK_TOKEN, and with --fencing DFLOCK_FENCE, a number that grows with each grant
   DFLOCK_HELD_KEYS: the keys of all `dflock run` around the command, with spaces between them
 
-Environment of dflock (one that an option replaces is not looked at):
+Environment of dflock (one that an option replaces is not looked context):
   DFLOCK_SERVERS, DFLOCK_AUTH_TOKEN, DFLOCK_AUTH_TOKEN_FILE, DFLOCK_TLS, DFLOCK_TLS_CA,
   DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT, DFLOCK_SERVER_READ_TIMEOUT, DFLOCK_HEARTBEAT,
   DFLOCK_MAX_CONNECTION_AGE

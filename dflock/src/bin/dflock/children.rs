@@ -28,7 +28,10 @@ impl Children {
     /// before is not known to the system any more.
     pub(crate) fn new(pids: impl IntoIterator<Item = Pid>) -> io::Result<Self> {
         let statuses = pids.into_iter().map(|pid| (pid, None)).collect();
-        Ok(Self { statuses, exits: signal(SignalKind::child())? })
+        Ok(Self {
+            statuses,
+            exits: signal(SignalKind::child())?,
+        })
     }
 
     /// Whether `pid`, one of those that this was given, is not reaped: no other process has its

@@ -41,7 +41,12 @@ fn is_hidden(c: char) -> bool {
         _ if INVISIBLE.iter().any(|range| range.contains(&c)) => true,
         // std knows controls, formats, separators, private and unassigned characters; it leaves a
         // combining character alone that is not the first
-        _ => ['a', c].iter().collect::<String>().escape_debug().nth(2).is_some(),
+        _ => ['a', c]
+            .iter()
+            .collect::<String>()
+            .escape_debug()
+            .nth(2)
+            .is_some(),
     }
 }
 
@@ -51,7 +56,17 @@ mod tests {
 
     #[test]
     fn visible_text_stays_as_it_is() {
-        for text in ["", "job", "a-b_c:1", "\u{65e5}\u{672c}", "e\u{301}", "it's \"x\"", "a\\b", "\u{1f600}", "\u{5d0}"] {
+        for text in [
+            "",
+            "job",
+            "a-b_c:1",
+            "\u{65e5}\u{672c}",
+            "e\u{301}",
+            "it's \"x\"",
+            "a\\b",
+            "\u{1f600}",
+            "\u{5d0}",
+        ] {
             assert_eq!(escape(text), text);
         }
     }

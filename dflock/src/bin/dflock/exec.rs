@@ -14,7 +14,8 @@ use std::process::{Command, ExitCode};
 
 use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
 use crate::status::Failure;
@@ -31,7 +32,10 @@ impl Waiting {
     pub(crate) fn new(words: &[OsString]) -> io::Result<(Self, Command)> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut command = this_program(NAME);
-        command.arg(std::process::id().to_string()).args(words).stdin(OwnedFd::from(theirs));
+        command
+            .arg(std::process::id().to_string())
+            .args(words)
+            .stdin(OwnedFd::from(theirs));
         Ok((Self(ours), command))
     }
 
@@ -53,8 +57,14 @@ pub(crate) fn this_program(name: &str) -> Command {
     // a link to the running file, also after an upgrade has replaced it; without `/proc`, the name
     // by which this process was started has to do
     let link = Path::new("/proc/self/exe");
-    let file = if link.exists() { Some(link.to_owned()) } else { std::env::current_exe().ok() };
-    let file = file.map(OsString::from).or_else(|| std::env::args_os().next());
+    let file = if link.exists() {
+        Some(link.to_owned())
+    } else {
+        std::env::current_exe().ok()
+    };
+    let file = file
+        .map(OsString::from)
+        .or_else(|| std::env::args_os().next());
     let mut command = Command::new(file.unwrap_or_else(|| "dflock".into()));
     command.arg0("dflock").arg(name);
     command
@@ -65,7 +75,9 @@ pub(crate) fn this_program(name: &str) -> Command {
 pub(crate) fn exec(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let parent = args.next().and_then(|parent| parent.to_str()?.parse().ok());
     let (Some(parent), Some(name)) = (parent, args.next()) else {
-        return failed(&Failure::usage(format!("`{NAME}` is no command for people; see --help")));
+        return failed(&Failure::usage(format!(
+            "`{NAME}` is no command for people; see --help"
+        )));
     };
     failed(&become_command(parent, &name, args))
 }
@@ -106,7 +118,11 @@ fn die_with(parent: i32) -> io::Result<()> {
 
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // it may have died before it was asked
-    if Pid::as_raw(getppid()) == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    if Pid::as_raw(getppid()) == parent {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 /// Does nothing: only Linux has a signal for the death of a parent.

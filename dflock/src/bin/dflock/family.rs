@@ -26,15 +26,26 @@ pub(crate) struct Family {
 impl Family {
     /// Those that have not ended.
     pub(crate) fn members(&self) -> HashSet<Pid> {
-        let Some(Process { session, .. }) = Process::own() else { return HashSet::new() };
+        let Some(Process { session, .. }) = Process::own() else {
+            return HashSet::new();
+        };
         let mut others: Vec<_> = Process::all().collect();
-        let mut members: HashSet<Pid> =
-            others.extract_if(.., |process| self.is_sure(process, session)).map(|process| process.pid).collect();
+        let mut members: HashSet<Pid> = others
+            .extract_if(.., |process| self.is_sure(process, session))
+            .map(|process| process.pid)
+            .collect();
         loop {
             let is_child = |process: &mut Process| {
-                process.session == session && process.parent.is_some_and(|parent| members.contains(&parent)) && !self.leads(process)
+                process.session == session
+                    && process
+                        .parent
+                        .is_some_and(|parent| members.contains(&parent))
+                    && !self.leads(process)
             };
-            let children: Vec<_> = others.extract_if(.., is_child).map(|process| process.pid).collect();
+            let children: Vec<_> = others
+                .extract_if(.., is_child)
+                .map(|process| process.pid)
+                .collect();
             if children.is_empty() {
                 return members;
             }
@@ -46,7 +57,11 @@ impl Family {
     pub(crate) fn signal(&self, signal: Signal) {
         let mut told = HashSet::new();
         loop {
-            let new: Vec<_> = self.members().into_iter().filter(|pid| told.insert(*pid)).collect();
+            let new: Vec<_> = self
+                .members()
+                .into_iter()
+                .filter(|pid| told.insert(*pid))
+                .collect();
             for pid in &new {
                 // it has ended already, or is another user's now, if this fails
                 let _ = kill_process(*pid, signal);
@@ -77,7 +92,8 @@ impl Family {
         }
         process.session == session
             && !self.leads(process)
-            && (self.group.is_some_and(|group| process.group == Some(group)) || self.marked(process))
+            && (self.group.is_some_and(|group| process.group == Some(group))
+                || self.marked(process))
     }
 
     fn leads(&self, process: &Process) -> bool {
@@ -85,8 +101,11 @@ impl Family {
     }
 
     fn marked(&self, process: &Process) -> bool {
-        let environment = fs::read(format!("/proc/{}/environ", process.pid.as_raw_nonzero())).unwrap_or_default();
+        let environment =
+            fs::read(format!("/proc/{}/environ", process.pid.as_raw_nonzero())).unwrap_or_default();
         let mark = format!("{TOKEN}={}", self.token);
-        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == mark.as_bytes())
     }
 }

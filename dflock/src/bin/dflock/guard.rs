@@ -11,7 +11,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, getpid, kill_current_process_group, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, getpid, kill_current_process_group, kill_process, kill_process_group,
+};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::{Receiver as PipeReceiver, Sender};
 
@@ -40,7 +42,11 @@ impl Guard {
         let mut command = this_program(NAME);
         // or it would be one of those that the guard of a `dflock run` around this one is to end
         command.env_remove(TOKEN);
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut process = command.spawn()?;
         let pid = Pid::from_child(&process);
         let news = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -49,7 +55,11 @@ impl Guard {
         news.try_write(format!("{token}\n").as_bytes())?;
         let ready = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         PipeReceiver::from_owned_fd(ready.into())?.read_u8().await?;
-        Ok(Self { token: token.to_owned(), pid, news })
+        Ok(Self {
+            token: token.to_owned(),
+            pid,
+            news,
+        })
     }
 
     /// Its process number.
@@ -77,7 +87,9 @@ impl Guard {
     /// does not read.
     pub(crate) fn allow(&self, time: Duration) -> io::Result<()> {
         // a line is short enough to be written as one
-        self.news.try_write(format!("{}\n", time.as_millis()).as_bytes()).map(drop)
+        self.news
+            .try_write(format!("{}\n", time.as_millis()).as_bytes())
+            .map(drop)
     }
 
     /// Watches no longer, and leaves alone what runs. `children` are those of this process.
@@ -94,10 +106,17 @@ impl Guard {
 /// Waits for the end of standard input, or for news that does not come, and kills those that it guards and its process group.
 pub(crate) fn guard() -> ExitCode {
     // what is passed on to the group comes here, too, and is heard by nobody
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return ExitCode::FAILURE };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return ExitCode::FAILURE;
+    };
     let _context = runtime.enter();
     let _unheard = signals::all();
-    let Some(Ok(token)) = io::stdin().lines().next() else { return ExitCode::FAILURE };
+    let Some(Ok(token)) = io::stdin().lines().next() else {
+        return ExitCode::FAILURE;
+    };
     let mut ready = io::stdout();
     if ready.write_all(b".").and_then(|()| ready.flush()).is_err() {
         return ExitCode::FAILURE;
@@ -114,7 +133,12 @@ pub(crate) fn guard() -> ExitCode {
     });
     watch(&news);
     // it leads a group
-    Family { token, command: None, group: Some(getpid()) }.signal(Signal::KILL);
+    Family {
+        token,
+        command: None,
+        group: Some(getpid()),
+    }
+    .signal(Signal::KILL);
     // where nothing is told of processes; this is one of those that are killed
     let _ = kill_current_process_group(Signal::KILL);
     ExitCode::FAILURE
@@ -124,7 +148,9 @@ pub(crate) fn guard() -> ExitCode {
 fn watch(news: &Receiver<Option<Instant>>) {
     let Ok(mut until) = news.recv() else { return };
     loop {
-        let left = until.map_or(Duration::MAX, |until: Instant| until.saturating_duration_since(Instant::now()));
+        let left = until.map_or(Duration::MAX, |until: Instant| {
+            until.saturating_duration_since(Instant::now())
+        });
         let more = match news.recv_timeout(left) {
             // a process that was stopped itself reads first what has come meanwhile
             Err(RecvTimeoutError::Timeout) => news.recv_timeout(LATE),

@@ -60,7 +60,12 @@ impl Job {
         drop(command);
         // not earlier: the command inherits the disposition of SIGCHLD
         let children = Children::new([pid, guard.pid()]).map_err(not_started)?;
-        let job = Self { children, pid, guard, foreground };
+        let job = Self {
+            children,
+            pid,
+            guard,
+            foreground,
+        };
         // this process may have been stopped before the start, until the guard has ended; from here
         // on the guard kills what waits to become the command
         job.guard.allow(left()).map_err(not_started)?;
@@ -126,7 +131,11 @@ impl Job {
     fn family(&self) -> Family {
         let command = self.children.contains(self.pid).then_some(self.pid);
         let group = (!self.foreground).then(|| self.guard.group());
-        Family { token: self.guard.token().to_owned(), command, group }
+        Family {
+            token: self.guard.token().to_owned(),
+            command,
+            group,
+        }
     }
 }
 

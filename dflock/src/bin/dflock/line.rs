@@ -14,7 +14,12 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Waits for a slot of `pool`, for at most `timeout` if there is one, and shows the place in line on a terminal. `is_nested` is
 /// whether a `dflock run` around this one holds a slot of the same key.
-pub(crate) async fn slot(pool: Semaphore, client: &Client, timeout: Option<Duration>, is_nested: bool) -> Result<Semaphore<Held>, Error> {
+pub(crate) async fn slot(
+    pool: Semaphore,
+    client: &Client,
+    timeout: Option<Duration>,
+    is_nested: bool,
+) -> Result<Semaphore<Held>, Error> {
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         return pool.try_acquire().await;
     }
@@ -31,7 +36,9 @@ pub(crate) async fn slot(pool: Semaphore, client: &Client, timeout: Option<Durat
              for itself, unless another holder gives one back"
         );
     }
-    let wait = pin!(queued.wait_within(timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(began.elapsed()))));
+    let wait = pin!(queued.wait_within(timeout.map_or(Duration::MAX, |timeout| {
+        timeout.saturating_sub(began.elapsed())
+    })));
     if !stderr().is_terminal() {
         return wait.await;
     }
@@ -65,8 +72,16 @@ async fn show_place(spinner: &ProgressBar, client: &Client, key: &str) -> std::c
     spinner.set_message(format!("waiting for a slot of {shown}"));
     loop {
         // a server that does not tell is waited for all the same
-        if let Some(waiters) = client.stats().await.ok().and_then(|all| all.iter().find_map(|stats| waiters(stats, key))) {
-            spinner.set_message(format!("waiting for a slot of {shown}: place {} of {waiters} in line", place.update(waiters)));
+        if let Some(waiters) = client
+            .stats()
+            .await
+            .ok()
+            .and_then(|all| all.iter().find_map(|stats| waiters(stats, key)))
+        {
+            spinner.set_message(format!(
+                "waiting for a slot of {shown}: place {} of {waiters} in line",
+                place.update(waiters)
+            ));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -74,8 +89,18 @@ async fn show_place(spinner: &ProgressBar, client: &Client, key: &str) -> std::c
 
 /// How many wait for the semaphore `key`; servers up to v1.13 list one of 1 as a lock.
 fn waiters(stats: &Stats, key: &str) -> Option<u64> {
-    let semaphore = stats.semaphores.iter().find(|semaphore| semaphore.key == key).map(|semaphore| semaphore.waiters);
-    semaphore.or_else(|| stats.locks.iter().find(|lock| lock.key == key).map(|lock| lock.waiters))
+    let semaphore = stats
+        .semaphores
+        .iter()
+        .find(|semaphore| semaphore.key == key)
+        .map(|semaphore| semaphore.waiters);
+    semaphore.or_else(|| {
+        stats
+            .locks
+            .iter()
+            .find(|lock| lock.key == key)
+            .map(|lock| lock.waiters)
+    })
 }
 
 #[cfg(test)]
@@ -85,7 +110,10 @@ mod tests {
     #[test]
     fn a_place_in_line_never_gets_worse() {
         let mut place = Place::default();
-        let places: Vec<_> = [3, 5, 2, 4, 0].into_iter().map(|waiters| place.update(waiters)).collect();
+        let places: Vec<_> = [3, 5, 2, 4, 0]
+            .into_iter()
+            .map(|waiters| place.update(waiters))
+            .collect();
         assert_eq!(places, [3, 3, 2, 2, 1]);
     }
 }

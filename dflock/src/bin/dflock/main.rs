@@ -70,7 +70,9 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
 }
 
 /// The main thread is the one that starts the command: it lives as long as the process, and the command dies with its thread.
-fn on_this_thread(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+fn on_this_thread(
+    work: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -24,17 +24,23 @@ pub(crate) fn man(command: Option<&str>) -> Result<ExitCode, Failure> {
     dflock.build();
     let page = match command {
         None => &dflock,
-        Some(name) => dflock.find_subcommand(name).ok_or_else(|| Failure::usage(format!("there is no command {name:?}; see --help")))?,
+        Some(name) => dflock
+            .find_subcommand(name)
+            .ok_or_else(|| Failure::usage(format!("there is no command {name:?}; see --help")))?,
     };
     let mut roff = Vec::new();
-    Man::new(page.clone()).render(&mut roff).map_err(|error| Failure::system("cannot write the page", &error))?;
+    Man::new(page.clone())
+        .render(&mut roff)
+        .map_err(|error| Failure::system("cannot write the page", &error))?;
     print(&roff)
 }
 
 fn print(text: &[u8]) -> Result<ExitCode, Failure> {
     match io::stdout().write_all(text) {
         // who reads only the beginning, such as `head`, has what he wants
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::system("cannot print", &error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::system("cannot print", &error))
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

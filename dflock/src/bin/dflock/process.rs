@@ -28,8 +28,16 @@ impl Process {
 
     /// All that are told of.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let names = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| Self::parse(&fs::read_to_string(format!("/proc/{}/stat", name.parse::<u32>().ok()?)).ok()?))
+        let names = fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| {
+            Self::parse(
+                &fs::read_to_string(format!("/proc/{}/stat", name.parse::<u32>().ok()?)).ok()?,
+            )
+        })
     }
 
     /// Parses `PID (NAME) STATE PARENT GROUP SESSION TERMINAL FOREGROUND ..`; nothing of one that has ended and is only remembered.
@@ -37,19 +45,36 @@ impl Process {
         // there may be anything in a name, but no parenthesis behind it
         let (pid, rest) = (stat.split_once(' ')?.0, stat.rsplit_once(')')?.1);
         // 0 is a number of another namespace, and -1 one of a process that is just ending
-        let pid_of = |text: &str| text.parse().ok().filter(|raw| *raw > 0).and_then(Pid::from_raw);
+        let pid_of = |text: &str| {
+            text.parse()
+                .ok()
+                .filter(|raw| *raw > 0)
+                .and_then(Pid::from_raw)
+        };
         let mut fields = rest.split_whitespace();
         if matches!(fields.next()?, "Z" | "X") {
             return None;
         }
-        let (parent, group, session) = (pid_of(fields.next()?), pid_of(fields.next()?), pid_of(fields.next()?));
-        Some(Self { pid: pid_of(pid)?, parent, group, session, foreground: pid_of(fields.nth(1)?) })
+        let (parent, group, session) = (
+            pid_of(fields.next()?),
+            pid_of(fields.next()?),
+            pid_of(fields.next()?),
+        );
+        Some(Self {
+            pid: pid_of(pid)?,
+            parent,
+            group,
+            session,
+            foreground: pid_of(fields.nth(1)?),
+        })
     }
 }
 
 /// Whether this process is in the foreground of a terminal.
 pub(crate) fn in_foreground() -> bool {
-    let Ok(terminal) = File::open("/dev/tty") else { return false };
+    let Ok(terminal) = File::open("/dev/tty") else {
+        return false;
+    };
     if let Some(own) = Process::told_own() {
         return own.group.is_some() && own.group == own.foreground;
     }
@@ -64,12 +89,24 @@ mod tests {
 
     fn parse(stat: &str) -> Option<[i32; 5]> {
         let process = Process::parse(stat)?;
-        Some([Some(process.pid), process.parent, process.group, process.session, process.foreground].map(Pid::as_raw))
+        Some(
+            [
+                Some(process.pid),
+                process.parent,
+                process.group,
+                process.session,
+                process.foreground,
+            ]
+            .map(Pid::as_raw),
+        )
     }
 
     #[test]
     fn a_name_is_not_taken_for_a_field() {
-        assert_eq!(parse("7 (a) R 1 (b)) S 2 3 4 34816 5 0"), Some([7, 2, 3, 4, 5]));
+        assert_eq!(
+            parse("7 (a) R 1 (b)) S 2 3 4 34816 5 0"),
+            Some([7, 2, 3, 4, 5])
+        );
         assert_eq!(parse("7 (sh) Z 2 3 4 0 -1 0"), None);
     }
 

@@ -40,7 +40,10 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     // what is asked while in line is asked of the key's server alone
     let index = Crc32.shard(&options.key, client.servers().count());
     let near = builder.servers(client.servers().nth(index)).build()?;
-    let pool = Semaphore::builder().key(&options.key).limit(options.limit).client(client);
+    let pool = Semaphore::builder()
+        .key(&options.key)
+        .limit(options.limit)
+        .client(client);
     let pool = match options.lease {
         Some(lease) => pool.lease_ttl(lease).build()?,
         None => pool.build()?,
@@ -59,11 +62,20 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     }
     let variables = [
         (KEY, Some(held.key().to_owned())),
-        (HELD_KEYS, Some(format!("{outer_keys} {}", held.key()).trim_start().to_owned())),
+        (
+            HELD_KEYS,
+            Some(
+                format!("{outer_keys} {}", held.key())
+                    .trim_start()
+                    .to_owned(),
+            ),
+        ),
         (TOKEN, Some(held.token().as_str().to_owned())),
         ("DFLOCK_FENCE", held.fence().map(|fence| fence.to_string())),
     ];
-    let guard = Guard::start(held.token().as_str()).await.map_err(|error| Failure::system("cannot start a process", &error))?;
+    let guard = Guard::start(held.token().as_str())
+        .await
+        .map_err(|error| Failure::system("cannot start a process", &error))?;
     // the machine may have been suspended since
     held.check()?;
     let left = || held.remaining().saturating_add(options.grace);
@@ -96,5 +108,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
 /// them.
 fn outer_keys() -> String {
     let variable = |name| std::env::var(name).ok().filter(|keys| !keys.is_empty());
-    variable(HELD_KEYS).or_else(|| variable(KEY)).unwrap_or_default()
+    variable(HELD_KEYS)
+        .or_else(|| variable(KEY))
+        .unwrap_or_default()
 }

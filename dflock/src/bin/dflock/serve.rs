@@ -79,7 +79,9 @@ impl ServeOptions {
         let token = match (&self.auth_token_file, self.auth_token) {
             (Some(path), _) => secret(path)?,
             (None, Some(token)) if token.trim().is_empty() => {
-                return Err(Failure::usage("the secret is empty: leave it out, or give one that is not"));
+                return Err(Failure::usage(
+                    "the secret is empty: leave it out, or give one that is not",
+                ));
             }
             (None, token) => Zeroizing::new(token.unwrap_or_default()),
         };
@@ -88,7 +90,11 @@ impl ServeOptions {
             None => None,
         };
         // an IPv6 address is told from its port by brackets
-        let host = if self.host.contains(':') { format!("[{}]", self.host.trim_matches(['[', ']'])) } else { self.host };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host.trim_matches(['[', ']']))
+        } else {
+            self.host
+        };
         Ok(Server::builder()
             .bind(format!("{host}:{}", self.port))
             .auth_token(token.trim())
@@ -118,7 +124,11 @@ pub(crate) async fn serve(options: ServeOptions) -> Result<ExitCode, Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     // as with the real server, they have no effect; their default actions would end this process
-    for kind in [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()] {
+    for kind in [
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+        SignalKind::alarm(),
+    ] {
         drop(signal(kind).map_err(failed)?);
     }
     let mut asked = async || {
@@ -127,7 +137,8 @@ pub(crate) async fn serve(options: ServeOptions) -> Result<ExitCode, Failure> {
             _ = terminate.recv() => Signal::TERM,
         }
     };
-    writeln!(io::stdout(), "{}", server.addr()).map_err(|error| Failure::system("cannot print the address", &error))?;
+    writeln!(io::stdout(), "{}", server.addr())
+        .map_err(|error| Failure::system("cannot print the address", &error))?;
     let ended = async {
         asked().await;
         tokio::select! {

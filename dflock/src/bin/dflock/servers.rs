@@ -66,12 +66,16 @@ impl ServerOptions {
     /// Whether there is a secret; the variables have been found to make sense.
     fn is_secret(&self) -> bool {
         let said = |name| self.variable(name).is_some_and(|value| !value.is_empty());
-        self.auth_token_file.is_some() || said("DFLOCK_AUTH_TOKEN") || said("DFLOCK_AUTH_TOKEN_FILE")
+        self.auth_token_file.is_some()
+            || said("DFLOCK_AUTH_TOKEN")
+            || said("DFLOCK_AUTH_TOKEN_FILE")
     }
 
     /// Whether there is TLS; the variables have been found to make sense.
     fn is_tls(&self) -> bool {
-        self.tls_ca.is_some() || self.variable("DFLOCK_TLS_CA").is_some() || self.variable("DFLOCK_TLS").is_some_and(|tls| tls != "off")
+        self.tls_ca.is_some()
+            || self.variable("DFLOCK_TLS_CA").is_some()
+            || self.variable("DFLOCK_TLS").is_some_and(|tls| tls != "off")
     }
 
     /// What is left to a variable of the environment: nothing that an option says.
@@ -82,7 +86,10 @@ impl ServerOptions {
             "DFLOCK_TLS" | "DFLOCK_TLS_CA" => self.tls_ca.is_some(),
             "DFLOCK_SERVER_READ_TIMEOUT" => {
                 // the heartbeat follows from it in the same way
-                return self.server_read_timeout.map(|time| time.as_secs_f64().to_string().into()).or_else(|| env::var_os(name));
+                return self
+                    .server_read_timeout
+                    .map(|time| time.as_secs_f64().to_string().into())
+                    .or_else(|| env::var_os(name));
             }
             _ => false,
         };
@@ -94,12 +101,19 @@ impl ServerOptions {
 fn some_time(text: &str) -> Result<Duration, String> {
     const YEAR: Duration = Duration::from_hours(365 * 24);
     let time = duration(text)?;
-    if time.is_zero() || time > YEAR { Err("it must be more than 0, and a year at most".to_owned()) } else { Ok(time) }
+    if time.is_zero() || time > YEAR {
+        Err("it must be more than 0, and a year at most".to_owned())
+    } else {
+        Ok(time)
+    }
 }
 
 /// Whether what is sent to `server`, as `host:port`, stays on this machine.
 fn is_local(server: &str) -> bool {
-    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
+    let host = server
+        .rsplit_once(':')
+        .map_or(server, |(host, _)| host)
+        .trim_matches(['[', ']']);
     match host.parse::<IpAddr>() {
         Ok(ip) => ip.to_canonical().is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
@@ -110,10 +124,18 @@ fn is_local(server: &str) -> bool {
 pub(crate) fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let text = std::fs::read_to_string(path)
         .map(Zeroizing::new)
-        .map_err(|error| Failure::usage(format!("the secret in {} cannot be read: {error}", path.display())))?;
+        .map_err(|error| {
+            Failure::usage(format!(
+                "the secret in {} cannot be read: {error}",
+                path.display()
+            ))
+        })?;
     let secret = text.strip_prefix('\u{FEFF}').unwrap_or(&text).trim();
     if secret.is_empty() {
-        return Err(Failure::usage(format!("{} has no secret in it", path.display())));
+        return Err(Failure::usage(format!(
+            "{} has no secret in it",
+            path.display()
+        )));
     }
     Ok(Zeroizing::new(secret.to_owned()))
 }

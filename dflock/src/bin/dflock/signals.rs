@@ -14,8 +14,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// The signals that ask a process for something. SIGTSTP and SIGCONT belong to the terminal and
 /// the shell.
-const FORWARDED: [NixSignal; 6] =
-    [NixSignal::SIGHUP, NixSignal::SIGINT, NixSignal::SIGQUIT, NixSignal::SIGUSR1, NixSignal::SIGUSR2, NixSignal::SIGTERM];
+const FORWARDED: [NixSignal; 6] = [
+    NixSignal::SIGHUP,
+    NixSignal::SIGINT,
+    NixSignal::SIGQUIT,
+    NixSignal::SIGUSR1,
+    NixSignal::SIGUSR2,
+    NixSignal::SIGTERM,
+];
 
 /// The signal mask that this process inherited from its parent.
 pub(crate) struct InheritedMask(SigSet);
@@ -57,20 +63,23 @@ impl Signals {
     pub(crate) fn listen() -> io::Result<Self> {
         let ignored = ignored();
         let numbers = FORWARDED.into_iter().map(|signal| signal as i32);
-        let mut signals = SignalsInfo::<WithOrigin>::new(numbers.filter(|n| ignored & (1 << (n - 1)) == 0))?;
+        let mut signals =
+            SignalsInfo::<WithOrigin>::new(numbers.filter(|n| ignored & (1 << (n - 1)) == 0))?;
         let handle = signals.handle();
         let (sender, received) = unbounded_channel();
         // ends when the handle is closed
-        thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for origin in signals.forever() {
-                if let Some(signal) = Signal::from_named_raw(origin.signal) {
-                    let by_process = origin.process.is_some();
-                    if sender.send(Received { signal, by_process }).is_err() {
-                        break;
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for origin in signals.forever() {
+                    if let Some(signal) = Signal::from_named_raw(origin.signal) {
+                        let by_process = origin.process.is_some();
+                        if sender.send(Received { signal, by_process }).is_err() {
+                            break;
+                        }
                     }
                 }
-            }
-        })?;
+            })?;
         Ok(Self { received, handle })
     }
 
@@ -106,12 +115,15 @@ pub(crate) async fn end_of_pid_1() -> io::Result<Signal> {
 /// Catches every signal that can be caught, whose default would stop or end this process, and does nothing with it.
 pub(crate) fn all() -> Vec<unix::Signal> {
     // those for errors of a program's own, and those that the system keeps for itself, are refused
-    (1..=64).filter_map(|number| signal(SignalKind::from_raw(number)).ok()).collect()
+    (1..=64)
+        .filter_map(|number| signal(SignalKind::from_raw(number)).ok())
+        .collect()
 }
 
 /// The signals that this process was started to ignore, a bit each; none where the system does not tell.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }

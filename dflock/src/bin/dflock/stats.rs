@@ -32,22 +32,42 @@ async fn show(options: StatsOptions) -> Result<ExitCode, Failure> {
     let builder = options.servers.builder()?;
     let all = builder.clone().build()?;
     // a client for each: what one says is shown whether another answers or not
-    let clients: Vec<_> = all.servers().map(|server| builder.clone().servers([server]).build()).collect::<Result<_, _>>()?;
+    let clients: Vec<_> = all
+        .servers()
+        .map(|server| builder.clone().servers([server]).build())
+        .collect::<Result<_, _>>()?;
     let screen = options.watch && !options.json && io::stdout().is_terminal();
     loop {
         let reports = ask(&clients).await;
-        let text = if options.json { json(&reports) } else { table(&reports, Look::of_stdout()) };
+        let text = if options.json {
+            json(&reports)
+        } else {
+            table(&reports, Look::of_stdout())
+        };
         // over what was there, without a flicker
-        let text = if screen { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text };
-        match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        let text = if screen {
+            format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+        } else {
+            text
+        };
+        match io::stdout()
+            .write_all(text.as_bytes())
+            .and_then(|()| io::stdout().flush())
+        {
             Ok(()) => {}
             // who reads only the beginning, such as `head`, has what he wants
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(ExitCode::SUCCESS);
+            }
             Err(error) => return Err(Failure::system("cannot print", &error)),
         }
         if !options.watch {
             let all_well = reports.iter().all(|report| report.stats.is_ok());
-            return Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) });
+            return Ok(if all_well {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(UNAVAILABLE)
+            });
         }
         tokio::time::sleep(options.interval).await;
     }
@@ -60,7 +80,10 @@ async fn ask(clients: &[Client]) -> Vec<Report> {
         asked.spawn(async move {
             let server = client.servers().collect();
             // of one server, so there is one
-            let stats = client.stats().await.map(|mut all| all.pop().unwrap_or_default());
+            let stats = client
+                .stats()
+                .await
+                .map(|mut all| all.pop().unwrap_or_default());
             (index, Report { server, stats })
         });
     }

@@ -36,18 +36,31 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn usage(what: impl Into<String>) -> Self {
-        Self { status: USAGE, what: what.into() }
+        Self {
+            status: USAGE,
+            what: what.into(),
+        }
     }
 
     /// The system refused `what`.
     pub(crate) fn system(what: &str, error: &io::Error) -> Self {
-        Self { status: SYSTEM, what: format!("{what}: {error}") }
+        Self {
+            status: SYSTEM,
+            what: format!("{what}: {error}"),
+        }
     }
 
     /// The command `name` could not be started.
     pub(crate) fn not_run(name: &std::ffi::OsStr, error: &io::Error) -> Self {
-        let status = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
-        Self { status, what: format!("cannot run {}: {error}", name.display()) }
+        let status = if error.kind() == io::ErrorKind::NotFound {
+            NOT_FOUND
+        } else {
+            NOT_RUN
+        };
+        Self {
+            status,
+            what: format!("cannot run {}: {error}", name.display()),
+        }
     }
 
     pub(crate) fn status(&self) -> ExitCode {
@@ -69,7 +82,13 @@ impl From<ConfigError> for Failure {
 
 impl From<Lost> for Failure {
     fn from(lost: Lost) -> Self {
-        Self { status: LOST, what: format!("the slot of {:?} on {} was lost: {}", lost.key, lost.server, lost.reason) }
+        Self {
+            status: LOST,
+            what: format!(
+                "the slot of {:?} on {} was lost: {}",
+                lost.key, lost.server, lost.reason
+            ),
+        }
     }
 }
 
@@ -77,21 +96,35 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match &error {
             Error::Config(_) | Error::LimitMismatch { .. } => USAGE,
-            Error::Timeout { at, waited } => {
-                let key = at.key.as_deref().unwrap_or_default();
+            Error::Timeout { context, waited } => {
+                let key = context.key.as_deref().unwrap_or_default();
                 let what = if waited.is_zero() {
-                    format!("no slot of {key:?} on {} is free now; wait for one with a longer --timeout", at.server)
+                    format!(
+                        "no slot of {key:?} on {} is free now; wait for one with a longer --timeout",
+                        context.server
+                    )
                 } else {
-                    format!("no slot of {key:?} on {} came free in time; try again, or wait longer with --timeout", at.server)
+                    format!(
+                        "no slot of {key:?} on {} came free in time; try again, or wait longer with --timeout",
+                        context.server
+                    )
                 };
-                return Self { status: TIMEOUT, what };
+                return Self {
+                    status: TIMEOUT,
+                    what,
+                };
             }
-            Error::TooManyKeys { .. } | Error::TooManyWaiters { .. } | Error::LeaseExpired { .. } => TIMEOUT,
+            Error::TooManyKeys { .. }
+            | Error::TooManyWaiters { .. }
+            | Error::LeaseExpired { .. } => TIMEOUT,
             Error::Lost(lost) => return lost.clone().into(),
             Error::Auth { .. } => AUTH,
             _ => UNAVAILABLE,
         };
-        Self { status, what: said(&error) }
+        Self {
+            status,
+            what: said(&error),
+        }
     }
 }
 
@@ -102,14 +135,19 @@ impl From<ServerError> for Failure {
             ServerError::Bind { .. } => UNAVAILABLE,
             _ => SYSTEM,
         };
-        Self { status, what: said(&error) }
+        Self {
+            status,
+            what: said(&error),
+        }
     }
 }
 
 /// The status of a command that ended: its own, or 128 and the signal.
 pub(crate) fn of_command(status: ExitStatus) -> ExitCode {
     let signal = status.signal().map(|signal| 128 + signal);
-    let code = signal.or(status.code()).and_then(|code| u8::try_from(code).ok());
+    let code = signal
+        .or(status.code())
+        .and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
@@ -129,7 +167,11 @@ pub(crate) fn of_usage(mut error: clap::Error) -> ExitCode {
     }
     // nobody is left to tell when this fails
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// What the library says, in the words of the command line.
@@ -138,7 +180,9 @@ pub(crate) fn said(error: &(dyn std::error::Error + 'static)) -> String {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    OPTIONS.iter().fold(text, |text, (library, here)| text.replace(library, here))
+    OPTIONS
+        .iter()
+        .fold(text, |text, (library, here)| text.replace(library, here))
 }
 
 /// What the library calls its options, and what to turn here instead.
@@ -148,12 +192,18 @@ const OPTIONS: [(&str, &str); 13] = [
     ("`tls`", "--tls-ca"),
     ("`Tls::ca_pem_file`", "--tls-ca"),
     (", or give it with `Tls::server_name`", ""),
-    ("give one that it trusts with `Tls::client_pem_files`", "use one that does not: there is no option for one"),
+    (
+        "give one that it trusts with `Tls::client_pem_files`",
+        "use one that does not: there is no option for one",
+    ),
     ("`acquire_timeout`", "--timeout"),
     ("`lease_ttl`", "--lease"),
     ("lease_ttl ", "--lease "),
     ("`connect_timeout`", "DFLOCK_CONNECT_TIMEOUT"),
     ("`socket_timeout`", "DFLOCK_SOCKET_TIMEOUT"),
-    ("`server_read_timeout` less `clock_drift`", "--server-read-timeout less one part in a hundred"),
+    (
+        "`server_read_timeout` less `clock_drift`",
+        "--server-read-timeout less one part in a hundred",
+    ),
     ("heartbeat ", "DFLOCK_HEARTBEAT "),
 ];

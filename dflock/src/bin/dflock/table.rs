@@ -24,11 +24,19 @@ impl Look {
     pub(crate) fn of_stdout() -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if io::stdout().is_terminal() && !unwanted && !dumb { Self::Coloured } else { Self::Plain }
+        if io::stdout().is_terminal() && !unwanted && !dumb {
+            Self::Coloured
+        } else {
+            Self::Plain
+        }
     }
 
     fn paint(self, code: u8, text: &str) -> String {
-        if self == Self::Plain || text.is_empty() { text.to_owned() } else { format!("\x1b[{code}m{text}\x1b[0m") }
+        if self == Self::Plain || text.is_empty() {
+            text.to_owned()
+        } else {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        }
     }
 }
 
@@ -48,8 +56,14 @@ pub(crate) fn table(reports: &[Report], look: Look) -> String {
         text.push_str(&look.paint(BOLD, server));
         match stats {
             Ok(stats) => {
-                let connections = if stats.connections == 1 { "connection" } else { "connections" };
-                text.push_str(&look.paint(DIM, &format!("  {} {connections}\n", stats.connections)));
+                let connections = if stats.connections == 1 {
+                    "connection"
+                } else {
+                    "connections"
+                };
+                text.push_str(
+                    &look.paint(DIM, &format!("  {} {connections}\n", stats.connections)),
+                );
                 keys(&mut text, stats, look);
             }
             Err(error) => text.push_str(&look.paint(RED, &format!("  {}\n", escape(&said(error))))),
@@ -74,21 +88,53 @@ fn keys(text: &mut String, stats: &Stats, look: Look) {
         text.push_str(&look.paint(DIM, "  no keys\n"));
         return;
     }
-    let width = rows.iter().map(|row| row.key.width()).max().unwrap_or(0).max(3);
-    let bars = rows.iter().filter_map(|row| row.held).map(|(_, limit)| BAR.min(limit.into())).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .map(|row| row.key.width())
+        .max()
+        .unwrap_or(0)
+        .max(3);
+    let bars = rows
+        .iter()
+        .filter_map(|row| row.held)
+        .map(|(_, limit)| BAR.min(limit.into()))
+        .max()
+        .unwrap_or(0);
     // no more than `BAR`
     let bars = usize::try_from(bars).unwrap_or(0).max(4);
-    let head = format!("  {:width$}  {:9}  {:>7}  {:bars$}  {:>7}  TIME\n", "KEY", "KIND", "HOLDERS", "HELD", "WAITERS");
+    let head = format!(
+        "  {:width$}  {:9}  {:>7}  {:bars$}  {:>7}  TIME\n",
+        "KEY", "KIND", "HOLDERS", "HELD", "WAITERS"
+    );
     text.push_str(&look.paint(DIM, &head));
-    for Row { key, kind, held, waiters, time } in rows {
+    for Row {
+        key,
+        kind,
+        held,
+        waiters,
+        time,
+    } in rows
+    {
         let of = held.map_or_else(String::new, |(holders, limit)| format!("{holders}/{limit}"));
-        let (full, free) = held.map_or_else(Default::default, |(holders, limit)| bar(holders, limit.into()));
+        let (full, free) = held.map_or_else(Default::default, |(holders, limit)| {
+            bar(holders, limit.into())
+        });
         let gap = " ".repeat(bars.saturating_sub(full.chars().count() + free.chars().count()));
-        let waiters = look.paint(if waiters > 0 { YELLOW } else { DIM }, &format!("{waiters:>7}"));
-        let bar = format!("{}{}{gap}", look.paint(GREEN, &full), look.paint(DIM, &free));
+        let waiters = look.paint(
+            if waiters > 0 { YELLOW } else { DIM },
+            &format!("{waiters:>7}"),
+        );
+        let bar = format!(
+            "{}{}{gap}",
+            look.paint(GREEN, &full),
+            look.paint(DIM, &free)
+        );
         // `format!` counts characters, and a terminal columns
         let pad = " ".repeat(width - key.width());
-        let line = format!("  {key}{pad}  {kind:9}  {of:>7}  {bar}  {waiters}  {}", look.paint(DIM, &time));
+        let line = format!(
+            "  {key}{pad}  {kind:9}  {of:>7}  {bar}  {waiters}  {}",
+            look.paint(DIM, &time)
+        );
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -108,14 +154,30 @@ fn rows(stats: &Stats) -> Vec<Row> {
         kind: "lock",
         held: Some((u64::from(l.owner_conn_id != 0), 1)),
         waiters: l.waiters,
-        time: if l.owner_conn_id == 0 { String::new() } else { format!("lease left {:.0} s", l.lease_expires_in_s) },
+        time: if l.owner_conn_id == 0 {
+            String::new()
+        } else {
+            format!("lease left {:.0} s", l.lease_expires_in_s)
+        },
     });
     let idle = |kind| {
-        move |i: &dflock::IdleStats| Row { key: shown_key(&i.key), kind, held: None, waiters: 0, time: format!("idle {:.0} s", i.idle_s) }
+        move |i: &dflock::IdleStats| Row {
+            key: shown_key(&i.key),
+            kind,
+            held: None,
+            waiters: 0,
+            time: format!("idle {:.0} s", i.idle_s),
+        }
     };
     let mut rows: Vec<_> = semaphores.chain(locks).collect();
     rows.sort_by(|a, b| a.key.cmp(&b.key));
-    rows.extend(stats.idle_semaphores.iter().map(idle("semaphore")).chain(stats.idle_locks.iter().map(idle("lock"))));
+    rows.extend(
+        stats
+            .idle_semaphores
+            .iter()
+            .map(idle("semaphore"))
+            .chain(stats.idle_locks.iter().map(idle("lock"))),
+    );
     rows
 }
 
@@ -123,7 +185,12 @@ fn rows(stats: &Stats) -> Vec<Row> {
 fn bar(holders: u64, limit: u64) -> (String, String) {
     let width = limit.min(BAR);
     // at least one sign for the first holder
-    let full = if limit <= BAR { holders } else { holders.saturating_mul(BAR).div_ceil(limit) }.min(width);
+    let full = if limit <= BAR {
+        holders
+    } else {
+        holders.saturating_mul(BAR).div_ceil(limit)
+    }
+    .min(width);
     let signs = |sign: &str, count| sign.repeat(usize::try_from(count).unwrap_or(0));
     (signs("■", full), signs("□", width - full))
 }
@@ -138,7 +205,10 @@ mod tests {
     use super::*;
 
     fn report(json: &str) -> Report {
-        Report { server: "lock-1:6388".to_owned(), stats: Ok(serde_json::from_str(json).unwrap()) }
+        Report {
+            server: "lock-1:6388".to_owned(),
+            stats: Ok(serde_json::from_str(json).unwrap()),
+        }
     }
 
     #[test]
@@ -159,20 +229,35 @@ lock-1:6388  4 connections
 ";
         assert_eq!(table(&reports, Look::Plain), want);
         let coloured = table(&reports, Look::Coloured);
-        assert!(coloured.contains("\x1b[32m■■■\x1b[0m\x1b[2m□□\x1b[0m"), "{coloured}");
+        assert!(
+            coloured.contains("\x1b[32m■■■\x1b[0m\x1b[2m□□\x1b[0m"),
+            "{coloured}"
+        );
     }
 
     #[test]
     fn a_bar_is_never_wider_than_its_limit() {
-        for (holders, limit, full) in [(0, 1000, 0), (1, 1000, 1), (1000, 1000, 16), (u64::MAX, 1000, 16), (u64::MAX, 3, 3), (1, 0, 0)] {
-            assert_eq!(bar(holders, limit).0.chars().count(), full, "{holders} of {limit}");
+        for (holders, limit, full) in [
+            (0, 1000, 0),
+            (1, 1000, 1),
+            (1000, 1000, 16),
+            (u64::MAX, 1000, 16),
+            (u64::MAX, 3, 3),
+            (1, 0, 0),
+        ] {
+            assert_eq!(
+                bar(holders, limit).0.chars().count(),
+                full,
+                "{holders} of {limit}"
+            );
         }
     }
 
     #[test]
     fn a_key_gives_the_terminal_no_commands() {
-        let reports =
-            [report("{\"connections\": 0, \"semaphores\": [{\"key\": \"\\u001b[2Jx\", \"limit\": 1, \"holders\": 1, \"waiters\": 0}]}")];
+        let reports = [report(
+            "{\"connections\": 0, \"semaphores\": [{\"key\": \"\\u001b[2Jx\", \"limit\": 1, \"holders\": 1, \"waiters\": 0}]}",
+        )];
         assert!(!table(&reports, Look::Plain).contains('\x1b'));
     }
 }

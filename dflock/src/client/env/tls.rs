@@ -14,9 +14,16 @@ pub(super) fn secured(
     let tls = match (lookup(TLS)?.as_deref(), ca) {
         (None | Some("off"), None) => return Ok(builder),
         (Some("native"), None) => crate::Tls::native_roots().map_err(|error| trusting(TLS, &error)),
-        (Some("native"), Some(ca)) => crate::Tls::native_roots_and(ca.as_ref()).map_err(|error| trusting(TLS_CA, &error)),
-        (None, Some(ca)) => crate::Tls::ca_pem_file(ca).map_err(|error| super::variable(TLS_CA, &error)),
-        (Some("off"), Some(_)) => Err(refused(TLS_CA, format!("`{TLS}` is `off`; unset one of the two"))),
+        (Some("native"), Some(ca)) => {
+            crate::Tls::native_roots_and(ca.as_ref()).map_err(|error| trusting(TLS_CA, &error))
+        }
+        (None, Some(ca)) => {
+            crate::Tls::ca_pem_file(ca).map_err(|error| super::variable(TLS_CA, &error))
+        }
+        (Some("off"), Some(_)) => Err(refused(
+            TLS_CA,
+            format!("`{TLS}` is `off`; unset one of the two"),
+        )),
         // not shown: it may be a certificate or a key
         (Some(_), _) => Err(refused(TLS, "it is neither `native` nor `off`".to_owned())),
     };
@@ -31,7 +38,11 @@ pub(super) fn secured(
 ) -> Result<ClientBuilder, ConfigError> {
     for name in [TLS, TLS_CA] {
         if lookup(name)?.is_some_and(|value| (name, value.as_str()) != (TLS, "off")) {
-            return Err(refused(name, "this program was built without TLS; build it with the feature `tls` of `dflock`".to_owned()));
+            return Err(refused(
+                name,
+                "this program was built without TLS; build it with the feature `tls` of `dflock`"
+                    .to_owned(),
+            ));
         }
     }
     Ok(builder)
@@ -40,7 +51,13 @@ pub(super) fn secured(
 /// What is wrong with those that `name` says to trust, or with the system, which `DFLOCK_TLS` does.
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 fn trusting(name: &'static str, error: &ConfigError) -> ConfigError {
-    let ConfigError::NoNativeRoots { why } = error else { return super::variable(name, error) };
-    let advice = format!("install its CA certificates, or unset `{TLS}` and name them with `{TLS_CA}`");
-    refused(TLS, format!("the system has no certificate that can be trusted: {why}; {advice}"))
+    let ConfigError::NoNativeRoots { why } = error else {
+        return super::variable(name, error);
+    };
+    let advice =
+        format!("install its CA certificates, or unset `{TLS}` and name them with `{TLS_CA}`");
+    refused(
+        TLS,
+        format!("the system has no certificate that can be trusted: {why}; {advice}"),
+    )
 }

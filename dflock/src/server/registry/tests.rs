@@ -8,7 +8,12 @@ use crate::wire::{Capacity, Grant, Kind, LeaseSeconds, Reply};
 const MINUTE: Duration = Duration::from_mins(1);
 
 fn registry() -> Arc<Registry> {
-    let config = TableConfig { max_keys: 1024, max_waiters: 0, gc_max_idle: MINUTE, auto_release: true };
+    let config = TableConfig {
+        max_keys: 1024,
+        max_waiters: 0,
+        gc_max_idle: MINUTE,
+        auto_release: true,
+    };
     Registry::new(Table::new(config, TokenGenerator::seeded(1)), 0)
 }
 
@@ -33,7 +38,9 @@ fn hold(connection: &ConnectionGuard, text: &str) -> Grant {
 }
 
 fn is_notified(connection: &ConnectionGuard) -> bool {
-    pin!(connection.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    pin!(connection.notified())
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_ready()
 }
 
 #[test]
@@ -48,23 +55,38 @@ fn dropping_a_guard_removes_its_holds_waiters_and_connection() {
     assert!(leaving.has_slots() && !next.has_slots());
     drop(leaving);
     assert!(next.has_slots());
-    let owners: Vec<_> = registry.stats().locks.into_iter().map(|lock| (lock.owner_conn_id, lock.waiters)).collect();
+    let owners: Vec<_> = registry
+        .stats()
+        .locks
+        .into_iter()
+        .map(|lock| (lock.owner_conn_id, lock.waiters))
+        .collect();
     assert_eq!(owners, [(2, 0); 64]);
     drop(next);
     let stats = registry.stats();
-    assert_eq!((stats.connections, stats.locks.len(), stats.idle_locks.len()), (0, 0, 64));
+    assert_eq!(
+        (stats.connections, stats.locks.len(), stats.idle_locks.len()),
+        (0, 0, 64)
+    );
 }
 
 #[test]
 fn a_grant_notifies_the_connection_of_the_waiter_only() {
     let registry = registry();
-    let (holder, next, other) = (register(&registry), register(&registry), register(&registry));
+    let (holder, next, other) = (
+        register(&registry),
+        register(&registry),
+        register(&registry),
+    );
     let grant = hold(&holder, "job");
     assert!(matches!(acquire(&next, "job"), Outcome::Queued(_)));
     assert!(matches!(acquire(&other, "job"), Outcome::Queued(_)));
     assert!(!is_notified(&next));
     holder.with_table(|table, _, now| table.release(Kind::Lock, key("job"), grant.token, now));
-    assert_eq!([&holder, &next, &other].map(is_notified), [false, true, false]);
+    assert_eq!(
+        [&holder, &next, &other].map(is_notified),
+        [false, true, false]
+    );
     registry.notify_all();
     assert_eq!([&holder, &next, &other].map(is_notified), [true; 3]);
 }
@@ -72,8 +94,11 @@ fn a_grant_notifies_the_connection_of_the_waiter_only() {
 #[test]
 fn close_reaches_the_holders_and_waiters_of_a_key() {
     let registry = registry();
-    let [(holder, mut holder_closed), (waiter, mut waiter_closed), (other, mut other_closed)] =
-        [(); 3].map(|()| registry.register().unwrap());
+    let [
+        (holder, mut holder_closed),
+        (waiter, mut waiter_closed),
+        (other, mut other_closed),
+    ] = [(); 3].map(|()| registry.register().unwrap());
     hold(&holder, "job");
     assert!(matches!(acquire(&waiter, "job"), Outcome::Queued(_)));
     hold(&other, "other");
@@ -95,6 +120,11 @@ fn stats_are_sorted_by_key() {
         hold(&connection, key);
     }
     keys.sort();
-    let sorted: Vec<_> = registry.stats().locks.into_iter().map(|lock| lock.key).collect();
+    let sorted: Vec<_> = registry
+        .stats()
+        .locks
+        .into_iter()
+        .map(|lock| lock.key)
+        .collect();
     assert_eq!(sorted, keys);
 }

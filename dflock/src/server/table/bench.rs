@@ -17,14 +17,27 @@ pub struct AcquireRelease {
 impl AcquireRelease {
     /// Creates a table in which `held` other keys are held.
     pub fn new(held: u64) -> Self {
-        let config = TableConfig { max_keys: usize::MAX, max_waiters: 0, gc_max_idle: Duration::from_mins(1), auto_release: true };
+        let config = TableConfig {
+            max_keys: usize::MAX,
+            max_waiters: 0,
+            gc_max_idle: Duration::from_mins(1),
+            auto_release: true,
+        };
         let capacity = Capacity::Semaphore(Limit::new(5).expect("the limit is not zero"));
         let lease = LeaseSeconds::new(Duration::from_secs(33)).expect("the lease is whole seconds");
         let table = Table::new(config, TokenGenerator::seeded(1));
-        let mut fixture = Self { table, capacity, lease, now: Duration::ZERO };
+        let mut fixture = Self {
+            table,
+            capacity,
+            lease,
+            now: Duration::ZERO,
+        };
         for index in 0..held {
             let outcome = fixture.acquire(&format!("key-{index}"), ConnectionId(index));
-            assert!(matches!(outcome, Outcome::Reply(Reply::Granted(_))), "{outcome:?}");
+            assert!(
+                matches!(outcome, Outcome::Reply(Reply::Granted(_))),
+                "{outcome:?}"
+            );
         }
         fixture
     }
@@ -33,12 +46,24 @@ impl AcquireRelease {
     pub fn run(&mut self) {
         let key = "worker-pool";
         let outcome = self.acquire(key, ConnectionId(u64::MAX));
-        let Outcome::Reply(Reply::Granted(grant)) = outcome else { panic!("{outcome:?}") };
+        let Outcome::Reply(Reply::Granted(grant)) = outcome else {
+            panic!("{outcome:?}")
+        };
         let key = Key::new(key).expect("the key is one word");
-        assert_eq!(self.table.release(Kind::Semaphore, key, grant.token, self.now), Reply::Ok);
+        assert_eq!(
+            self.table
+                .release(Kind::Semaphore, key, grant.token, self.now),
+            Reply::Ok
+        );
     }
 
     fn acquire(&mut self, key: &str, by: ConnectionId) -> Outcome {
-        self.table.acquire(by, Key::new(key).expect("the key is one word"), self.capacity, self.lease, self.now)
+        self.table.acquire(
+            by,
+            Key::new(key).expect("the key is one word"),
+            self.capacity,
+            self.lease,
+            self.now,
+        )
     }
 }

@@ -21,7 +21,13 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(limit: Limit, now: Duration) -> Self {
-        Self { limit, holders: HashMap::new(), queue: BTreeSet::new(), enqueued: HashMap::new(), idle_since: now }
+        Self {
+            limit,
+            holders: HashMap::new(),
+            queue: BTreeSet::new(),
+            enqueued: HashMap::new(),
+            idle_since: now,
+        }
     }
 
     pub(super) fn has_free_slot(&self) -> bool {

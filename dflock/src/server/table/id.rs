@@ -13,7 +13,10 @@ pub(crate) struct KeyId {
 
 impl KeyId {
     pub(super) fn new(kind: Kind, key: Key<'_>) -> Self {
-        Self { kind, key: key.as_str().into() }
+        Self {
+            kind,
+            key: key.as_str().into(),
+        }
     }
 }
 

@@ -18,7 +18,13 @@ impl KeyMap {
     /// Returns the entry of a key and the id that the map shares with its callers.
     pub(super) fn find(&self, kind: Kind, key: Key<'_>) -> Option<(KeyId, &Entry)> {
         let (key, entry) = self.map(kind).get_key_value(key.as_str())?;
-        Some((KeyId { kind, key: Arc::clone(key) }, entry))
+        Some((
+            KeyId {
+                kind,
+                key: Arc::clone(key),
+            },
+            entry,
+        ))
     }
 
     pub(super) fn get(&self, key: &KeyId) -> Option<&Entry> {
@@ -41,7 +47,15 @@ impl KeyMap {
     pub(super) fn iter(&self) -> impl Iterator<Item = (KeyId, &Entry)> {
         [Kind::Lock, Kind::Semaphore].into_iter().flat_map(|kind| {
             let entries = self.map(kind).iter();
-            entries.map(move |(key, entry)| (KeyId { kind, key: Arc::clone(key) }, entry))
+            entries.map(move |(key, entry)| {
+                (
+                    KeyId {
+                        kind,
+                        key: Arc::clone(key),
+                    },
+                    entry,
+                )
+            })
         })
     }
 

@@ -24,7 +24,12 @@ pub(crate) fn run(bytes: &[u8]) {
 }
 
 fn config(auto_release: bool, max_waiters: usize, keys_more_than_two: usize) -> TableConfig {
-    TableConfig { max_keys: 2 + keys_more_than_two, max_waiters, gc_max_idle: MAX_IDLE, auto_release }
+    TableConfig {
+        max_keys: 2 + keys_more_than_two,
+        max_waiters,
+        gc_max_idle: MAX_IDLE,
+        auto_release,
+    }
 }
 
 /// The table, and the state that its clients expect.
@@ -69,13 +74,21 @@ impl Model {
         for connection in 0..4 {
             self.step(&Op::Disconnect { connection });
         }
-        self.step(&Op::Advance { time: Duration::from_secs(100) });
+        self.step(&Op::Advance {
+            time: Duration::from_secs(100),
+        });
         self.step(&Op::Sweep);
         self.step(&Op::Advance { time: MAX_IDLE });
         self.step(&Op::Gc);
         let table = &self.table;
-        assert!(table.keys.len() == 0 && table.waiters.is_empty() && table.connections.is_empty(), "{table:?}");
-        assert!(table.leases.is_empty() && table.idle.is_empty() && table.granted.is_empty(), "{table:?}");
+        assert!(
+            table.keys.len() == 0 && table.waiters.is_empty() && table.connections.is_empty(),
+            "{table:?}"
+        );
+        assert!(
+            table.leases.is_empty() && table.idle.is_empty() && table.granted.is_empty(),
+            "{table:?}"
+        );
     }
 
     fn step(&mut self, op: &Op) {
@@ -89,25 +102,47 @@ impl Model {
     fn apply(&mut self, op: &Op) {
         let now = self.now;
         match *op {
-            Op::Acquire { connection, key, capacity, lease } => {
+            Op::Acquire {
+                connection,
+                key,
+                capacity,
+                lease,
+            } => {
                 let (by, key) = (self.connections[connection], wire_key(key));
                 if let Outcome::Queued(id) = self.table.acquire(by, key, capacity, lease, now) {
                     self.follow_grants();
-                    self.queues.entry(KeyId::new(capacity.kind(), key)).or_default().push(id);
+                    self.queues
+                        .entry(KeyId::new(capacity.kind(), key))
+                        .or_default()
+                        .push(id);
                     self.pending.push(id);
                 }
             }
-            Op::Enqueue { connection, key, capacity, lease } => {
+            Op::Enqueue {
+                connection,
+                key,
+                capacity,
+                lease,
+            } => {
                 let (by, key) = (self.connections[connection], wire_key(key));
                 if self.table.enqueue(by, key, capacity, lease, now) == Reply::Queued {
                     self.follow_grants();
-                    let id = self.table.find_enqueue(capacity.kind(), key, by).expect("a queued client has a waiter");
-                    self.queues.entry(KeyId::new(capacity.kind(), key)).or_default().push(id);
+                    let id = self
+                        .table
+                        .find_enqueue(capacity.kind(), key, by)
+                        .expect("a queued client has a waiter");
+                    self.queues
+                        .entry(KeyId::new(capacity.kind(), key))
+                        .or_default()
+                        .push(id);
                 }
             }
             Op::Wait { connection, key } => {
                 for kind in [Kind::Lock, Kind::Semaphore] {
-                    if let Outcome::Queued(id) = self.table.wait(self.connections[connection], kind, wire_key(key), now) {
+                    if let Outcome::Queued(id) =
+                        self.table
+                            .wait(self.connections[connection], kind, wire_key(key), now)
+                    {
                         self.pending.push(id);
                     }
                 }
@@ -136,13 +171,19 @@ impl Model {
             }
             Op::Renew { token, lease } => {
                 if let Some((key, token)) = self.known_token(token).cloned() {
-                    self.table.renew(key.kind, wire_key(&key.key), token, lease, now);
+                    self.table
+                        .renew(key.kind, wire_key(&key.key), token, lease, now);
                 }
             }
             Op::Disconnect { connection } => {
                 let gone = self.connections[connection];
-                let gone_waiters: HashSet<_> =
-                    self.table.waiters.iter().filter(|(_, waiter)| waiter.connection == gone).map(|(id, _)| *id).collect();
+                let gone_waiters: HashSet<_> = self
+                    .table
+                    .waiters
+                    .iter()
+                    .filter(|(_, waiter)| waiter.connection == gone)
+                    .map(|(id, _)| *id)
+                    .collect();
                 self.table.sweep(now);
                 self.follow_grants();
                 self.retain_queued(|id| !gone_waiters.contains(&id));
@@ -158,7 +199,10 @@ impl Model {
                     .keys
                     .iter()
                     .filter(|(id, _)| *id.key == *key)
-                    .any(|(_, entry)| !entry.queue.is_empty() || entry.holders.values().any(|holder| holder.expires > now));
+                    .any(|(_, entry)| {
+                        !entry.queue.is_empty()
+                            || entry.holders.values().any(|holder| holder.expires > now)
+                    });
                 assert_eq!(self.table.expire(wire_key(key), now), is_held);
             }
             Op::Advance { time } => self.now += time,
@@ -173,14 +217,18 @@ impl Model {
     }
 
     fn retain_queued(&mut self, retain: impl Fn(WaiterId) -> bool) {
-        self.queues.values_mut().for_each(|queue| queue.retain(|&id| retain(id)));
+        self.queues
+            .values_mut()
+            .for_each(|queue| queue.retain(|&id| retain(id)));
     }
 
     /// Checks that grants are made strictly in order of arrival.
     fn follow_grants(&mut self) {
         for Granted { waiter, .. } in self.table.take_granted().collect::<Vec<_>>() {
             let mut queues = self.queues.values_mut();
-            let queue = queues.find(|queue| queue.contains(&waiter)).expect("a granted waiter was queued");
+            let queue = queues
+                .find(|queue| queue.contains(&waiter))
+                .expect("a granted waiter was queued");
             assert_eq!(queue.remove(0), waiter, "a waiter overtook the queue");
         }
     }

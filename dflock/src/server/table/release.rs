@@ -25,12 +25,20 @@ impl Table {
         self.sweep(now);
         let mut found = false;
         for kind in [Kind::Lock, Kind::Semaphore] {
-            let Some((key, entry)) = self.keys.find(kind, key) else { continue };
+            let Some((key, entry)) = self.keys.find(kind, key) else {
+                continue;
+            };
             let mut tokens: Vec<_> = entry.holders.keys().copied().collect();
             tokens.sort_unstable_by_key(Token::fence);
             found |= !tokens.is_empty();
             for token in tokens {
-                self.expire_hold(&HoldId { key: key.clone(), token }, EndReason::Forced);
+                self.expire_hold(
+                    &HoldId {
+                        key: key.clone(),
+                        token,
+                    },
+                    EndReason::Forced,
+                );
             }
             self.grant_waiters(&key, now);
         }
@@ -41,7 +49,8 @@ impl Table {
     /// whose token the client has received stays until its lease expires.
     pub(in crate::server) fn disconnect(&mut self, connection: ConnectionId, now: Duration) {
         self.sweep(now);
-        let Some(ConnectionState { mut holds, waiters }) = self.connections.remove(&connection) else {
+        let Some(ConnectionState { mut holds, waiters }) = self.connections.remove(&connection)
+        else {
             return;
         };
         if !self.config.auto_release {
@@ -56,7 +65,10 @@ impl Table {
             if let Some(waiter) = self.remove_waiter(id)
                 && let WaiterState::Granted(token) = waiter.state
             {
-                holds.push(HoldId { key: waiter.key, token });
+                holds.push(HoldId {
+                    key: waiter.key,
+                    token,
+                });
             }
         }
         holds.retain(|hold| self.remove_hold(hold, EndReason::Disconnected).is_some());
@@ -72,7 +84,11 @@ impl Table {
             && let Some((_, key)) = self.idle.pop_first()
         {
             // An enqueue without a `wait` leaves its waiter here when the lease expires.
-            let expired = self.keys.remove(&key).map(|entry| entry.enqueued).unwrap_or_default();
+            let expired = self
+                .keys
+                .remove(&key)
+                .map(|entry| entry.enqueued)
+                .unwrap_or_default();
             for waiter in expired.into_values() {
                 self.remove_waiter(waiter);
             }
@@ -85,12 +101,20 @@ impl Table {
             && entry.has_free_slot()
             && let Some(id) = entry.queue.pop_first()
         {
-            let Some(&Waiter { connection, lease, .. }) = self.waiters.get(&id) else { continue };
+            let Some(&Waiter {
+                connection, lease, ..
+            }) = self.waiters.get(&id)
+            else {
+                continue;
+            };
             let token = self.grant(key, connection, Some(id), lease, now);
             if let Some(waiter) = self.waiters.get_mut(&id) {
                 waiter.state = WaiterState::Granted(token);
             }
-            self.granted.push(Granted { waiter: id, connection });
+            self.granted.push(Granted {
+                waiter: id,
+                connection,
+            });
         }
         if let Some(entry) = self.keys.get_mut(key)
             && entry.is_idle()
@@ -106,7 +130,11 @@ impl Table {
         let holder = self.keys.get_mut(&hold.key)?.holders.remove(&hold.token)?;
         let fence = hold.token.fence();
         let (key, token) = (&hold.key.key, hold.token);
-        self.observer.emit(|| Event::Ended { key: key.clone(), token, reason });
+        self.observer.emit(|| Event::Ended {
+            key: key.clone(),
+            token,
+            reason,
+        });
         self.leases.remove(&(holder.expires, fence));
         if let Some(connection) = self.connections.get_mut(&holder.connection) {
             connection.holds.remove(&fence);
@@ -128,7 +156,10 @@ impl Table {
         }
         if let Some(entry) = self.keys.get_mut(&waiter.key) {
             if entry.queue.remove(&id) {
-                self.observer.emit(|| Event::Left { key: waiter.key.key.clone(), waiter: id.0 });
+                self.observer.emit(|| Event::Left {
+                    key: waiter.key.key.clone(),
+                    waiter: id.0,
+                });
             }
             if entry.enqueued.get(&waiter.connection) == Some(&id) {
                 entry.enqueued.remove(&waiter.connection);

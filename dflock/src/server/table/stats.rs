@@ -36,7 +36,12 @@ impl Table {
                 }
                 Kind::Semaphore => {
                     let (limit, holders) = (entry.limit.get(), entry.holders.len() as u64);
-                    stats.semaphores.push(SemaphoreStats { key, limit, holders, waiters });
+                    stats.semaphores.push(SemaphoreStats {
+                        key,
+                        limit,
+                        holders,
+                        waiters,
+                    });
                 }
             }
         }
@@ -47,7 +52,9 @@ impl Table {
     pub(in crate::server) fn connections_of(&self, key: Key<'_>) -> BTreeSet<ConnectionId> {
         let mut connections = BTreeSet::new();
         for kind in [Kind::Lock, Kind::Semaphore] {
-            let Some((_, entry)) = self.keys.find(kind, key) else { continue };
+            let Some((_, entry)) = self.keys.find(kind, key) else {
+                continue;
+            };
             connections.extend(entry.holders.values().map(|holder| holder.connection));
             let waiters = entry.queue.iter().filter_map(|id| self.waiters.get(id));
             connections.extend(waiters.map(|waiter| waiter.connection));
@@ -57,6 +64,8 @@ impl Table {
 
     /// Returns whether a connection holds a slot.
     pub(in crate::server) fn has_slots(&self, connection: ConnectionId) -> bool {
-        self.connections.get(&connection).is_some_and(|connection| !connection.holds.is_empty())
+        self.connections
+            .get(&connection)
+            .is_some_and(|connection| !connection.holds.is_empty())
     }
 }

@@ -27,9 +27,17 @@ impl TestTable {
     }
 
     fn with(change: impl FnOnce(&mut TableConfig)) -> Self {
-        let mut config = TableConfig { max_keys: 1024, max_waiters: 0, gc_max_idle: Duration::from_mins(1), auto_release: true };
+        let mut config = TableConfig {
+            max_keys: 1024,
+            max_waiters: 0,
+            gc_max_idle: Duration::from_mins(1),
+            auto_release: true,
+        };
         change(&mut config);
-        Self { table: Table::new(config, TokenGenerator::seeded(1)), now: Duration::ZERO }
+        Self {
+            table: Table::new(config, TokenGenerator::seeded(1)),
+            now: Duration::ZERO,
+        }
     }
 
     fn advance(&mut self, seconds: u64) {
@@ -37,7 +45,8 @@ impl TestTable {
     }
 
     fn acquire_key(&mut self, by: ConnectionId, text: &str, limit: u32, lease: u64) -> Outcome {
-        self.table.acquire(by, key(text), semaphore(limit), seconds(lease), self.now)
+        self.table
+            .acquire(by, key(text), semaphore(limit), seconds(lease), self.now)
     }
 
     fn acquire(&mut self, by: ConnectionId, lease: u64) -> Outcome {
@@ -56,7 +65,8 @@ impl TestTable {
     }
 
     fn enqueue(&mut self, by: ConnectionId, lease: u64) -> Reply {
-        self.table.enqueue(by, key("pool"), semaphore(1), seconds(lease), self.now)
+        self.table
+            .enqueue(by, key("pool"), semaphore(1), seconds(lease), self.now)
     }
 
     fn wait(&mut self, by: ConnectionId) -> Outcome {
@@ -72,11 +82,18 @@ impl TestTable {
     }
 
     fn release(&mut self, token: Token) -> Reply {
-        self.table.release(Kind::Semaphore, key("pool"), token, self.now)
+        self.table
+            .release(Kind::Semaphore, key("pool"), token, self.now)
     }
 
     fn renew(&mut self, token: Token, lease: u64) -> Reply {
-        self.table.renew(Kind::Semaphore, key("pool"), token, seconds(lease), self.now)
+        self.table.renew(
+            Kind::Semaphore,
+            key("pool"),
+            token,
+            seconds(lease),
+            self.now,
+        )
     }
 
     fn disconnect(&mut self, connection: ConnectionId) {
@@ -88,7 +105,10 @@ impl TestTable {
     }
 
     fn granted(&mut self) -> Vec<ConnectionId> {
-        self.table.take_granted().map(|granted| granted.connection).collect()
+        self.table
+            .take_granted()
+            .map(|granted| granted.connection)
+            .collect()
     }
 }
 

@@ -23,15 +23,23 @@ impl TokenGenerator {
     /// Returns a generator whose fences start at the time of day, so that they grow across
     /// restarts.
     pub(crate) fn new() -> Result<Self, SysError> {
-        let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let today = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
         let milliseconds = u64::try_from(today.as_millis()).unwrap_or(u64::MAX);
         let fence = milliseconds.saturating_mul(FENCES_PER_MILLISECOND);
-        Ok(Self { fence, random: StdRng::try_from_rng(&mut SysRng)? })
+        Ok(Self {
+            fence,
+            random: StdRng::try_from_rng(&mut SysRng)?,
+        })
     }
 
     /// Returns a generator that yields the same tokens for the same seed.
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self { fence: FENCES_PER_MILLISECOND, random: StdRng::seed_from_u64(seed) }
+        Self {
+            fence: FENCES_PER_MILLISECOND,
+            random: StdRng::seed_from_u64(seed),
+        }
     }
 
     pub(super) fn next_token(&mut self) -> Token {
@@ -47,8 +55,14 @@ mod tests {
     #[test]
     fn a_seed_makes_the_same_tokens() {
         let three = |mut tokens: TokenGenerator| [(); 3].map(|()| tokens.next_token());
-        assert_eq!(three(TokenGenerator::seeded(7)), three(TokenGenerator::seeded(7)));
-        assert_ne!(three(TokenGenerator::seeded(7)), three(TokenGenerator::seeded(8)));
+        assert_eq!(
+            three(TokenGenerator::seeded(7)),
+            three(TokenGenerator::seeded(7))
+        );
+        assert_ne!(
+            three(TokenGenerator::seeded(7)),
+            three(TokenGenerator::seeded(8))
+        );
         let fences = three(TokenGenerator::seeded(7)).map(|token| token.fence());
         assert_eq!(fences, [(1 << 20) + 1, (1 << 20) + 2, (1 << 20) + 3]);
     }
@@ -56,7 +70,10 @@ mod tests {
     #[test]
     fn fences_grow_across_restarts() {
         let mut before = TokenGenerator::new().unwrap();
-        let last = (0..1000).map(|_| before.next_token().fence()).last().unwrap();
+        let last = (0..1000)
+            .map(|_| before.next_token().fence())
+            .last()
+            .unwrap();
         let clock = SystemTime::now();
         while clock.elapsed().unwrap_or_default() < Duration::from_millis(2) {
             std::hint::spin_loop();

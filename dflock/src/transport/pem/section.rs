@@ -33,7 +33,9 @@ impl Section<'_> {
             b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => PemContent::CertificateRequest,
             b"ENCRYPTED PRIVATE KEY" => PemContent::EncryptedPrivateKey,
             // OpenSSL's older form of an encrypted key has a header; base64 has no colon
-            label if label.ends_with(b"PRIVATE KEY") && self.body.contains(&b':') => PemContent::EncryptedPrivateKey,
+            label if label.ends_with(b"PRIVATE KEY") && self.body.contains(&b':') => {
+                PemContent::EncryptedPrivateKey
+            }
             label if label.ends_with(b"PRIVATE KEY") => PemContent::PrivateKey,
             label if label.ends_with(b"PUBLIC KEY") => PemContent::PublicKey,
             b"X509 CRL" => PemContent::RevocationList,
@@ -54,7 +56,10 @@ impl Section<'_> {
 
     /// Decodes the private key, if this is one of a form that TLS can use.
     pub(super) fn private_key(&self) -> Option<DecodeResult<PrivateKeyDer<'static>>> {
-        let is_key = matches!(self.label, b"PRIVATE KEY" | b"RSA PRIVATE KEY" | b"EC PRIVATE KEY");
+        let is_key = matches!(
+            self.label,
+            b"PRIVATE KEY" | b"RSA PRIVATE KEY" | b"EC PRIVATE KEY"
+        );
         (is_key && self.content() == Some(PemContent::PrivateKey)).then(|| self.decode(self.label))
     }
 
@@ -90,7 +95,11 @@ pub(super) fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, (usize, PemSecti
                 if end != label {
                     return Err(malformed(PemSectionErrorKind::OtherEnd));
                 }
-                sections.push(Section { number, label, body: &text[body..start] });
+                sections.push(Section {
+                    number,
+                    label,
+                    body: &text[body..start],
+                });
                 open = None;
             }
             (_, Some(Marker::EndAndBegin)) => {
@@ -128,7 +137,11 @@ impl<'a> Marker<'a> {
         if at > 0 {
             return Err(PemSectionErrorKind::NotAtLineStart);
         }
-        let label = &line[if is_begin { b"-----BEGIN ".len() } else { b"-----END ".len() }..];
+        let label = &line[if is_begin {
+            b"-----BEGIN ".len()
+        } else {
+            b"-----END ".len()
+        }..];
         let length = find(label, DASHES).ok_or(PemSectionErrorKind::Damaged)?;
         let (label, rest) = (&label[..length], &label[length + DASHES.len()..]);
         match (is_begin, rest) {
@@ -145,10 +158,16 @@ impl<'a> Marker<'a> {
 /// Returns whether `line` is a BEGIN or END with the wrong dashes, as a word processor makes them.
 fn is_damaged_marker(line: &[u8]) -> bool {
     let is_dash = |c| matches!(c, '-' | '\u{AD}' | '\u{2010}'..='\u{2015}' | '\u{2212}');
-    let Ok(line) = str::from_utf8(line) else { return false };
+    let Ok(line) = str::from_utf8(line) else {
+        return false;
+    };
     let line = line.trim();
     let words = line.trim_matches(is_dash).trim_start();
-    let is_marker = ["BEGIN ", "END "].iter().any(|word| words.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)));
+    let is_marker = ["BEGIN ", "END "].iter().any(|word| {
+        words
+            .get(..word.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(word))
+    });
     is_marker && line.starts_with(is_dash) && line.ends_with(is_dash)
 }
 

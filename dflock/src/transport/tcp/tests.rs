@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
-use crate::watch::tests::Warnings;
+use crate::telemetry::tests::Warnings;
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -13,7 +13,10 @@ const NAME: &str = "lock-1:6388";
 fn connector(found: Vec<SocketAddr>) -> Tcp {
     let resolver = Resolver::new(move |_| Ok(found.clone()));
     let seconds = Duration::from_secs;
-    Tcp { resolver, ..Tcp::new(seconds(8), seconds(15), seconds(5)) }
+    Tcp {
+        resolver,
+        ..Tcp::new(seconds(8), seconds(15), seconds(5))
+    }
 }
 
 /// A socket that listens on `ip`, and one that has the same port of `other` without listening.
@@ -23,7 +26,11 @@ async fn listen(ip: IpAddr, other: IpAddr) -> io::Result<(TcpListener, TcpSocket
     loop {
         let listener = TcpListener::bind((ip, 0)).await?;
         let port = listener.local_addr()?.port();
-        let socket = if other.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+        let socket = if other.is_ipv6() {
+            TcpSocket::new_v6()
+        } else {
+            TcpSocket::new_v4()
+        }?;
         match socket.bind((other, port).into()) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             bound => return bound.map(|()| (listener, socket)),
@@ -35,34 +42,63 @@ async fn listen(ip: IpAddr, other: IpAddr) -> io::Result<(TcpListener, TcpSocket
 #[tokio::test]
 async fn a_socket_does_not_delay_and_notices_when_its_peer_is_gone() {
     let listener = TcpListener::bind((V4, 0)).await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     connector(Vec::new()).tune(&stream).unwrap();
     let socket = SockRef::from(&stream);
     assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
     #[cfg(target_os = "linux")]
     assert_eq!(
-        (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap(), socket.tcp_user_timeout().unwrap()),
-        (Duration::from_secs(8), Duration::from_secs(5), Some(Duration::from_secs(15)))
+        (
+            socket.tcp_keepalive_time().unwrap(),
+            socket.tcp_keepalive_interval().unwrap(),
+            socket.tcp_user_timeout().unwrap()
+        ),
+        (
+            Duration::from_secs(8),
+            Duration::from_secs(5),
+            Some(Duration::from_secs(15))
+        )
     );
 }
 
 #[test]
 fn the_lowest_address_of_each_family_is_used_in_whatever_order_they_come() {
-    let parse = |text: &[&str]| text.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+    let parse = |text: &[&str]| {
+        text.iter()
+            .map(|text| text.parse().unwrap())
+            .collect::<Vec<_>>()
+    };
     for (found, used, unused) in [
         (&["10.0.0.1:1"][..], &["10.0.0.1:1"][..], 0),
         (&["[::1]:1"], &["[::1]:1"], 0),
         (&["127.0.0.1:1", "[::1]:1"], &["[::1]:1", "127.0.0.1:1"], 0),
-        (&["[::1]:1", "127.0.0.1:1", "127.0.0.1:1"], &["[::1]:1", "127.0.0.1:1"], 0),
+        (
+            &["[::1]:1", "127.0.0.1:1", "127.0.0.1:1"],
+            &["[::1]:1", "127.0.0.1:1"],
+            0,
+        ),
         // by number, not by text
         (&["10.0.0.10:1", "10.0.0.9:1"], &["10.0.0.9:1"], 1),
-        (&["10.0.0.9:1", "[::2]:1", "10.0.0.10:1", "[::10]:1"], &["[::2]:1", "10.0.0.9:1"], 2),
+        (
+            &["10.0.0.9:1", "[::2]:1", "10.0.0.10:1", "[::10]:1"],
+            &["[::2]:1", "10.0.0.9:1"],
+            2,
+        ),
     ] {
         let addresses = Addresses::new(&parse(found)).unwrap();
-        assert_eq!(addresses.used().collect::<Vec<_>>(), parse(used), "{found:?}");
+        assert_eq!(
+            addresses.used().collect::<Vec<_>>(),
+            parse(used),
+            "{found:?}"
+        );
         assert_eq!(addresses.unused, unused, "{found:?}");
     }
-    assert_eq!(Addresses::new(&[]).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(
+        Addresses::new(&[]).unwrap_err().kind(),
+        io::ErrorKind::NotFound
+    );
 }
 
 // as `localhost` with a server that listens on one of its addresses
@@ -74,7 +110,10 @@ async fn a_server_is_found_on_either_address_of_its_name() {
             return;
         };
         let address = listener.local_addr().unwrap();
-        let tcp = connector(vec![(V4, address.port()).into(), (V6, address.port()).into()]);
+        let tcp = connector(vec![
+            (V4, address.port()).into(),
+            (V6, address.port()).into(),
+        ]);
         let (connected, accepted) = tokio::join!(tcp.connect(NAME), listener.accept());
         connected.unwrap();
         accepted.unwrap();
@@ -83,7 +122,10 @@ async fn a_server_is_found_on_either_address_of_its_name() {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let text = error.to_string();
         assert!(text.contains(&address.to_string()), "{text}");
-        assert!(text.contains(&refusing.local_addr().unwrap().to_string()), "{text}");
+        assert!(
+            text.contains(&refusing.local_addr().unwrap().to_string()),
+            "{text}"
+        );
     }
 }
 
@@ -109,7 +151,10 @@ async fn an_address_that_does_not_answer_leaves_half_of_the_time_to_the_other() 
     accepted.unwrap();
     // tokio's timers count in whole milliseconds
     let (share, took) = (Duration::from_millis(2500), began.elapsed());
-    assert!(took >= share && took <= share + Duration::from_millis(1), "{took:?}");
+    assert!(
+        took >= share && took <= share + Duration::from_millis(1),
+        "{took:?}"
+    );
 }
 
 #[tokio::test]
@@ -155,7 +200,10 @@ mod two_servers {
 
     fn client(found: &[SocketAddr]) -> Client {
         let builder = Client::builder().servers([NAME]).auth("hush").fencing(true);
-        builder.connector(connector(found.to_vec())).build().unwrap()
+        builder
+            .connector(connector(found.to_vec()))
+            .build()
+            .unwrap()
     }
 
     #[tokio::test]
@@ -169,10 +217,18 @@ mod two_servers {
         while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;
         }
-        let error = client(&found).lock("k").unwrap().try_acquire().await.unwrap_err();
+        let error = client(&found)
+            .lock("k")
+            .unwrap()
+            .try_acquire()
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Connect { .. }), "{error:?}");
         let source = std::error::Error::source(&error).unwrap().to_string();
-        assert!(source.contains("127.0.0.1:") && source.contains("not tried"), "{source}");
+        assert!(
+            source.contains("127.0.0.1:") && source.contains("not tried"),
+            "{source}"
+        );
         assert_eq!(second.stats().connections, 0);
         held.check().unwrap();
         held.release().await.unwrap();
@@ -189,28 +245,48 @@ mod two_servers {
             let index = usize::from(has_moved.load(Ordering::Relaxed));
             Ok(vec![found[index]])
         });
-        let tcp = Tcp { resolver, ..connector(Vec::new()) };
+        let tcp = Tcp {
+            resolver,
+            ..connector(Vec::new())
+        };
         let builder = Client::builder().servers([NAME]).connector(tcp);
-        let client = builder.max_connection_age(Duration::from_millis(20)).build().unwrap();
+        let client = builder
+            .max_connection_age(Duration::from_millis(20))
+            .build()
+            .unwrap();
         client.ping().await.unwrap();
-        assert_eq!((first.stats().connections, second.stats().connections), (1, 0));
+        assert_eq!(
+            (first.stats().connections, second.stats().connections),
+            (1, 0)
+        );
         moved.store(true, Ordering::Relaxed);
         let follow = async {
             while second.stats().connections == 0 {
                 client.ping().await.unwrap();
             }
         };
-        timeout(Duration::from_secs(20), follow).await.expect("it stays at the old address");
+        timeout(Duration::from_secs(20), follow)
+            .await
+            .expect("it stays at the old address");
     }
 
     #[tokio::test]
     async fn a_server_that_refuses_the_secret_is_not_replaced_by_another_of_its_name() {
         let config = |bind: &str| {
-            let secret = if bind.starts_with("127.0.0.1") { "another" } else { "hush" };
+            let secret = if bind.starts_with("127.0.0.1") {
+                "another"
+            } else {
+                "hush"
+            };
             Server::builder().bind(bind).auth_token(secret).build()
         };
         let ([_first, second], found) = start(config).await;
-        let error = client(&found).lock("k").unwrap().acquire().await.unwrap_err();
+        let error = client(&found)
+            .lock("k")
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap_err();
         assert!(error.is_auth(), "{error:?}");
         assert_eq!(second.stats().connections, 0);
     }

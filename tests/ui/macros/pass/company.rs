@@ -78,7 +78,7 @@ async fn main() -> Result<(), Error> {
 /// A client whose server lives for as long as the program.
 fn server() -> dflock::Client {
     let (runtime, server) = std::thread::spawn(|| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::macro_support::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let server = runtime.block_on(dflock::server::Server::start()).unwrap();
         (runtime, server)
     })

@@ -5,9 +5,15 @@ use super::*;
 #[test]
 fn any_connection_may_release_or_renew_a_hold() {
     let mut fixture = TestTable::new();
-    let (first, second) = (token(&fixture.acquire_key(A, "pool", 2, 30)), token(&fixture.acquire_key(A, "pool", 2, 30)));
+    let (first, second) = (
+        token(&fixture.acquire_key(A, "pool", 2, 30)),
+        token(&fixture.acquire_key(A, "pool", 2, 30)),
+    );
     assert_ne!(first, second);
-    assert!(matches!(fixture.acquire_key(B, "pool", 2, 30), Outcome::Queued(_)));
+    assert!(matches!(
+        fixture.acquire_key(B, "pool", 2, 30),
+        Outcome::Queued(_)
+    ));
     assert_eq!(fixture.release(first), Reply::Ok);
     assert_eq!(fixture.granted(), [B]);
     // The hold belongs to the connection that acquired it, not to the one that renewed it.
@@ -24,7 +30,9 @@ fn a_grant_that_was_not_taken_is_not_lost() {
         let held = fixture.hold(A, 30);
         let late = fixture.acquire_queued(B, 30);
         fixture.release(held);
-        let Reply::Granted(grant) = fixture.cancel_wait(late) else { panic!("the grant was lost") };
+        let Reply::Granted(grant) = fixture.cancel_wait(late) else {
+            panic!("the grant was lost")
+        };
 
         let gone = fixture.acquire_queued(C, 30);
         fixture.release(grant.token);
@@ -41,7 +49,12 @@ fn without_auto_release_a_disconnect_removes_only_waiters() {
     let mut fixture = TestTable::with(|config| config.auto_release = false);
     let held = fixture.hold(A, 5);
     fixture.acquire_queued(B, 30);
-    assert_eq!(fixture.table.enqueue(B, key("pool"), semaphore(1), seconds(30), fixture.now), Reply::Queued);
+    assert_eq!(
+        fixture
+            .table
+            .enqueue(B, key("pool"), semaphore(1), seconds(30), fixture.now),
+        Reply::Queued
+    );
     fixture.disconnect(A);
     fixture.disconnect(B);
     assert!(matches!(fixture.renew(held, 5), Reply::Renewed(_)));
@@ -70,7 +83,10 @@ fn connections_of_a_key_hold_it_or_are_queued() {
     fixture.hold(A, 30);
     fixture.acquire_queued(B, 30);
     token(&fixture.acquire_key(C, "other", 1, 30));
-    assert_eq!(fixture.table.connections_of(key("pool")), BTreeSet::from([A, B]));
+    assert_eq!(
+        fixture.table.connections_of(key("pool")),
+        BTreeSet::from([A, B])
+    );
 }
 
 // S18, S19
@@ -78,14 +94,29 @@ fn connections_of_a_key_hold_it_or_are_queued() {
 fn stats_list_all_keys_with_fractional_seconds() {
     let mut fixture = TestTable::new();
     let empty = fixture.stats();
-    assert_eq!(empty, r#"{"connections":0,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[]}"#);
+    assert_eq!(
+        empty,
+        r#"{"connections":0,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[]}"#
+    );
 
-    token(&fixture.table.acquire(A, key("job"), Capacity::Lock, seconds(30), fixture.now));
+    token(
+        &fixture
+            .table
+            .acquire(A, key("job"), Capacity::Lock, seconds(30), fixture.now),
+    );
     token(&fixture.acquire_key(A, "pool", 3, 30));
     let idle = token(&fixture.acquire_key(A, "idle", 4, 30));
-    fixture.table.release(Kind::Semaphore, key("idle"), idle, fixture.now);
+    fixture
+        .table
+        .release(Kind::Semaphore, key("idle"), idle, fixture.now);
     fixture.now += Duration::from_millis(250);
-    let Outcome::Queued(_) = fixture.table.acquire(B, key("job"), Capacity::Lock, seconds(30), fixture.now) else { panic!() };
+    let Outcome::Queued(_) =
+        fixture
+            .table
+            .acquire(B, key("job"), Capacity::Lock, seconds(30), fixture.now)
+    else {
+        panic!()
+    };
     let stats = fixture.stats();
     assert_eq!(
         stats,

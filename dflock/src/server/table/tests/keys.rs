@@ -8,11 +8,19 @@ fn max_keys_is_never_exceeded() {
     let mut fixture = TestTable::with(|config| config.max_keys = 2);
     token(&fixture.acquire_key(A, "k1", 1, 30));
     token(&fixture.acquire_key(A, "k2", 1, 30));
-    assert_eq!(fixture.acquire_key(A, "k3", 1, 30), refused(Status::MaxLocks));
-    let lock = fixture.table.enqueue(A, key("k1"), Capacity::Lock, seconds(30), fixture.now);
+    assert_eq!(
+        fixture.acquire_key(A, "k3", 1, 30),
+        refused(Status::MaxLocks)
+    );
+    let lock = fixture
+        .table
+        .enqueue(A, key("k1"), Capacity::Lock, seconds(30), fixture.now);
     assert_eq!(lock, Reply::Refused(Status::MaxLocks));
     // An existing key is not refused.
-    assert!(matches!(fixture.acquire_key(B, "k1", 1, 30), Outcome::Queued(_)));
+    assert!(matches!(
+        fixture.acquire_key(B, "k1", 1, 30),
+        Outcome::Queued(_)
+    ));
 }
 
 // S09
@@ -29,7 +37,10 @@ fn invalid_tokens_neither_create_nor_keep_keys() {
         assert_eq!(fixture.renew(bogus, 30), ERROR);
         assert_eq!(fixture.release(bogus), ERROR);
         assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
-        assert_eq!(fixture.acquire_key(A, "pool", 2, 30), refused(Status::LimitMismatch));
+        assert_eq!(
+            fixture.acquire_key(A, "pool", 2, 30),
+            refused(Status::LimitMismatch)
+        );
     }
     fixture.table.gc(fixture.now);
     assert_eq!(fixture.table.keys.len(), 0);
@@ -42,10 +53,15 @@ fn a_full_table_removes_idle_keys_before_it_refuses() {
     let held = fixture.hold(A, 30);
     fixture.release(held);
     fixture.advance(59);
-    assert_eq!(fixture.acquire_key(A, "other", 1, 30), refused(Status::MaxLocks));
+    assert_eq!(
+        fixture.acquire_key(A, "other", 1, 30),
+        refused(Status::MaxLocks)
+    );
     fixture.advance(1);
     let held = token(&fixture.acquire_key(A, "other", 1, 30));
-    fixture.table.release(Kind::Semaphore, key("other"), held, fixture.now);
+    fixture
+        .table
+        .release(Kind::Semaphore, key("other"), held, fixture.now);
     fixture.advance(60);
     assert!(matches!(fixture.enqueue(A, 30), Reply::Acquired(_)));
 }
@@ -59,7 +75,11 @@ fn gc_removes_an_expired_enqueue_with_its_key() {
     fixture.table.sweep(fixture.now);
     fixture.advance(60);
     fixture.table.gc(fixture.now);
-    assert!(fixture.table.keys.len() == 0 && fixture.table.waiters.is_empty() && fixture.table.connections.is_empty());
+    assert!(
+        fixture.table.keys.len() == 0
+            && fixture.table.waiters.is_empty()
+            && fixture.table.connections.is_empty()
+    );
     assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
 }
 
@@ -68,22 +88,40 @@ fn gc_removes_an_expired_enqueue_with_its_key() {
 fn locks_and_semaphores_have_separate_names() {
     let mut fixture = TestTable::new();
     let held = fixture.hold(A, 30);
-    let lock = fixture.table.acquire(B, key("pool"), Capacity::Lock, seconds(30), fixture.now);
+    let lock = fixture
+        .table
+        .acquire(B, key("pool"), Capacity::Lock, seconds(30), fixture.now);
     let lock = token(&lock);
-    assert_eq!(fixture.table.release(Kind::Lock, key("pool"), held, fixture.now), ERROR);
+    assert_eq!(
+        fixture
+            .table
+            .release(Kind::Lock, key("pool"), held, fixture.now),
+        ERROR
+    );
     assert_eq!(fixture.release(lock), ERROR);
-    assert_eq!(fixture.table.release(Kind::Lock, key("pool"), lock, fixture.now), Reply::Ok);
+    assert_eq!(
+        fixture
+            .table
+            .release(Kind::Lock, key("pool"), lock, fixture.now),
+        Reply::Ok
+    );
 }
 
 #[test]
 fn the_limit_cannot_change_until_the_key_is_removed() {
     let mut fixture = TestTable::new();
     let held = fixture.hold(A, 30);
-    assert_eq!(fixture.acquire_key(B, "pool", 3, 30), refused(Status::LimitMismatch));
+    assert_eq!(
+        fixture.acquire_key(B, "pool", 3, 30),
+        refused(Status::LimitMismatch)
+    );
     fixture.release(held);
     fixture.advance(59);
     fixture.table.gc(fixture.now);
-    assert_eq!(fixture.acquire_key(B, "pool", 3, 30), refused(Status::LimitMismatch));
+    assert_eq!(
+        fixture.acquire_key(B, "pool", 3, 30),
+        refused(Status::LimitMismatch)
+    );
     fixture.advance(1);
     fixture.table.gc(fixture.now);
     token(&fixture.acquire_key(B, "pool", 3, 30));

@@ -33,7 +33,9 @@ fn a_blocked_acquire_never_receives_an_expired_token() {
 #[test]
 fn wait_restarts_the_lease() {
     let mut fixture = TestTable::new();
-    let Reply::Acquired(grant) = fixture.enqueue(A, 10) else { panic!() };
+    let Reply::Acquired(grant) = fixture.enqueue(A, 10) else {
+        panic!()
+    };
     fixture.advance(9);
     assert_eq!(token(&fixture.wait(A)), grant.token);
     fixture.advance(9);
@@ -48,7 +50,10 @@ fn the_longest_lease_does_not_overflow() {
     let mut fixture = TestTable::new();
     fixture.now = Duration::from_secs(u64::MAX - 10);
     let held = fixture.hold(A, 9_223_372_036);
-    assert_eq!(fixture.renew(held, 9_223_372_036), Reply::Renewed(seconds(9_223_372_036).into()));
+    assert_eq!(
+        fixture.renew(held, 9_223_372_036),
+        Reply::Renewed(seconds(9_223_372_036).into())
+    );
 }
 
 #[test]
@@ -66,13 +71,23 @@ fn a_lease_expires_at_its_exact_end() {
 fn expire_ends_the_leases_of_the_lock_and_the_semaphore() {
     let mut fixture = TestTable::new();
     let held = fixture.hold(A, 30);
-    let lock = token(&fixture.table.acquire(A, key("pool"), Capacity::Lock, seconds(30), fixture.now));
+    let lock =
+        token(
+            &fixture
+                .table
+                .acquire(A, key("pool"), Capacity::Lock, seconds(30), fixture.now),
+        );
     fixture.acquire_queued(B, 30);
     assert!(!fixture.table.expire(key("other"), fixture.now));
     assert!(fixture.table.expire(key("pool"), fixture.now));
     assert_eq!(fixture.granted(), [B]);
     assert_eq!(fixture.renew(held, 30), ERROR);
-    assert_eq!(fixture.table.renew(Kind::Lock, key("pool"), lock, seconds(30), fixture.now), ERROR);
+    assert_eq!(
+        fixture
+            .table
+            .renew(Kind::Lock, key("pool"), lock, seconds(30), fixture.now),
+        ERROR
+    );
     // The slot of the semaphore was granted to the waiter, so there is one lease to expire again.
     assert!(fixture.table.expire(key("pool"), fixture.now));
     assert!(!fixture.table.expire(key("pool"), fixture.now));

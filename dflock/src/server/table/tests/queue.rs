@@ -10,25 +10,37 @@ fn an_enqueue_ends_with_its_hold() {
     fixture.enqueue(A, 30);
     let held = token(&fixture.wait(A));
     assert_eq!(fixture.enqueue(A, 30), Reply::Queued);
-    assert_eq!(fixture.enqueue(A, 30), Reply::Refused(Status::AlreadyEnqueued));
+    assert_eq!(
+        fixture.enqueue(A, 30),
+        Reply::Refused(Status::AlreadyEnqueued)
+    );
     // The release of another hold does not end it, and neither does the grant.
     fixture.release(held);
-    assert_eq!(fixture.enqueue(A, 30), Reply::Refused(Status::AlreadyEnqueued));
+    assert_eq!(
+        fixture.enqueue(A, 30),
+        Reply::Refused(Status::AlreadyEnqueued)
+    );
     let held = token(&fixture.wait(A));
     fixture.release(held);
     // By a release before the wait.
-    let Reply::Acquired(grant) = fixture.enqueue(A, 30) else { panic!() };
+    let Reply::Acquired(grant) = fixture.enqueue(A, 30) else {
+        panic!()
+    };
     fixture.release(grant.token);
     assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
     // By the expiry of the lease.
     assert!(matches!(fixture.enqueue(A, 1), Reply::Acquired(_)));
     fixture.advance(1);
-    let Reply::Acquired(grant) = fixture.enqueue(A, 30) else { panic!() };
+    let Reply::Acquired(grant) = fixture.enqueue(A, 30) else {
+        panic!()
+    };
     fixture.release(grant.token);
     // By a wait that timed out.
     let held = fixture.hold(B, 30);
     fixture.enqueue(A, 30);
-    let Outcome::Queued(waiter) = fixture.wait(A) else { panic!() };
+    let Outcome::Queued(waiter) = fixture.wait(A) else {
+        panic!()
+    };
     assert_eq!(fixture.cancel_wait(waiter), Reply::Timeout);
     assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
     assert_eq!(fixture.enqueue(A, 30), Reply::Queued);

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::error::{ConfigError, Error};
 use crate::lock::Lock;
 use crate::semaphore::{Held, Semaphore};
-use crate::watch;
+use crate::telemetry;
 
 /// The client that is named, by value or behind a pointer.
 #[must_use]
@@ -19,7 +19,11 @@ pub fn client(named: &Client) -> Client {
 }
 
 /// Runs `body` with a slot of a semaphore.
-pub fn semaphore<R, B, F>(built: Result<Semaphore, ConfigError>, on_lost: OnLost<R>, body: B) -> impl Future<Output = R>
+pub fn semaphore<R, B, F>(
+    built: Result<Semaphore, ConfigError>,
+    on_lost: OnLost<R>,
+    body: B,
+) -> impl Future<Output = R>
 where
     B: FnOnce(Arc<Semaphore<Held>>) -> F,
     F: Future<Output = R>,
@@ -27,11 +31,19 @@ where
     // boxed, because each future on the way keeps room for what it captures: for all that the
     // annotated function was called with
     let body = Box::new(body);
-    async move { run(built, &on_lost, body).await.unwrap_or_else(on_lost.refused) }
+    async move {
+        run(built, &on_lost, body)
+            .await
+            .unwrap_or_else(on_lost.refused)
+    }
 }
 
 /// Runs `body` with a lock.
-pub fn lock<R, B, F>(built: Result<Lock, ConfigError>, on_lost: OnLost<R>, body: B) -> impl Future<Output = R>
+pub fn lock<R, B, F>(
+    built: Result<Lock, ConfigError>,
+    on_lost: OnLost<R>,
+    body: B,
+) -> impl Future<Output = R>
 where
     B: FnOnce(Arc<Semaphore<Held>>) -> F,
     F: Future<Output = R>,
@@ -42,13 +54,21 @@ where
 /// The body of a lost slot is stopped, and the caller gets the loss.
 #[must_use]
 pub fn cancel<R: Outcome>() -> OnLost<R> {
-    OnLost { stops: true, refused: R::refused, succeeded: R::succeeded }
+    OnLost {
+        stops: true,
+        refused: R::refused,
+        succeeded: R::succeeded,
+    }
 }
 
 /// The body of a lost slot runs on, and the caller gets what it gives back.
 #[must_use]
 pub fn finish<R: Outcome>() -> OnLost<R> {
-    OnLost { stops: false, refused: R::refused, succeeded: R::succeeded }
+    OnLost {
+        stops: false,
+        refused: R::refused,
+        succeeded: R::succeeded,
+    }
 }
 
 /// What becomes of a body whose slot is lost, and of a caller for whom there is none.
@@ -114,7 +134,7 @@ async fn run<R, F: Future<Output = R>>(
         // `body` may have kept the executor busy for longer than the lease
         let check = |value: &R| {
             if (on_lost.succeeded)(value) {
-                held.check().inspect_err(watch::value_given_up)?;
+                held.check().inspect_err(telemetry::value_discarded)?;
             }
             Ok(())
         };
@@ -128,10 +148,10 @@ async fn run<R, F: Future<Output = R>>(
     if let Some(held) = Arc::into_inner(held) {
         match held.release().await {
             Err(Error::Lost(lost)) if is_void_when_lost => {
-                watch::value_given_up(&lost);
+                telemetry::value_discarded(&lost);
                 return Err(lost.into());
             }
-            Err(error) => watch::release_failed(&error),
+            Err(error) => telemetry::release_failed(&error),
             Ok(_) => {}
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// What was tried, on which key and server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Attempt {
+pub struct ErrorContext {
     /// What was tried.
     pub operation: Operation,
     /// On which key, if on one.
@@ -15,7 +15,7 @@ pub struct Attempt {
     pub server: Arc<str>,
 }
 
-impl fmt::Display for Attempt {
+impl fmt::Display for ErrorContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.operation)?;
         if let Some(key) = &self.key {

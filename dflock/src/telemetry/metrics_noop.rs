@@ -7,14 +7,18 @@ use super::Stage;
 use crate::error::LostReason;
 
 #[derive(Debug)]
-pub(super) struct Meter;
+pub(super) struct Metrics;
 
-impl Meter {
+impl Metrics {
     pub(super) fn begin(_: Stage, _: &Arc<str>) -> Self {
         Self
     }
 
-    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "as the one that measures")]
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_ref_mut,
+        reason = "as the one that measures"
+    )]
     pub(super) fn end(&mut self, _: Stage, _: Duration, _: &'static str) {}
 }
 

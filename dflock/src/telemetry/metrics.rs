@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Gauge, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Gauge, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
 
 use super::Stage;
 use crate::error::LostReason;
@@ -20,13 +23,13 @@ const OPENED: &str = "dflock_connections_opened_total";
 const REUSED: &str = "dflock_connections_reused_total";
 
 /// Counts one who waits or holds in a gauge, from [`begin`](Self::begin) to [`end`](Self::end).
-pub(super) struct Meter {
+pub(super) struct Metrics {
     server: SharedString,
     /// Kept, so that what was added to one recorder is taken from the same.
     gauge: Gauge,
 }
 
-impl Meter {
+impl Metrics {
     pub(super) fn begin(stage: Stage, server: &Arc<str>) -> Self {
         let name = match stage {
             Stage::Waiting => WAITING,
@@ -48,9 +51,9 @@ impl Meter {
     }
 }
 
-impl fmt::Debug for Meter {
+impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Meter(..)")
+        f.write_str("Metrics(..)")
     }
 }
 
@@ -79,12 +82,20 @@ pub(super) fn reused(server: &Arc<str>) {
 
 /// Says what each of them means.
 pub(crate) fn describe() {
-    describe_histogram!(WAIT_SECONDS, Unit::Seconds, "how long a slot was waited for");
+    describe_histogram!(
+        WAIT_SECONDS,
+        Unit::Seconds,
+        "how long a slot was waited for"
+    );
     describe_histogram!(HOLD_SECONDS, Unit::Seconds, "how long a slot was held");
     describe_gauge!(WAITING, "who waits for a slot now");
     describe_gauge!(HOLDING, "who holds a slot now");
     describe_counter!(RENEWALS, "renewals that were answered");
-    describe_histogram!(RENEWAL_MARGIN_SECONDS, Unit::Seconds, "how much of the lease was left when a renewal was answered");
+    describe_histogram!(
+        RENEWAL_MARGIN_SECONDS,
+        Unit::Seconds,
+        "how much of the lease was left when a renewal was answered"
+    );
     describe_counter!(LOST, "slots that were held and are gone");
     describe_counter!(OPENED, "connections that were made");
     describe_counter!(REUSED, "requests that an idle connection served");

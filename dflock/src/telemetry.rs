@@ -68,8 +68,8 @@
 //! A hold lasts until the server has answered its [`release`](crate::Semaphore::release): `released` when it confirms, `lost` when the
 //! slot was gone before, `closed` when no answer came, and `dropped` when nobody waited for it.
 
-#[cfg_attr(not(feature = "metrics"), path = "watch/no_meter.rs")]
-mod meter;
+#[cfg_attr(not(feature = "metrics"), path = "telemetry/metrics_noop.rs")]
+mod metrics;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -84,15 +84,15 @@ use tracing::{Level, Span, debug, error, event_enabled, field, info_span, warn};
 
 use crate::error::{ConfigError, Error, Lost};
 use crate::wire::Token;
-use meter::Meter;
-pub(crate) use meter::describe;
+use metrics::Metrics;
+pub(crate) use metrics::describe;
 
 /// A renewal is slow when less than this part of the time that it had is left.
 const SLOW: u32 = 4;
 
 /// What is told of: a key, on a server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct About<'a> {
+pub(crate) struct Labels<'a> {
     pub(crate) key: &'a str,
     pub(crate) server: &'a Arc<str>,
 }
@@ -119,7 +119,7 @@ pub(crate) enum Outcome {
 
 /// A wait for a slot and then the hold of it. However either ends, its drop tells it.
 #[derive(Debug)]
-pub(crate) struct Watch(Option<Box<Seen>>);
+pub(crate) struct SlotTelemetry(Option<Box<ActiveSpan>>);
 
 /// How the span of a hold is related to the span in which its slot was requested.
 #[derive(Clone, Copy, Debug)]
@@ -142,37 +142,49 @@ struct Context {
 
 /// What somebody sees.
 #[derive(Debug)]
-struct Seen {
+struct ActiveSpan {
     stage: Stage,
     span: Span,
     /// The span in which the slot was requested; while the slot is waited for.
     context: Option<Context>,
     began: Instant,
-    meter: Meter,
+    meter: Metrics,
 }
 
 /// The end of a wait or of a hold, which is told when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    watch: Watch,
+pub(crate) struct EmitOnDrop {
+    watch: SlotTelemetry,
     outcome: Outcome,
 }
 
-impl Watch {
+impl SlotTelemetry {
     /// A slot is asked for from now on.
-    pub(crate) fn waiting(About { key, server }: About<'_>, hold: HoldSpan) -> Self {
+    pub(crate) fn waiting(Labels { key, server }: Labels<'_>, hold: HoldSpan) -> Self {
         let (wait, token, outcome) = (field::Empty, field::Empty, field::Empty);
-        let span = info_span!(target: "dflock", "acquire", key, server = &**server, token, wait, outcome);
+        let span =
+            info_span!(target: "dflock", "acquire", key, server = &**server, token, wait, outcome);
         // where nobody looks, a slot pays for no clocks and no room
-        let is_seen = !span.is_none() || event_enabled!(target: "dflock", Level::DEBUG) || cfg!(feature = "metrics");
+        let is_seen = !span.is_none()
+            || event_enabled!(target: "dflock", Level::DEBUG)
+            || cfg!(feature = "metrics");
         Self(is_seen.then(|| {
-            let id = if span.is_disabled() { None } else { Span::current().id() };
-            Box::new(Seen::new(Stage::Waiting, span, Some(Context { id, hold }), server))
+            let id = if span.is_disabled() {
+                None
+            } else {
+                Span::current().id()
+            };
+            Box::new(ActiveSpan::new(
+                Stage::Waiting,
+                span,
+                Some(Context { id, hold }),
+                server,
+            ))
         }))
     }
 
     /// The slot is held from now on, if it was not before.
-    pub(crate) fn granted(mut self, about: About<'_>, token: &Token) -> Self {
+    pub(crate) fn granted(mut self, about: Labels<'_>, token: &Token) -> Self {
         if let Some(seen) = &mut self.0
             && let Stage::Waiting = seen.stage
         {
@@ -182,7 +194,7 @@ impl Watch {
     }
 
     /// All slots are taken, and a place in line is.
-    pub(crate) fn queued(&self, About { key, server }: About<'_>) {
+    pub(crate) fn queued(&self, Labels { key, server }: Labels<'_>) {
         debug!(target: "dflock", parent: &self.span(), key, server = &**server, "queued");
     }
 
@@ -193,13 +205,18 @@ impl Watch {
     }
 
     /// The same, with an outcome to tell.
-    pub(crate) fn ended(self, outcome: Outcome) -> Ended {
-        Ended { watch: self, outcome }
+    pub(crate) fn ended(self, outcome: Outcome) -> EmitOnDrop {
+        EmitOnDrop {
+            watch: self,
+            outcome,
+        }
     }
 
     /// The span of the wait, or of the hold.
     pub(crate) fn span(&self) -> Span {
-        self.0.as_ref().map_or_else(Span::none, |seen| seen.span.clone())
+        self.0
+            .as_ref()
+            .map_or_else(Span::none, |seen| seen.span.clone())
     }
 
     /// Does `work` inside of the span.
@@ -211,7 +228,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for SlotTelemetry {
     fn drop(&mut self) {
         if let Some(seen) = self.0.take() {
             seen.tell(&Outcome::Dropped);
@@ -219,7 +236,7 @@ impl Drop for Watch {
     }
 }
 
-impl Drop for Ended {
+impl Drop for EmitOnDrop {
     fn drop(&mut self) {
         match (self.watch.0.take(), &self.outcome) {
             (Some(seen), outcome) => seen.tell(outcome),
@@ -230,19 +247,31 @@ impl Drop for Ended {
     }
 }
 
-impl Seen {
+impl ActiveSpan {
     fn new(stage: Stage, span: Span, context: Option<Context>, server: &Arc<str>) -> Self {
-        Self { stage, span, context, began: Instant::now(), meter: Meter::begin(stage, server) }
+        Self {
+            stage,
+            span,
+            context,
+            began: Instant::now(),
+            meter: Metrics::begin(stage, server),
+        }
     }
 
     /// The wait is over, and the hold begins.
-    fn granted(&mut self, About { key, server }: About<'_>, token: &Token) {
+    fn granted(&mut self, Labels { key, server }: Labels<'_>, token: &Token) {
         let (token, wait) = (token.short(), self.began.elapsed().as_secs_f64());
         self.span.record("token", token);
         debug!(target: "dflock", parent: &self.span, key, server = &**server, token, wait, "slot acquired");
         let (parent, followed) = match self.context.take() {
-            Some(Context { id, hold: HoldSpan::Child }) => (id, None),
-            Some(Context { id, hold: HoldSpan::FollowsFrom }) => (None, id),
+            Some(Context {
+                id,
+                hold: HoldSpan::Child,
+            }) => (id, None),
+            Some(Context {
+                id,
+                hold: HoldSpan::FollowsFrom,
+            }) => (None, id),
             None => (None, None),
         };
         let (held, outcome) = (field::Empty, field::Empty);
@@ -251,7 +280,8 @@ impl Seen {
         );
         span.follows_from(&self.span);
         span.follows_from(followed);
-        std::mem::replace(self, Self::new(Stage::Holding, span, None, server)).tell(&Outcome::Granted);
+        std::mem::replace(self, Self::new(Stage::Holding, span, None, server))
+            .tell(&Outcome::Granted);
     }
 
     /// It is over.
@@ -264,7 +294,9 @@ impl Seen {
         self.span.record(field, took.as_secs_f64());
         self.span.record("outcome", outcome.as_str());
         match (self.stage, outcome) {
-            (Stage::Holding, Outcome::Dropped) => debug!(target: "dflock", parent: &self.span, "slot dropped"),
+            (Stage::Holding, Outcome::Dropped) => {
+                debug!(target: "dflock", parent: &self.span, "slot dropped");
+            }
             (Stage::Holding, Outcome::Lost(lost)) => tell_of_loss(&self.span, lost),
             _ => {}
         }
@@ -275,7 +307,11 @@ impl Seen {
 impl Outcome {
     /// That of a wait that ended with `error`.
     pub(crate) fn of(error: &Error) -> Self {
-        if error.is_timeout() { Self::Timeout } else { Self::Failed }
+        if error.is_timeout() {
+            Self::Timeout
+        } else {
+            Self::Failed
+        }
     }
 
     fn as_str(&self) -> &'static str {
@@ -292,8 +328,14 @@ impl Outcome {
 }
 
 /// A renewal that had the time `had` was answered when `margin` of it was left.
-pub(crate) fn renewed(span: &Span, About { key, server }: About<'_>, token: &Token, had: Duration, margin: Duration) {
-    meter::renewed(server, margin);
+pub(crate) fn renewed(
+    span: &Span,
+    Labels { key, server }: Labels<'_>,
+    token: &Token,
+    had: Duration,
+    margin: Duration,
+) {
+    metrics::renewed(server, margin);
     let (token, seconds, server) = (token.short(), margin.as_secs_f64(), &**server);
     if margin < had / SLOW {
         warn!(target: "dflock", parent: span, key, server, token, margin = seconds, "slow renewal");
@@ -308,7 +350,7 @@ pub(crate) fn on_lost_panicked(lost: &Lost) {
 }
 
 /// The secret of a client will go over the network as it is.
-pub(crate) fn secret_in_the_clear(server: &str) {
+pub(crate) fn warn_plaintext_token(server: &str) {
     warn!(target: "dflock", server, "the secret will be sent to another machine in the clear; use TLS");
 }
 
@@ -330,8 +372,13 @@ pub(crate) fn reloaded(file: &Path) {
 
 /// A body ended with a value after it had lost its slot.
 #[cfg(feature = "macros")]
-pub(crate) fn value_given_up(lost: &Lost) {
-    let Lost { key, token, server, reason } = lost;
+pub(crate) fn value_discarded(lost: &Lost) {
+    let Lost {
+        key,
+        token,
+        server,
+        reason,
+    } = lost;
     warn!(target: "dflock", key = &**key, server = &**server, token = token.short(), %reason, "value given up");
 }
 
@@ -341,23 +388,28 @@ pub(crate) fn release_failed(error: &Error) {
 }
 
 /// The connection of a waiter ended, and the waiter joins the queue again.
-pub(crate) fn place_lost(About { key, server }: About<'_>, error: &Error) {
+pub(crate) fn place_lost(Labels { key, server }: Labels<'_>, error: &Error) {
     warn!(target: "dflock", key, server = &**server, %error, "place in the queue lost");
 }
 
 /// There was no idle connection, and one was made.
 pub(crate) fn opened(server: &Arc<str>) {
     debug!(target: "dflock", server = &**server, "connection opened");
-    meter::opened(server);
+    metrics::opened(server);
 }
 
 /// An idle connection has served a request.
 pub(crate) fn reused(server: &Arc<str>) {
-    meter::reused(server);
+    metrics::reused(server);
 }
 
 fn tell_of_loss(hold: &Span, lost: &Lost) {
-    let Lost { key, token, server, reason } = lost;
+    let Lost {
+        key,
+        token,
+        server,
+        reason,
+    } = lost;
     warn!(target: "dflock", parent: hold, key = &**key, server = &**server, token = token.short(), %reason, "slot lost");
-    meter::lost(server, *reason);
+    metrics::lost(server, *reason);
 }

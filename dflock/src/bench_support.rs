@@ -1,5 +1,10 @@
 //! What the microbenchmarks measure: an entry for each part that they reach.
-#![allow(missing_docs, clippy::expect_used, clippy::missing_panics_doc, reason = "this is a benchmark, in no build that is released")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "this is a benchmark, in no build that is released"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +31,17 @@ impl Default for Requests {
         let wait = Seconds::round_up(Duration::from_secs(10)).expect("it is short");
         let token = Token::parse("00000000000000ff0123456789abcdef").expect("it is 32 digits");
         Self {
-            acquire: Request::Acquire { key, capacity, wait, lease: None },
-            release: Request::Release { key, kind: Kind::Semaphore, token },
+            acquire: Request::Acquire {
+                key,
+                capacity,
+                wait,
+                lease: None,
+            },
+            release: Request::Release {
+                key,
+                kind: Kind::Semaphore,
+                token,
+            },
             out: Vec::new(),
         }
     }
@@ -63,13 +77,19 @@ impl Pool {
         for stream in ours {
             idle.put(Connection::new(Box::new(stream), now), now);
         }
-        Self { idle, _peers: peers }
+        Self {
+            idle,
+            _peers: peers,
+        }
     }
 
     /// Takes a connection out, and puts it back.
     pub fn checkout(&self) {
         let now = Clock::Boottime.now();
-        let connection = self.idle.take(Handle::current().id(), now).expect("nobody else takes one");
+        let connection = self
+            .idle
+            .take(Handle::current().id(), now)
+            .expect("nobody else takes one");
         self.idle.put(connection, now);
     }
 }

@@ -35,12 +35,25 @@ impl Subscriber for Warnings {
     fn exit(&self, _: &Id) {}
 }
 
-fn told(work: impl FnOnce(About<'_>, Lost)) -> usize {
+fn told(work: impl FnOnce(Labels<'_>, Lost)) -> usize {
     let warnings = Warnings::default();
     let server: Arc<str> = "lock-1:6388".into();
     let token = Token::parse("00000000000000010123456789abcdef").unwrap();
-    let lost = Lost { key: "pool".into(), token, server: server.clone(), reason: LostReason::Expired };
-    subscriber::with_default(warnings.clone(), || work(About { key: "pool", server: &server }, lost));
+    let lost = Lost {
+        key: "pool".into(),
+        token,
+        server: server.clone(),
+        reason: LostReason::Expired,
+    };
+    subscriber::with_default(warnings.clone(), || {
+        work(
+            Labels {
+                key: "pool",
+                server: &server,
+            },
+            lost,
+        )
+    });
     let told = warnings.0.lock().unwrap();
     assert!(told.iter().all(|target| *target == "dflock"));
     told.len()
@@ -48,16 +61,31 @@ fn told(work: impl FnOnce(About<'_>, Lost)) -> usize {
 
 #[test]
 fn a_loss_is_told_where_only_warnings_are_wanted() {
-    let lose = |about: About<'_>, lost: Lost| {
-        drop(Watch::waiting(about, HoldSpan::FollowsFrom).granted(about, &lost.token).ended(Outcome::Lost(lost)));
+    let lose = |about: Labels<'_>, lost: Lost| {
+        drop(
+            SlotTelemetry::waiting(about, HoldSpan::FollowsFrom)
+                .granted(about, &lost.token)
+                .ended(Outcome::Lost(lost)),
+        );
     };
     assert_eq!(told(lose), 1);
-    assert_eq!(told(|about, lost| drop(Watch::waiting(about, HoldSpan::FollowsFrom).granted(about, &lost.token))), 0);
+    assert_eq!(
+        told(|about, lost| drop(
+            SlotTelemetry::waiting(about, HoldSpan::FollowsFrom).granted(about, &lost.token)
+        )),
+        0
+    );
 }
 
 #[cfg(not(feature = "metrics"))]
 #[test]
 fn where_nobody_looks_nothing_is_kept() {
-    let unseen = |about: About<'_>, _| assert!(Watch::waiting(about, HoldSpan::FollowsFrom).0.is_none());
+    let unseen = |about: Labels<'_>, _| {
+        assert!(
+            SlotTelemetry::waiting(about, HoldSpan::FollowsFrom)
+                .0
+                .is_none()
+        )
+    };
     assert_eq!(told(unseen), 0);
 }
