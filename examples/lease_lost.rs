@@ -36,13 +36,13 @@ async fn run() -> Outcome {
 
     let faults: [Fault; 3] = [
         ("2. the connection is cut", |server| {
-            server.faults().disconnect("import")
+            server.faults().disconnect("import");
         }),
         ("3. the server ends the lease", |server| {
-            _ = server.faults().expire("import")
+            _ = server.faults().expire("import");
         }),
         ("4. the server says nothing any more", |server| {
-            server.faults().freeze()
+            server.faults().freeze();
         }),
     ];
     for (title, happens) in faults {
@@ -68,7 +68,7 @@ async fn import_rows(import: &Semaphore) -> Result<(), Error> {
             .await
         {
             Err(error) if error.is_lost() => {
-                println!("  stopped after row {written}; lining up again")
+                println!("  stopped after row {written}; lining up again");
             }
             outcome => return outcome?,
         }

@@ -47,7 +47,7 @@ async fn run() -> Outcome {
                     held.release().await?;
                 }
                 Err(error) if error.is_retryable() => {
-                    println!("  sharded:{tenant} has to wait: {error}")
+                    println!("  sharded:{tenant} has to wait: {error}");
                 }
                 Err(error) => return Err(error.into()),
             }

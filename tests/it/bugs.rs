@@ -28,7 +28,7 @@ fn every_known_bug_has_a_test_or_a_reason() {
     let mut covered = BTreeSet::new();
     for folder in ["it", "ui", "../dflock/src"] {
         sources(&root.join(folder), &mut |source| {
-            covered.extend(comments(source).flat_map(named))
+            covered.extend(comments(source).flat_map(named));
         });
     }
     let readme = fs::read_to_string(root.join("README.md")).unwrap();

@@ -245,9 +245,9 @@ async fn a_grant_that_was_not_heard_of_is_given_back_with_auto_release_off() {
         house.server.faults().delay_replies(Duration::from_secs(1));
         let mut acquire = Box::pin(async {
             if enqueue {
-                drop(pool.clone().enqueue().await)
+                drop(pool.clone().enqueue().await);
             } else {
-                drop(pool.clone().acquire().await)
+                drop(pool.clone().acquire().await);
             }
         });
         assert!(

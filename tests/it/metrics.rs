@@ -85,7 +85,7 @@ async fn a_wait_is_measured_and_its_end_has_a_name() {
     type Ending = (&'static str, fn(Semaphore, &House));
     let endings: [Ending; 6] = [
         ("timeout: 5", |pool, _| {
-            drop(tokio::spawn(pool.acquire_within(5 * SECOND)))
+            drop(tokio::spawn(pool.acquire_within(5 * SECOND)));
         }),
         ("failed: 5", |pool, house| {
             house.server.faults().freeze();
@@ -95,7 +95,7 @@ async fn a_wait_is_measured_and_its_end_has_a_name() {
             drop(tokio::spawn(tokio::time::timeout(
                 5 * SECOND,
                 pool.acquire(),
-            )))
+            )));
         }),
         ("timeout: 5", |pool, _| {
             tokio::spawn(async {
@@ -199,7 +199,7 @@ async fn losses_are_counted_by_their_reason() {
     let faults: [Fault; 3] = [
         ("rejected", |house| _ = house.server.faults().expire("pool")),
         ("disconnected", |house| {
-            house.server.faults().disconnect("pool")
+            house.server.faults().disconnect("pool");
         }),
         ("unreachable", |house| house.server.faults().freeze()),
     ];

@@ -118,7 +118,7 @@ fn a_connection_that_was_given_back_elsewhere_is_not_used_again() {
     outside.block_on(async {
         timeout(Duration::from_secs(10), until_connections(&server, 1))
             .await
-            .expect("it stays open")
+            .expect("it stays open");
     });
     // its timers would be gone with it
     drop(elsewhere);

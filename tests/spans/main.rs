@@ -91,7 +91,7 @@ async fn both_are_children_of_the_span_that_asked_and_what_runs_with_a_slot_runs
         pool(&house)
             .with_slot(async |_| info!("at work"))
             .await
-            .unwrap()
+            .unwrap();
     };
     asked.instrument(info_span!("request")).await;
     let told = notes.told().await;

@@ -20,7 +20,7 @@ pub fn reply(bytes: &[u8]) {
         match (Reply::decode(&heard[0]), reply) {
             // the last digit of a time may differ, as JSON is read
             (Ok(Reply::Stats(again)), Reply::Stats(stats)) => {
-                assert_eq!(again.semaphores, stats.semaphores)
+                assert_eq!(again.semaphores, stats.semaphores);
             }
             (again, reply) => assert_eq!(again, Ok(reply)),
         }

@@ -52,7 +52,7 @@ fn told(work: impl FnOnce(Labels<'_>, Lost)) -> usize {
                 server: &server,
             },
             lost,
-        )
+        );
     });
     let told = warnings.0.lock().unwrap();
     assert!(told.iter().all(|target| *target == "dflock"));

@@ -288,7 +288,7 @@ async fn a_wait_is_over_in_its_time_where_the_secret_is_not_answered() {
         let Error::Unresponsive { context, limit } = &error else {
             panic!("{error:?}")
         };
-        assert_eq!((at.operation, *limit), (Operation::Auth, wait));
+        assert_eq!((context.operation, *limit), (Operation::Auth, wait));
         assert_over(began, wait, Duration::ZERO);
         assert!(error.is_retryable() && !error.is_timeout());
         reads_well(&error, &["auth", "`socket_timeout`", "`acquire_timeout`"]);

@@ -52,10 +52,10 @@ impl Options {
             };
             match flag {
                 "--default-lease-ttl" => {
-                    self.default_lease = Duration::from_secs(number(flag, value()?)?)
+                    self.default_lease = Duration::from_secs(number(flag, value()?)?);
                 }
                 "--read-timeout" => {
-                    self.read_timeout = Duration::from_secs(number(flag, value()?)?)
+                    self.read_timeout = Duration::from_secs(number(flag, value()?)?);
                 }
                 "--max-locks" => self.max_keys = number(flag, value()?)?,
                 "--max-waiters" => self.max_waiters = number(flag, value()?)?,

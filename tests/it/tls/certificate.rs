@@ -43,7 +43,7 @@ async fn a_certificate_that_cannot_be_believed_says_why() {
     let early =
         |params: &mut rcgen::CertificateParams| params.not_before = date_time_ymd(4000, 1, 1);
     let for_clients = |params: &mut rcgen::CertificateParams| {
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     };
     for (papers, want, names) in [
         (
