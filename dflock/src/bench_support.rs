@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::Handle;
 
+use crate::clock::Clock;
+use crate::engine::dflockd::{Connection, Idle};
 pub use crate::server::AcquireRelease;
-use crate::transport::{Clock, Connection, Idle};
 use crate::wire::{Capacity, Key, Kind, Limit, Reply, Request, Seconds, Token};
 
 /// The two requests of a cycle.

@@ -12,13 +12,11 @@ pub use builder::ClientBuilder;
 #[cfg(feature = "server")]
 pub(crate) use builder::LONGEST;
 
-use crate::error::{ConfigError, Error, Operation};
+use crate::engine::Engine;
+use crate::error::{ConfigError, Error};
 use crate::lease::Timing;
 use crate::lock::Lock;
 use crate::semaphore::Semaphore;
-use crate::shard::Sharding;
-use crate::transport::{Ask, Dialer, Pool};
-use crate::wire::{Reply, Request, Status};
 
 /// The servers, how to reach them, and the idle connections to them. Cheap to clone; clones share the connections.
 ///
@@ -41,9 +39,7 @@ pub struct Client {
 }
 
 struct Inner {
-    pools: Vec<Pool>,
-    sharding: Arc<dyn Sharding>,
-    dialer: Arc<Dialer>,
+    engine: Arc<Engine>,
     timing: Arc<Timing>,
     fencing: bool,
 }
@@ -79,7 +75,7 @@ impl Client {
 
     /// The servers as they were configured, `host:port`.
     pub fn servers(&self) -> impl Iterator<Item = &str> {
-        self.inner.pools.iter().map(|pool| &**pool.server())
+        self.inner.engine.servers().map(|server| &**server)
     }
 
     /// Asks every server for an answer, one after the other. Any answer in time will do: old servers do not know the question.
@@ -101,24 +97,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub async fn ping(&self) -> Result<(), Error> {
-        for pool in &self.inner.pools {
-            let context = || pool.context(Operation::Ping, None);
-            let limit = self.inner.timing.socket_timeout;
-            let answer = pool
-                .call(pool.now(), &context, &|_| Ask::prompt(Request::Ping, limit))
-                .await;
-            let answer = answer.map_err(|why| why.into_error(context(), limit))?;
-            match answer.reply {
-                Reply::Ok => pool.give(answer.connection, answer.asked),
-                reply @ Reply::Refused(Status::Auth) => {
-                    return Err(Error::unexpected(context(), &reply));
-                }
-                // it may close now, as some old servers do
-                Reply::Refused(_) => {}
-                reply => return Err(Error::unexpected(context(), &reply)),
-            }
-        }
-        Ok(())
+        self.inner.engine.ping().await
     }
 
     /// Asks every server who holds what; one entry for each, in the order in which they were configured.
@@ -145,48 +124,11 @@ impl Client {
     /// ```
     #[cfg(feature = "stats")]
     pub async fn stats(&self) -> Result<Vec<crate::Stats>, Error> {
-        let mut all = Vec::with_capacity(self.inner.pools.len());
-        for pool in &self.inner.pools {
-            let context = || pool.context(Operation::Stats, None);
-            let limit = self.inner.timing.socket_timeout;
-            let answer = pool
-                .call(pool.now(), &context, &|_| {
-                    Ask::prompt(Request::Stats, limit)
-                })
-                .await;
-            let answer = answer.map_err(|why| why.into_error(context(), limit))?;
-            match answer.reply {
-                Reply::Stats(stats) => all.push(*stats),
-                reply => return Err(Error::unexpected(context(), &reply)),
-            }
-            pool.give(answer.connection, answer.asked);
-        }
-        Ok(all)
+        self.inner.engine.stats().await
     }
 
-    /// The index of the server that `key` lives on.
-    pub(crate) fn shard(&self, key: &str) -> Result<usize, ConfigError> {
-        let servers = self.inner.pools.len();
-        let index = self.inner.sharding.shard(key, servers);
-        let index = if cfg!(dflock_mutant = "first_shard_only") {
-            0
-        } else {
-            index
-        };
-        if index < servers {
-            Ok(index)
-        } else {
-            Err(ConfigError::Shard {
-                key: key.to_owned(),
-                index,
-                servers,
-            })
-        }
-    }
-
-    /// The connections to the server of `shard`, an index that [`shard`](Self::shard) gave.
-    pub(crate) fn pool(&self, shard: usize) -> &Pool {
-        &self.inner.pools[shard]
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.inner.engine
     }
 
     pub(crate) fn timing(&self) -> &Arc<Timing> {
@@ -200,10 +142,8 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers: Vec<_> = self.inner.pools.iter().map(Pool::server).collect();
         f.debug_struct("Client")
-            .field("servers", &servers)
-            .field("dialer", &self.inner.dialer)
+            .field("engine", &self.inner.engine)
             .field("timing", &self.inner.timing)
             .field("fencing", &self.inner.fencing)
             .finish_non_exhaustive()

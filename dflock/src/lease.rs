@@ -1,19 +1,20 @@
 //! The life of one wait for a slot and of the hold that follows it.
 //!
 //! A [`Lease`] is shared by its owner, which has a [`LeaseHandle`], and the keep-alive task, which
-//! waits for the grant, renews the lease and watches the connection. The first of them to see an
-//! end records it; every end is final.
+//! waits for the grant, renews the lease and watches the entry at the engine. The first of them to
+//! see an end records it; every end is final.
 //!
 //! Two locks:
 //!
-//! 1. `connection` is held only during one poll, so that the owner can take the connection at any
-//!    time, also on an executor that does not run. The connection is there exactly as long as the
-//!    phase is `Queued`, `Unverified` or `Held`.
-//! 2. `state` is locked after `connection` where both are held, and never while a stream is
-//!    polled, so that `check` does not wait for one.
+//! 1. `entry` is held only during one poll, so that the owner can take the entry at any time, also
+//!    on an executor that does not run. The entry is there at least as long as the phase is
+//!    `Queued`, `Unverified` or `Held`. After the deadline has passed, the keep-alive task or the
+//!    drop of the handle takes it, whichever comes first.
+//! 2. `state` is locked after `entry` where both are held, and never while a stream is polled, so
+//!    that `check` does not wait for one.
 //!
-//! Nothing is woken and no telemetry is emitted under a lock: both may run code of the user that
-//! calls `check`.
+//! Under `state` nothing is woken, no clock is read and no telemetry is emitted: all of that may run
+//! code of the user that calls `check`.
 
 mod handle;
 mod keep_alive;
@@ -32,11 +33,13 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 use tracing::Span;
 
-use crate::error::{Error, ErrorContext, Lost, LostReason, Operation};
+use crate::clock::Instant;
+use crate::driver;
+use crate::engine::{Engine, Entry, SlotSpec};
+use crate::error::{Error, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
-use crate::telemetry::{self, Labels, SlotTelemetry};
-use crate::transport::{Connection, Idle, Instant, driver};
-use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Reply, Request, Token};
+use crate::telemetry::{self, SlotTelemetry};
+use crate::wire::{Grant, Token};
 
 pub(crate) use handle::LeaseHandle;
 use state::{End, Phase, State};
@@ -48,57 +51,17 @@ pub(crate) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
 
 /// The configuration that all leases of a semaphore share.
 pub(crate) struct LeaseConfig {
-    pub(crate) key: KeyBuf,
-    pub(crate) kind: Kind,
-    pub(crate) server: Arc<str>,
-    /// The idle connections to that server.
-    pub(crate) idle: Arc<Idle>,
+    pub(crate) slot: SlotSpec,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) timing: Arc<Timing>,
     /// The part of a lease after which it is renewed.
     pub(crate) renew_ratio: f64,
-    /// The lease to request. `None` is the server's default.
-    pub(crate) lease: Option<LeaseSeconds>,
     /// The servers' tokens carry a fence.
     pub(crate) fencing: bool,
     pub(crate) on_lost: Option<OnLost>,
 }
 
 impl LeaseConfig {
-    pub(crate) fn context(&self, operation: Operation) -> ErrorContext {
-        let key = Some(self.key.as_shared().clone());
-        ErrorContext {
-            operation,
-            key,
-            server: self.server.clone(),
-        }
-    }
-
-    pub(crate) fn release(&self, token: Token) -> Request<'_> {
-        Request::Release {
-            key: self.key.as_key(),
-            kind: self.kind,
-            token,
-        }
-    }
-
-    fn renew(&self, token: Token) -> Request<'_> {
-        let mutant = cfg!(dflock_mutant = "lock_renewed_as_semaphore");
-        let kind = if mutant { Kind::Semaphore } else { self.kind };
-        Request::Renew {
-            key: self.key.as_key(),
-            kind,
-            token,
-            lease: self.lease,
-        }
-    }
-
-    pub(crate) fn labels(&self) -> Labels<'_> {
-        Labels {
-            key: self.key.as_str(),
-            server: &self.server,
-        }
-    }
-
     /// Returns the deadlines of `grant` after so many `renewals`. The request for the grant, or
     /// for the last renewal, was sent at `sent_at`.
     fn deadlines(&self, sent_at: Instant, grant: &Grant, renewals: u64) -> Deadlines {
@@ -125,7 +88,8 @@ impl LeaseConfig {
     }
 
     fn lost(&self, token: Token, reason: LostReason) -> Lost {
-        let (key, server) = (self.key.as_shared().clone(), self.server.clone());
+        let SlotSpec { key, server, .. } = &self.slot;
+        let (key, server) = (key.as_shared().clone(), server.name.clone());
         Lost {
             key,
             token,
@@ -144,7 +108,7 @@ impl LeaseConfig {
 
     fn disconnected(&self) -> Error {
         Error::Disconnected {
-            context: self.context(Operation::Wait),
+            context: self.slot.context(Operation::Wait),
             source: None,
         }
     }
@@ -153,8 +117,7 @@ impl LeaseConfig {
 impl fmt::Debug for LeaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LeaseConfig")
-            .field("key", &self.key)
-            .field("server", &self.server)
+            .field("slot", &self.slot)
             .field("timing", &self.timing)
             .finish_non_exhaustive()
     }
@@ -163,7 +126,7 @@ impl fmt::Debug for LeaseConfig {
 /// The state that the owner of a hold and the keep-alive task share.
 struct Lease {
     config: Arc<LeaseConfig>,
-    connection: Mutex<Option<Box<Connection>>>,
+    entry: Mutex<Option<Entry>>,
     state: Mutex<State>,
     /// Notified after every change of the state that a task may wait for.
     changed: Notify,
@@ -172,7 +135,7 @@ struct Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
-            .field("key", &self.config.key)
+            .field("slot", &self.config.slot)
             .field("phase", &self.lock_state().phase)
             .finish_non_exhaustive()
     }
@@ -181,13 +144,13 @@ impl fmt::Debug for Lease {
 impl Lease {
     fn new(
         config: Arc<LeaseConfig>,
-        connection: Box<Connection>,
+        entry: Entry,
         phase: Phase,
         telemetry: SlotTelemetry,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
-            connection: Mutex::new(Some(connection)),
+            entry: Mutex::new(Some(entry)),
             state: Mutex::new(State::new(phase, telemetry)),
             changed: Notify::new(),
         })
@@ -197,10 +160,11 @@ impl Lease {
         self.config.timing.clock.now()
     }
 
-    /// Locks the state as of now: a hold whose deadline has passed is lost, whoever asks first.
+    /// Locks the state as of now: a hold whose deadline has passed is lost.
     fn lock_state(&self) -> MutexGuard<'_, State> {
+        let now = self.now();
         let mut state = self.state.lock();
-        if state.expire(&self.config, self.now()) {
+        if state.expire(&self.config, now) {
             drop(state);
             self.changed.notify_waiters();
             // A loss is final, so the state is as current as before.
@@ -254,41 +218,45 @@ impl Lease {
         end.since(now).min(self.config.timing.heartbeat)
     }
 
-    /// Ends the wait or the hold, unless it has ended before, and gives up the connection.
+    /// Ends the wait or the hold, unless it has ended before, and gives up the entry.
     ///
-    /// Every end goes through here. The connection is closed after it has sent a release for what
-    /// the server may still count as held, except for [`End::Closed`], which sends nothing.
+    /// Every end goes through here. What the server may still count as held is released without
+    /// waiting for the reply, except for [`End::Closed`], which sends nothing.
     fn end(&self, end: End) {
         let sends_release = !matches!(end, End::Closed);
-        let mut connection_guard = self.connection.lock();
-        let connection = connection_guard.take();
+        let now = self.now();
+        let mut entry_guard = self.entry.lock();
+        let entry = entry_guard.take();
         let mut state = self.state.lock();
-        state.expire(&self.config, self.now());
+        state.expire(&self.config, now);
         let was_queued = matches!(state.phase, Phase::Queued);
         let mut token = state.token_on_server();
         let telemetry = state.end(&self.config, end);
         drop(state);
-        drop(connection_guard);
-        if let Some(mut connection) = connection
+        drop(entry_guard);
+        if let Some(mut entry) = entry
             && sends_release
         {
-            if was_queued && let Some(Reply::Granted(grant)) = connection.try_last_reply() {
+            if was_queued && let Some(grant) = entry.try_grant() {
                 token = Some(grant.token);
             }
             if let Some(token) = token.filter(|_| !cfg!(dflock_mutant = "drop_without_release")) {
-                connection.send(&self.config.release(token));
+                entry.abandon(&self.config.slot, token);
             }
         }
         self.changed.notify_waiters();
         drop(telemetry);
     }
 
-    /// The span of the wait or the hold while it lasts.
+    /// Returns the span of the wait or the hold while it lasts. The telemetry is taken out of the
+    /// state meanwhile: to clone a span runs code of the subscriber.
     fn span(&self) -> Span {
-        self.state
-            .lock()
-            .telemetry
-            .as_ref()
-            .map_or_else(Span::none, SlotTelemetry::span)
+        let Some(telemetry) = self.state.lock().telemetry.take() else {
+            return Span::none();
+        };
+        let span = telemetry.span();
+        let ended = self.state.lock().restore_telemetry(telemetry);
+        drop(ended);
+        span
     }
 }

@@ -58,19 +58,21 @@
 //! | [`telemetry`] | the spans, events and metrics that tell of all this |
 //! | [`guide::coming_from`] | the TypeScript, Python and Go clients, call by call |
 
-// The modules, in the order in which one acquire travels:
+// The modules, in the order in which an acquire passes them. `ARCHITECTURE.md` has more.
 //
-// 1. `semaphore`: what the user holds, one type a state; its builder; `lock`: the same for one
-// 2. `slot`: what is asked of the server, and what its answers mean
-// 3. `client`: where the servers are; `shard`: which of them a key lives on
-// 4. `transport`: a connection, from the pool or new, with TLS over it and the secret shown where there are any; one request, one reply
-// 5. `wire`: requests and replies, no IO
-// 6. `lease`: the task that keeps a slot and knows when it is lost
-// 7. `error`: every way to fail
-// 8. `watch`: what is told to tracing and metrics
+// 1. `semaphore`: the types that users have, one for each state, and their builder; `lock`: the
+//    same with a limit of one
+// 2. `slot`: the core of both: acquires, waits and releases, with their telemetry
+// 3. `client`: the options of a client, which make its engine
+// 4. `engine`: the seam: what a lease and a client ask of the servers
+// 5. `engine/dflockd`: connections, pools, TLS, authentication, sharding
+// 6. `wire`: requests and replies, without IO
+// 7. `lease`: the life of a wait and a hold; the task that renews it
+// 8. `error`, `telemetry`: for every layer
 //
-// and, with the feature `macros`, `attributes`: one line above an `async fn`, and `runtime`, which that line calls; with the feature
-// `server`, a server that speaks the same wire in the same process; with the feature `cli`, a program, in `bin/dflock`.
+// With the feature `macros`: `attributes` for an `async fn`, and `macro_support`, which they call.
+// With `server`: a server for the same wire in the same process. With `cli`: a program, in
+// `bin/dflock`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -80,6 +82,9 @@ mod attributes;
 #[doc(hidden)]
 pub mod bench_support;
 mod client;
+mod clock;
+mod driver;
+mod engine;
 mod error;
 #[cfg(any(test, all(feature = "server", fuzzing)))]
 #[doc(hidden)]
@@ -95,19 +100,21 @@ mod mutex;
 mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
-mod shard;
 mod slot;
 #[cfg(any(feature = "stats", feature = "server"))]
 mod stats;
 pub mod telemetry;
 #[cfg(feature = "tower")]
 pub mod tower;
-mod transport;
 mod wire;
 
 #[cfg(feature = "macros")]
 pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
+pub use clock::Clock;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use engine::dflockd::Tls;
+pub use engine::dflockd::{BoxStream, ConnectFuture, Connector, Crc32, Sharding, Stream};
 pub use error::{
     AddressErrorKind, AuthErrorKind, AuthTokenFileErrorKind, ConfigError, ConnectStage, Error,
     ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind, PemSectionErrorKind,
@@ -115,13 +122,9 @@ pub use error::{
 };
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
-pub use shard::{Crc32, Sharding};
 #[cfg(any(feature = "stats", feature = "server"))]
 pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};
 /// The rustls that [`Tls::from_config`] takes its configuration from.
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tokio_rustls::rustls;
-#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
-pub use transport::Tls;
-pub use transport::{BoxStream, Clock, ConnectFuture, Connector, Stream};
 pub use wire::{InvalidKey, Token};

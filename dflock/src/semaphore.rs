@@ -16,7 +16,7 @@ pub use held::Held;
 pub use idle::Idle;
 pub use queued::Queued;
 
-use crate::slot::Slot;
+use crate::slot::SemaphoreInner;
 
 /// A semaphore that programs on many machines share: at most `limit` of them hold a slot of its key at once, first come, first
 /// served.
@@ -61,7 +61,7 @@ use crate::slot::Slot;
 /// # Ok(()) }
 /// ```
 pub struct Semaphore<S: State = Idle> {
-    slot: Arc<Slot>,
+    slot: Arc<SemaphoreInner>,
     state: S,
 }
 

@@ -35,9 +35,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::client::Client;
+use crate::driver;
+use crate::engine::dflockd::{BoxStream, Resolver};
 use crate::error::public_part;
 use crate::stats::Stats;
-use crate::transport::{BoxStream, Resolver, driver};
 use crate::wire::LeaseSeconds;
 use accept::{Listener, NoListener};
 pub use config::{ServerBuilder, ServerConfig};
@@ -303,7 +304,7 @@ mod tls {
     use std::io;
 
     use crate::client::ClientBuilder;
-    use crate::transport::BoxStream;
+    use crate::engine::dflockd::BoxStream;
 
     #[derive(Clone, Debug)]
     pub(super) enum ServerTls {}

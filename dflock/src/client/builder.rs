@@ -9,10 +9,12 @@ use zeroize::Zeroizing;
 
 use super::address::{check_addresses, is_local, printable};
 use super::{Client, Inner};
+use crate::engine::Engine;
+use crate::engine::dflockd::{
+    AuthToken, AuthTokenFile, Connector, Crc32, Dialer, Pool, Reloadable, Sharding, Tcp, Tls,
+};
 use crate::error::ConfigError;
 use crate::lease::{LATEST, Timing};
-use crate::shard::{Crc32, Sharding};
-use crate::transport::{AuthToken, AuthTokenFile, Connector, Dialer, Pool, Reloadable, Tcp, Tls};
 use crate::wire::MAX_STATS;
 
 /// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
@@ -321,6 +323,7 @@ impl ClientBuilder {
             )
         };
         let pools = self.servers.into_iter().map(pool).collect();
+        let engine = Arc::new(Engine::new(pools, self.sharding, dialer));
         let timing = Arc::new(Timing {
             clock,
             socket_timeout: self.socket_timeout,
@@ -330,9 +333,7 @@ impl ClientBuilder {
         });
         Ok(Client {
             inner: Arc::new(Inner {
-                pools,
-                sharding: self.sharding,
-                dialer,
+                engine,
                 timing,
                 fencing: self.fencing,
             }),

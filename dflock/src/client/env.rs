@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 use super::address::check_addresses;
 use super::builder::LONGEST;
 use super::{Client, ClientBuilder};
+use crate::engine::dflockd::{AuthToken, AuthTokenFile, Reloadable};
 use crate::error::ConfigError;
-use crate::transport::{AuthToken, AuthTokenFile, Reloadable};
 
 const AUTH: &str = "DFLOCK_AUTH_TOKEN";
 const AUTH_FILE: &str = "DFLOCK_AUTH_TOKEN_FILE";

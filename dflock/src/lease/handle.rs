@@ -8,9 +8,10 @@ use tracing::Span;
 use super::keep_alive::KeepAlive;
 use super::state::{End, Phase};
 use super::{Lease, LeaseConfig};
+use crate::clock::Instant;
+use crate::engine::{Entry, Granted};
 use crate::error::{Error, Lost, LostReason};
 use crate::telemetry::SlotTelemetry;
-use crate::transport::{Connection, Instant};
 use crate::wire::{Grant, Token};
 
 /// The owner of a wait or a hold. Dropping it gives up either, at once and without a runtime.
@@ -18,43 +19,50 @@ use crate::wire::{Grant, Token};
 pub(crate) struct LeaseHandle(Arc<Lease>);
 
 impl LeaseHandle {
-    /// Returns the hold of a slot whose request was sent at `sent_at` and granted so promptly by
-    /// `now` that no lease can have ended since.
+    /// Returns the hold of a slot that was granted so promptly that no lease can have ended since.
     pub(crate) fn granted(
         config: &Arc<LeaseConfig>,
-        connection: Box<Connection>,
-        grant: Grant,
-        (sent_at, now): (Instant, Instant),
+        granted: Granted,
         telemetry: SlotTelemetry,
     ) -> Self {
+        let Granted {
+            entry,
+            grant,
+            sent_at,
+            received_at,
+            ..
+        } = granted;
         let deadlines = config.deadlines(sent_at, &grant, 0);
-        let telemetry = telemetry.granted(config.labels(), &grant.token);
+        let telemetry = telemetry.granted(config.slot.labels(), &grant.token);
         let phase = Phase::Held {
             grant,
             deadlines,
             renewing: false,
         };
-        let lease = Lease::new(config.clone(), connection, phase, telemetry);
-        lease.start_keep_alive(deadlines.renew_at, now);
+        let lease = Lease::new(config.clone(), entry, phase, telemetry);
+        lease.start_keep_alive(deadlines.renew_at, received_at);
         Self(lease)
     }
 
-    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it,
-    /// for which it has `limit`.
+    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future releases the slot.
     pub(crate) async fn verified(
         config: &Arc<LeaseConfig>,
-        connection: Box<Connection>,
-        grant: Grant,
-        limit: Duration,
+        granted: Granted,
         telemetry: SlotTelemetry,
     ) -> Result<Self, Error> {
+        let Granted {
+            entry,
+            grant,
+            verify_timeout,
+            ..
+        } = granted;
         let phase = Phase::Unverified(grant);
-        let handle = Self(Lease::new(config.clone(), connection, phase, telemetry));
-        if let Err(error) = handle.0.verify_grant(grant, limit).await {
+        let handle = Self(Lease::new(config.clone(), entry, phase, telemetry));
+        if let Err(error) = handle.0.verify_grant(grant, verify_timeout).await {
             handle.0.end(End::Failed(error));
         }
         handle.wait().await?;
@@ -67,10 +75,10 @@ impl LeaseHandle {
     /// Returns a place in the queue, with a task that waits for the grant.
     pub(crate) fn queued(
         config: &Arc<LeaseConfig>,
-        connection: Box<Connection>,
+        entry: Entry,
         telemetry: SlotTelemetry,
     ) -> Self {
-        let lease = Lease::new(config.clone(), connection, Phase::Queued, telemetry);
+        let lease = Lease::new(config.clone(), entry, Phase::Queued, telemetry);
         KeepAlive::spawn_queued(&lease);
         Self(lease)
     }
@@ -151,40 +159,40 @@ impl LeaseHandle {
         renewed.await.map_err(Error::Lost)
     }
 
-    /// Takes the connection, for the release of the slot of `token`, and the telemetry, which ends
-    /// with the reply. The keep-alive task stops.
-    pub(crate) fn into_connection(
+    /// Takes the entry, for the release of the slot of `token`, and the telemetry, which ends with
+    /// the reply. The keep-alive task stops.
+    pub(crate) fn into_entry(
         self,
         token: &Token,
         now: Instant,
-    ) -> Result<(Box<Connection>, Option<SlotTelemetry>), Lost> {
+    ) -> Result<(Entry, Option<SlotTelemetry>), Lost> {
         let lease = &self.0;
-        let mut connection_guard = lease.connection.lock();
+        let mut entry_guard = lease.entry.lock();
         let mut state = lease.state.lock();
         state.expire(&lease.config, now);
         let is_held = matches!(state.phase, Phase::Held { .. });
-        let Some(mut connection) = is_held.then(|| connection_guard.take()).flatten() else {
+        let Some(mut entry) = is_held.then(|| entry_guard.take()).flatten() else {
             let lost = state.lost();
             drop(state);
-            drop(connection_guard);
+            drop(entry_guard);
             lease.changed.notify_waiters();
             return Err(lost.unwrap_or_else(|| lease.config.lost(*token, LostReason::Disconnected)));
         };
         let telemetry = state.telemetry.take();
         state.phase = Phase::Released;
         drop(state);
-        drop(connection_guard);
-        if !KeepAlive::take_back(&mut connection) {
+        drop(entry_guard);
+        if !KeepAlive::take_back(&mut entry) {
             lease.changed.notify_waiters();
         }
-        Ok((connection, telemetry))
+        Ok((entry, telemetry))
     }
 
-    /// Takes the connection out of the queue while the grant is pending on it.
+    /// Takes the entry out of the queue while the grant is pending on it.
     #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
-    pub(crate) fn steal_connection(&self) -> Option<Box<Connection>> {
+    pub(crate) fn steal_entry(&self) -> Option<Entry> {
         self.0.changed.notify_waiters();
-        self.0.connection.lock().take()
+        self.0.entry.lock().take()
     }
 
     /// Closes the connection without a release. The server notices that it ends.

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -10,11 +10,13 @@ use tokio::time::timeout;
 
 use super::Lease;
 use super::state::{End, Phase, State};
+use crate::clock::Instant;
+use crate::engine::{Entry, EntryError};
 use crate::error::{Error, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry;
-use crate::transport::{Connection, Fault, Instant};
-use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status};
+
+use crate::wire::Grant;
 
 /// A renewal for which the server gave no time is retried after this part of the time that is left.
 const RETRY_DIVISOR: u32 = 4;
@@ -70,10 +72,10 @@ impl KeepAlive {
         Ok(inbox.waker.clone())
     }
 
-    /// Takes the lease back from the task of `connection`. Returns whether the task had not begun
+    /// Takes the lease back from the task of `entry`. Returns whether the task had not begun
     /// with it.
-    pub(super) fn take_back(connection: &mut Connection) -> bool {
-        connection.extension::<Self>().is_some_and(|keep_alive| {
+    pub(super) fn take_back(entry: &mut Entry) -> bool {
+        entry.extension::<Self>().is_some_and(|keep_alive| {
             let lease = keep_alive.inbox.0.lock().lease.take();
             lease.is_some()
         })
@@ -167,12 +169,12 @@ impl Lease {
     /// Leaves the lease to the keep-alive task of its connection, from `now` on, with a renewal at
     /// `renew_at`. A hold that ends before that does not wake the task.
     pub(super) fn start_keep_alive(self: &Arc<Self>, renew_at: Instant, now: Instant) {
-        let mut connection_guard = self.connection.lock();
-        let assigned = match connection_guard.as_mut() {
-            Some(connection) => self.assign_keep_alive(connection, renew_at, now),
+        let mut entry_guard = self.entry.lock();
+        let assigned = match entry_guard.as_mut() {
+            Some(entry) => self.assign_keep_alive(entry, renew_at, now),
             None => Err(Stopped),
         };
-        drop(connection_guard);
+        drop(entry_guard);
         match assigned {
             Ok(Some(waker)) => waker.wake(),
             Ok(None) => {}
@@ -180,37 +182,45 @@ impl Lease {
         }
     }
 
-    /// Assigns the lease to the keep-alive task of `connection`, and registers the task with the
+    /// Assigns the lease to the keep-alive task of `entry`, and registers the task with the
     /// connection. Returns the waker of the task if there is something to do already.
     fn assign_keep_alive(
         self: &Arc<Self>,
-        connection: &mut Connection,
+        entry: &mut Entry,
         renew_at: Instant,
         now: Instant,
     ) -> Result<Option<Waker>, Stopped> {
-        if connection.extension::<KeepAlive>().is_none() {
-            connection.set_extension(KeepAlive::spawn());
-        }
-        let keep_alive = connection.extension::<KeepAlive>().ok_or(Stopped)?;
-        let assigned = keep_alive.assign(self.clone())?;
+        let assigned = match entry.extension::<KeepAlive>() {
+            Some(keep_alive) => keep_alive.assign(self.clone()),
+            None => Err(Stopped),
+        };
+        let assigned = if let Ok(assigned) = assigned {
+            assigned
+        } else {
+            // The first hold of the connection, or the task has panicked in code of the user.
+            let keep_alive = KeepAlive::spawn();
+            let assigned = keep_alive.assign(self.clone())?;
+            entry.set_extension(keep_alive);
+            assigned
+        };
         let Some(waker) = assigned else {
             return Ok(None);
         };
         let mut cx = Context::from_waker(&waker);
         let timer = tokio::time::Instant::now() + self.sleep_duration(renew_at, now);
-        let is_ready = connection.poll_closed(&mut cx).is_ready()
-            || connection.poll_timer(&mut cx, timer).is_ready();
+        let is_ready =
+            entry.poll_closed(&mut cx).is_ready() || entry.poll_timer(&mut cx, timer).is_ready();
         Ok(is_ready.then_some(waker))
     }
 
     /// Wakes the task to which the lease was left.
     pub(super) fn wake_keep_alive(&self) {
-        let mut connection_guard = self.connection.lock();
-        let waker = connection_guard.as_mut().and_then(|connection| {
-            let keep_alive = connection.extension::<KeepAlive>()?;
+        let mut entry_guard = self.entry.lock();
+        let waker = entry_guard.as_mut().and_then(|entry| {
+            let keep_alive = entry.extension::<KeepAlive>()?;
             keep_alive.inbox.0.lock().waker.clone()
         });
-        drop(connection_guard);
+        drop(entry_guard);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -219,16 +229,19 @@ impl Lease {
     /// Renews the slot that the server says it granted, and marks it as held if the server agrees
     /// within `limit`.
     pub(super) async fn verify_grant(&self, grant: Grant, limit: Duration) -> Result<(), Error> {
-        let context = || self.config.context(Operation::Renew);
+        let slot = &self.config.slot;
+        let context = || slot.context(Operation::Renew);
         let sent_at = self.now();
         if cfg!(dflock_mutant = "no_verified_grant") {
             self.activate(sent_at, grant);
             return Ok(());
         }
-        self.send(&self.config.renew(grant.token));
-        let reply = match timeout(limit, self.poll_until_ended(Connection::poll_reply)).await {
-            Ok(Some(Ok(reply))) => reply,
-            Ok(Some(Err(fault))) => return Err(fault.into_error(context())),
+        self.start(|entry| entry.start_renewal(slot, grant.token));
+        let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot, &grant));
+        match timeout(limit, renewed).await {
+            Ok(Some(Ok(Some(lease)))) => self.activate(sent_at, Grant { lease, ..grant }),
+            Ok(Some(Ok(None))) => return Err(Error::LeaseExpired { context: context() }),
+            Ok(Some(Err(error))) => return Err(error.into_error(context())),
             // The owner has given up: no task receives this error.
             Ok(None) => {
                 return Err(Error::Disconnected {
@@ -242,19 +255,6 @@ impl Lease {
                     limit,
                 });
             }
-        };
-        match reply {
-            Reply::Renewed(renewal) if !renewal.is_of(&grant) => {
-                return Err(Error::unexpected(context(), &reply));
-            }
-            Reply::Ok | Reply::Renewed(_) => match self.renewed_lease(&reply, grant.lease) {
-                Some(lease) => self.activate(sent_at, Grant { lease, ..grant }),
-                None => return Err(Error::LeaseExpired { context: context() }),
-            },
-            Reply::Refused(Status::Error | Status::LeaseExpired) => {
-                return Err(Error::LeaseExpired { context: context() });
-            }
-            other => return Err(Error::unexpected(context(), &other)),
         }
         let is_held = self.lock_state().expires_at().is_some();
         if is_held {
@@ -264,32 +264,24 @@ impl Lease {
         }
     }
 
-    /// Waits in the queue for as long as the wire can express. The grant is not verified.
+    /// Waits in the queue until the slot is granted. The grant is not verified.
     async fn wait_for_grant(&self) -> Result<Grant, Error> {
-        let context = || self.config.context(Operation::Wait);
-        let (key, kind) = (self.config.key.as_key(), self.config.kind);
-        self.send(&Request::Wait {
-            key,
-            kind,
-            wait: Seconds::MAX,
-        });
-        let reply = self.poll_until_ended(|connection, cx| {
-            let reply = ready!(connection.poll_reply(cx));
-            if let Ok(Reply::Granted(grant)) = &reply {
-                // Under the lock of the connection, so that an owner that gives up now releases
-                // this slot.
+        let slot = &self.config.slot;
+        self.start(|entry| entry.start_wait(slot));
+        let granted = self.poll_until_ended(|entry, cx| {
+            let granted = entry.poll_grant(cx);
+            if let Poll::Ready(Ok(grant)) = &granted {
+                // Under the lock of the entry, so that an owner that gives up now releases this
+                // slot.
                 self.state.lock().phase = Phase::Unverified(*grant);
             }
-            Poll::Ready(reply)
+            granted
         });
-        match reply.await {
-            Some(Ok(Reply::Granted(grant))) => Ok(grant),
-            Some(Ok(other)) => Err(Error::unexpected(context(), &other)),
-            Some(Err(fault)) => Err(fault.into_error(context())),
-            None => Err(Error::Disconnected {
-                context: context(),
-                source: None,
-            }),
+        match granted.await {
+            Some(granted) => {
+                granted.map_err(|error| error.into_error(slot.context(Operation::Wait)))
+            }
+            None => Err(self.config.disconnected()),
         }
     }
 
@@ -304,7 +296,7 @@ impl Lease {
             if !self.is_renewal_due() {
                 tokio::select! {
                     biased;
-                    closed = self.poll_connection(Connection::poll_closed) => {
+                    closed = self.poll_entry(Entry::poll_closed) => {
                         if closed.is_some() {
                             self.end(End::Lost(LostReason::Disconnected));
                         }
@@ -324,74 +316,67 @@ impl Lease {
     /// is still held.
     async fn renew(&self) -> bool {
         let keeps_waiting = cfg!(dflock_mutant = "late_renew_unloses");
+        let slot = &self.config.slot;
         let sent_at = self.now();
         let Some((grant, expires_at)) = self.start_renewal() else {
             self.end(End::Expired);
             return false;
         };
-        self.send(&self.config.renew(grant.token));
-        let reply = loop {
+        self.start(|entry| entry.start_renewal(slot, grant.token));
+        let renewed = loop {
             let changed = self.changed.notified();
             if self.lock_state().expires_at().is_none() && !keeps_waiting {
-                self.close_idle_if_unreachable(sent_at);
+                self.note_unreachable(sent_at);
                 self.end(End::Expired);
                 return false;
             }
             tokio::select! {
                 biased;
-                reply = self.poll_connection(Connection::poll_reply) => match reply {
-                    Some(reply) => break reply,
-                    None => return false,
-                },
+                renewed = self.poll_entry(|entry, cx| entry.poll_renewal(cx, slot, &grant)) => {
+                    match renewed {
+                        Some(renewed) => break renewed,
+                        None => return false,
+                    }
+                }
                 () = changed => {}
                 () = self.sleep_until(expires_at), if !keeps_waiting => {}
             }
         };
-        let reason = match reply {
-            // The reply names the fence of another slot.
-            Ok(Reply::Renewed(renewal)) if !renewal.is_of(&grant) => LostReason::Rejected,
-            Ok(reply @ (Reply::Ok | Reply::Renewed(_))) => {
-                match self.renewed_lease(&reply, grant.lease) {
-                    Some(lease) => {
-                        let (had, margin) =
-                            (expires_at.since(sent_at), expires_at.since(self.now()));
-                        telemetry::renewed(
-                            &self.span(),
-                            self.config.labels(),
-                            &grant.token,
-                            had,
-                            margin,
-                        );
-                        self.extend(&mut self.lock_state(), sent_at, Grant { lease, ..grant });
-                    }
-                    None => self.schedule_retry(),
-                }
-                self.changed.notify_waiters();
-                return true;
+        match renewed {
+            Ok(Some(lease)) => {
+                let (had, margin) = (expires_at.since(sent_at), expires_at.since(self.now()));
+                telemetry::renewed(&self.span(), slot.labels(), &grant.token, had, margin);
+                self.extend(&mut self.lock_state(), sent_at, Grant { lease, ..grant });
             }
-            Ok(_) | Err(Fault::Garbage(_) | Fault::StatsTooLarge(_)) => LostReason::Rejected,
-            Err(Fault::Closed | Fault::Io(_) | Fault::Silence(_)) => LostReason::Disconnected,
-        };
-        self.end(End::Lost(reason));
-        false
+            Ok(None) => self.schedule_retry(),
+            Err(error) => {
+                self.end(End::Lost(EntryError::lost_reason(&error)));
+                return false;
+            }
+        }
+        self.changed.notify_waiters();
+        true
     }
 
-    /// Closes the idle connections to the server that were used last before a renewal that was sent
-    /// at `sent_at` and had no reply until the lease expired: they may be dead as well.
-    fn close_idle_if_unreachable(&self, sent_at: Instant) {
+    /// Tells the engine that the server had not replied to the renewal that was sent at `sent_at`
+    /// when the lease expired.
+    fn note_unreachable(&self, sent_at: Instant) {
         let lost = self.lock_state().lost();
         if lost.is_some_and(|lost| lost.reason == LostReason::Unreachable) {
-            self.config.idle.close_unused_since(sent_at);
+            self.config
+                .engine
+                .note_unreachable(&self.config.slot, sent_at);
         }
     }
 
     /// Returns whether a renewal is due or was requested. Also true if the slot is not held.
     fn is_renewal_due(&self) -> bool {
+        let now = self.now();
         let state = self.lock_state();
         match state.phase {
             Phase::Held { deadlines, .. } => {
                 let is_requested = state.renewals_requested > state.renewals_started;
-                is_requested || self.now() >= deadlines.renew_at
+                is_requested || now >= deadlines.renew_at
             }
             _ => true,
         }
@@ -415,15 +400,6 @@ impl Lease {
         }
     }
 
-    /// Returns the lease after a renewal. `None` if no time is left of it.
-    fn renewed_lease(&self, reply: &Reply, last: LeaseSeconds) -> Option<LeaseSeconds> {
-        match reply {
-            Reply::Renewed(renewal) => LeaseSeconds::from_seconds(renewal.remaining),
-            // A bare `ok` means the lease that was requested.
-            _ => Some(self.config.lease.unwrap_or(last)),
-        }
-    }
-
     /// Marks a verified grant as held. Telemetry runs code of the user, so it is emitted outside
     /// of the lock, and before there is a hold that its owner could end.
     fn activate(&self, sent_at: Instant, grant: Grant) {
@@ -433,7 +409,7 @@ impl Lease {
         }
         let telemetry = self.state.lock().telemetry.take();
         let telemetry =
-            telemetry.map(|telemetry| telemetry.granted(self.config.labels(), &grant.token));
+            telemetry.map(|telemetry| telemetry.granted(self.config.slot.labels(), &grant.token));
         let mut state = self.lock_state();
         self.extend(&mut state, sent_at, grant);
         // The owner may have given up in the meantime.
@@ -476,35 +452,36 @@ impl Lease {
         }
     }
 
-    fn send(&self, request: &Request<'_>) {
-        if let Some(connection) = self.connection.lock().as_mut() {
-            connection.send(request);
+    /// Sends a request of the entry, unless the owner has taken it.
+    fn start(&self, send: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.entry.lock().as_mut() {
+            send(entry);
         }
     }
 
-    /// Polls the connection until `poll` is ready. `None` if the owner has taken the connection;
-    /// that alone wakes no task.
-    async fn poll_connection<T>(
+    /// Polls the entry until `poll` is ready. `None` if the owner has taken the entry; that alone
+    /// wakes no task.
+    async fn poll_entry<T>(
         &self,
-        mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>,
+        mut poll: impl FnMut(&mut Entry, &mut Context<'_>) -> Poll<T>,
     ) -> Option<T> {
-        poll_fn(|cx| match self.connection.lock().as_mut() {
-            Some(connection) => poll(connection, cx).map(Some),
+        poll_fn(|cx| match self.entry.lock().as_mut() {
+            Some(entry) => poll(entry, cx).map(Some),
             None => Poll::Ready(None),
         })
         .await
     }
 
-    /// Polls the connection until `poll` is ready or the lease has ended (`None`).
+    /// Polls the entry until `poll` is ready or the lease has ended (`None`).
     async fn poll_until_ended<T>(
         &self,
-        mut poll: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<T>,
+        mut poll: impl FnMut(&mut Entry, &mut Context<'_>) -> Poll<T>,
     ) -> Option<T> {
         loop {
             let changed = self.changed.notified();
             tokio::select! {
                 biased;
-                outcome = self.poll_connection(&mut poll) => return outcome,
+                outcome = self.poll_entry(&mut poll) => return outcome,
                 () = changed => {}
             }
         }

@@ -1,8 +1,8 @@
 //! The state of a lease and its transitions. `ARCHITECTURE.md` has the table.
 
+use crate::clock::Instant;
 use crate::error::{Error, Lost, LostReason};
 use crate::telemetry::{EmitOnDrop, Outcome, SlotTelemetry};
-use crate::transport::Instant;
 use crate::wire::{Grant, Token};
 
 use super::LeaseConfig;

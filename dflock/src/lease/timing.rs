@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::transport::{Clock, Instant};
+use crate::clock::{Clock, Instant};
 use crate::wire::Token;
 
 /// The time limits by which a client keeps its leases.

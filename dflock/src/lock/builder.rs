@@ -3,10 +3,10 @@
 use super::Lock;
 use crate::error::ConfigError;
 use crate::semaphore::{Idle, Semaphore};
-use crate::slot::{Slot, options};
+use crate::slot::{SemaphoreInner, handle_builder};
 use crate::wire::Capacity;
 
-options!(
+handle_builder!(
     LockBuilder,
     Lock<Idle>,
     "The options of a [`Lock`]; made by [`Lock::builder`]. Without `key` it does not compile.",
@@ -15,8 +15,8 @@ options!(
 
 impl From<Options> for Result<Lock<Idle>, ConfigError> {
     fn from(options: Options) -> Self {
-        Ok(Lock(Semaphore::new(Slot::new(
-            options.wish(Capacity::Lock),
+        Ok(Lock(Semaphore::new(SemaphoreInner::new(
+            options.into_raw(Capacity::Lock),
         )?)))
     }
 }

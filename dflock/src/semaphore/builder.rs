@@ -2,10 +2,10 @@
 
 use super::{Idle, Semaphore};
 use crate::error::ConfigError;
-use crate::slot::{Slot, options};
+use crate::slot::{SemaphoreInner, handle_builder};
 use crate::wire::{Capacity, Limit};
 
-options!(
+handle_builder!(
     SemaphoreBuilder,
     Semaphore<Idle>,
     "The options of a [`Semaphore`]; made by [`Semaphore::builder`]. Without `key` and `limit` it does not compile.",
@@ -19,8 +19,8 @@ impl From<Options> for Result<Semaphore<Idle>, ConfigError> {
     fn from(options: Options) -> Self {
         let limit = options.limit;
         let limit = Limit::new(limit).ok_or(ConfigError::Limit { limit })?;
-        Ok(Semaphore::new(Slot::new(
-            options.wish(Capacity::Semaphore(limit)),
+        Ok(Semaphore::new(SemaphoreInner::new(
+            options.into_raw(Capacity::Semaphore(limit)),
         )?))
     }
 }

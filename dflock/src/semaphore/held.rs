@@ -9,9 +9,9 @@ use tracing::Span;
 
 use super::until_lost::UntilLost;
 use super::{Idle, Semaphore};
+use crate::driver;
 use crate::error::{Error, Lost};
 use crate::lease::LeaseHandle;
-use crate::transport::driver;
 use crate::wire::{Grant, Token};
 
 /// A slot that is held, for as long as its lease is kept.
@@ -35,7 +35,7 @@ impl Held {
     /// The key of the slot.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.hold.config().key.as_str()
+        self.hold.config().slot.key.as_str()
     }
 
     /// What proves the hold. Whoever has it can renew or release the slot, so keep it out of logs.

@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use super::{Enqueued, Held, Queued, Semaphore};
 use crate::error::Error;
-use crate::slot::{Joined, Slot};
+use crate::slot::{Enqueue, SemaphoreInner};
 use crate::telemetry::{self, HoldSpan};
 
 /// The state of a semaphore that holds nothing.
@@ -16,7 +16,7 @@ use crate::telemetry::{self, HoldSpan};
 pub struct Idle(());
 
 impl Semaphore<Idle> {
-    pub(crate) fn new(slot: impl Into<Arc<Slot>>) -> Self {
+    pub(crate) fn new(slot: impl Into<Arc<SemaphoreInner>>) -> Self {
         Self {
             slot: slot.into(),
             state: Idle(()),
@@ -181,11 +181,11 @@ impl Semaphore<Idle> {
     /// ```
     pub async fn enqueue(self) -> Result<Enqueued, Error> {
         Ok(match self.slot.enqueue().await? {
-            Joined::Held(hold, grant) => Enqueued::Acquired(Semaphore {
+            Enqueue::Held(hold, grant) => Enqueued::Acquired(Semaphore {
                 slot: self.slot,
                 state: Held::new((hold, grant)),
             }),
-            Joined::Queued(hold) => Enqueued::Queued(Semaphore {
+            Enqueue::Queued(hold) => Enqueued::Queued(Semaphore {
                 slot: self.slot,
                 state: Queued::new(hold),
             }),

@@ -14,7 +14,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use super::Shared;
 use super::session::Session;
 use super::table::Table;
-use crate::transport::BoxStream;
+use crate::engine::dflockd::BoxStream;
 
 /// First and longest pause after an accept that failed; each pause is twice the one before.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));

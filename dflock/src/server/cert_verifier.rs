@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
 };
 
-use crate::transport::provider;
+use crate::engine::dflockd::provider;
 
 /// Returns the configuration of a client that accepts `certificate` and no other.
 pub(super) fn pinned_config(certificate: CertificateDer<'static>) -> ClientConfig {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use crate::transport::BoxStream;
+use crate::engine::dflockd::BoxStream;
 use crate::wire::{Lines, MAX_LINE, MAX_SECRET, Malformed, Reply, Request, Status};
 
 /// Size in bytes at which buffered replies are written.

@@ -7,7 +7,8 @@ use tokio::io::duplex;
 use tokio::sync::mpsc;
 
 use super::control::Control;
-use crate::transport::{BoxStream, Clock, ConnectFuture, Connector};
+use crate::clock::Clock;
+use crate::engine::dflockd::{BoxStream, ConnectFuture, Connector};
 
 /// Capacity in bytes of each direction of an in-memory connection.
 const DUPLEX_CAPACITY: usize = 64 * 1024;

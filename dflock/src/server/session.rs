@@ -11,7 +11,7 @@ use super::Shared;
 use super::connection::{Closed, Connection, RequestBuffer};
 use super::connection_guard::ConnectionGuard;
 use super::table::Outcome;
-use crate::transport::{BoxStream, LazyTimer};
+use crate::engine::dflockd::{BoxStream, LazyTimer};
 use crate::wire::{Malformed, Reply, Request, Seconds, Status};
 
 /// Session of one connection.

@@ -11,8 +11,8 @@ use tokio_rustls::rustls::sign::SingleCertAndKey;
 
 use super::cert_verifier::pinned_config;
 use crate::client::ClientBuilder;
+use crate::engine::dflockd::{BoxStream, Pem, Tls, identity, provider};
 use crate::error::ConfigError;
-use crate::transport::{BoxStream, Pem, Tls, identity, provider};
 
 /// TLS configuration of a server. Cheap to clone; clones share the session cache.
 ///

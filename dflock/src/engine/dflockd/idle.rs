@@ -7,7 +7,8 @@ use tokio::runtime::{Handle, Id};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-use super::{Clock, Connection, Instant};
+use super::Connection;
+use crate::clock::{Clock, Instant};
 use crate::mutex::Mutex;
 
 /// The idle connections to one server. They are kept apart by runtime: a socket lives and dies with the runtime that made it.

@@ -16,7 +16,8 @@ use tokio::time::Instant as TokioInstant;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::lazy_timer::LazyTimer;
-use super::{BoxStream, Fault, Instant};
+use super::{BoxStream, ConnectionError};
+use crate::clock::Instant;
 use crate::wire::{Lines, MAX_REPLY, MAX_STATS, Reply, Request};
 
 /// The first bytes of a TLS alert, with which no reply begins.
@@ -91,7 +92,10 @@ impl Connection {
     }
 
     /// Writes the buffered requests and reads the next reply.
-    pub(crate) fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+    pub(crate) fn poll_reply(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Reply, ConnectionError>> {
         let write_error = match self.poll_flush(cx) {
             Poll::Ready(Err(error)) => Some(error),
             Poll::Ready(Ok(())) | Poll::Pending => None,
@@ -99,8 +103,8 @@ impl Connection {
         // A server that closes the connection may have sent a reason before: read it even if the
         // write failed, because otherwise the reason is lost.
         match (self.poll_read_reply(cx), write_error) {
-            (Poll::Ready(Err(Fault::Closed)) | Poll::Pending, Some(error)) => {
-                Poll::Ready(Err(self.fail(Fault::Io(error))))
+            (Poll::Ready(Err(ConnectionError::Closed)) | Poll::Pending, Some(error)) => {
+                Poll::Ready(Err(self.fail(ConnectionError::Io(error))))
             }
             (Poll::Ready(Ok(reply)), _) if self.pending_replies == 0 => {
                 Poll::Ready(Err(self.unsolicited(&reply)))
@@ -114,7 +118,10 @@ impl Connection {
     }
 
     /// Reads the reply to the last request, and discards the replies to earlier ones.
-    pub(crate) fn poll_last_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+    pub(crate) fn poll_last_reply(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Reply, ConnectionError>> {
         loop {
             let reply = ready!(self.poll_reply(cx));
             if reply.is_err() || self.pending_replies == 0 {
@@ -137,7 +144,7 @@ impl Connection {
 
     /// Completes when the connection has failed while no reply is pending: the server closed it,
     /// or sent an unsolicited line.
-    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         Poll::Ready(match ready!(self.poll_read_reply(cx)) {
             Ok(reply) => self.unsolicited(&reply),
             Err(fault) => fault,
@@ -220,9 +227,9 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_read_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Fault>> {
+    fn poll_read_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, ConnectionError>> {
         if self.failed {
-            return Poll::Ready(Err(Fault::Closed));
+            return Poll::Ready(Err(ConnectionError::Closed));
         }
         loop {
             // No other line is this long, so a server that sends one gets no more memory.
@@ -230,7 +237,7 @@ impl Connection {
             let stats_limit = self.stats_limit.filter(|_| is_stats);
             match self.read_buf.take(stats_limit.unwrap_or(MAX_REPLY)) {
                 Ok(Some(line)) => {
-                    let reply = Reply::decode(line).map_err(|_| Fault::garbage(line));
+                    let reply = Reply::decode(line).map_err(|_| ConnectionError::protocol(line));
                     if stats_limit.is_some() {
                         // An idle connection would keep the memory for as long as it is idle.
                         self.read_buf.shrink();
@@ -240,24 +247,26 @@ impl Connection {
                 Ok(None) => {}
                 Err(_) => {
                     let rest = self.read_buf.rest();
-                    let fault =
-                        stats_limit.map_or_else(|| Fault::endless(rest), Fault::StatsTooLarge);
+                    let fault = stats_limit.map_or_else(
+                        || ConnectionError::too_long(rest),
+                        ConnectionError::StatsTooLarge,
+                    );
                     return Poll::Ready(Err(self.fail(fault)));
                 }
             }
             // A TLS server answers a client that does not speak TLS with an alert. It has no line
             // end, so without this check the client would wait for one until its time limit.
             if self.read_buf.rest().starts_with(TLS_ALERT) {
-                let alert = Fault::garbage(self.read_buf.rest());
+                let alert = ConnectionError::protocol(self.read_buf.rest());
                 return Poll::Ready(Err(self.fail(alert)));
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(0) => {
-                    let closed = Fault::closed(self.read_buf.rest());
+                    let closed = ConnectionError::closed(self.read_buf.rest());
                     return Poll::Ready(Err(self.fail(closed)));
                 }
                 Ok(count) => self.read_buf.filled(count),
-                Err(error) => return Poll::Ready(Err(self.fail(Fault::Io(error)))),
+                Err(error) => return Poll::Ready(Err(self.fail(ConnectionError::Io(error)))),
             }
         }
     }
@@ -270,13 +279,13 @@ impl Connection {
     }
 
     /// Fails the connection because of a `reply` to no request.
-    fn unsolicited(&mut self, reply: &Reply) -> Fault {
+    fn unsolicited(&mut self, reply: &Reply) -> ConnectionError {
         let mut line = Vec::new();
         reply.encode(&mut line);
-        self.fail(Fault::garbage(line.trim_ascii_end()))
+        self.fail(ConnectionError::protocol(line.trim_ascii_end()))
     }
 
-    fn fail(&mut self, fault: Fault) -> Fault {
+    fn fail(&mut self, fault: ConnectionError) -> ConnectionError {
         self.failed = true;
         fault
     }

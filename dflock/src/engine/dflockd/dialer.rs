@@ -1,4 +1,4 @@
-//! New connections: connected, secured, and past the secret.
+//! New connections: connected, with TLS, authenticated.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{AuthToken, AuthTokenFile, Connection, Connector, Reloadable, Tls, driver};
-use crate::error::{AuthErrorKind, ConnectStage, Error, ErrorContext, Operation};
+use super::pool::CallContext;
+use super::{AuthToken, AuthTokenFile, Connection, Connector, Reloadable, Tls};
+use crate::clock;
+use crate::driver;
+use crate::error::{AuthErrorKind, ConnectStage, Error, Operation};
 use crate::wire::{Reply, Request, Status};
 
 /// Makes connections that are ready for the first request.
@@ -22,39 +25,39 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Connects to the server of `at`, puts TLS over it and shows the secret, if there are any. All of
-    /// it takes no longer than `limit`, and each part no longer than the client's own limits. The age
-    /// of the connection is counted from `opened`.
+    /// Connects to the server of `context`, with TLS and authentication where they are configured.
+    /// All of it takes no longer than `limit`, and each part no longer than the timeouts of the
+    /// client. The age of the connection counts from `opened`.
     ///
     /// # Errors
     ///
-    /// [`Error::ConnectTimeout`] with the stage, or [`Error::Unresponsive`] for the secret, when the
-    /// time is over.
+    /// [`Error::ConnectTimeout`] with the stage, or [`Error::Unresponsive`] for the authentication,
+    /// when the time is over.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it closes what it opened.
-    pub(crate) async fn dial(
+    /// Dropping the future closes the connection.
+    pub(super) async fn dial(
         &self,
-        context: &ErrorContext,
+        context: CallContext<'_>,
         limit: Duration,
-        opened: super::Instant,
+        opened: clock::Instant,
     ) -> Result<Box<Connection>, Error> {
         driver::require_timers()?;
         let began = Instant::now();
         let connect_limit = self.connect_timeout.min(limit);
         let end = began + connect_limit;
         let late = |stage| Error::ConnectTimeout {
-            context: context.clone(),
+            context: context.to_error_context(),
             limit: connect_limit,
             stage,
         };
-        let connect = driver::catch_missing(self.connector.connect(&context.server));
+        let connect = driver::catch_missing(self.connector.connect(context.server));
         let connected = timeout_at(end, connect)
             .await
             .map_err(|_| late(ConnectStage::Reach))??;
         let mut stream = connected.map_err(|source| Error::Connect {
-            context: context.clone(),
+            context: context.to_error_context(),
             source,
         })?;
         if let Some(tls) = &self.tls {
@@ -67,7 +70,7 @@ impl Dialer {
         match &self.secret {
             Some(secret) => {
                 let left = limit.saturating_sub(began.elapsed());
-                self.show(
+                self.authenticate(
                     &secret.current(),
                     connection,
                     context,
@@ -79,16 +82,19 @@ impl Dialer {
         }
     }
 
-    async fn show(
+    async fn authenticate(
         &self,
         secret: &AuthToken,
         connection: Box<Connection>,
-        context: &ErrorContext,
+        context: CallContext<'_>,
         limit: Duration,
     ) -> Result<Box<Connection>, Error> {
-        let context = ErrorContext {
-            operation: Operation::Auth,
-            ..context.clone()
+        let context = || {
+            CallContext {
+                operation: Operation::Auth,
+                ..context
+            }
+            .to_error_context()
         };
         let request = Request::Auth {
             secret: secret.as_str(),
@@ -96,17 +102,17 @@ impl Dialer {
         match connection.call(&request, limit).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth {
-                context,
+                context: context(),
                 fault: secret.not_understood(),
             }),
             Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth {
-                context,
+                context: context(),
                 fault: AuthErrorKind::Wrong {
                     long: secret.is_long(),
                 },
             }),
-            Ok((_, reply)) => Err(Error::unexpected(context, &reply).unquoted()),
-            Err(fault) => Err(fault.into_error(context).unquoted()),
+            Ok((_, reply)) => Err(Error::unexpected(context(), &reply).unquoted()),
+            Err(fault) => Err(fault.into_error(context()).unquoted()),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::io;
 
 use super::BoxStream;
-use crate::error::{ConfigError, Error, ErrorContext, TlsErrorKind};
+use super::pool::CallContext;
+use crate::error::{ConfigError, Error, TlsErrorKind};
 
 /// There is none.
 #[derive(Clone, Debug)]
@@ -15,10 +16,10 @@ impl Tls {
     }
 
     #[expect(clippy::unused_async, reason = "as with TLS")]
-    pub(crate) async fn handshake(
+    pub(super) async fn handshake(
         &self,
         _stream: BoxStream,
-        _at: &ErrorContext,
+        _context: CallContext<'_>,
     ) -> Result<BoxStream, Error> {
         match *self {}
     }

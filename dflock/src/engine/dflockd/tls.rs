@@ -15,7 +15,8 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 use super::BoxStream;
 use super::file::{self, FileSource, Reloadable};
 use super::pem::{Pem, identity};
-use crate::error::{ConfigError, Error, ErrorContext, TlsErrorKind, public_part};
+use super::pool::CallContext;
+use crate::error::{ConfigError, Error, TlsErrorKind, public_part};
 use crate::mutex::Mutex;
 
 /// How a client uses TLS: whom it trusts, who it is, and which name its servers go by. Cheap to clone.
@@ -205,12 +206,12 @@ impl Tls {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it closes the stream; so it does when it fails.
-    pub(crate) async fn handshake(
+    pub(super) async fn handshake(
         &self,
         stream: BoxStream,
-        context: &ErrorContext,
+        context: CallContext<'_>,
     ) -> Result<BoxStream, Error> {
-        let name = self.name_of(&context.server)?;
+        let name = self.name_of(context.server)?;
         match TlsConnector::from(self.config.current())
             .connect(name, stream)
             .await
@@ -218,12 +219,12 @@ impl Tls {
             Ok(stream) => Ok(Box::new(stream)),
             Err(source) => Err(match handshake_fault(&source) {
                 Some(fault) => Error::Tls {
-                    context: context.clone(),
+                    context: context.to_error_context(),
                     fault,
                     source,
                 },
                 None => Error::Connect {
-                    context: context.clone(),
+                    context: context.to_error_context(),
                     source,
                 },
             }),

@@ -1,4 +1,4 @@
-//! What the user asks for, not looked at yet.
+//! The options of a semaphore or a lock before validation, and the macro of their builders.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use crate::client::Client;
 use crate::lease::OnLost;
 use crate::wire::Capacity;
 
-/// The options of a semaphore or a lock, as they were given.
-pub(crate) struct Wish {
+/// The options of a semaphore or a lock as they were given.
+pub(crate) struct RawOptions {
     pub(crate) key: String,
     pub(crate) capacity: Capacity,
     pub(crate) acquire_timeout: Duration,
@@ -17,8 +17,8 @@ pub(crate) struct Wish {
     pub(crate) client: Option<Client>,
 }
 
-/// The builder of a semaphore or a lock: the options that both have, and those of its own.
-macro_rules! options {
+/// Defines the builder of a semaphore or a lock: the options of both, and its own.
+macro_rules! handle_builder {
     ($builder:ident, $built:ty, $about:literal, { $($own:tt)* }) => {
         #[derive(typed_builder::TypedBuilder)]
         #[builder(
@@ -81,13 +81,13 @@ macro_rules! options {
         }
 
         impl Options {
-            /// What was asked for, of a slot with `capacity`.
-            fn wish(self, capacity: $crate::wire::Capacity) -> $crate::slot::Wish {
+            /// Returns the options with `capacity`.
+            fn into_raw(self, capacity: $crate::wire::Capacity) -> $crate::slot::RawOptions {
                 let Self { key, acquire_timeout, lease_ttl, renew_ratio, on_lost, client, .. } = self;
-                $crate::slot::Wish { key, capacity, acquire_timeout, lease_ttl, renew_ratio, on_lost, client }
+                $crate::slot::RawOptions { key, capacity, acquire_timeout, lease_ttl, renew_ratio, on_lost, client }
             }
         }
     };
 }
 
-pub(crate) use options;
+pub(crate) use handle_builder;

@@ -1,4 +1,4 @@
-//! Why a connection is of no more use.
+//! The error of a connection.
 
 use std::io;
 use std::time::Duration;
@@ -6,35 +6,35 @@ use std::time::Duration;
 use super::tls;
 use crate::error::{Error, ErrorContext, excerpt};
 
-/// Why a connection is of no more use.
+/// The reason for which a connection cannot be used any more.
 #[derive(Debug)]
-pub(crate) enum Fault {
-    /// The peer closed it.
+pub(crate) enum ConnectionError {
+    /// The server closed it.
     Closed,
-    /// The system says so.
+    /// An error of the operating system.
     Io(io::Error),
-    /// What was heard is not of the protocol, or nobody asked for it.
-    Garbage(String),
+    /// The received bytes are not of the protocol, or belong to no request.
+    Protocol(String),
     /// The reply to `stats` has more than this many bytes.
     StatsTooLarge(usize),
-    /// No reply came in this time.
-    Silence(Duration),
+    /// No reply was received in this time.
+    Timeout(Duration),
 }
 
-impl Fault {
-    /// Whether the connection itself ended, so that another may do better.
-    pub(crate) fn is_end(&self) -> bool {
+impl ConnectionError {
+    /// Returns whether the connection ended, so that another one may succeed.
+    pub(crate) fn is_disconnect(&self) -> bool {
         matches!(self, Self::Closed | Self::Io(_))
     }
 
-    /// The error of who tried `at`.
+    /// Returns the error of the operation of `context`.
     pub(crate) fn into_error(self, context: ErrorContext) -> Error {
         match self {
             Self::Closed => Error::Disconnected {
                 context,
                 source: None,
             },
-            // what a TLS server thinks of a client's certificate is heard only after the handshake
+            // A TLS server rejects the certificate of a client only after the handshake.
             Self::Io(source) => match tls::fault(&source) {
                 Some(fault) => Error::Tls {
                     context,
@@ -46,25 +46,25 @@ impl Fault {
                     source: Some(source),
                 },
             },
-            Self::Garbage(received) => Error::Protocol { context, received },
+            Self::Protocol(received) => Error::Protocol { context, received },
             Self::StatsTooLarge(limit) => Error::StatsTooLarge { context, limit },
-            Self::Silence(limit) => Error::Unresponsive { context, limit },
+            Self::Timeout(limit) => Error::Unresponsive { context, limit },
         }
     }
 
-    pub(super) fn garbage(line: &[u8]) -> Self {
-        Self::Garbage(excerpt(line))
+    pub(super) fn protocol(line: &[u8]) -> Self {
+        Self::Protocol(excerpt(line))
     }
 
-    /// Returns the fault of a line that grew over the longest reply, and began with `start`.
-    pub(super) fn endless(start: &[u8]) -> Self {
-        Self::Garbage(format!(
+    /// Returns the error of a line that grew over the longest reply, and began with `start`.
+    pub(super) fn too_long(start: &[u8]) -> Self {
+        Self::Protocol(format!(
             "{}.. (over 1 MiB without a line feed)",
             excerpt(start)
         ))
     }
 
-    /// Returns the fault of a connection that the peer closed behind `unfinished`, a part of a line.
+    /// Returns the error of a connection that the server closed after `unfinished`, a part of a line.
     pub(super) fn closed(unfinished: &[u8]) -> Self {
         if unfinished.is_empty() {
             return Self::Closed;

@@ -43,7 +43,7 @@ mod tests {
     use tokio::time::{advance, timeout_at};
 
     use super::*;
-    use crate::transport::connection::poll_once;
+    use crate::engine::dflockd::connection::poll_once;
 
     #[tokio::test(start_paused = true)]
     async fn elapses_at_the_deadline_of_the_last_poll() {

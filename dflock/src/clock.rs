@@ -48,6 +48,15 @@ impl Instant {
         Self(beginning.as_nanos().try_into().unwrap_or(u64::MAX))
     }
 
+    /// A time that is never reached.
+    pub(crate) const MAX: Self = Self(u64::MAX);
+
+    /// Returns the time so much later than this one, or [`MAX`](Self::MAX) if that is too far.
+    pub(crate) fn saturating_add(self, duration: Duration) -> Self {
+        let nanos = duration.as_nanos().try_into().unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// Nanoseconds since the clock's beginning.
     pub(crate) fn as_nanos(self) -> u64 {
         self.0

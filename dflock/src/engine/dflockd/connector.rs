@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Clock;
+use crate::clock::Clock;
 
 /// A byte stream to a server.
 pub type BoxStream = Box<dyn Stream>;

@@ -10,7 +10,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::{BoxStream, Clock, ConnectFuture, Connector, Resolver};
+use super::resolver::Resolver;
+use super::{BoxStream, ConnectFuture, Connector};
+use crate::clock::Clock;
 use crate::mutex::Mutex;
 use crate::telemetry;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection::deadline_after;
-use super::{Connection, Fault};
+use super::{Connection, ConnectionError};
 use crate::wire::{Key, Kind, Reply, Request};
 
 impl Connection {
@@ -47,19 +47,19 @@ pub(crate) struct Call<'a> {
 }
 
 impl Future for Call<'_> {
-    type Output = Result<(Box<Connection>, Reply), Fault>;
+    type Output = Result<(Box<Connection>, Reply), ConnectionError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (limit, deadline) = (self.limit, self.deadline);
         let Some(connection) = &mut self.connection else {
-            return Poll::Ready(Err(Fault::Closed));
+            return Poll::Ready(Err(ConnectionError::Closed));
         };
         let reply = match connection.poll_last_reply(cx) {
             Poll::Ready(reply) => reply?,
             Poll::Pending => {
                 let is_late = deadline.is_some_and(|at| connection.poll_timer(cx, at).is_ready());
                 return if is_late {
-                    Poll::Ready(Err(Fault::Silence(limit)))
+                    Poll::Ready(Err(ConnectionError::Timeout(limit)))
                 } else {
                     Poll::Pending
                 };
@@ -69,7 +69,7 @@ impl Future for Call<'_> {
         Poll::Ready(
             connection
                 .map(|connection| (connection, reply))
-                .ok_or(Fault::Closed),
+                .ok_or(ConnectionError::Closed),
         )
     }
 }
@@ -96,8 +96,8 @@ mod tests {
     use tokio::time::{Instant, advance, timeout};
 
     use super::*;
-    use crate::transport::Clock;
-    use crate::transport::connection::poll_once;
+    use crate::clock::Clock;
+    use crate::engine::dflockd::connection::poll_once;
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_of_each_call_is_its_own() {
@@ -135,7 +135,7 @@ mod tests {
             .await
             .expect("the call has no time limit");
         assert!(
-            matches!(silence, Err(Fault::Silence(limit)) if limit == 3 * second),
+            matches!(silence, Err(ConnectionError::Timeout(limit)) if limit == 3 * second),
             "{silence:?}"
         );
         assert_eq!(asked.elapsed(), 3 * second);
@@ -151,7 +151,7 @@ mod tests {
         )
         .await;
         assert!(
-            matches!(silence, Ok(Err(Fault::Silence(Duration::ZERO)))),
+            matches!(silence, Ok(Err(ConnectionError::Timeout(Duration::ZERO)))),
             "{silence:?}"
         );
     }

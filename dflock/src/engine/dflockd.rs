@@ -1,0 +1,216 @@
+//! The engine on dflockd servers: connections, pools, TLS, authentication and sharding.
+
+mod acquire;
+mod auth_token;
+mod backoff;
+mod call;
+mod connection;
+mod connection_error;
+mod connector;
+mod dialer;
+mod entry;
+mod file;
+mod idle;
+mod lazy_timer;
+mod limits;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod pem;
+mod pool;
+mod resolver;
+mod sharding;
+mod tcp;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod tls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+#[path = "dflockd/no_tls.rs"]
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::runtime::Id;
+
+pub(crate) use auth_token::{AuthToken, AuthTokenFile};
+pub(crate) use connection::Connection;
+pub(crate) use connection_error::ConnectionError;
+pub use connector::{BoxStream, ConnectFuture, Connector, Stream};
+pub(crate) use dialer::Dialer;
+pub(crate) use entry::{Entry, EntryError};
+pub(crate) use file::Reloadable;
+#[cfg(dflock_bench)]
+pub(crate) use idle::Idle;
+#[cfg(feature = "server")]
+pub(crate) use lazy_timer::LazyTimer;
+#[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
+pub(crate) use pem::{Pem, identity};
+pub(crate) use pool::Pool;
+#[cfg(feature = "server")]
+pub(crate) use resolver::Resolver;
+pub use sharding::{Crc32, Sharding};
+pub(crate) use tcp::Tcp;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub use tls::Tls;
+#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+pub(crate) use tls::Tls;
+#[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
+pub(crate) use tls::provider;
+
+use super::{ReleaseOutcome, ServerId, SlotSpec};
+use crate::clock::Instant;
+use crate::driver;
+use crate::error::{ConfigError, Error, Operation};
+use crate::wire::{Reply, Request, Status, Token};
+
+/// The servers, the idle connections to them, and the means to make new ones.
+pub(crate) struct Dflockd {
+    /// One for each server, in the order of the configuration; at least one.
+    pools: Vec<Pool>,
+    sharding: Arc<dyn Sharding>,
+    dialer: Arc<Dialer>,
+}
+
+impl Dflockd {
+    pub(crate) fn new(pools: Vec<Pool>, sharding: Arc<dyn Sharding>, dialer: Arc<Dialer>) -> Self {
+        Self {
+            pools,
+            sharding,
+            dialer,
+        }
+    }
+
+    /// Returns the addresses of the servers as they were configured.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.pools.iter().map(Pool::server)
+    }
+
+    /// Returns the server on which `key` lives.
+    pub(crate) fn server_for(&self, key: &str) -> Result<ServerId, ConfigError> {
+        let servers = self.pools.len();
+        let index = self.sharding.shard(key, servers);
+        let index = if cfg!(dflock_mutant = "first_shard_only") {
+            0
+        } else {
+            index
+        };
+        match self.pools.get(index) {
+            Some(pool) => Ok(ServerId {
+                index,
+                name: pool.server().clone(),
+            }),
+            None => Err(ConfigError::Shard {
+                key: key.to_owned(),
+                index,
+                servers,
+            }),
+        }
+    }
+
+    /// Releases the slot of `token`, and returns the connection of `entry` to the pool. The caller
+    /// is on `runtime`, and `sent_at` is now.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection, which gives up the slot.
+    pub(crate) async fn release(
+        &self,
+        entry: Entry,
+        slot: &SlotSpec,
+        token: Token,
+        (runtime, sent_at): (Id, Instant),
+    ) -> Result<ReleaseOutcome, Error> {
+        let Entry(mut connection) = entry;
+        if connection.runtime() != Some(runtime)
+            && let Err(error) = driver::require_timers()
+        {
+            // The release is sent but not waited for: the reply would have no time limit.
+            Entry(connection).abandon(slot, token);
+            return Err(error.into());
+        }
+        connection.rebind_runtime(runtime);
+        let pool = self.pool(slot);
+        let call = connection.call(&entry::release(slot, token), pool.socket_timeout());
+        let (connection, reply) = match call.await {
+            Ok(replied) => replied,
+            Err(error) => {
+                if let ConnectionError::Timeout(_) = error {
+                    pool.close_unused_since(sent_at);
+                }
+                return Err(error.into_error(slot.context(Operation::Release)));
+            }
+        };
+        pool.note_reply(sent_at);
+        let outcome = match reply {
+            Reply::Ok => ReleaseOutcome::Released,
+            Reply::Refused(Status::Error | Status::LeaseExpired) => ReleaseOutcome::NotHeld,
+            // The server may still count the slot as held until the connection closes, so it is
+            // not reused.
+            reply => return Err(Error::unexpected(slot.context(Operation::Release), &reply)),
+        };
+        pool.put_back(connection, sent_at);
+        Ok(outcome)
+    }
+
+    /// Notes that the server of `slot` had not replied to a renewal that was sent at `sent_at` when
+    /// the lease expired: idle connections to it may be dead as well.
+    pub(crate) fn note_unreachable(&self, slot: &SlotSpec, sent_at: Instant) {
+        self.pool(slot).close_unused_since(sent_at);
+    }
+
+    /// Sends a request to every server, one after the other. Any reply will do.
+    pub(crate) async fn ping(&self) -> Result<(), Error> {
+        for pool in &self.pools {
+            let context = pool.context(Operation::Ping);
+            let response = pool.call_immediate(context, Request::Ping).await?;
+            match response.reply {
+                Reply::Ok => pool.put_back(response.connection, response.sent_at),
+                // The server does not know the command, and some old servers close the connection.
+                Reply::Refused(ref status) if *status != Status::Auth => {}
+                reply => return Err(Error::unexpected(context.to_error_context(), &reply)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the stats of every server, in the order of the configuration.
+    #[cfg(feature = "stats")]
+    pub(crate) async fn stats(&self) -> Result<Vec<crate::Stats>, Error> {
+        let mut all = Vec::with_capacity(self.pools.len());
+        for pool in &self.pools {
+            let context = pool.context(Operation::Stats);
+            let response = pool.call_immediate(context, Request::Stats).await?;
+            match response.reply {
+                Reply::Stats(stats) => all.push(*stats),
+                reply => return Err(Error::unexpected(context.to_error_context(), &reply)),
+            }
+            pool.put_back(response.connection, response.sent_at);
+        }
+        Ok(all)
+    }
+
+    /// Returns the time on the clock of the leases.
+    pub(crate) fn now(&self) -> Instant {
+        self.pools[0].now()
+    }
+
+    /// Puts the connection of an entry back into the pool while a reply is pending on it.
+    #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
+    pub(crate) fn put_back(&self, slot: &SlotSpec, entry: Entry) {
+        let pool = self.pool(slot);
+        pool.put_back(entry.0, pool.now());
+    }
+
+    /// The pool of the server of `slot`, which came from [`server_for`](Self::server_for).
+    fn pool(&self, slot: &SlotSpec) -> &Pool {
+        &self.pools[slot.server.index]
+    }
+}
+
+impl fmt::Debug for Dflockd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers: Vec<_> = self.servers().collect();
+        f.debug_struct("Dflockd")
+            .field("servers", &servers)
+            .field("dialer", &self.dialer)
+            .finish_non_exhaustive()
+    }
+}

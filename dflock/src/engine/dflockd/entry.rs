@@ -1,0 +1,150 @@
+//! An entry in the queue of a key.
+
+use std::any::Any;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::Instant as TokioInstant;
+
+use super::{Connection, ConnectionError};
+use crate::engine::SlotSpec;
+use crate::error::{Error, ErrorContext, LostReason};
+use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status, Token};
+
+/// The entry of one wait, and of the hold that follows it: the connection on which the server
+/// counts it.
+///
+/// Dropping it closes the connection, which gives up the place in the queue or the slot.
+#[derive(Debug)]
+pub(crate) struct Entry(pub(super) Box<Connection>);
+
+/// The reason for which an entry has no slot, or has it no longer.
+#[derive(Debug)]
+pub(crate) enum EntryError {
+    /// The server knows of no such hold: its lease had ended.
+    NotHeld,
+    /// The server refused, or its reply belongs to another request.
+    Rejected(Reply),
+    /// The connection failed.
+    Failed(ConnectionError),
+}
+
+impl Entry {
+    /// Sends the request that waits for the grant, for as long as the wire can express.
+    pub(crate) fn start_wait(&mut self, slot: &SlotSpec) {
+        let (key, kind) = (slot.key.as_key(), slot.kind());
+        self.0.send(&Request::Wait {
+            key,
+            kind,
+            wait: Seconds::MAX,
+        });
+    }
+
+    /// Reads the grant that the entry waits for.
+    pub(crate) fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<Result<Grant, EntryError>> {
+        Poll::Ready(match ready!(self.0.poll_reply(cx)) {
+            Ok(Reply::Granted(grant)) => Ok(grant),
+            Ok(other) => Err(EntryError::Rejected(other)),
+            Err(error) => Err(EntryError::Failed(error)),
+        })
+    }
+
+    /// Returns the grant if it has been received but not read. For use in `Drop`.
+    pub(crate) fn try_grant(&mut self) -> Option<Grant> {
+        match self.0.try_last_reply() {
+            Some(Reply::Granted(grant)) => Some(grant),
+            _ => None,
+        }
+    }
+
+    /// Sends a renewal of the slot of `token`.
+    pub(crate) fn start_renewal(&mut self, slot: &SlotSpec, token: Token) {
+        let mutant = cfg!(dflock_mutant = "lock_renewed_as_semaphore");
+        let kind = if mutant {
+            crate::wire::Kind::Semaphore
+        } else {
+            slot.kind()
+        };
+        self.0.send(&Request::Renew {
+            key: slot.key.as_key(),
+            kind,
+            token,
+            lease: slot.lease,
+        });
+    }
+
+    /// Reads the lease to which the hold of `grant` was renewed. `None` if no time is left of it.
+    pub(crate) fn poll_renewal(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: &SlotSpec,
+        grant: &Grant,
+    ) -> Poll<Result<Option<LeaseSeconds>, EntryError>> {
+        Poll::Ready(match ready!(self.0.poll_reply(cx)) {
+            Ok(Reply::Renewed(renewal)) if renewal.is_of(grant) => {
+                Ok(LeaseSeconds::from_seconds(renewal.remaining))
+            }
+            // A bare `ok` means the lease that was requested.
+            Ok(Reply::Ok) => Ok(Some(slot.lease.unwrap_or(grant.lease))),
+            Ok(Reply::Refused(Status::Error | Status::LeaseExpired)) => Err(EntryError::NotHeld),
+            // Also a renewal that names the fence of another slot.
+            Ok(other) => Err(EntryError::Rejected(other)),
+            Err(error) => Err(EntryError::Failed(error)),
+        })
+    }
+
+    /// Completes when the entry has ended at the server: the connection was closed, or an
+    /// unsolicited line was received.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_closed(cx).map(drop)
+    }
+
+    /// Completes at `deadline`.
+    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: TokioInstant) -> Poll<()> {
+        self.0.poll_timer(cx, deadline)
+    }
+
+    /// Gives up the slot of `token` without waiting for a reply: sends a release as far as the
+    /// socket accepts it at once, and closes the connection. Needs no runtime.
+    pub(crate) fn abandon(mut self, slot: &SlotSpec, token: Token) {
+        self.0.send(&release(slot, token));
+    }
+
+    /// Returns the value that the owner keeps with the entry's connection, if it is a `T`. It stays
+    /// with the connection when another entry uses that.
+    pub(crate) fn extension<T: Any>(&mut self) -> Option<&mut T> {
+        self.0.extension()
+    }
+
+    /// Keeps `value` with the entry's connection, in place of the one before.
+    pub(crate) fn set_extension<T: Any + Send>(&mut self, value: T) {
+        self.0.set_extension(value);
+    }
+}
+
+impl EntryError {
+    /// Returns why a hold that ends with this error is lost.
+    pub(crate) fn lost_reason(&self) -> LostReason {
+        match self {
+            Self::Failed(error) if error.is_disconnect() => LostReason::Disconnected,
+            Self::Failed(ConnectionError::Timeout(_)) => LostReason::Disconnected,
+            Self::NotHeld | Self::Rejected(_) | Self::Failed(_) => LostReason::Rejected,
+        }
+    }
+
+    pub(crate) fn into_error(self, context: ErrorContext) -> Error {
+        match self {
+            Self::NotHeld => Error::LeaseExpired { context },
+            Self::Rejected(reply) => Error::unexpected(context, &reply),
+            Self::Failed(error) => error.into_error(context),
+        }
+    }
+}
+
+/// Returns the request that releases the slot of `token`.
+pub(super) fn release(slot: &SlotSpec, token: Token) -> Request<'_> {
+    Request::Release {
+        key: slot.key.as_key(),
+        kind: slot.kind(),
+        token,
+    }
+}
