@@ -47,11 +47,10 @@ impl Dflockd {
             let pool = self.pool(slot);
             let started_at = pool.now();
             let call = limits(pool, started_at, wait).call();
-            let called = pool
-                .call(context(slot, Operation::Acquire), request(slot), call)
-                .await;
+            let context = context(slot, Operation::Acquire);
+            let called = pool.call(context, request(slot), call, started_at).await;
             let limits = limits(pool, started_at, wait);
-            match granted(pool, context(slot, Operation::Acquire), &limits, called) {
+            match granted(pool, context, &limits, called) {
                 Ok((connection, grant, sent_at)) => {
                     Ok(self.granted(connection, grant, sent_at, |now| limits.immediate(now)))
                 }
@@ -76,9 +75,8 @@ impl Dflockd {
             lease,
         };
         let timeout = pool.socket_timeout();
-        let called = pool
-            .call(context, request, CallLimits::immediate(timeout))
-            .await;
+        let limits = CallLimits::immediate(timeout);
+        let called = pool.call(context, request, limits, pool.now()).await;
         let response = called.map_err(|error| error.into_error(context, timeout))?;
         let Response {
             connection,

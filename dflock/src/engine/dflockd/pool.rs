@@ -128,7 +128,7 @@ impl Pool {
     }
 
     /// Sends `request` on an idle connection, or on a new one. An idle connection that has ended, or
-    /// that the server still counts in a queue, is replaced once.
+    /// that the server still counts in a queue, is replaced once. `sent_at` is now.
     ///
     /// # Cancel safety
     ///
@@ -142,10 +142,10 @@ impl Pool {
         context: CallContext<'a>,
         request: Request<'a>,
         limits: CallLimits,
+        sent_at: Instant,
     ) -> impl Future<Output = Result<Response, CallError>> + Send + 'a {
         async move {
             let runtime = driver::runtime()?;
-            let sent_at = self.now();
             if let Some(connection) = self.idle.take(runtime, sent_at) {
                 let call = {
                     let request = limits.apply(request, sent_at);
@@ -220,7 +220,7 @@ impl Pool {
     ) -> Result<Response, Error> {
         let timeout = self.socket_timeout();
         let called = self
-            .call(context, request, CallLimits::immediate(timeout))
+            .call(context, request, CallLimits::immediate(timeout), self.now())
             .await;
         called.map_err(|error| error.into_error(context, timeout))
     }
