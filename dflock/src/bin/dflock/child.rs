@@ -1,4 +1,4 @@
-//! The command's processes.
+//! The running command.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,141 +8,153 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::children::Children;
-use crate::exec::Waiting;
-use crate::family::Family;
-use crate::guard::Guard;
-use crate::process::in_foreground;
+use crate::error::CliError;
+use crate::exec::PendingCommand;
+use crate::proc::in_foreground;
+use crate::process_tree::ProcessTree;
+use crate::reaper::Reaper;
 use crate::signals::{InheritedMask, Received, Signals};
-use crate::status::Failure;
+use crate::watchdog::Watchdog;
 
-/// How often it is looked whether what the command has left behind has ended, too.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval at which `terminate` polls for processes that are left after the command has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A command that runs. When this is dropped, it is killed, and so is what it has started.
-pub(crate) struct Job {
-    children: Children,
+/// A running command. Dropping this kills the command and all processes that it started.
+pub(crate) struct ChildCommand {
+    reaper: Reaper,
     pid: Pid,
-    guard: Guard,
-    /// In the foreground of a terminal the command shares the group of `dflock`, so that it may read from the terminal and is stopped
-    /// and continued by the keys and the shell as anything else. Elsewhere it is in the group of the guard.
+    watchdog: Watchdog,
+    /// Whether `dflock` is in the foreground of a terminal. Then the command shares its process
+    /// group, so that it can read from the terminal and react to its keys. Otherwise the command is
+    /// in the group of the watchdog.
     foreground: bool,
 }
 
-impl Job {
-    /// Starts `words` with `variables` in its environment, among them the token of `guard`, and
-    /// with the signal mask `mask`. All may run for as long as `left` says, as with
-    /// [`allow`](Self::allow). Must be called on the main thread.
+impl ChildCommand {
+    /// Starts the command `words` with the environment `variables` and the signal mask `mask`.
+    ///
+    /// `variables` include the token of `watchdog`. `time_left` returns the time until the first
+    /// deadline, as in [`extend_deadline`](Self::extend_deadline). Must be called on the main thread.
     pub(crate) fn start(
-        guard: Guard,
-        left: impl Fn() -> Duration,
+        watchdog: Watchdog,
+        time_left: impl Fn() -> Duration,
         words: &[OsString],
         variables: &[(&str, Option<String>)],
         mask: &InheritedMask,
-    ) -> Result<Self, Failure> {
-        let not_started = |error| Failure::system("cannot start a process", &error);
-        let (waiting, mut command) = Waiting::new(words).map_err(not_started)?;
+    ) -> Result<Self, CliError> {
+        let not_started = |error| CliError::system("cannot start a process", &error);
+        let (pending, mut command) = PendingCommand::new(words).map_err(not_started)?;
         for (name, value) in variables {
             match value {
                 Some(value) => command.env(name, value),
-                // one of a `dflock run` around this one would be another slot's
+                // An inherited value belongs to the slot of an enclosing `dflock run`.
                 None => command.env_remove(name),
             };
         }
         let foreground = in_foreground();
         if !foreground {
-            command.process_group(guard.group().as_raw_nonzero().get());
+            command.process_group(watchdog.group().as_raw_nonzero().get());
         }
-        // first, as the guard allows nothing to be started before
-        guard.allow(left()).map_err(not_started)?;
+        // The watchdog needs a deadline before the command exists.
+        watchdog.extend_deadline(time_left()).map_err(not_started)?;
         let pid = Pid::from_child(&mask.spawn(&mut command).map_err(not_started)?);
-        // the other end of what it waits for is its own alone
+        // Close this process's copy of the child's socket.
         drop(command);
-        // not earlier: the command inherits the disposition of SIGCHLD
-        let children = Children::new([pid, guard.pid()]).map_err(not_started)?;
-        let job = Self {
-            children,
+        // After the spawn, because the command inherits the disposition of SIGCHLD.
+        let reaper = Reaper::new([pid, watchdog.pid()]).map_err(not_started)?;
+        let child = Self {
+            reaper,
             pid,
-            guard,
+            watchdog,
             foreground,
         };
-        // this process may have been stopped before the start, until the guard has ended; from here
-        // on the guard kills what waits to become the command
-        job.guard.allow(left()).map_err(not_started)?;
-        // one that has ended already has said why, and its status tells
-        let _ = waiting.begin();
-        Ok(job)
+        // If this process was stopped before the spawn, the watchdog may have ended. From here on
+        // the watchdog kills the process that waits to become the command.
+        child
+            .watchdog
+            .extend_deadline(time_left())
+            .map_err(not_started)?;
+        // If the process has ended already, it has printed the reason, and its status is reported.
+        let _ = pending.start();
+        Ok(child)
     }
 
-    /// All may run for `time` from now on; after that they are killed, unless this is called again, also when this process is stopped.
-    pub(crate) fn allow(&self, time: Duration) {
-        // one that has ended, or that does not read, is told nothing
-        let _ = self.guard.allow(time);
+    /// Sets the deadline of the command to `time` from now. After the deadline the watchdog kills
+    /// the command, even if this process is stopped.
+    pub(crate) fn extend_deadline(&self, time: Duration) {
+        // Fails if the watchdog has ended or does not read.
+        let _ = self.watchdog.extend_deadline(time);
     }
 
     /// Waits until the command has ended. Cancel safe.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.children.wait(self.pid).await
+        self.reaper.wait(self.pid).await
     }
 
-    /// Passes a signal on that came to `dflock`.
-    pub(crate) fn pass_on(&self, Received { signal, by_process }: Received) {
+    /// Forwards a signal that this process received.
+    pub(crate) fn forward(&self, Received { signal, by_process }: Received) {
         if !self.foreground {
-            return self.guard.signal(signal);
+            return self.watchdog.signal(signal);
         }
-        // a key of the terminal has sent it to the whole foreground group already, and some programs
-        // take a second one for more than the first
+        // The terminal has sent it to the whole foreground group already. Some programs treat a
+        // second SIGINT differently from the first.
         let by_key = !by_process && (signal == Signal::INT || signal == Signal::QUIT);
-        // not to a stranger that has its number by now
-        if !by_key && self.children.contains(self.pid) {
-            // it has ended already if this fails
+        // After the command is reaped, its pid may belong to another process.
+        if !by_key && self.reaper.contains(self.pid) {
+            // Fails if the command has ended.
             let _ = kill_process(self.pid, signal);
         }
     }
 
-    /// Ends the command and what it has started: SIGTERM, and SIGKILL for those that are left when `grace` is over.
-    pub(crate) async fn end(&mut self, grace: Duration, signals: &mut Signals) -> io::Result<()> {
-        self.allow(grace);
+    /// Terminates the command and all processes that it started: SIGTERM first, and SIGKILL for
+    /// those that are left after `grace`.
+    pub(crate) async fn terminate(
+        &mut self,
+        grace: Duration,
+        signals: &mut Signals,
+    ) -> io::Result<()> {
+        self.extend_deadline(grace);
         if !grace.is_zero() {
-            self.family().signal(Signal::TERM);
-            // one that is stopped hears nothing else
-            self.family().signal(Signal::CONT);
-            let over = tokio::time::sleep(grace);
-            tokio::pin!(over);
+            self.process_tree().signal(Signal::TERM);
+            // A stopped process handles SIGTERM only after SIGCONT.
+            self.process_tree().signal(Signal::CONT);
+            let timeout = tokio::time::sleep(grace);
+            tokio::pin!(timeout);
             let mut ended = false;
-            while !(ended && self.family().members().is_empty()) {
+            while !(ended && self.process_tree().pids().is_empty()) {
                 tokio::select! {
-                    _ = self.children.wait(self.pid), if !ended => ended = true,
-                    () = tokio::time::sleep(LOOK), if ended => {}
-                    () = &mut over => break,
-                    received = signals.next() => self.pass_on(received),
+                    _ = self.reaper.wait(self.pid), if !ended => ended = true,
+                    () = tokio::time::sleep(POLL_INTERVAL), if ended => {}
+                    () = &mut timeout => break,
+                    received = signals.next() => self.forward(received),
                 }
             }
         }
-        self.family().signal(Signal::KILL);
-        self.children.wait(self.pid).await.map(drop)
+        self.process_tree().signal(Signal::KILL);
+        self.reaper.wait(self.pid).await.map(drop)
     }
 
-    /// The command has ended; what it has left behind is left alone.
-    pub(crate) async fn leave(mut self) {
-        self.guard.dismiss(&mut self.children).await;
+    /// Ends the watchdog after the command has ended. Processes that the command left behind keep
+    /// running.
+    pub(crate) async fn detach(mut self) {
+        self.watchdog.disarm(&mut self.reaper).await;
     }
 
-    fn family(&self) -> Family {
-        let command = self.children.contains(self.pid).then_some(self.pid);
-        let group = (!self.foreground).then(|| self.guard.group());
-        Family {
-            token: self.guard.token().to_owned(),
+    fn process_tree(&self) -> ProcessTree {
+        let command = self.reaper.contains(self.pid).then_some(self.pid);
+        let group = (!self.foreground).then(|| self.watchdog.group());
+        ProcessTree {
+            token: self.watchdog.token().to_owned(),
             command,
             group,
         }
     }
 }
 
-impl Drop for Job {
+impl Drop for ChildCommand {
     fn drop(&mut self) {
-        if self.children.contains(self.pid) {
-            // it has ended already if this fails
+        if self.reaper.contains(self.pid) {
+            // Fails if the command has ended.
             let _ = kill_process(self.pid, Signal::KILL);
         }
     }

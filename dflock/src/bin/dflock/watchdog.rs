@@ -1,8 +1,9 @@
-//! What ends the command's processes when `dflock` cannot: `dflock __guard`.
+//! The watchdog process, which kills the command when `dflock` cannot: `dflock __watchdog`.
 //!
-//! The death signal reaches only the command itself, and nothing reaches it when `dflock` is stopped. The guard reads a pipe that only
-//! `dflock` has the other end of: it ends when `dflock` does, however it does, and until then it brings news of how long the command
-//! may run. Away from a terminal the guard leads the process group that the command is in.
+//! The parent-death signal reaches only the command itself, and nothing is sent when `dflock` is
+//! stopped. The watchdog reads a pipe whose only writer is `dflock`. Each line is a heartbeat with
+//! the time that the command may still run. The pipe ends when `dflock` ends, for whatever reason.
+//! Unless the command runs in the foreground of a terminal, the watchdog leads its process group.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -17,31 +18,34 @@ use rustix::process::{
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::{Receiver as PipeReceiver, Sender};
 
-use crate::children::Children;
-use crate::exec::this_program;
-use crate::family::{Family, TOKEN};
+use crate::exec::self_command;
+use crate::process_tree::{ProcessTree, TOKEN_VARIABLE};
+use crate::reaper::Reaper;
 use crate::signals;
 
-/// The first argument that asks for this.
-pub(crate) const NAME: &str = "__guard";
+/// The first argument of the watchdog process.
+pub(crate) const NAME: &str = "__watchdog";
 
-/// How much longer than the command may run it does, so that `dflock`, if it runs, is the one that ends it.
-const LATE: Duration = Duration::from_millis(250);
+/// Extra time before the watchdog kills the command, so that a running `dflock` does it first.
+const GRACE: Duration = Duration::from_millis(250);
 
-/// Watches over a command. The command and all that it has started are killed when this is dropped without
-/// [`dismiss`](Self::dismiss), as when this process dies, and when no news of them comes in time.
-pub(crate) struct Guard {
+/// Handle of the watchdog process of one command.
+///
+/// The watchdog kills the command and all processes that it started when a deadline passes without
+/// a heartbeat, and when this is dropped without [`disarm`](Self::disarm), as when `dflock` dies.
+pub(crate) struct Watchdog {
     token: String,
     pid: Pid,
-    news: Sender,
+    heartbeat: Sender,
 }
 
-impl Guard {
-    /// A guard of those that have `token` in their environment. Comes back when it reads.
+impl Watchdog {
+    /// Starts the watchdog of the processes with `token` in their environment, and waits until it
+    /// reads heartbeats.
     pub(crate) async fn start(token: &str) -> io::Result<Self> {
-        let mut command = this_program(NAME);
-        // or it would be one of those that the guard of a `dflock run` around this one is to end
-        command.env_remove(TOKEN);
+        let mut command = self_command(NAME);
+        // Otherwise the watchdog of an enclosing `dflock run` would kill this one as a member.
+        command.env_remove(TOKEN_VARIABLE);
         command
             .process_group(0)
             .stdin(Stdio::piped())
@@ -49,63 +53,67 @@ impl Guard {
             .stderr(Stdio::null());
         let mut process = command.spawn()?;
         let pid = Pid::from_child(&process);
-        let news = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let news = Sender::from_owned_fd(news.into())?;
-        news.writable().await?;
-        news.try_write(format!("{token}\n").as_bytes())?;
+        let heartbeat = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let heartbeat = Sender::from_owned_fd(heartbeat.into())?;
+        heartbeat.writable().await?;
+        heartbeat.try_write(format!("{token}\n").as_bytes())?;
         let ready = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         PipeReceiver::from_owned_fd(ready.into())?.read_u8().await?;
         Ok(Self {
             token: token.to_owned(),
             pid,
-            news,
+            heartbeat,
         })
     }
 
-    /// Its process number.
+    /// Returns the pid of the watchdog process.
     pub(crate) fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// What those have in their environment that it guards.
+    /// Returns the token in the environment of the processes that the watchdog kills.
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
 
-    /// The process group that it leads, for as long as this lives.
+    /// Returns the process group that the watchdog leads. It exists for as long as this value.
     pub(crate) fn group(&self) -> Pid {
         self.pid
     }
 
-    /// Sends all in the group a signal. The guard itself takes no notice of those that can be caught.
+    /// Sends `signal` to the process group. The watchdog ignores every signal that can be caught.
     pub(crate) fn signal(&self, signal: Signal) {
-        // all have ended already if this fails
+        // Fails if all processes have ended.
         let _ = kill_process_group(self.pid, signal);
     }
 
-    /// The command may run for `time` from now on. Until this was told once, nothing may be started. Fails when the guard has ended, or
-    /// does not read.
-    pub(crate) fn allow(&self, time: Duration) -> io::Result<()> {
-        // a line is short enough to be written as one
-        self.news
+    /// Sets the deadline of the command to `time` from now.
+    ///
+    /// Must be called before the command is started. Fails if the watchdog has ended, or does not
+    /// read.
+    pub(crate) fn extend_deadline(&self, time: Duration) -> io::Result<()> {
+        // A line is shorter than PIPE_BUF, so it is written whole or not at all.
+        self.heartbeat
             .try_write(format!("{}\n", time.as_millis()).as_bytes())
             .map(drop)
     }
 
-    /// Watches no longer, and leaves alone what runs. `children` are those of this process.
-    pub(crate) async fn dismiss(&self, children: &mut Children) {
-        if children.contains(self.pid) {
-            // it has ended already if this fails
+    /// Ends the watchdog and leaves the processes of the command running. `reaper` is that of this
+    /// process.
+    pub(crate) async fn disarm(&self, reaper: &mut Reaper) {
+        if reaper.contains(self.pid) {
+            // Fails if the watchdog has ended.
             let _ = kill_process(self.pid, Signal::KILL);
         }
-        // not before it has ended: at the end of `news` it would kill what it watches
-        let _ = children.wait(self.pid).await;
+        // Wait before the pipe is closed: a live watchdog kills the command when the pipe ends.
+        let _ = reaper.wait(self.pid).await;
     }
 }
 
-/// Waits for the end of standard input, or for news that does not come, and kills those that it guards and its process group.
-pub(crate) fn guard() -> ExitCode {
-    // what is passed on to the group comes here, too, and is heard by nobody
+/// Runs the watchdog process: waits for the end of standard input or a missed deadline, then kills
+/// the command, its descendants and its process group.
+pub(crate) fn run() -> ExitCode {
+    // Signal handlers need a runtime. Signals that are forwarded to the group arrive here as well.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -113,7 +121,7 @@ pub(crate) fn guard() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let _context = runtime.enter();
-    let _unheard = signals::all();
+    let _ignored = signals::ignore_all();
     let Some(Ok(token)) = io::stdin().lines().next() else {
         return ExitCode::FAILURE;
     };
@@ -121,43 +129,46 @@ pub(crate) fn guard() -> ExitCode {
     if ready.write_all(b".").and_then(|()| ready.flush()).is_err() {
         return ExitCode::FAILURE;
     }
-    let (told, news) = channel();
-    // ends with standard input, or with this process; an error is an end, too
+    let (sender, deadlines) = channel();
+    // Ends at the end of standard input, at a read error, or with this process.
     thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
             let time = line.parse().map_or(Duration::MAX, Duration::from_millis);
-            if told.send(Instant::now().checked_add(time)).is_err() {
+            if sender.send(Instant::now().checked_add(time)).is_err() {
                 break;
             }
         }
     });
-    watch(&news);
-    // it leads a group
-    Family {
+    wait_for_expiry(&deadlines);
+    // The watchdog leads its group, so its pid is that of the group.
+    ProcessTree {
         token,
         command: None,
         group: Some(getpid()),
     }
     .signal(Signal::KILL);
-    // where nothing is told of processes; this is one of those that are killed
+    // Kills this process as well; needed where `/proc` shows no processes.
     let _ = kill_current_process_group(Signal::KILL);
     ExitCode::FAILURE
 }
 
-/// Comes back when there is no more news, or none in time. Nothing runs before the first.
-fn watch(news: &Receiver<Option<Instant>>) {
-    let Ok(mut until) = news.recv() else { return };
+/// Returns when the deadline passes or the sender is gone. The first deadline arrives before the
+/// command starts, so it is waited for without a limit. A deadline of `None` never passes.
+fn wait_for_expiry(deadlines: &Receiver<Option<Instant>>) {
+    let Ok(mut deadline) = deadlines.recv() else {
+        return;
+    };
     loop {
-        let left = until.map_or(Duration::MAX, |until: Instant| {
-            until.saturating_duration_since(Instant::now())
+        let left = deadline.map_or(Duration::MAX, |deadline: Instant| {
+            deadline.saturating_duration_since(Instant::now())
         });
-        let more = match news.recv_timeout(left) {
-            // a process that was stopped itself reads first what has come meanwhile
-            Err(RecvTimeoutError::Timeout) => news.recv_timeout(LATE),
-            more => more,
+        let next = match deadlines.recv_timeout(left) {
+            // If this process was stopped itself, it first reads heartbeats that arrived meanwhile.
+            Err(RecvTimeoutError::Timeout) => deadlines.recv_timeout(GRACE),
+            next => next,
         };
-        match more {
-            Ok(more) => until = more,
+        match next {
+            Ok(next) => deadline = next,
             Err(_) => return,
         }
     }
