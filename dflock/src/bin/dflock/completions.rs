@@ -1,4 +1,4 @@
-//! What shells and readers want: completions and man pages, made from the command line's own definition.
+//! Shell completions and man pages, generated from the definition of the command line.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,38 +8,39 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::args::Args;
-use crate::status::Failure;
+use crate::error::CliError;
 
-pub(crate) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
-    // made in memory: the generator panics when the output is closed
+/// Prints the completions for `shell`.
+pub(crate) fn completions(shell: Shell) -> Result<ExitCode, CliError> {
+    // Generated in memory, because the generator panics if the output is closed.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "dflock", &mut script);
     print(&script)
 }
 
-/// The page of `dflock`, or of one of its commands.
-pub(crate) fn man(command: Option<&str>) -> Result<ExitCode, Failure> {
+/// Prints the man page of `dflock`, or of one of its commands.
+pub(crate) fn man(command: Option<&str>) -> Result<ExitCode, CliError> {
     let mut dflock = Args::command().disable_help_subcommand(true);
-    // each command knows the name that it is called by
+    // Sets the full name of each command, such as `dflock-run`.
     dflock.build();
     let page = match command {
         None => &dflock,
         Some(name) => dflock
             .find_subcommand(name)
-            .ok_or_else(|| Failure::usage(format!("there is no command {name:?}; see --help")))?,
+            .ok_or_else(|| CliError::usage(format!("unknown command {name:?}; see --help")))?,
     };
     let mut roff = Vec::new();
     Man::new(page.clone())
         .render(&mut roff)
-        .map_err(|error| Failure::system("cannot write the page", &error))?;
+        .map_err(|error| CliError::system("cannot generate the man page", &error))?;
     print(&roff)
 }
 
-fn print(text: &[u8]) -> Result<ExitCode, Failure> {
+fn print(text: &[u8]) -> Result<ExitCode, CliError> {
     match io::stdout().write_all(text) {
-        // who reads only the beginning, such as `head`, has what he wants
+        // Not an error: the reader, such as `head`, has closed the pipe early.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::system("cannot print", &error))
+            Err(CliError::system("cannot write to standard output", &error))
         }
         _ => Ok(ExitCode::SUCCESS),
     }

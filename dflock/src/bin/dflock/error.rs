@@ -1,4 +1,4 @@
-//! How it ended: exit statuses, in the manner of `sysexits.h`, and what is said with them.
+//! Exit codes, as in `sysexits.h`, and the error type of the command line.
 
 use std::fmt;
 use std::io;
@@ -10,81 +10,81 @@ use dflock::server::ServerError;
 use dflock::{ConfigError, Error, Lost};
 use rustix::process::Signal;
 
-/// The command line, or the environment, makes no sense.
+/// Invalid command line or environment.
 const USAGE: u8 = 64;
-/// No server, or none that answers.
+/// Server not reachable, or no reply.
 pub(crate) const UNAVAILABLE: u8 = 69;
-/// The system refused.
+/// System error.
 const SYSTEM: u8 = 71;
 /// No slot in time.
 const TIMEOUT: u8 = 75;
 /// The slot was lost.
 pub(crate) const LOST: u8 = 76;
-/// The server does not take the secret.
+/// Authentication failed.
 const AUTH: u8 = 77;
-/// The command cannot be run.
-const NOT_RUN: u8 = 126;
-/// There is no such command.
+/// The command cannot be executed.
+const CANNOT_EXECUTE: u8 = 126;
+/// The command was not found.
 const NOT_FOUND: u8 = 127;
 
-/// Why `dflock` itself failed.
+/// An error of `dflock` itself, with its exit code.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    status: u8,
-    what: String,
+pub(crate) struct CliError {
+    code: u8,
+    message: String,
 }
 
-impl Failure {
-    pub(crate) fn usage(what: impl Into<String>) -> Self {
+impl CliError {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self {
-            status: USAGE,
-            what: what.into(),
+            code: USAGE,
+            message: message.into(),
         }
     }
 
-    /// The system refused `what`.
-    pub(crate) fn system(what: &str, error: &io::Error) -> Self {
+    /// Creates a system error. `action` says what failed, such as "cannot listen for signals".
+    pub(crate) fn system(action: &str, error: &io::Error) -> Self {
         Self {
-            status: SYSTEM,
-            what: format!("{what}: {error}"),
+            code: SYSTEM,
+            message: format!("{action}: {error}"),
         }
     }
 
-    /// The command `name` could not be started.
-    pub(crate) fn not_run(name: &std::ffi::OsStr, error: &io::Error) -> Self {
-        let status = if error.kind() == io::ErrorKind::NotFound {
+    /// Creates the error for a command that could not be executed.
+    pub(crate) fn exec_failed(name: &std::ffi::OsStr, error: &io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::NotFound {
             NOT_FOUND
         } else {
-            NOT_RUN
+            CANNOT_EXECUTE
         };
         Self {
-            status,
-            what: format!("cannot run {}: {error}", name.display()),
+            code,
+            message: format!("cannot run {}: {error}", name.display()),
         }
     }
 
-    pub(crate) fn status(&self) -> ExitCode {
-        ExitCode::from(self.status)
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code)
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        f.write_str(&self.message)
     }
 }
 
-impl From<ConfigError> for Failure {
+impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
-        Self::usage(said(&error))
+        Self::usage(message(&error))
     }
 }
 
-impl From<Lost> for Failure {
+impl From<Lost> for CliError {
     fn from(lost: Lost) -> Self {
         Self {
-            status: LOST,
-            what: format!(
+            code: LOST,
+            message: format!(
                 "the slot of {:?} on {} was lost: {}",
                 lost.key, lost.server, lost.reason
             ),
@@ -92,26 +92,26 @@ impl From<Lost> for Failure {
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CliError {
     fn from(error: Error) -> Self {
-        let status = match &error {
+        let code = match &error {
             Error::Config(_) | Error::LimitMismatch { .. } => USAGE,
             Error::Timeout { context, waited } => {
                 let key = context.key.as_deref().unwrap_or_default();
-                let what = if waited.is_zero() {
+                let message = if waited.is_zero() {
                     format!(
-                        "no slot of {key:?} on {} is free now; wait for one with a longer --timeout",
+                        "no slot of {key:?} on {} is free now; use a longer --timeout to wait for one",
                         context.server
                     )
                 } else {
                     format!(
-                        "no slot of {key:?} on {} came free in time; try again, or wait longer with --timeout",
+                        "timed out waiting for a slot of {key:?} on {}; try again, or use a longer --timeout",
                         context.server
                     )
                 };
                 return Self {
-                    status: TIMEOUT,
-                    what,
+                    code: TIMEOUT,
+                    message,
                 };
             }
             Error::TooManyKeys { .. }
@@ -122,28 +122,28 @@ impl From<Error> for Failure {
             _ => UNAVAILABLE,
         };
         Self {
-            status,
-            what: said(&error),
+            code,
+            message: message(&error),
         }
     }
 }
 
-impl From<ServerError> for Failure {
+impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
-        let status = match &error {
+        let code = match &error {
             ServerError::InvalidOption { .. } | ServerError::Client(_) => USAGE,
             ServerError::Bind { .. } => UNAVAILABLE,
             _ => SYSTEM,
         };
         Self {
-            status,
-            what: said(&error),
+            code,
+            message: message(&error),
         }
     }
 }
 
-/// The status of a command that ended: its own, or 128 and the signal.
-pub(crate) fn of_command(status: ExitStatus) -> ExitCode {
+/// Returns the exit code of a command that has ended: its own, or 128 plus the signal number.
+pub(crate) fn exit_code_from_status(status: ExitStatus) -> ExitCode {
     let signal = status.signal().map(|signal| 128 + signal);
     let code = signal
         .or(status.code())
@@ -151,21 +151,24 @@ pub(crate) fn of_command(status: ExitStatus) -> ExitCode {
     code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// The status of who was ended by a signal.
-pub(crate) fn of_signal(signal: Signal) -> ExitCode {
+/// Returns the exit code of a process that a signal ended.
+pub(crate) fn exit_code_from_signal(signal: Signal) -> ExitCode {
     u8::try_from(128 + signal.as_raw()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// Says what is wrong with the command line, or gives the help that was asked for.
-pub(crate) fn of_usage(mut error: clap::Error) -> ExitCode {
-    // an address in the wrong place, such as `dflock stats redis://:PASSWORD@lock-1:6388`
-    let is_private = |value: &ContextValue| matches!(value, ContextValue::String(text) if text.contains(['@', '%']));
+/// Prints a usage error, or the requested help or version, and returns the exit code.
+pub(crate) fn print_clap_error(mut error: clap::Error) -> ExitCode {
+    // Hides an address in the wrong place, such as `dflock stats redis://:PASSWORD@lock-1:6388`.
+    let is_private = |value: &ContextValue| match value {
+        ContextValue::String(text) => text.contains(['@', '%']),
+        _ => false,
+    };
     let private = error.context().filter(|(_, value)| is_private(value));
     for kind in private.map(|(kind, _)| kind).collect::<Vec<_>>() {
-        let hidden = "(not shown: it may hold a password)".to_owned();
+        let hidden = "(not shown: it may contain a password)".to_owned();
         error.insert(kind, ContextValue::String(hidden));
     }
-    // nobody is left to tell when this fails
+    // Ignored: without a standard error there is no place to report the failure.
     let _ = error.print();
     if error.use_stderr() {
         ExitCode::from(USAGE)
@@ -174,19 +177,19 @@ pub(crate) fn of_usage(mut error: clap::Error) -> ExitCode {
     }
 }
 
-/// What the library says, in the words of the command line.
-pub(crate) fn said(error: &(dyn std::error::Error + 'static)) -> String {
+/// Returns the message of a library error, with the names of the options of the command line.
+pub(crate) fn message(error: &(dyn std::error::Error + 'static)) -> String {
     let text = match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    OPTIONS
+    OPTION_NAMES
         .iter()
-        .fold(text, |text, (library, here)| text.replace(library, here))
+        .fold(text, |text, (library, cli)| text.replace(library, cli))
 }
 
-/// What the library calls its options, and what to turn here instead.
-const OPTIONS: [(&str, &str); 13] = [
+/// Option names of the library, and their replacements in messages of the command line.
+const OPTION_NAMES: [(&str, &str); 13] = [
     ("`servers`", "--servers"),
     ("`auth`", "--auth-token-file"),
     ("`tls`", "--tls-ca"),
@@ -194,7 +197,7 @@ const OPTIONS: [(&str, &str); 13] = [
     (", or give it with `Tls::server_name`", ""),
     (
         "give one that it trusts with `Tls::client_pem_files`",
-        "use one that does not: there is no option for one",
+        "use a server that does not require one: dflock has no option for client certificates",
     ),
     ("`acquire_timeout`", "--timeout"),
     ("`lease_ttl`", "--lease"),
@@ -203,7 +206,7 @@ const OPTIONS: [(&str, &str); 13] = [
     ("`socket_timeout`", "DFLOCK_SOCKET_TIMEOUT"),
     (
         "`server_read_timeout` less `clock_drift`",
-        "--server-read-timeout less one part in a hundred",
+        "--server-read-timeout less 1 %",
     ),
     ("heartbeat ", "DFLOCK_HEARTBEAT "),
 ];

@@ -89,7 +89,9 @@ fn exec_command(parent: i32, name: &OsStr, args: impl Iterator<Item = OsString>)
         return CliError::system("cannot request the parent-death signal", &error);
     }
     match receive_stdin() {
-        Ok(stdin) => CliError::exec_failed(name, &Command::new(name).args(args).stdin(stdin).exec()),
+        Ok(stdin) => {
+            CliError::exec_failed(name, &Command::new(name).args(args).stdin(stdin).exec())
+        }
         Err(error) => CliError::system("cannot receive the standard input of the command", &error),
     }
 }

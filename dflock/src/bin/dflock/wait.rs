@@ -1,5 +1,6 @@
-//! The wait for a slot.
+//! The wait for a slot, with progress on a terminal.
 
+use std::convert::Infallible;
 use std::io::{IsTerminal, Write, stderr};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -9,31 +10,33 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::escape::escape;
 
-/// How often it is asked how long the line is.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval at which the length of the queue is polled.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Waits for a slot of `pool`, for at most `timeout` if there is one, and shows the place in line on a terminal. `is_nested` is
-/// whether a `dflock run` around this one holds a slot of the same key.
-pub(crate) async fn slot(
-    pool: Semaphore,
+/// Acquires a slot of `semaphore`, and shows the queue position if standard error is a terminal.
+///
+/// Waits for at most `timeout` if it is given. `client` polls the length of the queue. `is_nested`
+/// says whether an enclosing `dflock run` holds a slot of the same key.
+pub(crate) async fn acquire(
+    semaphore: Semaphore,
     client: &Client,
     timeout: Option<Duration>,
     is_nested: bool,
 ) -> Result<Semaphore<Held>, Error> {
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return pool.try_acquire().await;
+        return semaphore.try_acquire().await;
     }
-    let (began, key) = (Instant::now(), pool.key().to_owned());
-    let queued = match pool.enqueue().await? {
+    let (began, key) = (Instant::now(), semaphore.key().to_owned());
+    let queued = match semaphore.enqueue().await? {
         Enqueued::Acquired(held) => return Ok(held),
         Enqueued::Queued(queued) => queued,
     };
     if is_nested {
-        // without a standard error there is no place to report that
+        // Ignored: without a standard error there is no place to report the failure.
         let _ = writeln!(
             stderr(),
-            "dflock: warning: no slot of {key:?} is free, and a `dflock run` around this one holds one until this one ends: it waits \
-             for itself, unless another holder gives one back"
+            "dflock: warning: no slot of {key:?} is free, and an enclosing `dflock run` holds one \
+             until this command ends: it waits for itself unless another holder releases a slot"
         );
     }
     let wait = pin!(queued.wait_within(timeout.map_or(Duration::MAX, |timeout| {
@@ -43,35 +46,39 @@ pub(crate) async fn slot(
         return wait.await;
     }
     let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
-    // on a thread of its own, so that a terminal that takes nothing holds nothing up
+    // Draws on a separate thread, so that a blocked terminal does not block the wait.
     spinner.enable_steady_tick(Duration::from_millis(100));
     let held = tokio::select! {
         held = wait => held,
-        never = show_place(&spinner, client, &key) => match never {},
+        never = show_progress(&spinner, client, &key) => match never {},
     };
     spinner.finish_and_clear();
     held
 }
 
-/// The best that is known of a place in line.
+/// The best known upper bound of the queue position.
 #[derive(Default)]
-struct Place(Option<u64>);
+struct QueuePosition(Option<u64>);
 
-impl Place {
-    /// The line has `waiters` now. It has grown only behind us.
+impl QueuePosition {
+    /// Updates the position with the current length of the queue, and returns it. New waiters are
+    /// always behind this one.
     fn update(&mut self, waiters: u64) -> u64 {
-        let place = self.0.map_or(waiters, |place| place.min(waiters)).max(1);
-        self.0 = Some(place);
-        place
+        let position = self
+            .0
+            .map_or(waiters, |position| position.min(waiters))
+            .max(1);
+        self.0 = Some(position);
+        position
     }
 }
 
-async fn show_place(spinner: &ProgressBar, client: &Client, key: &str) -> std::convert::Infallible {
-    let mut place = Place::default();
-    let shown = escape(key);
-    spinner.set_message(format!("waiting for a slot of {shown}"));
+async fn show_progress(spinner: &ProgressBar, client: &Client, key: &str) -> Infallible {
+    let mut position = QueuePosition::default();
+    let key_text = escape(key);
+    spinner.set_message(format!("waiting for a slot of {key_text}"));
     loop {
-        // a server that does not tell is waited for all the same
+        // If the server does not answer, the wait goes on without a position.
         if let Some(waiters) = client
             .stats()
             .await
@@ -79,15 +86,16 @@ async fn show_place(spinner: &ProgressBar, client: &Client, key: &str) -> std::c
             .and_then(|all| all.iter().find_map(|stats| waiters(stats, key)))
         {
             spinner.set_message(format!(
-                "waiting for a slot of {shown}: place {} of {waiters} in line",
-                place.update(waiters)
+                "waiting for a slot of {key_text}: position {} of {waiters} in the queue",
+                position.update(waiters)
             ));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// How many wait for the semaphore `key`; servers up to v1.13 list one of 1 as a lock.
+/// Returns the length of the queue of the semaphore `key`. Servers up to v1.13 list a semaphore with
+/// the limit 1 as a lock.
 fn waiters(stats: &Stats, key: &str) -> Option<u64> {
     let semaphore = stats
         .semaphores
@@ -108,12 +116,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_in_line_never_gets_worse() {
-        let mut place = Place::default();
-        let places: Vec<_> = [3, 5, 2, 4, 0]
+    fn queue_position_never_increases() {
+        let mut position = QueuePosition::default();
+        let positions: Vec<_> = [3, 5, 2, 4, 0]
             .into_iter()
-            .map(|waiters| place.update(waiters))
+            .map(|waiters| position.update(waiters))
             .collect();
-        assert_eq!(places, [3, 3, 2, 2, 1]);
+        assert_eq!(positions, [3, 3, 2, 2, 1]);
     }
 }
