@@ -85,7 +85,7 @@ async fn killing_the_command_releases_the_slot() {
     )
     .await;
     let command = run
-        .line()
+        .next_line()
         .await
         .unwrap()
         .parse()

@@ -127,8 +127,8 @@ async fn a_signal_that_the_parent_ignores_stays_ignored() {
     assert_eq!(run.status().await, 143);
 }
 
-/// Returns a shell script with `dflock` as `$0` and `args` as its arguments. Uses `bash`, because not
-/// every shell can ignore SIGCHLD.
+/// Returns a shell script with `dflock` as `$0` and `args` as its arguments. Uses `bash`, because
+/// not every shell can ignore SIGCHLD.
 fn script(script: &str, args: &[&str]) -> Command {
     let mut command = Command::new("bash");
     command

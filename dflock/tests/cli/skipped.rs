@@ -1,4 +1,5 @@
-//! Reports tests that cannot run on this machine. The test harness has no such result and prints `ok`.
+//! Reports tests that cannot run on this machine. The test harness has no such result and prints
+//! `ok`.
 //!
 //! Shared with the integration tests. `tests/summary.rs` reads the report.
 
@@ -8,8 +9,8 @@ use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::{env, thread};
 
-/// Reports that the test of this thread is skipped, with the reason. The test must return after this
-/// call.
+/// Reports that the test of this thread is skipped, with the reason. The test must return after
+/// this call.
 ///
 /// Writes to standard error directly, because the harness hides the output of tests that pass.
 pub(crate) fn skip(reason: &str) {
@@ -28,7 +29,8 @@ pub(crate) fn skip(reason: &str) {
     (&file).write_all(line.as_bytes()).unwrap();
 }
 
-/// Returns the path of the report of one `cargo test`. All of its test programs have the same parent.
+/// Returns the path of the report of one `cargo test`. All of its test programs have the same
+/// parent.
 fn report_path() -> PathBuf {
     let default_path = || format!("{}/skipped-{}", env!("CARGO_TARGET_TMPDIR"), parent_id()).into();
     env::var_os("DFLOCK_SKIPPED_REPORT").map_or_else(default_path, PathBuf::from)

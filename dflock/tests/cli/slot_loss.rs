@@ -98,7 +98,7 @@ async fn a_stopped_command_is_continued_and_terminated() {
         "trap 'echo ending; exit 0' TERM; echo ready; echo $$; while :; do sleep 0.02; done";
     let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
     let command = run
-        .line()
+        .next_line()
         .await
         .unwrap()
         .parse()
@@ -141,8 +141,8 @@ async fn a_short_read_timeout_of_the_server_is_kept_when_it_is_given() {
     assert_eq!(run.status().await, 0);
 }
 
-/// The session of `dflock` is outside of its PID namespace, as when a process outside of a container
-/// starts it inside.
+/// The session of `dflock` is outside of its PID namespace, as when a process outside of a
+/// container starts it inside.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_command_is_terminated_in_a_pid_namespace_without_the_session() {

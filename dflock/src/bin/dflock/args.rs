@@ -25,7 +25,7 @@ pub(crate) enum Command {
     /// Waits for a slot of the key, runs the command while the slot is held, and releases the slot
     /// when the command ends. If the slot is lost, the command and all processes that it started
     /// get SIGTERM, and SIGKILL after the grace time. If dflock is killed, the command is killed as
-    /// well. If dflock is stopped, the command is killed when the lease and the grace time are over.
+    /// well. If dflock is stopped, the command is killed after the lease and the grace time.
     #[command(after_long_help = AFTER_HELP)]
     Run(RunOptions),
 
@@ -35,8 +35,8 @@ pub(crate) enum Command {
     /// Run a dflockd-compatible server for a single machine and for tests
     ///
     /// Prints the address of the server and serves until SIGINT or SIGTERM. Then it waits until all
-    /// slots are released; a second signal ends it immediately. SIGUSR1, SIGUSR2 and SIGALRM have no
-    /// effect.
+    /// slots are released; a second signal ends it immediately. SIGUSR1, SIGUSR2 and SIGALRM have
+    /// no effect.
     Serve(Box<ServeOptions>),
 
     /// Print shell completions
