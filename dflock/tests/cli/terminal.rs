@@ -107,8 +107,8 @@ impl Terminal {
         }
     }
 
-    /// Waits until `dflock` has ended and no process has the terminal open. Returns the exit code and
-    /// the rest of the output.
+    /// Waits until `dflock` has ended and no process has the terminal open. Returns the exit code
+    /// and the rest of the output.
     fn wait(mut self) -> (Option<i32>, String) {
         let status = self.dflock.wait().unwrap();
         loop {

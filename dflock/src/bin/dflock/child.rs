@@ -24,7 +24,7 @@ pub(crate) struct ChildCommand {
     reaper: Reaper,
     pid: Pid,
     watchdog: Watchdog,
-    /// Whether `dflock` is in the foreground of a terminal. Then the command shares its process
+    /// True if `dflock` is in the foreground of a terminal. Then the command shares its process
     /// group, so that it can read from the terminal and react to its keys. Otherwise the command is
     /// in the group of the watchdog.
     foreground: bool,
@@ -34,7 +34,8 @@ impl ChildCommand {
     /// Starts the command `words` with the environment `variables` and the signal mask `mask`.
     ///
     /// `variables` include the token of `watchdog`. `time_left` returns the time until the first
-    /// deadline, as in [`extend_deadline`](Self::extend_deadline). Must be called on the main thread.
+    /// deadline, as in [`extend_deadline`](Self::extend_deadline). Must be called on the main
+    /// thread.
     pub(crate) fn start(
         watchdog: Watchdog,
         time_left: impl Fn() -> Duration,

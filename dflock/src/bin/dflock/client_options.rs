@@ -27,13 +27,13 @@ pub(crate) struct ClientOptions {
     #[arg(long, value_name = "FILE")]
     auth_token_file: Option<PathBuf>,
 
-    /// PEM file with the CA certificates to trust; enables TLS [default: `$DFLOCK_TLS_CA`, or as set
-    /// by `$DFLOCK_TLS`]
+    /// PEM file with the CA certificates to trust; enables TLS [default: `$DFLOCK_TLS_CA`, or as
+    /// set by `$DFLOCK_TLS`]
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 
-    /// Smallest --read-timeout of the servers, such as 3s [default: `$DFLOCK_SERVER_READ_TIMEOUT`, or
-    /// 23s]
+    /// Smallest --read-timeout of the servers, such as 3s [default: `$DFLOCK_SERVER_READ_TIMEOUT`,
+    /// or 23s]
     ///
     /// A server frees the slots of a connection that is silent for this time, so dflock treats a
     /// slot as lost after it. Unless `$DFLOCK_HEARTBEAT` is set, the lease is renewed at least once

@@ -100,12 +100,13 @@ impl From<Error> for CliError {
                 let key = context.key.as_deref().unwrap_or_default();
                 let message = if waited.is_zero() {
                     format!(
-                        "no slot of {key:?} on {} is free now; use a longer --timeout to wait for one",
+                        "no slot of {key:?} on {} is free now; use a longer --timeout to wait",
                         context.server
                     )
                 } else {
                     format!(
-                        "timed out waiting for a slot of {key:?} on {}; try again, or use a longer --timeout",
+                        "timed out waiting for a slot of {key:?} on {}; try again, or use a longer \
+                         --timeout",
                         context.server
                     )
                 };

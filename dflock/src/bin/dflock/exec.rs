@@ -1,8 +1,8 @@
 //! The process that becomes the command: `dflock __exec PID CMD ARGS..`.
 //!
 //! The process is started before `dflock` handles SIGCHLD, and becomes the command afterwards. So a
-//! SIGCHLD that the parent of `dflock` ignores stays ignored for the command, and `dflock` still gets
-//! the exit status.
+//! SIGCHLD that the parent of `dflock` ignores stays ignored for the command, and `dflock` still
+//! gets the exit status.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut, Write};

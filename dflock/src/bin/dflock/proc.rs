@@ -18,7 +18,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Returns this process. `None` without `/proc`, or if `/proc` belongs to another PID namespace.
+    /// Returns this process. `None` without `/proc`, or if `/proc` belongs to another PID
+    /// namespace.
     pub(crate) fn current() -> Option<Self> {
         Self::current_unchecked().filter(|current| current.pid == getpid())
     }

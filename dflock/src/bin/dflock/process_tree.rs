@@ -76,7 +76,7 @@ impl ProcessTree {
         }
     }
 
-    /// Sends `signal` to the process group, or to the command if it has no group of its own. The
+    /// Sends `signal` to the process group, or to the command if it has no own group. The
     /// fallback without `/proc`.
     fn signal_group(&self, signal: Signal) {
         // Fails if all processes have ended.

@@ -47,8 +47,8 @@ impl InheritedMask {
 #[derive(Clone, Copy)]
 pub(crate) struct Received {
     pub(crate) signal: Signal,
-    /// Whether a process has sent it. Otherwise it came from a key of the terminal, which signals the
-    /// whole foreground group.
+    /// True if a process sent it. Otherwise it came from a key of the terminal, which signals
+    /// the whole foreground group.
     pub(crate) by_process: bool,
 }
 
@@ -113,7 +113,8 @@ pub(crate) async fn pid_1_termination() -> io::Result<Signal> {
     })
 }
 
-/// Catches every signal that can be caught and does nothing with it, for as long as the result lives.
+/// Catches every signal that can be caught and does nothing with it, for as long as the result
+/// lives.
 pub(crate) fn ignore_all() -> Vec<unix::Signal> {
     // Tokio refuses the signals that cannot be caught, and those for errors such as SIGSEGV.
     (1..=64)

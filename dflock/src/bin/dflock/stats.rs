@@ -92,7 +92,8 @@ async fn fetch(clients: &[Client]) -> Vec<Report> {
     reports.into_iter().map(|(_, report)| report).collect()
 }
 
-/// Returns the reports as one line of JSON, so that a reader of `--watch` can parse it line by line.
+/// Returns the reports as one line of JSON, so that a reader of `--watch` can parse it line by
+/// line.
 fn json(reports: &[Report]) -> String {
     let servers = reports.iter().map(|Report { server, stats }| match stats {
         Ok(stats) => json!({ "server": server, "stats": stats }),

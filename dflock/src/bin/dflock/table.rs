@@ -20,8 +20,8 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    /// Returns `Colored` if standard output is a terminal that supports colors, unless `NO_COLOR` is
-    /// set.
+    /// Returns `Colored` if standard output is a terminal that supports colors, unless `NO_COLOR`
+    /// is set.
     pub(crate) fn for_stdout() -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -221,8 +221,13 @@ mod tests {
     fn each_key_has_a_line() {
         let reports = [report(
             r#"{"connections": 4,
-                "locks": [{"key": "nightly", "owner_conn_id": 7, "lease_expires_in_s": 12.3, "waiters": 0}],
-                "semaphores": [{"key": "pool", "limit": 5, "holders": 3, "waiters": 2}, {"key": "big", "limit": 1000, "holders": 1, "waiters": 0}],
+                "locks": [
+                    {"key": "nightly", "owner_conn_id": 7, "lease_expires_in_s": 12.3, "waiters": 0}
+                ],
+                "semaphores": [
+                    {"key": "pool", "limit": 5, "holders": 3, "waiters": 2},
+                    {"key": "big", "limit": 1000, "holders": 1, "waiters": 0}
+                ],
                 "idle_locks": [], "idle_semaphores": [{"key": "old", "idle_s": 9.0}]}"#,
         )];
         let expected = "\
@@ -262,7 +267,9 @@ lock-1:6388  4 connections
     #[test]
     fn control_characters_of_a_key_are_escaped() {
         let reports = [report(
-            "{\"connections\": 0, \"semaphores\": [{\"key\": \"\\u001b[2Jx\", \"limit\": 1, \"holders\": 1, \"waiters\": 0}]}",
+            r#"{"connections": 0, "semaphores": [
+                {"key": "\u001b[2Jx", "limit": 1, "holders": 1, "waiters": 0}
+            ]}"#,
         )];
         assert!(!table(&reports, Style::Plain).contains('\x1b'));
     }

@@ -94,8 +94,8 @@ async fn show_progress(spinner: &ProgressBar, client: &Client, key: &str) -> Inf
     }
 }
 
-/// Returns the length of the queue of the semaphore `key`. Servers up to v1.13 list a semaphore with
-/// the limit 1 as a lock.
+/// Returns the length of the queue of the semaphore `key`. Servers up to v1.13 list a semaphore
+/// with the limit 1 as a lock.
 fn waiters(stats: &Stats, key: &str) -> Option<u64> {
     let semaphore = stats
         .semaphores
