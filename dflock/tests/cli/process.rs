@@ -97,6 +97,7 @@ impl Process {
         run
     }
 
+    /// Spawns `command`, whose standard output must be piped.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut dflock = command.spawn().unwrap();
         let out = BufReader::new(dflock.stdout.take().unwrap()).lines();
