@@ -63,21 +63,21 @@ pub(crate) struct RunOptions {
     pub(crate) limit: u32,
 
     /// Maximum time to wait for a slot, such as 30s; 0 fails if no slot is free [default: no limit]
-    #[arg(long, short, value_parser = duration)]
+    #[arg(long, short, value_parser = duration, value_name = "TIME")]
     pub(crate) timeout: Option<Duration>,
 
     /// Lease of the slot, in whole seconds [default: the server's]
     ///
     /// The server frees the slot if the lease is not renewed in this time. dflock renews the lease
     /// for as long as the command runs.
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = duration, value_name = "TIME")]
     pub(crate) lease: Option<Duration>,
 
     /// Time between SIGTERM and SIGKILL when the slot is lost; 0 sends SIGKILL immediately
-    #[arg(long, default_value = "10s", value_parser = duration)]
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub(crate) grace: Duration,
 
-    /// Pass a fencing token to the command in DFLOCK_FENCE; requires servers from v2.1 on
+    /// Pass the fence of the slot to the command in `$DFLOCK_FENCE`; requires servers from v2.1 on
     #[arg(long)]
     pub(crate) fencing: bool,
 
@@ -100,7 +100,7 @@ pub(crate) struct StatsOptions {
     pub(crate) watch: bool,
 
     /// Time between two updates; at least 10ms
-    #[arg(long, default_value = "1s", value_parser = interval, requires = "watch")]
+    #[arg(long, default_value = "1s", value_parser = interval, value_name = "TIME", requires = "watch")]
     pub(crate) interval: Duration,
 
     #[command(flatten)]

@@ -68,7 +68,7 @@ pub(crate) fn table(reports: &[Report], style: Style) -> String {
                 write_keys(&mut text, stats, style);
             }
             Err(error) => {
-                text.push_str(&style.paint(RED, &format!("  {}\n", escape(&message(error)))))
+                text.push_str(&style.paint(RED, &format!("  {}\n", escape(&message(error)))));
             }
         }
     }
