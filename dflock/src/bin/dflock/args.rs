@@ -100,7 +100,13 @@ pub(crate) struct StatsOptions {
     pub(crate) watch: bool,
 
     /// Time between two updates; at least 10ms
-    #[arg(long, default_value = "1s", value_parser = interval, value_name = "TIME", requires = "watch")]
+    #[arg(
+        long,
+        default_value = "1s",
+        value_parser = interval,
+        value_name = "TIME",
+        requires = "watch"
+    )]
     pub(crate) interval: Duration,
 
     #[command(flatten)]
