@@ -1,4 +1,4 @@
-//! `dflock` as PID 1 of a container, and without `/proc`.
+//! `dflock` as PID 1 of a container, and without a mounted `/proc`.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::program::{PATIENCE, Run, children_of, done, pid, status, text};
+use crate::process::{Process, TIMEOUT, children_of, output_of, pid, status, text};
 
 const PID_1: [&str; 6] = [
     "--user",
@@ -21,7 +21,7 @@ const PID_1: [&str; 6] = [
 const NO_PROC: [&str; 3] = ["--user", "--map-root-user", "--mount"];
 const HIDE_PROC: &str = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
 
-/// Returns `command` in new namespaces, not started yet.
+/// Returns a command that runs `command` in new namespaces.
 fn unshare(flags: &[&str], command: &[&str]) -> Command {
     let mut unshare = Command::new("unshare");
     unshare
@@ -36,8 +36,8 @@ fn unshare(flags: &[&str], command: &[&str]) -> Command {
     unshare
 }
 
-/// Whether this system allows such namespaces; if not, the test is skipped.
-async fn allowed(flags: &[&str], command: &[&str]) -> bool {
+/// Returns whether this system allows the namespaces. If not, prints that the test is skipped.
+async fn is_allowed(flags: &[&str], command: &[&str]) -> bool {
     let allowed = unshare(flags, command)
         .output()
         .await
@@ -51,7 +51,7 @@ async fn allowed(flags: &[&str], command: &[&str]) -> bool {
     allowed
 }
 
-/// Returns the only child of a process.
+/// Waits until a process has exactly one child, and returns it.
 async fn child_of(parent: Pid) -> Pid {
     let child = async {
         loop {
@@ -61,32 +61,37 @@ async fn child_of(parent: Pid) -> Pid {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, child).await.expect("it has one child")
+    timeout(TIMEOUT, child)
+        .await
+        .expect("the process has one child")
 }
 
-async fn has_no_child(parent: Pid) {
+/// Waits until a process has no children.
+async fn wait_until_childless(parent: Pid) {
     let none = async {
         while !children_of(parent).is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, none)
+    timeout(TIMEOUT, none)
         .await
-        .expect("its children are reaped");
+        .expect("the children are reaped");
 }
 
 #[tokio::test]
 async fn pid_1_reaps_orphans_while_the_command_runs() {
-    if !allowed(&PID_1, &["true"]).await {
+    if !is_allowed(&PID_1, &["true"]).await {
         return;
     }
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
-    // each prints its number, and loses its parent; a zombie has a folder, too
+    // Each orphan prints its pid and loses its parent. A zombie keeps its directory in `/proc`.
     let script = "orphans=$(for n in 1 2 3 4 5 6 7 8; do (sh -c 'echo $$' &); done)
         for orphan in $orphans; do
             tries=0
-            while [ -e /proc/$orphan ] && [ $tries -lt 100 ]; do sleep 0.01; tries=$((tries + 1)); done
+            while [ -e /proc/$orphan ] && [ $tries -lt 100 ]; do
+                sleep 0.01; tries=$((tries + 1))
+            done
             [ ! -e /proc/$orphan ] && echo reaped
         done
         exit 3";
@@ -101,7 +106,7 @@ async fn pid_1_reaps_orphans_while_the_command_runs() {
         "-c",
         script,
     ];
-    let output = done(&mut unshare(&PID_1, &args)).await;
+    let output = output_of(&mut unshare(&PID_1, &args)).await;
     assert_eq!(
         (status(&output), text(&output.stdout).lines().count()),
         (3, 8),
@@ -111,8 +116,8 @@ async fn pid_1_reaps_orphans_while_the_command_runs() {
 }
 
 #[tokio::test]
-async fn pid_1_reaps_orphans_while_it_waits_and_ends_at_sigterm() {
-    if !allowed(&PID_1, &["true"]).await {
+async fn pid_1_reaps_orphans_during_the_wait_and_ends_at_sigterm() {
+    if !is_allowed(&PID_1, &["true"]).await {
         return;
     }
     let server = Server::start().await.unwrap();
@@ -124,7 +129,7 @@ async fn pid_1_reaps_orphans_while_it_waits_and_ends_at_sigterm() {
         .await
         .unwrap();
     let addr = server.addr().to_string();
-    for (command, want) in [
+    for (command, expected) in [
         (
             &["run", "--servers", &addr, "--key", "job", "true"][..],
             143,
@@ -132,10 +137,10 @@ async fn pid_1_reaps_orphans_while_it_waits_and_ends_at_sigterm() {
         (&["serve", "--port", "0"], 0),
         (&["stats", "--json", "--watch", "--servers", &addr], 143),
     ] {
-        // a shell that becomes `dflock` leaves it a grandchild
+        // The shell becomes `dflock` after its background child has lost its own parent.
         let script = "(sleep 4242 <&- >&- 2>&- &); exec \"$0\" \"$@\"";
         let args = [&["sh", "-c", script, env!("CARGO_BIN_EXE_dflock")], command].concat();
-        let mut run = Run::of(&mut unshare(&PID_1, &args));
+        let mut run = Process::spawn(&mut unshare(&PID_1, &args));
         match command[0] {
             "run" => {
                 while server
@@ -147,21 +152,21 @@ async fn pid_1_reaps_orphans_while_it_waits_and_ends_at_sigterm() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
-            _ => drop(run.line().await.unwrap()),
+            _ => drop(run.next_line().await.unwrap()),
         }
         let dflock = child_of(pid(&run.dflock)).await;
         kill_process(child_of(dflock).await, Signal::KILL).unwrap();
         if command[0] != "stats" {
-            has_no_child(dflock).await;
+            wait_until_childless(dflock).await;
         }
         kill_process(dflock, Signal::TERM).unwrap();
-        assert_eq!(run.status().await, want, "{command:?}");
+        assert_eq!(run.status().await, expected, "{command:?}");
     }
 }
 
 #[tokio::test]
-async fn pid_1_passes_sigterm_on() {
-    if !allowed(&PID_1, &["true"]).await {
+async fn pid_1_forwards_sigterm() {
+    if !is_allowed(&PID_1, &["true"]).await {
         return;
     }
     let server = Server::start().await.unwrap();
@@ -178,16 +183,16 @@ async fn pid_1_passes_sigterm_on() {
         "-c",
         script,
     ];
-    let mut run = Run::of(&mut unshare(&PID_1, &args));
-    assert_eq!(run.line().await.as_deref(), Some("ready"));
+    let mut run = Process::spawn(&mut unshare(&PID_1, &args));
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
     kill_process(child_of(pid(&run.dflock)).await, Signal::TERM).unwrap();
     assert_eq!(run.status().await, 7);
 }
 
 #[tokio::test]
-async fn without_proc_the_command_runs_and_ends_with_the_slot() {
+async fn without_proc_the_command_runs_and_is_terminated_when_the_slot_is_lost() {
     let hide = |command: &[&'static str]| [&["sh", "-c", HIDE_PROC], command].concat();
-    if !allowed(&NO_PROC, &hide(&["true"])).await {
+    if !is_allowed(&NO_PROC, &hide(&["true"])).await {
         return;
     }
     let server = Server::start().await.unwrap();
@@ -203,7 +208,7 @@ async fn without_proc_the_command_runs_and_ends_with_the_slot() {
         "--key",
         "job",
     ];
-    let output = done(&mut unshare(
+    let output = output_of(&mut unshare(
         &NO_PROC,
         &[&run[..], &["sh", "-c", "ls /proc; exit 3"]].concat(),
     ))
@@ -221,12 +226,12 @@ async fn without_proc_the_command_runs_and_ends_with_the_slot() {
     );
 
     let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut run = Run::of(
+    let mut run = Process::spawn(
         unshare(&NO_PROC, &[&run[..], &["sh", "-c", script]].concat()).stderr(Stdio::null()),
     );
-    assert_eq!(run.line().await.as_deref(), Some("ready"));
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
     server.faults().disconnect("job");
-    assert_eq!(run.line().await.as_deref(), Some("ending"));
+    assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert_eq!(run.status().await, 76);
-    run.silence().await;
+    run.wait_for_eof().await;
 }

@@ -1,22 +1,22 @@
-//! The program `dflock`, as a user runs it.
+//! Tests of the program `dflock`, run as a process.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that cannot go on has failed"
+    reason = "a panic fails the test"
 )]
 
+mod completions;
 #[cfg(target_os = "linux")]
 mod container;
-mod ends;
-mod killed;
-mod lost;
-mod manual;
 mod nested;
-mod program;
+mod process;
+mod run;
 mod serve;
+mod sigkill;
 mod signals;
 #[cfg(target_os = "linux")]
 mod skipped;
+mod slot_loss;
 mod stats;
 mod terminal;
 mod tls;

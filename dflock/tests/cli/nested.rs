@@ -1,28 +1,29 @@
-//! `dflock run` inside of `dflock run`.
+//! Tests of `dflock run` inside of `dflock run`.
 
 use dflock::server::Server;
 use rustix::process::Signal;
 
-use crate::program::{Run, dflock, output, status, text};
+use crate::process::{Process, dflock, output, status, text};
 
 const DFLOCK: &str = env!("CARGO_BIN_EXE_dflock");
 
 #[tokio::test]
-async fn a_run_that_waits_for_itself_says_so_at_once() {
+async fn a_nested_run_that_waits_for_itself_prints_a_warning_immediately() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
     let run = ["run", "--servers", &addr, "--key"];
     let inner = format!("exec {DFLOCK} run --servers {addr} --key job echo ran 2>&1");
     for outer in [
         [&run[..], &["job"]].concat(),
-        // another key between the two
+        // With a run of another key between the two.
         [&run[..], &["job", DFLOCK], &run, &["other"]].concat(),
     ] {
-        let mut waiting = Run::of(&mut dflock(&[&outer[..], &["sh", "-c", &inner]].concat()));
-        let said = waiting.line().await.unwrap();
+        let mut waiting =
+            Process::spawn(&mut dflock(&[&outer[..], &["sh", "-c", &inner]].concat()));
+        let stderr = waiting.next_line().await.unwrap();
         assert!(
-            said.contains("\"job\"") && said.contains("waits for itself"),
-            "{said}"
+            stderr.contains("\"job\"") && stderr.contains("waits for itself"),
+            "{stderr}"
         );
         assert!(
             server
@@ -33,12 +34,12 @@ async fn a_run_that_waits_for_itself_says_so_at_once() {
         );
         waiting.signal(Signal::TERM);
         assert_eq!(waiting.status().await, 143);
-        assert_eq!(waiting.silence().await, "");
+        assert_eq!(waiting.wait_for_eof().await, "");
     }
 }
 
 #[tokio::test]
-async fn a_run_that_waits_for_another_says_nothing() {
+async fn a_nested_run_that_waits_for_another_prints_no_warning() {
     let server = Server::start().await.unwrap();
     let _held = server
         .client()
@@ -47,7 +48,7 @@ async fn a_run_that_waits_for_another_says_nothing() {
         .acquire()
         .await
         .unwrap();
-    for (limit, key, want) in [("2", "job", 0), ("1", "other", 75)] {
+    for (limit, key, expected) in [("2", "job", 0), ("1", "other", 75)] {
         let inner = [
             DFLOCK,
             "run",
@@ -66,7 +67,7 @@ async fn a_run_that_waits_for_another_says_nothing() {
         ]
         .concat();
         let output = output(&server, &args).await;
-        assert_eq!(status(&output), want, "{}", text(&output.stderr));
+        assert_eq!(status(&output), expected, "{}", text(&output.stderr));
         assert!(
             !text(&output.stderr).contains("itself"),
             "{}",

@@ -1,22 +1,23 @@
-//! `dflock serve`.
+//! Tests of `dflock serve`.
 
 use dflock::Client;
 use rustix::process::Signal;
 
 #[cfg(target_os = "linux")]
-use crate::program::pid;
-use crate::program::{PATIENCE, Run, dflock};
+use crate::process::pid;
+use crate::process::{Process, TIMEOUT, dflock};
 
-async fn served(flags: &[&str]) -> (Run, String) {
-    let mut serve = Run::of(&mut dflock(&[&["serve", "--port", "0"], flags].concat()));
-    let addr = serve.line().await.unwrap();
+/// Starts `dflock serve` on a free port, and returns it with its address.
+async fn start_server(flags: &[&str]) -> (Process, String) {
+    let mut serve = Process::spawn(&mut dflock(&[&["serve", "--port", "0"], flags].concat()));
+    let addr = serve.next_line().await.unwrap();
     (serve, addr)
 }
 
 #[tokio::test]
-async fn it_serves_until_it_is_asked_to_end() {
+async fn sigint_and_sigterm_shut_the_server_down() {
     for signal in [Signal::INT, Signal::TERM] {
-        let (mut serve, addr) = served(&[]).await;
+        let (mut serve, addr) = start_server(&[]).await;
         let client = Client::builder().servers([addr]).build().unwrap();
         let held = client
             .semaphore("pool", 2)
@@ -31,8 +32,8 @@ async fn it_serves_until_it_is_asked_to_end() {
 }
 
 #[tokio::test]
-async fn signals_that_ask_for_nothing_have_no_effect() {
-    let (mut serve, addr) = served(&[]).await;
+async fn other_signals_have_no_effect() {
+    let (mut serve, addr) = start_server(&[]).await;
     let client = Client::builder().servers([addr]).build().unwrap();
     for signal in [Signal::USR1, Signal::USR2, Signal::ALARM] {
         serve.signal(signal);
@@ -43,31 +44,31 @@ async fn signals_that_ask_for_nothing_have_no_effect() {
 }
 
 #[tokio::test]
-async fn a_signal_that_the_parent_has_blocked_ends_it() {
+async fn a_signal_that_the_parent_has_blocked_shuts_the_server_down() {
     let blocked = nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGTERM);
     blocked.thread_block().unwrap();
-    let mut serve = Run::of(&mut dflock(&["serve", "--port", "0"]));
+    let mut serve = Process::spawn(&mut dflock(&["serve", "--port", "0"]));
     blocked.thread_unblock().unwrap();
-    serve.line().await.unwrap();
+    serve.next_line().await.unwrap();
     serve.signal(Signal::TERM);
     assert_eq!(serve.status().await, 0);
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn with_closed_output_it_serves() {
+async fn the_server_runs_with_closed_output() {
     let mut command = tokio::process::Command::new("sh");
     command.args([
         "-c",
         "exec \"$0\" serve --port 0 >&- 2>&-",
         env!("CARGO_BIN_EXE_dflock"),
     ]);
-    let mut serve = Run::of(
+    let mut serve = Process::spawn(
         command
             .stdout(std::process::Stdio::piped())
             .kill_on_drop(true),
     );
-    // there is nothing to read: it serves when it listens for SIGTERM
+    // There is no output to wait for, so wait until it handles SIGTERM.
     let status = format!("/proc/{}/status", pid(&serve.dflock).as_raw_nonzero());
     let listens = async {
         loop {
@@ -84,29 +85,29 @@ async fn with_closed_output_it_serves() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, listens)
+    tokio::time::timeout(TIMEOUT, listens)
         .await
-        .expect("it serves");
+        .expect("the server handles SIGTERM");
     serve.signal(Signal::TERM);
     assert_eq!(serve.status().await, 0);
 }
 
 #[tokio::test]
-async fn without_a_reader_of_its_address_it_is_71() {
+async fn an_address_that_cannot_be_printed_exits_with_71() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = dflock(&["serve", "--port", "0"]);
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
-    let status = tokio::time::timeout(PATIENCE, command.status())
+    let status = tokio::time::timeout(TIMEOUT, command.status())
         .await
-        .expect("it ends")
+        .expect("the server ends")
         .unwrap();
     assert_eq!(status.code(), Some(71));
 }
 
 #[tokio::test]
-async fn it_waits_for_holders_and_a_second_signal_ends_that() {
-    let (mut serve, addr) = served(&["--shutdown-timeout", "0"]).await;
+async fn shutdown_waits_for_holders_until_a_second_signal() {
+    let (mut serve, addr) = start_server(&["--shutdown-timeout", "0"]).await;
     let client = Client::builder().servers([addr]).build().unwrap();
     let _held = client
         .semaphore("pool", 2)
@@ -115,7 +116,7 @@ async fn it_waits_for_holders_and_a_second_signal_ends_that() {
         .await
         .unwrap();
     serve.signal(Signal::INT);
-    // it has heard the first when it takes nobody any more
+    // The shutdown has begun when the server refuses an acquire.
     while client
         .semaphore("other", 1)
         .unwrap()
@@ -128,8 +129,8 @@ async fn it_waits_for_holders_and_a_second_signal_ends_that() {
 }
 
 #[tokio::test]
-async fn its_flags_are_the_servers_options() {
-    let (_serve, addr) = served(&[
+async fn flags_set_the_options_of_the_server() {
+    let (_serve, addr) = start_server(&[
         "--auth-token",
         "hush",
         "--default-lease-ttl",
@@ -138,8 +139,8 @@ async fn its_flags_are_the_servers_options() {
         "1",
     ])
     .await;
-    let stranger = Client::builder().servers([&*addr]).build().unwrap();
-    assert!(stranger.ping().await.unwrap_err().is_auth());
+    let without_token = Client::builder().servers([&*addr]).build().unwrap();
+    assert!(without_token.ping().await.unwrap_err().is_auth());
     let client = Client::builder()
         .servers([&*addr])
         .auth("hush")

@@ -1,4 +1,4 @@
-//! Signals that come to `dflock run`.
+//! Signals that `dflock run` receives.
 
 use std::process::Stdio;
 
@@ -7,17 +7,17 @@ use nix::sys::signal::{SigSet, Signal as NixSignal};
 use rustix::process::Signal;
 use tokio::process::Command;
 
-use crate::program::{Run, dflock, done, is_free, status, text};
+use crate::process::{Process, dflock, output_of, status, text, wait_until_free};
 #[cfg(target_os = "linux")]
 use {
-    crate::program::{PATIENCE, children_of, pid},
+    crate::process::{TIMEOUT, children_of, pid},
     rustix::process::{Pid, kill_process},
     std::time::Duration,
     tokio::time::timeout,
 };
 
 #[tokio::test]
-async fn signals_are_passed_on() {
+async fn signals_are_forwarded() {
     let server = Server::start().await.unwrap();
     for (signal, name) in [
         (Signal::HUP, "HUP"),
@@ -29,42 +29,43 @@ async fn signals_are_passed_on() {
     ] {
         let script =
             format!("trap 'echo {name}; exit 7' {name}; echo ready; while :; do sleep 0.02; done");
-        let mut run = Run::start(&server.addr().to_string(), &[], &script).await;
+        let mut run = Process::run_script(&server.addr().to_string(), &[], &script).await;
         run.signal(signal);
-        assert_eq!(run.line().await.as_deref(), Some(name));
+        assert_eq!(run.next_line().await.as_deref(), Some(name));
         assert_eq!(run.status().await, 7, "{name}");
-        is_free(&server.client()).await;
+        wait_until_free(&server.client()).await;
     }
 }
 
 #[tokio::test]
-async fn a_command_that_a_signal_ends_gives_its_slot_back() {
+async fn a_command_that_a_signal_ends_releases_its_slot() {
     let server = Server::start().await.unwrap();
-    for (signal, want) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (signal, expected) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut run =
-            Run::start(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
+            Process::run_script(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
         let began = std::time::Instant::now();
         run.signal(signal);
-        is_free(&server.client()).await;
+        wait_until_free(&server.client()).await;
         println!("signal {signal:?}: free after {:?}", began.elapsed());
-        assert_eq!(run.status().await, want);
-        run.silence().await;
+        assert_eq!(run.status().await, expected);
+        run.wait_for_eof().await;
     }
 }
 
 #[tokio::test]
-async fn all_that_the_command_has_started_hear_a_signal() {
+async fn descendants_of_the_command_get_forwarded_signals() {
     let server = Server::start().await.unwrap();
-    // the outer shell waits for the inner one, and is asked for nothing
-    let script = "trap : USR1; sh -c 'trap \"echo inner; exit 5\" USR1; echo ready; while :; do sleep 0.02; done'";
-    let mut run = Run::start(&server.addr().to_string(), &[], script).await;
+    // The outer shell handles the signal and keeps waiting for the inner one.
+    let script = "trap : USR1; sh -c 'trap \"echo inner; exit 5\" USR1; echo ready; \
+                  while :; do sleep 0.02; done'";
+    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
     run.signal(Signal::USR1);
-    assert_eq!(run.line().await.as_deref(), Some("inner"));
-    run.silence().await;
+    assert_eq!(run.next_line().await.as_deref(), Some("inner"));
+    run.wait_for_eof().await;
 }
 
 #[tokio::test]
-async fn a_signal_while_in_line_leaves_the_line() {
+async fn a_signal_during_the_wait_leaves_the_queue() {
     let server = Server::start().await.unwrap();
     let held = server
         .client()
@@ -73,7 +74,7 @@ async fn a_signal_while_in_line_leaves_the_line() {
         .acquire()
         .await
         .unwrap();
-    let mut run = Run::of(&mut dflock(&[
+    let mut run = Process::spawn(&mut dflock(&[
         "run",
         "--servers",
         &server.addr().to_string(),
@@ -95,7 +96,7 @@ async fn a_signal_while_in_line_leaves_the_line() {
     }
     run.signal(Signal::TERM);
     assert_eq!(run.status().await, 143);
-    assert_eq!(run.silence().await, "");
+    assert_eq!(run.wait_for_eof().await, "");
     while waiters() > 0 {
         tokio::task::yield_now().await;
     }
@@ -103,10 +104,11 @@ async fn a_signal_while_in_line_leaves_the_line() {
 }
 
 #[tokio::test]
-async fn what_was_ignored_stays_ignored() {
+async fn a_signal_that_the_parent_ignores_stays_ignored() {
     let server = Server::start().await.unwrap();
-    // as `nohup` does
-    let script = "trap '' HUP; exec \"$0\" run --servers \"$1\" --key job sh -c 'kill -HUP $$; echo ready; kill -HUP $PPID; exec sleep 60'";
+    // As `nohup` does.
+    let script = "trap '' HUP; exec \"$0\" run --servers \"$1\" --key job \
+                  sh -c 'kill -HUP $$; echo ready; kill -HUP $PPID; exec sleep 60'";
     let mut command = dflock(&[]);
     let program = command.as_std().get_program().to_owned();
     command = Command::new("sh");
@@ -119,14 +121,14 @@ async fn what_was_ignored_stays_ignored() {
         .kill_on_drop(true)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    let mut run = Run::of(&mut command);
-    assert_eq!(run.line().await.as_deref(), Some("ready"));
+    let mut run = Process::spawn(&mut command);
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
     run.signal(Signal::TERM);
     assert_eq!(run.status().await, 143);
 }
 
-/// Returns a shell script with `dflock` as `$0` and `args` behind it. Only some shells can ignore
-/// SIGCHLD.
+/// Returns a shell script with `dflock` as `$0` and `args` as its arguments. Uses `bash`, because
+/// not every shell can ignore SIGCHLD.
 fn script(script: &str, args: &[&str]) -> Command {
     let mut command = Command::new("bash");
     command
@@ -141,30 +143,34 @@ fn script(script: &str, args: &[&str]) -> Command {
 }
 
 /// Starts `command` with SIGTERM and SIGUSR1 blocked.
-fn start_with_blocked_signals(command: &mut Command) -> Run {
+fn start_with_blocked_signals(command: &mut Command) -> Process {
     let blocked: SigSet = [NixSignal::SIGTERM, NixSignal::SIGUSR1]
         .into_iter()
         .collect();
     blocked.thread_block().unwrap();
-    let run = Run::of(command);
+    let run = Process::spawn(command);
     blocked.thread_unblock().unwrap();
     run
 }
 
 #[tokio::test]
-async fn a_parent_that_ignores_sigchld_gets_the_status_all_the_same() {
+async fn a_parent_that_ignores_sigchld_gets_the_exit_status() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
-    for (end, want) in [("exit 0", 0), ("exit 3", 3), ("kill -KILL $$", 137)] {
+    for (end, expected) in [("exit 0", 0), ("exit 3", 3), ("kill -KILL $$", 137)] {
         let run = ["run", "--servers", &addr, "--key", "job", "sh", "-c", end];
-        let output = done(&mut script("trap '' CHLD; exec \"$0\" \"$@\"", &run)).await;
-        assert_eq!((status(&output), text(&output.stderr)), (want, ""), "{end}");
+        let output = output_of(&mut script("trap '' CHLD; exec \"$0\" \"$@\"", &run)).await;
+        assert_eq!(
+            (status(&output), text(&output.stderr)),
+            (expected, ""),
+            "{end}"
+        );
     }
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_command_gets_the_dispositions_and_the_mask_of_the_parent() {
+async fn the_command_inherits_signal_dispositions_and_the_mask_of_the_parent() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
     let show = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
@@ -185,7 +191,7 @@ async fn the_command_gets_the_dispositions_and_the_mask_of_the_parent() {
     for command in [&show[..], &run] {
         shown.push(
             start_with_blocked_signals(&mut script(ignore, command))
-                .silence()
+                .wait_for_eof()
                 .await,
         );
     }
@@ -194,7 +200,7 @@ async fn the_command_gets_the_dispositions_and_the_mask_of_the_parent() {
         "{}",
         shown[0]
     );
-    // where this is run others may be ignored as well: CHLD, HUP, USR2 and TTOU are
+    // Checks the bits of CHLD, HUP, USR2 and TTOU. The environment may ignore others as well.
     let ignored =
         u64::from_str_radix(shown[0].trim_end().rsplit_once('\t').unwrap().1, 16).unwrap();
     assert_eq!(ignored & 0x21_0801, 0x21_0801, "{}", shown[0]);
@@ -235,7 +241,7 @@ async fn a_signal_that_the_parent_has_blocked_ends_the_wait() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_signal_that_the_parent_has_blocked_is_passed_on() {
+async fn a_signal_that_the_parent_has_blocked_is_forwarded() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
     let mut run = start_with_blocked_signals(&mut dflock(&[
@@ -260,9 +266,9 @@ async fn a_signal_that_the_parent_has_blocked_is_passed_on() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let sleep = timeout(PATIENCE, sleep).await.expect("the command begins");
+    let sleep = timeout(TIMEOUT, sleep).await.expect("the command starts");
     run.signal(Signal::TERM);
-    // it is blocked for the command, too, and stays pending
+    // The command inherits the blocked signal, so it stays pending.
     let arrived = async {
         while !std::fs::read_to_string(format!("/proc/{}/status", sleep.as_raw_nonzero()))
             .unwrap()
@@ -271,7 +277,7 @@ async fn a_signal_that_the_parent_has_blocked_is_passed_on() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, arrived).await.expect("SIGTERM arrives");
+    timeout(TIMEOUT, arrived).await.expect("SIGTERM arrives");
     kill_process(sleep, Signal::KILL).unwrap();
     assert_eq!(run.status().await, 137);
 }

@@ -1,6 +1,7 @@
-//! Tests that cannot run on this machine. The test harness has no such result and prints `ok`.
+//! Reports tests that cannot run on this machine. The test harness has no such result and prints
+//! `ok`.
 //!
-//! Shared with the integration tests. `tests/summary.rs` reads what is written here.
+//! Shared with the integration tests. `tests/summary.rs` reads the report.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -8,27 +9,29 @@ use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::{env, thread};
 
-/// Says that the test of this thread is skipped and why, past the harness, which hides the output of
-/// tests that pass. The test returns after this call.
-pub(crate) fn skip(why: &str) {
+/// Reports that the test of this thread is skipped, with the reason. The test must return after
+/// this call.
+///
+/// Writes to standard error directly, because the harness hides the output of tests that pass.
+pub(crate) fn skip(reason: &str) {
     let current = thread::current();
     let line = format!(
-        "test {} ... skipped: {why}\n",
+        "test {} ... skipped: {reason}\n",
         current.name().unwrap_or("?")
     );
     io::stderr().write_all(line.as_bytes()).unwrap();
     let file = OpenOptions::new()
         .append(true)
         .create(true)
-        .open(report())
+        .open(report_path())
         .unwrap();
-    // one write for each line: other tests and test programs append at the same time
+    // One write for each line, because other tests and test programs append at the same time.
     (&file).write_all(line.as_bytes()).unwrap();
 }
 
-/// Returns the file that the skipped tests of one `cargo test` are listed in. All of its test programs
-/// have the same parent.
-fn report() -> PathBuf {
-    let of_this_run = || format!("{}/skipped-{}", env!("CARGO_TARGET_TMPDIR"), parent_id()).into();
-    env::var_os("DFLOCK_SKIPPED_REPORT").map_or_else(of_this_run, PathBuf::from)
+/// Returns the path of the report of one `cargo test`. All of its test programs have the same
+/// parent.
+fn report_path() -> PathBuf {
+    let default_path = || format!("{}/skipped-{}", env!("CARGO_TARGET_TMPDIR"), parent_id()).into();
+    env::var_os("DFLOCK_SKIPPED_REPORT").map_or_else(default_path, PathBuf::from)
 }

@@ -1,14 +1,14 @@
-//! `dflock stats`.
+//! Tests of `dflock stats`.
 
 use dflock::server::Server;
 use rustix::process::Signal;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
-use crate::program::{Run, dflock, done, output, status, text};
+use crate::process::{Process, dflock, output, output_of, status, text};
 
 #[tokio::test]
-async fn it_shows_who_holds_what() {
+async fn the_table_shows_the_holders_of_each_key() {
     let server = Server::start().await.unwrap();
     let client = server.client();
     let held = client
@@ -38,22 +38,22 @@ async fn it_shows_who_holds_what() {
             .any(|line| line.starts_with(&["nightly", "lock", "1/1", "■", "0", "lease", "left"])),
         "{shown}"
     );
-    // this is no terminal
+    // No colors, because standard output is not a terminal.
     assert!(!shown.contains('\x1b'), "{shown}");
     drop((held, lock));
 }
 
 #[tokio::test]
-async fn its_columns_align_and_hidden_characters_are_escaped() {
+async fn columns_are_aligned_and_hidden_characters_are_escaped() {
     let server = Server::start().await.unwrap();
     let client = server.client();
     let mut held = Vec::new();
-    for (key, want) in [
+    for (key, expected) in [
         ("plain", "plain"),
-        // wide
+        // Wide characters.
         ("\u{65e5}\u{672c}", "\u{65e5}\u{672c}"),
         ("e\u{301}a\u{308}", "e\u{301}a\u{308}"),
-        // the rest from right to left; a space without a width
+        // A right-to-left override, and a zero-width space.
         ("pay\u{202e}001", "pay\\u{202e}001"),
         ("pay\u{200b}001", "pay\\u{200b}001"),
     ] {
@@ -63,8 +63,8 @@ async fn its_columns_align_and_hidden_characters_are_escaped() {
         assert!(
             shown
                 .lines()
-                .any(|line| line.split_whitespace().next() == Some(want)),
-            "{want}: {shown}"
+                .any(|line| line.split_whitespace().next() == Some(expected)),
+            "{expected}: {shown}"
         );
         let starts: Vec<_> = shown
             .lines()
@@ -86,7 +86,7 @@ async fn its_columns_align_and_hidden_characters_are_escaped() {
 }
 
 #[tokio::test]
-async fn its_json_is_one_line_with_an_object_for_each_server() {
+async fn json_is_one_line_with_an_object_for_each_server() {
     let (one, two) = (
         Server::start().await.unwrap(),
         Server::start().await.unwrap(),
@@ -101,7 +101,7 @@ async fn its_json_is_one_line_with_an_object_for_each_server() {
         .unwrap();
     let servers = format!("{},{}", one.addr(), two.addr());
     let output = output(&one, &["stats", "--json", "--servers", &servers]).await;
-    // one did not answer, and the other is shown all the same
+    // The failure of one server does not hide the other.
     assert_eq!(status(&output), 69);
     assert_eq!(text(&output.stdout).lines().count(), 1);
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -112,10 +112,10 @@ async fn its_json_is_one_line_with_an_object_for_each_server() {
 }
 
 #[tokio::test]
-async fn watching_goes_on_until_it_is_ended() {
+async fn watch_repeats_until_it_is_interrupted() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
-    let mut watch = Run::of(&mut dflock(&[
+    let mut watch = Process::spawn(&mut dflock(&[
         "stats",
         "--json",
         "--watch",
@@ -139,7 +139,7 @@ async fn watching_goes_on_until_it_is_ended() {
             )
         };
         loop {
-            let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+            let json: Value = serde_json::from_str(&watch.next_line().await.unwrap()).unwrap();
             if json[0]["stats"]["semaphores"].as_array().unwrap().len() == holders {
                 break;
             }
@@ -151,26 +151,26 @@ async fn watching_goes_on_until_it_is_ended() {
 }
 
 #[tokio::test]
-async fn the_secret_is_read_once() {
+async fn the_auth_token_file_is_read_once() {
     let (one, two) = (
         Server::builder().auth_token("hush").build(),
         Server::builder().auth_token("hush").build(),
     );
     let (one, two) = (one.start().await.unwrap(), two.start().await.unwrap());
-    // a pipe has it for one reader
+    // A pipe can be read only once.
     let script = "echo hush | \"$0\" stats --json --auth-token-file /dev/stdin --servers \"$1\"";
     let mut command = tokio::process::Command::new("sh");
     command
         .args(["-c", script, env!("CARGO_BIN_EXE_dflock")])
         .arg(format!("{},{}", one.addr(), two.addr()));
-    let output = done(&mut command).await;
+    let output = output_of(&mut command).await;
     assert_eq!(status(&output), 0, "{}", text(&output.stderr));
 }
 
 #[tokio::test]
-async fn a_secret_that_is_replaced_in_its_file_is_used() {
+async fn a_new_auth_token_in_the_file_is_used() {
     let file = std::env::temp_dir().join(format!("dflock-cli-{}-rotated", std::process::id()));
-    // as Windows writes it
+    // With a byte order mark and CRLF, as Windows editors write it.
     std::fs::write(&file, "\u{feff}hush\r\n").unwrap();
     let server = Server::builder()
         .auth_token("hush")
@@ -189,10 +189,10 @@ async fn a_secret_that_is_replaced_in_its_file_is_used() {
         &servers,
         "--auth-token-file",
     ];
-    let mut watch = Run::of(&mut dflock(
+    let mut watch = Process::spawn(&mut dflock(
         &[&args[..], &[file.to_str().unwrap()]].concat(),
     ));
-    let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+    let json: Value = serde_json::from_str(&watch.next_line().await.unwrap()).unwrap();
     assert!(json[0]["stats"].is_object(), "{json}");
 
     server.shutdown().await;
@@ -212,15 +212,13 @@ async fn a_secret_that_is_replaced_in_its_file_is_used() {
         .await
         .unwrap();
     loop {
-        let json: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+        let json: Value = serde_json::from_str(&watch.next_line().await.unwrap()).unwrap();
+        let error = json[0]["error"].as_str().unwrap_or_default();
         assert!(
-            !json[0]["error"]
-                .as_str()
-                .unwrap_or_default()
-                .contains("secret"),
+            !error.contains("secret") && !error.contains("auth token"),
             "{json}"
         );
-        // those before are of the old server, or of the time between the two
+        // Earlier reports are from the old server, or from the time between the two servers.
         if json[0]["stats"]["semaphores"]
             .as_array()
             .is_some_and(|semaphores| !semaphores.is_empty())

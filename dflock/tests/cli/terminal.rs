@@ -13,24 +13,24 @@ use rustix::process::{Pid, Signal, ioctl_tiocsctty, kill_process, setsid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 #[cfg(target_os = "linux")]
-use crate::program::is_gone;
-use crate::program::{PATIENCE, heed_signals};
+use crate::process::wait_until_gone;
+use crate::process::{TIMEOUT, reset_ignored_signals};
 
-/// Names the program that [`leader`] becomes.
-const BECOMES: &str = "DFLOCK_TEST_LEADER";
+/// The environment variable with the program that [`session_leader`] executes.
+const PROGRAM_VARIABLE: &str = "DFLOCK_TEST_PROGRAM";
 
-/// A terminal, and what is shown on it.
+/// A pseudoterminal with `dflock` in its foreground, and the output of the terminal.
 struct Terminal {
     keys: File,
-    shown: Receiver<Vec<u8>>,
+    output: Receiver<Vec<u8>>,
     text: String,
     dflock: Child,
 }
 
 impl Terminal {
-    /// `dflock run` in the foreground of a new terminal.
+    /// Starts `dflock run` in the foreground of a new terminal.
     fn run(server: &Server, script: &str) -> Self {
-        heed_signals();
+        reset_ignored_signals();
         let keys = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
         grantpt(&keys).unwrap();
         unlockpt(&keys).unwrap();
@@ -42,8 +42,13 @@ impl Terminal {
             .unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", "terminal::leader", "--ignored", "--nocapture"])
-            .env(BECOMES, env!("CARGO_BIN_EXE_dflock"));
+            .args([
+                "--exact",
+                "terminal::session_leader",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env(PROGRAM_VARIABLE, env!("CARGO_BIN_EXE_dflock"));
         command
             .env("DFLOCK_SERVERS", server.addr().to_string())
             .env("DFLOCK_TEST_SCRIPT", script)
@@ -54,26 +59,26 @@ impl Terminal {
             .stderr(inside);
         let dflock = command.spawn().unwrap();
         drop(command);
-        let (said, shown) = channel();
+        let (sender, output) = channel();
         let mut screen = keys.try_clone().unwrap();
-        // ends with the terminal
+        // The thread ends when the terminal is closed.
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = screen.read(&mut bytes) {
-                if said.send(bytes[..count].to_vec()).is_err() {
+                if sender.send(bytes[..count].to_vec()).is_err() {
                     break;
                 }
             }
         });
         Self {
             keys,
-            shown,
+            output,
             text: String::new(),
             dflock,
         }
     }
 
-    fn type_in(&mut self, keys: &str) {
+    fn type_keys(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
@@ -85,32 +90,34 @@ impl Terminal {
         .unwrap();
     }
 
-    /// Waits until `text` is shown, and gives all that was shown before it since it was last asked.
-    fn sees(&mut self, text: &str) -> String {
-        let until = Instant::now() + PATIENCE;
+    /// Waits until `text` is printed. Returns the output since the last call, up to and including
+    /// `text`.
+    fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(at) = self.text.find(text) {
                 let rest = self.text.split_off(at + text.len());
                 return std::mem::replace(&mut self.text, rest);
             }
-            // a spinner is drawn again and again
-            let left = until.saturating_duration_since(Instant::now());
-            let more = self.shown.recv_timeout(left);
+            // A total limit: a spinner prints forever, so a limit for each read would never pass.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let more = self.output.recv_timeout(left);
             let more = more.unwrap_or_else(|_| panic!("{text:?} is not in {:?}", self.text));
             self.text.push_str(&String::from_utf8_lossy(&more));
         }
     }
 
-    /// Its exit status, and what was shown last, when nobody has the terminal any more.
-    fn ends(mut self) -> (Option<i32>, String) {
+    /// Waits until `dflock` has ended and no process has the terminal open. Returns the exit code
+    /// and the rest of the output.
+    fn wait(mut self) -> (Option<i32>, String) {
         let status = self.dflock.wait().unwrap();
         loop {
-            match self.shown.recv_timeout(PATIENCE) {
+            match self.output.recv_timeout(TIMEOUT) {
                 Ok(more) => self.text.push_str(&String::from_utf8_lossy(&more)),
                 Err(RecvTimeoutError::Disconnected) => {
                     return (status.code(), std::mem::take(&mut self.text));
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("somebody still has the terminal"),
+                Err(RecvTimeoutError::Timeout) => panic!("a process still has the terminal open"),
             }
         }
     }
@@ -118,16 +125,16 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // it has ended already if this fails
+        // Fails if `dflock` has ended.
         let _ = self.dflock.kill();
     }
 }
 
-/// No test: it begins a session of its own, and becomes `dflock`.
+/// Not a test: creates a new session, takes the terminal and becomes `dflock`.
 #[test]
-#[ignore = "no test: the tests below run it in a terminal"]
-fn leader() {
-    let program = std::env::var_os(BECOMES).unwrap();
+#[ignore = "not a test: `Terminal::run` starts it in a terminal"]
+fn session_leader() {
+    let program = std::env::var_os(PROGRAM_VARIABLE).unwrap();
     setsid().unwrap();
     ioctl_tiocsctty(std::io::stdin()).unwrap();
     let script = std::env::var("DFLOCK_TEST_SCRIPT").unwrap();
@@ -138,60 +145,61 @@ fn leader() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_command_reads_the_terminal_and_hears_a_key_once() {
+async fn the_command_reads_the_terminal_and_gets_one_signal_for_a_key() {
     let server = Server::start().await.unwrap();
-    // in some shells a signal ends a `read`, too
-    let script = "trap 'echo interrupted' INT; trap 'echo used' USR1; echo 'what now?'; read line; echo \"read $line\"; \
+    // The loop is needed because in some shells a signal interrupts `read`.
+    let script = "trap 'echo interrupted' INT; trap 'echo used' USR1; echo 'what now?'; \
+                  read line; echo \"read $line\"; \
                   until [ \"$line\" = that ]; do read line; done; echo over";
     let mut terminal = Terminal::run(&server, script);
-    terminal.sees("what now?");
-    terminal.type_in("this\n");
-    terminal.sees("read this");
-    terminal.type_in("\x03");
-    terminal.sees("interrupted");
-    // the key has sent it to `dflock` as well, which does not send it again
+    terminal.wait_for("what now?");
+    terminal.type_keys("this\n");
+    terminal.wait_for("read this");
+    terminal.type_keys("\x03");
+    terminal.wait_for("interrupted");
+    // The key has signaled `dflock` as well, which must not forward the signal.
     terminal.signal(Signal::USR1);
-    let before = terminal.sees("used");
+    let before = terminal.wait_for("used");
     assert!(!before.contains("interrupted"), "{before}");
-    // a process sends it to `dflock` alone
+    // This signal goes to `dflock` only, which forwards it.
     terminal.signal(Signal::INT);
-    terminal.sees("interrupted");
-    terminal.type_in("that\n");
-    let (status, rest) = terminal.ends();
+    terminal.wait_for("interrupted");
+    terminal.type_keys("that\n");
+    let (status, rest) = terminal.wait();
     assert_eq!(status, Some(0), "{rest}");
     assert!(rest.contains("over"), "{rest}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_process_interrupts_the_command_in_the_foreground() {
+async fn a_signal_from_a_process_is_forwarded_in_the_foreground() {
     let server = Server::start().await.unwrap();
     for (signal, name) in [(Signal::INT, "INT"), (Signal::QUIT, "QUIT")] {
         let script = format!(
             "trap 'echo got {name}; exit 7' {name}; echo ready; while :; do sleep 0.02; done"
         );
         let mut terminal = Terminal::run(&server, &script);
-        terminal.sees("ready");
+        terminal.wait_for("ready");
         terminal.signal(signal);
-        terminal.sees(&format!("got {name}"));
-        assert_eq!(terminal.ends().0, Some(7));
+        terminal.wait_for(&format!("got {name}"));
+        assert_eq!(terminal.wait().0, Some(7));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_run_that_waits_for_itself_names_the_key() {
+async fn a_nested_run_that_waits_for_itself_prints_the_key() {
     let server = Server::start().await.unwrap();
     let mut terminal = Terminal::run(
         &server,
-        "exec \"$DFLOCK_TEST_LEADER\" run --key job echo ran",
+        "exec \"$DFLOCK_TEST_PROGRAM\" run --key job echo ran",
     );
-    terminal.sees("no slot of \"job\" is free");
-    terminal.sees("waiting for a slot of job");
-    terminal.type_in("\x03");
-    assert_eq!(terminal.ends().0, Some(130));
+    terminal.wait_for("no slot of \"job\" is free");
+    terminal.wait_for("waiting for a slot of job");
+    terminal.type_keys("\x03");
+    assert_eq!(terminal.wait().0, Some(130));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_place_in_line_is_shown() {
+async fn the_queue_position_is_shown() {
     let server = Server::start().await.unwrap();
     let held = server
         .client()
@@ -201,36 +209,37 @@ async fn the_place_in_line_is_shown() {
         .await
         .unwrap();
     let mut terminal = Terminal::run(&server, "echo done");
-    terminal.sees("waiting for a slot of job: place 1 of 1 in line");
+    terminal.wait_for("waiting for a slot of job: position 1 of 1 in the queue");
     held.release().await.unwrap();
-    terminal.sees("done");
-    assert_eq!(terminal.ends().0, Some(0));
+    terminal.wait_for("done");
+    assert_eq!(terminal.wait().0, Some(0));
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_the_command_has_started_ends_with_the_slot() {
+async fn descendants_of_the_command_are_terminated_when_the_slot_is_lost() {
     let server = Server::start().await.unwrap();
-    // the end of the terminal is no end for them
+    // The processes ignore the SIGHUP at the end of the terminal.
     let mut terminal = Terminal::run(&server, "trap '' HUP; sh -c 'echo ready; sleep 4242; :'; :");
-    terminal.sees("ready");
+    terminal.wait_for("ready");
     server.faults().disconnect("job");
-    let (status, rest) = terminal.ends();
+    let (status, rest) = terminal.wait();
     assert_eq!(status, Some(76), "{rest}");
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_the_command_has_started_dies_with_dflock() {
+async fn descendants_of_the_command_are_killed_with_dflock() {
     let server = Server::start().await.unwrap();
-    // the end of the terminal is no end for them; one has lost its parent already
-    let script = "trap '' HUP; (sh -c 'echo orphan $$,; exec sleep 4242' &); sh -c 'echo child $$,; sleep 4242; :'; :";
+    // The processes ignore the SIGHUP at the end of the terminal. One has lost its parent already.
+    let script = "trap '' HUP; (sh -c 'echo orphan $$,; exec sleep 4242' &); \
+                  sh -c 'echo child $$,; sleep 4242; :'; :";
     let mut terminal = Terminal::run(&server, script);
     let mut pids = Vec::new();
     for _ in 0..2 {
         pids.push(
             terminal
-                .sees(",")
+                .wait_for(",")
                 .rsplit_once(' ')
                 .unwrap()
                 .1
@@ -240,7 +249,7 @@ async fn what_the_command_has_started_dies_with_dflock() {
     }
     terminal.signal(Signal::KILL);
     for pid in pids {
-        is_gone(&pid).await;
+        wait_until_gone(&pid).await;
     }
-    assert_eq!(terminal.ends().0, None);
+    assert_eq!(terminal.wait().0, None);
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
-use crate::program::{Run, dflock, done, status, text};
+use crate::process::{Process, dflock, output_of, status, text};
 
-/// A file of one test's own; it is deleted with this.
-struct File(PathBuf);
+/// A temporary file, deleted on drop.
+struct TempFile(PathBuf);
 
-impl File {
+impl TempFile {
     fn new(name: &str, content: String) -> Self {
         let path = std::env::temp_dir().join(format!("dflock-cli-{}-{name}", std::process::id()));
         fs::write(&path, content).unwrap();
@@ -22,26 +22,26 @@ impl File {
     }
 }
 
-impl Drop for File {
+impl Drop for TempFile {
     fn drop(&mut self) {
-        // nothing is lost but a file
+        // A failure leaves only a temporary file behind.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 #[tokio::test]
-async fn with_the_certificate_of_the_server_it_is_trusted_and_not_else() {
+async fn only_the_trusted_certificate_of_the_server_is_accepted() {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let stranger = generate_simple_self_signed(["127.0.0.1".to_owned()])
+    let other = generate_simple_self_signed(["127.0.0.1".to_owned()])
         .unwrap()
         .cert;
     let (cert, key) = (
-        File::new("cert.pem", cert.pem()),
-        File::new("key.pem", signing_key.serialize_pem()),
+        TempFile::new("cert.pem", cert.pem()),
+        TempFile::new("key.pem", signing_key.serialize_pem()),
     );
-    let stranger = File::new("stranger.pem", stranger.pem());
-    let mut serve = Run::of(&mut dflock(&[
+    let other = TempFile::new("other.pem", other.pem());
+    let mut serve = Process::spawn(&mut dflock(&[
         "serve",
         "--port",
         "0",
@@ -50,50 +50,59 @@ async fn with_the_certificate_of_the_server_it_is_trusted_and_not_else() {
         "--tls-key",
         key.path(),
     ]));
-    let addr = serve.line().await.unwrap();
+    let addr = serve.next_line().await.unwrap();
 
     let job = ["run", "--servers", &addr, "--key", "job"];
-    for (trust, want) in [
+    for (trust, expected) in [
         (&["--tls-ca", cert.path()][..], 0),
-        (&["--tls-ca", stranger.path()], 69),
-        // what is no certificate
+        (&["--tls-ca", other.path()], 69),
+        // Not a certificate.
         (&["--tls-ca", key.path()], 64),
-        // plain text
+        // Without TLS.
         (&[], 69),
     ] {
-        let output = done(&mut dflock(&[&job[..], trust, &["echo", "ran"]].concat())).await;
-        assert_eq!(status(&output), want, "{trust:?}: {}", text(&output.stderr));
+        let output = output_of(&mut dflock(&[&job[..], trust, &["echo", "ran"]].concat())).await;
+        assert_eq!(
+            status(&output),
+            expected,
+            "{trust:?}: {}",
+            text(&output.stderr)
+        );
         assert_eq!(
             text(&output.stdout),
-            if want == 0 { "ran\n" } else { "" },
+            if expected == 0 { "ran\n" } else { "" },
             "{trust:?}"
         );
     }
     let output =
-        done(dflock(&["stats", "--servers", &addr]).env("DFLOCK_TLS_CA", cert.path())).await;
+        output_of(dflock(&["stats", "--servers", &addr]).env("DFLOCK_TLS_CA", cert.path())).await;
     assert_eq!(status(&output), 0, "{}", text(&output.stderr));
 }
 
 #[tokio::test]
-async fn a_secret_in_the_clear_is_warned_of_once() {
-    let secret = File::new("clear", "hush\n".to_owned());
-    // nobody is there; the first is no address of this machine alone
+async fn an_auth_token_in_clear_text_is_warned_about_once() {
+    let token = TempFile::new("token", "hush\n".to_owned());
+    // No server listens there. 0.0.0.0 is not a loopback address.
     for (servers, warnings) in [
         ("0.0.0.0:1,0.0.0.0:2", 1),
         ("127.0.0.1:1,[::1]:1,localhost:1", 0),
     ] {
         let stats = ["stats", "--servers", servers];
-        let by_file = done(&mut dflock(
-            &[&stats[..], &["--auth-token-file", secret.path()]].concat(),
+        let by_file = output_of(&mut dflock(
+            &[&stats[..], &["--auth-token-file", token.path()]].concat(),
         ))
         .await;
-        let by_variable = done(dflock(&stats).env("DFLOCK_AUTH_TOKEN", "hush")).await;
+        let by_variable = output_of(dflock(&stats).env("DFLOCK_AUTH_TOKEN", "hush")).await;
         for output in [by_file, by_variable] {
-            let said = text(&output.stderr);
-            assert_eq!(said.matches("in the clear").count(), warnings, "{said}");
-            assert!(!said.contains("hush"));
+            let stderr = text(&output.stderr);
+            assert_eq!(
+                stderr.matches("in clear text").count(),
+                warnings,
+                "{stderr}"
+            );
+            assert!(!stderr.contains("hush"));
         }
-        let without = done(&mut dflock(&stats)).await;
+        let without = output_of(&mut dflock(&stats)).await;
         assert_eq!(text(&without.stderr), "");
     }
 }

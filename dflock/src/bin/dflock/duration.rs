@@ -1,40 +1,41 @@
-//! Times as people write them.
+//! Parsers of durations on the command line.
 
 use std::time::Duration;
 
-/// Parses `30s`, `1.5m`, `500ms`, `2h`, or `30`, which is seconds.
+/// Parses a duration such as `30s`, `1.5m`, `500ms` or `2h`. A number without a unit is in seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    const ALLOWED: &str =
-        "a time is a number and one of ms, s, m, h, such as 30s; without a unit it is seconds";
+    const EXPECTED: &str =
+        "expected a number with the unit ms, s, m or h, such as 30s; the default unit is s";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "ms" => 0.001,
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err(ALLOWED.to_owned()),
+        _ => return Err(EXPECTED.to_owned()),
     };
-    // neither signs nor exponents, nor words such as `inf`
+    // Rejects signs, exponents, and words such as `inf`, which `f64` would parse.
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        return Err(ALLOWED.to_owned());
+        return Err(EXPECTED.to_owned());
     }
-    // whole numbers are kept exact
+    // Whole milliseconds are exact: a multiplication by 0.001 would round.
     match (digits.parse::<u64>(), digits.parse::<f64>()) {
         (Ok(millis), _) if unit < 1.0 => Ok(Duration::from_millis(millis)),
-        (_, Ok(number)) => Duration::try_from_secs_f64(number * unit)
-            .map_err(|_| format!("it is too long; {ALLOWED}")),
-        _ => Err(ALLOWED.to_owned()),
+        (_, Ok(number)) => {
+            Duration::try_from_secs_f64(number * unit).map_err(|_| format!("too long; {EXPECTED}"))
+        }
+        _ => Err(EXPECTED.to_owned()),
     }
 }
 
-/// The same for what is done again and again.
-pub(crate) fn pause(text: &str) -> Result<Duration, String> {
-    const LEAST: Duration = Duration::from_millis(10);
-    duration(text).and_then(|pause| {
-        if pause < LEAST {
-            Err("it is too short: at least 10ms".to_owned())
+/// Parses a duration of at least 10 ms.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    const MIN: Duration = Duration::from_millis(10);
+    duration(text).and_then(|interval| {
+        if interval < MIN {
+            Err("too short: must be at least 10ms".to_owned())
         } else {
-            Ok(pause)
+            Ok(interval)
         }
     })
 }
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_and_a_unit_are_a_time() {
+    fn a_number_with_a_unit_is_a_duration() {
         for (text, millis) in [
             ("30s", 30_000),
             ("30", 30_000),
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn anything_else_is_rejected() {
         for text in [
             "",
             "s",
@@ -83,10 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_done_without_a_pause() {
-        assert_eq!(pause("10ms"), Ok(Duration::from_millis(10)));
+    fn an_interval_is_at_least_10_ms() {
+        assert_eq!(interval("10ms"), Ok(Duration::from_millis(10)));
         for text in ["0", "9ms", "s"] {
-            assert!(pause(text).is_err(), "{text}");
+            assert!(interval(text).is_err(), "{text}");
         }
     }
 }

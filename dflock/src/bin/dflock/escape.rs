@@ -1,27 +1,29 @@
-//! Escapes for text that a terminal shows and that others have written.
+//! Escapes hidden characters in untrusted text before it is shown on a terminal.
 
 use std::ops::RangeInclusive;
 
 use unicode_width::UnicodeWidthChar;
 
-/// Returns `text` with its controls, bidirectional formats and invisible characters escaped. A control
-/// would command the terminal, and with the others two keys that differ could look alike.
+/// Returns `text` with control, bidirectional and invisible characters escaped.
+///
+/// A terminal would execute a control sequence. With the others, two different keys could look the
+/// same.
 pub(crate) fn escape(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
+    let mut escaped = String::with_capacity(text.len());
     for (index, c) in text.char_indices() {
-        // at the beginning it would be drawn over the character before the text
+        // A leading combining character would be drawn over the character before the text.
         let combines_with_nothing = index == 0 && c.width() == Some(0);
         if combines_with_nothing || is_hidden(c) {
-            shown.extend(c.escape_unicode());
+            escaped.extend(c.escape_unicode());
         } else {
-            shown.push(c);
+            escaped.push(c);
         }
     }
-    shown
+    escaped
 }
 
-/// The invisible characters that std takes for marks, letters and symbols: those with the property
-/// `Default_Ignorable_Code_Point` of Unicode 17, and the blank Braille pattern.
+/// The invisible characters that std classifies as marks, letters or symbols: those with the
+/// property `Default_Ignorable_Code_Point` of Unicode 17, and the blank Braille pattern.
 const INVISIBLE: [RangeInclusive<char>; 9] = [
     '\u{34f}'..='\u{34f}',
     '\u{115f}'..='\u{1160}',
@@ -36,11 +38,11 @@ const INVISIBLE: [RangeInclusive<char>; 9] = [
 
 fn is_hidden(c: char) -> bool {
     match c {
-        // std escapes them for another reason
+        // `escape_debug` escapes them for use in a literal, but they are visible.
         '"' | '\'' | '\\' => false,
         _ if INVISIBLE.iter().any(|range| range.contains(&c)) => true,
-        // std knows controls, formats, separators, private and unassigned characters; it leaves a
-        // combining character alone that is not the first
+        // `escape_debug` escapes control, format, separator, private-use and unassigned characters.
+        // It escapes a combining character only at the start, so put a letter before it.
         _ => ['a', c]
             .iter()
             .collect::<String>()
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn visible_text_stays_as_it_is() {
+    fn visible_text_is_unchanged() {
         for text in [
             "",
             "job",
@@ -73,7 +75,7 @@ mod tests {
 
     #[test]
     fn hidden_characters_are_escaped() {
-        for (text, want) in [
+        for (text, expected) in [
             ("\u{1b}[2Jx", "\\u{1b}[2Jx"),
             ("a\nb", "a\\u{a}b"),
             ("a\u{202e}b", "a\\u{202e}b"),
@@ -86,7 +88,7 @@ mod tests {
             ("a\u{e0041}", "a\\u{e0041}"),
             ("\u{301}a", "\\u{301}a"),
         ] {
-            assert_eq!(escape(text), want);
+            assert_eq!(escape(text), expected);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The process that becomes the command: `dflock __exec PID CMD ARGS..`.
 //!
-//! It is started before `dflock` handles SIGCHLD, and waits until it does: a SIGCHLD that the parent
-//! of `dflock` ignores stays ignored for the command, and its exit status is not lost all the same.
+//! The process is started before `dflock` handles SIGCHLD, and becomes the command afterwards. So a
+//! SIGCHLD that the parent of `dflock` ignores stays ignored for the command, and `dflock` still
+//! gets the exit status.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut, Write};
@@ -18,20 +19,21 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use crate::status::Failure;
+use crate::error::CliError;
 
-/// The first argument that asks for this.
+/// The first argument of this process.
 pub(crate) const NAME: &str = "__exec";
 
-/// A command that waits to begin.
-pub(crate) struct Waiting(UnixStream);
+/// A process that waits for [`start`](Self::start) to become the command.
+pub(crate) struct PendingCommand(UnixStream);
 
-impl Waiting {
-    /// Returns the process to start, and what makes it become the command `words`. It must be
-    /// started by the main thread: on Linux, it is killed when its parent thread ends.
+impl PendingCommand {
+    /// Returns the process to spawn, and the handle that makes it become the command `words`.
+    ///
+    /// The main thread must spawn it: on Linux it is killed when the thread that spawned it ends.
     pub(crate) fn new(words: &[OsString]) -> io::Result<(Self, Command)> {
         let (ours, theirs) = UnixStream::pair()?;
-        let mut command = this_program(NAME);
+        let mut command = self_command(NAME);
         command
             .arg(std::process::id().to_string())
             .args(words)
@@ -39,8 +41,8 @@ impl Waiting {
         Ok((Self(ours), command))
     }
 
-    /// Lets the command begin, with the standard input of this process.
-    pub(crate) fn begin(self) -> io::Result<()> {
+    /// Starts the command with the standard input of this process.
+    pub(crate) fn start(self) -> io::Result<()> {
         let stdin = io::stdin();
         let stdin = [stdin.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -52,10 +54,10 @@ impl Waiting {
     }
 }
 
-/// Returns this program, to be started anew as `name`.
-pub(crate) fn this_program(name: &str) -> Command {
-    // a link to the running file, also after an upgrade has replaced it; without `/proc`, the name
-    // by which this process was started has to do
+/// Returns a command that runs this program with `name` as its first argument.
+pub(crate) fn self_command(name: &str) -> Command {
+    // The link refers to the running executable even after an upgrade has replaced its file.
+    // Without `/proc`, use the path that this process was started with.
     let link = Path::new("/proc/self/exe");
     let file = if link.exists() {
         Some(link.to_owned())
@@ -70,29 +72,31 @@ pub(crate) fn this_program(name: &str) -> Command {
     command
 }
 
-/// Asks for SIGKILL at the death of the process that started this one, waits until the command may
-/// begin, and becomes it.
+/// Requests SIGKILL at the death of the parent, waits for the standard input of the command, and
+/// executes the command.
 pub(crate) fn exec(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let parent = args.next().and_then(|parent| parent.to_str()?.parse().ok());
     let (Some(parent), Some(name)) = (parent, args.next()) else {
-        return failed(&Failure::usage(format!(
-            "`{NAME}` is no command for people; see --help"
+        return report(&CliError::usage(format!(
+            "`{NAME}` is for internal use; see --help"
         )));
     };
-    failed(&become_command(parent, &name, args))
+    report(&exec_command(parent, &name, args))
 }
 
-fn become_command(parent: i32, name: &OsStr, args: impl Iterator<Item = OsString>) -> Failure {
-    if let Err(error) = die_with(parent) {
-        return Failure::system("cannot run without dflock", &error);
+fn exec_command(parent: i32, name: &OsStr, args: impl Iterator<Item = OsString>) -> CliError {
+    if let Err(error) = request_death_signal(parent) {
+        return CliError::system("cannot request the parent-death signal", &error);
     }
     match receive_stdin() {
-        Ok(stdin) => Failure::not_run(name, &Command::new(name).args(args).stdin(stdin).exec()),
-        Err(error) => Failure::system("cannot run without dflock", &error),
+        Ok(stdin) => {
+            CliError::exec_failed(name, &Command::new(name).args(args).stdin(stdin).exec())
+        }
+        Err(error) => CliError::system("cannot receive the standard input of the command", &error),
     }
 }
 
-/// Waits for the standard input of the command.
+/// Waits for the standard input of the command and returns it.
 fn receive_stdin() -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = RecvAncillaryBuffer::new(&mut space);
@@ -107,17 +111,18 @@ fn receive_stdin() -> io::Result<OwnedFd> {
         _ => None,
     });
     let stdin = stdin.ok_or(io::ErrorKind::UnexpectedEof)?;
-    // or the command would have it twice
+    // Otherwise the command would inherit a second copy of its standard input.
     fcntl_setfd(&stdin, FdFlags::CLOEXEC)?;
     Ok(stdin)
 }
 
+/// Requests SIGKILL for this process when `parent` dies.
 #[cfg(target_os = "linux")]
-fn die_with(parent: i32) -> io::Result<()> {
+fn request_death_signal(parent: i32) -> io::Result<()> {
     use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // it may have died before it was asked
+    // The parent may have died before the request.
     if Pid::as_raw(getppid()) == parent {
         Ok(())
     } else {
@@ -125,14 +130,14 @@ fn die_with(parent: i32) -> io::Result<()> {
     }
 }
 
-/// Does nothing: only Linux has a signal for the death of a parent.
+/// Does nothing: only Linux has a parent-death signal.
 #[cfg(not(target_os = "linux"))]
-fn die_with(_parent: i32) -> io::Result<()> {
+fn request_death_signal(_parent: i32) -> io::Result<()> {
     Ok(())
 }
 
-fn failed(failure: &Failure) -> ExitCode {
-    // nobody is left to tell when this fails
-    let _ = writeln!(io::stderr(), "dflock: {failure}");
-    failure.status()
+fn report(error: &CliError) -> ExitCode {
+    // Ignored: without a standard error there is no place to report the failure.
+    let _ = writeln!(io::stderr(), "dflock: {error}");
+    error.exit_code()
 }

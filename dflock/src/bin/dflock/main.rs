@@ -1,81 +1,86 @@
-//! `dflock`: runs a command while it holds a slot, shows who holds what, and serves.
+//! The program `dflock`: runs a command while it holds a slot, shows statistics, and serves.
 //!
-//! The modules, in the order in which one `dflock run` goes:
+//! Modules of `dflock run`, in the order in which they are used:
 //!
-//! 1. `args`: the command line; `duration`: `30s` and the like; `servers`: which servers, and how to reach them
-//! 2. `run`: the slot and the command, side by side; `line`: the wait for the slot
-//! 3. `guard`: what ends the command when nobody else can; `job`: its processes; `exec`: what becomes the command;
-//!    `family`: which processes those are; `children`: their exit statuses, and orphans
-//! 4. `signals`: what is passed on, and the signal mask
-//! 5. `status`: how it all ended
+//! 1. `args`: the command line; `duration`: parser of `30s` and the like; `client_options`: options
+//!    of the client that all commands share
+//! 2. `run`: acquires the slot and runs the command; `wait`: the wait for the slot, with progress
+//! 3. `watchdog`: the process that kills the command when `dflock` cannot; `child`: the running
+//!    command; `exec`: the process that becomes the command; `process_tree`: the processes of the
+//!    command; `proc`: parser of `/proc`; `reaper`: exit statuses of children, and orphans
+//! 4. `signals`: forwarded signals, and the signal mask
+//! 5. `error`: exit codes and error messages
 //!
-//! and besides: `stats`, `table` and `escape`, `serve`, `manual`.
+//! The other commands: `stats` with `table` and `escape`, `serve`, and `completions`.
 
 #[cfg(not(unix))]
-compile_error!("the command line of dflock needs Unix: build without the feature `cli`");
+compile_error!("the feature `cli` of dflock needs Unix; build without it");
 
 mod args;
-mod children;
+mod child;
+mod client_options;
+mod completions;
 mod duration;
+mod error;
 mod escape;
 mod exec;
-mod family;
-mod guard;
-mod job;
-mod line;
-mod manual;
-mod process;
+mod proc;
+mod process_tree;
+mod reaper;
 mod run;
 mod serve;
-mod servers;
 mod signals;
 mod stats;
-mod status;
 mod table;
+mod wait;
+mod watchdog;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use args::{Args, Command};
 use clap::Parser;
-use status::Failure;
+use error::CliError;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    // before anything is started: these two are to become, or to outlive, another process
+    // Before any thread starts: `exec` replaces this process, and the watchdog outlives its parent.
     match args.next() {
         Some(first) if first == exec::NAME => return exec::exec(args),
-        Some(first) if first == guard::NAME => return guard::guard(),
+        Some(first) if first == watchdog::NAME => return watchdog::run(),
         _ => {}
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return status::of_usage(error),
+        Err(error) => return error::print_clap_error(error),
     };
-    dispatch(args.command).unwrap_or_else(|failure| {
-        // nobody is left to tell when this fails
-        let _ = writeln!(io::stderr(), "dflock: {failure}");
-        failure.status()
+    dispatch(args.command).unwrap_or_else(|error| {
+        // Ignored: without a standard error there is no place to report the failure.
+        let _ = writeln!(io::stderr(), "dflock: {error}");
+        error.exit_code()
     })
 }
 
-fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+fn dispatch(command: Command) -> Result<ExitCode, CliError> {
     match command {
-        Command::Run(options) => on_this_thread(run::run(options)),
-        Command::Stats(options) => on_this_thread(stats::stats(options)),
-        Command::Serve(options) => on_this_thread(serve::serve(*options)),
-        Command::Completions { shell } => manual::completions(shell),
-        Command::Man { command } => manual::man(command.as_deref()),
+        Command::Run(options) => block_on(run::run(options)),
+        Command::Stats(options) => block_on(stats::stats(options)),
+        Command::Serve(options) => block_on(serve::serve(*options)),
+        Command::Completions { shell } => completions::completions(shell),
+        Command::Man { command } => completions::man(command.as_deref()),
     }
 }
 
-/// The main thread is the one that starts the command: it lives as long as the process, and the command dies with its thread.
-fn on_this_thread(
-    work: impl Future<Output = Result<ExitCode, Failure>>,
-) -> Result<ExitCode, Failure> {
+/// Runs `future` to completion on the main thread.
+///
+/// The main thread has to start the command: the parent-death signal is sent when the thread that
+/// started the command ends, and the main thread lives as long as the process.
+fn block_on(
+    future: impl Future<Output = Result<ExitCode, CliError>>,
+) -> Result<ExitCode, CliError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::system("no runtime", &error))?
-        .block_on(work)
+        .map_err(|error| CliError::system("cannot start the async runtime", &error))?
+        .block_on(future)
 }

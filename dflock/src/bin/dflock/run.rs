@@ -1,4 +1,4 @@
-//! `dflock run`: a command that runs while a slot is held, and not else.
+//! `dflock run`: runs a command for as long as a slot is held.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,108 +7,109 @@ use std::time::Duration;
 use dflock::{Crc32, Semaphore, Sharding};
 
 use crate::args::RunOptions;
-use crate::children::reap_orphans;
-use crate::family::TOKEN;
-use crate::guard::Guard;
-use crate::job::Job;
-use crate::line;
-use crate::process::Process;
+use crate::child::ChildCommand;
+use crate::error::{self, CliError};
+use crate::proc::Process;
+use crate::process_tree::TOKEN_VARIABLE;
+use crate::reaper::reap_orphans;
 use crate::signals::{InheritedMask, Signals};
-use crate::status::{self, Failure};
+use crate::wait;
+use crate::watchdog::Watchdog;
 
-/// The variable with the key of the innermost `dflock run` around the command.
-const KEY: &str = "DFLOCK_KEY";
+/// The variable with the key of the innermost enclosing `dflock run`.
+const KEY_VARIABLE: &str = "DFLOCK_KEY";
 
-/// The variable with the keys of all of them, with spaces between them: no key has one in it.
-const HELD_KEYS: &str = "DFLOCK_HELD_KEYS";
+/// The variable with the keys of all enclosing `dflock run`, separated by spaces. A key has no
+/// white space.
+const HELD_KEYS_VARIABLE: &str = "DFLOCK_HELD_KEYS";
 
-/// The warning on Linux where `Family` finds no processes.
-const NO_PROC: &str = "/proc is not mounted, or is that of another namespace: when the slot is lost, \
-                       only the command and its process group are ended";
+/// The warning on Linux if `ProcessTree` cannot find processes.
+const NO_PROC_WARNING: &str = "/proc is not mounted, or belongs to another PID namespace: when the \
+                               slot is lost, only the command and its process group are terminated";
 
-/// How often the guard hears at least that the slot is still held.
-const NEWS: Duration = Duration::from_secs(1);
+/// Maximum time between two heartbeats to the watchdog.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
-    let not_heard = |error| Failure::system("cannot listen for signals", &error);
-    // before any other thread is started, as each inherits the mask
-    let mask = InheritedMask::unblock().map_err(not_heard)?;
-    // from before the wait, so that none is missed
-    let mut signals = Signals::listen().map_err(not_heard)?;
-    let builder = options.servers.builder()?.fencing(options.fencing);
+/// Minimum time between two heartbeats, however little of the lease is left.
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(10);
+
+pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
+    let no_signals = |error| CliError::system("cannot listen for signals", &error);
+    let no_wait = |error| CliError::system("cannot wait for the command", &error);
+    // Before any other thread is started: each thread inherits the mask.
+    let mask = InheritedMask::unblock().map_err(no_signals)?;
+    // Before the wait for the slot, so that no signal is missed.
+    let mut signals = Signals::listen().map_err(no_signals)?;
+    let builder = options.client.builder()?.fencing(options.fencing);
     let client = builder.clone().build()?;
-    // what is asked while in line is asked of the key's server alone
+    // Progress needs the statistics of the key's own server only.
     let index = Crc32.shard(&options.key, client.servers().count());
-    let near = builder.servers(client.servers().nth(index)).build()?;
-    let pool = Semaphore::builder()
+    let shard_client = builder.servers(client.servers().nth(index)).build()?;
+    let semaphore = Semaphore::builder()
         .key(&options.key)
         .limit(options.limit)
         .client(client);
-    let pool = match options.lease {
-        Some(lease) => pool.lease_ttl(lease).build()?,
-        None => pool.build()?,
+    let semaphore = match options.lease {
+        Some(lease) => semaphore.lease_ttl(lease).build()?,
+        None => semaphore.build()?,
     };
     let outer_keys = outer_keys();
     let is_nested = outer_keys.split(' ').any(|key| key == options.key);
     let held = tokio::select! {
-        held = line::slot(pool, &near, options.timeout, is_nested) => held?,
-        received = signals.next() => return Ok(status::of_signal(received.signal)),
+        held = wait::acquire(semaphore, &shard_client, options.timeout, is_nested) => held?,
+        received = signals.next() => return Ok(error::exit_code_from_signal(received.signal)),
         never = reap_orphans() => match never {},
     };
 
-    if cfg!(target_os = "linux") && Process::own().is_none() {
-        // without a standard error there is no place to report that
-        let _ = writeln!(io::stderr(), "dflock: warning: {NO_PROC}");
+    if cfg!(target_os = "linux") && Process::current().is_none() {
+        // Ignored: without a standard error there is no place to report the failure.
+        let _ = writeln!(io::stderr(), "dflock: warning: {NO_PROC_WARNING}");
     }
+    let held_keys = format!("{outer_keys} {}", held.key());
     let variables = [
-        (KEY, Some(held.key().to_owned())),
-        (
-            HELD_KEYS,
-            Some(
-                format!("{outer_keys} {}", held.key())
-                    .trim_start()
-                    .to_owned(),
-            ),
-        ),
-        (TOKEN, Some(held.token().as_str().to_owned())),
+        (KEY_VARIABLE, Some(held.key().to_owned())),
+        (HELD_KEYS_VARIABLE, Some(held_keys.trim_start().to_owned())),
+        (TOKEN_VARIABLE, Some(held.token().as_str().to_owned())),
         ("DFLOCK_FENCE", held.fence().map(|fence| fence.to_string())),
     ];
-    let guard = Guard::start(held.token().as_str())
+    let watchdog = Watchdog::start(held.token().as_str())
         .await
-        .map_err(|error| Failure::system("cannot start a process", &error))?;
-    // the machine may have been suspended since
+        .map_err(|error| CliError::system("cannot start a process", &error))?;
+    // The machine may have been suspended since the slot was granted.
     held.check()?;
-    let left = || held.remaining().saturating_add(options.grace);
-    let mut job = Job::start(guard, left, &options.command, &variables, &mask)?;
-    let ended = loop {
-        job.allow(left());
+    let time_left = || held.remaining().saturating_add(options.grace);
+    let mut child = ChildCommand::start(watchdog, time_left, &options.command, &variables, &mask)?;
+    let exit_status = loop {
+        child.extend_deadline(time_left());
+        let heartbeat = HEARTBEAT_INTERVAL
+            .min(held.remaining() / 4)
+            .max(MIN_HEARTBEAT_INTERVAL);
         tokio::select! {
             biased;
             lost = held.lost() => {
-                // before anything is said, which a terminal may hold up
-                job.end(options.grace, &mut signals).await.map_err(|error| Failure::system("cannot wait for the command", &error))?;
+                // Terminate before the error is printed, because a terminal may block the output.
+                child.terminate(options.grace, &mut signals).await.map_err(no_wait)?;
                 return Err(lost.into());
             }
-            ended = job.wait() => break ended.map_err(|error| Failure::system("cannot wait for the command", &error))?,
-            received = signals.next() => job.pass_on(received),
-            () = tokio::time::sleep(NEWS.min(held.remaining() / 4).max(Duration::from_millis(10))) => {}
+            exit_status = child.wait() => break exit_status.map_err(no_wait)?,
+            received = signals.next() => child.forward(received),
+            () = tokio::time::sleep(heartbeat) => {}
         }
     };
-    // it may have been lost while nobody looked
+    // The slot may have been lost since the last poll of `lost`.
     held.check()?;
-    job.leave().await;
+    child.detach().await;
     if let Err(error) = held.release().await {
-        // the command has ended, and the server frees the slot in any case
-        let _ = writeln!(io::stderr(), "dflock: {error}");
+        // Not an error of the run: the command has ended, and the server frees the slot anyway.
+        let _ = writeln!(io::stderr(), "dflock: warning: {error}");
     }
-    Ok(status::of_command(ended))
+    Ok(error::exit_code_from_status(exit_status))
 }
 
-/// Returns the keys that each `dflock run` around this one holds a slot of, with spaces between
-/// them.
+/// Returns the keys of all enclosing `dflock run`, separated by spaces.
 fn outer_keys() -> String {
     let variable = |name| std::env::var(name).ok().filter(|keys| !keys.is_empty());
-    variable(HELD_KEYS)
-        .or_else(|| variable(KEY))
+    variable(HELD_KEYS_VARIABLE)
+        .or_else(|| variable(KEY_VARIABLE))
         .unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! `dflock serve`: the embedded server as a program.
+//! `dflock serve`: runs the embedded server.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,75 +12,81 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::children::reap_orphans;
+use crate::client_options::read_token;
 use crate::duration::duration;
-use crate::servers::secret;
+use crate::error::{self, CliError};
+use crate::reaper::reap_orphans;
 use crate::signals::InheritedMask;
-use crate::status::{self, Failure};
 
-/// The flags of the real `dflockd`.
+/// Options of the server, with the flags and defaults of `dflockd`.
 #[derive(clap::Args)]
 pub(crate) struct ServeOptions {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
-    /// Port to listen on; 0 for a free one
+    /// Port to listen on; 0 selects a free port
     #[arg(long, default_value_t = 6388)]
     port: u16,
-    /// Lease of requests that name none
-    #[arg(long, default_value = "33s", value_parser = duration)]
+    /// Lease of requests that do not set one
+    #[arg(long, default_value = "33s", value_parser = duration, value_name = "TIME")]
     default_lease_ttl: Duration,
-    /// How often leases that are over are looked for
-    #[arg(long, default_value = "1s", value_parser = duration)]
+    /// Interval at which expired leases are swept
+    #[arg(long, default_value = "1s", value_parser = duration, value_name = "TIME")]
     lease_sweep_interval: Duration,
-    /// How often idle keys are looked for
-    #[arg(long, default_value = "5s", value_parser = duration)]
+    /// Interval at which idle keys are collected
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     gc_interval: Duration,
-    /// How long an idle key is remembered
-    #[arg(long, default_value = "60s", value_parser = duration)]
+    /// Time after which an idle key is collected
+    #[arg(long, default_value = "60s", value_parser = duration, value_name = "TIME")]
     gc_max_idle: Duration,
-    /// How many keys there may be
+    /// Maximum number of keys
     #[arg(long, default_value_t = 1024)]
     max_locks: usize,
-    /// How many may wait for one key; 0 for no limit
+    /// Maximum number of waiters of one key; 0 means no limit
     #[arg(long, default_value_t = 0)]
     max_waiters: usize,
-    /// How many connections there may be; 0 for no limit
+    /// Maximum number of connections; 0 means no limit
     #[arg(long, default_value_t = 0)]
     max_connections: usize,
-    /// How long a connection may be silent
-    #[arg(long, default_value = "23s", value_parser = duration)]
+    /// Time after which a silent connection is closed
+    #[arg(long, default_value = "23s", value_parser = duration, value_name = "TIME")]
     read_timeout: Duration,
-    /// How long a client may take to take a reply; 0 for as long as it likes
-    #[arg(long, default_value = "5s", value_parser = duration)]
+    /// Time in which a client has to read a reply; 0 means no limit
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     write_timeout: Duration,
-    /// How long holders may take to release at the end; 0 for as long as they like
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    /// Time that a shutdown waits for slots to be released; 0 means no limit
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     shutdown_timeout: Duration,
-    /// Secret that every connection has to begin with; the list of processes shows it
+    /// Auth token that clients must send; visible in the process list
     #[arg(long, conflicts_with = "auth_token_file")]
     auth_token: Option<String>,
-    /// File with the secret
+    /// File with the auth token
     #[arg(long, value_name = "FILE")]
     auth_token_file: Option<PathBuf>,
-    /// File with the certificate for TLS, in PEM, and behind it those that lead to its issuer
+    /// PEM file with the TLS certificate, followed by its intermediate certificates
     #[arg(long, requires = "tls_key", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
-    /// File with the key of the certificate
+    /// PEM file with the private key of the certificate
     #[arg(long, requires = "tls_cert", value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// Whether slots go with the connection that acquired them
-    #[arg(long, default_value = "true", value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "BOOL")]
+    /// Release the slots of a connection when it is closed
+    #[arg(
+        long,
+        default_value = "true",
+        value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set,
+        value_name = "BOOL"
+    )]
     auto_release_on_disconnect: bool,
 }
 
 impl ServeOptions {
-    fn into_config(self) -> Result<ServerConfig, Failure> {
+    fn into_config(self) -> Result<ServerConfig, CliError> {
         let token = match (&self.auth_token_file, self.auth_token) {
-            (Some(path), _) => secret(path)?,
+            (Some(path), _) => read_token(path)?,
             (None, Some(token)) if token.trim().is_empty() => {
-                return Err(Failure::usage(
-                    "the secret is empty: leave it out, or give one that is not",
+                return Err(CliError::usage(
+                    "the auth token is empty; omit --auth-token to run without one",
                 ));
             }
             (None, token) => Zeroizing::new(token.unwrap_or_default()),
@@ -89,7 +95,7 @@ impl ServeOptions {
             Some((chain, key)) => Some(ServerTls::pem_files(chain, key)?),
             None => None,
         };
-        // an IPv6 address is told from its port by brackets
+        // An IPv6 address needs brackets before a port.
         let host = if self.host.contains(':') {
             format!("[{}]", self.host.trim_matches(['[', ']']))
         } else {
@@ -114,40 +120,41 @@ impl ServeOptions {
     }
 }
 
-pub(crate) async fn serve(options: ServeOptions) -> Result<ExitCode, Failure> {
-    let failed = |error| Failure::system("cannot listen for signals", &error);
-    // before any other thread is started, as each inherits the mask; it starts no process that would
-    // get it back
-    InheritedMask::unblock().map_err(failed)?;
+/// Runs the server until SIGINT or SIGTERM.
+pub(crate) async fn serve(options: ServeOptions) -> Result<ExitCode, CliError> {
+    let no_signals = |error| CliError::system("cannot listen for signals", &error);
+    // Before any other thread is started: each thread inherits the mask. The inherited mask is not
+    // kept, because the server starts no processes.
+    InheritedMask::unblock().map_err(no_signals)?;
     let server = options.into_config()?.start().await?;
-    // from before the address is known, so that none is missed
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    // as with the real server, they have no effect; their default actions would end this process
+    // Before the address is printed, so that no signal is missed.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    // As in dflockd, these signals have no effect. Their default actions would end this process.
     for kind in [
         SignalKind::user_defined1(),
         SignalKind::user_defined2(),
         SignalKind::alarm(),
     ] {
-        drop(signal(kind).map_err(failed)?);
+        drop(signal(kind).map_err(no_signals)?);
     }
-    let mut asked = async || {
+    let mut stop_signal = async || {
         tokio::select! {
             _ = interrupt.recv() => Signal::INT,
             _ = terminate.recv() => Signal::TERM,
         }
     };
     writeln!(io::stdout(), "{}", server.addr())
-        .map_err(|error| Failure::system("cannot print the address", &error))?;
-    let ended = async {
-        asked().await;
+        .map_err(|error| CliError::system("cannot print the address", &error))?;
+    let exit_code = async {
+        stop_signal().await;
         tokio::select! {
             () = server.shutdown() => ExitCode::SUCCESS,
-            signal = asked() => status::of_signal(signal),
+            signal = stop_signal() => error::exit_code_from_signal(signal),
         }
     };
     tokio::select! {
-        ended = ended => Ok(ended),
+        exit_code = exit_code => Ok(exit_code),
         never = reap_orphans() => match never {},
     }
 }

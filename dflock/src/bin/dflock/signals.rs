@@ -12,8 +12,8 @@ use signal_hook::iterator::{Handle, SignalsInfo};
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// The signals that ask a process for something. SIGTSTP and SIGCONT belong to the terminal and
-/// the shell.
+/// The signals that are forwarded to the command. SIGTSTP and SIGCONT are not among them, because
+/// the terminal and the shell use them for job control.
 const FORWARDED: [NixSignal; 6] = [
     NixSignal::SIGHUP,
     NixSignal::SIGINT,
@@ -27,14 +27,14 @@ const FORWARDED: [NixSignal; 6] = [
 pub(crate) struct InheritedMask(SigSet);
 
 impl InheritedMask {
-    /// Unblocks the signals that this process handles, for this thread and those that it starts
-    /// later: a parent may have blocked them, and then SIGTERM would never arrive.
+    /// Unblocks the signals that this process handles, for this thread and all threads that it
+    /// starts later. If the parent has blocked them, SIGTERM would otherwise never arrive.
     pub(crate) fn unblock() -> io::Result<Self> {
         let handled: SigSet = FORWARDED.into_iter().chain([NixSignal::SIGCHLD]).collect();
         Ok(Self(handled.thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?))
     }
 
-    /// Starts a process that has the inherited mask.
+    /// Spawns a process with the inherited mask.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let current = self.0.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let child = command.spawn();
@@ -43,31 +43,32 @@ impl InheritedMask {
     }
 }
 
-/// A signal that has arrived.
+/// A received signal.
 #[derive(Clone, Copy)]
 pub(crate) struct Received {
     pub(crate) signal: Signal,
-    /// Whether a process has sent it. A terminal's keys send theirs to the whole foreground group.
+    /// True if a process sent it. Otherwise it came from a key of the terminal, which signals
+    /// the whole foreground group.
     pub(crate) by_process: bool,
 }
 
-/// The signals that arrive from now on.
+/// A stream of the received signals.
 pub(crate) struct Signals {
     received: UnboundedReceiver<Received>,
     handle: Handle,
 }
 
 impl Signals {
-    /// Listens for the signals that are not ignored: after `nohup`, neither `dflock` nor the
-    /// command reacts to SIGHUP.
+    /// Listens for the forwarded signals, except for those that are ignored. So after `nohup`,
+    /// neither `dflock` nor the command reacts to SIGHUP.
     pub(crate) fn listen() -> io::Result<Self> {
-        let ignored = ignored();
+        let ignored = ignored_signals();
         let numbers = FORWARDED.into_iter().map(|signal| signal as i32);
         let mut signals =
             SignalsInfo::<WithOrigin>::new(numbers.filter(|n| ignored & (1 << (n - 1)) == 0))?;
         let handle = signals.handle();
         let (sender, received) = unbounded_channel();
-        // ends when the handle is closed
+        // The thread ends when the handle is closed.
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
@@ -98,9 +99,9 @@ impl Drop for Signals {
     }
 }
 
-/// Waits for a signal that is to end this process, if it is PID 1. The system spares PID 1 the
-/// default actions of signals.
-pub(crate) async fn end_of_pid_1() -> io::Result<Signal> {
+/// Waits for SIGINT or SIGTERM if this process is PID 1, and forever otherwise. The kernel does not
+/// apply the default actions of signals to PID 1.
+pub(crate) async fn pid_1_termination() -> io::Result<Signal> {
     if !getpid().is_init() {
         return pending().await;
     }
@@ -112,16 +113,18 @@ pub(crate) async fn end_of_pid_1() -> io::Result<Signal> {
     })
 }
 
-/// Catches every signal that can be caught, whose default would stop or end this process, and does nothing with it.
-pub(crate) fn all() -> Vec<unix::Signal> {
-    // those for errors of a program's own, and those that the system keeps for itself, are refused
+/// Catches every signal that can be caught and does nothing with it, for as long as the result
+/// lives.
+pub(crate) fn ignore_all() -> Vec<unix::Signal> {
+    // Tokio refuses the signals that cannot be caught, and those for errors such as SIGSEGV.
     (1..=64)
         .filter_map(|number| signal(SignalKind::from_raw(number)).ok())
         .collect()
 }
 
-/// The signals that this process was started to ignore, a bit each; none where the system does not tell.
-fn ignored() -> u64 {
+/// Returns the signals that this process ignores since its start, as a bit mask. Empty without
+/// `/proc`.
+fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())

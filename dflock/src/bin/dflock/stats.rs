@@ -1,4 +1,4 @@
-//! `dflock stats`: who holds what.
+//! `dflock stats`: shows the holders and the queue of each key.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -8,43 +8,43 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::args::StatsOptions;
-use crate::signals::end_of_pid_1;
-use crate::status::{Failure, UNAVAILABLE, of_signal, said};
-use crate::table::{Look, table};
+use crate::error::{CliError, UNAVAILABLE, exit_code_from_signal, message};
+use crate::signals::pid_1_termination;
+use crate::table::{Style, table};
 
-/// What one server says.
+/// The statistics of one server, or the error.
 pub(crate) struct Report {
     pub(crate) server: String,
     pub(crate) stats: Result<Stats, Error>,
 }
 
-pub(crate) async fn stats(options: StatsOptions) -> Result<ExitCode, Failure> {
+pub(crate) async fn stats(options: StatsOptions) -> Result<ExitCode, CliError> {
     tokio::select! {
-        ended = show(options) => ended,
-        signal = end_of_pid_1() => match signal {
-            Ok(signal) => Ok(of_signal(signal)),
-            Err(error) => Err(Failure::system("cannot listen for signals", &error)),
+        exit_code = show(options) => exit_code,
+        signal = pid_1_termination() => match signal {
+            Ok(signal) => Ok(exit_code_from_signal(signal)),
+            Err(error) => Err(CliError::system("cannot listen for signals", &error)),
         },
     }
 }
 
-async fn show(options: StatsOptions) -> Result<ExitCode, Failure> {
-    let builder = options.servers.builder()?;
+async fn show(options: StatsOptions) -> Result<ExitCode, CliError> {
+    let builder = options.client.builder()?;
     let all = builder.clone().build()?;
-    // a client for each: what one says is shown whether another answers or not
+    // One client for each server, so that the failure of one server does not hide the others.
     let clients: Vec<_> = all
         .servers()
         .map(|server| builder.clone().servers([server]).build())
         .collect::<Result<_, _>>()?;
     let screen = options.watch && !options.json && io::stdout().is_terminal();
     loop {
-        let reports = ask(&clients).await;
+        let reports = fetch(&clients).await;
         let text = if options.json {
             json(&reports)
         } else {
-            table(&reports, Look::of_stdout())
+            table(&reports, Style::for_stdout())
         };
-        // over what was there, without a flicker
+        // Overwrite the previous output instead of clearing it first, which would flicker.
         let text = if screen {
             format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
         } else {
@@ -55,15 +55,15 @@ async fn show(options: StatsOptions) -> Result<ExitCode, Failure> {
             .and_then(|()| io::stdout().flush())
         {
             Ok(()) => {}
-            // who reads only the beginning, such as `head`, has what he wants
+            // Not an error: the reader, such as `head`, has closed the pipe early.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(ExitCode::SUCCESS);
             }
-            Err(error) => return Err(Failure::system("cannot print", &error)),
+            Err(error) => return Err(CliError::system("cannot write to standard output", &error)),
         }
         if !options.watch {
-            let all_well = reports.iter().all(|report| report.stats.is_ok());
-            return Ok(if all_well {
+            let all_ok = reports.iter().all(|report| report.stats.is_ok());
+            return Ok(if all_ok {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::from(UNAVAILABLE)
@@ -73,13 +73,13 @@ async fn show(options: StatsOptions) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Asks all at once; the reports are in the order of `clients`.
-async fn ask(clients: &[Client]) -> Vec<Report> {
-    let mut asked = JoinSet::new();
+/// Queries all servers concurrently. Returns the reports in the order of `clients`.
+async fn fetch(clients: &[Client]) -> Vec<Report> {
+    let mut queries = JoinSet::new();
     for (index, client) in clients.iter().cloned().enumerate() {
-        asked.spawn(async move {
+        queries.spawn(async move {
             let server = client.servers().collect();
-            // of one server, so there is one
+            // The client has one server.
             let stats = client
                 .stats()
                 .await
@@ -87,16 +87,17 @@ async fn ask(clients: &[Client]) -> Vec<Report> {
             (index, Report { server, stats })
         });
     }
-    let mut reports = asked.join_all().await;
+    let mut reports = queries.join_all().await;
     reports.sort_by_key(|(index, _)| *index);
     reports.into_iter().map(|(_, report)| report).collect()
 }
 
-/// One line, so that a reader of `--watch` knows where an answer ends.
+/// Returns the reports as one line of JSON, so that a reader of `--watch` can parse it line by
+/// line.
 fn json(reports: &[Report]) -> String {
     let servers = reports.iter().map(|Report { server, stats }| match stats {
         Ok(stats) => json!({ "server": server, "stats": stats }),
-        Err(error) => json!({ "server": server, "error": said(error) }),
+        Err(error) => json!({ "server": server, "error": message(error) }),
     });
     format!("{}\n", servers.collect::<serde_json::Value>())
 }

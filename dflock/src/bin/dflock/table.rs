@@ -1,31 +1,32 @@
-//! The picture of who holds what.
+//! The table of `dflock stats`.
 
 use std::io::{self, IsTerminal};
 
 use dflock::Stats;
 use unicode_width::UnicodeWidthStr;
 
+use crate::error::message;
 use crate::escape::escape;
 use crate::stats::Report;
-use crate::status::said;
 
-/// The widest that a bar of holders gets, in slots.
-const BAR: u64 = 16;
+/// Maximum width of the bar of holders, in characters.
+const BAR_WIDTH: u64 = 16;
 
-/// Whether there are colours.
+/// Color mode of the table.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Look {
+pub(crate) enum Style {
     Plain,
-    Coloured,
+    Colored,
 }
 
-impl Look {
-    /// Colours are for terminals, and for those who have not said no.
-    pub(crate) fn of_stdout() -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+impl Style {
+    /// Returns `Colored` if standard output is a terminal that supports colors, unless `NO_COLOR`
+    /// is set.
+    pub(crate) fn for_stdout() -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if io::stdout().is_terminal() && !unwanted && !dumb {
-            Self::Coloured
+        if io::stdout().is_terminal() && !no_color && !dumb {
+            Self::Colored
         } else {
             Self::Plain
         }
@@ -46,14 +47,14 @@ const RED: u8 = 31;
 const GREEN: u8 = 32;
 const YELLOW: u8 = 33;
 
-/// A paragraph for each server, a line for each key.
-pub(crate) fn table(reports: &[Report], look: Look) -> String {
+/// Returns the table: a paragraph for each server with a line for each key.
+pub(crate) fn table(reports: &[Report], style: Style) -> String {
     let mut text = String::new();
     for (n, Report { server, stats }) in reports.iter().enumerate() {
         if n > 0 {
             text.push('\n');
         }
-        text.push_str(&look.paint(BOLD, server));
+        text.push_str(&style.paint(BOLD, server));
         match stats {
             Ok(stats) => {
                 let connections = if stats.connections == 1 {
@@ -62,30 +63,33 @@ pub(crate) fn table(reports: &[Report], look: Look) -> String {
                     "connections"
                 };
                 text.push_str(
-                    &look.paint(DIM, &format!("  {} {connections}\n", stats.connections)),
+                    &style.paint(DIM, &format!("  {} {connections}\n", stats.connections)),
                 );
-                keys(&mut text, stats, look);
+                write_keys(&mut text, stats, style);
             }
-            Err(error) => text.push_str(&look.paint(RED, &format!("  {}\n", escape(&said(error))))),
+            Err(error) => {
+                text.push_str(&style.paint(RED, &format!("  {}\n", escape(&message(error)))));
+            }
         }
     }
     text
 }
 
-/// One key, as it is shown.
+/// The table row of one key.
 struct Row {
     key: String,
     kind: &'static str,
+    /// Number of holders and limit; `None` for an idle key.
     held: Option<(u64, u32)>,
     waiters: u64,
-    /// What is left of the lease, or for how long it has been idle.
+    /// Remaining lease, or idle time.
     time: String,
 }
 
-fn keys(text: &mut String, stats: &Stats, look: Look) {
+fn write_keys(text: &mut String, stats: &Stats, style: Style) {
     let rows = rows(stats);
     if rows.is_empty() {
-        text.push_str(&look.paint(DIM, "  no keys\n"));
+        text.push_str(&style.paint(DIM, "  no keys\n"));
         return;
     }
     let width = rows
@@ -97,16 +101,16 @@ fn keys(text: &mut String, stats: &Stats, look: Look) {
     let bars = rows
         .iter()
         .filter_map(|row| row.held)
-        .map(|(_, limit)| BAR.min(limit.into()))
+        .map(|(_, limit)| BAR_WIDTH.min(limit.into()))
         .max()
         .unwrap_or(0);
-    // no more than `BAR`
+    // The conversion cannot fail: `bars` is at most `BAR_WIDTH`.
     let bars = usize::try_from(bars).unwrap_or(0).max(4);
     let head = format!(
         "  {:width$}  {:9}  {:>7}  {:bars$}  {:>7}  TIME\n",
         "KEY", "KIND", "HOLDERS", "HELD", "WAITERS"
     );
-    text.push_str(&look.paint(DIM, &head));
+    text.push_str(&style.paint(DIM, &head));
     for Row {
         key,
         kind,
@@ -115,25 +119,25 @@ fn keys(text: &mut String, stats: &Stats, look: Look) {
         time,
     } in rows
     {
-        let of = held.map_or_else(String::new, |(holders, limit)| format!("{holders}/{limit}"));
+        let count = held.map_or_else(String::new, |(holders, limit)| format!("{holders}/{limit}"));
         let (full, free) = held.map_or_else(Default::default, |(holders, limit)| {
             bar(holders, limit.into())
         });
         let gap = " ".repeat(bars.saturating_sub(full.chars().count() + free.chars().count()));
-        let waiters = look.paint(
+        let waiters = style.paint(
             if waiters > 0 { YELLOW } else { DIM },
             &format!("{waiters:>7}"),
         );
         let bar = format!(
             "{}{}{gap}",
-            look.paint(GREEN, &full),
-            look.paint(DIM, &free)
+            style.paint(GREEN, &full),
+            style.paint(DIM, &free)
         );
-        // `format!` counts characters, and a terminal columns
+        // `format!` pads by characters, but a terminal has columns.
         let pad = " ".repeat(width - key.width());
         let line = format!(
-            "  {key}{pad}  {kind:9}  {of:>7}  {bar}  {waiters}  {}",
-            look.paint(DIM, &time)
+            "  {key}{pad}  {kind:9}  {count:>7}  {bar}  {waiters}  {}",
+            style.paint(DIM, &time)
         );
         text.push_str(line.trim_end());
         text.push('\n');
@@ -142,15 +146,15 @@ fn keys(text: &mut String, stats: &Stats, look: Look) {
 
 fn rows(stats: &Stats) -> Vec<Row> {
     let semaphores = stats.semaphores.iter().map(|s| Row {
-        key: shown_key(&s.key),
+        key: escape_key(&s.key),
         kind: "semaphore",
         held: Some((s.holders, s.limit)),
         waiters: s.waiters,
-        // servers do not tell the leases of semaphores
+        // Servers do not report the leases of semaphores.
         time: String::new(),
     });
     let locks = stats.locks.iter().map(|l| Row {
-        key: shown_key(&l.key),
+        key: escape_key(&l.key),
         kind: "lock",
         held: Some((u64::from(l.owner_conn_id != 0), 1)),
         waiters: l.waiters,
@@ -162,7 +166,7 @@ fn rows(stats: &Stats) -> Vec<Row> {
     });
     let idle = |kind| {
         move |i: &dflock::IdleStats| Row {
-            key: shown_key(&i.key),
+            key: escape_key(&i.key),
             kind,
             held: None,
             waiters: 0,
@@ -181,22 +185,24 @@ fn rows(stats: &Stats) -> Vec<Row> {
     rows
 }
 
-/// The slots that are held, and those that are free; one sign is one slot, as long as they are few.
+/// Returns the filled and the empty part of the bar. One character is one slot, unless the limit is
+/// above [`BAR_WIDTH`].
 fn bar(holders: u64, limit: u64) -> (String, String) {
-    let width = limit.min(BAR);
-    // at least one sign for the first holder
-    let full = if limit <= BAR {
+    let width = limit.min(BAR_WIDTH);
+    // Rounded up, so that a single holder is visible.
+    let full = if limit <= BAR_WIDTH {
         holders
     } else {
-        holders.saturating_mul(BAR).div_ceil(limit)
+        holders.saturating_mul(BAR_WIDTH).div_ceil(limit)
     }
     .min(width);
-    let signs = |sign: &str, count| sign.repeat(usize::try_from(count).unwrap_or(0));
-    (signs("■", full), signs("□", width - full))
+    let repeat = |character: &str, count| character.repeat(usize::try_from(count).unwrap_or(0));
+    (repeat("■", full), repeat("□", width - full))
 }
 
-/// Returns a key as it is shown: a backslash of the key itself is told from one of an escape.
-fn shown_key(key: &str) -> String {
+/// Returns `key` with hidden characters escaped. A backslash in the key is doubled, so that it
+/// differs from the backslash of an escape.
+fn escape_key(key: &str) -> String {
     escape(&key.replace('\\', r"\\"))
 }
 
@@ -215,11 +221,16 @@ mod tests {
     fn each_key_has_a_line() {
         let reports = [report(
             r#"{"connections": 4,
-                "locks": [{"key": "nightly", "owner_conn_id": 7, "lease_expires_in_s": 12.3, "waiters": 0}],
-                "semaphores": [{"key": "pool", "limit": 5, "holders": 3, "waiters": 2}, {"key": "big", "limit": 1000, "holders": 1, "waiters": 0}],
+                "locks": [
+                    {"key": "nightly", "owner_conn_id": 7, "lease_expires_in_s": 12.3, "waiters": 0}
+                ],
+                "semaphores": [
+                    {"key": "pool", "limit": 5, "holders": 3, "waiters": 2},
+                    {"key": "big", "limit": 1000, "holders": 1, "waiters": 0}
+                ],
                 "idle_locks": [], "idle_semaphores": [{"key": "old", "idle_s": 9.0}]}"#,
         )];
-        let want = "\
+        let expected = "\
 lock-1:6388  4 connections
   KEY      KIND       HOLDERS  HELD              WAITERS  TIME
   big      semaphore   1/1000  ■□□□□□□□□□□□□□□□        0
@@ -227,11 +238,11 @@ lock-1:6388  4 connections
   pool     semaphore      3/5  ■■■□□                   2
   old      semaphore                                   0  idle 9 s
 ";
-        assert_eq!(table(&reports, Look::Plain), want);
-        let coloured = table(&reports, Look::Coloured);
+        assert_eq!(table(&reports, Style::Plain), expected);
+        let colored = table(&reports, Style::Colored);
         assert!(
-            coloured.contains("\x1b[32m■■■\x1b[0m\x1b[2m□□\x1b[0m"),
-            "{coloured}"
+            colored.contains("\x1b[32m■■■\x1b[0m\x1b[2m□□\x1b[0m"),
+            "{colored}"
         );
     }
 
@@ -254,10 +265,12 @@ lock-1:6388  4 connections
     }
 
     #[test]
-    fn a_key_gives_the_terminal_no_commands() {
+    fn control_characters_of_a_key_are_escaped() {
         let reports = [report(
-            "{\"connections\": 0, \"semaphores\": [{\"key\": \"\\u001b[2Jx\", \"limit\": 1, \"holders\": 1, \"waiters\": 0}]}",
+            r#"{"connections": 0, "semaphores": [
+                {"key": "\u001b[2Jx", "limit": 1, "holders": 1, "waiters": 0}
+            ]}"#,
         )];
-        assert!(!table(&reports, Look::Plain).contains('\x1b'));
+        assert!(!table(&reports, Style::Plain).contains('\x1b'));
     }
 }

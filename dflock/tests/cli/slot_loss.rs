@@ -1,4 +1,4 @@
-//! A slot that is lost ends the command.
+//! Termination of the command when the slot is lost.
 
 #[cfg(target_os = "linux")]
 use std::process::Stdio;
@@ -10,92 +10,95 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
 #[cfg(target_os = "linux")]
-use crate::program::is_gone;
-use crate::program::{Run, dflock};
+use crate::process::wait_until_gone;
+use crate::process::{Process, dflock};
 #[cfg(target_os = "linux")]
 use crate::skipped::skip;
 
-/// The server gives the slot away; with a lease of 3 s that is known at the next renewal.
+/// A short lease: `dflock` detects at the next renewal that the server has freed the slot.
 const LEASE: [&str; 2] = ["--lease", "3s"];
 
 #[tokio::test]
-async fn the_command_is_asked_to_end_and_the_status_is_76() {
+async fn the_command_gets_sigterm_and_the_status_is_76() {
     let server = Server::start().await.unwrap();
     let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut run = Run::start(&server.addr().to_string(), &LEASE, script).await;
+    let mut run = Process::run_script(&server.addr().to_string(), &LEASE, script).await;
     server.faults().expire("job");
-    assert_eq!(run.line().await.as_deref(), Some("ending"));
+    assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert_eq!(run.status().await, 76);
 }
 
 #[tokio::test]
-async fn a_command_that_does_not_end_is_killed_after_the_grace_time() {
+async fn a_command_that_ignores_sigterm_is_killed_after_the_grace_time() {
     let server = Server::start().await.unwrap();
     let script = "trap 'echo no' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut run = Run::start(&server.addr().to_string(), &["--grace", "500ms"], script).await;
+    let mut run =
+        Process::run_script(&server.addr().to_string(), &["--grace", "500ms"], script).await;
     let began = Instant::now();
     server.faults().disconnect("job");
-    assert_eq!(run.line().await.as_deref(), Some("no"));
+    assert_eq!(run.next_line().await.as_deref(), Some("no"));
     assert_eq!(run.status().await, 76);
     assert!(began.elapsed().as_millis() >= 500);
-    run.silence().await;
+    run.wait_for_eof().await;
 }
 
 #[tokio::test]
-async fn without_a_grace_time_it_is_killed_at_once() {
+async fn without_a_grace_time_the_command_is_killed_immediately() {
     let server = Server::start().await.unwrap();
     let script = "trap 'echo no' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut run = Run::start(&server.addr().to_string(), &["--grace", "0"], script).await;
+    let mut run = Process::run_script(&server.addr().to_string(), &["--grace", "0"], script).await;
     server.faults().disconnect("job");
     assert_eq!(run.status().await, 76);
-    assert_eq!(run.silence().await, "");
+    assert_eq!(run.wait_for_eof().await, "");
 }
 
 #[tokio::test]
-async fn what_the_command_has_started_ends_with_it() {
+async fn descendants_of_the_command_are_killed_after_the_grace_time() {
     let server = Server::start().await.unwrap();
-    // the shell ends at SIGTERM; the one within takes no notice
+    // The outer shell ends at SIGTERM; the inner one ignores it.
     let script = "sh -c 'trap \"\" TERM; echo ready; sleep 60; :'; :";
-    let mut run = Run::start(&server.addr().to_string(), &["--grace", "300ms"], script).await;
+    let mut run =
+        Process::run_script(&server.addr().to_string(), &["--grace", "300ms"], script).await;
     server.faults().disconnect("job");
     assert_eq!(run.status().await, 76);
-    run.silence().await;
+    run.wait_for_eof().await;
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn what_the_command_has_started_may_end_in_order() {
+async fn descendants_of_the_command_may_clean_up_in_the_grace_time() {
     let server = Server::start().await.unwrap();
-    let script = "sh -c 'trap \"sleep 0.3; echo in order; exit\" TERM; echo ready; while :; do sleep 0.02; done'; :";
-    let mut run = Run::start(&server.addr().to_string(), &[], script).await;
+    let script = "sh -c 'trap \"sleep 0.3; echo in order; exit\" TERM; echo ready; \
+                  while :; do sleep 0.02; done'; :";
+    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
     server.faults().disconnect("job");
     assert_eq!(run.status().await, 76);
-    assert_eq!(run.silence().await, "in order\n");
+    assert_eq!(run.wait_for_eof().await, "in order\n");
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn when_dflock_is_stopped_the_command_ends_with_the_slot() {
+async fn the_watchdog_kills_the_command_of_a_stopped_dflock() {
     let server = Server::start().await.unwrap();
     let args = ["--lease", "2s", "--grace", "0"];
-    // as early as can be
+    // The command stops `dflock` as early as possible.
     let script = "kill -STOP $PPID; echo ready; echo $$; exec sleep 60";
-    let mut run = Run::start(&server.addr().to_string(), &args, script).await;
-    let command = run.line().await.unwrap();
-    is_gone(&command).await;
+    let mut run = Process::run_script(&server.addr().to_string(), &args, script).await;
+    let command = run.next_line().await.unwrap();
+    wait_until_gone(&command).await;
     run.signal(Signal::CONT);
     assert_eq!(run.status().await, 76);
-    run.silence().await;
+    run.wait_for_eof().await;
 }
 
 #[tokio::test]
-async fn a_command_that_is_stopped_is_ended_too() {
+async fn a_stopped_command_is_continued_and_terminated() {
     let server = Server::start().await.unwrap();
     let script =
         "trap 'echo ending; exit 0' TERM; echo ready; echo $$; while :; do sleep 0.02; done";
-    let mut run = Run::start(&server.addr().to_string(), &[], script).await;
+    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
     let command = run
-        .line()
+        .next_line()
         .await
         .unwrap()
         .parse()
@@ -104,44 +107,46 @@ async fn a_command_that_is_stopped_is_ended_too() {
         .unwrap();
     kill_process(command, Signal::STOP).unwrap();
     server.faults().disconnect("job");
-    assert_eq!(run.line().await.as_deref(), Some("ending"));
+    assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert_eq!(run.status().await, 76);
 }
 
 #[tokio::test]
-async fn a_server_that_stops_takes_the_slot_with_it() {
+async fn the_slot_is_lost_when_the_server_stops() {
     let server = Server::start().await.unwrap();
-    let mut run = Run::start(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
+    let mut run =
+        Process::run_script(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
     drop(server);
     assert_eq!(run.status().await, 76);
-    run.silence().await;
+    run.wait_for_eof().await;
 }
 
 #[tokio::test]
-async fn a_short_read_timeout_is_kept_up_with_when_it_is_told() {
-    let mut serve = Run::of(&mut dflock(&[
+async fn a_short_read_timeout_of_the_server_is_kept_when_it_is_given() {
+    let mut serve = Process::spawn(&mut dflock(&[
         "serve",
         "--port",
         "0",
         "--read-timeout",
         "3s",
     ]));
-    let addr = serve.line().await.unwrap();
-    let mut run = Run::start(
+    let addr = serve.next_line().await.unwrap();
+    let mut run = Process::run_script(
         &addr,
         &["--server-read-timeout", "3s"],
         "echo ready; sleep 5; echo still alone",
     )
     .await;
-    assert_eq!(run.line().await.as_deref(), Some("still alone"));
+    assert_eq!(run.next_line().await.as_deref(), Some("still alone"));
     assert_eq!(run.status().await, 0);
 }
 
-/// As in a container that something outside has put `dflock` into: its session has no number there.
+/// The session of `dflock` is outside of its PID namespace, as when a process outside of a
+/// container starts it inside.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn in_a_namespace_that_its_session_is_not_of_the_command_ends_too() {
-    let into = [
+async fn the_command_is_terminated_in_a_pid_namespace_without_the_session() {
+    let flags = [
         "--user",
         "--map-root-user",
         "--pid",
@@ -152,7 +157,7 @@ async fn in_a_namespace_that_its_session_is_not_of_the_command_ends_too() {
     let unshare = |command: &[&str]| {
         let mut unshare = Command::new("unshare");
         unshare
-            .args(into)
+            .args(flags)
             .args(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -165,7 +170,7 @@ async fn in_a_namespace_that_its_session_is_not_of_the_command_ends_too() {
         .await
         .is_ok_and(|status| status.success())
     {
-        return skip("this system allows no user namespace (`unshare --user`)");
+        return skip("this system does not allow user namespaces (`unshare --user`)");
     }
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
@@ -181,9 +186,9 @@ async fn in_a_namespace_that_its_session_is_not_of_the_command_ends_too() {
         "-c",
         script,
     ];
-    let mut run = Run::of(&mut unshare(&args));
-    assert_eq!(run.line().await.as_deref(), Some("ready"));
+    let mut run = Process::spawn(&mut unshare(&args));
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
     server.faults().disconnect("job");
-    assert_eq!(run.line().await.as_deref(), Some("ending"));
+    assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert_eq!(run.status().await, 76);
 }

@@ -1,4 +1,4 @@
-//! Which servers, and how to reach them.
+//! Options of the client that all commands share.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,35 +11,42 @@ use dflock::{ClientBuilder, Tls};
 use zeroize::Zeroizing;
 
 use crate::duration::duration;
-use crate::status::Failure;
+use crate::error::CliError;
 
-/// What the command line says of the servers; what it does not say, the environment does.
+/// Options of the client. An option that is not given is taken from the environment.
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Servers")]
-pub(crate) struct ServerOptions {
-    /// Servers, host:port with commas between them, in the same order for all [default: `$DFLOCK_SERVERS`, or 127.0.0.1:6388]
+pub(crate) struct ClientOptions {
+    /// Comma-separated list of servers, in the same order for every client [default:
+    /// `$DFLOCK_SERVERS`, or 127.0.0.1:6388]
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
     servers: Vec<String>,
 
-    /// File with the secret that the servers ask for [default: `$DFLOCK_AUTH_TOKEN_FILE` or `$DFLOCK_AUTH_TOKEN`, not both]
+    /// File with the auth token of the servers [default: `$DFLOCK_AUTH_TOKEN_FILE` or
+    /// `$DFLOCK_AUTH_TOKEN`; setting both is an error]
     #[arg(long, value_name = "FILE")]
     auth_token_file: Option<PathBuf>,
 
-    /// PEM file with the certificates to trust; with it, TLS [default: `$DFLOCK_TLS_CA`, or as `$DFLOCK_TLS` says]
+    /// PEM file with the CA certificates to trust; enables TLS [default: `$DFLOCK_TLS_CA`, or as
+    /// set by `$DFLOCK_TLS`]
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 
-    /// The servers' --read-timeout, the smallest of any server, such as 3s [default: `$DFLOCK_SERVER_READ_TIMEOUT`, or 23s]
+    /// Smallest --read-timeout of the servers, such as 3s [default: `$DFLOCK_SERVER_READ_TIMEOUT`,
+    /// or 23s]
     ///
-    /// After this much silence a server gives a slot away, so a slot is believed for no longer. Without `$DFLOCK_HEARTBEAT` the
-    /// lease is renewed each third of it at least, or each 8s if it is 23s or more.
-    #[arg(long, value_parser = some_time, value_name = "TIME")]
+    /// A server frees the slots of a connection that is silent for this time, so dflock treats a
+    /// slot as lost after it. Unless `$DFLOCK_HEARTBEAT` is set, the lease is renewed at least once
+    /// in each third of it, or every 8s if it is 23s or more.
+    #[arg(long, value_parser = positive_duration, value_name = "TIME")]
     server_read_timeout: Option<Duration>,
 }
 
-impl ServerOptions {
-    /// The options of a client of these servers.
-    pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
+impl ClientOptions {
+    /// Returns a builder of a client with these options.
+    ///
+    /// Prints a warning if the auth token would be sent in clear text to another machine.
+    pub(crate) fn builder(&self) -> Result<ClientBuilder, CliError> {
         let mut builder = ClientBuilder::from_lookup(|name| self.variable(name))?;
         if !self.servers.is_empty() {
             builder = builder.servers(self.servers.iter().map(|server| server.trim()));
@@ -50,42 +57,43 @@ impl ServerOptions {
         if let Some(path) = &self.tls_ca {
             builder = builder.tls(Tls::ca_pem_file(path)?);
         }
-        if self.is_secret() && !self.is_tls() {
+        if self.has_token() && !self.is_tls() {
             let client = builder.clone().build()?;
             if let Some(server) = client.servers().find(|server| !is_local(server)) {
-                // nobody is left to tell when this fails
+                // Ignored: without a standard error there is no place to report the failure.
                 let _ = writeln!(
                     io::stderr(),
-                    "dflock: warning: the secret goes to {server} in the clear; use TLS, with --tls-ca or DFLOCK_TLS"
+                    "dflock: warning: the auth token is sent to {server} in clear text; enable TLS \
+                     with --tls-ca or DFLOCK_TLS"
                 );
             }
         }
         Ok(builder)
     }
 
-    /// Whether there is a secret; the variables have been found to make sense.
-    fn is_secret(&self) -> bool {
-        let said = |name| self.variable(name).is_some_and(|value| !value.is_empty());
+    /// Returns whether an auth token is given. The variables are valid at this point.
+    fn has_token(&self) -> bool {
+        let is_set = |name| self.variable(name).is_some_and(|value| !value.is_empty());
         self.auth_token_file.is_some()
-            || said("DFLOCK_AUTH_TOKEN")
-            || said("DFLOCK_AUTH_TOKEN_FILE")
+            || is_set("DFLOCK_AUTH_TOKEN")
+            || is_set("DFLOCK_AUTH_TOKEN_FILE")
     }
 
-    /// Whether there is TLS; the variables have been found to make sense.
+    /// Returns whether TLS is enabled. The variables are valid at this point.
     fn is_tls(&self) -> bool {
         self.tls_ca.is_some()
             || self.variable("DFLOCK_TLS_CA").is_some()
             || self.variable("DFLOCK_TLS").is_some_and(|tls| tls != "off")
     }
 
-    /// What is left to a variable of the environment: nothing that an option says.
+    /// Returns the environment variable `name`, unless an option replaces it.
     fn variable(&self, name: &str) -> Option<OsString> {
         let replaced = match name {
             "DFLOCK_SERVERS" => !self.servers.is_empty(),
             "DFLOCK_AUTH_TOKEN" | "DFLOCK_AUTH_TOKEN_FILE" => self.auth_token_file.is_some(),
             "DFLOCK_TLS" | "DFLOCK_TLS_CA" => self.tls_ca.is_some(),
             "DFLOCK_SERVER_READ_TIMEOUT" => {
-                // the heartbeat follows from it in the same way
+                // Passed as the variable, because the default heartbeat is derived from it.
                 return self
                     .server_read_timeout
                     .map(|time| time.as_secs_f64().to_string().into())
@@ -97,18 +105,18 @@ impl ServerOptions {
     }
 }
 
-/// Parses a time that is more than none, and less than a mistake.
-fn some_time(text: &str) -> Result<Duration, String> {
+/// Parses a duration that is more than 0 and at most a year.
+fn positive_duration(text: &str) -> Result<Duration, String> {
     const YEAR: Duration = Duration::from_hours(365 * 24);
     let time = duration(text)?;
     if time.is_zero() || time > YEAR {
-        Err("it must be more than 0, and a year at most".to_owned())
+        Err("must be more than 0 and at most a year".to_owned())
     } else {
         Ok(time)
     }
 }
 
-/// Whether what is sent to `server`, as `host:port`, stays on this machine.
+/// Returns whether `server`, as `host:port`, is a loopback address.
 fn is_local(server: &str) -> bool {
     let host = server
         .rsplit_once(':')
@@ -120,22 +128,22 @@ fn is_local(server: &str) -> bool {
     }
 }
 
-/// The secret in a file; a byte order mark and white space around it do not count.
-pub(crate) fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
+/// Reads an auth token from a file. Removes a byte order mark and surrounding white space.
+pub(crate) fn read_token(path: &Path) -> Result<Zeroizing<String>, CliError> {
     let text = std::fs::read_to_string(path)
         .map(Zeroizing::new)
         .map_err(|error| {
-            Failure::usage(format!(
-                "the secret in {} cannot be read: {error}",
+            CliError::usage(format!(
+                "cannot read the auth token from {}: {error}",
                 path.display()
             ))
         })?;
-    let secret = text.strip_prefix('\u{FEFF}').unwrap_or(&text).trim();
-    if secret.is_empty() {
-        return Err(Failure::usage(format!(
-            "{} has no secret in it",
+    let token = text.strip_prefix('\u{FEFF}').unwrap_or(&text).trim();
+    if token.is_empty() {
+        return Err(CliError::usage(format!(
+            "the auth token file {} is empty",
             path.display()
         )));
     }
-    Ok(Zeroizing::new(secret.to_owned()))
+    Ok(Zeroizing::new(token.to_owned()))
 }

@@ -1,32 +1,36 @@
-//! What the system tells of processes: `/proc`, on Linux.
+//! Process information from `/proc`, on Linux.
 
 use std::fs::{self, File};
 
 use nix::unistd::{getpgrp, tcgetpgrp};
 use rustix::process::{Pid, getpid};
 
-/// A process that has not ended. A group or a session that began outside of this process's namespace has no number.
+/// A process that has not ended.
+///
+/// A parent, group or session outside of this PID namespace is `None`.
 pub(crate) struct Process {
     pub(crate) pid: Pid,
     pub(crate) parent: Option<Pid>,
     pub(crate) group: Option<Pid>,
     pub(crate) session: Option<Pid>,
-    /// The group in the foreground of its terminal, if it has one.
+    /// The foreground process group of its terminal, if it has a terminal.
     foreground: Option<Pid>,
 }
 
 impl Process {
-    /// This process; none where nothing is told, or where the numbers are those of another namespace.
-    pub(crate) fn own() -> Option<Self> {
-        Self::told_own().filter(|own| own.pid == getpid())
+    /// Returns this process. `None` without `/proc`, or if `/proc` belongs to another PID
+    /// namespace.
+    pub(crate) fn current() -> Option<Self> {
+        Self::current_unchecked().filter(|current| current.pid == getpid())
     }
 
-    /// The same in the numbers of whatever namespace, which can be compared with each other alone.
-    fn told_own() -> Option<Self> {
+    /// Returns this process, possibly with the pids of another PID namespace. Such pids can be
+    /// compared only with each other.
+    fn current_unchecked() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)
     }
 
-    /// All that are told of.
+    /// Returns all processes in `/proc`.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let names = fs::read_dir("/proc")
             .into_iter()
@@ -40,11 +44,12 @@ impl Process {
         })
     }
 
-    /// Parses `PID (NAME) STATE PARENT GROUP SESSION TERMINAL FOREGROUND ..`; nothing of one that has ended and is only remembered.
+    /// Parses `PID (NAME) STATE PARENT GROUP SESSION TERMINAL FOREGROUND ..`. Returns `None` for a
+    /// process that has ended, such as a zombie.
     fn parse(stat: &str) -> Option<Self> {
-        // there may be anything in a name, but no parenthesis behind it
+        // The name may contain anything, but no parenthesis follows it.
         let (pid, rest) = (stat.split_once(' ')?.0, stat.rsplit_once(')')?.1);
-        // 0 is a number of another namespace, and -1 one of a process that is just ending
+        // 0 means a process of another namespace; -1 occurs while a process is ending.
         let pid_of = |text: &str| {
             text.parse()
                 .ok()
@@ -70,15 +75,15 @@ impl Process {
     }
 }
 
-/// Whether this process is in the foreground of a terminal.
+/// Returns whether this process is in the foreground of a terminal.
 pub(crate) fn in_foreground() -> bool {
     let Ok(terminal) = File::open("/dev/tty") else {
         return false;
     };
-    if let Some(own) = Process::told_own() {
-        return own.group.is_some() && own.group == own.foreground;
+    if let Some(current) = Process::current_unchecked() {
+        return current.group.is_some() && current.group == current.foreground;
     }
-    // 0 is a group that began outside of this process's namespace
+    // 0 means a process group outside of this PID namespace.
     let group = getpgrp();
     group.as_raw() > 0 && tcgetpgrp(terminal) == Ok(group)
 }
@@ -102,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_not_taken_for_a_field() {
+    fn parentheses_in_a_name_do_not_end_the_name() {
         assert_eq!(
             parse("7 (a) R 1 (b)) S 2 3 4 34816 5 0"),
             Some([7, 2, 3, 4, 5])
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_number_here_is_none() {
+    fn a_pid_of_another_namespace_is_none() {
         assert_eq!(parse("7 (sh) S 0 0 0 0 -1 0"), Some([7, 0, 0, 0, 0]));
         assert_eq!(parse("7 (sh) S 2 -1 -1 0 -1 0"), Some([7, 2, 0, 0, 0]));
     }

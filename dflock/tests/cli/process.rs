@@ -1,4 +1,4 @@
-//! `dflock` as a process.
+//! Starts `dflock` and the processes of the tests, and waits for their output.
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -11,18 +11,18 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-/// The longest that anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of every wait in these tests.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// `dflock` with `args`, not started yet, and with nothing of this process's environment but the path.
+/// Returns a command that runs `dflock` with `args`, and with only `PATH` in its environment.
 pub(crate) fn dflock(args: &[&str]) -> Command {
-    heed_signals();
+    reset_ignored_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_dflock"));
     command
         .args(args)
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-    // as if it were started by no terminal, wherever the tests are run
+    // Its own process group, so that it is never in the foreground of the terminal of the tests.
     command.process_group(0).kill_on_drop(true);
     command
         .stdin(Stdio::null())
@@ -31,9 +31,9 @@ pub(crate) fn dflock(args: &[&str]) -> Command {
     command
 }
 
-/// A signal that this process was started to ignore, as in the background of a script, would be ignored by all that it starts; one that it
-/// handles is not.
-pub(crate) fn heed_signals() {
+/// Handles the signals that this process ignores, as in the background of a script, so that its
+/// children start with the default action. Children inherit an ignored signal, but not a handler.
+pub(crate) fn reset_ignored_signals() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status
         .lines()
@@ -55,19 +55,20 @@ pub(crate) fn heed_signals() {
     }
 }
 
-/// `dflock` with `args` on `server`, which comes to its end.
+/// Runs `dflock` with `args` on `server` until it ends, and returns its output.
 pub(crate) async fn output(server: &Server, args: &[&str]) -> Output {
-    done(dflock(args).env("DFLOCK_SERVERS", server.addr().to_string())).await
+    output_of(dflock(args).env("DFLOCK_SERVERS", server.addr().to_string())).await
 }
 
-pub(crate) async fn done(command: &mut Command) -> Output {
-    timeout(PATIENCE, command.output())
+/// Runs `command` until it ends, and returns its output.
+pub(crate) async fn output_of(command: &mut Command) -> Output {
+    timeout(TIMEOUT, command.output())
         .await
-        .expect("it ends")
+        .expect("the process ends")
         .unwrap()
 }
 
-/// Its exit status.
+/// Returns the exit code. Panics if a signal ended `dflock` itself.
 pub(crate) fn status(output: &Output) -> i32 {
     output.status.code().expect("no signal ended dflock itself")
 }
@@ -76,37 +77,38 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// `dflock run` whose command has begun.
-pub(crate) struct Run {
+/// A running `dflock`, and the lines of its standard output.
+pub(crate) struct Process {
     pub(crate) dflock: Child,
     pub(crate) out: Lines<BufReader<ChildStdout>>,
 }
 
-impl Run {
-    /// Runs a shell script with a slot of `job`, and waits for its first line, `ready`.
-    pub(crate) async fn start(server: &str, args: &[&str], script: &str) -> Self {
+impl Process {
+    /// Runs a shell script under a slot of `job`, and waits for its first line, `ready`.
+    pub(crate) async fn run_script(server: &str, args: &[&str], script: &str) -> Self {
         let args = [
             &["run", "--servers", server, "--key", "job"],
             args,
             &["sh", "-c", script],
         ]
         .concat();
-        let mut run = Self::of(dflock(&args).stderr(Stdio::null()));
-        assert_eq!(run.line().await.as_deref(), Some("ready"));
+        let mut run = Self::spawn(dflock(&args).stderr(Stdio::null()));
+        assert_eq!(run.next_line().await.as_deref(), Some("ready"));
         run
     }
 
-    pub(crate) fn of(command: &mut Command) -> Self {
+    /// Spawns `command`, whose standard output must be piped.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut dflock = command.spawn().unwrap();
         let out = BufReader::new(dflock.stdout.take().unwrap()).lines();
         Self { dflock, out }
     }
 
-    /// The command's next line, or its end and that of all that it has started.
-    pub(crate) async fn line(&mut self) -> Option<String> {
-        timeout(PATIENCE, self.out.next_line())
+    /// Returns the next line of the output, or `None` when no process has the output open.
+    pub(crate) async fn next_line(&mut self) -> Option<String> {
+        timeout(TIMEOUT, self.out.next_line())
             .await
-            .expect("it says something, or ends")
+            .expect("the command prints a line, or ends")
             .unwrap()
     }
 
@@ -114,9 +116,9 @@ impl Run {
         kill_process(pid(&self.dflock), signal).unwrap();
     }
 
-    /// Its exit status; -1 when it was killed.
+    /// Waits until `dflock` ends. Returns its exit code, or -1 if a signal ended it.
     pub(crate) async fn status(&mut self) -> i32 {
-        timeout(PATIENCE, self.dflock.wait())
+        timeout(TIMEOUT, self.dflock.wait())
             .await
             .expect("it ends")
             .unwrap()
@@ -124,11 +126,12 @@ impl Run {
             .unwrap_or(-1)
     }
 
-    /// Waits until the command and all that it has started are gone: nobody has its output open.
-    pub(crate) async fn silence(self) -> String {
+    /// Waits until the command and all processes that it started have closed their output. Returns
+    /// the rest of the output.
+    pub(crate) async fn wait_for_eof(self) -> String {
         let mut rest = String::new();
         let mut out = self.out.into_inner();
-        timeout(PATIENCE, out.read_to_string(&mut rest))
+        timeout(TIMEOUT, out.read_to_string(&mut rest))
             .await
             .expect("all processes end")
             .unwrap();
@@ -140,25 +143,25 @@ pub(crate) fn pid(child: &Child) -> Pid {
     Pid::from_raw(
         child
             .id()
-            .expect("it has not been waited for")
+            .expect("the child has not been waited for")
             .cast_signed(),
     )
     .unwrap()
 }
 
 /// Waits until a slot of `job` is free.
-pub(crate) async fn is_free(client: &Client) {
+pub(crate) async fn wait_until_free(client: &Client) {
     client
         .semaphore("job", 1)
         .unwrap()
-        .acquire_within(PATIENCE)
+        .acquire_within(TIMEOUT)
         .await
         .unwrap();
 }
 
-/// Waits until the process with this number has ended, though its parent may not have looked yet.
+/// Waits until the process `pid` has ended. It may still be a zombie.
 #[cfg(target_os = "linux")]
-pub(crate) async fn is_gone(pid: &str) {
+pub(crate) async fn wait_until_gone(pid: &str) {
     let runs = || {
         std::fs::read_to_string(format!("/proc/{pid}/stat"))
             .is_ok_and(|stat| !stat.contains(") Z "))
@@ -168,7 +171,7 @@ pub(crate) async fn is_gone(pid: &str) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, gone)
+    timeout(TIMEOUT, gone)
         .await
         .unwrap_or_else(|_| panic!("{pid} still runs"));
 }

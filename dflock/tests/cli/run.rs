@@ -1,13 +1,13 @@
-//! How `dflock run` ends, and what the command gets.
+//! Exit statuses of `dflock run`, and the arguments and environment of the command.
 
 use dflock::server::Server;
 
-use crate::program::{Run, dflock, done, output, status, text};
+use crate::process::{Process, dflock, output, output_of, status, text};
 
 #[tokio::test]
-async fn the_status_is_the_commands() {
+async fn the_exit_status_is_that_of_the_command() {
     let server = Server::start().await.unwrap();
-    for (script, want) in [
+    for (script, expected) in [
         ("exit 0", 0),
         ("exit 3", 3),
         ("exit 255", 255),
@@ -15,21 +15,21 @@ async fn the_status_is_the_commands() {
         ("kill -TERM $$", 143),
     ] {
         let output = output(&server, &["run", "--key", "job", "sh", "-c", script]).await;
-        assert_eq!(status(&output), want, "{script}");
+        assert_eq!(status(&output), expected, "{script}");
         assert_eq!(text(&output.stderr), "");
     }
 }
 
 #[tokio::test]
-async fn a_command_that_cannot_be_run_is_126_or_127() {
+async fn a_command_that_cannot_be_executed_exits_with_126_or_127() {
     let server = Server::start().await.unwrap();
-    for (command, want) in [
+    for (command, expected) in [
         ("/", 126),
         ("no-such-command", 127),
         ("/no/such/command", 127),
     ] {
         let output = output(&server, &["run", "--key", "job", command]).await;
-        assert_eq!(status(&output), want, "{command}");
+        assert_eq!(status(&output), expected, "{command}");
         assert!(
             text(&output.stderr).contains(command),
             "{}",
@@ -39,9 +39,9 @@ async fn a_command_that_cannot_be_run_is_126_or_127() {
 }
 
 #[tokio::test]
-async fn two_hyphens_end_the_options_and_no_more_than_the_options() {
+async fn a_double_hyphen_ends_only_the_options_of_dflock() {
     let server = Server::start().await.unwrap();
-    for (args, want) in [
+    for (args, expected) in [
         (&["--", "echo", "--limit", "x"][..], "--limit x\n"),
         (&["echo", "--limit", "x"], "--limit x\n"),
         (&["--", "echo", "--", "x"], "-- x\n"),
@@ -51,7 +51,7 @@ async fn two_hyphens_end_the_options_and_no_more_than_the_options() {
         let output = output(&server, &[&["run", "--key", "job"], args].concat()).await;
         assert_eq!(
             (status(&output), text(&output.stdout)),
-            (0, want),
+            (0, expected),
             "{args:?}: {}",
             text(&output.stderr)
         );
@@ -59,17 +59,17 @@ async fn two_hyphens_end_the_options_and_no_more_than_the_options() {
 }
 
 #[tokio::test]
-async fn the_command_knows_its_slot() {
+async fn the_command_gets_its_slot_in_the_environment() {
     let server = Server::start().await.unwrap();
-    let show = "echo $DFLOCK_KEY ${#DFLOCK_TOKEN} ${DFLOCK_FENCE-none}";
+    let script = "echo $DFLOCK_KEY ${#DFLOCK_TOKEN} ${DFLOCK_FENCE-none}";
     let first = output(
         &server,
-        &["run", "--key", "job", "--fencing", "sh", "-c", show],
+        &["run", "--key", "job", "--fencing", "sh", "-c", script],
     )
     .await;
     let second = output(
         &server,
-        &["run", "--key", "job", "--fencing", "sh", "-c", show],
+        &["run", "--key", "job", "--fencing", "sh", "-c", script],
     )
     .await;
     let fence = |output: &std::process::Output| {
@@ -82,9 +82,9 @@ async fn the_command_knows_its_slot() {
     };
     assert!(fence(&second) > fence(&first));
 
-    // one from outside is another slot's
-    let args = ["run", "--key", "job", "sh", "-c", show];
-    let inner = done(
+    // A fence that `dflock` inherits belongs to another slot.
+    let args = ["run", "--key", "job", "sh", "-c", script];
+    let inner = output_of(
         dflock(&args)
             .env("DFLOCK_SERVERS", server.addr().to_string())
             .env("DFLOCK_FENCE", "7"),
@@ -94,7 +94,7 @@ async fn the_command_knows_its_slot() {
 }
 
 #[tokio::test]
-async fn no_slot_in_time_is_75() {
+async fn an_acquire_timeout_exits_with_75() {
     let server = Server::start().await.unwrap();
     let held = server
         .client()
@@ -105,8 +105,8 @@ async fn no_slot_in_time_is_75() {
         .unwrap();
     for (wait, why) in [
         ("0", "is free now"),
-        ("300ms", "in time"),
-        ("1s", "in time"),
+        ("300ms", "timed out"),
+        ("1s", "timed out"),
     ] {
         let output = output(
             &server,
@@ -124,11 +124,11 @@ async fn no_slot_in_time_is_75() {
 }
 
 #[tokio::test]
-async fn as_many_run_at_once_as_the_limit_says() {
+async fn the_limit_is_the_number_of_concurrent_commands() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
-    let one = Run::start(&addr, &["--limit", "2"], "echo ready; exec sleep 60").await;
-    let two = Run::start(&addr, &["--limit", "2"], "echo ready; exec sleep 60").await;
+    let one = Process::run_script(&addr, &["--limit", "2"], "echo ready; exec sleep 60").await;
+    let two = Process::run_script(&addr, &["--limit", "2"], "echo ready; exec sleep 60").await;
     let third = output(
         &server,
         &[
@@ -150,7 +150,7 @@ async fn as_many_run_at_once_as_the_limit_says() {
 }
 
 #[tokio::test]
-async fn no_server_is_69() {
+async fn an_unreachable_server_exits_with_69() {
     let server = Server::start().await.unwrap();
     server.faults().refuse_connections(true);
     let output = output(&server, &["run", "--key", "job", "echo", "ran"]).await;
@@ -161,30 +161,30 @@ async fn no_server_is_69() {
         text(&output.stderr)
     );
 
-    // a port that is taken, and that nobody listens on
+    // A port that is bound, so that no other process can listen on it.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let nobody = socket.local_addr().unwrap().to_string();
-    let output = done(&mut dflock(&[
+    let unused = socket.local_addr().unwrap().to_string();
+    let output = output_of(&mut dflock(&[
         "run",
         "--key",
         "job",
         "--servers",
-        &nobody,
+        &unused,
         "echo",
         "ran",
     ]))
     .await;
     assert_eq!((status(&output), text(&output.stdout)), (69, ""));
-    let said = text(&output.stderr);
+    let stderr = text(&output.stderr);
     assert!(
-        said.contains(&nobody) && said.contains(" --servers "),
-        "{said}"
+        stderr.contains(&unused) && stderr.contains(" --servers "),
+        "{stderr}"
     );
 }
 
 #[tokio::test]
-async fn a_server_that_goes_away_while_in_line_is_69() {
+async fn a_server_that_stops_during_the_wait_exits_with_69() {
     let server = Server::start().await.unwrap();
     let _held = server
         .client()
@@ -194,7 +194,7 @@ async fn a_server_that_goes_away_while_in_line_is_69() {
         .await
         .unwrap();
     let addr = server.addr().to_string();
-    let mut waiting = Run::of(&mut dflock(&[
+    let mut waiting = Process::spawn(&mut dflock(&[
         "run",
         "--servers",
         &addr,
@@ -213,11 +213,11 @@ async fn a_server_that_goes_away_while_in_line_is_69() {
     }
     drop(server);
     assert_eq!(waiting.status().await, 69);
-    assert_eq!(waiting.silence().await, "");
+    assert_eq!(waiting.wait_for_eof().await, "");
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_64_and_runs_nothing() {
+async fn a_usage_error_exits_with_64_and_runs_nothing() {
     let server = Server::start().await.unwrap();
     let _other = server
         .client()
@@ -269,23 +269,24 @@ async fn what_makes_no_sense_is_64_and_runs_nothing() {
         );
         assert!(!output.stderr.is_empty(), "{args:?}");
     }
-    let odd = done(dflock(&["run", "--key", "job", "true"]).env("DFLOCK_SERVERS", "nowhere")).await;
-    assert_eq!(status(&odd), 64);
+    let bad_variable =
+        output_of(dflock(&["run", "--key", "job", "true"]).env("DFLOCK_SERVERS", "nowhere")).await;
+    assert_eq!(status(&bad_variable), 64);
     assert!(
-        text(&odd.stderr).contains("DFLOCK_SERVERS"),
+        text(&bad_variable.stderr).contains("DFLOCK_SERVERS"),
         "{}",
-        text(&odd.stderr)
+        text(&bad_variable.stderr)
     );
-    let slow = done(
+    let long_heartbeat = output_of(
         dflock(&["run", "--key", "job", "--server-read-timeout", "3s", "true"])
             .env("DFLOCK_HEARTBEAT", "8"),
     )
     .await;
-    assert_eq!(status(&slow), 64);
-    let said = text(&slow.stderr);
+    assert_eq!(status(&long_heartbeat), 64);
+    let stderr = text(&long_heartbeat.stderr);
     assert!(
-        said.contains("DFLOCK_HEARTBEAT 8s") && said.contains("--server-read-timeout"),
-        "{said}"
+        stderr.contains("DFLOCK_HEARTBEAT 8s") && stderr.contains("--server-read-timeout"),
+        "{stderr}"
     );
 }
 
@@ -299,7 +300,7 @@ async fn a_password_in_an_address_is_never_shown() {
         ),
         (&["stats", "--servers", address], None),
         (&["stats"], Some(address)),
-        // in the wrong place
+        // The address in the wrong place.
         (&["stats", address], None),
         (&[address], None),
         (&["run", "--key", "job", "--timeout", address, "true"], None),
@@ -320,38 +321,38 @@ async fn a_password_in_an_address_is_never_shown() {
         (&["completions", address], None),
     ] {
         let mut command = dflock(args);
-        let output = done(command.envs(variable.map(|list| ("DFLOCK_SERVERS", list)))).await;
-        let said = text(&output.stderr);
+        let output = output_of(command.envs(variable.map(|list| ("DFLOCK_SERVERS", list)))).await;
+        let stderr = text(&output.stderr);
         assert!(
-            [64, 69].contains(&status(&output)) && !said.is_empty(),
-            "{args:?}: {said}"
+            [64, 69].contains(&status(&output)) && !stderr.is_empty(),
+            "{args:?}: {stderr}"
         );
         assert!(
-            !said.contains("hun") && !said.contains("ter2"),
-            "{args:?}: {said}"
+            !stderr.contains("hun") && !stderr.contains("ter2"),
+            "{args:?}: {stderr}"
         );
         if args.contains(&"--servers") || variable.is_some() {
             assert!(
-                said.contains("lock-1:6388") && said.contains("user and password"),
-                "{said}"
+                stderr.contains("lock-1:6388") && stderr.contains("user and password"),
+                "{stderr}"
             );
-            assert!(said.contains("--auth-token-file"), "{said}");
+            assert!(stderr.contains("--auth-token-file"), "{stderr}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_secret_comes_from_a_file_and_the_wrong_one_is_77() {
+async fn the_auth_token_is_read_from_a_file_and_a_wrong_one_exits_with_77() {
     let server = Server::builder()
         .auth_token("hush")
         .build()
         .start()
         .await
         .unwrap();
-    let folder = std::env::temp_dir();
-    for (secret, want) in [("hush\n", 0), ("loud\n", 77)] {
-        let file = folder.join(format!("dflock-cli-{}-{want}", std::process::id()));
-        std::fs::write(&file, secret).unwrap();
+    let directory = std::env::temp_dir();
+    for (token, expected) in [("hush\n", 0), ("loud\n", 77)] {
+        let file = directory.join(format!("dflock-cli-{}-{expected}", std::process::id()));
+        std::fs::write(&file, token).unwrap();
         let output = output(
             &server,
             &[
@@ -365,20 +366,20 @@ async fn the_secret_comes_from_a_file_and_the_wrong_one_is_77() {
         )
         .await;
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(status(&output), want, "{}", text(&output.stderr));
-        assert!(!text(&output.stderr).contains(secret.trim()));
+        assert_eq!(status(&output), expected, "{}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains(token.trim()));
     }
-    let none = output(&server, &["run", "--key", "job", "true"]).await;
-    assert_eq!(status(&none), 77);
+    let without_token = output(&server, &["run", "--key", "job", "true"]).await;
+    assert_eq!(status(&without_token), 77);
     assert!(
-        text(&none.stderr).contains("--auth-token-file"),
+        text(&without_token.stderr).contains("--auth-token-file"),
         "{}",
-        text(&none.stderr)
+        text(&without_token.stderr)
     );
 }
 
 #[tokio::test]
-async fn what_an_option_replaces_is_not_looked_at() {
+async fn a_variable_that_an_option_replaces_is_ignored() {
     let server = Server::builder()
         .auth_token("hush")
         .build()
@@ -406,7 +407,7 @@ async fn what_an_option_replaces_is_not_looked_at() {
     command
         .env("DFLOCK_AUTH_TOKEN", "loud")
         .env("DFLOCK_AUTH_TOKEN_FILE", "no/such/file");
-    let output = done(&mut command).await;
+    let output = output_of(&mut command).await;
     std::fs::remove_file(&file).unwrap();
     assert_eq!((status(&output), text(&output.stderr)), (0, ""));
 }

@@ -1,4 +1,4 @@
-//! The child processes of this process.
+//! Reaps the child processes of this process.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -11,49 +11,50 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Time between two calls of [`reap_orphans`].
+/// Interval at which [`reap_orphans`] reaps.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reaps every child of this process, and keeps the exit statuses of those that it was given.
+/// Reaps every child of this process and keeps the exit statuses of the registered ones.
 ///
-/// The other children are orphans: the system gives them to PID 1, which `dflock` is in many
+/// The other children are orphans: the system reparents them to PID 1, which `dflock` is in many
 /// containers. Each stays a zombie until it is reaped.
-pub(crate) struct Children {
+pub(crate) struct Reaper {
+    /// Registered children; `None` until the child is reaped.
     statuses: HashMap<Pid, Option<ExitStatus>>,
-    exits: Signal,
+    sigchld: Signal,
 }
 
-impl Children {
-    /// Handles SIGCHLD from now on. Where it was ignored, the status of a child that has ended
-    /// before is not known to the system any more.
+impl Reaper {
+    /// Registers `pids` and handles SIGCHLD from now on. If SIGCHLD was ignored before, the system
+    /// has discarded the statuses of children that have ended already.
     pub(crate) fn new(pids: impl IntoIterator<Item = Pid>) -> io::Result<Self> {
         let statuses = pids.into_iter().map(|pid| (pid, None)).collect();
         Ok(Self {
             statuses,
-            exits: signal(SignalKind::child())?,
+            sigchld: signal(SignalKind::child())?,
         })
     }
 
-    /// Whether `pid`, one of those that this was given, is not reaped: no other process has its
-    /// number.
+    /// Returns whether `pid` is registered and not yet reaped, so that the pid cannot have been
+    /// reused.
     pub(crate) fn contains(&self, pid: Pid) -> bool {
         self.statuses.get(&pid).is_some_and(Option::is_none)
     }
 
-    /// Waits until `pid` has ended. Cancel safe, and may be called again.
+    /// Waits until the registered child `pid` ends. Cancel safe, and may be called again.
     pub(crate) async fn wait(&mut self, pid: Pid) -> io::Result<ExitStatus> {
         loop {
             self.reap()?;
             match self.statuses.get(&pid) {
                 Some(Some(status)) => return Ok(*status),
-                Some(None) => self.exits.recv().await,
+                Some(None) => self.sigchld.recv().await,
                 None => return Err(io::ErrorKind::NotFound.into()),
             };
         }
     }
 
-    /// Reaps the children that have ended. Fails when there is no child left, but one of unknown
-    /// status.
+    /// Reaps all children that have ended. Fails if there are no children left but the status of a
+    /// registered child is unknown.
     fn reap(&mut self) -> io::Result<()> {
         loop {
             match reap_one() {
@@ -70,9 +71,10 @@ impl Children {
     }
 }
 
-/// Reaps the children that this process inherits as PID 1, for as long as it has none of its own.
+/// Reaps the orphans that this process inherits as PID 1, while it has no children that it started.
 ///
-/// It does not handle SIGCHLD, so that a command started later inherits the disposition.
+/// Polls instead of handling SIGCHLD, because a command that is started later has to inherit the
+/// disposition of SIGCHLD.
 pub(crate) async fn reap_orphans() -> Infallible {
     loop {
         while let Ok(Some(_)) = reap_one() {}
