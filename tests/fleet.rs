@@ -1,4 +1,5 @@
-//! A server and its clients, each in a process of its own, and what can go wrong between them.
+//! Harness that runs a server and its clients, each in a process of its own, and injects faults
+//! between them.
 
 pub mod clock;
 pub mod program;
@@ -6,5 +7,5 @@ pub mod proxy;
 pub mod raw;
 pub mod server;
 
-/// What a program can do about most of its own errors is to end.
+/// A result whose error ends the program.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,4 +1,5 @@
-//! The simulation: real clients, the embedded server and a bad network on a paused clock. One seed decides everything.
+//! Simulation of real clients, the embedded server and an unreliable network on a paused clock. One
+//! seed determines a whole run.
 
 mod actor;
 mod body;

@@ -1,4 +1,4 @@
-//! Runs the simulation on any number of seeds; see `README.md`.
+//! Runs the simulation on a range of seeds; see `README.md`.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use dflock_tests::sim::{Findings, Outcome, run, search};
 
-const USAGE: &str = "simulate [--seeds COUNT] [--from FIRST] | --seed SEED";
+const USAGE: &str = "usage: simulate [--seeds COUNT] [--from FIRST] | --seed SEED";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -34,11 +34,11 @@ fn main() -> ExitCode {
         failed,
     } = search(from..from.saturating_add(seeds));
     let took = began.elapsed().as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "for the eye")]
+    #[expect(clippy::cast_precision_loss, reason = "only printed")]
     let rate = runs as f64 / took;
     println!("{runs} seeds in {took:.1} s, {rate:.0} a second");
-    list("faults that struck", &faults);
-    list("what happened", &events);
+    list("faults that had an effect", &faults);
+    list("events", &events);
     if let Some(failed) = failed {
         return tell(&failed);
     }
@@ -53,7 +53,7 @@ fn list(title: &str, counts: &BTreeMap<&str, u64>) {
     }
 }
 
-/// The whole history of one seed, and the verdict.
+/// Prints the whole history of one seed and its violations.
 fn tell(outcome: &Outcome) -> ExitCode {
     let Outcome {
         seed, violations, ..
@@ -63,7 +63,7 @@ fn tell(outcome: &Outcome) -> ExitCode {
         println!("VIOLATION {violation}");
     }
     println!(
-        "seed {seed}: {} violations; again with --seed {seed}",
+        "seed {seed}: {} violations; repeat with `simulate --seed {seed}`",
         violations.len()
     );
     if violations.is_empty() {

@@ -1,4 +1,4 @@
-//! A user's life: slots are acquired, held, lost and given back, and half of what he does is cut short.
+//! Simulated user: acquires, holds, loses and releases slots. Half of its operations are cancelled.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,10 +17,10 @@ use super::holding::Holding;
 use super::pool::Pool;
 use super::run::Stage;
 
-/// What an operation may take beyond its bound: timers are as fine as this.
+/// Tolerance for the resolution of timers.
 const SLACK: Duration = Duration::from_millis(5);
 
-/// An acquire whose wait may be over before a connection is made, where nothing is wrong.
+/// Name of an acquire so short that it can time out while connecting, without any fault.
 pub(super) const HASTY: &str = "hasty acquire";
 
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub(super) struct Actor {
     pub(super) stage: Arc<Stage>,
     pub(super) index: usize,
     pub(super) client: Client,
-    /// One for each key.
+    /// Semaphores and locks, one for each key.
     pub(super) pools: Vec<Pool>,
     pub(super) dice: Dice,
 }
@@ -46,7 +46,7 @@ impl Actor {
             if !Box::pin(cut.run(unless_busy(stage, index, act.act()))).await {
                 self.stage.history.note(What::Cut { client: self.index });
                 if let Some(time) = then {
-                    // whoever dropped it keeps the executor
+                    // The code that dropped the future blocks the executor.
                     jump(&self.stage, time);
                 }
             }
@@ -71,7 +71,7 @@ impl Actor {
             _ => Duration::from_secs(self.dice.between(10..=30)),
         };
         let plan = &self.stage.plan.clients[self.index];
-        // the wait is the whole call, on a clock that may be slow
+        // The wait limits the whole call, on a clock that may be slow.
         let allowed = if wait.is_zero() {
             plan.connect_timeout + plan.socket_timeout
         } else {
@@ -120,7 +120,7 @@ impl Actor {
 
     async fn ping(self) {
         let plan = &self.stage.plan.clients[self.index];
-        let servers = u32::try_from(self.stage.plan.servers).expect("a few");
+        let servers = u32::try_from(self.stage.plan.servers).expect("at most three");
         let allowed = servers * (plan.connect_timeout + 2 * plan.socket_timeout);
         self.timed("ping", allowed, self.client.ping()).await;
     }
@@ -142,7 +142,7 @@ impl Actor {
                     false
                 }
                 8 => {
-                    // whoever asks and goes away leaves a renewal under way
+                    // A cancelled call leaves a renewal in flight.
                     let _ = timeout(self.dice.millis(0..=60), holding.renew()).await;
                     false
                 }
@@ -160,7 +160,7 @@ impl Actor {
                 holding.note_told(since);
                 if !holding.is_lost() {
                     self.stage.history.note(What::Wrong(
-                        "told that it is lost, and it is not".to_owned(),
+                        "`lost()` resolved, but `is_lost()` is false".to_owned(),
                     ));
                 }
                 break;
@@ -180,7 +180,8 @@ impl Actor {
         }
     }
 
-    /// Does it, and notes that it failed or took too long. Nobody is slow who was not let run.
+    /// Runs `future`, and records an error or an excessive duration. Durations during which a
+    /// program was suspended are not checked.
     async fn timed<T>(
         &self,
         what: &'static str,
@@ -214,7 +215,7 @@ impl Actor {
     }
 }
 
-/// Polls nothing while the client is busy.
+/// Runs `operation`, but does not poll it while the client is busy.
 async fn unless_busy(stage: Arc<Stage>, index: usize, act: impl Future<Output = ()>) {
     let mut act = std::pin::pin!(act);
     std::future::poll_fn(|cx| {
@@ -224,7 +225,7 @@ async fn unless_busy(stage: Arc<Stage>, index: usize, act: impl Future<Output = 
     .await;
 }
 
-/// What kind of error it is.
+/// Returns the kind of an error.
 pub(super) fn name(error: &Error) -> &'static str {
     match error {
         Error::Config(_) => "config",

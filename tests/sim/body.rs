@@ -1,4 +1,4 @@
-//! A slot that the body of a `with_slot` works under.
+//! Instrumented body of a `with_slot`.
 
 use std::convert::Infallible;
 
@@ -11,7 +11,7 @@ pub(super) struct Body<'a> {
     stage: &'a Stage,
     held: &'a Held,
     slot: Slot,
-    /// Whether the body came to its end.
+    /// Whether the body ran to its end.
     done: bool,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Works, and asks itself meanwhile what it believes, where that is asked.
+    /// Runs `work`, and polls `is_lost` meanwhile if the plan observes slots.
     pub(super) async fn work(mut self, work: impl Future<Output = ()>) {
         tokio::select! {
             biased;
@@ -49,7 +49,8 @@ impl<'a> Body<'a> {
         self.done = true;
     }
 
-    /// Only the body has the slot, so it has to ask: whenever something happens and its client runs.
+    /// Polls `is_lost` at each event while the client runs. Only the body has access to the slot,
+    /// so the history cannot do it.
     async fn believe(&self) -> Infallible {
         let Some(mut news) = self.stage.history.news() else {
             return std::future::pending().await;
@@ -68,7 +69,7 @@ impl<'a> Body<'a> {
             }
             news.changed()
                 .await
-                .expect("the history outlives all bodies");
+                .expect("the history outlives every body");
         }
     }
 }

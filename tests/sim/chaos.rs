@@ -1,4 +1,4 @@
-//! Does what the plan says is to go wrong.
+//! Injects the planned faults.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -17,7 +17,7 @@ use super::plan::{Fault, Planned};
 use super::run::Stage;
 use super::shard::Shard;
 
-/// Lets time pass without letting anybody run.
+/// Advances time without running any task.
 pub(super) fn jump(stage: &Stage, time: Duration) {
     stage.pauses.fetch_add(1, Ordering::Relaxed);
     let from = stage.history.begun().elapsed();
@@ -29,7 +29,7 @@ pub(super) struct Chaos {
     stage: Arc<Stage>,
     dice: Dice,
     shards: Vec<Shard>,
-    /// Which connection each fault of one connection struck.
+    /// Index of the connection that each `HalfOpen` fault affects.
     struck: Vec<Option<usize>>,
 }
 
@@ -47,7 +47,8 @@ impl Chaos {
         }
     }
 
-    /// Does all of it; in the end everything works again. How many faults of each kind struck something.
+    /// Injects all faults, and ends all of them. Returns the servers, and the numbers of faults
+    /// that had an effect.
     pub(super) async fn run(mut self) -> (Vec<Server>, BTreeMap<&'static str, u64>) {
         let mut faults = BTreeMap::new();
         let stage = Arc::clone(&self.stage);
@@ -79,7 +80,8 @@ impl Chaos {
         )
     }
 
-    /// Whether there was something that it struck. What lasts strikes what comes while it does, too.
+    /// Starts a fault and returns whether it had an effect. A lasting fault always counts, because
+    /// it affects later connections, too.
     async fn begin(&mut self, index: usize, fault: &Fault, lasts: Duration) -> bool {
         let stage = &self.stage;
         match *fault {
@@ -142,7 +144,7 @@ impl Chaos {
             Fault::Restart { shard } => self.shards[shard].go_on(),
             Fault::DelayReplies { shard, delay } => {
                 let delays = &mut self.shards[shard].delays;
-                let index = delays.iter().position(|d| *d == delay).expect("it began");
+                let index = delays.iter().position(|d| *d == delay).expect("the fault has started");
                 delays.remove(index);
             }
             Fault::Refuse { shard } => self.shards[shard].refusals -= 1,
@@ -155,7 +157,7 @@ impl Chaos {
     }
 }
 
-/// Whether somebody holds `key` or waits for it.
+/// Returns whether `key` has a holder or a waiter.
 fn is_used(there: &Stats, key: &str) -> bool {
     there.semaphores.iter().any(|there| there.key == key)
         || there.locks.iter().any(|there| there.key == key)

@@ -1,4 +1,4 @@
-//! How what somebody does is cut short.
+//! Ways to cancel an operation.
 
 use std::future::poll_fn;
 use std::panic::resume_unwind;
@@ -13,13 +13,13 @@ use super::dice::Dice;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cut {
     Never,
-    /// It is polled so many times, and dropped.
+    /// Drops the future after this number of polls.
     Polls(u64),
-    /// It is dropped when this time has passed.
+    /// Drops the future after this time.
     After(Duration),
-    /// Its task is aborted then.
+    /// Aborts the task after this time.
     Abort(Duration),
-    /// Its task panics then.
+    /// Panics in the task after this time.
     Panic(Duration),
 }
 
@@ -34,7 +34,7 @@ impl Cut {
         }
     }
 
-    /// Whether `act` came to its end.
+    /// Runs `operation`. Returns whether it ran to its end.
     pub(super) async fn run(self, act: impl Future<Output = ()> + Send + 'static) -> bool {
         match self {
             Self::Never => {
@@ -53,7 +53,7 @@ impl Cut {
                 let task = tokio::spawn(async move {
                     tokio::select! {
                         biased;
-                        () = sleep(time) => resume_unwind(Box::new("as planned")),
+                        () = sleep(time) => resume_unwind(Box::new("planned panic")),
                         () = act => {}
                     }
                 });

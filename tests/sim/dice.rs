@@ -1,4 +1,5 @@
-//! Where all chance comes from: `SplitMix64`, the same numbers for the same seed everywhere.
+//! Source of all random numbers: `SplitMix64`, which yields the same numbers for the same seed on
+//! every platform.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 pub(super) struct Dice(u64);
 
 impl Dice {
-    /// Dice of their own for each `purpose`, so that what one part of a simulation throws changes nothing for another.
+    /// Creates an independent generator for `purpose`, so that the numbers drawn by one part of a
+    /// simulation do not change another part.
     pub(super) fn new(seed: u64, purpose: u64) -> Self {
         let mut dice = Self(
             seed.wrapping_mul(0xd134_2543_de82_ef95) ^ purpose.wrapping_mul(0xaf25_1af3_b0f0_25b5),
@@ -45,7 +47,8 @@ impl Dice {
         Duration::from_millis(self.between(range))
     }
 
-    /// Short times are as likely as long ones: each power of two has the same chance.
+    /// Returns a random duration in which each power of two has the same chance, so that short
+    /// times are as likely as long ones.
     pub(super) fn spread(&mut self, range: RangeInclusive<u64>) -> Duration {
         let (low, high) = (range.start().max(&1).ilog2(), range.end().max(&1).ilog2());
         let power = self.between(u64::from(low)..=u64::from(high));

@@ -1,4 +1,4 @@
-//! One end of a connection, as a client or the server sees it.
+//! Stream of one end of a connection, used by a client or by the server.
 
 use std::io;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ pub(super) struct End {
     net: Arc<Net>,
     link: usize,
     side: Side,
-    /// Until the next parcel arrives.
+    /// Timer for the arrival of the next segment.
     arrival: Option<Pin<Box<Sleep>>>,
 }
 
@@ -107,7 +107,7 @@ impl AsyncWrite for End {
         if link.to(self.side).is_reset(now) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        // after a reset that has not arrived here yet, what is written is lost in silence
+        // After a reset that has not arrived here yet, written bytes are discarded silently.
         if !link.from(self.side).closed {
             state.send(self.link, self.side, Parcel::Bytes(bytes.to_vec()), now);
         }

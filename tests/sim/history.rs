@@ -1,4 +1,4 @@
-//! What the server did and what clients believed, in order.
+//! Ordered record of the server's actions and of the state that clients saw.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,17 +13,17 @@ use tokio::time::Instant;
 use super::plan::Fault;
 use super::pool::Pool;
 
-/// A grant, by its number in the history.
+/// Number of a grant in the history.
 pub(super) type Slot = usize;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// A server started that knows of nothing.
+    /// An empty server started.
     Started {
         shard: usize,
         server: usize,
     },
-    /// The server is gone.
+    /// The server stopped.
     Stopped {
         shard: usize,
     },
@@ -53,21 +53,21 @@ pub(super) enum What {
         server: usize,
         connection: u64,
     },
-    /// A user has a slot.
+    /// A user received a slot.
     Had {
         client: usize,
         key: Arc<str>,
         slot: Slot,
         lease: Duration,
         asked: Asked,
-        /// Whether only the body of a `with_slot` has it.
+        /// Whether only the body of a `with_slot` has access to it.
         in_body: bool,
     },
-    /// A user believed so long: a look at it failed for the first time.
+    /// `is_lost` returned true for the first time.
     Doubted {
         slot: Slot,
     },
-    /// A look at it succeeded after one that failed.
+    /// `is_lost` returned false after it had returned true.
     Unlost {
         slot: Slot,
     },
@@ -76,22 +76,22 @@ pub(super) enum What {
         slot: Slot,
         reason: LostReason,
     },
-    /// Who waited for the loss since then was told.
+    /// A future that waited for the loss since then completed.
     Told {
         slot: Slot,
         since: Duration,
     },
-    /// The body of a `run` came to its end.
+    /// The body of a `run` ended.
     Worked {
         slot: Slot,
     },
-    /// The user let go of it.
+    /// The user gave the slot up.
     Gone {
         slot: Slot,
         how: How,
         believed: bool,
     },
-    /// `release` came back.
+    /// `release` returned.
     Released {
         slot: Slot,
         outcome: Result<(), &'static str>,
@@ -101,7 +101,7 @@ pub(super) enum What {
         what: &'static str,
         why: &'static str,
     },
-    /// Something took longer than it may.
+    /// An operation took longer than allowed.
     Slow {
         client: usize,
         what: &'static str,
@@ -113,20 +113,20 @@ pub(super) enum What {
     },
     Fault(Fault),
     Healed(Fault),
-    /// The time jumped to here.
+    /// Time jumped from `from` to this entry.
     Jumped {
         from: Duration,
     },
-    /// Something that must not be was seen.
+    /// An invariant was violated.
     Wrong(String),
 }
 
-/// Who is asked at each event what he believes.
+/// Code that polls `is_lost` at each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// The user, whether or not his client runs.
+    /// The history, whether or not the client runs.
     Outside,
-    /// A body, when its client runs.
+    /// The body, only when the client runs.
     Inside,
     Never,
 }
@@ -153,7 +153,7 @@ impl fmt::Display for Entry {
 pub(super) struct History {
     begun: Instant,
     watched: bool,
-    /// Something happened.
+    /// Notified at each event.
     news: watch::Sender<()>,
     log: Mutex<Log>,
 }
@@ -186,7 +186,7 @@ impl History {
         self.begun
     }
 
-    /// Notes what happened, and what all who hold believe now.
+    /// Records an event, and each change of `is_lost` of the observed slots.
     pub(super) fn note(&self, what: What) {
         let at = self.begun.elapsed();
         let log = &mut *self.log.lock().unwrap();
@@ -219,14 +219,14 @@ impl History {
         });
     }
 
-    /// The number of a grant.
+    /// Returns the number of a grant.
     pub(super) fn slot(&self, token: &Token) -> Slot {
         let slots = &mut self.log.lock().unwrap().slots;
         let next = slots.len();
         *slots.entry(*token).or_insert(next)
     }
 
-    /// A new server of this shard is there: its number, and what it tells its events.
+    /// Registers a new server of this shard. Returns its number and an observer for its events.
     pub(super) fn start_server(
         self: &Arc<Self>,
         shard: usize,
@@ -270,7 +270,7 @@ impl History {
         }
     }
 
-    /// A user has a slot, and will be asked what he believes.
+    /// Records that a user received a slot, and observes the slot from now on.
     pub(super) fn had(&self, client: usize, held: &Arc<Pool<Held>>) -> Slot {
         let slot = self.slot(held.token());
         if self.watched {
@@ -296,7 +296,8 @@ impl History {
         slot
     }
 
-    /// Resolves at each event; `None` where nobody asks what anybody believes.
+    /// Returns a receiver that is notified at each event, or `None` if the plan does not observe
+    /// slots.
     pub(super) fn news(&self) -> Option<watch::Receiver<()>> {
         self.watched.then(|| self.news.subscribe())
     }

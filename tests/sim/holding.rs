@@ -1,4 +1,4 @@
-//! A slot in a user's hands, and what he tells of it.
+//! Instrumented hold of a slot.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::history::{How, Slot, What};
 use super::pool::Pool;
 use super::run::Stage;
 
-/// A slot that will be asked for its user's belief at each event. Dropped, it says so.
+/// A slot that is observed at each event. Giving it up is recorded, also by a drop.
 pub(super) struct Holding {
     stage: Arc<Stage>,
     held: Option<Arc<Pool<Held>>>,
@@ -35,7 +35,7 @@ impl Holding {
         });
     }
 
-    /// Works for so long, unless the slot is lost before.
+    /// Runs `work` until it ends or the slot is lost.
     pub(super) async fn work(&self, work: impl Future<Output = ()>) -> Result<(), Error> {
         let worked = || Worked {
             stage: &self.stage,
@@ -61,13 +61,13 @@ impl Holding {
     }
 
     fn let_go(&mut self, how: How) -> Pool<Held> {
-        let held = self.held.take().expect("let go of once");
+        let held = self.held.take().expect("only taken once");
         self.stage.history.note(What::Gone {
             slot: self.slot,
             how,
             believed: !held.is_lost(),
         });
-        Arc::into_inner(held).expect("the history keeps none")
+        Arc::into_inner(held).expect("the history has weak references only")
     }
 }
 
@@ -75,7 +75,7 @@ impl Deref for Holding {
     type Target = Held;
 
     fn deref(&self) -> &Held {
-        self.held.as_ref().expect("held until let go of")
+        self.held.as_ref().expect("only taken at the end")
     }
 }
 
@@ -87,7 +87,7 @@ impl Drop for Holding {
     }
 }
 
-/// A body that works under a slot; dropped, it says that it has come to its end.
+/// Guard that records on drop that the body of a `run` ended.
 struct Worked<'a> {
     stage: &'a Stage,
     slot: Slot,

@@ -1,4 +1,4 @@
-//! One connection between a client and a server.
+//! Connection between a client and a server.
 
 use tokio::time::Instant;
 
@@ -9,22 +9,23 @@ pub(super) struct Link {
     pub(super) host: usize,
     pub(super) up: Pipe,
     pub(super) down: Pipe,
-    /// Which server it goes to, and the server's number for it.
+    /// Index of the server, and the number that it gave the connection.
     pub(super) peer: Option<(usize, u64)>,
-    /// When the client closed it, and when the server did.
+    /// Times at which the client and the server closed it.
     pub(super) closed: Option<Instant>,
     pub(super) hung_up: Option<Instant>,
-    /// Whether both ends have let go of it.
+    /// Number of endpoints that were dropped.
     pub(super) ends: u8,
 }
 
 impl Link {
-    /// When each side can know that the other has ended it.
+    /// Returns the times at which the server and the client can notice that the other side has
+    /// closed.
     pub(super) fn heard(&self) -> (Option<Instant>, Option<Instant>) {
         (self.up.end_arrives(), self.down.end_arrives())
     }
 
-    /// What goes to `to`.
+    /// Returns the pipe towards `to`.
     pub(super) fn to(&mut self, to: Side) -> &mut Pipe {
         match to {
             Side::Client => &mut self.down,

@@ -1,4 +1,4 @@
-//! A network in memory between clients and the servers, with all that can be wrong with one.
+//! In-memory network between the clients and the servers, with injected faults.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,29 +21,30 @@ pub(super) struct Net {
 
 pub(super) struct State {
     dice: Dice,
-    /// Of each shard the server that listens now.
+    /// Current listener of each shard.
     servers: [Option<Listener>; SERVERS.len()],
     hosts: Vec<Host>,
     pub(super) links: Vec<Link>,
 }
 
-/// A server that takes connections.
+/// A server that accepts connections.
 #[derive(Clone)]
 struct Listener {
     connector: MemoryConnector,
     number: usize,
-    /// The number of its last connection.
+    /// Number of its last connection.
     last: u64,
 }
 
-/// What a client is to the network.
+/// State of the network for one client.
 struct Host {
     up: RangeInclusive<u64>,
     down: RangeInclusive<u64>,
-    /// How many faults keep packets from going up, from coming down, and the program from running.
+    /// Numbers of faults that hold back packets to the servers, packets from the servers, and the
+    /// program.
     stalls: Stalls,
     busy: u32,
-    /// Who waits for any of this to end.
+    /// Wakers of the tasks that wait for these faults to end.
     waiting: Vec<Waker>,
 }
 
@@ -80,7 +81,7 @@ impl Net {
         self.state.lock().unwrap()
     }
 
-    /// New connections to this shard go there from now on; `None`: they are refused.
+    /// Sends new connections to `shard` to `server` from now on, or refuses them if it is `None`.
     pub(super) fn serve(&self, shard: usize, server: Option<(MemoryConnector, usize)>) {
         self.lock().servers[shard] = server.map(|(connector, number)| Listener {
             connector,
@@ -89,7 +90,7 @@ impl Net {
         });
     }
 
-    /// How a client reaches the servers.
+    /// Returns the connector of a client.
     pub(super) fn connector(self: &Arc<Self>, host: usize, clock: Clock) -> impl Connector {
         Way {
             net: Arc::clone(self),
@@ -98,7 +99,7 @@ impl Net {
         }
     }
 
-    /// A client's packets do not get through.
+    /// Holds back the packets of a client.
     pub(super) fn stall(&self, host: usize, up: bool, down: bool) {
         let state = &mut *self.lock();
         state.hosts[host].stalls.up += u32::from(up);
@@ -117,7 +118,7 @@ impl Net {
         state.hosts[host].wake();
     }
 
-    /// One connection of a client, which of those that are open `throw` says, does not get through; which it is.
+    /// Holds back one open connection of a client, chosen by `random`. Returns its index.
     pub(super) fn stall_one(
         &self,
         host: usize,
@@ -138,7 +139,7 @@ impl Net {
         state.heal_where(up, down, |_| each.next() == Some(index));
     }
 
-    /// A client's program does not run: nothing that arrives is read, and nothing is written.
+    /// Suspends a client: its received packets are not read, and it sends nothing.
     pub(super) fn keep_busy(&self, host: usize) {
         let state = &mut *self.lock();
         state.hosts[host].busy += 1;
@@ -156,7 +157,8 @@ impl Net {
         state.hosts[host].wake();
     }
 
-    /// Connections of a client are reset at both ends: the one that `throw` says, or all. Whether there was any.
+    /// Resets open connections of a client at both ends: the one chosen by `random`, or all.
+    /// Returns whether there was one.
     pub(super) fn reset(&self, host: usize, throw: Option<usize>) -> bool {
         let state = &mut *self.lock();
         let mut open: Vec<_> = state.open(host).collect();
@@ -181,7 +183,7 @@ impl Net {
         Poll::Pending
     }
 
-    /// How many connections are not closed at both ends.
+    /// Returns the number of connections that are not dropped at both ends.
     pub(super) fn open(&self) -> usize {
         self.lock()
             .links
@@ -221,7 +223,7 @@ impl Net {
             .await?;
         let state = &mut *self.lock();
         if let Some(Listener { number, last, .. }) = &mut state.servers[shard] {
-            // the server numbers them in the same order, and from 1
+            // The server numbers its connections in the same order, starting at 1.
             *last += 1;
             state.links[link].peer = Some((*number, *last));
         }
@@ -306,7 +308,7 @@ impl Host {
     }
 }
 
-/// One client's way to the servers.
+/// Connector of one client.
 struct Way {
     net: Arc<Net>,
     host: usize,

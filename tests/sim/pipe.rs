@@ -1,4 +1,4 @@
-//! One direction of a connection: bytes that are on their way, and when they arrive.
+//! One direction of a connection: a queue of segments with arrival times.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What travels.
+/// Unit of transmission.
 #[derive(Debug)]
 pub(super) enum Parcel {
     Bytes(Vec<u8>),
@@ -14,29 +14,29 @@ pub(super) enum Parcel {
     Reset,
 }
 
-/// What a reader finds.
+/// Outcome of a read.
 pub(super) enum Found {
     Bytes(usize),
     Fin,
     Reset,
-    /// Nothing before this moment.
+    /// No data before this time.
     Later(Instant),
     Nothing,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
-    /// With the time of arrival; `None` while it is held up.
+    /// Segments with their arrival times; `None` while a fault holds the segment back.
     queue: VecDeque<(Option<Instant>, Parcel)>,
     last: Option<Instant>,
     reader: Option<Waker>,
-    /// Nothing more goes in.
+    /// Whether a FIN or a reset was sent.
     pub(super) closed: bool,
-    /// Nobody reads any more.
+    /// Whether the reader was dropped.
     deaf: bool,
-    /// How many faults hold it up.
+    /// Number of faults that hold the direction back.
     stalls: u32,
-    /// Whether one ever did, or reset it.
+    /// Whether a fault ever held it back or reset it.
     pub(super) hindered: bool,
 }
 
@@ -71,7 +71,7 @@ impl Pipe {
         match self.queue.front_mut() {
             None | Some((None, _)) => Found::Nothing,
             Some((Some(at), _)) if *at > now => Found::Later(*at),
-            // what ends a connection stays there for whoever reads again
+            // The end of a connection stays in the queue, so that every later read finds it.
             Some((_, Parcel::Fin)) => Found::Fin,
             Some((_, Parcel::Reset)) => Found::Reset,
             Some((_, Parcel::Bytes(bytes))) => {
@@ -86,7 +86,7 @@ impl Pipe {
         }
     }
 
-    /// When the reader can know that the connection has ended.
+    /// Returns the time at which the reader can notice the end of the connection.
     pub(super) fn end_arrives(&self) -> Option<Instant> {
         let (at, last) = self.queue.back()?;
         if matches!(last, Parcel::Bytes(_)) {
@@ -96,12 +96,12 @@ impl Pipe {
         }
     }
 
-    /// Whether the other side has reset it, and that has arrived.
+    /// Returns whether a reset by the other side has arrived.
     pub(super) fn is_reset(&self, now: Instant) -> bool {
         matches!(self.queue.front(), Some((Some(at), Parcel::Reset)) if *at <= now)
     }
 
-    /// Holds up what is on its way; with `all` what has arrived and was not read, too.
+    /// Holds back the segments that have not arrived; with `all` those that were not read, too.
     pub(super) fn stall(&mut self, now: Instant, all: bool) {
         self.stalls += 1;
         self.hindered = true;
@@ -125,7 +125,7 @@ impl Pipe {
         }
     }
 
-    /// Nobody reads any more: only the end is still of interest, to whoever looks when it would have arrived.
+    /// Drops the reader. Only the end of the stream stays in the queue, for `end_arrives`.
     pub(super) fn deafen(&mut self) {
         self.deaf = true;
         self.queue

@@ -1,4 +1,4 @@
-//! What one seed decides before anything runs.
+//! Decisions that a seed makes before anything runs.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,39 +8,40 @@ use dflock::{Crc32, Sharding};
 
 use super::dice::Dice;
 
-/// Where the servers are, as clients are told; how many of them there are is up to the seed.
+/// Addresses that are given to the clients. The seed decides how many of them are used.
 pub(super) const SERVERS: [&str; 3] = ["shard-0:6388", "shard-1:6388", "shard-2:6388"];
 
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) seed: u64,
-    /// How long the actors live.
+    /// Time during which the actors start new operations.
     pub(super) length: Duration,
     pub(super) auto_release: bool,
     pub(super) read_timeout: Duration,
     pub(super) sweep: Duration,
-    /// Whether beliefs are asked for at each event. Asking may wake a client up, so half of the seeds do without.
+    /// Whether `is_lost` is polled at each event. Polling may wake a client, so half of the seeds
+    /// do without it.
     pub(super) watched: bool,
-    /// How many servers there are.
+    /// Number of servers.
     pub(super) servers: usize,
     pub(super) keys: Vec<Key>,
     pub(super) clients: Vec<ClientPlan>,
     pub(super) faults: Vec<Planned>,
 }
 
-/// What is shared.
+/// A key that the clients share.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) name: String,
     pub(super) limit: u32,
     pub(super) is_lock: bool,
-    /// Which server it lives on.
+    /// Index of the server that owns the key.
     pub(super) shard: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct ClientPlan {
-    /// How far its clock goes while the server's goes a million.
+    /// Microseconds that the client's clock advances in one second of the server's clock.
     pub(super) per_million: u32,
     pub(super) up: RangeInclusive<u64>,
     pub(super) down: RangeInclusive<u64>,
@@ -48,12 +49,12 @@ pub(super) struct ClientPlan {
     pub(super) socket_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) renew_ratio: f64,
-    /// One for each key.
+    /// Leases, one for each key.
     pub(super) leases: Vec<Duration>,
     pub(super) actors: u64,
 }
 
-/// A fault, from `at` on for `lasts`.
+/// A fault that starts at `at` and lasts for `lasts`.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) at: Duration,
@@ -63,34 +64,34 @@ pub(super) struct Planned {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A client's packets do not get through, to the server, from it, or both; new connections do not, either.
+    /// Packets of a client are held back in one or both directions. New connections do not succeed.
     Partition {
         client: usize,
         up: bool,
         down: bool,
     },
-    /// The same for one of its connections only.
+    /// Packets of one connection of a client are held back in one or both directions.
     HalfOpen {
         client: usize,
         up: bool,
         down: bool,
     },
-    /// One of a client's connections, or all, are reset at both ends.
+    /// One or all connections of a client are reset at both ends.
     Reset {
         client: usize,
         all: bool,
     },
-    /// The client's program does not run.
+    /// The program of the client does not run.
     Busy {
         client: usize,
     },
-    /// Nobody runs, and the time passes.
+    /// Time passes, and no program runs.
     Jump,
-    /// The server is stopped, and goes on.
+    /// The process of the server is suspended and resumed.
     Freeze {
         shard: usize,
     },
-    /// The server is gone with all that it knew, and comes back with nothing.
+    /// The server loses all its state and starts again empty.
     Restart {
         shard: usize,
     },
@@ -151,10 +152,11 @@ impl Fault {
     }
 }
 
-/// How clients' clocks may differ from the server's: 1 % and a hair less, so that rounding is nobody's fault.
+/// Rates of the clients' clocks. They differ from the server's by just under 1 %, so that rounding
+/// never exceeds the permitted drift.
 const RATES: RangeInclusive<u64> = 990_010..=1_009_990;
 
-/// How long replies are held back, in milliseconds.
+/// Delays of replies, in milliseconds.
 pub(super) const DELAYS: RangeInclusive<u64> = 20..=3000;
 
 impl Plan {
@@ -176,7 +178,7 @@ impl Plan {
         let watched = dice.percent(50);
         let sweep = Duration::from_millis(dice.pick(&[10, 10, 10, 50, 200, 1000]));
         let mut faults = Vec::new();
-        // one in eight is calm: nothing may be lost and nothing may fail there
+        // One seed in eight has no faults: there no slot may be lost and no operation may fail.
         if !dice.percent(12) {
             let pause = dice.pick(&[2000, 4000, 8000, 16_000]);
             let mut at = dice.millis(0..=pause);
@@ -205,15 +207,15 @@ impl Plan {
         }
     }
 
-    /// The key of this name.
+    /// Returns the key with this name.
     pub(super) fn key(&self, name: &str) -> &Key {
         self.keys
             .iter()
             .find(|key| key.name == name)
-            .expect("clients want no others")
+            .expect("clients use planned keys only")
     }
 
-    /// The longest that anything is on its way.
+    /// Returns the longest latency of a packet.
     pub(super) fn longest_latency(&self) -> Duration {
         Duration::from_millis(
             self.clients
@@ -224,7 +226,7 @@ impl Plan {
         )
     }
 
-    /// The longest lease of anybody.
+    /// Returns the longest lease of all clients.
     pub(super) fn longest_lease(&self) -> Duration {
         self.clients
             .iter()
@@ -238,7 +240,7 @@ impl Plan {
 impl Key {
     fn new(dice: &mut Dice, number: u64, servers: usize) -> Self {
         let is_lock = dice.percent(30);
-        // their names spread them over the servers
+        // The random number spreads the keys over the servers.
         let name = format!(
             "{}-{number}-{}",
             if is_lock { "lock" } else { "pool" },
@@ -266,8 +268,8 @@ impl ClientPlan {
             5 | 6 if slow => (30..=250, 0..=250),
             _ => (0..=20, 0..=20),
         };
-        // as many at the ends, where rounding and margins matter, as between
-        // a slow clock believes too long, a fast one gives up too early
+        // Half of the clocks run at the slow limit, where rounding and margins matter most. A slow
+        // clock makes a client hold on too long; a fast one makes it give up early.
         let rate = match dice.between(0..=9) {
             0..=4 => *RATES.start(),
             5 | 6 => *RATES.end(),
@@ -302,7 +304,7 @@ impl Planned {
         read_timeout: Duration,
     ) -> Self {
         let (client, key) = (dice.index(clients), dice.index(keys.len()));
-        // a server that no key lives on is of no interest
+        // Servers without keys are not worth a fault.
         let shard = keys[dice.index(keys.len())].shard;
         let (up, down) = dice.pick(&[(true, true), (true, false), (false, true)]);
         let fault = match dice.between(0..=99) {
@@ -325,7 +327,7 @@ impl Planned {
             95 => Fault::DisconnectAll { shard },
             _ => Fault::Expire { key },
         };
-        // about the times that matter: a round trip, a short lease, the read timeout
+        // Close to the times that matter: a round trip, a short lease and the read timeout.
         let longest = u64::try_from(read_timeout.as_millis()).expect("seconds") * 3 / 2 + 2000;
         let lasts = match fault {
             Fault::Jump => dice.spread(20..=6000),

@@ -1,4 +1,4 @@
-//! What is shared: a semaphore or a lock.
+//! Semaphore or lock, whichever the key is.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Pool {
                 .renew_ratio(renew_ratio);
             semaphore.on_lost(on_lost).build().map(Self::Semaphore)
         };
-        pool.expect("the options are good")
+        pool.expect("valid options")
     }
 
     pub(super) async fn acquire_within(self, wait: Duration) -> Result<Pool<Held>, Error> {

@@ -1,4 +1,4 @@
-//! One simulation from its seed to its verdict.
+//! One simulation, from its seed to the check of its history.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,31 +22,31 @@ use super::plan::{ClientPlan, Key, Plan, SERVERS};
 use super::pool::Pool;
 use super::verdict::Verdict;
 
-/// What all parts of a simulation share.
+/// State that all parts of a simulation share.
 pub(super) struct Stage {
     pub(super) plan: Plan,
     pub(super) history: Arc<History>,
     pub(super) net: Arc<Net>,
-    /// How many times anybody was kept from running.
+    /// Number of events that kept a program from running.
     pub(super) pauses: AtomicU64,
 }
 
-/// What came of one seed.
+/// Result of one seed.
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// What must not be, in words; empty when all is well.
+    /// Descriptions of violated invariants; empty if the run passed.
     pub violations: Vec<String>,
-    /// How many faults of each kind struck something.
+    /// Numbers of faults that had an effect, by kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// What happened, by kind.
+    /// Numbers of events, by kind.
     pub events: BTreeMap<&'static str, u64>,
     plan: Plan,
     entries: Vec<Entry>,
 }
 
 impl Outcome {
-    /// The whole history, a line an event; the same for the same seed.
+    /// Returns the whole history with one event per line. It is the same for the same seed.
     #[must_use]
     pub fn history(&self) -> String {
         let lines: Vec<_> = self.entries.iter().map(Entry::to_string).collect();
@@ -93,7 +93,7 @@ async fn play(seed: u64) -> Outcome {
     let tasks = Handle::current().metrics().num_alive_tasks();
     let mut actors = cast(&stage);
     let (servers, faults) = chaos.run().await;
-    // everything works again, so nobody can be kept for long
+    // All faults have ended, so no operation can take long.
     let longest = stage.plan.length + Duration::from_mins(10);
     if timeout(longest, async {
         while actors.join_next().await.is_some() {}
@@ -103,7 +103,7 @@ async fn play(seed: u64) -> Outcome {
     {
         stage
             .history
-            .note(What::Wrong(format!("{} actors are stuck", actors.len())));
+            .note(What::Wrong(format!("{} actors did not finish", actors.len())));
         actors.shutdown().await;
     }
     drop(actors);
@@ -111,7 +111,7 @@ async fn play(seed: u64) -> Outcome {
 
     let Stage {
         plan, history, net, ..
-    } = Arc::into_inner(stage).expect("all who shared it are gone");
+    } = Arc::into_inner(stage).expect("all clones were dropped");
     let entries = history.take_entries();
     let verdict = Verdict::of(&plan, history.begun(), &entries, &net.lock().links);
     Outcome {
@@ -124,7 +124,7 @@ async fn play(seed: u64) -> Outcome {
     }
 }
 
-/// Starts all actors; those of one client share its connections.
+/// Spawns all actors. The actors of one client share its connections.
 fn cast(stage: &Arc<Stage>) -> JoinSet<()> {
     let mut actors = JoinSet::new();
     let mut number = 0;
@@ -167,14 +167,15 @@ fn client(stage: &Arc<Stage>, index: usize, plan: &ClientPlan) -> Client {
         .socket_timeout(plan.socket_timeout)
         .connect_timeout(plan.connect_timeout)
         .build()
-        .expect("the options are good")
+        .expect("valid options")
 }
 
-/// Nobody does anything any more: nothing may be left of what was.
+/// Checks, after all actors have ended, that no holder, waiter, connection or task is left.
 async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
     let wrong = |what: String| stage.history.note(What::Wrong(what));
     let plan = &stage.plan;
-    // what is on its way arrives; without auto-release a wait that was cut off may cost a lease
+    // Packets on their way must arrive first. Without auto-release a cancelled wait can occupy its
+    // slot for a lease.
     let owed = if plan.auto_release {
         Duration::ZERO
     } else {
@@ -186,7 +187,7 @@ async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
     } in servers.iter().map(Server::stats)
     {
         if !semaphores.is_empty() || !locks.is_empty() {
-            wrong(format!("held by nobody: {semaphores:?} {locks:?}"));
+            wrong(format!("still on the server: {semaphores:?} {locks:?}"));
         }
     }
     sleep(plan.read_timeout + Duration::from_secs(2)).await;
@@ -196,12 +197,12 @@ async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
         .sum();
     if connections > 0 || stage.net.open() > 0 {
         wrong(format!(
-            "{connections} connections on the servers and {} in the net are left",
+            "{connections} connections on the servers and {} in the network are left",
             stage.net.open()
         ));
     }
     let left = Handle::current().metrics().num_alive_tasks();
     if left != tasks {
-        wrong(format!("{left} tasks are left of {tasks}"));
+        wrong(format!("{left} tasks are left, {tasks} expected"));
     }
 }

@@ -1,4 +1,4 @@
-//! Many seeds, on all cores.
+//! Runs of many seeds on all cores.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -8,20 +8,20 @@ use std::thread;
 
 use super::run::{Outcome, run};
 
-/// What came of many seeds.
+/// Summary of many seeds.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// How many seeds were run.
+    /// Number of seeds that were run.
     pub runs: u64,
-    /// How many faults of each kind struck something.
+    /// Numbers of faults that had an effect, by kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// What happened, by kind.
+    /// Numbers of events, by kind.
     pub events: BTreeMap<&'static str, u64>,
-    /// The first seed with a violation; none after it is begun.
+    /// The first seed with a violation. No later seed is started.
     pub failed: Option<Outcome>,
 }
 
-/// Runs the simulation of `seeds` until one fails.
+/// Runs the simulation of `seeds` until one of them fails.
 #[must_use]
 pub fn search(seeds: Range<u64>) -> Findings {
     let next = AtomicU64::new(seeds.start);
@@ -32,7 +32,7 @@ pub fn search(seeds: Range<u64>) -> Findings {
         {
             findings.add(run(seed));
             if findings.failed.is_some() {
-                // those before it are under way or done: the first is among them
+                // All earlier seeds are running or done, so the first failure is among them.
                 next.store(seeds.end, Ordering::Relaxed);
             }
         }

@@ -1,4 +1,4 @@
-//! One of the servers that the keys are spread over, and what is wrong with it.
+//! Simulated server of one shard, and its current faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::run::Stage;
 pub(super) struct Shard {
     stage: Arc<Stage>,
     index: usize,
-    /// None while it is down.
+    /// `None` while it is stopped.
     server: Option<Server>,
     pub(super) downs: u32,
     pub(super) freezes: u32,
@@ -22,7 +22,7 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// The server of this index, which runs.
+    /// Starts the server with this index.
     pub(super) fn new(stage: &Arc<Stage>, index: usize) -> Self {
         let mut shard = Self {
             stage: Arc::clone(stage),
@@ -37,7 +37,7 @@ impl Shard {
         shard
     }
 
-    /// The server is as frozen, slow and unwilling as all faults of now make it.
+    /// Applies the faults that are active now.
     pub(super) fn apply(&self) {
         let Some(server) = &self.server else { return };
         let faults = server.faults();
@@ -50,7 +50,8 @@ impl Shard {
         faults.delay_replies(self.delays.iter().copied().max().unwrap_or_default());
     }
 
-    /// Does it to the server, if there is one, and says whether anything there was struck.
+    /// Applies a fault to the server. Returns whether the server runs and `affects` returns true
+    /// for its state.
     pub(super) fn strike(
         &self,
         strikes: impl FnOnce(Stats) -> bool,
@@ -64,7 +65,7 @@ impl Shard {
         struck
     }
 
-    /// Whether there was one to stop.
+    /// Stops the server. Returns whether it was running.
     pub(super) async fn stop(&mut self) -> bool {
         self.downs += 1;
         let Some(server) = self.server.take() else {
@@ -72,7 +73,7 @@ impl Shard {
         };
         self.stage.net.serve(self.index, None);
         drop(server);
-        // its tasks are aborted one by one, and each gives up what it had
+        // The tasks are aborted one by one, and each returns its slots.
         sleep(Duration::from_millis(1)).await;
         self.stage.history.note(What::Stopped { shard: self.index });
         true
@@ -86,7 +87,7 @@ impl Shard {
     }
 
     pub(super) fn into_server(self) -> Server {
-        self.server.expect("each restart has an end")
+        self.server.expect("each restart ends")
     }
 
     fn start(&mut self) {
@@ -97,10 +98,10 @@ impl Shard {
             .lease_sweep_interval(plan.sweep)
             .auto_release(plan.auto_release)
             .build()
-            // another for each, or an old token would be good on a new server
+            // Each server has another seed, so that tokens of a previous server are not valid.
             .seed(plan.seed.wrapping_mul(1000) + number as u64)
             .observer(observer);
-        let server = config.start_in_memory().expect("the options are good");
+        let server = config.start_in_memory().expect("valid options");
         self.stage
             .net
             .serve(self.index, Some((server.connector(), number)));

@@ -1,4 +1,4 @@
-//! Whether what happened may have happened.
+//! Check of a history against the guarantees of a semaphore.
 
 mod court;
 mod grant;
@@ -13,7 +13,7 @@ use super::plan::Plan;
 use court::Court;
 
 pub(super) struct Verdict {
-    /// First those in which a slot had one holder too many.
+    /// Violations; those in which a slot had two holders come first.
     pub(super) violations: Vec<String>,
     pub(super) events: BTreeMap<&'static str, u64>,
 }

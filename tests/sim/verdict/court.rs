@@ -1,4 +1,4 @@
-//! What is heard of all that happened.
+//! State of the checker, built from the history entry by entry.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use crate::sim::history::{Entry, Slot, What};
 use crate::sim::link::Link;
 use crate::sim::plan::{Fault, Plan, SERVERS};
 
-/// What a renewal can take where nothing is wrong: more, and a lease of 1 s may be lost without a fault.
+/// Longest latency with which a renewal is certain to succeed. With more, a lease of 1 s may be
+/// lost without a fault.
 pub(super) const GENTLE: Duration = Duration::from_millis(20);
 
-/// What the server does for one key.
+/// Queue and holders of one key on the server.
 #[derive(Default)]
 struct Queue {
     line: VecDeque<u64>,
@@ -33,17 +34,17 @@ pub(super) struct Court<'a> {
     homes: BTreeMap<usize, usize>,
     silent: BTreeSet<(usize, u64)>,
     pub(super) jumps: Spans,
-    /// When something was wrong.
+    /// Times of any fault.
     pub(super) troubles: Spans,
-    /// When each server was frozen.
+    /// Times at which each server was frozen.
     pub(super) freezes: [Spans; SERVERS.len()],
-    /// When each held its replies back.
+    /// Times at which each server delayed its replies.
     pub(super) delays: [Spans; SERVERS.len()],
-    /// When each hung up on clients.
+    /// Times at which each server disconnected clients.
     pub(super) hang_ups: [Spans; SERVERS.len()],
-    /// When a client, or nobody, ran.
+    /// Times at which at least one client did not run.
     pub(super) pauses: Spans,
-    /// The violations in which a slot had one holder too many.
+    /// Violations in which a slot had two holders.
     pub(super) overlaps: Vec<String>,
     pub(super) others: Vec<String>,
     pub(super) events: BTreeMap<&'static str, u64>,
@@ -117,7 +118,7 @@ impl<'a> Court<'a> {
                     self.count("holds of locks");
                 }
                 if self.at(*slot).key != *key {
-                    self.accuse(at, &format!("slot {slot} was had as one of {key}"));
+                    self.accuse(at, &format!("slot {slot} was received as a slot of {key}"));
                 }
                 let had = Had {
                     at,
@@ -126,14 +127,14 @@ impl<'a> Court<'a> {
                     in_body: *in_body,
                 };
                 if self.at(*slot).had.replace(had).is_some() {
-                    self.accuse(at, &format!("slot {slot} was had twice"));
+                    self.accuse(at, &format!("slot {slot} was received twice"));
                 }
             }
             What::Doubted { slot } => {
                 self.at(*slot).doubted.get_or_insert(at);
             }
             What::Unlost { slot } => {
-                self.accuse(at, &format!("slot {slot} was lost, and is not any more"));
+                self.accuse(at, &format!("slot {slot} was lost, and later was not"));
             }
             What::OnLost { slot, .. } => {
                 self.count("losses told");
@@ -159,7 +160,7 @@ impl<'a> Court<'a> {
                     self.accuse(
                         at,
                         &format!(
-                            "slot {slot} was released, says its client, and the server says no"
+                            "the release of slot {slot} succeeded, but the server did not release it"
                         ),
                     );
                 }
@@ -172,7 +173,7 @@ impl<'a> Court<'a> {
                 ..
             } => self.accuse(
                 at,
-                &format!("{what} took {took:?}, and {allowed:?} is the most"),
+                &format!("{what} took {took:?}, more than {allowed:?}"),
             ),
             What::Cut { .. } => self.count("futures cut short"),
             What::Fault(fault) => {
@@ -204,7 +205,7 @@ impl<'a> Court<'a> {
         self.others.push(violation(at, what));
     }
 
-    /// Order of grant is order of arrival, and there are no more than the limit.
+    /// Checks that grants follow the order of the queue and that the limit is kept.
     fn grant(
         &mut self,
         at: Duration,
@@ -219,7 +220,7 @@ impl<'a> Court<'a> {
             self.overlaps.push(violation(
                 at,
                 &format!(
-                    "slot {slot} of {key} was granted on shard {there}, and its key lives on {home}"
+                    "slot {slot} of {key} was granted on shard {there}, but its key belongs to shard {home}"
                 ),
             ));
         }
@@ -234,7 +235,7 @@ impl<'a> Court<'a> {
         queue.live.insert(slot);
         let live = queue.live.len();
         if first != waiter {
-            self.accuse(at, &format!("slot {slot} of {key} was granted to waiter {waiter:?}, and {first:?} was first in line"));
+            self.accuse(at, &format!("slot {slot} of {key} was granted to waiter {waiter:?}, but {first:?} was first in the queue"));
         }
         if live > limit {
             self.overlaps.push(violation(
@@ -262,7 +263,7 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// A server has gone, and all that it knew.
+    /// Ends all grants of a server that has stopped.
     fn end_all(&mut self, at: Duration, shard: usize) {
         let plan = self.plan;
         let lived_there = |key: &str| plan.key(key).shard == shard;
@@ -281,11 +282,11 @@ impl<'a> Court<'a> {
         if matches!(why, "protocol" | "config" | "limit mismatch" | "other") {
             self.accuse(at, &format!("{what} failed: {why}"));
         } else if self.is_calm() && why != "timeout" && (what, why) != (HASTY, "connect timeout") {
-            self.accuse(at, &format!("{what} failed where nothing is wrong: {why}"));
+            self.accuse(at, &format!("{what} failed without a fault: {why}"));
         }
     }
 
-    /// Where it is kept when this fault was.
+    /// Returns the intervals in which the times of this fault are kept.
     fn spans(&mut self, fault: &Fault) -> Option<&mut Spans> {
         match *fault {
             Fault::Freeze { shard } => Some(&mut self.freezes[shard]),
@@ -304,7 +305,7 @@ impl<'a> Court<'a> {
     fn at(&mut self, slot: Slot) -> &mut Grant {
         self.grants
             .get_mut(&slot)
-            .expect("the server granted it first")
+            .expect("the server's grant is recorded first")
     }
 
     fn count(&mut self, what: &'static str) {

@@ -1,4 +1,4 @@
-//! What became of one grant.
+//! Record of one grant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,38 +8,38 @@ use crate::sim::history::{Asked, How};
 pub(super) struct Grant {
     pub(super) key: Arc<str>,
     pub(super) at: Duration,
-    /// Which server, and its number for the connection.
+    /// Number of the server, and its number of the connection.
     pub(super) link: (usize, u64),
     pub(super) ended: Option<(Duration, Cause)>,
     pub(super) had: Option<Had>,
     pub(super) doubted: Option<Duration>,
     pub(super) on_lost: Vec<Duration>,
-    /// Since when somebody waited to be told, and when he was.
+    /// Time at which a task started to wait for the loss, and time at which it was notified.
     pub(super) told: Option<(Duration, Duration)>,
-    /// When bodies of `run` came to their ends.
+    /// Times at which bodies of `run` ended.
     pub(super) worked: Vec<Duration>,
     pub(super) gone: Option<(Duration, How, bool)>,
     pub(super) released: Option<Result<(), &'static str>>,
 }
 
-/// A user had it.
+/// Data of a slot that a user received.
 pub(super) struct Had {
     pub(super) at: Duration,
     pub(super) lease: Duration,
     pub(super) asked: Asked,
-    /// Whether only the body of a `with_slot` had it.
+    /// Whether only the body of a `with_slot` had access to it.
     pub(super) in_body: bool,
 }
 
-/// Why the server gave it up.
+/// Reason for which the server ended the grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     Released,
-    /// Its lease was over.
+    /// The lease expired.
     Expired,
-    /// Its connection was silent for the read timeout.
+    /// The connection was silent for the read timeout.
     Silent,
-    /// Its connection ended, or the server, or an operator ended its lease.
+    /// The connection or the server ended, or a fault ended the lease.
     Gone,
 }
 

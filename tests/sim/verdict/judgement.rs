@@ -1,4 +1,4 @@
-//! Whether what became of a grant is right.
+//! Checks of one grant.
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use crate::sim::history::{Asked, How, Slot};
 use crate::sim::link::Link;
 use crate::sim::plan::DELAYS;
 
-/// How late timers are: they go by whole milliseconds, and a slow clock makes the last nap end a little early.
+/// Lateness of a timer. Timers have a resolution of a millisecond, and on a slow clock the last
+/// sleep ends early.
 const TICK: Duration = Duration::from_millis(3);
 
-/// How long a client may take to tell of an end that it can hear of.
+/// Longest time in which a client reports the end of a connection that it has received.
 const PROMPT: Duration = Duration::from_millis(50);
 
 impl Court<'_> {
@@ -34,19 +35,21 @@ impl Court<'_> {
         {
             self.accuse(
                 at,
-                &format!("slot {slot} was let go of, and its connection closed later"),
+                &format!("slot {slot} was dropped or closed, but its connection was closed later"),
             );
         }
     }
 
-    /// Nobody believes in a slot that the server gave up: not for a moment where the client could know, and else until it hears.
+    /// Checks that no client considers a slot held after the server ended the grant. If the client
+    /// cannot know, the limit is the arrival of the news or the end of its own lease.
     fn told_in_time(&mut self, slot: Slot, grant: &Grant, had: &Had) {
         let Some((ended, cause)) = grant.ended else {
             return;
         };
         let latest = match cause {
             Cause::Expired | Cause::Silent | Cause::Released => ended,
-            // no client can know that the other end is gone before it hears of it, or its own lease is over
+            // No client can know that the other end is gone before the end arrives or its own lease
+            // is over.
             Cause::Gone => {
                 let over = ended + had.lease.min(self.plan.read_timeout);
                 self.jumps.after(
@@ -56,7 +59,8 @@ impl Court<'_> {
             }
         };
         let latest = latest.max(had.at);
-        // whoever is asked at each event knows at once; else it takes a timer to tell
+        // A slot that is polled at each event reports the loss immediately; otherwise a timer has
+        // to fire.
         let latest_belief = match had.asked {
             Asked::Outside if cause != Cause::Gone => latest,
             Asked::Inside if cause != Cause::Gone => self.pauses.after(latest),
@@ -73,12 +77,12 @@ impl Court<'_> {
         if believed.is_none_or(|until| until > latest_belief) {
             let until = believed.unwrap_or(Duration::MAX);
             let what = format!(
-                "slot {slot} of {} ended at {ended:?} ({cause:?}), and was believed in until {until:?}",
+                "slot {slot} of {} ended at {ended:?} ({cause:?}), but its client considered it held until {until:?}",
                 grant.key
             );
             self.overlaps.push(violation(until, &what));
         }
-        // to know when asked is one thing, to tell is another
+        // The call of `on_lost` is checked separately from the result of `is_lost`.
         let left = grant.gone.is_some_and(|gone| gone.0 <= latest + TICK);
         if !left
             && grant
@@ -89,21 +93,22 @@ impl Court<'_> {
             self.accuse(
                 latest,
                 &format!(
-                    "slot {slot} of {} ended at {ended:?} ({cause:?}), and was told to be at {:?}",
+                    "slot {slot} of {} ended at {ended:?} ({cause:?}), but `on_lost` was called at {:?}",
                     grant.key, grant.on_lost
                 ),
             );
         }
     }
 
-    /// `on_lost` is called once for each slot that was lost in the user's hands, and never else; `lost()` is no later.
+    /// Checks that `on_lost` is called once for each slot that the user lost and not otherwise, and
+    /// that `lost()` completes no later.
     fn told_once(&mut self, slot: Slot, grant: &Grant, had: &Had) {
         let Some((at, _, believed)) = grant.gone else {
-            return self.accuse(had.at, &format!("slot {slot} was never let go of"));
+            return self.accuse(had.at, &format!("slot {slot} was never given up"));
         };
         let found_out = grant.released == Some(Err("lost"));
         let calls = grant.on_lost.len();
-        // what becomes of the release at the end of `with_slot` is not told
+        // The outcome of the release at the end of `with_slot` is not recorded.
         let unknown = had.in_body && believed;
         if calls > 1 || (!unknown && (calls == 1) != (!believed || found_out)) {
             self.accuse(
@@ -116,12 +121,12 @@ impl Court<'_> {
         {
             self.accuse(
                 told,
-                &format!("slot {slot} was lost at {called:?}, and `lost()` resolved at {told:?}"),
+                &format!("slot {slot} was lost at {called:?}, but `lost()` resolved at {told:?}"),
             );
         }
     }
 
-    /// What runs under a slot is stopped when it is lost.
+    /// Checks that the body of a slot stops when the slot is lost.
     fn worked_no_longer(&mut self, slot: Slot, grant: &Grant, had: &Had) {
         let Some(&lost) = grant.on_lost.first() else {
             return;
@@ -138,12 +143,12 @@ impl Court<'_> {
         {
             self.accuse(
                 until,
-                &format!("slot {slot} was lost at {lost:?}, and its body ran until {until:?}"),
+                &format!("slot {slot} was lost at {lost:?}, but its body ran until {until:?}"),
             );
         }
     }
 
-    /// A slot is lost when the server gave it up, or when something was wrong lately.
+    /// Checks that a slot is lost only if the server ended the grant or after a recent fault.
     fn lost_for_a_reason(&mut self, slot: Slot, grant: &Grant, had: &Had) {
         let Some(&lost) = grant.on_lost.first() else {
             return;
@@ -155,11 +160,11 @@ impl Court<'_> {
         }
         let since = lost.saturating_sub(had.lease.min(self.plan.read_timeout) + PROMPT);
         if !self.troubles.meet(since, lost, Duration::ZERO) {
-            self.accuse(lost, &format!("slot {slot} was lost for no reason"));
+            self.accuse(lost, &format!("slot {slot} was lost without a cause"));
         }
     }
 
-    /// A slot is free as soon as the server can know that its connection is closed.
+    /// Checks that a slot is free as soon as the server can notice the end of its connection.
     fn freed_when_left(&mut self, slot: Slot, grant: &Grant) {
         let Some(link) = self.link(grant) else { return };
         let Some(left) = link.heard().0 else { return };
@@ -175,20 +180,21 @@ impl Court<'_> {
         self.accuse(
             left,
             &format!(
-                "slot {slot} of {} was left, and ended {:?}",
+                "slot {slot} of {} was left by its client, but its end is {:?}",
                 grant.key, grant.ended
             ),
         );
     }
 
-    /// Whether a server for which the end of a connection ends no slot hears the release that a drop sends before it.
+    /// Returns whether the server reads the release that a drop sends before the connection ends.
+    /// Without auto-release the end of a connection does not free a slot.
     fn hears_of_drop(&self, grant: &Grant, link: &Link, left: Duration) -> bool {
         let Some((dropped, How::Drop, true)) = grant.gone else {
             return false;
         };
         let hung_up = link.hung_up.map(|hung_up| hung_up - self.begun);
-        // one that holds a reply back reads nothing more before the end; one that is frozen, or hangs up itself in that moment, may
-        // end the connection before it reads
+        // A server that delays a reply reads nothing before the end of the connection. One that is
+        // frozen or disconnects at that moment may close the connection before it reads.
         let longest = Duration::from_millis(*DELAYS.end());
         let shard = self.plan.key(&grant.key).shard;
         let met = |spans: &Spans, trace| spans.meet(dropped, left, trace);
@@ -198,7 +204,7 @@ impl Court<'_> {
         !link.up.hindered && !is_deaf && hung_up.is_none_or(|hung_up| hung_up >= left)
     }
 
-    /// When the client could read that its connection had ended.
+    /// Returns the time at which the client could read the end of its connection.
     fn heard(&self, grant: &Grant) -> Option<Duration> {
         Some(self.link(grant)?.heard().1? - self.begun)
     }
@@ -213,7 +219,7 @@ impl Court<'_> {
 
     fn after_freeze(&self, grant: &Grant, at: Duration) -> Duration {
         let freezes = &self.freezes[self.plan.key(&grant.key).shard];
-        // a jump may end in a freeze, and a freeze in a jump
+        // A jump may end in a freeze, and a freeze in a jump.
         (0..3).fold(at, |at, _| self.jumps.after(freezes.after(at)))
     }
 }

@@ -1,4 +1,4 @@
-//! When something was so, again and again.
+//! Intervals of time in which a condition held.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ impl Spans {
         self.0.push((at, Duration::MAX));
     }
 
-    /// Ends one of those that are open; which of them makes no difference to when it was so.
+    /// Ends one of the open intervals. The union of the intervals does not depend on which one it
+    /// is.
     pub(super) fn close(&mut self, at: Duration) {
         if let Some((_, to)) = self.0.iter_mut().find(|(_, to)| *to == Duration::MAX) {
             *to = at;
@@ -25,14 +26,14 @@ impl Spans {
         self.0.is_empty()
     }
 
-    /// Whether it was so at any time from `from` to `to`, or no longer than `trace` before.
+    /// Returns whether an interval, extended by `trace`, overlaps `from..=to`.
     pub(super) fn meet(&self, from: Duration, to: Duration, trace: Duration) -> bool {
         self.0
             .iter()
             .any(|(begin, end)| *begin <= to && end.saturating_add(trace) >= from)
     }
 
-    /// The first moment from `at` on in which it was not so.
+    /// Returns the first time from `at` on that no interval contains.
     pub(super) fn after(&self, at: Duration) -> Duration {
         let next = self
             .0
@@ -40,7 +41,7 @@ impl Spans {
             .filter(|(from, to)| *from <= at && at < *to)
             .map(|(_, to)| *to)
             .max();
-        // one may begin where another ends
+        // Another interval may begin before this one ends.
         next.map_or(at, |next| self.after(next))
     }
 }
