@@ -1,10 +1,10 @@
-//! The time, the same for all processes of this machine.
+//! Clock that all processes of this machine share.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long the machine has been up, as the client under test counts it.
+/// Returns the time since boot, from the same clock as the client under test.
 #[must_use]
 pub fn now() -> Duration {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -12,14 +12,14 @@ pub fn now() -> Duration {
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let clock = ClockId::Monotonic;
     let now = clock_gettime(clock);
-    // counted from boot: neither part is negative
+    // The time counts from boot, so neither part is negative.
     Duration::new(
         now.tv_sec.try_into().unwrap_or_default(),
         now.tv_nsec.try_into().unwrap_or_default(),
     )
 }
 
-/// How long ago `moment` was.
+/// Returns the time that has passed since `moment`.
 #[must_use]
 pub fn since(moment: Duration) -> Duration {
     now().saturating_sub(moment)

@@ -1,4 +1,4 @@
-//! A child process, and the signals that it is sent.
+//! Child processes, and the signals sent to them.
 
 use std::io;
 use std::process::Stdio;
@@ -8,31 +8,31 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::sleep;
 
-/// The pause between two looks whether a process has stopped.
+/// Interval between two checks whether a process has stopped.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// A process that is killed when this is dropped.
+/// A child process that is killed on drop.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
     pid: Pid,
 }
 
-/// What a process is talked with.
+/// Standard streams of a child process.
 #[derive(Debug)]
 pub struct Pipes {
-    /// What it reads.
+    /// Its standard input.
     pub stdin: ChildStdin,
-    /// What it says.
+    /// Its standard output.
     pub stdout: ChildStdout,
 }
 
 impl Program {
-    /// Starts this very program with other arguments.
+    /// Starts the current executable with other arguments.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the error of the operating system.
     pub fn start<'a>(arguments: impl IntoIterator<Item = &'a str>) -> io::Result<(Self, Pipes)> {
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -41,7 +41,7 @@ impl Program {
             .stdout(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn()?;
-        let gone = || io::Error::other("it ended at once");
+        let gone = || io::Error::other("the process ended immediately");
         let pid = child
             .id()
             .and_then(|id| Pid::from_raw(id.try_into().ok()?))
@@ -52,39 +52,39 @@ impl Program {
         Ok((Self { child, pid }, Pipes { stdin, stdout }))
     }
 
-    /// Whether nobody has ended it.
+    /// Returns whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// SIGSTOP; no thread of the process runs any more when this returns.
+    /// Sends SIGSTOP, and returns when no thread of the process runs any more.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the error of the operating system.
     pub async fn stop(&mut self) -> io::Result<()> {
         kill_process(self.pid, Signal::STOP)?;
-        // one thread takes the signal, when it gets a processor, and the others run on until then
+        // Only one thread takes the signal, when it is scheduled. The other threads run until then.
         while self.is_running() && !self.has_stopped()? {
             sleep(LOOK).await;
         }
         Ok(())
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the error of the operating system.
     pub fn go_on(&self) -> io::Result<()> {
         Ok(kill_process(self.pid, Signal::CONT)?)
     }
 
-    /// SIGKILL; the sockets of the process are closed when this returns.
+    /// Sends SIGKILL, and returns when the sockets of the process are closed.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the error of the operating system.
     pub async fn kill(mut self) -> io::Result<()> {
         self.child.kill().await
     }
@@ -95,11 +95,11 @@ impl Program {
     }
 }
 
-/// Makes this process end with its parent, even if it is stopped then.
+/// Makes this process end with its parent, even while it is stopped.
 ///
 /// # Errors
 ///
-/// The system's.
+/// Returns the error of the operating system.
 pub fn end_with_parent() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -1,4 +1,4 @@
-//! A TCP proxy that does to connections what networks do.
+//! TCP proxy that injects network faults.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,28 +12,28 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
-/// How bytes get through in one direction.
+/// Shaping of the bytes of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Flow {
     #[default]
-    /// As they come.
+    /// Bytes are forwarded immediately.
     Clear,
-    /// Not at all, until it is over; then all of them.
+    /// Bytes are held back until the shaping changes.
     Stalled,
-    /// This much later.
+    /// Bytes are forwarded after this delay.
     Delayed(Duration),
-    /// Each in a segment of its own.
+    /// Each byte is sent in a segment of its own.
     Trickled,
 }
 
-/// How connections end.
+/// Ways to end connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cut {
-    /// Both sides hear a FIN.
+    /// Both sides receive a FIN.
     Closed,
-    /// Both sides hear a RST.
+    /// Both sides receive a RST.
     Reset,
-    /// The client hears a FIN, and the server nothing until the network is well again.
+    /// The client receives a FIN; the server receives nothing until the network recovers.
     HalfOpen,
 }
 
@@ -45,7 +45,7 @@ struct Weather {
     last_cut: Option<Cut>,
 }
 
-/// A proxy; dropping it ends it and its connections.
+/// A proxy. Dropping it closes all its connections.
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
@@ -54,11 +54,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens, and carries every connection to wherever the server is when it comes.
+    /// Starts a proxy that forwards each connection to the current address of the server.
     ///
     /// # Errors
     ///
-    /// The system's, when there is no free port.
+    /// Returns the error of the operating system, such as a lack of free ports.
     pub async fn start(server: watch::Receiver<SocketAddr>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
@@ -71,13 +71,13 @@ impl Proxy {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address on which the proxy listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// How bytes get through from now on: `up` to the server, `down` to the client.
+    /// Sets the shaping from now on: `up` to the server, `down` to the client.
     pub fn set(&self, up: Flow, down: Flow) {
         self.weather
             .send_modify(|weather| (weather.up, weather.down) = (up, down));
@@ -91,7 +91,7 @@ impl Proxy {
         });
     }
 
-    /// The network is well again.
+    /// Removes the shaping.
     pub fn heal(&self) {
         self.set(Flow::Clear, Flow::Clear);
     }
@@ -126,7 +126,7 @@ async fn connection(
     mut weather: watch::Receiver<Weather>,
 ) {
     let before = weather.borrow_and_update().cuts;
-    // a server that is down closes the client's connection, as its system would
+    // If the server is down, the client's connection is closed, as the server's system would do.
     let Ok(mut server) = TcpStream::connect(addr).await else {
         return;
     };
@@ -154,7 +154,7 @@ async fn connection(
     match how {
         Some(Cut::Reset) => {
             for stream in [&client, &server] {
-                // one that is gone already needs no reset
+                // A socket that is already closed needs no reset.
                 let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
         }
@@ -166,7 +166,7 @@ async fn connection(
     }
 }
 
-/// Carries bytes, and the end of them, one way.
+/// Forwards bytes, and the end of the stream, in one direction.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,

@@ -1,4 +1,4 @@
-//! A client of a few lines that shares no code with the one under test.
+//! Minimal client that shares no code with the client under test.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// A connection.
+/// A connection to a server.
 #[derive(Debug)]
 pub struct Raw(BufReader<TcpStream>);
 
@@ -15,18 +15,19 @@ impl Raw {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the error of the operating system.
     pub async fn connect(server: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// Sends a request, and gives back the reply without its line break.
+    /// Sends a request. Returns the reply without its line break.
     ///
     /// # Errors
     ///
-    /// The system's; `UnexpectedEof` when the server closes the connection.
+    /// Returns the error of the operating system, or `UnexpectedEof` when the server closes the
+    /// connection.
     pub async fn ask(&mut self, command: &str, key: &str, argument: &str) -> io::Result<String> {
         self.0
             .write_all(format!("{command}\n{key}\n{argument}\n").as_bytes())
@@ -38,11 +39,11 @@ impl Raw {
         Ok(reply.trim_end().to_owned())
     }
 
-    /// The token of a slot of `key` that comes free within `wait` seconds, if one does.
+    /// Returns the token of a slot of `key` if one is granted within `wait` seconds.
     ///
     /// # Errors
     ///
-    /// As [`ask`](Self::ask).
+    /// See [`request`](Self::request).
     pub async fn acquire(
         &mut self,
         key: &str,

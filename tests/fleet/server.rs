@@ -1,4 +1,4 @@
-//! A server in a process of its own.
+//! Servers in processes of their own.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,13 +15,13 @@ use tokio::time::{Instant, sleep};
 use super::Outcome;
 use super::program::{Pipes, Program, end_with_parent};
 
-/// How long a server may take until it listens.
+/// Time in which a server must start to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Another process may take the free port first.
+/// Number of attempts. Another process may take the free port first.
 const TRIES: usize = 5;
 
-/// The mode in which a program is a server; it is started as `PROGRAM serve ..`.
+/// Arguments of a server process, which is started as `PROGRAM serve ..`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
     #[arg(long)]
@@ -39,7 +39,7 @@ impl Serve {
     ///
     /// # Errors
     ///
-    /// Those of a server that cannot start.
+    /// Returns an error when the server cannot start.
     pub fn run(self) -> Outcome<Infallible> {
         end_with_parent()?;
         if let Some(program) = &self.program {
@@ -53,7 +53,7 @@ impl Serve {
                 "--read-timeout",
                 &read_timeout,
             ];
-            // the process stays the same, and so does its end with its parent
+            // `exec` keeps the process, and so its end with the parent process.
             return Err(Command::new(program)
                 .args(flags)
                 .stdout(Stdio::null())
@@ -76,21 +76,21 @@ impl Serve {
     }
 }
 
-/// What to start servers from.
+/// Settings from which servers are started.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    /// A program with dflockd's flags; `None` is the embedded server.
+    /// Server program with the flags of dflockd; `None` is the embedded server.
     pub program: Option<PathBuf>,
     /// In seconds.
     pub read_timeout: u64,
 }
 
 impl Recipe {
-    /// Starts a server on a free port; it listens when this returns.
+    /// Starts a server on a free port, and returns when it listens.
     ///
     /// # Errors
     ///
-    /// When it does not.
+    /// Returns an error when the server does not listen in time.
     pub async fn start(&self) -> Outcome<ServerProcess> {
         let mut last = None;
         for _ in 0..TRIES {
@@ -99,7 +99,7 @@ impl Recipe {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(|| "no try was made".into()))
+        Err(last.unwrap_or_else(|| "no attempt was made".into()))
     }
 
     async fn try_start(&self) -> Outcome<ServerProcess> {
@@ -124,7 +124,7 @@ impl Recipe {
         }
         let (mut program, pipes) = Program::start(arguments)?;
         let end = Instant::now() + PATIENCE;
-        // a program of any kind has no event to await: connect until it answers
+        // A program of any kind reports no event to await, so connect until it accepts.
         while let Err(error) = TcpStream::connect(addr).await {
             if !program.is_running() || Instant::now() > end {
                 return Err(format!("the server does not listen on {addr}: {error}").into());
@@ -138,12 +138,12 @@ impl Recipe {
                 _pipes: pipes,
             })
         } else {
-            Err("the server ended at once".into())
+            Err("the server ended immediately".into())
         }
     }
 }
 
-/// A server that runs until this is dropped.
+/// A server process that is killed on drop.
 #[derive(Debug)]
 pub struct ServerProcess {
     program: Program,
@@ -152,35 +152,35 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Where it listens.
+    /// Returns the address on which the server listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// SIGSTOP; nothing of it runs any more when this returns.
+    /// Sends SIGSTOP, and returns when no thread of the server runs any more.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the error of the operating system.
     pub async fn stop(&mut self) -> io::Result<()> {
         self.program.stop().await
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the error of the operating system.
     pub fn go_on(&self) -> io::Result<()> {
         self.program.go_on()
     }
 
-    /// SIGKILL; nothing of it is left when this returns.
+    /// Sends SIGKILL, and returns when the process has ended.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the error of the operating system.
     pub async fn kill(self) -> io::Result<()> {
         self.program.kill().await
     }

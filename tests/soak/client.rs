@@ -1,4 +1,5 @@
-//! A client process: several tasks that want slots of several keys, hold them, give them up, and change their minds.
+//! Client process: several tasks acquire, hold and give up slots of several keys, and cancel some
+//! of these operations.
 
 use std::convert::Infallible;
 use std::io::BufRead;
@@ -20,18 +21,18 @@ use crate::key::KEYS;
 use crate::pulse;
 use crate::witness::{self, Witness};
 
-/// How many tasks of one process want each key.
+/// Number of tasks per key in one process.
 pub(crate) const TASKS: u32 = 2;
 
-/// The pause between looks at a slot that the witness does not see.
+/// Poll interval for slots that the hold monitor does not check.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// The mode in which this program is a client.
+/// Arguments of a client process.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Customer {
     #[arg(long)]
     server: String,
-    /// In milliseconds
+    /// In milliseconds.
     #[arg(long)]
     read_timeout: u64,
     #[arg(long)]
@@ -41,7 +42,7 @@ pub(crate) struct Customer {
 impl Customer {
     pub(crate) fn run(self) -> Outcome<Infallible> {
         end_with_parent()?;
-        // one thread, so that what blocks it blocks all
+        // With a single thread, a blocking call blocks every task.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -82,7 +83,7 @@ impl Customer {
         let mut orders = orders();
         while let Some(busy) = orders.recv().await {
             let from = now();
-            // a program that blocks its executor, on purpose
+            // Blocks the executor intentionally.
             thread::sleep(busy);
             tell(Away {
                 on_purpose: true,
@@ -94,7 +95,8 @@ impl Customer {
     }
 }
 
-/// What the parent says, a line each: how many milliseconds to be busy. It ends with the parent.
+/// Returns the commands of the parent: durations to block the executor for, one number of
+/// milliseconds per line.
 fn orders() -> mpsc::UnboundedReceiver<Duration> {
     let (order, orders) = mpsc::unbounded_channel();
     thread::spawn(move || {
@@ -117,7 +119,7 @@ struct Worker {
 impl Worker {
     async fn work(mut self) {
         loop {
-            // whatever went wrong, the server may be down: it is tried again soon
+            // The server may be down, so a failed operation is repeated soon.
             let pause = if self.turn().await.is_err() {
                 20
             } else {
@@ -138,7 +140,7 @@ impl Worker {
                 let held = pool.try_acquire().await?;
                 self.hold(held).await
             }
-            // a caller that changes its mind
+            // The caller cancels the acquire.
             4 => match timeout(self.millis(0..80), pool.acquire()).await {
                 Ok(held) => self.hold(held?).await,
                 Err(_) => Ok(()),
@@ -146,7 +148,7 @@ impl Worker {
             5..=7 => match pool.enqueue().await? {
                 Enqueued::Acquired(held) => self.hold(held).await,
                 Enqueued::Queued(queued) => {
-                    // longer than a lease
+                    // Longer than a lease.
                     let time = self.millis(0..3000);
                     self.linger(&queued, time).await;
                     match self.dice.random_range(0..4) {
@@ -160,7 +162,7 @@ impl Worker {
                     Ok(())
                 }
             },
-            // stopped in the middle, more often than not
+            // In most cases this is cancelled before it ends.
             _ => match timeout(self.time(), self.run()).await {
                 Ok(done) => done,
                 Err(_) => Ok(()),
@@ -168,7 +170,7 @@ impl Worker {
         }
     }
 
-    /// Holds a slot for a while, and gives it up in one of the ways there are.
+    /// Holds a slot for a while, and then releases, closes or drops it.
     async fn hold(&mut self, held: Semaphore<Held>) -> Result<(), Error> {
         let time = self.time();
         let held = self.witness.watch(self.key, held);
@@ -195,7 +197,7 @@ impl Worker {
         }
     }
 
-    /// Does something else while it stands in line, and looks now and then whether its turn has come.
+    /// Stays in the queue for `time` without waiting, and polls whether the slot was granted.
     async fn linger(&mut self, queued: &Semaphore<Queued>, time: Duration) {
         let name = format!("queued-{:x}", self.dice.random::<u64>());
         let end = now() + time;
@@ -233,7 +235,7 @@ impl Worker {
             .await
     }
 
-    /// How long the next slot is held.
+    /// Returns a random duration for the next hold.
     fn time(&mut self) -> Duration {
         let [short, long] = KEYS[self.key].holds;
         let is_long = self.dice.random_bool(0.3);
@@ -245,7 +247,7 @@ impl Worker {
     }
 }
 
-/// Says that the slot is about to be given up, however its holder is stopped.
+/// Guard that reports the end of a hold, also if the body is cancelled.
 struct End<'a>(&'a Held);
 
 impl Drop for End<'_> {

@@ -1,4 +1,5 @@
-//! Many short lives of slots in one process, cut off at every point, on a server that misbehaves: nothing is left of them.
+//! Many short cycles of acquire and release in one process, cancelled at every point, on a server
+//! with faults. Afterwards no descriptor, task, connection, holder or waiter may be left.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -19,16 +20,16 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-/// How many lives there are at once.
+/// Number of concurrent workers.
 const WORKERS: u64 = 8;
 
-/// The keys, and how many may hold them.
+/// Keys and their limits.
 const KEYS: [(&str, u32); 3] = [("one", 1), ("two", 2), ("three", 3)];
 
-/// How long what is over may take to be gone.
+/// Time in which resources must be freed after the last cycle.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// Whether all was as before after this many `cycles`.
+/// Runs `cycles` cycles. Returns whether all resources were freed.
 pub(crate) fn run(cycles: u64, seed: u64) -> Outcome<bool> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
@@ -51,7 +52,7 @@ async fn compare(cycles: u64, seed: u64) -> Outcome<bool> {
     Ok(before == after)
 }
 
-/// So many cycles, with a client that is gone afterwards.
+/// Runs all cycles with one client, and drops it.
 async fn live(server: &Arc<Server>, cycles: u64, seed: u64) -> Outcome<Counts> {
     let counts = Arc::new(Counts::default());
     let client = server
@@ -88,7 +89,7 @@ async fn work(client: Client, cycles: u64, mut dice: StdRng, counts: Arc<Counts>
             .client(client.clone())
             .build()?;
         let way = dice.random_range(0..WAYS.len());
-        // the server misbehaves: that a cycle fails is no failure
+        // Faults make cycles fail; such a failure is counted, but is not an error.
         match cycle(way, pool, dice.random_range(0..60)).await {
             Ok(()) => counts.ways[way].done.fetch_add(1, Ordering::Relaxed),
             Err(_) => counts.ways[way].failed.fetch_add(1, Ordering::Relaxed),
@@ -97,7 +98,7 @@ async fn work(client: Client, cycles: u64, mut dice: StdRng, counts: Arc<Counts>
     Ok(())
 }
 
-/// What becomes of a slot, or of the wish for one.
+/// Ways in which a slot, or the attempt to get one, ends.
 const WAYS: [&str; 12] = [
     "acquired, released",
     "acquired, dropped",
@@ -110,32 +111,32 @@ const WAYS: [&str; 12] = [
     "wait cut off",
     "with_slot cut off",
     "panic in with_slot",
-    "holding task aborted",
+    "task aborted",
 ];
 
 async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
     match WAYS[way] {
-        "acquired, released" => pool.acquire().await?.release().await.map(drop),
-        "acquired, dropped" => pool.acquire().await.map(drop),
-        "acquired, closed" => {
+        "acquire, release" => pool.acquire().await?.release().await.map(drop),
+        "acquire, drop" => pool.acquire().await.map(drop),
+        "acquire, close" => {
             pool.acquire().await?.close();
             Ok(())
         }
-        "acquire cut off" => {
+        "acquire cancelled" => {
             cut(polls, pool.acquire()).await;
             Ok(())
         }
-        "renew cut off" => {
+        "renew cancelled" => {
             let held = pool.acquire().await?;
             cut(polls, held.renew()).await;
             held.release().await.map(drop)
         }
-        "release cut off" => {
+        "release cancelled" => {
             cut(polls, pool.acquire().await?.release()).await;
             Ok(())
         }
-        "enqueued, dropped" => pool.enqueue().await.map(drop),
-        "enqueued, waited, released" => pool
+        "enqueue, drop" => pool.enqueue().await.map(drop),
+        "enqueue, wait, release" => pool
             .enqueue()
             .await?
             .wait()
@@ -143,18 +144,18 @@ async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
             .release()
             .await
             .map(drop),
-        "wait cut off" => {
+        "wait cancelled" => {
             if let Enqueued::Queued(queued) = pool.enqueue().await? {
                 cut(polls, queued.wait()).await;
             }
             Ok(())
         }
-        "with_slot cut off" => {
+        "with_slot cancelled" => {
             cut(polls, pool.with_slot(async |held| held.lost().await)).await;
             Ok(())
         }
         "panic in with_slot" => {
-            // without the message of a panic
+            // Unlike `panic!`, this prints no message.
             let body = async move {
                 pool.with_slot(async |_| resume_unwind(Box::new("in the body")))
                     .await
@@ -172,7 +173,7 @@ async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
     }
 }
 
-/// Polls `future` at most `polls` times, letting others run in between, and drops it.
+/// Polls `future` at most `polls` times, yields after each poll, and drops it.
 async fn cut<F: Future>(polls: u32, future: F) {
     let mut future = pin!(future);
     for _ in 0..polls {
@@ -183,11 +184,11 @@ async fn cut<F: Future>(polls: u32, future: F) {
     }
 }
 
-/// What the server does.
+/// Faults of the server.
 const FAULTS: [&str; 6] = [
-    "lease ended",
-    "key cut off",
-    "all cut off",
+    "lease expired",
+    "key disconnected",
+    "all disconnected",
     "frozen",
     "connections refused",
     "replies delayed",
@@ -200,9 +201,9 @@ async fn misbehave(server: Arc<Server>, mut dice: StdRng, counts: Arc<Counts>) {
         let (key, _) = KEYS[dice.random_range(0..KEYS.len())];
         let faults = server.faults();
         match FAULTS[fault] {
-            "lease ended" => _ = faults.expire(key),
-            "key cut off" => faults.disconnect(key),
-            "all cut off" => faults.disconnect_all(),
+            "lease expired" => _ = faults.expire(key),
+            "key disconnected" => faults.disconnect(key),
+            "all disconnected" => faults.disconnect_all(),
             "frozen" => faults.freeze(),
             "connections refused" => faults.refuse_connections(true),
             _ => faults.delay_replies(Duration::from_millis(1)),
@@ -220,7 +221,7 @@ fn heal(server: &Server) {
     faults.delay_replies(Duration::ZERO);
 }
 
-/// What there is of this process and on its server.
+/// Numbers of resources in use in this process and on its server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Footprint {
     descriptors: usize,
@@ -251,7 +252,8 @@ impl Footprint {
     }
 }
 
-/// What there is when nothing is under way any more: as much as `before`, or what has not gone in its time.
+/// Waits until the counts equal `before`. Returns the last counts, which differ if the time is
+/// over.
 async fn settled(server: &Server, before: Footprint) -> Outcome<Footprint> {
     let end = now() + SETTLED;
     loop {
@@ -274,12 +276,12 @@ impl fmt::Display for Footprint {
         } = self;
         write!(
             f,
-            "{descriptors} descriptors, {tasks} tasks; on the server {connections} connections, {holders} holders, {waiters} waiters"
+            "{descriptors} descriptors, {tasks} tasks; server: {connections} connections, {holders} holders, {waiters} waiters"
         )
     }
 }
 
-/// What was done.
+/// Numbers of finished cycles and injected faults.
 #[derive(Debug, Default)]
 struct Counts {
     ways: [Way; WAYS.len()],
@@ -297,12 +299,12 @@ impl fmt::Display for Counts {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         writeln!(
             f,
-            "| a slot is | times | failed, as a fault came |\n|---|---|---|"
+            "| cycle | succeeded | failed because of a fault |\n|---|---|---|"
         )?;
         for (name, Way { done, failed }) in WAYS.iter().zip(&self.ways) {
             writeln!(f, "| {name} | {} | {} |", count(done), count(failed))?;
         }
-        write!(f, "\n| fault | times |\n|---|---|")?;
+        write!(f, "\n| fault | count |\n|---|---|")?;
         for (name, times) in FAULTS.iter().zip(&self.faults) {
             write!(f, "\n| {name} | {} |", count(times))?;
         }

@@ -1,4 +1,4 @@
-//! The faults that are to come.
+//! Schedule of the faults of one target.
 
 use std::time::Duration;
 
@@ -9,29 +9,30 @@ use rand::{RngExt, SeedableRng};
 
 use crate::fault::Kind;
 
-/// Shorter than any lease, and longer than most: a kind takes turns, so that each is long often enough to end a hold.
+/// Ranges of durations, in milliseconds: below any lease, and above most. Each kind alternates
+/// between them, so that it is often long enough to end a hold.
 const LENGTHS: [std::ops::Range<u64>; 2] = [20..600, 1200..4500];
 
-/// Faults of some kinds: all of them come, in an order that the seed decides.
+/// Schedule of faults. All kinds occur, in an order that the seed decides.
 pub(crate) struct Deck {
     dice: StdRng,
-    /// Each with the number of its next length.
+    /// The kinds, each with the index of its next range of durations.
     kinds: Vec<(Kind, usize)>,
-    /// Those of `kinds` that are to come.
+    /// Indices of the kinds that are still to come in this round.
     cards: Vec<usize>,
 }
 
-/// A fault that is to come.
+/// A fault that is due next.
 pub(crate) struct Card {
-    /// How long it keeps us waiting.
+    /// Time to wait before the fault.
     pub(crate) wait: Duration,
     pub(crate) kind: Kind,
-    /// How long it takes, if it is not over at once.
+    /// Duration, unless the fault is instantaneous.
     pub(crate) length: Duration,
 }
 
 impl Deck {
-    /// Faults of `kinds`, of which there is one at least.
+    /// Creates a schedule of `kinds`, which must not be empty.
     pub(crate) fn new(seed: u64, kinds: impl Iterator<Item = Kind>) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let kinds = kinds
@@ -44,7 +45,7 @@ impl Deck {
         }
     }
 
-    /// The next fault, unless the time is over at `end`; it will be over then.
+    /// Returns the next fault, which ends before `end`, or `None` if there is no time left.
     pub(crate) fn draw(&mut self, end: Duration) -> Option<Card> {
         if self.cards.is_empty() {
             self.cards = (0..self.kinds.len()).collect();
@@ -57,7 +58,7 @@ impl Deck {
             .filter(|left| !left.is_zero())?;
         let (kind, turn) = &mut self.kinds[self.cards.pop()?];
         let length = Duration::from_millis(self.dice.random_range(LENGTHS[*turn].clone()));
-        // one that the end cuts short has its turn again
+        // A fault that `end` shortens keeps its range.
         if length <= left {
             *turn = (*turn + 1) % LENGTHS.len();
         }

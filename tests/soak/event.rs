@@ -1,4 +1,4 @@
-//! What a client says, a line each.
+//! Reports of a client process, one per line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use crate::span::Span;
 
-/// Something that a client knows of itself.
+/// A report of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
-    /// Of a slot, by a name that no other slot of this client has.
+    /// An event of a slot. The name of the slot is unique in this client.
     Slot {
         name: String,
         at: Duration,
         what: What,
     },
-    /// Its executor did not run.
+    /// A time in which the executor did not run.
     Away(Away),
 }
 
@@ -23,19 +23,19 @@ pub(crate) enum Event {
 pub(crate) enum What {
     /// The slot of this key came.
     Held { key: usize },
-    /// It was asked after `at` whether the slot is held, and it was. As no loss is undone, it was held at `at`, too.
-    /// `ends` is when its holder thought that this would end at the latest, if nothing more were answered.
+    /// A check that began at `at` succeeded. A loss is final, so the slot was held at `at`, too.
+    /// `ends` is the latest end of the hold without another reply of the server.
     Sure { ends: Option<Duration> },
-    /// The loss was told.
+    /// The loss was reported.
     Lost,
-    /// The slot was given up on its holder's wish.
+    /// The client is about to give the slot up.
     Given,
 }
 
 /// A time in which an executor did not run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Away {
-    /// It was told to be busy; else the system had no time for it.
+    /// Whether the parent asked for it. Otherwise the operating system caused it.
     pub(crate) on_purpose: bool,
     pub(crate) from: Duration,
     pub(crate) to: Duration,
@@ -81,7 +81,7 @@ impl FromStr for Event {
     type Err = String;
 
     fn from_str(line: &str) -> Result<Self, String> {
-        parse(line).ok_or_else(|| format!("it said {line:?}"))
+        parse(line).ok_or_else(|| format!("invalid report {line:?}"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! All that is known of a holder whose loss was late, so that whoever reads it can say who is wrong.
+//! Context of a late loss, from which a reader can tell what caused it.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,19 +9,20 @@ use crate::judge::Bound;
 use crate::key::KEYS;
 use crate::timeline::{Hold, Timeline};
 
-/// What may have a bearing on a moment begins or ends no longer than this before it.
+/// Events up to this long before a late loss are part of its context.
 const BEFORE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Evidence {
     hold: Hold,
-    /// `None`: it was late by its own word.
+    /// `None` if the client itself reported the contradiction.
     bound: Option<Bound>,
-    /// All that went wrong meanwhile for this client.
+    /// All faults of this client at that time.
     faults: Vec<Fault>,
-    /// When its executor or the proxies' did not run.
+    /// Times in which its executor or that of the proxies did not run.
     aways: Vec<(Option<usize>, Away)>,
-    /// The last moment of which the client spoke before the fault, the first and the last one while it was in force, and the first after.
+    /// Times of reports of the client: the last before the fault, the first and the last during it,
+    /// and the first after it.
     signs: [Option<Duration>; 4],
 }
 
@@ -61,7 +62,7 @@ impl Evidence {
         }
     }
 
-    /// All times are told from here.
+    /// Returns the origin of all printed times.
     fn zero(&self) -> Duration {
         self.bound.map_or(self.hold.from, |bound| bound.fault.from)
     }
@@ -93,14 +94,14 @@ impl fmt::Display for Evidence {
         );
         write!(
             f,
-            "    seconds from {:.4?}, of {:?} of client {client}: held {}, sure from {first} to {last}",
+            "    seconds from {:.4?}, client {client}, key {:?}: held {}, confirmed from {first} to {last}",
             self.zero(),
             KEYS[*key].name,
             at(*from)
         )?;
         write!(
             f,
-            ", thought last that it ends {}, lost {}, given up {}",
+            ", computed end {}, lost {}, given up {}",
             maybe(*ends),
             maybe(*lost),
             maybe(*given)
@@ -115,19 +116,19 @@ impl fmt::Display for Evidence {
         {
             write!(
                 f,
-                "\n    {} from {} to {}: gone {}, due {}, ",
+                "\n    {} from {} to {}: free {}, noticeable {}, ",
                 fault.kind.name(),
                 at(fault.from),
                 at(fault.to),
                 at(*gone),
                 at(*due)
             )?;
-            write!(f, "at the latest {}", at(*latest))?;
+            write!(f, "deadline {}", at(*latest))?;
         }
         for fault in faults {
             write!(
                 f,
-                "\n    there was: {} from {} to {}",
+                "\n    fault: {} from {} to {}",
                 fault.kind.name(),
                 at(fault.from),
                 at(fault.to)
@@ -149,12 +150,12 @@ impl fmt::Display for Evidence {
         let [before, first, last, after] = signs.map(maybe);
         write!(
             f,
-            "\n    the client spoke last before the fault of {before}, in it first of {first} and last of {last}, after it first of {after}"
+            "\n    reports of the client: last before the fault {before}, first during it {first}, last during it {last}, first after it {after}"
         )
     }
 }
 
-/// A moment, if there was one, and from where it is told.
+/// A time to print, if there was one, and the origin.
 struct Moment(Option<Duration>, Duration);
 
 impl fmt::Display for Moment {
@@ -225,14 +226,14 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "Late of 200.0ms on \"narrow\" at 3.000s, after: client SIGSTOP, SIGCONT",
-                "seconds from 2.0000s, of \"narrow\" of client 4: held -1.0000, sure from -1.0000 to +1.2000, \
-                 thought last that it ends +1.9900, lost +1.3000, given up never",
-                "client SIGSTOP, SIGCONT from +0.0000 to +1.2500: gone +1.0000, due +1.0000, at the latest +1.0000",
-                "there was: client SIGSTOP, SIGCONT from +0.0000 to +1.2500",
-                "there was: server SIGSTOP, SIGCONT from +0.5000 to +0.6000",
+                "Late of 200.0ms on \"narrow\" at 3.000s, last fault: client SIGSTOP, SIGCONT",
+                "seconds from 2.0000s, client 4, key \"narrow\": held -1.0000, confirmed from -1.0000 to +1.2000, \
+                 computed end +1.9900, lost +1.3000, given up never",
+                "client SIGSTOP, SIGCONT from +0.0000 to +1.2500: free +1.0000, noticeable +1.0000, deadline +1.0000",
+                "fault: client SIGSTOP, SIGCONT from +0.0000 to +1.2500",
+                "fault: server SIGSTOP, SIGCONT from +0.5000 to +0.6000",
                 "the proxies did not run from +0.7000 to +0.8000",
-                "the client spoke last before the fault of -1.0000, in it first of +1.2000 and last of +1.2000, after it first of +1.3000",
+                "reports of the client: last before the fault -1.0000, first during it +1.2000, last during it +1.2000, first after it +1.3000",
             ]
         );
     }

@@ -1,10 +1,10 @@
-//! The faults, and what each does to a client.
+//! Kinds of faults, and their effects on a client.
 
 use std::time::Duration;
 
 use crate::span::Span;
 
-/// What goes wrong.
+/// Kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     ClientStopped,
@@ -46,9 +46,9 @@ impl Kind {
             Self::ClientBusy => "client's executor blocked",
             Self::ServerStopped => "server SIGSTOP, SIGCONT",
             Self::ServerKilled => "server SIGKILL, restart",
-            Self::Cut => "connections cut",
+            Self::Cut => "connections closed",
             Self::Reset => "connections reset",
-            Self::HalfOpen => "half open: only the client hears",
+            Self::HalfOpen => "half open, server not notified",
             Self::StalledUp => "stalled, to the server",
             Self::StalledDown => "stalled, to the client",
             Self::Stalled => "stalled, both ways",
@@ -57,12 +57,13 @@ impl Kind {
         }
     }
 
-    /// What hits one client, and not the server with all of them.
+    /// Returns whether it affects one client only. The other kinds affect the server.
     pub(crate) fn is_clients(self) -> bool {
         !matches!(self, Self::ServerStopped | Self::ServerKilled)
     }
 
-    /// The connections of a client end, or its server has forgotten what it granted on them: it must know soon.
+    /// Returns whether it ends the connections of a client, or makes the server forget the grants
+    /// on them. The client must notice this soon.
     pub(crate) fn severs(self) -> bool {
         matches!(
             self,
@@ -70,7 +71,8 @@ impl Kind {
         )
     }
 
-    /// While it lasts no request is answered: a client that held a slot before must know when its time is over.
+    /// Returns whether no request is answered meanwhile. A client that held a slot before must
+    /// notice when the time of the slot is over.
     pub(crate) fn silences(self) -> bool {
         let network = matches!(self, Self::StalledUp | Self::StalledDown | Self::Stalled);
         network
@@ -80,7 +82,7 @@ impl Kind {
             )
     }
 
-    /// While it lasts the end of a connection reaches the client late or not at all.
+    /// Returns whether the end of a connection reaches the client late or not at all meanwhile.
     pub(crate) fn deafens(self) -> bool {
         let network = matches!(
             self,
@@ -90,15 +92,15 @@ impl Kind {
     }
 }
 
-/// Something that went wrong.
+/// A fault that was injected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) kind: Kind,
-    /// `None`: all clients.
+    /// The affected client; `None` for all clients.
     pub(crate) client: Option<usize>,
-    /// From when on it was in force: before connections are cut, and when a server that is killed is gone.
+    /// Start of the effect: before connections are closed, and after a killed server has ended.
     pub(crate) from: Duration,
-    /// When nothing of it was left.
+    /// End of all effects.
     pub(crate) to: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What was wrong in what the processes said.
+//! Analysis of the timeline.
 
 use std::time::Duration;
 
@@ -10,34 +10,35 @@ use crate::span::{Span, crowded, joined, steps};
 use crate::timeline::{Hold, Timeline};
 use crate::violation::{Violation, Wrong};
 
-/// A loss that comes of the end of a connection is known in this time, if its holder gets to run.
+/// Time in which a client must notice the end of a connection, if its executor runs.
 pub(crate) const TOLD: Duration = Duration::from_millis(50);
 
-/// A slot that somebody waits for is nobody's for no longer than this; less than any lease, so that a slot that waits for the end of
-/// one is seen.
+/// Longest time for which a slot may be free while a client waits for it. It is shorter than any
+/// lease, so that a slot that is only freed by the end of a lease is detected.
 pub(crate) const IDLE: Duration = Duration::from_millis(500);
 
-/// How long the traces of a fault may be seen after it.
+/// Time for which a fault can have effects after its end.
 const TRACE: Duration = Duration::from_millis(500);
 
-/// How a loss had to be known, because of a fault.
+/// Deadline for noticing a loss that a fault caused.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Bound {
     pub(crate) fault: Fault,
-    /// From when on the slot may be somebody else's.
+    /// Time from which the slot may be granted to another client.
     pub(crate) gone: Duration,
-    /// When its holder could know.
+    /// Time at which the holder could notice the loss.
     pub(crate) due: Duration,
-    /// When it had to know at the latest.
+    /// Deadline, which includes the permitted delay.
     pub(crate) latest: Duration,
-    /// When it was believed last.
+    /// Time of the last confirmation.
     pub(crate) last: Duration,
 }
 
 pub(crate) struct Judge<'a> {
     timeline: &'a Timeline,
     read_timeout: Duration,
-    /// When somebody could not hear of the end of a connection; `None`: nobody could.
+    /// Times in which a client, or every client for `None`, could not notice the end of a
+    /// connection.
     deaf: Vec<(Option<usize>, Span)>,
 }
 
@@ -65,7 +66,8 @@ impl<'a> Judge<'a> {
         all
     }
 
-    /// Times in which more were sure than may hold, whether or not that could be helped.
+    /// Returns the times in which more clients confirmed a slot than the limit, whether or not they
+    /// could know better.
     pub(crate) fn crowds(&self) -> Vec<(Option<Kind>, Duration)> {
         let crowds = |key: usize| {
             let crowded = crowded(
@@ -78,7 +80,7 @@ impl<'a> Judge<'a> {
         (0..KEYS.len()).flat_map(crowds).collect()
     }
 
-    /// Every fault that had to end a hold, and when it ended.
+    /// Returns the deadline of each hold and each fault that had to end it.
     pub(crate) fn bounds(&self) -> impl Iterator<Item = (&Hold, Bound)> {
         self.timeline
             .holds()
@@ -157,7 +159,7 @@ impl<'a> Judge<'a> {
                     1,
                 )
             });
-            // a client that is hit may have slots that it knows nothing of
+            // A client that a fault affects may have slots that it does not know of.
             let unknown = |client: Option<usize>| client.map_or(slots, |_| i64::from(TASKS));
             let faults = self.timeline.faults.iter().map(|fault| {
                 (
@@ -204,7 +206,8 @@ impl<'a> Judge<'a> {
         leaks
     }
 
-    /// When a holder believed in its slot, without the time that nobody could help.
+    /// Returns the interval in which the client considered the slot held, without the time in which
+    /// it could not know better.
     fn believed(&self, hold: &Hold) -> Option<Span> {
         let Span {
             from: first,
@@ -216,7 +219,7 @@ impl<'a> Judge<'a> {
             if first < fault.from && last <= latest {
                 end = end.min(fault.from);
             } else if (fault.from..=latest).contains(&first) && last <= latest {
-                // granted on a connection that had ended
+                // The slot was granted on a connection that had already ended.
                 return None;
             }
         }
@@ -265,7 +268,7 @@ impl<'a> Judge<'a> {
             .filter(move |fault| fault.kind.severs() && fault.concerns(client))
     }
 
-    /// When `client` can have heard at the latest of what happened at `at`.
+    /// Returns the latest time at which `client` can notice an event at `at`.
     fn heard(&self, client: usize, at: Duration) -> Duration {
         let mut heard = at;
         let hinders = |span: Span, heard| span.from <= heard + TOLD && heard < span.to;
@@ -275,7 +278,7 @@ impl<'a> Judge<'a> {
                 .filter(|(deaf, _)| deaf.is_none_or(|deaf| deaf == client))
                 .map(|&(_, span)| span)
         };
-        // each may put it off into another
+        // The end of one obstacle may be within the next.
         while let Some(span) = deaf().find(|&span| hinders(span, heard)) {
             heard = span.to;
         }
@@ -286,7 +289,8 @@ impl<'a> Judge<'a> {
         self.timeline.holds().filter(move |hold| hold.key == key)
     }
 
-    /// The fault that took the slot of one of those who were sure of theirs at `at`; else the one before.
+    /// Returns the fault that ended a hold which was confirmed at `at`; otherwise the last fault
+    /// before `at`.
     fn fault_that_led_to(&self, key: usize, at: Duration) -> Option<Kind> {
         let sure = self.holds(key).filter(|hold| {
             hold.sure
@@ -324,7 +328,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// `client` has a slot of the key of one slot, and is sure of it from `from` to `to`.
+    /// Adds a hold of the key with one slot, confirmed from `from` to `to`.
     fn hold(timeline: &mut Timeline, client: usize, from: u64, to: u64) {
         let name = from.to_string();
         for (at, what) in [
@@ -422,7 +426,7 @@ mod tests {
         for kind in [Kind::ClientStopped, Kind::ServerStopped, Kind::Stalled] {
             let mut timeline = Timeline::default();
             hold(&mut timeline, 0, 1000, 3001);
-            // over in time: it may have been renewed since
+            // The fault ended in time, so the lease may have been renewed since.
             fault(&mut timeline, kind, None, 2000, 3000);
             assert_eq!(violations(&timeline), []);
             fault(&mut timeline, kind, None, 2000, 3500);
@@ -441,7 +445,7 @@ mod tests {
             to: ms(3000),
         });
         assert_eq!(violations(&timeline), [(Wrong::Leak, None, ms(900))]);
-        // a client that is hit may have it
+        // The affected client may have the slot.
         fault(&mut timeline, Kind::Delayed, Some(2), 2000, 2300);
         assert_eq!(violations(&timeline), []);
     }

@@ -1,5 +1,5 @@
-//! Those who wait in line for every key, directly at the server: no fault hits them, so nothing excuses the server or the others if
-//! they do not get their turn.
+//! Waiters for each key that connect to the server directly. No fault of a client affects them, so
+//! a probe that does not get its turn shows a leak.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::event::{Event, What};
 use crate::key::Key;
 use crate::timeline::{Book, Wait};
 
-/// How long a probe holds a slot, and how long it then stays out of the line.
+/// Time for which a probe holds a slot, and time until it enqueues again.
 const PACE: Duration = Duration::from_millis(20);
 
-/// A wait that no run outlasts, in seconds.
+/// A wait longer than any run, in seconds.
 const EVER: u64 = 100_000;
 
 pub(crate) struct Probe {
-    /// Whom it is in the timeline.
+    /// Number of the probe among the clients in the timeline.
     pub(crate) client: usize,
     pub(crate) key: usize,
     pub(crate) about: &'static Key,
@@ -28,7 +28,7 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Waits and holds in turns, wherever the server is.
+    /// Waits for a slot and holds it in turns, on the current server.
     pub(crate) async fn run(self, server: watch::Receiver<SocketAddr>) {
         loop {
             let addr = *server.borrow();
@@ -41,7 +41,7 @@ impl Probe {
         }
     }
 
-    /// `None`: the connection has ended.
+    /// Waits for a slot and holds it once. Returns `None` when the connection ends.
     async fn turn(&self, raw: &mut Raw) -> Option<()> {
         let Key {
             name, limit, lease, ..
@@ -53,7 +53,7 @@ impl Probe {
         let token = raw.acquire(name, EVER, limit, lease).await;
         drop(waiting);
         let token = token.ok()??;
-        // the grant may be as old as it likes: the slot is held from its renewal on
+        // The grant may have arrived late. The slot is certain to be held only from its renewal on.
         let renewed = now();
         let is_held = raw
             .ask("sn", name, &format!("{token} {lease}"))
@@ -86,7 +86,7 @@ impl Probe {
     }
 }
 
-/// A wait, which is written down however it ends: the longest is the one in vain.
+/// Guard that records a wait however it ends. A wait without a grant is the most important one.
 struct Waiting<'a> {
     probe: &'a Probe,
     from: Duration,

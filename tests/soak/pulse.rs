@@ -1,4 +1,4 @@
-//! Whether an executor gets to run: what is late because the system had no time for it is nobody's fault.
+//! Monitor of an executor. Delays that the operating system causes are not violations.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::event::Away;
 
 const BEAT: Duration = Duration::from_millis(2);
 
-/// A beat that comes later than this was missed.
+/// A tick that is later than this is a stall.
 const MISSED: Duration = Duration::from_millis(10);
 
-/// Tells of every time in which the executor did not run.
+/// Reports each time in which the executor did not run.
 pub(crate) async fn watch(tell: impl Fn(Away)) {
     let mut last = now();
     loop {

@@ -1,4 +1,4 @@
-//! What came of a soak.
+//! Report of a soak run.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::violation::{Violation, Wrong};
 
 pub(crate) struct Report<'a> {
     plan: &'a Plan,
-    /// How long it was in truth.
+    /// Actual duration of the run.
     length: Duration,
     timeline: &'a Timeline,
     judge: Judge<'a>,
     violations: Vec<Violation>,
-    /// How many slots were held in the end, when nobody was left.
+    /// Number of slots that were still held at the end, without clients.
     left: u64,
-    /// How long after the clients were killed none was.
+    /// Time after the kill of the clients at which no slot was held.
     freed: Duration,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Nothing was wrong.
+    /// Returns whether the run passed.
     pub(crate) fn is_good(&self) -> bool {
         self.violations.is_empty() && self.timeline.complaints.is_empty() && self.left == 0
     }
@@ -60,7 +60,7 @@ impl<'a> Report<'a> {
             .bounds()
             .map(|(_, bound)| bound)
             .filter(|bound| Some(bound.fault.kind) == fault);
-        // nobody can know of the end of a connection before it
+        // A client cannot notice the end of a connection before it happens.
         let margin = |bound: Bound| {
             if bound.fault.kind.severs() {
                 bound.last.max(bound.due)
@@ -131,7 +131,7 @@ impl fmt::Display for Report<'_> {
         }
         writeln!(
             f,
-            "\nno hold had to end by: {}",
+            "\nfaults that ended no hold: {}",
             if idle.is_empty() {
                 "none".into()
             } else {
@@ -158,12 +158,12 @@ impl fmt::Display for Report<'_> {
         });
         writeln!(
             f,
-            "{times} times a process did not get to run for 10 ms or more by the system's fault, {} ms at most",
+            "{times} stalls of 10 ms or more caused by the operating system, {} ms at most",
             longest.as_millis()
         )?;
         writeln!(
             f,
-            "slots held {:.1} ms after all clients were killed: {}",
+            "slots still held {:.1} ms after all clients were killed: {}",
             seconds(self.freed) * 1000.0,
             self.left
         )?;
@@ -175,21 +175,23 @@ impl fmt::Display for Report<'_> {
         }
         write!(
             f,
-            "{overlaps} overlaps, {late} late losses, {leaks} leaks, {} complaints",
+            "{overlaps} overlaps, {late} late losses, {leaks} leaks, {} errors",
             timeline.complaints.len()
         )
     }
 }
 
-/// What came of one kind of fault.
+/// Results for one kind of fault.
 struct Row {
     name: &'static str,
     times: usize,
-    /// How many holds it had to end.
+    /// Number of holds that it had to end.
     ended: usize,
-    /// How long after it could know did the last holder know, in seconds; less than zero is before the slot was given away.
+    /// Delay until the last holder noticed its loss, in seconds. A negative value is a time before
+    /// the slot could be granted again.
     known: Option<f64>,
-    /// The longest time in which too many were sure, whether or not that could be helped.
+    /// The longest time with more confirmed holds than the limit, whether or not the client could
+    /// know.
     crowded: Option<Duration>,
     overlaps: usize,
     late: usize,
@@ -197,7 +199,7 @@ struct Row {
 }
 
 impl Row {
-    const HEAD: &'static str = "| fault | times | holds that had to end | known, at the latest | too many, at most | overlaps | late losses | leaks |\n\
+    const HEAD: &'static str = "| fault | count | holds to end | noticed at the latest | longest excess of holders | overlaps | late losses | leaks |\n\
          |---|---|---|---|---|---|---|---|";
 }
 

@@ -1,4 +1,4 @@
-//! The soak from its start to its end.
+//! Course of a soak run.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,30 +17,30 @@ use crate::report::Report;
 use crate::timeline::Book;
 use crate::victim::{Host, Victim};
 
-/// How long there are faults before all is calm for a while.
+/// Duration of faults between two pauses.
 const SPELL: Duration = Duration::from_secs(7);
 
-/// For how long: the leaks that the faults left show in it.
+/// Duration of a pause without faults, in which leaks become visible.
 const CALM: Duration = Duration::from_millis(1500);
 
-/// How long the server may take to free the slots of clients that were killed.
+/// Time in which the server must free the slots of killed clients.
 const FREE: Duration = Duration::from_secs(1);
 
-/// The pause between two looks at what is left.
+/// Interval between two requests for the statistics.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What to do.
+/// Settings of a run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) length: Duration,
     pub(crate) seed: u64,
     pub(crate) clients: usize,
     pub(crate) server: Recipe,
-    /// The read timeout that the clients are told.
+    /// Read timeout that the clients assume.
     pub(crate) told: Duration,
 }
 
-/// Whether all went well.
+/// Runs the soak. Returns whether it passed.
 pub(crate) async fn run(plan: Plan) -> Outcome<bool> {
     let book = Book::default();
     let began = now();
@@ -70,7 +70,7 @@ pub(crate) async fn run(plan: Plan) -> Outcome<bool> {
     let end = began + plan.length.saturating_sub(CALM);
     while now() < end {
         let mut pause = now() + SPELL;
-        // the rest of the time is no spell of its own
+        // A rest that is too short for another round of faults is added to this one.
         if pause + CALM + SPELL / 2 > end {
             pause = end;
         }
@@ -103,7 +103,8 @@ pub(crate) async fn run(plan: Plan) -> Outcome<bool> {
     Ok(report.is_good())
 }
 
-/// How many slots the server says are held although nobody is there, when none is or its time is over.
+/// Returns the number of slots that the server still lists as held: 0 as soon as none is, otherwise
+/// their number when the time is over.
 async fn left_when_free(server: SocketAddr) -> Outcome<u64> {
     let client = Client::builder().servers([server.to_string()]).build()?;
     let end = now() + FREE;
@@ -115,7 +116,7 @@ async fn left_when_free(server: SocketAddr) -> Outcome<u64> {
                 .iter()
                 .map(|semaphore| semaphore.holders)
                 .sum::<u64>();
-            // older servers list a semaphore of 1 as a lock
+            // Older servers list a semaphore with a limit of 1 as a lock.
             held += stats
                 .locks
                 .iter()

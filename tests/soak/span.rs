@@ -1,8 +1,8 @@
-//! Spans of time, and how many of them lie over each other.
+//! Intervals of time, and the times in which many of them overlap.
 
 use std::time::Duration;
 
-/// A time, with both of its ends.
+/// A closed interval of time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Span {
     pub(crate) from: Duration,
@@ -15,9 +15,9 @@ impl Span {
     }
 }
 
-/// The spans in which more than `limit` of `spans` are.
+/// Returns the intervals in which more than `limit` of `spans` overlap.
 pub(crate) fn crowded(spans: impl Iterator<Item = Span>, limit: u32) -> Vec<Span> {
-    // the ends belong to the spans
+    // Both ends belong to the interval.
     let steps = steps(spans.map(|Span { from, to }| {
         (
             Span {
@@ -37,7 +37,8 @@ pub(crate) fn crowded(spans: impl Iterator<Item = Span>, limit: u32) -> Vec<Span
     joined(crowded)
 }
 
-/// From each moment on, the sum of the weights of the spans that it lies in.
+/// Returns the times at which the total weight of the overlapping intervals changes, with the new
+/// total.
 pub(crate) fn steps(spans: impl Iterator<Item = (Span, i64)>) -> Vec<(Duration, i64)> {
     let mut ends: Vec<_> = spans
         .flat_map(|(Span { from, to }, weight)| [(from, weight), (to, -weight)])
@@ -55,7 +56,7 @@ pub(crate) fn steps(spans: impl Iterator<Item = (Span, i64)>) -> Vec<(Duration, 
     steps
 }
 
-/// Spans that follow each other without a gap, as one.
+/// Merges intervals that follow each other without a gap.
 pub(crate) fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
     let mut joined: Vec<Span> = Vec::new();
     for span in spans {

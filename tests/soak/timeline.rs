@@ -1,4 +1,4 @@
-//! What all processes said, merged.
+//! Merged reports of all processes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,23 +8,24 @@ use crate::event::{Away, Event, What};
 use crate::fault::{Fault, Kind};
 use crate::span::Span;
 
-/// One slot as its holder knew it.
+/// A hold as its holder reported it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Hold {
     pub(crate) client: usize,
     pub(crate) key: usize,
     pub(crate) from: Duration,
-    /// The first and the last moment of which its holder was sure. A loss is final, so it was held in between.
+    /// First and last time at which the slot was confirmed. A loss is final, so the slot was held
+    /// in between.
     pub(crate) sure: Option<Span>,
-    /// When its holder thought last that it would end.
+    /// Latest end of the hold, as the client last computed it.
     pub(crate) ends: Option<Duration>,
-    /// When its loss was told first.
+    /// Time of the first report of the loss.
     pub(crate) lost: Option<Duration>,
-    /// When it was given up on its holder's wish.
+    /// Time at which the client gave the slot up.
     pub(crate) given: Option<Duration>,
 }
 
-/// Somebody who waited in line, and did nothing else.
+/// A wait in the queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
     pub(crate) key: usize,
@@ -32,7 +33,7 @@ pub(crate) struct Wait {
     pub(crate) to: Duration,
 }
 
-/// Where all that is heard is written down.
+/// Timeline that the tasks of the parent share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Book(Arc<Mutex<Timeline>>);
 
@@ -47,7 +48,7 @@ pub(crate) struct Timeline {
     holds: HashMap<(usize, String), Hold>,
     pub(crate) waits: Vec<Wait>,
     pub(crate) faults: Vec<Fault>,
-    /// Executors that did not run; `None` is the proxies'.
+    /// Times in which an executor did not run; `None` is the executor of the proxies.
     pub(crate) aways: Vec<(Option<usize>, Away)>,
     /// The moments that each client spoke of: it ran then.
     pub(crate) signs: Vec<(usize, Duration)>,
@@ -62,7 +63,7 @@ impl Timeline {
         self.holds.values()
     }
 
-    /// The times in which the system let an executor wait.
+    /// Returns the stalls that the operating system caused.
     pub(crate) fn starved(&self) -> impl Iterator<Item = Away> {
         self.aways
             .iter()
@@ -70,7 +71,7 @@ impl Timeline {
             .map(|&(_, away)| away)
     }
 
-    /// Whether a fault of ours kept `client` from running.
+    /// Returns whether an injected fault suspended `client` during this stall.
     fn is_ours(&self, client: Option<usize>, away: Away) -> bool {
         let stopped = |fault: &&Fault| {
             matches!(fault.kind, Kind::ClientStopped | Kind::ClientBusy) && fault.client == client
@@ -81,7 +82,8 @@ impl Timeline {
             .any(|fault| fault.from < away.to && away.from < fault.to)
     }
 
-    /// Clients that ran while they were stopped: what we did to them is not what we think, and nothing can be judged by it.
+    /// Returns an error for each client that reported something while it was stopped. Then the
+    /// fault was not effective, and the results are worthless.
     pub(crate) fn unstopped(&self) -> Vec<String> {
         let stops = self
             .faults
@@ -102,7 +104,7 @@ impl Timeline {
         ran.collect()
     }
 
-    /// Takes down what `client` says.
+    /// Adds a report of `client`.
     pub(crate) fn note(&mut self, client: usize, event: Event) {
         let (name, at, what) = match event {
             Event::Slot { name, at, what } => (name, at, what),
@@ -124,13 +126,13 @@ impl Timeline {
             };
             if self.holds.insert((client, name), hold).is_some() {
                 self.complaints
-                    .push(format!("client {client} was given a slot twice"));
+                    .push(format!("client {client} received a slot twice"));
             }
             return;
         }
         let Some(hold) = self.holds.get_mut(&(client, name)) else {
             return self.complaints.push(format!(
-                "client {client} said {what:?} of a slot that it never had"
+                "client {client} reported {what:?} of an unknown slot"
             ));
         };
         match what {
@@ -151,7 +153,7 @@ impl Timeline {
 }
 
 impl Hold {
-    /// When its holder was last heard of it.
+    /// Returns the time of the last report.
     pub(crate) fn end(&self) -> Duration {
         let sure = self.sure.map(|sure| sure.to);
         [self.lost, self.given, sure]
@@ -160,7 +162,7 @@ impl Hold {
             .fold(self.from, Duration::max)
     }
 
-    /// Its holder believed in it after it had been told that it is lost.
+    /// Returns whether the slot was confirmed after its loss had been reported.
     pub(crate) fn is_undead(&self) -> bool {
         self.lost
             .zip(self.sure)

@@ -1,4 +1,4 @@
-//! Those whom the faults hit: a client with its own proxy before the server, and the server.
+//! Targets of faults: a client with its own proxy, and the server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,20 +20,20 @@ use crate::event::{Away, Event};
 use crate::fault::{Fault, Kind};
 use crate::timeline::Book;
 
-/// How long the bytes that are under way take at most when they come one at a time.
+/// Longest delay of bytes that are sent one at a time.
 const TRICKLE: Duration = Duration::from_millis(200);
 
-/// The time between two faults of the server: with each, all clients lose what they hold.
+/// Interval between two faults of the server. Each of them ends all holds of all clients.
 const RARITY: Duration = Duration::from_secs(3);
 
-/// How much later the bytes of a delayed connection come.
+/// Delays of a connection.
 const DELAYS: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(200),
     Duration::from_millis(700),
 ];
 
-/// A client.
+/// A client process with its proxy.
 pub(crate) struct Victim {
     index: usize,
     told: Duration,
@@ -45,7 +45,7 @@ pub(crate) struct Victim {
 }
 
 impl Victim {
-    /// Starts a client that is told `told` as the server's read timeout.
+    /// Starts a client that assumes `read_timeout` for the server.
     pub(crate) async fn start(
         index: usize,
         server: watch::Receiver<SocketAddr>,
@@ -67,7 +67,7 @@ impl Victim {
         })
     }
 
-    /// One fault after the other, until all are over at `end`.
+    /// Applies one fault after the other until `end`.
     pub(crate) async fn suffer_until(&mut self, end: Duration) -> Outcome<()> {
         while let Some(Card { wait, kind, length }) = self.deck.draw(end) {
             sleep(wait).await;
@@ -117,7 +117,7 @@ impl Victim {
                 let delay = DELAYS[length.subsec_millis() as usize % DELAYS.len()];
                 self.slow(Flow::Delayed(delay), delay, length).await
             }
-            Kind::ServerStopped | Kind::ServerKilled => return Err("a client is no server".into()),
+            Kind::ServerStopped | Kind::ServerKilled => return Err("not a fault of a client".into()),
         };
         self.proxy.heal();
         self.book.open().faults.push(Fault {
@@ -129,7 +129,7 @@ impl Victim {
         self.look().await
     }
 
-    /// SIGKILL.
+    /// Ends the client with SIGKILL.
     pub(crate) async fn end(self) -> io::Result<()> {
         self.client.program.kill().await
     }
@@ -139,14 +139,15 @@ impl Victim {
         (now(), later(length).await)
     }
 
-    /// Bad weather, of which traces are under way for the time of `trace` after it.
+    /// Shapes the traffic in both directions, and waits for `trace` until the last delayed bytes
+    /// have arrived.
     async fn slow(&self, flow: Flow, trace: Duration, length: Duration) -> (Duration, Duration) {
         let (from, _) = self.weather(flow, flow, length).await;
         self.proxy.heal();
         (from, later(trace).await)
     }
 
-    /// A client that ended by itself has a bug.
+    /// Records an error if the client has ended on its own, and restarts it.
     async fn look(&mut self) -> Outcome<()> {
         if !self.client.program.is_running() {
             self.book
@@ -163,13 +164,13 @@ impl Victim {
         let next = Client::start(self.index, &self.proxy, self.told, self.seed, &self.book)?;
         let last = std::mem::replace(&mut self.client, next);
         last.program.kill().await?;
-        // what it had said before
+        // Read the remaining reports of the killed client.
         last.hearing.await?;
         Ok(())
     }
 }
 
-/// A client's process.
+/// A client process.
 struct Client {
     program: Program,
     orders: ChildStdin,
@@ -204,7 +205,7 @@ impl Client {
         })
     }
 
-    /// Blocks its executor, and says when that was.
+    /// Blocks the executor of the client. Returns the time in which it was blocked.
     async fn block(&mut self, length: Duration) -> Outcome<Away> {
         self.orders
             .write_all(format!("{}\n", length.as_millis()).as_bytes())
@@ -212,11 +213,11 @@ impl Client {
         self.busy
             .recv()
             .await
-            .ok_or_else(|| "a client ended when it was told to be busy".into())
+            .ok_or_else(|| "the client ended while its executor was to be blocked".into())
     }
 }
 
-/// Writes down what a client says, until it ends.
+/// Records the reports of a client until it ends.
 async fn hear(client: usize, stdout: ChildStdout, book: Book, busy: mpsc::UnboundedSender<Away>) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -228,7 +229,7 @@ async fn hear(client: usize, stdout: ChildStdout, book: Book, busy: mpsc::Unboun
                     },
                 ) = event
                 {
-                    // a client that was killed has nobody to wait for it
+                    // After a kill of the client the receiver is dropped.
                     let _ = busy.send(away);
                 }
                 book.open().note(client, event);
@@ -241,7 +242,7 @@ async fn hear(client: usize, stdout: ChildStdout, book: Book, busy: mpsc::Unboun
     }
 }
 
-/// The server.
+/// The server process.
 pub(crate) struct Host {
     recipe: Recipe,
     process: Option<ServerProcess>,
@@ -267,12 +268,12 @@ impl Host {
         })
     }
 
-    /// Where it is, as it changes.
+    /// Returns the current address of the server, which changes with each restart.
     pub(crate) fn addr(&self) -> watch::Receiver<SocketAddr> {
         self.addr.subscribe()
     }
 
-    /// One fault after the other, with some time in between, until all are over at `end`.
+    /// Applies one fault after the other until `end`, with a pause between them.
     pub(crate) async fn suffer_until(&mut self, end: Duration) -> Outcome<()> {
         while let Some(Card { wait, kind, length }) = self.deck.draw(end) {
             sleep(wait).await;
@@ -302,7 +303,7 @@ impl Host {
             }
             _ => {
                 return Err(
-                    "a server is no client, and one that does not run cannot be stopped".into(),
+                    "not a fault of the server, or the server does not run".into(),
                 );
             }
         };

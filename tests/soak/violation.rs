@@ -1,4 +1,4 @@
-//! What must not happen.
+//! Violations that the soak detects.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,27 +7,27 @@ use crate::evidence::Evidence;
 use crate::fault::Kind;
 use crate::key::KEYS;
 
-/// A promise that was broken.
+/// Kind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {
-    /// More believed to hold than may.
+    /// More holders than the limit.
     Overlap,
-    /// A loss was known later than it must be.
+    /// A loss that was noticed too late.
     Late,
-    /// A slot was nobody's while somebody waited for it.
+    /// A slot that was free while a client waited for it.
     Leak,
 }
 
-/// Something that must not happen and did.
+/// A violation, with its time and the fault before it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
     pub(crate) what: Wrong,
-    /// The fault that may have led to it.
+    /// The fault that may have caused it.
     pub(crate) fault: Option<Kind>,
     pub(crate) key: usize,
     pub(crate) at: Duration,
     pub(crate) length: Duration,
-    /// Of a late loss.
+    /// Context of a late loss.
     pub(crate) evidence: Option<Evidence>,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Violation {
         let fault = fault.map_or("no fault", Kind::name);
         write!(
             f,
-            "{what:?} of {length:.1?} on {:?} at {at:.3?}, after: {fault}",
+            "{what:?} of {length:.1?} on {:?} at {at:.3?}, last fault: {fault}",
             KEYS[*key].name
         )?;
         evidence

@@ -1,4 +1,4 @@
-//! What a client process believes, told to the parent as it happens.
+//! Monitor of the holds of a client process. It reports their state to the parent.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,10 +11,11 @@ use dflock_tests::fleet::clock::now;
 
 use crate::event::{Event, What};
 
-/// How often every hold is checked.
+/// Interval between two checks of a hold.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Checks all holds on a thread of its own: it asks at moments at which the executor under test does not run.
+/// Checks all holds on a thread of its own, and so also at times at which the executor under test
+/// does not run.
 #[derive(Default)]
 pub(crate) struct Witness {
     holds: Mutex<BTreeMap<String, Arc<Semaphore<Held>>>>,
@@ -33,7 +34,7 @@ impl Witness {
         witness
     }
 
-    /// Watches a hold of `key` until [`part`](Self::part).
+    /// Reports and checks a hold of `key` until [`stop`](Self::stop).
     pub(crate) fn watch(&self, key: usize, held: Semaphore<Held>) -> Arc<Semaphore<Held>> {
         begin(key, &held);
         let held = Arc::new(held);
@@ -41,7 +42,8 @@ impl Witness {
         held
     }
 
-    /// The hold is about to be given up; `None` if somebody else still looks at it.
+    /// Stops checking a hold that is about to be given up. Returns `None` if another reference
+    /// exists.
     pub(crate) fn part(&self, held: Arc<Semaphore<Held>>) -> Option<Semaphore<Held>> {
         let mut holds = self.holds();
         holds.remove(name(&held));
@@ -54,13 +56,13 @@ impl Witness {
     }
 }
 
-/// Says that a slot came.
+/// Reports a new hold.
 pub(crate) fn begin(key: usize, held: &Held) {
     say(name(held), now(), What::Held { key });
     sure(held);
 }
 
-/// Checks a hold, and says what came of it. Whether it is held.
+/// Checks a hold and reports the result. Returns whether the slot is held.
 pub(crate) fn sure(held: &Held) -> bool {
     let before = now();
     let is_held = held.check().is_ok();
@@ -78,14 +80,14 @@ pub(crate) fn sure(held: &Held) -> bool {
     is_held
 }
 
-/// Says that a slot is about to be given up.
+/// Reports that a slot is about to be given up.
 pub(crate) fn end(held: &Held) {
     if sure(held) {
         say(name(held), now(), What::Given);
     }
 }
 
-/// Says something of the slot `name`.
+/// Reports an event of the slot `name`.
 pub(crate) fn say(name: &str, at: Duration, what: What) {
     tell(&Event::Slot {
         name: name.to_owned(),
@@ -94,15 +96,15 @@ pub(crate) fn say(name: &str, at: Duration, what: What) {
     });
 }
 
-/// Tells the parent.
+/// Sends an event to the parent.
 pub(crate) fn tell(event: &Event) {
-    // without a parent there is nobody to hold anything for
+    // Without a parent process the client has no purpose.
     if writeln!(std::io::stdout(), "{event}").is_err() {
         std::process::exit(1);
     }
 }
 
-/// Tokens are as different as slots are.
+/// Returns the token as the unique name of the slot.
 fn name(held: &Held) -> &str {
     held.token().as_str()
 }
