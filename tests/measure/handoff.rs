@@ -1,4 +1,4 @@
-//! How long it takes until the next in line holds.
+//! Measurement of the time between the end of one hold and the start of the next.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use tokio::time::sleep;
 
 use crate::Row;
 
-/// How long a request takes at most until it stands in line.
+/// Time after which a request is certain to be in the queue.
 const IN_LINE: Duration = Duration::from_millis(2);
 
-/// A process is dear: so many fewer are killed.
+/// Divisor for the number of hand-offs that kill a process, because processes are expensive.
 const DEAR: usize = 10;
 
-/// The mode in which this program holds a slot until it is killed.
+/// Arguments of a process that holds a slot until it is killed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Holder {
     #[arg(long)]
@@ -46,7 +46,7 @@ impl Holder {
     }
 }
 
-/// How a slot is given up.
+/// Ways in which a hold ends.
 #[derive(Clone, Copy)]
 enum End {
     Release,
@@ -60,16 +60,16 @@ const ENDS: [(End, &str, &str); 5] = [
     (
         End::Release,
         "hand-off after `release`",
-        "on the bare wire: 0.19 ms median",
+        "raw protocol: 0.19 ms median",
     ),
     (
         End::Drop,
         "hand-off after drop",
-        "on the bare wire, closing the socket: 0.23 ms median",
+        "raw protocol, closing the socket: 0.23 ms median",
     ),
     (
         End::DropToQueued,
-        "the same, to one who enqueued (the grant is confirmed)",
+        "hand-off after drop, to a two-phase waiter (the grant is confirmed)",
         "not measured",
     ),
     (
@@ -80,7 +80,7 @@ const ENDS: [(End, &str, &str); 5] = [
     (
         End::Kill,
         "hand-off after `kill -9` of the holder",
-        "on the bare wire: 1.5 ms median",
+        "raw protocol: 1.5 ms median",
     ),
 ];
 
@@ -106,7 +106,7 @@ pub(crate) async fn table(servers: &[Recipe], times: usize) -> Outcome<Vec<Row>>
     Ok(table)
 }
 
-/// How long it takes from the end of one hold to the next.
+/// Measures the time from the end of one hold to the start of the next.
 async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
     let next = pool(server.addr())?;
     if let End::Kill = end {
@@ -126,7 +126,7 @@ async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
             Enqueued::Queued(queued) => {
                 tokio::spawn(async { queued.wait().await.map(|_held| now()) })
             }
-            Enqueued::Acquired(_) => return Err("the slot is taken".into()),
+            Enqueued::Acquired(_) => return Err("the slot is already held".into()),
         },
         _ => tokio::spawn(wait(next)),
     };
@@ -153,7 +153,7 @@ async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
     Ok(next.await??.saturating_sub(began))
 }
 
-/// When the slot came.
+/// Waits for the slot. Returns the time of the grant.
 async fn wait(pool: Semaphore) -> Result<Duration, dflock::Error> {
     let _held = pool.acquire().await?;
     Ok(now())

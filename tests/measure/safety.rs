@@ -1,4 +1,4 @@
-//! What becomes of slots when something is wrong.
+//! Measurement of what happens to slots under faults.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,12 +18,12 @@ use crate::Row;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the partition is measured with.
+/// Read timeout for the partition, in seconds.
 const SHORT: u32 = 3;
 
 type Measured = Pin<Box<dyn Future<Output = Outcome<String>> + Send>>;
 
-/// Something that can go wrong, and how it did for others.
+/// A fault, and the results of the other clients.
 struct Case {
     what: &'static str,
     others: &'static str,
@@ -32,38 +32,38 @@ struct Case {
 
 const CASES: [Case; 6] = [
     Case {
-        what: "a lease of 60 s, held for 40 s; the server's read timeout is 23 s",
-        others: "Go, Python, TypeScript: the next holds after 23.0 s, and they believe that they hold for 7 s more",
+        what: "lease of 60 s, held for 40 s; server read timeout of 23 s",
+        others: "Go, Python, TypeScript: the next client holds after 23.0 s; they notice the loss 7 s later",
         measure: |server| Box::pin(kept(server, 60, 40)),
     },
     Case {
-        what: "a lease of 1 s, held for 10 s",
-        others: "Python, Go: lost, they never renew more often than once a second",
+        what: "lease of 1 s, held for 10 s",
+        others: "Python, Go: lost; they never renew more often than once a second",
         measure: |server| Box::pin(kept(server, 1, 10)),
     },
     Case {
-        what: "a lease of 60 s, and the network is frozen; the server's read timeout is 3 s",
-        others: "the next holds after 3.00 s; from the lease alone no client can notice",
+        what: "lease of 60 s, network partition; server read timeout of 3 s",
+        others: "the next client holds after 3.00 s; the lease alone does not tell a client",
         measure: |server| Box::pin(partition(server)),
     },
     Case {
-        what: "a lease of 4 s, and the server is frozen",
+        what: "lease of 4 s, frozen server",
         others: "Python: noticed after 6.9 s; TypeScript, Go: never (40 s)",
         measure: |server| Box::pin(frozen(server)),
     },
     Case {
-        what: "granted in line with a lease of 1 s, asked for after 2 s (the dead token of `sw`)",
-        others: "Go, Python, TypeScript: believed, while another holds",
+        what: "two-phase grant with a lease of 1 s, collected after 2 s (expired token of `sw`)",
+        others: "Go, Python, TypeScript: returned as held, while another client holds",
         measure: |server| Box::pin(dead_token(server)),
     },
     Case {
-        what: "in line, and silent for 25 s; the server's read timeout is 23 s",
-        others: "Go, Python, TypeScript: the place is lost after 23 s",
+        what: "two-phase wait, silent for 25 s; server read timeout of 23 s",
+        others: "Go, Python, TypeScript: the place in the queue is lost after 23 s",
         measure: |server| Box::pin(silent(server)),
     },
 ];
 
-/// All cases on servers of each kind, at once.
+/// Measures all cases on each server, side by side.
 pub(crate) async fn table(servers: &[Recipe]) -> Outcome<Vec<Row>> {
     let mut cases = JoinSet::new();
     for (row, case) in CASES.iter().enumerate() {
@@ -87,7 +87,7 @@ pub(crate) async fn table(servers: &[Recipe]) -> Outcome<Vec<Row>> {
     Ok(table)
 }
 
-/// A slot is held for `time` seconds, and somebody waits for it.
+/// Holds a slot for `time` seconds, while another client waits for it.
 async fn kept(server: Recipe, lease: u32, time: u32) -> Outcome<String> {
     let server = server.start().await?;
     let held = pool(server.addr(), 23, lease)?.acquire().await?;
@@ -98,8 +98,8 @@ async fn kept(server: Recipe, lease: u32, time: u32) -> Outcome<String> {
         .map(|_| since(began));
     let taken = next.borrow().map(|taken| taken.saturating_sub(began));
     Ok(match (lost, taken) {
-        (None, None) => format!("kept for all {time} s"),
-        (lost, taken) => format!("LOST: known after {lost:?}, the next holds after {taken:?}"),
+        (None, None) => format!("held for all {time} s"),
+        (lost, taken) => format!("LOST: noticed after {lost:?}, the next client holds after {taken:?}"),
     })
 }
 
@@ -113,7 +113,7 @@ async fn partition(server: Recipe) -> Outcome<String> {
     let proxy = Proxy::start(watch::Sender::new(server.addr()).subscribe()).await?;
     let held = pool(proxy.addr(), SHORT, 60)?.acquire().await?;
     let mut next = next(server.addr()).await?;
-    // right after a renewal, where what can be believed is longest
+    // The remaining time of a hold is longest immediately after a renewal.
     held.renew().await?;
     proxy.set(Flow::Stalled, Flow::Stalled);
     let began = now();
@@ -124,7 +124,7 @@ async fn partition(server: Recipe) -> Outcome<String> {
         .unwrap_or_default()
         .saturating_sub(began);
     Ok(format!(
-        "lost after {lost:.2?}, the next holds after {taken:.2?}"
+        "lost after {lost:.2?}, the next client holds after {taken:.2?}"
     ))
 }
 
@@ -143,9 +143,9 @@ async fn dead_token(server: Recipe) -> Outcome<String> {
     let token = first
         .acquire("pool", 0, 1, 30)
         .await?
-        .ok_or("a slot that is free was not granted")?;
+        .ok_or("a free slot was not granted")?;
     let Enqueued::Queued(queued) = pool(server.addr(), 23, 1)?.enqueue().await? else {
-        return Err("the slot is taken".into());
+        return Err("the slot is already held".into());
     };
     first.ask("sr", "pool", &token).await?;
     sleep(SECOND * 2).await;
@@ -153,9 +153,9 @@ async fn dead_token(server: Recipe) -> Outcome<String> {
     let theirs = other.acquire("pool", 0, 1, 30).await?;
     let ours = queued.wait().await;
     Ok(match (theirs, ours) {
-        (None, Ok(_)) => "held since it was granted; no other got it".to_owned(),
-        (Some(_), Err(error)) => format!("refused ({error}); another holds"),
-        (Some(_), Ok(_)) => "believed, while another HOLDS".to_owned(),
+        (None, Ok(_)) => "held since the grant; no other client held it".to_owned(),
+        (Some(_), Err(error)) => format!("refused ({error}); another client holds"),
+        (Some(_), Ok(_)) => "returned as held, while another client HOLDS".to_owned(),
         (None, Err(error)) => format!("LOST: {error}"),
     })
 }
@@ -164,12 +164,12 @@ async fn silent(server: Recipe) -> Outcome<String> {
     let server = server.start().await?;
     let held = pool(server.addr(), 23, 10)?.acquire().await?;
     let Enqueued::Queued(queued) = pool(server.addr(), 23, 10)?.enqueue().await? else {
-        return Err("the slot is taken".into());
+        return Err("the slot is already held".into());
     };
     sleep(SECOND * 25).await;
     drop(held);
     Ok(match queued.wait().await {
-        Ok(_) => "the place is kept, and the slot came".to_owned(),
+        Ok(_) => "the place is kept, and the slot was granted".to_owned(),
         Err(error) => format!("LOST: {error}"),
     })
 }
@@ -189,7 +189,7 @@ fn pool(server: SocketAddr, read_timeout: u32, lease: u32) -> Outcome<Semaphore>
         .build()?)
 }
 
-/// When the next in line got the slot, who knows nothing of us.
+/// Enqueues an independent client. The returned channel holds the time of its grant.
 async fn next(server: SocketAddr) -> Outcome<watch::Receiver<Option<Duration>>> {
     let mut raw = Raw::connect(server).await?;
     let (tell, taken) = watch::channel(None);

@@ -1,8 +1,10 @@
-//! What is left of a secret in memory: it is looked for wherever the process can write.
+//! Tests that no copy of the auth token stays in memory. They search all memory that the process
+//! can write.
 //!
-//! A binary of its own, so that there is little to look through. Linux only, which shows a process its own memory as a file.
+//! A separate test binary, so that there is little memory to search. Linux only, because the memory
+//! of a process is read from a file there.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod secret;
 
@@ -16,7 +18,7 @@ use std::{env, fs, process, thread};
 use dflock::{Client, ClientBuilder};
 use secret::Secret;
 
-/// Held by each test: one that looks through memory has copies of what it sees.
+/// Held by each test, because a search copies memory and another test could find the copy.
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
@@ -24,9 +26,9 @@ fn a_secret_is_there_once_while_a_client_knows_it_and_then_no_more() {
     type Way = (&'static str, fn(Secret) -> ClientBuilder);
     let _alone = ALONE.lock();
     let ways: [Way; 3] = [
-        ("an option", with_option),
-        ("a variable", with_variable),
-        ("a file", with_file),
+        ("the option", with_option),
+        ("the variable", with_variable),
+        ("the file", with_file),
     ];
     for (seed, (way, builder)) in (1..).zip(ways) {
         let secret = Secret::new(seed);
@@ -41,7 +43,7 @@ fn a_secret_is_there_once_while_a_client_knows_it_and_then_no_more() {
             .build()
             .unwrap();
         runtime.block_on(client.ping()).unwrap();
-        // the client's own, and nothing of what went out
+        // The only copy is that of the client; no copy of the sent request is left.
         assert_eq!(secret.places().len(), 1, "from {way}");
         drop((client, runtime));
         server.join().unwrap();
@@ -65,7 +67,7 @@ fn a_secret_that_was_replaced_in_its_file_is_there_no_more() {
         write(&path, secret);
         let server = thread::scope(|scope| {
             let server = scope.spawn(|| answer(&listener.accept().unwrap().0));
-            // a runtime of its own has a connection of its own
+            // A new runtime opens a new connection.
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -104,14 +106,14 @@ fn with_file(secret: Secret) -> ClientBuilder {
 
 fn write(path: &Path, secret: Secret) {
     let mut file = File::create(path).unwrap();
-    // one by one: what is written at once is in memory at once
+    // The letters are written one by one, because a buffer would hold the whole token.
     secret
         .letters()
         .for_each(|letter| write!(file, "{letter}").unwrap());
 }
 
-/// Says `ok` to each request until the client leaves.
-#[expect(clippy::unbuffered_bytes, reason = "a buffer would have the secret")]
+/// Answers `ok` to each request until the client disconnects.
+#[expect(clippy::unbuffered_bytes, reason = "a buffer would hold the token")]
 fn answer(mut stream: &TcpStream) {
     let mut lines = 0;
     for byte in stream.bytes() {

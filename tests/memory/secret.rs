@@ -1,4 +1,4 @@
-//! A secret that the test itself does not have in memory.
+//! Auth token that the test itself does not keep in memory.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -6,18 +6,20 @@ use std::os::unix::fs::FileExt;
 
 const LENGTH: usize = 64;
 
-/// Of a secret that lies across two pages, one has this much in one piece.
+/// Length of the pieces that are searched. Of a token that spans two pages, at least one piece is
+/// in one page.
 const PIECE: usize = LENGTH / 4;
 
-/// No larger than the kernel's: a page is copied at once, so that what is read is never read again out of what it was read into.
+/// At most the page size of the kernel, so that each page is copied at once and a copy is never
+/// found again.
 const PAGE: usize = 4096;
 
-/// Only its letters are known, and only one at a time.
+/// A token of which one letter at a time is computed.
 #[derive(Clone, Copy)]
 pub(crate) struct Secret(u32);
 
 impl Secret {
-    /// Another for each `seed`.
+    /// Creates a different token for each `seed`.
     pub(crate) fn new(seed: u32) -> Self {
         Self(seed)
     }
@@ -26,7 +28,8 @@ impl Secret {
         (0..LENGTH).map(move |at| char::from(self.letter(at)))
     }
 
-    /// Where it is in memory, whole or in part: the addresses at which it begins, or would if it were whole.
+    /// Returns the addresses in memory at which the token, or a token of which only a part is left,
+    /// begins.
     pub(crate) fn places(self) -> BTreeSet<u64> {
         let memory = File::open("/proc/self/mem").unwrap();
         let mut places = BTreeSet::new();
@@ -37,21 +40,22 @@ impl Secret {
             .filter_map(writable)
         {
             for address in (start..end).step_by(PAGE) {
-                // another thread may have given it back meanwhile; most of what is there was never used
+                // Another thread may have unmapped the page. Most pages are unused and contain
+                // zeros.
                 if memory.read_exact_at(&mut page, address).is_ok() && page != [0; PAGE] {
                     places.extend(
                         self.found(&page)
                             .map(|(at, offset)| address + at as u64 - offset as u64),
                     );
                 }
-                // or what was read would be found here, too
+                // The buffer is in memory, too, and its content would be found again.
                 page.fill(0);
             }
         }
         places
     }
 
-    /// The pieces of it in `bytes`: where they are, and how far they are from its beginning.
+    /// Returns the positions of the token's pieces in `bytes`, each with its offset in the token.
     fn found(self, bytes: &[u8]) -> impl Iterator<Item = (usize, usize)> {
         let is_piece = move |piece: &[u8], offset| {
             piece
@@ -75,7 +79,7 @@ impl Secret {
     }
 }
 
-/// The addresses of a line of `/proc/self/maps`, if they can be written.
+/// Returns the addresses of a line of `/proc/self/maps`, if they are writable.
 fn writable(line: &str) -> Option<(u64, u64)> {
     let (range, access) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;

@@ -100,16 +100,16 @@ async fn work(client: Client, cycles: u64, mut dice: StdRng, counts: Arc<Counts>
 
 /// Ways in which a slot, or the attempt to get one, ends.
 const WAYS: [&str; 12] = [
-    "acquired, released",
-    "acquired, dropped",
-    "acquired, closed",
-    "acquire cut off",
-    "renew cut off",
-    "release cut off",
-    "enqueued, dropped",
-    "enqueued, waited, released",
-    "wait cut off",
-    "with_slot cut off",
+    "acquire, release",
+    "acquire, drop",
+    "acquire, close",
+    "acquire cancelled",
+    "renew cancelled",
+    "release cancelled",
+    "enqueue, drop",
+    "enqueue, wait, release",
+    "wait cancelled",
+    "with_slot cancelled",
     "panic in with_slot",
     "task aborted",
 ];

@@ -21,7 +21,7 @@ pub(crate) enum Event {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum What {
-    /// The slot of this key came.
+    /// A slot of this key was granted.
     Held { key: usize },
     /// A check that began at `at` succeeded. A loss is final, so the slot was held at `at`, too.
     /// `ends` is the latest end of the hold without another reply of the server.

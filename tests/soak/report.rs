@@ -115,7 +115,7 @@ impl fmt::Display for Report<'_> {
         if told.as_secs() != read_timeout {
             writeln!(
                 f,
-                "the clients were told a read timeout of {} s",
+                "the clients assume a read timeout of {} s",
                 told.as_secs()
             )?;
         }

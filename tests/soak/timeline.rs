@@ -50,11 +50,11 @@ pub(crate) struct Timeline {
     pub(crate) faults: Vec<Fault>,
     /// Times in which an executor did not run; `None` is the executor of the proxies.
     pub(crate) aways: Vec<(Option<usize>, Away)>,
-    /// The moments that each client spoke of: it ran then.
+    /// Times of all reports of the clients. The client ran at each of them.
     pub(crate) signs: Vec<(usize, Duration)>,
-    /// How many times a holder checked its slot and was sure of it.
+    /// Number of successful checks of a slot.
     pub(crate) checks: u64,
-    /// What should not have been said.
+    /// Reports that contradict each other, and other unexpected events.
     pub(crate) complaints: Vec<String>,
 }
 

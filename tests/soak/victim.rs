@@ -153,7 +153,7 @@ impl Victim {
             self.book
                 .open()
                 .complaints
-                .push(format!("client {} ended by itself", self.index));
+                .push(format!("client {} ended unexpectedly", self.index));
             self.restart().await?;
         }
         Ok(())

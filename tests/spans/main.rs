@@ -1,10 +1,11 @@
-//! The spans and events.
+//! Tests of the tracing spans and events.
 //!
-//! A binary of its own: tracing remembers for the whole process which of them nobody wants, and here somebody wants all.
+//! A separate test binary, because tracing caches for the whole process which spans and events have
+//! no subscriber. These tests need all of them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that cannot go on has failed"
+    reason = "a test that cannot continue has failed"
 )]
 
 mod notes;
@@ -65,7 +66,8 @@ async fn an_acquire_and_its_hold_are_told_from_beginning_to_end() {
             "acquire key=pool server token wait=0 outcome=granted",
         ]
     );
-    // the first renewal comes by itself much earlier than due, or a little; those after it, a little
+    // The first renewal may come much earlier than it is due, because the task renews on its own
+    // schedule.
     held.renew().await.unwrap();
     assert_eq!(
         notes.told().await,
@@ -129,7 +131,7 @@ async fn what_an_annotated_function_does_it_does_in_its_hold() {
     assert_eq!(notes.told().await[2], "hold: INFO at work");
 }
 
-/// The requests of a slot that may outlive the span in which they are made.
+/// Ways to acquire a slot that may outlive the span in which it is requested.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Acquire,
@@ -287,7 +289,7 @@ async fn a_slow_renewal_is_a_warning_and_so_is_a_loss() {
     let held = pool(&house).acquire().await.unwrap();
     held.renew().await.unwrap();
     notes.told().await;
-    // the next renewal has about 2 s, and is answered after more than three quarters of that
+    // The next renewal has about 2 s, and its reply takes more than three quarters of them.
     house
         .server
         .faults()
@@ -359,7 +361,7 @@ impl<S: Subscriber> Layer<S> for Meanwhile {
     }
 }
 
-// who is told may look at the slot, even give it up, and waits for nobody
+// A subscriber may look at the slot or give it up, and does not wait for a lock.
 #[tokio::test(start_paused = true)]
 async fn who_is_told_of_a_grant_holds_nobody_up() {
     let meanwhile = Meanwhile::default();
@@ -374,7 +376,7 @@ async fn who_is_told_of_a_grant_holds_nobody_up() {
         let theirs = queued.clone();
         let look = move || {
             let mut queued = theirs.lock().unwrap();
-            assert!(!queued.as_ref().unwrap().is_granted(), "it is told first");
+            assert!(!queued.as_ref().unwrap().is_granted(), "the event comes before the grant is visible");
             if leaves {
                 *queued = None;
             }
@@ -423,7 +425,7 @@ async fn a_wait_in_vain_says_how_it_ended() {
     );
 }
 
-// it is behind all others then
+// The client is at the end of the queue then.
 #[tokio::test(start_paused = true)]
 async fn a_place_in_the_queue_that_is_lost_is_a_warning() {
     let (notes, _guard) = Notes::begin();
@@ -450,7 +452,7 @@ async fn a_place_in_the_queue_that_is_lost_is_a_warning() {
     );
 }
 
-// the keeper, on a thread of its own, hears of the end at once
+// The keep-alive task runs on another thread and reacts to the end immediately.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_ends_a_hold_says_how() {
     let (notes, _guard) = Notes::begin();

@@ -1,4 +1,4 @@
-//! A subscriber for one thread, which all of the process's are told beside.
+//! Recording subscriber for the current thread.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -14,7 +14,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Identity, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Takes down what this thread is told: an event when it happens, a span with all its fields when it is closed.
+/// Records an event when it occurs, and a span with all its fields when it is closed.
 #[derive(Clone, Default)]
 pub(crate) struct Notes(Arc<Mutex<Inner>>);
 
@@ -25,14 +25,14 @@ struct Inner {
     links: Vec<(&'static str, &'static str)>,
 }
 
-/// The fields of a span or event as text, times in whole seconds.
+/// Formats the fields of a span or event, with times rounded to seconds.
 pub(crate) struct Fields<'a>(pub(crate) &'a mut String);
 
 impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let _ = match field.name() {
             "message" => write!(self.0, " {value:?}"),
-            // the port is another each time, and so is the token
+            // The port and the token differ in each run.
             "server" | "token" => write!(self.0, " {}", field.name()),
             name => write!(self.0, " {name}={value:?}"),
         };
@@ -40,7 +40,7 @@ impl Visit for Fields<'_> {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "token" {
-            assert_eq!(value.len(), 16, "half a token and no more");
+            assert_eq!(value.len(), 16, "half of the token");
         }
         self.record_debug(field, &format_args!("{value}"));
     }
@@ -100,9 +100,9 @@ impl Notes {
         Self::begin_with(Identity::new())
     }
 
-    /// The same, together with `other`.
+    /// Starts recording, together with the layer `other`.
     pub(crate) fn begin_with(other: impl Layer<Registry> + Send + Sync) -> (Self, DefaultGuard) {
-        // wants all for as long as the process lives
+        // A registry that enables everything for the lifetime of the process.
         static EVER: LazyLock<Dispatch> =
             LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
         LazyLock::force(&EVER);
@@ -116,14 +116,15 @@ impl Notes {
         (notes, guard)
     }
 
-    /// What was told since the last time.
+    /// Returns the lines that were recorded since the last call.
     pub(crate) async fn told(&self) -> Vec<String> {
-        // keepers have their last word
+        // Keep-alive tasks emit their last events meanwhile.
         sleep(Duration::from_millis(1)).await;
         std::mem::take(&mut self.0.lock().unwrap().lines)
     }
 
-    /// Takes the names of the spans that follow from another, each with that of the other.
+    /// Returns the recorded links as pairs of span names: the following span, and the span that it
+    /// follows.
     pub(crate) fn links(&self) -> Vec<(&'static str, &'static str)> {
         std::mem::take(&mut self.0.lock().unwrap().links)
     }

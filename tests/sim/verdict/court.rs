@@ -30,7 +30,7 @@ pub(super) struct Court<'a> {
     pub(super) links: &'a [Link],
     pub(super) grants: BTreeMap<Slot, Grant>,
     queues: BTreeMap<Arc<str>, Queue>,
-    /// Which shard each server is, or was.
+    /// Shard of each server, by the number of the server.
     homes: BTreeMap<usize, usize>,
     silent: BTreeSet<(usize, u64)>,
     pub(super) jumps: Spans,
