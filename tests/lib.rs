@@ -1,7 +1,7 @@
 //! Code that the tests of dflock share: the simulation, and the harness of `soak` and `measure`.
 //! The integration tests are in `it/`.
 
-pub mod fleet;
+pub mod harness;
 #[allow(
     clippy::unwrap_used,
     clippy::expect_used,

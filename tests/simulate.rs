@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use dflock_tests::sim::{Findings, Outcome, run, search};
+use dflock_tests::sim::{Outcome, Summary, run, run_seeds};
 
 const USAGE: &str = "usage: simulate [--seeds COUNT] [--from FIRST] | --seed SEED";
 
@@ -24,29 +24,29 @@ fn main() -> ExitCode {
         }
     }
     if let Some(seed) = one {
-        return tell(&run(seed));
+        return print_outcome(&run(seed));
     }
     let began = Instant::now();
-    let Findings {
+    let Summary {
         runs,
         faults,
         events,
         failed,
-    } = search(from..from.saturating_add(seeds));
+    } = run_seeds(from..from.saturating_add(seeds));
     let took = began.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "only printed")]
     let rate = runs as f64 / took;
     println!("{runs} seeds in {took:.1} s, {rate:.0} a second");
-    list("faults that had an effect", &faults);
-    list("events", &events);
+    print_counts("faults that had an effect", &faults);
+    print_counts("events", &events);
     if let Some(failed) = failed {
-        return tell(&failed);
+        return print_outcome(&failed);
     }
     println!("no violation");
     ExitCode::SUCCESS
 }
 
-fn list(title: &str, counts: &BTreeMap<&str, u64>) {
+fn print_counts(title: &str, counts: &BTreeMap<&str, u64>) {
     println!("{title}: {}", counts.values().sum::<u64>());
     for (what, count) in counts {
         println!("  {count:>9}  {what}");
@@ -54,7 +54,7 @@ fn list(title: &str, counts: &BTreeMap<&str, u64>) {
 }
 
 /// Prints the whole history of one seed and its violations.
-fn tell(outcome: &Outcome) -> ExitCode {
+fn print_outcome(outcome: &Outcome) -> ExitCode {
     let Outcome {
         seed, violations, ..
     } = outcome;

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dflock::{Client, Enqueued, Semaphore};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::now;
-use dflock_tests::fleet::program::{Program, end_with_parent};
-use dflock_tests::fleet::server::{Recipe, ServerProcess};
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::clock::now;
+use dflock_tests::harness::program::{Program, end_with_parent};
+use dflock_tests::harness::server::{ServerCommand, ServerProcess};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::sleep;
 
@@ -28,7 +28,7 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    pub(crate) fn run(self) -> Outcome<Infallible> {
+    pub(crate) fn run(self) -> HarnessResult<Infallible> {
         end_with_parent()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -84,7 +84,7 @@ const ENDS: [(End, &str, &str); 5] = [
     ),
 ];
 
-pub(crate) async fn table(servers: &[Recipe], times: usize) -> Outcome<Vec<Row>> {
+pub(crate) async fn table(servers: &[ServerCommand], times: usize) -> HarnessResult<Vec<Row>> {
     let mut table = Vec::new();
     for (end, what, others) in ENDS {
         let mut ours = Vec::new();
@@ -107,7 +107,7 @@ pub(crate) async fn table(servers: &[Recipe], times: usize) -> Outcome<Vec<Row>>
 }
 
 /// Measures the time from the end of one hold to the start of the next.
-async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
+async fn hand_off(end: End, server: &ServerProcess) -> HarnessResult<Duration> {
     let next = pool(server.addr())?;
     if let End::Kill = end {
         let (program, pipes) = Program::start(["hold", "--server", &server.addr().to_string()])?;
@@ -159,7 +159,7 @@ async fn wait(pool: Semaphore) -> Result<Duration, dflock::Error> {
     Ok(now())
 }
 
-fn pool(server: SocketAddr) -> Outcome<Semaphore> {
+fn pool(server: SocketAddr) -> HarnessResult<Semaphore> {
     Ok(Client::builder()
         .servers([server.to_string()])
         .build()?

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::server::{Recipe, Serve};
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::server::{ServeArgs, ServerCommand};
 
 /// Measures how safe a slot is and how fast it is handed on, and prints a table
 #[derive(Debug, Parser)]
@@ -31,14 +31,14 @@ struct Options {
 #[derive(Debug, Subcommand)]
 enum Mode {
     #[command(hide = true)]
-    Serve(Serve),
+    Serve(ServeArgs),
     #[command(hide = true)]
     Hold(handoff::Holder),
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let done: Outcome<Infallible> = match options.mode {
+    let done: HarnessResult<Infallible> = match options.mode {
         Some(Mode::Serve(server)) => server.run(),
         Some(Mode::Hold(holder)) => holder.run(),
         None => match measure(options) {
@@ -52,25 +52,25 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn measure(options: Options) -> Outcome<()> {
+async fn measure(options: Options) -> HarnessResult<()> {
     let programs = [None].into_iter().chain(options.server_bin.map(Some));
-    let recipes: Vec<_> = programs
-        .map(|program| Recipe {
+    let commands: Vec<_> = programs
+        .map(|program| ServerCommand {
             program,
             read_timeout: 23,
         })
         .collect();
     // These cases mostly wait and can run side by side. The hand-offs below would disturb each
     // other.
-    let mut table = safety::table(&recipes).await?;
-    table.extend(handoff::table(&recipes, options.times).await?);
+    let mut table = safety::table(&commands).await?;
+    table.extend(handoff::table(&commands, options.times).await?);
     let servers = ["the embedded server", "the server of `--server-bin`"]
         .map(|server| format!("dflock on {server}"));
     println!(
         "| | other clients, on dflockd v1.10.0 | {} |",
-        servers[..recipes.len()].join(" | ")
+        servers[..commands.len()].join(" | ")
     );
-    println!("|---|---|{}", "---|".repeat(recipes.len()));
+    println!("|---|---|{}", "---|".repeat(commands.len()));
     for Row { what, others, ours } in table {
         println!("| {what} | {others} | {} |", ours.join(" | "));
     }

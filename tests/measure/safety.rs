@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use dflock::{Client, Enqueued, Held, Semaphore};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::{now, since};
-use dflock_tests::fleet::proxy::{Flow, Proxy};
-use dflock_tests::fleet::raw::Raw;
-use dflock_tests::fleet::server::Recipe;
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::clock::{elapsed, now};
+use dflock_tests::harness::proxy::{Proxy, Shaping};
+use dflock_tests::harness::raw_client::RawClient;
+use dflock_tests::harness::server::ServerCommand;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -21,13 +21,13 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Read timeout for the partition, in seconds.
 const SHORT: u32 = 3;
 
-type Measured = Pin<Box<dyn Future<Output = Outcome<String>> + Send>>;
+type Measured = Pin<Box<dyn Future<Output = HarnessResult<String>> + Send>>;
 
 /// A fault, and the results of the other clients.
 struct Case {
     what: &'static str,
     others: &'static str,
-    measure: fn(Recipe) -> Measured,
+    measure: fn(ServerCommand) -> Measured,
 }
 
 const CASES: [Case; 6] = [
@@ -64,7 +64,7 @@ const CASES: [Case; 6] = [
 ];
 
 /// Measures all cases on each server, side by side.
-pub(crate) async fn table(servers: &[Recipe]) -> Outcome<Vec<Row>> {
+pub(crate) async fn table(servers: &[ServerCommand]) -> HarnessResult<Vec<Row>> {
     let mut cases = JoinSet::new();
     for (row, case) in CASES.iter().enumerate() {
         for (column, server) in servers.iter().enumerate() {
@@ -88,23 +88,25 @@ pub(crate) async fn table(servers: &[Recipe]) -> Outcome<Vec<Row>> {
 }
 
 /// Holds a slot for `time` seconds, while another client waits for it.
-async fn kept(server: Recipe, lease: u32, time: u32) -> Outcome<String> {
+async fn kept(server: ServerCommand, lease: u32, time: u32) -> HarnessResult<String> {
     let server = server.start().await?;
     let held = pool(server.addr(), 23, lease)?.acquire().await?;
     let (began, next) = (now(), next(server.addr()).await?);
     let lost = timeout(SECOND * time, held.lost())
         .await
         .ok()
-        .map(|_| since(began));
+        .map(|_| elapsed(began));
     let taken = next.borrow().map(|taken| taken.saturating_sub(began));
     Ok(match (lost, taken) {
         (None, None) => format!("held for all {time} s"),
-        (lost, taken) => format!("LOST: noticed after {lost:?}, the next client holds after {taken:?}"),
+        (lost, taken) => {
+            format!("LOST: noticed after {lost:?}, the next client holds after {taken:?}")
+        }
     })
 }
 
-async fn partition(server: Recipe) -> Outcome<String> {
-    let server = Recipe {
+async fn partition(server: ServerCommand) -> HarnessResult<String> {
+    let server = ServerCommand {
         read_timeout: SHORT.into(),
         ..server
     }
@@ -115,7 +117,7 @@ async fn partition(server: Recipe) -> Outcome<String> {
     let mut next = next(server.addr()).await?;
     // The remaining time of a hold is longest immediately after a renewal.
     held.renew().await?;
-    proxy.set(Flow::Stalled, Flow::Stalled);
+    proxy.shape(Shaping::Stalled, Shaping::Stalled);
     let began = now();
     let lost = lost(&held, began).await;
     let taken = next
@@ -128,7 +130,7 @@ async fn partition(server: Recipe) -> Outcome<String> {
     ))
 }
 
-async fn frozen(server: Recipe) -> Outcome<String> {
+async fn frozen(server: ServerCommand) -> HarnessResult<String> {
     let mut server = server.start().await?;
     let held = pool(server.addr(), 23, 4)?.acquire().await?;
     held.renew().await?;
@@ -137,9 +139,9 @@ async fn frozen(server: Recipe) -> Outcome<String> {
     Ok(format!("lost after {:.2?}", lost(&held, began).await))
 }
 
-async fn dead_token(server: Recipe) -> Outcome<String> {
+async fn dead_token(server: ServerCommand) -> HarnessResult<String> {
     let server = server.start().await?;
-    let mut first = Raw::connect(server.addr()).await?;
+    let mut first = RawClient::connect(server.addr()).await?;
     let token = first
         .acquire("pool", 0, 1, 30)
         .await?
@@ -147,9 +149,9 @@ async fn dead_token(server: Recipe) -> Outcome<String> {
     let Enqueued::Queued(queued) = pool(server.addr(), 23, 1)?.enqueue().await? else {
         return Err("the slot is already held".into());
     };
-    first.ask("sr", "pool", &token).await?;
+    first.request("sr", "pool", &token).await?;
     sleep(SECOND * 2).await;
-    let mut other = Raw::connect(server.addr()).await?;
+    let mut other = RawClient::connect(server.addr()).await?;
     let theirs = other.acquire("pool", 0, 1, 30).await?;
     let ours = queued.wait().await;
     Ok(match (theirs, ours) {
@@ -160,7 +162,7 @@ async fn dead_token(server: Recipe) -> Outcome<String> {
     })
 }
 
-async fn silent(server: Recipe) -> Outcome<String> {
+async fn silent(server: ServerCommand) -> HarnessResult<String> {
     let server = server.start().await?;
     let held = pool(server.addr(), 23, 10)?.acquire().await?;
     let Enqueued::Queued(queued) = pool(server.addr(), 23, 10)?.enqueue().await? else {
@@ -174,7 +176,7 @@ async fn silent(server: Recipe) -> Outcome<String> {
     })
 }
 
-fn pool(server: SocketAddr, read_timeout: u32, lease: u32) -> Outcome<Semaphore> {
+fn pool(server: SocketAddr, read_timeout: u32, lease: u32) -> HarnessResult<Semaphore> {
     let read_timeout = SECOND * read_timeout;
     let client = Client::builder()
         .servers([server.to_string()])
@@ -190,8 +192,8 @@ fn pool(server: SocketAddr, read_timeout: u32, lease: u32) -> Outcome<Semaphore>
 }
 
 /// Enqueues an independent client. The returned channel holds the time of its grant.
-async fn next(server: SocketAddr) -> Outcome<watch::Receiver<Option<Duration>>> {
-    let mut raw = Raw::connect(server).await?;
+async fn next(server: SocketAddr) -> HarnessResult<watch::Receiver<Option<Duration>>> {
+    let mut raw = RawClient::connect(server).await?;
     let (tell, taken) = watch::channel(None);
     tokio::spawn(async move {
         if let Ok(Some(_)) = raw.acquire("pool", 1000, 1, 1000).await {
@@ -204,5 +206,5 @@ async fn next(server: SocketAddr) -> Outcome<watch::Receiver<Option<Duration>>> 
 
 async fn lost(held: &Held, began: Duration) -> Duration {
     held.lost().await;
-    since(began)
+    elapsed(began)
 }

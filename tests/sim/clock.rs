@@ -6,10 +6,10 @@ use std::time::Duration;
 use dflock::Clock;
 use tokio::time::Instant;
 
-/// Returns a clock that advances by `per_million` microseconds in each second since `begun`.
-pub(super) fn skewed(begun: Instant, per_million: u32) -> Clock {
+/// Returns a clock that advances by `per_million` microseconds in each second since `start`.
+pub(super) fn skewed(start: Instant, per_million: u32) -> Clock {
     Clock::Custom(Arc::new(move || {
-        let nanos = begun.elapsed().as_nanos() * u128::from(per_million) / 1_000_000;
+        let nanos = start.elapsed().as_nanos() * u128::from(per_million) / 1_000_000;
         Duration::from_nanos(u64::try_from(nanos).expect("a simulation takes less than 500 years"))
     }))
 }

@@ -13,17 +13,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::actor::Actor;
-use super::chaos::Chaos;
+use super::checker::CheckResult;
 use super::clock::skewed;
-use super::dice::Dice;
-use super::history::{Entry, History, What};
+use super::fault_injector::FaultInjector;
+use super::history::{Entry, Event, History};
 use super::net::Net;
 use super::plan::{ClientPlan, Key, Plan, SERVERS};
-use super::pool::Pool;
-use super::verdict::Verdict;
+use super::resource::Resource;
+use super::rng::Rng;
 
 /// State that all parts of a simulation share.
-pub(super) struct Stage {
+pub(super) struct Simulation {
     pub(super) plan: Plan,
     pub(super) history: Arc<History>,
     pub(super) net: Arc<Net>,
@@ -71,98 +71,105 @@ pub fn run(seed: u64) -> Outcome {
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(play(seed))
+    runtime.block_on(run_seed(seed))
 }
 
-async fn play(seed: u64) -> Outcome {
+async fn run_seed(seed: u64) -> Outcome {
     let plan = Plan::new(seed);
-    let history = History::new(Instant::now(), plan.watched);
+    let history = History::new(Instant::now(), plan.polls_is_lost);
     let net = Net::new(
         seed,
         plan.clients
             .iter()
             .map(|client| (client.up.clone(), client.down.clone())),
     );
-    let stage = Arc::new(Stage {
+    let simulation = Arc::new(Simulation {
         plan,
         history,
         net,
         pauses: AtomicU64::new(0),
     });
-    let chaos = Chaos::new(&stage);
+    let injector = FaultInjector::new(&simulation);
     let tasks = Handle::current().metrics().num_alive_tasks();
-    let mut actors = cast(&stage);
-    let (servers, faults) = chaos.run().await;
+    let mut actors = spawn_actors(&simulation);
+    let (servers, faults) = injector.run().await;
     // All faults have ended, so no operation can take long.
-    let longest = stage.plan.length + Duration::from_mins(10);
+    let longest = simulation.plan.length + Duration::from_mins(10);
     if timeout(longest, async {
         while actors.join_next().await.is_some() {}
     })
     .await
     .is_err()
     {
-        stage
-            .history
-            .note(What::Wrong(format!("{} actors did not finish", actors.len())));
+        simulation.history.record(Event::Violation(format!(
+            "{} actors did not finish",
+            actors.len()
+        )));
         actors.shutdown().await;
     }
     drop(actors);
-    come_to_rest(&stage, &servers, tasks).await;
+    check_quiescent(&simulation, &servers, tasks).await;
 
-    let Stage {
+    let Simulation {
         plan, history, net, ..
-    } = Arc::into_inner(stage).expect("all clones were dropped");
+    } = Arc::into_inner(simulation).expect("all clones were dropped");
     let entries = history.take_entries();
-    let verdict = Verdict::of(&plan, history.begun(), &entries, &net.lock().links);
+    let result = CheckResult::check(&plan, history.start(), &entries, &net.lock().links);
     Outcome {
         seed,
-        violations: verdict.violations,
+        violations: result.violations,
         faults,
-        events: verdict.events,
+        events: result.events,
         plan,
         entries,
     }
 }
 
 /// Spawns all actors. The actors of one client share its connections.
-fn cast(stage: &Arc<Stage>) -> JoinSet<()> {
+fn spawn_actors(simulation: &Arc<Simulation>) -> JoinSet<()> {
     let mut actors = JoinSet::new();
     let mut number = 0;
-    for (index, plan) in stage.plan.clients.iter().enumerate() {
-        let client = client(stage, index, plan);
-        let pool = |(index, key): (usize, &Key)| {
-            let history = Arc::clone(&stage.history);
+    for (index, plan) in simulation.plan.clients.iter().enumerate() {
+        let client = client(simulation, index, plan);
+        let resource = |(index, key): (usize, &Key)| {
+            let history = Arc::clone(&simulation.history);
             let on_lost = move |lost: &Lost| {
-                history.note(What::OnLost {
-                    slot: history.slot(&lost.token),
+                history.record(Event::OnLost {
+                    slot: history.grant_id(&lost.token),
                     reason: lost.reason,
                 });
             };
-            Pool::new(&client, key, plan.leases[index], plan.renew_ratio, on_lost)
+            Resource::new(&client, key, plan.leases[index], plan.renew_ratio, on_lost)
         };
-        let pools: Vec<_> = stage.plan.keys.iter().enumerate().map(pool).collect();
+        let resources: Vec<_> = simulation
+            .plan
+            .keys
+            .iter()
+            .enumerate()
+            .map(resource)
+            .collect();
         for _ in 0..plan.actors {
             number += 1;
-            let dice = Dice::new(stage.plan.seed, 100 + number);
+            let rng = Rng::new(simulation.plan.seed, 100 + number);
             let actor = Actor {
-                stage: Arc::clone(stage),
+                simulation: Arc::clone(simulation),
                 index,
                 client: client.clone(),
-                pools: pools.clone(),
-                dice,
+                resources: resources.clone(),
+                rng,
             };
-            actors.spawn(actor.live());
+            actors.spawn(actor.run());
         }
     }
     actors
 }
 
-fn client(stage: &Arc<Stage>, index: usize, plan: &ClientPlan) -> Client {
-    let clock = skewed(stage.history.begun(), plan.per_million);
+fn client(simulation: &Arc<Simulation>, index: usize, plan: &ClientPlan) -> Client {
+    let clock = skewed(simulation.history.start(), plan.per_million);
     Client::builder()
-        .servers(SERVERS[..stage.plan.servers].iter().copied())
-        .connector(stage.net.connector(index, clock))
-        .server_read_timeout(stage.plan.read_timeout)
+        .servers(SERVERS[..simulation.plan.servers].iter().copied())
+        .connector(simulation.net.connector(index, clock))
+        .server_read_timeout(simulation.plan.read_timeout)
         .heartbeat(plan.heartbeat)
         .socket_timeout(plan.socket_timeout)
         .connect_timeout(plan.connect_timeout)
@@ -171,9 +178,9 @@ fn client(stage: &Arc<Stage>, index: usize, plan: &ClientPlan) -> Client {
 }
 
 /// Checks, after all actors have ended, that no holder, waiter, connection or task is left.
-async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
-    let wrong = |what: String| stage.history.note(What::Wrong(what));
-    let plan = &stage.plan;
+async fn check_quiescent(simulation: &Simulation, servers: &[Server], tasks: usize) {
+    let violation = |what: String| simulation.history.record(Event::Violation(what));
+    let plan = &simulation.plan;
     // Packets on their way must arrive first. Without auto-release a cancelled wait can occupy its
     // slot for a lease.
     let owed = if plan.auto_release {
@@ -187,7 +194,7 @@ async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
     } in servers.iter().map(Server::stats)
     {
         if !semaphores.is_empty() || !locks.is_empty() {
-            wrong(format!("still on the server: {semaphores:?} {locks:?}"));
+            violation(format!("still on the server: {semaphores:?} {locks:?}"));
         }
     }
     sleep(plan.read_timeout + Duration::from_secs(2)).await;
@@ -195,14 +202,14 @@ async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
         .iter()
         .map(|server| server.stats().connections)
         .sum();
-    if connections > 0 || stage.net.open() > 0 {
-        wrong(format!(
+    if connections > 0 || simulation.net.open_connections() > 0 {
+        violation(format!(
             "{connections} connections on the servers and {} in the network are left",
-            stage.net.open()
+            simulation.net.open_connections()
         ));
     }
     let left = Handle::current().metrics().num_alive_tasks();
     if left != tasks {
-        wrong(format!("{left} tasks are left, {tasks} expected"));
+        violation(format!("{left} tasks are left, {tasks} expected"));
     }
 }

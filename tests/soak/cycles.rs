@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use dflock::server::Server;
 use dflock::{Client, Enqueued, Error, Semaphore};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::{now, since};
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::clock::{elapsed, now};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{Builder, Handle};
@@ -27,10 +27,10 @@ const WORKERS: u64 = 8;
 const KEYS: [(&str, u32); 3] = [("one", 1), ("two", 2), ("three", 3)];
 
 /// Time in which resources must be freed after the last cycle.
-const SETTLED: Duration = Duration::from_secs(10);
+const FREE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs `cycles` cycles. Returns whether all resources were freed.
-pub(crate) fn run(cycles: u64, seed: u64) -> Outcome<bool> {
+pub(crate) fn run(cycles: u64, seed: u64) -> HarnessResult<bool> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -38,68 +38,75 @@ pub(crate) fn run(cycles: u64, seed: u64) -> Outcome<bool> {
     runtime.block_on(compare(cycles, seed))
 }
 
-async fn compare(cycles: u64, seed: u64) -> Outcome<bool> {
+async fn compare(cycles: u64, seed: u64) -> HarnessResult<bool> {
     let server = Arc::new(Server::start().await?);
     let began = now();
-    let before = Footprint::of(&server)?;
-    let counts = live(&server, cycles, seed).await?;
-    let after = settled(&server, before).await?;
+    let before = ResourceCounts::new(&server)?;
+    let counts = run_cycles(&server, cycles, seed).await?;
+    let after = wait_until_freed(&server, before).await?;
     println!(
         "{cycles} cycles, seed {seed}, {:.1} s\n\n{counts}\n",
-        since(began).as_secs_f64()
+        elapsed(began).as_secs_f64()
     );
     println!("before: {before}\nafter:  {after}");
     Ok(before == after)
 }
 
 /// Runs all cycles with one client, and drops it.
-async fn live(server: &Arc<Server>, cycles: u64, seed: u64) -> Outcome<Counts> {
+async fn run_cycles(server: &Arc<Server>, cycles: u64, seed: u64) -> HarnessResult<Counts> {
     let counts = Arc::new(Counts::default());
     let client = server
         .client_builder()
         .socket_timeout(Duration::from_secs(1))
         .build()?;
-    let mut trouble = JoinSet::new();
-    trouble.spawn(misbehave(
+    let mut faults = JoinSet::new();
+    faults.spawn(inject_faults(
         server.clone(),
         StdRng::seed_from_u64(seed),
         counts.clone(),
     ));
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
-        let mine = cycles / WORKERS + u64::from(worker < cycles % WORKERS);
-        let dice = StdRng::seed_from_u64(seed.wrapping_add(worker + 1));
-        workers.spawn(work(client.clone(), mine, dice, counts.clone()));
+        let share = cycles / WORKERS + u64::from(worker < cycles % WORKERS);
+        let rng = StdRng::seed_from_u64(seed.wrapping_add(worker + 1));
+        workers.spawn(work(client.clone(), share, rng, counts.clone()));
     }
     while let Some(done) = workers.join_next().await {
         done??;
     }
-    trouble.shutdown().await;
+    faults.shutdown().await;
     heal(server);
     Ok(Arc::into_inner(counts).unwrap_or_default())
 }
 
-async fn work(client: Client, cycles: u64, mut dice: StdRng, counts: Arc<Counts>) -> Outcome<()> {
+async fn work(
+    client: Client,
+    cycles: u64,
+    mut rng: StdRng,
+    counts: Arc<Counts>,
+) -> HarnessResult<()> {
     for _ in 0..cycles {
-        let (key, limit) = KEYS[dice.random_range(0..KEYS.len())];
-        let pool = Semaphore::builder()
+        let (key, limit) = KEYS[rng.random_range(0..KEYS.len())];
+        let semaphore = Semaphore::builder()
             .key(key)
             .limit(limit)
             .lease_ttl(Duration::from_secs(1))
             .client(client.clone())
             .build()?;
-        let way = dice.random_range(0..WAYS.len());
+        let kind = rng.random_range(0..CYCLES.len());
         // Faults make cycles fail; such a failure is counted, but is not an error.
-        match cycle(way, pool, dice.random_range(0..60)).await {
-            Ok(()) => counts.ways[way].done.fetch_add(1, Ordering::Relaxed),
-            Err(_) => counts.ways[way].failed.fetch_add(1, Ordering::Relaxed),
+        match cycle(kind, semaphore, rng.random_range(0..60)).await {
+            Ok(()) => counts.cycles[kind]
+                .succeeded
+                .fetch_add(1, Ordering::Relaxed),
+            Err(_) => counts.cycles[kind].failed.fetch_add(1, Ordering::Relaxed),
         };
     }
     Ok(())
 }
 
 /// Ways in which a slot, or the attempt to get one, ends.
-const WAYS: [&str; 12] = [
+const CYCLES: [&str; 12] = [
     "acquire, release",
     "acquire, drop",
     "acquire, close",
@@ -114,29 +121,29 @@ const WAYS: [&str; 12] = [
     "task aborted",
 ];
 
-async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
-    match WAYS[way] {
-        "acquire, release" => pool.acquire().await?.release().await.map(drop),
-        "acquire, drop" => pool.acquire().await.map(drop),
+async fn cycle(kind: usize, semaphore: Semaphore, polls: u32) -> Result<(), Error> {
+    match CYCLES[kind] {
+        "acquire, release" => semaphore.acquire().await?.release().await.map(drop),
+        "acquire, drop" => semaphore.acquire().await.map(drop),
         "acquire, close" => {
-            pool.acquire().await?.close();
+            semaphore.acquire().await?.close();
             Ok(())
         }
         "acquire cancelled" => {
-            cut(polls, pool.acquire()).await;
+            poll_at_most(polls, semaphore.acquire()).await;
             Ok(())
         }
         "renew cancelled" => {
-            let held = pool.acquire().await?;
-            cut(polls, held.renew()).await;
+            let held = semaphore.acquire().await?;
+            poll_at_most(polls, held.renew()).await;
             held.release().await.map(drop)
         }
         "release cancelled" => {
-            cut(polls, pool.acquire().await?.release()).await;
+            poll_at_most(polls, semaphore.acquire().await?.release()).await;
             Ok(())
         }
-        "enqueue, drop" => pool.enqueue().await.map(drop),
-        "enqueue, wait, release" => pool
+        "enqueue, drop" => semaphore.enqueue().await.map(drop),
+        "enqueue, wait, release" => semaphore
             .enqueue()
             .await?
             .wait()
@@ -145,25 +152,26 @@ async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
             .await
             .map(drop),
         "wait cancelled" => {
-            if let Enqueued::Queued(queued) = pool.enqueue().await? {
-                cut(polls, queued.wait()).await;
+            if let Enqueued::Queued(queued) = semaphore.enqueue().await? {
+                poll_at_most(polls, queued.wait()).await;
             }
             Ok(())
         }
         "with_slot cancelled" => {
-            cut(polls, pool.with_slot(async |held| held.lost().await)).await;
+            poll_at_most(polls, semaphore.with_slot(async |held| held.lost().await)).await;
             Ok(())
         }
         "panic in with_slot" => {
             // Unlike `panic!`, this prints no message.
             let body = async move {
-                pool.with_slot(async |_| resume_unwind(Box::new("in the body")))
+                semaphore
+                    .with_slot(async |_| resume_unwind(Box::new("in the body")))
                     .await
             };
             tokio::spawn(body).await.unwrap_or(Ok(()))
         }
         _ => {
-            let task = tokio::spawn(async move { pool.acquire().await?.renew().await });
+            let task = tokio::spawn(async move { semaphore.acquire().await?.renew().await });
             for _ in 0..polls {
                 yield_now().await;
             }
@@ -174,7 +182,7 @@ async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
 }
 
 /// Polls `future` at most `polls` times, yields after each poll, and drops it.
-async fn cut<F: Future>(polls: u32, future: F) {
+async fn poll_at_most<F: Future>(polls: u32, future: F) {
     let mut future = pin!(future);
     for _ in 0..polls {
         if poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await {
@@ -194,11 +202,11 @@ const FAULTS: [&str; 6] = [
     "replies delayed",
 ];
 
-async fn misbehave(server: Arc<Server>, mut dice: StdRng, counts: Arc<Counts>) {
+async fn inject_faults(server: Arc<Server>, mut rng: StdRng, counts: Arc<Counts>) {
     loop {
-        sleep(Duration::from_millis(dice.random_range(1..6))).await;
-        let fault = dice.random_range(0..FAULTS.len());
-        let (key, _) = KEYS[dice.random_range(0..KEYS.len())];
+        sleep(Duration::from_millis(rng.random_range(1..6))).await;
+        let fault = rng.random_range(0..FAULTS.len());
+        let (key, _) = KEYS[rng.random_range(0..KEYS.len())];
         let faults = server.faults();
         match FAULTS[fault] {
             "lease expired" => _ = faults.expire(key),
@@ -209,7 +217,7 @@ async fn misbehave(server: Arc<Server>, mut dice: StdRng, counts: Arc<Counts>) {
             _ => faults.delay_replies(Duration::from_millis(1)),
         }
         counts.faults[fault].fetch_add(1, Ordering::Relaxed);
-        sleep(Duration::from_millis(dice.random_range(1..4))).await;
+        sleep(Duration::from_millis(rng.random_range(1..4))).await;
         heal(&server);
     }
 }
@@ -223,7 +231,7 @@ fn heal(server: &Server) {
 
 /// Numbers of resources in use in this process and on its server.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Footprint {
+struct ResourceCounts {
     descriptors: usize,
     tasks: usize,
     connections: u64,
@@ -231,8 +239,8 @@ struct Footprint {
     waiters: u64,
 }
 
-impl Footprint {
-    fn of(server: &Server) -> Outcome<Self> {
+impl ResourceCounts {
+    fn new(server: &Server) -> HarnessResult<Self> {
         let stats = server.stats();
         Ok(Self {
             descriptors: std::fs::read_dir("/proc/self/fd")?.count(),
@@ -254,18 +262,21 @@ impl Footprint {
 
 /// Waits until the counts equal `before`. Returns the last counts, which differ if the time is
 /// over.
-async fn settled(server: &Server, before: Footprint) -> Outcome<Footprint> {
-    let end = now() + SETTLED;
+async fn wait_until_freed(
+    server: &Server,
+    before: ResourceCounts,
+) -> HarnessResult<ResourceCounts> {
+    let end = now() + FREE_TIMEOUT;
     loop {
-        let footprint = Footprint::of(server)?;
-        if footprint == before || now() > end {
-            return Ok(footprint);
+        let current = ResourceCounts::new(server)?;
+        if current == before || now() > end {
+            return Ok(current);
         }
         sleep(Duration::from_millis(1)).await;
     }
 }
 
-impl fmt::Display for Footprint {
+impl fmt::Display for ResourceCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             descriptors,
@@ -284,13 +295,13 @@ impl fmt::Display for Footprint {
 /// Numbers of finished cycles and injected faults.
 #[derive(Debug, Default)]
 struct Counts {
-    ways: [Way; WAYS.len()],
+    cycles: [CycleCounts; CYCLES.len()],
     faults: [AtomicU64; FAULTS.len()],
 }
 
 #[derive(Debug, Default)]
-struct Way {
-    done: AtomicU64,
+struct CycleCounts {
+    succeeded: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -301,8 +312,8 @@ impl fmt::Display for Counts {
             f,
             "| cycle | succeeded | failed because of a fault |\n|---|---|---|"
         )?;
-        for (name, Way { done, failed }) in WAYS.iter().zip(&self.ways) {
-            writeln!(f, "| {name} | {} | {} |", count(done), count(failed))?;
+        for (name, CycleCounts { succeeded, failed }) in CYCLES.iter().zip(&self.cycles) {
+            writeln!(f, "| {name} | {} | {} |", count(succeeded), count(failed))?;
         }
         write!(f, "\n| fault | count |\n|---|---|")?;
         for (name, times) in FAULTS.iter().zip(&self.faults) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::span::Span;
+use crate::interval::Interval;
 
 /// A report of a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,37 +13,37 @@ pub(crate) enum Event {
     Slot {
         name: String,
         at: Duration,
-        what: What,
+        kind: EventKind,
     },
     /// A time in which the executor did not run.
-    Away(Away),
+    Stall(Stall),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum What {
+pub(crate) enum EventKind {
     /// A slot of this key was granted.
     Held { key: usize },
     /// A check that began at `at` succeeded. A loss is final, so the slot was held at `at`, too.
     /// `ends` is the latest end of the hold without another reply of the server.
-    Sure { ends: Option<Duration> },
+    Confirmed { ends: Option<Duration> },
     /// The loss was reported.
     Lost,
-    /// The client is about to give the slot up.
-    Given,
+    /// The client is settings to give the slot up.
+    GivenUp,
 }
 
 /// A time in which an executor did not run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Away {
+pub(crate) struct Stall {
     /// Whether the parent asked for it. Otherwise the operating system caused it.
-    pub(crate) on_purpose: bool,
+    pub(crate) intentional: bool,
     pub(crate) from: Duration,
     pub(crate) to: Duration,
 }
 
-impl Away {
-    pub(crate) fn span(self) -> Span {
-        Span {
+impl Stall {
+    pub(crate) fn interval(self) -> Interval {
+        Interval {
             from: self.from,
             to: self.to,
         }
@@ -53,25 +53,25 @@ impl Away {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Slot { name, at, what } => {
+            Self::Slot { name, at, kind } => {
                 let at = at.as_nanos();
-                match what {
-                    What::Held { key } => write!(f, "held {name} {at} {key}"),
-                    What::Sure { ends: None } => write!(f, "sure {name} {at}"),
-                    What::Sure { ends: Some(ends) } => {
-                        write!(f, "sure {name} {at} {}", ends.as_nanos())
+                match kind {
+                    EventKind::Held { key } => write!(f, "held {name} {at} {key}"),
+                    EventKind::Confirmed { ends: None } => write!(f, "confirmed {name} {at}"),
+                    EventKind::Confirmed { ends: Some(ends) } => {
+                        write!(f, "confirmed {name} {at} {}", ends.as_nanos())
                     }
-                    What::Lost => write!(f, "lost {name} {at}"),
-                    What::Given => write!(f, "given {name} {at}"),
+                    EventKind::Lost => write!(f, "lost {name} {at}"),
+                    EventKind::GivenUp => write!(f, "given_up {name} {at}"),
                 }
             }
-            Self::Away(Away {
-                on_purpose,
+            Self::Stall(Stall {
+                intentional,
                 from,
                 to,
             }) => {
-                let kind = if *on_purpose { "busy" } else { "starved" };
-                write!(f, "{kind} {} {}", from.as_nanos(), to.as_nanos())
+                let word = if *intentional { "busy" } else { "stall" };
+                write!(f, "{word} {} {}", from.as_nanos(), to.as_nanos())
             }
         }
     }
@@ -87,30 +87,30 @@ impl FromStr for Event {
 
 fn parse(line: &str) -> Option<Event> {
     let mut words = line.split(' ');
-    let kind = words.next()?;
-    let event = if let "busy" | "starved" = kind {
-        Event::Away(Away {
-            on_purpose: kind == "busy",
+    let word = words.next()?;
+    let event = if let "busy" | "stall" = kind {
+        Event::Stall(Stall {
+            intentional: word == "busy",
             from: time(words.next()?)?,
             to: time(words.next()?)?,
         })
     } else {
         let (name, at) = (words.next()?.to_owned(), time(words.next()?)?);
-        let what = match kind {
-            "held" => What::Held {
+        let kind = match word {
+            "held" => EventKind::Held {
                 key: words.next()?.parse().ok()?,
             },
-            "sure" => What::Sure {
+            "confirmed" => EventKind::Confirmed {
                 ends: words
                     .next()
                     .map(time)
                     .map_or(Some(None), |ends| ends.map(Some))?,
             },
-            "lost" => What::Lost,
-            "given" => What::Given,
+            "lost" => EventKind::Lost,
+            "given_up" => EventKind::GivenUp,
             _ => return None,
         };
-        Event::Slot { name, at, what }
+        Event::Slot { name, at, kind }
     };
     words.next().is_none().then_some(event)
 }
@@ -126,30 +126,30 @@ mod tests {
     #[test]
     fn every_event_is_read_as_it_was_written() {
         let at = Duration::from_nanos(12_345_678_901);
-        for what in [
-            What::Held { key: 2 },
-            What::Sure { ends: None },
-            What::Sure { ends: Some(at * 3) },
-            What::Lost,
-            What::Given,
+        for kind in [
+            EventKind::Held { key: 2 },
+            EventKind::Confirmed { ends: None },
+            EventKind::Confirmed { ends: Some(at * 3) },
+            EventKind::Lost,
+            EventKind::GivenUp,
         ] {
             let event = Event::Slot {
                 name: "ab".into(),
                 at,
-                what,
+                kind,
             };
             assert_eq!(event.to_string().parse(), Ok(event));
         }
-        for on_purpose in [true, false] {
-            let event = Event::Away(Away {
-                on_purpose,
+        for intentional in [true, false] {
+            let event = Event::Stall(Stall {
+                intentional,
                 from: at,
                 to: at * 2,
             });
             assert_eq!(event.to_string().parse(), Ok(event));
         }
-        assert!("sure".parse::<Event>().is_err());
-        assert!("sure a 1 b".parse::<Event>().is_err());
-        assert!("given a 1 2".parse::<Event>().is_err());
+        assert!("confirmed".parse::<Event>().is_err());
+        assert!("confirmed a 1 b".parse::<Event>().is_err());
+        assert!("given_up a 1 2".parse::<Event>().is_err());
     }
 }

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use crate::span::Span;
+use crate::interval::Interval;
 
-/// Kind of a fault.
+/// FaultKind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FaultKind {
     ClientStopped,
     ClientKilled,
     ClientBusy,
     ServerStopped,
     ServerKilled,
-    Cut,
+    Closed,
     Reset,
     HalfOpen,
     StalledUp,
@@ -22,14 +22,14 @@ pub(crate) enum Kind {
     Trickled,
 }
 
-impl Kind {
+impl FaultKind {
     pub(crate) const ALL: [Self; 13] = [
         Self::ClientStopped,
         Self::ClientKilled,
         Self::ClientBusy,
         Self::ServerStopped,
         Self::ServerKilled,
-        Self::Cut,
+        Self::Closed,
         Self::Reset,
         Self::HalfOpen,
         Self::StalledUp,
@@ -46,7 +46,7 @@ impl Kind {
             Self::ClientBusy => "client's executor blocked",
             Self::ServerStopped => "server SIGSTOP, SIGCONT",
             Self::ServerKilled => "server SIGKILL, restart",
-            Self::Cut => "connections closed",
+            Self::Closed => "connections closed",
             Self::Reset => "connections reset",
             Self::HalfOpen => "half open, server not notified",
             Self::StalledUp => "stalled, to the server",
@@ -58,22 +58,22 @@ impl Kind {
     }
 
     /// Returns whether it affects one client only. The other kinds affect the server.
-    pub(crate) fn is_clients(self) -> bool {
+    pub(crate) fn is_client_fault(self) -> bool {
         !matches!(self, Self::ServerStopped | Self::ServerKilled)
     }
 
     /// Returns whether it ends the connections of a client, or makes the server forget the grants
     /// on them. The client must notice this soon.
-    pub(crate) fn severs(self) -> bool {
+    pub(crate) fn ends_connections(self) -> bool {
         matches!(
             self,
-            Self::ServerKilled | Self::Cut | Self::Reset | Self::HalfOpen
+            Self::ServerKilled | Self::Closed | Self::Reset | Self::HalfOpen
         )
     }
 
     /// Returns whether no request is answered meanwhile. A client that held a slot before must
     /// notice when the time of the slot is over.
-    pub(crate) fn silences(self) -> bool {
+    pub(crate) fn blocks_replies(self) -> bool {
         let network = matches!(self, Self::StalledUp | Self::StalledDown | Self::Stalled);
         network
             || matches!(
@@ -83,7 +83,7 @@ impl Kind {
     }
 
     /// Returns whether the end of a connection reaches the client late or not at all meanwhile.
-    pub(crate) fn deafens(self) -> bool {
+    pub(crate) fn delays_disconnect(self) -> bool {
         let network = matches!(
             self,
             Self::StalledDown | Self::Stalled | Self::Delayed | Self::Trickled
@@ -95,7 +95,7 @@ impl Kind {
 /// A fault that was injected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fault {
-    pub(crate) kind: Kind,
+    pub(crate) kind: FaultKind,
     /// The affected client; `None` for all clients.
     pub(crate) client: Option<usize>,
     /// Start of the effect: before connections are closed, and after a killed server has ended.
@@ -105,14 +105,14 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub(crate) fn span(&self) -> Span {
-        Span {
+    pub(crate) fn interval(&self) -> Interval {
+        Interval {
             from: self.from,
             to: self.to,
         }
     }
 
-    pub(crate) fn concerns(&self, client: usize) -> bool {
+    pub(crate) fn affects(&self, client: usize) -> bool {
         self.client.is_none_or(|hit| hit == client)
     }
 }

@@ -9,7 +9,7 @@ pub(crate) struct Key {
     pub(crate) limit: u32,
     /// In seconds.
     pub(crate) lease: u64,
-    /// Upper bounds of a short and of a long hold, in milliseconds.
+    /// Upper deadlines of a short and of a long hold, in milliseconds.
     pub(crate) holds: [u64; 2],
 }
 
@@ -38,7 +38,7 @@ pub(crate) const KEYS: [Key; 3] = [
 
 impl Key {
     /// Returns the time for which the server keeps a slot at least, after the last request on it.
-    pub(crate) fn term(&self, read_timeout: Duration) -> Duration {
+    pub(crate) fn min_hold(&self, read_timeout: Duration) -> Duration {
         Duration::from_secs(self.lease).min(read_timeout)
     }
 }

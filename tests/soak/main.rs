@@ -4,35 +4,35 @@
 //! Each client process reports the slots that it considers held, and when. All processes of a
 //! machine share one clock, so the reports are merged into one timeline and checked for three
 //! violations: more holders than the limit, a loss that was noticed too late, and a free slot that
-//! a waiter does not get. The exit status is not zero if there was a violation. With `--cycles` the
+//! a waiter does not get. The exit status is not origin if there was a violation. With `--cycles` the
 //! program counts descriptors and tasks instead.
 
+mod analysis;
 mod client;
 mod cycles;
-mod deck;
 mod event;
-mod evidence;
 mod fault;
-mod judge;
+mod fault_target;
+mod hold_monitor;
+mod interval;
 mod key;
+mod late_loss;
 mod probe;
-mod pulse;
 mod report;
 mod run;
-mod span;
+mod schedule;
+mod stall_monitor;
 mod timeline;
-mod victim;
 mod violation;
-mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::now;
-use dflock_tests::fleet::server::{Recipe, Serve};
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::clock::now;
+use dflock_tests::harness::server::{ServeArgs, ServerCommand};
 
 /// Runs clients and a server under faults, and checks that the limit holds and no slot is lost.
 #[derive(Debug, Parser)]
@@ -43,7 +43,7 @@ struct Options {
     /// Duration of the run, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Seed of the order of the faults [default: random]
+    /// Seed of the command of the faults [default: random]
     #[arg(long)]
     seed: Option<u64>,
     /// Number of client processes
@@ -58,7 +58,7 @@ struct Options {
     /// Read timeout that the clients assume, in seconds [default: that of the server]. More than
     /// the server's is a misconfiguration that the soak must detect
     #[arg(long)]
-    told_read_timeout: Option<u64>,
+    client_read_timeout: Option<u64>,
     /// Run this many cycles in one process instead, and report what they leave behind
     #[arg(long)]
     cycles: Option<u64>,
@@ -68,16 +68,16 @@ struct Options {
 #[derive(Debug, Subcommand)]
 enum Mode {
     #[command(hide = true)]
-    Serve(Serve),
+    Serve(ServeArgs),
     #[command(hide = true)]
-    Client(client::Customer),
+    Client(client::ClientArgs),
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let done = match options.mode {
         Some(Mode::Serve(server)) => server.run().map(|never| match never {}),
-        Some(Mode::Client(customer)) => customer.run().map(|never| match never {}),
+        Some(Mode::Client(client)) => client.run().map(|never| match never {}),
         None => soak(options),
     };
     match done {
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs the soak. Returns whether it passed.
-fn soak(options: Options) -> Outcome<bool> {
+fn soak(options: Options) -> HarnessResult<bool> {
     let seed = options.seed.unwrap_or_else(|| now().subsec_nanos().into());
     if let Some(cycles) = options.cycles {
         return cycles::run(cycles, seed);
@@ -100,11 +100,13 @@ fn soak(options: Options) -> Outcome<bool> {
         length: Duration::from_secs(options.seconds),
         seed,
         clients: options.clients,
-        server: Recipe {
+        server: ServerCommand {
             program: options.server_bin,
             read_timeout: options.read_timeout,
         },
-        told: Duration::from_secs(options.told_read_timeout.unwrap_or(options.read_timeout)),
+        read_timeout: Duration::from_secs(
+            options.client_read_timeout.unwrap_or(options.read_timeout),
+        ),
     };
     // On a single thread the stall monitor notices every delay of the executor.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::fault::Kind;
-use crate::judge::{Bound, Judge};
+use crate::analysis::{Analysis, Deadline};
+use crate::fault::FaultKind;
 use crate::run::Plan;
 use crate::timeline::Timeline;
-use crate::violation::{Violation, Wrong};
+use crate::violation::{Violation, ViolationKind};
 
 pub(crate) struct Report<'a> {
     plan: &'a Plan,
     /// Actual duration of the run.
     length: Duration,
     timeline: &'a Timeline,
-    judge: Judge<'a>,
+    analysis: Analysis<'a>,
     violations: Vec<Violation>,
     /// Number of slots that were still held at the end, without clients.
     left: u64,
@@ -30,13 +30,13 @@ impl<'a> Report<'a> {
         left: u64,
         freed: Duration,
     ) -> Self {
-        let judge = Judge::new(timeline, Duration::from_secs(plan.server.read_timeout));
-        let violations = judge.violations();
+        let analysis = Analysis::new(timeline, Duration::from_secs(plan.server.read_timeout));
+        let violations = analysis.violations();
         Self {
             plan,
             length,
             timeline,
-            judge,
+            analysis,
             violations,
             left,
             freed,
@@ -44,35 +44,35 @@ impl<'a> Report<'a> {
     }
 
     /// Returns whether the run passed.
-    pub(crate) fn is_good(&self) -> bool {
-        self.violations.is_empty() && self.timeline.complaints.is_empty() && self.left == 0
+    pub(crate) fn passed(&self) -> bool {
+        self.violations.is_empty() && self.timeline.errors.is_empty() && self.left == 0
     }
 
-    fn row(&self, fault: Option<Kind>) -> Row {
+    fn row(&self, fault: Option<FaultKind>) -> Row {
         let count = |wrong| {
             self.violations
                 .iter()
                 .filter(|violation| violation.fault == fault && violation.what == wrong)
                 .count()
         };
-        let bounds = self
-            .judge
-            .bounds()
-            .map(|(_, bound)| bound)
-            .filter(|bound| Some(bound.fault.kind) == fault);
+        let deadlines = self
+            .analysis
+            .deadlines()
+            .map(|(_, deadline)| deadline)
+            .filter(|deadline| Some(deadline.fault.kind) == fault);
         // A client cannot notice the end of a connection before it happens.
-        let margin = |bound: Bound| {
-            if bound.fault.kind.severs() {
-                bound.last.max(bound.due)
+        let margin = |deadline: Deadline| {
+            if deadline.fault.kind.ends_connections() {
+                deadline.last.max(deadline.due)
             } else {
-                bound.last
+                deadline.last
             }
             .as_secs_f64()
-                - seconds(bound.due)
+                - seconds(deadline.due)
         };
-        let margins: Vec<_> = bounds.map(margin).collect();
+        let margins: Vec<_> = deadlines.map(margin).collect();
         Row {
-            name: fault.map_or("none", Kind::name),
+            name: fault.map_or("none", FaultKind::name),
             times: self
                 .timeline
                 .faults
@@ -80,17 +80,17 @@ impl<'a> Report<'a> {
                 .filter(|happened| Some(happened.kind) == fault)
                 .count(),
             ended: margins.len(),
-            known: margins.into_iter().reduce(f64::max),
-            crowded: self
-                .judge
-                .crowds()
+            noticed: margins.into_iter().reduce(f64::max),
+            excess: self
+                .analysis
+                .overlapping()
                 .into_iter()
                 .filter(|&(before, _)| before == fault)
                 .map(|(_, length)| length)
                 .max(),
-            overlaps: count(Wrong::Overlap),
-            late: count(Wrong::Late),
-            leaks: count(Wrong::Leak),
+            overlaps: count(ViolationKind::Overlap),
+            late: count(ViolationKind::Late),
+            leaks: count(ViolationKind::Leak),
         }
     }
 }
@@ -106,36 +106,40 @@ impl fmt::Display for Report<'_> {
                 program.display().to_string()
             });
         let (seed, read_timeout) = (plan.seed, plan.server.read_timeout);
-        let Plan { clients, told, .. } = plan;
+        let Plan {
+            clients,
+            read_timeout,
+            ..
+        } = plan;
         writeln!(
             f,
             "seed {seed}, {:.1} s, {clients} clients, {server} with a read timeout of {read_timeout} s",
             seconds(self.length)
         )?;
-        if told.as_secs() != read_timeout {
+        if read_timeout.as_secs() != read_timeout {
             writeln!(
                 f,
                 "the clients assume a read timeout of {} s",
-                told.as_secs()
+                read_timeout.as_secs()
             )?;
         }
         writeln!(f, "\n{}", Row::HEAD)?;
-        let kinds = Kind::ALL.into_iter().map(Some).chain([None]);
-        let mut idle = Vec::new();
+        let kinds = FaultKind::ALL.into_iter().map(Some).chain([None]);
+        let mut without_effect = Vec::new();
         for kind in kinds {
             let row = self.row(kind);
             writeln!(f, "{row}")?;
             if row.ended == 0 && kind.is_some() {
-                idle.push(row.name);
+                without_effect.push(row.name);
             }
         }
         writeln!(
             f,
             "\nfaults that ended no hold: {}",
-            if idle.is_empty() {
+            if without_effect.is_empty() {
                 "none".into()
             } else {
-                idle.join(", ")
+                without_effect.join(", ")
             }
         )?;
         let count = |what| {
@@ -144,7 +148,12 @@ impl fmt::Display for Report<'_> {
                 .filter(|violation| violation.what == what)
                 .count()
         };
-        let [overlaps, late, leaks] = [Wrong::Overlap, Wrong::Late, Wrong::Leak].map(count);
+        let [overlaps, late, leaks] = [
+            ViolationKind::Overlap,
+            ViolationKind::Late,
+            ViolationKind::Leak,
+        ]
+        .map(count);
         let (faults, holds) = (timeline.faults.len(), timeline.holds().count());
         let lost = timeline.holds().filter(|hold| hold.lost.is_some()).count();
         writeln!(
@@ -152,8 +161,10 @@ impl fmt::Display for Report<'_> {
             "\n{faults} faults, {holds} holds, {} checks, {lost} losses",
             timeline.checks
         )?;
-        let starved = timeline.starved().map(|away| away.span().length());
-        let (times, longest) = starved.fold((0, Duration::ZERO), |(times, longest), this| {
+        let stalls = timeline
+            .system_stalls()
+            .map(|stall| stall.interval().length());
+        let (times, longest) = stalls.fold((0, Duration::ZERO), |(times, longest), this| {
             (times + 1, longest.max(this))
         });
         writeln!(
@@ -170,13 +181,13 @@ impl fmt::Display for Report<'_> {
         for violation in self.violations.iter().take(40) {
             writeln!(f, "  {violation}")?;
         }
-        for complaint in timeline.complaints.iter().take(40) {
-            writeln!(f, "  {complaint}")?;
+        for error in timeline.errors.iter().take(40) {
+            writeln!(f, "  {error}")?;
         }
         write!(
             f,
             "{overlaps} overlaps, {late} late losses, {leaks} leaks, {} errors",
-            timeline.complaints.len()
+            timeline.errors.len()
         )
     }
 }
@@ -189,10 +200,10 @@ struct Row {
     ended: usize,
     /// Delay until the last holder noticed its loss, in seconds. A negative value is a time before
     /// the slot could be granted again.
-    known: Option<f64>,
+    noticed: Option<f64>,
     /// The longest time with more confirmed holds than the limit, whether or not the client could
     /// know.
-    crowded: Option<Duration>,
+    excess: Option<Duration>,
     overlaps: usize,
     late: usize,
     leaks: usize,
@@ -214,19 +225,19 @@ impl fmt::Display for Row {
             leaks,
             ..
         } = self;
-        let known = self.known.map_or(String::new(), |known| {
-            if known < 0.0 {
+        let noticed = self.noticed.map_or(String::new(), |noticed| {
+            if noticed < 0.0 {
                 format!("{:.1} ms before", known * -1000.0)
             } else {
                 format!("{:.1} ms after", known * 1000.0)
             }
         });
-        let crowded = self.crowded.map_or("0 ms".into(), |crowded| {
-            format!("{:.1} ms", seconds(crowded) * 1000.0)
+        let excess = self.excess.map_or("0 ms".into(), |excess| {
+            format!("{:.1} ms", seconds(excess) * 1000.0)
         });
         write!(
             f,
-            "| {name} | {times} | {ended} | {known} | {crowded} | {overlaps} | {late} | {leaks} |"
+            "| {name} | {times} | {ended} | {known} | {excess} | {overlaps} | {late} | {leaks} |"
         )
     }
 }

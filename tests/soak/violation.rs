@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::evidence::Evidence;
-use crate::fault::Kind;
+use crate::fault::FaultKind;
 use crate::key::KEYS;
+use crate::late_loss::LateLoss;
 
-/// Kind of a violation.
+/// FaultKind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
+pub(crate) enum ViolationKind {
     /// More holders than the limit.
     Overlap,
     /// A loss that was noticed too late.
@@ -21,14 +21,14 @@ pub(crate) enum Wrong {
 /// A violation, with its time and the fault before it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
-    pub(crate) what: Wrong,
+    pub(crate) what: ViolationKind,
     /// The fault that may have caused it.
-    pub(crate) fault: Option<Kind>,
+    pub(crate) fault: Option<FaultKind>,
     pub(crate) key: usize,
     pub(crate) at: Duration,
     pub(crate) length: Duration,
     /// Context of a late loss.
-    pub(crate) evidence: Option<Evidence>,
+    pub(crate) late_loss: Option<LateLoss>,
 }
 
 impl fmt::Display for Violation {
@@ -39,16 +39,16 @@ impl fmt::Display for Violation {
             key,
             at,
             length,
-            evidence,
+            late_loss,
         } = self;
-        let fault = fault.map_or("no fault", Kind::name);
+        let fault = fault.map_or("no fault", FaultKind::name);
         write!(
             f,
             "{what:?} of {length:.1?} on {:?} at {at:.3?}, last fault: {fault}",
             KEYS[*key].name
         )?;
-        evidence
+        late_loss
             .as_ref()
-            .map_or(Ok(()), |evidence| write!(f, "\n{evidence}"))
+            .map_or(Ok(()), |late_loss| write!(f, "\n{late_loss}"))
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::dice::Dice;
+use super::rng::Rng;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cut {
+pub(super) enum Cancellation {
     Never,
     /// Drops the future after this number of polls.
     Polls(u64),
@@ -23,28 +23,28 @@ pub(super) enum Cut {
     Panic(Duration),
 }
 
-impl Cut {
-    pub(super) fn throw(dice: &mut Dice) -> Self {
-        match dice.between(0..=9) {
+impl Cancellation {
+    pub(super) fn random(rng: &mut Rng) -> Self {
+        match rng.range(0..=9) {
             0..=4 => Self::Never,
-            5 | 6 => Self::Polls(dice.between(0..=24)),
-            7 => Self::After(dice.spread(1..=16_000)),
-            8 => Self::Abort(dice.spread(1..=16_000)),
-            _ => Self::Panic(dice.spread(1..=16_000)),
+            5 | 6 => Self::Polls(rng.range(0..=24)),
+            7 => Self::After(rng.log_uniform(1..=16_000)),
+            8 => Self::Abort(rng.log_uniform(1..=16_000)),
+            _ => Self::Panic(rng.log_uniform(1..=16_000)),
         }
     }
 
     /// Runs `operation`. Returns whether it ran to its end.
-    pub(super) async fn run(self, act: impl Future<Output = ()> + Send + 'static) -> bool {
+    pub(super) async fn run(self, operation: impl Future<Output = ()> + Send + 'static) -> bool {
         match self {
             Self::Never => {
-                act.await;
+                operation.await;
                 true
             }
-            Self::Polls(polls) => polled(polls, act).await,
-            Self::After(time) => timeout(time, act).await.is_ok(),
+            Self::Polls(polls) => poll_at_most(polls, operation).await,
+            Self::After(time) => timeout(time, operation).await.is_ok(),
             Self::Abort(time) => {
-                let task = tokio::spawn(act);
+                let task = tokio::spawn(operation);
                 sleep(time).await;
                 task.abort();
                 task.await.is_ok()
@@ -54,7 +54,7 @@ impl Cut {
                     tokio::select! {
                         biased;
                         () = sleep(time) => resume_unwind(Box::new("planned panic")),
-                        () = act => {}
+                        () = operation => {}
                     }
                 });
                 task.await.is_ok()
@@ -63,14 +63,14 @@ impl Cut {
     }
 }
 
-async fn polled(mut polls: u64, act: impl Future<Output = ()>) -> bool {
-    let mut act = pin!(act);
+async fn poll_at_most(mut polls: u64, operation: impl Future<Output = ()>) -> bool {
+    let mut operation = pin!(operation);
     poll_fn(|cx| {
         if polls == 0 {
             return Poll::Ready(false);
         }
         polls -= 1;
-        match act.as_mut().poll(cx) {
+        match operation.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),
             Poll::Pending if polls == 0 => Poll::Ready(false),
             Poll::Pending => Poll::Pending,

@@ -7,34 +7,34 @@ use dflock::Stats;
 use dflock::server::Server;
 use tokio::time::sleep;
 
-use super::history::What;
-use super::run::Stage;
+use super::history::Event;
+use super::run::Simulation;
 
-pub(super) struct Shard {
-    stage: Arc<Stage>,
+pub(super) struct SimServer {
+    simulation: Arc<Simulation>,
     index: usize,
     /// `None` while it is stopped.
     server: Option<Server>,
-    pub(super) downs: u32,
+    pub(super) stops: u32,
     pub(super) freezes: u32,
     pub(super) refusals: u32,
     pub(super) delays: Vec<Duration>,
 }
 
-impl Shard {
+impl SimServer {
     /// Starts the server with this index.
-    pub(super) fn new(stage: &Arc<Stage>, index: usize) -> Self {
-        let mut shard = Self {
-            stage: Arc::clone(stage),
+    pub(super) fn new(simulation: &Arc<Simulation>, index: usize) -> Self {
+        let mut server = Self {
+            simulation: Arc::clone(simulation),
             index,
             server: None,
-            downs: 0,
+            stops: 0,
             freezes: 0,
             refusals: 0,
             delays: Vec::new(),
         };
-        shard.start();
-        shard
+        server.start();
+        server
     }
 
     /// Applies the faults that are active now.
@@ -52,36 +52,38 @@ impl Shard {
 
     /// Applies a fault to the server. Returns whether the server runs and `affects` returns true
     /// for its state.
-    pub(super) fn strike(
+    pub(super) fn inject(
         &self,
-        strikes: impl FnOnce(Stats) -> bool,
-        act: impl FnOnce(&Server),
+        affects: impl FnOnce(Stats) -> bool,
+        apply: impl FnOnce(&Server),
     ) -> bool {
         let Some(server) = &self.server else {
             return false;
         };
-        let struck = strikes(server.stats());
-        act(server);
-        struck
+        let affected = affects(server.stats());
+        apply(server);
+        affected
     }
 
     /// Stops the server. Returns whether it was running.
     pub(super) async fn stop(&mut self) -> bool {
-        self.downs += 1;
+        self.stops += 1;
         let Some(server) = self.server.take() else {
             return false;
         };
-        self.stage.net.serve(self.index, None);
+        self.simulation.net.set_listener(self.index, None);
         drop(server);
         // The tasks are aborted one by one, and each returns its slots.
         sleep(Duration::from_millis(1)).await;
-        self.stage.history.note(What::Stopped { shard: self.index });
+        self.simulation
+            .history
+            .record(Event::Stopped { shard: self.index });
         true
     }
 
-    pub(super) fn go_on(&mut self) {
-        self.downs -= 1;
-        if self.downs == 0 {
+    pub(super) fn restart(&mut self) {
+        self.stops -= 1;
+        if self.stops == 0 {
             self.start();
         }
     }
@@ -91,8 +93,8 @@ impl Shard {
     }
 
     fn start(&mut self) {
-        let plan = &self.stage.plan;
-        let (number, observer) = self.stage.history.start_server(self.index);
+        let plan = &self.simulation.plan;
+        let (number, observer) = self.simulation.history.start_server(self.index);
         let config = Server::builder()
             .read_timeout(plan.read_timeout)
             .lease_sweep_interval(plan.sweep)
@@ -102,9 +104,9 @@ impl Shard {
             .seed(plan.seed.wrapping_mul(1000) + number as u64)
             .observer(observer);
         let server = config.start_in_memory().expect("valid options");
-        self.stage
+        self.simulation
             .net
-            .serve(self.index, Some((server.connector(), number)));
+            .set_listener(self.index, Some((server.connector(), number)));
         self.server = Some(server);
     }
 }

@@ -8,9 +8,9 @@ use tokio::net::TcpStream;
 
 /// A connection to a server.
 #[derive(Debug)]
-pub struct Raw(BufReader<TcpStream>);
+pub struct RawClient(BufReader<TcpStream>);
 
-impl Raw {
+impl RawClient {
     /// Connects to `server`.
     ///
     /// # Errors
@@ -28,7 +28,12 @@ impl Raw {
     ///
     /// Returns the error of the operating system, or `UnexpectedEof` when the server closes the
     /// connection.
-    pub async fn ask(&mut self, command: &str, key: &str, argument: &str) -> io::Result<String> {
+    pub async fn request(
+        &mut self,
+        command: &str,
+        key: &str,
+        argument: &str,
+    ) -> io::Result<String> {
         self.0
             .write_all(format!("{command}\n{key}\n{argument}\n").as_bytes())
             .await?;
@@ -52,7 +57,7 @@ impl Raw {
         lease: u64,
     ) -> io::Result<Option<String>> {
         let reply = self
-            .ask("sl", key, &format!("{wait} {limit} {lease}"))
+            .request("sl", key, &format!("{wait} {limit} {lease}"))
             .await?;
         Ok(reply
             .strip_prefix("ok ")

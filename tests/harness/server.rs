@@ -12,18 +12,18 @@ use dflock::server::Server;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use super::Outcome;
+use super::HarnessResult;
 use super::program::{Pipes, Program, end_with_parent};
 
 /// Time in which a server must start to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Number of attempts. Another process may take the free port first.
-const TRIES: usize = 5;
+const START_ATTEMPTS: usize = 5;
 
 /// Arguments of a server process, which is started as `PROGRAM serve ..`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Serve {
+pub struct ServeArgs {
     #[arg(long)]
     program: Option<PathBuf>,
     #[arg(long)]
@@ -34,13 +34,13 @@ pub struct Serve {
     read_timeout: u64,
 }
 
-impl Serve {
+impl ServeArgs {
     /// Serves until the parent process ends.
     ///
     /// # Errors
     ///
     /// Returns an error when the server cannot start.
-    pub fn run(self) -> Outcome<Infallible> {
+    pub fn run(self) -> HarnessResult<Infallible> {
         end_with_parent()?;
         if let Some(program) = &self.program {
             let port = self.port.to_string();
@@ -78,22 +78,22 @@ impl Serve {
 
 /// Settings from which servers are started.
 #[derive(Clone, Debug)]
-pub struct Recipe {
+pub struct ServerCommand {
     /// Server program with the flags of dflockd; `None` is the embedded server.
     pub program: Option<PathBuf>,
     /// In seconds.
     pub read_timeout: u64,
 }
 
-impl Recipe {
+impl ServerCommand {
     /// Starts a server on a free port, and returns when it listens.
     ///
     /// # Errors
     ///
     /// Returns an error when the server does not listen in time.
-    pub async fn start(&self) -> Outcome<ServerProcess> {
+    pub async fn start(&self) -> HarnessResult<ServerProcess> {
         let mut last = None;
-        for _ in 0..TRIES {
+        for _ in 0..START_ATTEMPTS {
             match self.try_start().await {
                 Ok(server) => return Ok(server),
                 Err(error) => last = Some(error),
@@ -102,7 +102,7 @@ impl Recipe {
         Err(last.unwrap_or_else(|| "no attempt was made".into()))
     }
 
-    async fn try_start(&self) -> Outcome<ServerProcess> {
+    async fn try_start(&self) -> HarnessResult<ServerProcess> {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let (port, read_timeout) = (addr.port().to_string(), self.read_timeout.to_string());
         let mut arguments = vec![
@@ -123,7 +123,7 @@ impl Recipe {
             ]);
         }
         let (mut program, pipes) = Program::start(arguments)?;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + START_TIMEOUT;
         // A program of any kind reports no event to await, so connect until it accepts.
         while let Err(error) = TcpStream::connect(addr).await {
             if !program.is_running() || Instant::now() > end {
@@ -172,8 +172,8 @@ impl ServerProcess {
     /// # Errors
     ///
     /// Returns the error of the operating system.
-    pub fn go_on(&self) -> io::Result<()> {
-        self.program.go_on()
+    pub fn resume(&self) -> io::Result<()> {
+        self.program.resume()
     }
 
     /// Sends SIGKILL, and returns when the process has ended.

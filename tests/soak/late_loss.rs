@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::event::Away;
+use crate::analysis::Deadline;
+use crate::event::Stall;
 use crate::fault::Fault;
-use crate::judge::Bound;
 use crate::key::KEYS;
 use crate::timeline::{Hold, Timeline};
 
@@ -13,106 +13,109 @@ use crate::timeline::{Hold, Timeline};
 const BEFORE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Evidence {
+pub(crate) struct LateLoss {
     hold: Hold,
     /// `None` if the client itself reported the contradiction.
-    bound: Option<Bound>,
+    deadline: Option<Deadline>,
     /// All faults of this client at that time.
     faults: Vec<Fault>,
     /// Times in which its executor or that of the proxies did not run.
-    aways: Vec<(Option<usize>, Away)>,
+    stalls: Vec<(Option<usize>, Stall)>,
     /// Times of reports of the client: the last before the fault, the first and the last during it,
     /// and the first after it.
-    signs: [Option<Duration>; 4],
+    reports: [Option<Duration>; 4],
 }
 
-impl Evidence {
-    pub(crate) fn of(timeline: &Timeline, hold: &Hold, bound: Option<Bound>) -> Self {
+impl LateLoss {
+    pub(crate) fn new(timeline: &Timeline, hold: &Hold, deadline: Option<Deadline>) -> Self {
         let client = hold.client;
-        let (from, to) = bound.map_or((hold.end(), hold.end()), |bound| {
-            (bound.fault.from, bound.fault.to)
+        let (from, to) = deadline.map_or((hold.end(), hold.end()), |deadline| {
+            (deadline.fault.from, deadline.fault.to)
         });
         let (first, last) = (from.saturating_sub(BEFORE), to.max(hold.end()));
         let faults = timeline
             .faults
             .iter()
-            .filter(|fault| fault.concerns(client) && fault.from <= last && fault.to >= first);
-        let aways = timeline.aways.iter().filter(|(away, span)| {
-            away.is_none_or(|away| away == client) && span.from <= last && span.to >= first
+            .filter(|fault| fault.affects(client) && fault.from <= last && fault.to >= first);
+        let stalls = timeline.stalls.iter().filter(|(stall, interval)| {
+            stall.is_none_or(|stall| stall == client)
+                && interval.from <= last
+                && interval.to >= first
         });
-        let signs = || {
+        let reports = || {
             timeline
-                .signs
+                .report_times
                 .iter()
-                .filter(|sign| sign.0 == client)
-                .map(|sign| sign.1)
+                .filter(|report| report.0 == client)
+                .map(|report| report.1)
         };
-        let during = || signs().filter(|sign| (from..=to).contains(sign));
+        let during = || reports().filter(|report| (from..=to).contains(report));
         Self {
             hold: hold.clone(),
-            bound,
+            deadline,
             faults: faults.copied().collect(),
-            aways: aways.copied().collect(),
-            signs: [
-                signs().filter(|sign| *sign < from).max(),
+            stalls: stalls.copied().collect(),
+            reports: [
+                reports().filter(|report| *report < from).max(),
                 during().min(),
                 during().max(),
-                signs().filter(|sign| *sign > to).min(),
+                reports().filter(|report| *report > to).min(),
             ],
         }
     }
 
     /// Returns the origin of all printed times.
-    fn zero(&self) -> Duration {
-        self.bound.map_or(self.hold.from, |bound| bound.fault.from)
+    fn origin(&self) -> Duration {
+        self.deadline
+            .map_or(self.hold.from, |deadline| deadline.fault.from)
     }
 }
 
-impl fmt::Display for Evidence {
+impl fmt::Display for LateLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |at: Duration| Moment(Some(at), self.zero());
-        let maybe = |at: Option<Duration>| Moment(at, self.zero());
+        let at = |at: Duration| RelativeTime(Some(at), self.origin());
+        let optional = |at: Option<Duration>| RelativeTime(at, self.origin());
         let Self {
             hold:
                 Hold {
                     client,
                     key,
                     from,
-                    sure,
+                    confirmed,
                     ends,
                     lost,
-                    given,
+                    given_up,
                 },
-            bound,
+            deadline,
             faults,
-            aways,
-            signs,
+            stalls,
+            reports,
         } = self;
         let (first, last) = (
-            maybe(sure.map(|sure| sure.from)),
-            maybe(sure.map(|sure| sure.to)),
+            optional(confirmed.map(|confirmed| confirmed.from)),
+            optional(confirmed.map(|confirmed| confirmed.to)),
         );
         write!(
             f,
             "    seconds from {:.4?}, client {client}, key {:?}: held {}, confirmed from {first} to {last}",
-            self.zero(),
+            self.origin(),
             KEYS[*key].name,
             at(*from)
         )?;
         write!(
             f,
             ", computed end {}, lost {}, given up {}",
-            maybe(*ends),
-            maybe(*lost),
-            maybe(*given)
+            optional(*ends),
+            optional(*lost),
+            optional(*given_up)
         )?;
-        if let Some(Bound {
+        if let Some(Deadline {
             fault,
-            gone,
+            free_from,
             due,
             latest,
             ..
-        }) = bound
+        }) = deadline
         {
             write!(
                 f,
@@ -120,7 +123,7 @@ impl fmt::Display for Evidence {
                 fault.kind.name(),
                 at(fault.from),
                 at(fault.to),
-                at(*gone),
+                at(*free_from),
                 at(*due)
             )?;
             write!(f, "deadline {}", at(*latest))?;
@@ -134,20 +137,20 @@ impl fmt::Display for Evidence {
                 at(fault.to)
             )?;
         }
-        for (away, span) in aways {
-            let who = if away.is_some() {
+        for (stall, interval) in stalls {
+            let executor = if stall.is_some() {
                 "the client"
             } else {
                 "the proxies"
             };
             write!(
                 f,
-                "\n    {who} did not run from {} to {}",
-                at(span.from),
-                at(span.to)
+                "\n    {executor} did not run from {} to {}",
+                at(interval.from),
+                at(interval.to)
             )?;
         }
-        let [before, first, last, after] = signs.map(maybe);
+        let [before, first, last, after] = reports.map(optional);
         write!(
             f,
             "\n    reports of the client: last before the fault {before}, first during it {first}, last during it {last}, first after it {after}"
@@ -156,12 +159,12 @@ impl fmt::Display for Evidence {
 }
 
 /// A time to print, if there was one, and the origin.
-struct Moment(Option<Duration>, Duration);
+struct RelativeTime(Option<Duration>, Duration);
 
-impl fmt::Display for Moment {
+impl fmt::Display for RelativeTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self(Some(at), zero) => write!(f, "{:+.4}", at.as_secs_f64() - zero.as_secs_f64()),
+            Self(Some(at), origin) => write!(f, "{:+.4}", at.as_secs_f64() - origin.as_secs_f64()),
             Self(None, _) => write!(f, "never"),
         }
     }
@@ -170,26 +173,26 @@ impl fmt::Display for Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, What};
-    use crate::fault::Kind;
-    use crate::judge::Judge;
+    use crate::analysis::Analysis;
+    use crate::event::{Event, EventKind};
+    use crate::fault::FaultKind;
 
     #[test]
     fn a_late_loss_explains_itself() {
         let ms = Duration::from_millis;
         let mut timeline = Timeline::default();
         for (at, what) in [
-            (1000, What::Held { key: 0 }),
-            (1000, What::Sure { ends: None }),
+            (1000, EventKind::Held { key: 0 }),
+            (1000, EventKind::Confirmed { ends: None }),
             (
                 3200,
-                What::Sure {
+                EventKind::Confirmed {
                     ends: Some(ms(3990)),
                 },
             ),
-            (3300, What::Lost),
+            (3300, EventKind::Lost),
         ] {
-            timeline.note(
+            timeline.add(
                 4,
                 Event::Slot {
                     name: "it".into(),
@@ -199,9 +202,9 @@ mod tests {
             );
         }
         for (kind, client, from, to) in [
-            (Kind::ClientStopped, Some(4), 2000, 3250),
-            (Kind::Cut, Some(5), 2100, 2100),
-            (Kind::ServerStopped, None, 2500, 2600),
+            (FaultKind::ClientStopped, Some(4), 2000, 3250),
+            (FaultKind::Closed, Some(5), 2100, 2100),
+            (FaultKind::ServerStopped, None, 2500, 2600),
         ] {
             timeline.faults.push(Fault {
                 kind,
@@ -210,15 +213,15 @@ mod tests {
                 to: ms(to),
             });
         }
-        timeline.aways.push((
+        timeline.stalls.push((
             None,
-            Away {
-                on_purpose: false,
+            Stall {
+                intentional: false,
                 from: ms(2700),
                 to: ms(2800),
             },
         ));
-        let late = Judge::new(&timeline, Duration::from_secs(3))
+        let late = Analysis::new(&timeline, Duration::from_secs(3))
             .violations()
             .remove(0)
             .to_string();

@@ -21,6 +21,6 @@ pub fn now() -> Duration {
 
 /// Returns the time that has passed since `moment`.
 #[must_use]
-pub fn since(moment: Duration) -> Duration {
+pub fn elapsed(moment: Duration) -> Duration {
     now().saturating_sub(moment)
 }

@@ -10,7 +10,7 @@ use super::run::{Outcome, run};
 
 /// Summary of many seeds.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub struct Summary {
     /// Number of seeds that were run.
     pub runs: u64,
     /// Numbers of faults that had an effect, by kind.
@@ -23,20 +23,20 @@ pub struct Findings {
 
 /// Runs the simulation of `seeds` until one of them fails.
 #[must_use]
-pub fn search(seeds: Range<u64>) -> Findings {
+pub fn run_seeds(seeds: Range<u64>) -> Summary {
     let next = AtomicU64::new(seeds.start);
     let work = || {
-        let mut findings = Findings::default();
+        let mut summary = Summary::default();
         while let seed = next.fetch_add(1, Ordering::Relaxed)
             && seed < seeds.end
         {
-            findings.add(run(seed));
-            if findings.failed.is_some() {
+            summary.add(run(seed));
+            if summary.failed.is_some() {
                 // All earlier seeds are running or done, so the first failure is among them.
                 next.store(seeds.end, Ordering::Relaxed);
             }
         }
-        findings
+        summary
     };
     thread::scope(|scope| {
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
@@ -44,11 +44,11 @@ pub fn search(seeds: Range<u64>) -> Findings {
         workers
             .into_iter()
             .map(|worker| worker.join().expect("a simulation does not panic"))
-            .fold(Findings::default(), Findings::merge)
+            .fold(Summary::default(), Summary::merge)
     })
 }
 
-impl Findings {
+impl Summary {
     fn add(&mut self, outcome: Outcome) {
         self.runs += 1;
         add(&mut self.faults, &outcome.faults);

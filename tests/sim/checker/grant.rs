@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sim::history::{Asked, How};
+use crate::sim::history::{Probe, ReleaseKind};
 
 pub(super) struct Grant {
     pub(super) key: Arc<str>,
@@ -11,22 +11,22 @@ pub(super) struct Grant {
     /// Number of the server, and its number of the connection.
     pub(super) link: (usize, u64),
     pub(super) ended: Option<(Duration, Cause)>,
-    pub(super) had: Option<Had>,
-    pub(super) doubted: Option<Duration>,
+    pub(super) acquired: Option<Acquired>,
+    pub(super) reported_lost: Option<Duration>,
     pub(super) on_lost: Vec<Duration>,
     /// Time at which a task started to wait for the loss, and time at which it was notified.
-    pub(super) told: Option<(Duration, Duration)>,
+    pub(super) notified: Option<(Duration, Duration)>,
     /// Times at which bodies of `run` ended.
-    pub(super) worked: Vec<Duration>,
-    pub(super) gone: Option<(Duration, How, bool)>,
+    pub(super) run_ends: Vec<Duration>,
+    pub(super) given_up: Option<(Duration, ReleaseKind, bool)>,
     pub(super) released: Option<Result<(), &'static str>>,
 }
 
 /// Data of a slot that a user received.
-pub(super) struct Had {
+pub(super) struct Acquired {
     pub(super) at: Duration,
     pub(super) lease: Duration,
-    pub(super) asked: Asked,
+    pub(super) probe: Probe,
     /// Whether only the body of a `with_slot` had access to it.
     pub(super) in_body: bool,
 }
@@ -45,19 +45,19 @@ pub(super) enum Cause {
 
 impl Grant {
     pub(super) fn new(key: &Arc<str>, at: Duration, link: (usize, u64)) -> Self {
-        let (ended, had, doubted, on_lost, told, worked, gone, released) =
+        let (ended, acquired, reported_lost, on_lost, notified, run_ends, given_up, released) =
             (None, None, None, Vec::new(), None, Vec::new(), None, None);
         Self {
             key: Arc::clone(key),
             at,
             link,
             ended,
-            had,
-            doubted,
+            acquired,
+            reported_lost,
             on_lost,
-            told,
-            worked,
-            gone,
+            notified,
+            run_ends,
+            given_up,
             released,
         }
     }

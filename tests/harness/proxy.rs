@@ -14,10 +14,10 @@ use tokio::time::sleep;
 
 /// Shaping of the bytes of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Flow {
+pub enum Shaping {
     #[default]
     /// Bytes are forwarded immediately.
-    Clear,
+    Immediate,
     /// Bytes are held back until the shaping changes.
     Stalled,
     /// Bytes are forwarded after this delay.
@@ -28,7 +28,7 @@ pub enum Flow {
 
 /// Ways to end connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Cut {
+pub enum Disconnect {
     /// Both sides receive a FIN.
     Closed,
     /// Both sides receive a RST.
@@ -38,19 +38,19 @@ pub enum Cut {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Weather {
-    up: Flow,
-    down: Flow,
-    cuts: u64,
-    last_cut: Option<Cut>,
+struct NetworkState {
+    up: Shaping,
+    down: Shaping,
+    disconnects: u64,
+    last_disconnect: Option<Disconnect>,
 }
 
 /// A proxy. Dropping it closes all its connections.
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
-    weather: watch::Sender<Weather>,
-    listening: JoinHandle<()>,
+    network: watch::Sender<NetworkState>,
+    accept_task: JoinHandle<()>,
 }
 
 impl Proxy {
@@ -62,12 +62,12 @@ impl Proxy {
     pub async fn start(server: watch::Receiver<SocketAddr>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
-        let weather = watch::Sender::new(Weather::default());
-        let listening = tokio::spawn(listen(listener, server, weather.subscribe()));
+        let network = watch::Sender::new(NetworkState::default());
+        let accept_task = tokio::spawn(accept_loop(listener, server, network.subscribe()));
         Ok(Self {
             addr,
-            weather,
-            listening,
+            network,
+            accept_task,
         })
     }
 
@@ -78,54 +78,54 @@ impl Proxy {
     }
 
     /// Sets the shaping from now on: `up` to the server, `down` to the client.
-    pub fn set(&self, up: Flow, down: Flow) {
-        self.weather
-            .send_modify(|weather| (weather.up, weather.down) = (up, down));
+    pub fn shape(&self, up: Shaping, down: Shaping) {
+        self.network
+            .send_modify(|network| (network.up, network.down) = (up, down));
     }
 
     /// Ends all connections.
-    pub fn cut(&self, how: Cut) {
-        self.weather.send_modify(|weather| {
-            weather.cuts += 1;
-            weather.last_cut = Some(how);
+    pub fn disconnect(&self, kind: Disconnect) {
+        self.network.send_modify(|network| {
+            network.disconnects += 1;
+            network.last_disconnect = Some(kind);
         });
     }
 
     /// Removes the shaping.
     pub fn heal(&self) {
-        self.set(Flow::Clear, Flow::Clear);
+        self.shape(Shaping::Immediate, Shaping::Immediate);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.listening.abort();
+        self.accept_task.abort();
     }
 }
 
-async fn listen(
+async fn accept_loop(
     listener: TcpListener,
     server: watch::Receiver<SocketAddr>,
-    weather: watch::Receiver<Weather>,
+    network: watch::Receiver<NetworkState>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Ok((client, _)) = listener.accept() => {
                 let addr = *server.borrow();
-                connections.spawn(connection(client, addr, weather.clone()));
+                connections.spawn(forward(client, addr, network.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn connection(
+async fn forward(
     mut client: TcpStream,
     addr: SocketAddr,
-    mut weather: watch::Receiver<Weather>,
+    mut network: watch::Receiver<NetworkState>,
 ) {
-    let before = weather.borrow_and_update().cuts;
+    let before = network.borrow_and_update().disconnects;
     // If the server is down, the client's connection is closed, as the server's system would do.
     let Ok(mut server) = TcpStream::connect(addr).await else {
         return;
@@ -135,34 +135,34 @@ async fn connection(
             return;
         }
     }
-    let how = {
+    let kind = {
         let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
-        let up = pump(from_client, to_server, weather.clone(), |weather| {
-            weather.up
+        let up = pump(from_client, to_server, network.clone(), |network| {
+            network.up
         });
-        let down = pump(from_server, to_client, weather.clone(), |weather| {
-            weather.down
+        let down = pump(from_server, to_client, network.clone(), |network| {
+            network.down
         });
         tokio::select! {
             _ = async { tokio::try_join!(up, down) } => return,
-            cut = weather.wait_for(|weather| weather.cuts != before) => match cut {
-                Ok(weather) => weather.last_cut,
+            disconnect = network.wait_for(|network| network.disconnects != before) => match disconnect {
+                Ok(network) => network.last_disconnect,
                 Err(_) => return,
             },
         }
     };
-    match how {
-        Some(Cut::Reset) => {
+    match kind {
+        Some(Disconnect::Reset) => {
             for stream in [&client, &server] {
                 // A socket that is already closed needs no reset.
                 let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
         }
-        Some(Cut::HalfOpen) => {
+        Some(Disconnect::HalfOpen) => {
             drop(client);
-            let _ = weather.changed().await;
+            let _ = network.changed().await;
         }
-        Some(Cut::Closed) | None => {}
+        Some(Disconnect::Closed) | None => {}
     }
 }
 
@@ -170,26 +170,26 @@ async fn connection(
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    mut weather: watch::Receiver<Weather>,
-    flow: fn(&Weather) -> Flow,
+    mut network: watch::Receiver<NetworkState>,
+    shaping: fn(&NetworkState) -> Shaping,
 ) -> io::Result<()> {
     let mut bytes = [0; 4096];
     loop {
         let count = from.read(&mut bytes).await?;
-        let now = match weather
-            .wait_for(|weather| flow(weather) != Flow::Stalled)
+        let current = match network
+            .wait_for(|network| shaping(network) != Shaping::Stalled)
             .await
         {
-            Ok(weather) => flow(&weather),
+            Ok(network) => shaping(&network),
             Err(_) => return Ok(()),
         };
-        if let Flow::Delayed(delay) = now {
+        if let Shaping::Delayed(delay) = current {
             sleep(delay).await;
         }
         if count == 0 {
             return to.shutdown().await;
         }
-        if now == Flow::Trickled {
+        if current == Shaping::Trickled {
             for byte in &bytes[..count] {
                 to.write_all(std::slice::from_ref(byte)).await?;
                 sleep(Duration::from_millis(1)).await;

@@ -3,29 +3,29 @@
 use std::time::Duration;
 
 use crate::client::TASKS;
-use crate::evidence::Evidence;
-use crate::fault::{Fault, Kind};
+use crate::fault::{Fault, FaultKind};
+use crate::interval::{Interval, excess, merge, weights};
 use crate::key::KEYS;
-use crate::span::{Span, crowded, joined, steps};
+use crate::late_loss::LateLoss;
 use crate::timeline::{Hold, Timeline};
-use crate::violation::{Violation, Wrong};
+use crate::violation::{Violation, ViolationKind};
 
 /// Time in which a client must notice the end of a connection, if its executor runs.
-pub(crate) const TOLD: Duration = Duration::from_millis(50);
+pub(crate) const MAX_NOTICE_DELAY: Duration = Duration::from_millis(50);
 
 /// Longest time for which a slot may be free while a client waits for it. It is shorter than any
 /// lease, so that a slot that is only freed by the end of a lease is detected.
-pub(crate) const IDLE: Duration = Duration::from_millis(500);
+pub(crate) const MAX_FREE: Duration = Duration::from_millis(500);
 
 /// Time for which a fault can have effects after its end.
-const TRACE: Duration = Duration::from_millis(500);
+const AFTER_EFFECT: Duration = Duration::from_millis(500);
 
 /// Deadline for noticing a loss that a fault caused.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Bound {
+pub(crate) struct Deadline {
     pub(crate) fault: Fault,
     /// Time from which the slot may be granted to another client.
-    pub(crate) gone: Duration,
+    pub(crate) free_from: Duration,
     /// Time at which the holder could notice the loss.
     pub(crate) due: Duration,
     /// Deadline, which includes the permitted delay.
@@ -34,125 +34,130 @@ pub(crate) struct Bound {
     pub(crate) last: Duration,
 }
 
-pub(crate) struct Judge<'a> {
+pub(crate) struct Analysis<'a> {
     timeline: &'a Timeline,
     read_timeout: Duration,
     /// Times in which a client, or every client for `None`, could not notice the end of a
     /// connection.
-    deaf: Vec<(Option<usize>, Span)>,
+    obstacles: Vec<(Option<usize>, Interval)>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Analysis<'a> {
     pub(crate) fn new(timeline: &'a Timeline, read_timeout: Duration) -> Self {
         let faults = timeline
             .faults
             .iter()
-            .filter(|fault| fault.kind.deafens())
-            .map(|fault| (fault.client, fault.span()));
-        let aways = timeline
-            .aways
+            .filter(|fault| fault.kind.delays_disconnect())
+            .map(|fault| (fault.client, fault.interval()));
+        let stalls = timeline
+            .stalls
             .iter()
-            .map(|&(client, away)| (client, away.span()));
+            .map(|&(client, stall)| (client, stall.interval()));
         Self {
             timeline,
             read_timeout,
-            deaf: faults.chain(aways).collect(),
+            obstacles: faults.chain(stalls).collect(),
         }
     }
 
     pub(crate) fn violations(&self) -> Vec<Violation> {
-        let mut all = [self.overlaps(), self.late(), self.leaks()].concat();
+        let mut all = [self.overlaps(), self.late_losses(), self.leaks()].concat();
         all.sort_by_key(|violation| violation.at);
         all
     }
 
     /// Returns the times in which more clients confirmed a slot than the limit, whether or not they
     /// could know better.
-    pub(crate) fn crowds(&self) -> Vec<(Option<Kind>, Duration)> {
-        let crowds = |key: usize| {
-            let crowded = crowded(
-                self.holds(key).filter_map(|hold| hold.sure),
+    pub(crate) fn overlapping(&self) -> Vec<(Option<FaultKind>, Duration)> {
+        let overlapping = |key: usize| {
+            let excess = excess(
+                self.holds(key).filter_map(|hold| hold.confirmed),
                 KEYS[key].limit,
             )
             .into_iter();
-            crowded.map(move |span| (self.fault_that_led_to(key, span.from), span.length()))
+            excess.map(move |interval| (self.cause_of(key, interval.from), interval.length()))
         };
-        (0..KEYS.len()).flat_map(crowds).collect()
+        (0..KEYS.len()).flat_map(overlapping).collect()
     }
 
     /// Returns the deadline of each hold and each fault that had to end it.
-    pub(crate) fn bounds(&self) -> impl Iterator<Item = (&Hold, Bound)> {
-        self.timeline
-            .holds()
-            .flat_map(|hold| self.bounds_of(hold).map(move |bound| (hold, bound)))
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (&Hold, Deadline)> {
+        self.timeline.holds().flat_map(|hold| {
+            self.deadlines_of(hold)
+                .map(move |deadline| (hold, deadline))
+        })
     }
 
     fn overlaps(&self) -> Vec<Violation> {
         let overlaps = (0..KEYS.len()).flat_map(|key| {
-            let believed = self.holds(key).filter_map(|hold| self.believed(hold));
-            crowded(believed, KEYS[key].limit)
+            let held = self
+                .holds(key)
+                .filter_map(|hold| self.considered_held(hold));
+            excess(held, KEYS[key].limit)
                 .into_iter()
-                .map(move |span| (key, span))
+                .map(move |interval| (key, interval))
         });
-        let violation = |(key, span): (usize, Span)| {
-            let (at, length) = (span.from, span.length());
+        let violation = |(key, interval): (usize, Interval)| {
+            let (at, length) = (interval.from, interval.length());
             Violation {
-                what: Wrong::Overlap,
-                fault: self.fault_that_led_to(key, at),
+                what: ViolationKind::Overlap,
+                fault: self.cause_of(key, at),
                 key,
                 at,
                 length,
-                evidence: None,
+                late_loss: None,
             }
         };
         overlaps.map(violation).collect()
     }
 
-    fn late(&self) -> Vec<Violation> {
-        let late = self.bounds().filter(|(_, bound)| bound.last > bound.latest);
-        let violation = |(hold, bound): (&Hold, Bound)| {
+    fn late_losses(&self) -> Vec<Violation> {
+        let late = self
+            .deadlines()
+            .filter(|(_, deadline)| deadline.last > deadline.latest);
+        let violation = |(hold, deadline): (&Hold, Deadline)| {
             let (fault, length) = (
-                Some(bound.fault.kind),
-                bound.last.saturating_sub(bound.latest),
+                Some(deadline.fault.kind),
+                deadline.last.saturating_sub(deadline.latest),
             );
             Violation {
-                what: Wrong::Late,
+                what: ViolationKind::Late,
                 fault,
                 key: hold.key,
-                at: bound.latest,
+                at: deadline.latest,
                 length,
-                evidence: Some(self.evidence(hold, Some(bound))),
+                late_loss: Some(self.late_loss(hold, Some(deadline))),
             }
         };
-        let undead = self
+        let contradictions = self
             .timeline
             .holds()
-            .filter(|hold| hold.is_undead())
+            .filter(|hold| hold.held_after_loss())
             .map(|hold| {
                 let (fault, at) = (self.fault_before(hold.end()), hold.end());
                 Violation {
-                    what: Wrong::Late,
+                    what: ViolationKind::Late,
                     fault,
                     key: hold.key,
                     at,
                     length: Duration::ZERO,
-                    evidence: Some(self.evidence(hold, None)),
+                    late_loss: Some(self.late_loss(hold, None)),
                 }
             });
-        late.map(violation).chain(undead).collect()
+        late.map(violation).chain(contradictions).collect()
     }
 
-    fn evidence(&self, hold: &Hold, bound: Option<Bound>) -> Evidence {
-        Evidence::of(self.timeline, hold, bound)
+    fn late_loss(&self, hold: &Hold, deadline: Option<Deadline>) -> LateLoss {
+        LateLoss::new(self.timeline, hold, deadline)
     }
 
     fn leaks(&self) -> Vec<Violation> {
         let mut leaks = Vec::new();
-        for (key, about) in KEYS.iter().enumerate() {
-            let slots = i64::from(about.limit);
+        for (key, settings) in KEYS.iter().enumerate() {
+            let slots = i64::from(settings.limit);
             let holds = self.holds(key).map(|hold| {
                 (
-                    Span {
+                    Interval {
                         from: hold.from,
                         to: hold.end(),
                     },
@@ -163,41 +168,41 @@ impl<'a> Judge<'a> {
             let unknown = |client: Option<usize>| client.map_or(slots, |_| i64::from(TASKS));
             let faults = self.timeline.faults.iter().map(|fault| {
                 (
-                    Span {
-                        to: fault.to + TRACE,
-                        ..fault.span()
+                    Interval {
+                        to: fault.to + AFTER_EFFECT,
+                        ..fault.interval()
                     },
                     unknown(fault.client),
                 )
             });
-            let aways = self
+            let stalls = self
                 .timeline
-                .aways
+                .stalls
                 .iter()
-                .map(|&(client, away)| (away.span(), unknown(client)));
-            let taken = steps(holds.chain(faults).chain(aways));
+                .map(|&(client, stall)| (stall.interval(), unknown(client)));
+            let taken = weights(holds.chain(faults).chain(stalls));
             let idle = taken
                 .windows(2)
                 .filter(|pair| pair[0].1 < slots)
-                .map(|pair| Span {
+                .map(|pair| Interval {
                     from: pair[0].0,
                     to: pair[1].0,
                 });
-            for idle in joined(idle) {
+            for idle in merge(idle) {
                 for wait in self.timeline.waits.iter().filter(|wait| wait.key == key) {
-                    let idle = Span {
+                    let idle = Interval {
                         from: idle.from.max(wait.from),
                         to: idle.to.min(wait.to),
                     };
                     let (at, length) = (idle.from, idle.length());
-                    if length > IDLE {
+                    if length > MAX_FREE {
                         leaks.push(Violation {
-                            what: Wrong::Leak,
+                            what: ViolationKind::Leak,
                             fault: self.fault_before(at),
                             key,
                             at,
                             length,
-                            evidence: None,
+                            late_loss: None,
                         });
                     }
                 }
@@ -208,14 +213,14 @@ impl<'a> Judge<'a> {
 
     /// Returns the interval in which the client considered the slot held, without the time in which
     /// it could not know better.
-    fn believed(&self, hold: &Hold) -> Option<Span> {
-        let Span {
+    fn considered_held(&self, hold: &Hold) -> Option<Interval> {
+        let Interval {
             from: first,
             to: last,
-        } = hold.sure?;
+        } = hold.confirmed?;
         let mut end = last;
-        for fault in self.severing(hold) {
-            let latest = self.heard(hold.client, fault.from) + TOLD;
+        for fault in self.disconnects(hold) {
+            let latest = self.notice_time(hold.client, fault.from) + MAX_NOTICE_DELAY;
             if first < fault.from && last <= latest {
                 end = end.min(fault.from);
             } else if (fault.from..=latest).contains(&first) && last <= latest {
@@ -223,36 +228,47 @@ impl<'a> Judge<'a> {
                 return None;
             }
         }
-        Some(Span {
+        Some(Interval {
             from: first,
             to: end,
         })
     }
 
-    fn bounds_of(&self, hold: &Hold) -> impl Iterator<Item = Bound> {
-        let term = KEYS[hold.key].term(self.read_timeout);
-        let severed = self
-            .severing(hold)
-            .map(|fault| (fault, fault.from, self.heard(hold.client, fault.from), TOLD));
-        let silenced = self
+    fn deadlines_of(&self, hold: &Hold) -> impl Iterator<Item = Deadline> {
+        let min_hold = KEYS[hold.key].min_hold(self.read_timeout);
+        let disconnected = self.disconnects(hold).map(|fault| {
+            (
+                fault,
+                fault.from,
+                self.notice_time(hold.client, fault.from),
+                MAX_NOTICE_DELAY,
+            )
+        });
+        let unanswered = self
             .timeline
             .faults
             .iter()
-            .filter(move |fault| fault.kind.silences() && fault.concerns(hold.client));
-        let silenced = silenced
-            .map(move |fault| (fault, fault.from + term, fault.from + term, Duration::ZERO));
-        let silenced = silenced.filter(|(fault, gone, ..)| fault.to > *gone);
-        severed
-            .chain(silenced)
-            .filter_map(|(fault, gone, due, margin)| {
-                let Span {
+            .filter(move |fault| fault.kind.blocks_replies() && fault.affects(hold.client));
+        let unanswered = unanswered.map(move |fault| {
+            (
+                fault,
+                fault.from + min_hold,
+                fault.from + min_hold,
+                Duration::ZERO,
+            )
+        });
+        let unanswered = unanswered.filter(|(fault, free_from, ..)| fault.to > *free_from);
+        disconnected
+            .chain(unanswered)
+            .filter_map(|(fault, free_from, due, margin)| {
+                let Interval {
                     from: first,
                     to: last,
-                } = hold.sure?;
+                } = hold.confirmed?;
                 let had = first < fault.from && hold.end() >= fault.from;
-                had.then_some(Bound {
+                had.then_some(Deadline {
                     fault: *fault,
-                    gone,
+                    free_from,
                     due,
                     latest: due + margin,
                     last,
@@ -260,29 +276,31 @@ impl<'a> Judge<'a> {
             })
     }
 
-    fn severing(&self, hold: &Hold) -> impl Iterator<Item = &Fault> {
+    fn disconnects(&self, hold: &Hold) -> impl Iterator<Item = &Fault> {
         let client = hold.client;
         self.timeline
             .faults
             .iter()
-            .filter(move |fault| fault.kind.severs() && fault.concerns(client))
+            .filter(move |fault| fault.kind.ends_connections() && fault.affects(client))
     }
 
     /// Returns the latest time at which `client` can notice an event at `at`.
-    fn heard(&self, client: usize, at: Duration) -> Duration {
-        let mut heard = at;
-        let hinders = |span: Span, heard| span.from <= heard + TOLD && heard < span.to;
-        let deaf = || {
-            self.deaf
+    fn notice_time(&self, client: usize, at: Duration) -> Duration {
+        let mut notice = at;
+        let delays = |interval: Interval, notice| {
+            interval.from <= notice + MAX_NOTICE_DELAY && notice < interval.to
+        };
+        let obstacles = || {
+            self.obstacles
                 .iter()
-                .filter(|(deaf, _)| deaf.is_none_or(|deaf| deaf == client))
-                .map(|&(_, span)| span)
+                .filter(|(obstacles, _)| obstacles.is_none_or(|obstacles| obstacles == client))
+                .map(|&(_, interval)| interval)
         };
         // The end of one obstacle may be within the next.
-        while let Some(span) = deaf().find(|&span| hinders(span, heard)) {
-            heard = span.to;
+        while let Some(interval) = obstacles().find(|&interval| delays(interval, notice)) {
+            notice = interval.to;
         }
-        heard
+        notice
     }
 
     fn holds(&self, key: usize) -> impl Iterator<Item = &Hold> {
@@ -291,21 +309,21 @@ impl<'a> Judge<'a> {
 
     /// Returns the fault that ended a hold which was confirmed at `at`; otherwise the last fault
     /// before `at`.
-    fn fault_that_led_to(&self, key: usize, at: Duration) -> Option<Kind> {
-        let sure = self.holds(key).filter(|hold| {
-            hold.sure
-                .is_some_and(|sure| (sure.from..=sure.to).contains(&at))
+    fn cause_of(&self, key: usize, at: Duration) -> Option<FaultKind> {
+        let confirmed = self.holds(key).filter(|hold| {
+            hold.confirmed
+                .is_some_and(|confirmed| (confirmed.from..=confirmed.to).contains(&at))
         });
-        let faults = sure
-            .flat_map(|hold| self.bounds_of(hold))
-            .filter(|bound| bound.gone <= at);
+        let faults = confirmed
+            .flat_map(|hold| self.deadlines_of(hold))
+            .filter(|deadline| deadline.free_from <= at);
         faults
-            .max_by_key(|bound| bound.gone)
-            .map(|bound| bound.fault.kind)
+            .max_by_key(|deadline| deadline.free_from)
+            .map(|deadline| deadline.fault.kind)
             .or_else(|| self.fault_before(at))
     }
 
-    fn fault_before(&self, at: Duration) -> Option<Kind> {
+    fn fault_before(&self, at: Duration) -> Option<FaultKind> {
         self.timeline
             .faults
             .iter()
@@ -318,7 +336,7 @@ impl<'a> Judge<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Away, Event, What};
+    use crate::event::{Event, EventKind, Stall};
     use crate::timeline::Wait;
 
     const NARROW: usize = 0;
@@ -332,12 +350,12 @@ mod tests {
     fn hold(timeline: &mut Timeline, client: usize, from: u64, to: u64) {
         let name = from.to_string();
         for (at, what) in [
-            (from, What::Held { key: NARROW }),
-            (from, What::Sure { ends: None }),
-            (to, What::Sure { ends: None }),
-            (to, What::Given),
+            (from, EventKind::Held { key: NARROW }),
+            (from, EventKind::Confirmed { ends: None }),
+            (to, EventKind::Confirmed { ends: None }),
+            (to, EventKind::GivenUp),
         ] {
-            timeline.note(
+            timeline.add(
                 client,
                 Event::Slot {
                     name: name.clone(),
@@ -348,7 +366,7 @@ mod tests {
         }
     }
 
-    fn fault(timeline: &mut Timeline, kind: Kind, client: Option<usize>, from: u64, to: u64) {
+    fn fault(timeline: &mut Timeline, kind: FaultKind, client: Option<usize>, from: u64, to: u64) {
         timeline.faults.push(Fault {
             kind,
             client,
@@ -357,8 +375,8 @@ mod tests {
         });
     }
 
-    fn violations(timeline: &Timeline) -> Vec<(Wrong, Option<Kind>, Duration)> {
-        let violations = Judge::new(timeline, READ_TIMEOUT).violations();
+    fn violations(timeline: &Timeline) -> Vec<(ViolationKind, Option<FaultKind>, Duration)> {
+        let violations = Analysis::new(timeline, READ_TIMEOUT).violations();
         violations
             .into_iter()
             .map(|violation| (violation.what, violation.fault, violation.length))
@@ -374,7 +392,7 @@ mod tests {
         hold(&mut timeline, 2, 2000, 2100);
         assert_eq!(
             violations(&timeline),
-            [(Wrong::Overlap, None, Duration::from_nanos(1))]
+            [(ViolationKind::Overlap, None, Duration::from_nanos(1))]
         );
     }
 
@@ -384,17 +402,17 @@ mod tests {
             let mut timeline = Timeline::default();
             hold(&mut timeline, 0, 1000, last);
             hold(&mut timeline, 1, 2005, 2500);
-            fault(&mut timeline, Kind::Cut, Some(0), 2000, 2000);
+            fault(&mut timeline, FaultKind::Closed, Some(0), 2000, 2000);
             let found = violations(&timeline);
             assert_eq!(
                 found
                     .iter()
-                    .find(|found| found.0 == Wrong::Late)
+                    .find(|found| found.0 == ViolationKind::Late)
                     .map(|found| found.2),
                 late
             );
             assert_eq!(
-                found.iter().any(|found| found.0 == Wrong::Overlap),
+                found.iter().any(|found| found.0 == ViolationKind::Overlap),
                 late.is_some()
             );
         }
@@ -404,33 +422,40 @@ mod tests {
     fn who_did_not_run_knows_soon_after_it_runs_again() {
         let mut timeline = Timeline::default();
         hold(&mut timeline, 0, 1000, 2340);
-        fault(&mut timeline, Kind::Cut, Some(0), 2000, 2000);
-        timeline.aways.push((
+        fault(&mut timeline, FaultKind::Closed, Some(0), 2000, 2000);
+        timeline.stalls.push((
             Some(0),
-            Away {
-                on_purpose: false,
+            Stall {
+                intentional: false,
                 from: ms(2010),
                 to: ms(2300),
             },
         ));
         assert_eq!(violations(&timeline), []);
-        timeline.aways.clear();
+        timeline.stalls.clear();
         assert_eq!(
             violations(&timeline),
-            [(Wrong::Late, Some(Kind::Cut), ms(290))]
+            [(ViolationKind::Late, Some(FaultKind::Closed), ms(290))]
         );
     }
 
     #[test]
     fn nobody_believes_longer_than_a_lease_without_an_answer() {
-        for kind in [Kind::ClientStopped, Kind::ServerStopped, Kind::Stalled] {
+        for kind in [
+            FaultKind::ClientStopped,
+            FaultKind::ServerStopped,
+            FaultKind::Stalled,
+        ] {
             let mut timeline = Timeline::default();
             hold(&mut timeline, 0, 1000, 3001);
             // The fault ended in time, so the lease may have been renewed since.
             fault(&mut timeline, kind, None, 2000, 3000);
             assert_eq!(violations(&timeline), []);
             fault(&mut timeline, kind, None, 2000, 3500);
-            assert_eq!(violations(&timeline), [(Wrong::Late, Some(kind), ms(1))]);
+            assert_eq!(
+                violations(&timeline),
+                [(ViolationKind::Late, Some(kind), ms(1))]
+            );
         }
     }
 
@@ -444,9 +469,12 @@ mod tests {
             from: ms(1500),
             to: ms(3000),
         });
-        assert_eq!(violations(&timeline), [(Wrong::Leak, None, ms(900))]);
+        assert_eq!(
+            violations(&timeline),
+            [(ViolationKind::Leak, None, ms(900))]
+        );
         // The affected client may have the slot.
-        fault(&mut timeline, Kind::Delayed, Some(2), 2000, 2300);
+        fault(&mut timeline, FaultKind::Delayed, Some(2), 2000, 2300);
         assert_eq!(violations(&timeline), []);
     }
 }

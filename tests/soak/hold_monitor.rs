@@ -7,47 +7,47 @@ use std::thread;
 use std::time::Duration;
 
 use dflock::{Held, Semaphore};
-use dflock_tests::fleet::clock::now;
+use dflock_tests::harness::clock::now;
 
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 
 /// Interval between two checks of a hold.
-const PACE: Duration = Duration::from_millis(1);
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Checks all holds on a thread of its own, and so also at times at which the executor under test
 /// does not run.
 #[derive(Default)]
-pub(crate) struct Witness {
+pub(crate) struct HoldMonitor {
     holds: Mutex<BTreeMap<String, Arc<Semaphore<Held>>>>,
 }
 
-impl Witness {
+impl HoldMonitor {
     pub(crate) fn start() -> Arc<Self> {
-        let witness = Arc::new(Self::default());
-        let watching = witness.clone();
+        let monitor = Arc::new(Self::default());
+        let monitored = monitor.clone();
         thread::spawn(move || {
             loop {
-                watching.holds().retain(|_, held| sure(held));
-                thread::sleep(PACE);
+                monitored.holds().retain(|_, held| check(held));
+                thread::sleep(CHECK_INTERVAL);
             }
         });
-        witness
+        monitor
     }
 
     /// Reports and checks a hold of `key` until [`stop`](Self::stop).
     pub(crate) fn watch(&self, key: usize, held: Semaphore<Held>) -> Arc<Semaphore<Held>> {
-        begin(key, &held);
+        report_start(key, &held);
         let held = Arc::new(held);
         self.holds().insert(name(&held).to_owned(), held.clone());
         held
     }
 
-    /// Stops checking a hold that is about to be given up. Returns `None` if another reference
+    /// Stops checking a hold that is settings to be given up. Returns `None` if another reference
     /// exists.
-    pub(crate) fn part(&self, held: Arc<Semaphore<Held>>) -> Option<Semaphore<Held>> {
+    pub(crate) fn stop(&self, held: Arc<Semaphore<Held>>) -> Option<Semaphore<Held>> {
         let mut holds = self.holds();
         holds.remove(name(&held));
-        end(&held);
+        report_end(&held);
         Arc::into_inner(held)
     }
 
@@ -57,39 +57,39 @@ impl Witness {
 }
 
 /// Reports a new hold.
-pub(crate) fn begin(key: usize, held: &Held) {
-    say(name(held), now(), What::Held { key });
-    sure(held);
+pub(crate) fn report_start(key: usize, held: &Held) {
+    report(name(held), now(), EventKind::Held { key });
+    check(held);
 }
 
 /// Checks a hold and reports the result. Returns whether the slot is held.
-pub(crate) fn sure(held: &Held) -> bool {
+pub(crate) fn check(held: &Held) -> bool {
     let before = now();
     let is_held = held.check().is_ok();
     if is_held {
-        say(
+        report(
             name(held),
             before,
-            What::Sure {
+            EventKind::Confirmed {
                 ends: Some(before + held.remaining()),
             },
         );
     } else {
-        say(name(held), now(), What::Lost);
+        report(name(held), now(), EventKind::Lost);
     }
     is_held
 }
 
-/// Reports that a slot is about to be given up.
-pub(crate) fn end(held: &Held) {
-    if sure(held) {
-        say(name(held), now(), What::Given);
+/// Reports that a slot is settings to be given up.
+pub(crate) fn report_end(held: &Held) {
+    if check(held) {
+        report(name(held), now(), EventKind::GivenUp);
     }
 }
 
 /// Reports an event of the slot `name`.
-pub(crate) fn say(name: &str, at: Duration, what: What) {
-    tell(&Event::Slot {
+pub(crate) fn report(name: &str, at: Duration, what: EventKind) {
+    send(&Event::Slot {
         name: name.to_owned(),
         at,
         what,
@@ -97,7 +97,7 @@ pub(crate) fn say(name: &str, at: Duration, what: What) {
 }
 
 /// Sends an event to the parent.
-pub(crate) fn tell(event: &Event) {
+pub(crate) fn send(event: &Event) {
     // Without a parent process the client has no purpose.
     if writeln!(std::io::stdout(), "{event}").is_err() {
         std::process::exit(1);

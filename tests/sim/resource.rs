@@ -8,12 +8,12 @@ use dflock::{Client, Enqueued, Error, Held, Idle, Lock, Lost, Queued, Semaphore,
 use super::plan::Key;
 
 #[derive(Debug)]
-pub(super) enum Pool<S: State = Idle> {
+pub(super) enum Resource<S: State = Idle> {
     Semaphore(Semaphore<S>),
     Lock(Lock<S>),
 }
 
-impl Pool {
+impl Resource {
     pub(super) fn new(
         client: &Client,
         key: &Key,
@@ -27,7 +27,7 @@ impl Pool {
             is_lock,
             ..
         } = key;
-        let pool = if *is_lock {
+        let resource = if *is_lock {
             let lock = Lock::builder()
                 .key(name)
                 .client(client.clone())
@@ -43,25 +43,27 @@ impl Pool {
                 .renew_ratio(renew_ratio);
             semaphore.on_lost(on_lost).build().map(Self::Semaphore)
         };
-        pool.expect("valid options")
+        resource.expect("valid options")
     }
 
-    pub(super) async fn acquire_within(self, wait: Duration) -> Result<Pool<Held>, Error> {
+    pub(super) async fn acquire_within(self, wait: Duration) -> Result<Resource<Held>, Error> {
         Ok(match self {
-            Self::Semaphore(semaphore) => Pool::Semaphore(semaphore.acquire_within(wait).await?),
-            Self::Lock(lock) => Pool::Lock(lock.acquire_within(wait).await?),
+            Self::Semaphore(semaphore) => {
+                Resource::Semaphore(semaphore.acquire_within(wait).await?)
+            }
+            Self::Lock(lock) => Resource::Lock(lock.acquire_within(wait).await?),
         })
     }
 
-    pub(super) async fn enqueue(self) -> Result<Enqueued<Pool<Held>, Pool<Queued>>, Error> {
+    pub(super) async fn enqueue(self) -> Result<Enqueued<Resource<Held>, Resource<Queued>>, Error> {
         Ok(match self {
             Self::Semaphore(semaphore) => match semaphore.enqueue().await? {
-                Enqueued::Acquired(held) => Enqueued::Acquired(Pool::Semaphore(held)),
-                Enqueued::Queued(queued) => Enqueued::Queued(Pool::Semaphore(queued)),
+                Enqueued::Acquired(held) => Enqueued::Acquired(Resource::Semaphore(held)),
+                Enqueued::Queued(queued) => Enqueued::Queued(Resource::Semaphore(queued)),
             },
             Self::Lock(lock) => match lock.enqueue().await? {
-                Enqueued::Acquired(held) => Enqueued::Acquired(Pool::Lock(held)),
-                Enqueued::Queued(queued) => Enqueued::Queued(Pool::Lock(queued)),
+                Enqueued::Acquired(held) => Enqueued::Acquired(Resource::Lock(held)),
+                Enqueued::Queued(queued) => Enqueued::Queued(Resource::Lock(queued)),
             },
         })
     }
@@ -74,11 +76,11 @@ impl Pool {
     }
 }
 
-impl Pool<Queued> {
-    pub(super) async fn wait_within(self, wait: Duration) -> Result<Pool<Held>, Error> {
+impl Resource<Queued> {
+    pub(super) async fn wait_within(self, wait: Duration) -> Result<Resource<Held>, Error> {
         Ok(match self {
-            Self::Semaphore(semaphore) => Pool::Semaphore(semaphore.wait_within(wait).await?),
-            Self::Lock(lock) => Pool::Lock(lock.wait_within(wait).await?),
+            Self::Semaphore(semaphore) => Resource::Semaphore(semaphore.wait_within(wait).await?),
+            Self::Lock(lock) => Resource::Lock(lock.wait_within(wait).await?),
         })
     }
 
@@ -90,7 +92,7 @@ impl Pool<Queued> {
     }
 }
 
-impl Pool<Held> {
+impl Resource<Held> {
     pub(super) async fn release(self) -> Result<(), Error> {
         match self {
             Self::Semaphore(semaphore) => semaphore.release().await.map(drop),
@@ -106,7 +108,7 @@ impl Pool<Held> {
     }
 }
 
-impl Clone for Pool {
+impl Clone for Resource {
     fn clone(&self) -> Self {
         match self {
             Self::Semaphore(semaphore) => Self::Semaphore(semaphore.clone()),
@@ -115,7 +117,7 @@ impl Clone for Pool {
     }
 }
 
-impl Deref for Pool<Held> {
+impl Deref for Resource<Held> {
     type Target = Held;
 
     fn deref(&self) -> &Held {

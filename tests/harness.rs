@@ -4,8 +4,8 @@
 pub mod clock;
 pub mod program;
 pub mod proxy;
-pub mod raw;
+pub mod raw_client;
 pub mod server;
 
 /// A result whose error ends the program.
-pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub type HarnessResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,41 +1,40 @@
 //! Check of a history against the guarantees of a semaphore.
 
-mod court;
+mod checks;
 mod grant;
-mod judgement;
-mod spans;
+mod state;
 
 use std::collections::BTreeMap;
 
 use super::history::Entry;
 use super::link::Link;
 use super::plan::Plan;
-use court::Court;
+use state::Checker;
 
-pub(super) struct Verdict {
+pub(super) struct CheckResult {
     /// Violations; those in which a slot had two holders come first.
     pub(super) violations: Vec<String>,
     pub(super) events: BTreeMap<&'static str, u64>,
 }
 
-impl Verdict {
-    pub(super) fn of(
+impl CheckResult {
+    pub(super) fn check(
         plan: &Plan,
-        begun: tokio::time::Instant,
+        start: tokio::time::Instant,
         entries: &[Entry],
         links: &[Link],
     ) -> Self {
-        let mut court = Court::new(plan, begun, links);
+        let mut checker = Checker::new(plan, start, links);
         for entry in entries {
-            court.hear(entry);
+            checker.observe(entry);
         }
-        court.judge();
-        let Court {
+        checker.check_grants();
+        let Checker {
             overlaps,
             others,
             events,
             ..
-        } = court;
+        } = checker;
         Self {
             violations: [overlaps, others].concat(),
             events,

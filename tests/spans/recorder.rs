@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Records an event when it occurs, and a span with all its fields when it is closed.
 #[derive(Clone, Default)]
-pub(crate) struct Notes(Arc<Mutex<Inner>>);
+pub(crate) struct Recorder(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
@@ -50,7 +50,7 @@ impl Visit for Fields<'_> {
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let parent = context
             .span(id)
@@ -65,8 +65,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
-        let mut notes = self.0.lock().unwrap();
-        values.record(&mut Fields(notes.open.get_mut(&id.into_u64()).unwrap()));
+        let mut recorder = self.0.lock().unwrap();
+        values.record(&mut Fields(recorder.open.get_mut(&id.into_u64()).unwrap()));
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
@@ -89,35 +89,35 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
-        let mut notes = self.0.lock().unwrap();
-        let line = notes.open.remove(&id.into_u64()).unwrap();
-        notes.lines.push(line);
+        let mut recorder = self.0.lock().unwrap();
+        let line = recorder.open.remove(&id.into_u64()).unwrap();
+        recorder.lines.push(line);
     }
 }
 
-impl Notes {
-    pub(crate) fn begin() -> (Self, DefaultGuard) {
-        Self::begin_with(Identity::new())
+impl Recorder {
+    pub(crate) fn start() -> (Self, DefaultGuard) {
+        Self::start_with(Identity::new())
     }
 
     /// Starts recording, together with the layer `other`.
-    pub(crate) fn begin_with(other: impl Layer<Registry> + Send + Sync) -> (Self, DefaultGuard) {
+    pub(crate) fn start_with(other: impl Layer<Registry> + Send + Sync) -> (Self, DefaultGuard) {
         // A registry that enables everything for the lifetime of the process.
-        static EVER: LazyLock<Dispatch> =
+        static ALWAYS_ENABLED: LazyLock<Dispatch> =
             LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
-        LazyLock::force(&EVER);
-        let notes = Self::default();
-        let ours = tracing_subscriber::filter::filter_fn(|of| {
+        LazyLock::force(&ALWAYS_ENABLED);
+        let recorder = Self::default();
+        let enabled = tracing_subscriber::filter::filter_fn(|of| {
             of.target() == "dflock" || of.target() == "spans"
         });
-        let registry =
-            tracing_subscriber::registry().with(other.and_then(notes.clone()).with_filter(ours));
+        let registry = tracing_subscriber::registry()
+            .with(other.and_then(recorder.clone()).with_filter(enabled));
         let guard = tracing::subscriber::set_default(registry);
-        (notes, guard)
+        (recorder, guard)
     }
 
     /// Returns the lines that were recorded since the last call.
-    pub(crate) async fn told(&self) -> Vec<String> {
+    pub(crate) async fn lines(&self) -> Vec<String> {
         // Keep-alive tasks emit their last events meanwhile.
         sleep(Duration::from_millis(1)).await;
         std::mem::take(&mut self.0.lock().unwrap().lines)

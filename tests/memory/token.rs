@@ -16,9 +16,9 @@ const PAGE: usize = 4096;
 
 /// A token of which one letter at a time is computed.
 #[derive(Clone, Copy)]
-pub(crate) struct Secret(u32);
+pub(crate) struct AuthToken(u32);
 
-impl Secret {
+impl AuthToken {
     /// Creates a different token for each `seed`.
     pub(crate) fn new(seed: u32) -> Self {
         Self(seed)
@@ -30,9 +30,9 @@ impl Secret {
 
     /// Returns the addresses in memory at which the token, or a token of which only a part is left,
     /// begins.
-    pub(crate) fn places(self) -> BTreeSet<u64> {
+    pub(crate) fn addresses(self) -> BTreeSet<u64> {
         let memory = File::open("/proc/self/mem").unwrap();
-        let mut places = BTreeSet::new();
+        let mut addresses = BTreeSet::new();
         let mut page = [0; PAGE];
         for (start, end) in fs::read_to_string("/proc/self/maps")
             .unwrap()
@@ -43,8 +43,8 @@ impl Secret {
                 // Another thread may have unmapped the page. Most pages are unused and contain
                 // zeros.
                 if memory.read_exact_at(&mut page, address).is_ok() && page != [0; PAGE] {
-                    places.extend(
-                        self.found(&page)
+                    addresses.extend(
+                        self.pieces(&page)
                             .map(|(at, offset)| address + at as u64 - offset as u64),
                     );
                 }
@@ -52,11 +52,11 @@ impl Secret {
                 page.fill(0);
             }
         }
-        places
+        addresses
     }
 
     /// Returns the positions of the token's pieces in `bytes`, each with its offset in the token.
-    fn found(self, bytes: &[u8]) -> impl Iterator<Item = (usize, usize)> {
+    fn pieces(self, bytes: &[u8]) -> impl Iterator<Item = (usize, usize)> {
         let is_piece = move |piece: &[u8], offset| {
             piece
                 .iter()

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 #[derive(Debug, Default)]
-pub(super) struct Spans(Vec<(Duration, Duration)>);
+pub(super) struct Intervals(Vec<(Duration, Duration)>);
 
-impl Spans {
+impl Intervals {
     pub(super) fn open(&mut self, at: Duration) {
         self.0.push((at, Duration::MAX));
     }
@@ -27,14 +27,14 @@ impl Spans {
     }
 
     /// Returns whether an interval, extended by `trace`, overlaps `from..=to`.
-    pub(super) fn meet(&self, from: Duration, to: Duration, trace: Duration) -> bool {
+    pub(super) fn overlaps(&self, from: Duration, to: Duration, trace: Duration) -> bool {
         self.0
             .iter()
             .any(|(begin, end)| *begin <= to && end.saturating_add(trace) >= from)
     }
 
     /// Returns the first time from `at` on that no interval contains.
-    pub(super) fn after(&self, at: Duration) -> Duration {
+    pub(super) fn first_after(&self, at: Duration) -> Duration {
         let next = self
             .0
             .iter()
@@ -42,6 +42,6 @@ impl Spans {
             .map(|(_, to)| *to)
             .max();
         // Another interval may begin before this one ends.
-        next.map_or(at, |next| self.after(next))
+        next.map_or(at, |next| self.first_after(next))
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::net::Net;
-use super::pipe::{Found, Parcel};
+use super::pipe::{ReadOutcome, Segment};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -26,7 +26,7 @@ impl Side {
     }
 }
 
-pub(super) struct End {
+pub(super) struct Endpoint {
     net: Arc<Net>,
     link: usize,
     side: Side,
@@ -34,7 +34,7 @@ pub(super) struct End {
     arrival: Option<Pin<Box<Sleep>>>,
 }
 
-impl End {
+impl Endpoint {
     pub(super) fn new(net: &Arc<Net>, link: usize, side: Side) -> Self {
         Self {
             net: Arc::clone(net),
@@ -47,39 +47,41 @@ impl End {
     fn finish(&self) {
         let now = Instant::now();
         let state = &mut *self.net.lock();
-        if !state.links[self.link].from(self.side).closed {
-            state.send(self.link, self.side, Parcel::Fin, now);
+        if !state.links[self.link].pipe_from(self.side).closed {
+            state.send(self.link, self.side, Segment::Fin, now);
         }
         let link = &mut state.links[self.link];
         match self.side {
-            Side::Client => link.closed.get_or_insert(now),
-            Side::Server => link.hung_up.get_or_insert(now),
+            Side::Client => link.closed_by_client.get_or_insert(now),
+            Side::Server => link.closed_by_server.get_or_insert(now),
         };
     }
 }
 
-impl AsyncRead for End {
+impl AsyncRead for Endpoint {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        room: &mut ReadBuf<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
             let found = {
                 let (link, side) = (self.link, self.side);
                 let state = &mut *self.net.lock();
-                state.links[link].to(side).read(
+                state.links[link].pipe_to(side).read(
                     Instant::now(),
-                    room.initialize_unfilled(),
+                    buffer.initialize_unfilled(),
                     cx.waker(),
                 )
             };
             match found {
-                Found::Bytes(count) => room.advance(count),
-                Found::Fin => {}
-                Found::Reset => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-                Found::Nothing => return Poll::Pending,
-                Found::Later(at) => {
+                ReadOutcome::Bytes(count) => buffer.advance(count),
+                ReadOutcome::Fin => {}
+                ReadOutcome::Reset => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
+                ReadOutcome::Nothing => return Poll::Pending,
+                ReadOutcome::NotBefore(at) => {
                     let arrival = self
                         .arrival
                         .get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -95,7 +97,7 @@ impl AsyncRead for End {
     }
 }
 
-impl AsyncWrite for End {
+impl AsyncWrite for Endpoint {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -104,12 +106,12 @@ impl AsyncWrite for End {
         let now = Instant::now();
         let state = &mut *self.net.lock();
         let link = &mut state.links[self.link];
-        if link.to(self.side).is_reset(now) {
+        if link.pipe_to(self.side).is_reset(now) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         // After a reset that has not arrived here yet, written bytes are discarded silently.
-        if !link.from(self.side).closed {
-            state.send(self.link, self.side, Parcel::Bytes(bytes.to_vec()), now);
+        if !link.pipe_from(self.side).closed {
+            state.send(self.link, self.side, Segment::Bytes(bytes.to_vec()), now);
         }
         Poll::Ready(Ok(bytes.len()))
     }
@@ -124,11 +126,11 @@ impl AsyncWrite for End {
     }
 }
 
-impl Drop for End {
+impl Drop for Endpoint {
     fn drop(&mut self) {
         self.finish();
         let link = &mut self.net.lock().links[self.link];
-        link.ends += 1;
-        link.to(self.side).deafen();
+        link.dropped_ends += 1;
+        link.pipe_to(self.side).close_reader();
     }
 }

@@ -9,7 +9,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::sleep;
 
 /// Interval between two checks whether a process has stopped.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A child process that is killed on drop.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Program {
         kill_process(self.pid, Signal::STOP)?;
         // Only one thread takes the signal, when it is scheduled. The other threads run until then.
         while self.is_running() && !self.has_stopped()? {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Program {
     /// # Errors
     ///
     /// Returns the error of the operating system.
-    pub fn go_on(&self) -> io::Result<()> {
+    pub fn resume(&self) -> io::Result<()> {
         Ok(kill_process(self.pid, Signal::CONT)?)
     }
 
@@ -90,8 +90,8 @@ impl Program {
     }
 
     fn has_stopped(&self) -> io::Result<bool> {
-        let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        Ok(waitid(WaitId::Pid(self.pid), look)?.is_some_and(|status| status.stopped()))
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(self.pid), options)?.is_some_and(|status| status.stopped()))
     }
 }
 
