@@ -100,7 +100,7 @@ impl<'a> Analysis<'a> {
         let violation = |(key, interval): (usize, Interval)| {
             let (at, length) = (interval.from, interval.length());
             Violation {
-                what: ViolationKind::Overlap,
+                kind: ViolationKind::Overlap,
                 fault: self.cause_of(key, at),
                 key,
                 at,
@@ -121,7 +121,7 @@ impl<'a> Analysis<'a> {
                 deadline.last.saturating_sub(deadline.latest),
             );
             Violation {
-                what: ViolationKind::Late,
+                kind: ViolationKind::Late,
                 fault,
                 key: hold.key,
                 at: deadline.latest,
@@ -136,7 +136,7 @@ impl<'a> Analysis<'a> {
             .map(|hold| {
                 let (fault, at) = (self.fault_before(hold.end()), hold.end());
                 Violation {
-                    what: ViolationKind::Late,
+                    kind: ViolationKind::Late,
                     fault,
                     key: hold.key,
                     at,
@@ -197,7 +197,7 @@ impl<'a> Analysis<'a> {
                     let (at, length) = (idle.from, idle.length());
                     if length > MAX_FREE {
                         leaks.push(Violation {
-                            what: ViolationKind::Leak,
+                            kind: ViolationKind::Leak,
                             fault: self.fault_before(at),
                             key,
                             at,
@@ -349,7 +349,7 @@ mod tests {
     /// Adds a hold of the key with one slot, confirmed from `from` to `to`.
     fn hold(timeline: &mut Timeline, client: usize, from: u64, to: u64) {
         let name = from.to_string();
-        for (at, what) in [
+        for (at, kind) in [
             (from, EventKind::Held { key: NARROW }),
             (from, EventKind::Confirmed { ends: None }),
             (to, EventKind::Confirmed { ends: None }),
@@ -360,7 +360,7 @@ mod tests {
                 Event::Slot {
                     name: name.clone(),
                     at: ms(at),
-                    what,
+                    kind,
                 },
             );
         }
@@ -379,7 +379,7 @@ mod tests {
         let violations = Analysis::new(timeline, READ_TIMEOUT).violations();
         violations
             .into_iter()
-            .map(|violation| (violation.what, violation.fault, violation.length))
+            .map(|violation| (violation.kind, violation.fault, violation.length))
             .collect()
     }
 

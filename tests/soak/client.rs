@@ -70,7 +70,7 @@ impl ClientArgs {
                     .build()?;
                 let seed = self.seed.wrapping_add(u64::from(task) * 10 + key as u64);
                 let worker = Worker {
-                    witness: monitor.clone(),
+                    monitor: monitor.clone(),
                     key,
                     semaphore,
                     rng: StdRng::seed_from_u64(seed),
@@ -84,7 +84,7 @@ impl ClientArgs {
         while let Some(busy) = commands.recv().await {
             let from = now();
             // Blocks the executor intentionally.
-            thread::sleep(duration);
+            thread::sleep(busy);
             report(Stall {
                 intentional: true,
                 from,
@@ -110,7 +110,7 @@ fn commands() -> mpsc::UnboundedReceiver<Duration> {
 }
 
 struct Worker {
-    witness: Arc<HoldMonitor>,
+    monitor: Arc<HoldMonitor>,
     key: usize,
     semaphore: Semaphore,
     rng: StdRng,

@@ -88,7 +88,7 @@ impl FromStr for Event {
 fn parse(line: &str) -> Option<Event> {
     let mut words = line.split(' ');
     let word = words.next()?;
-    let event = if let "busy" | "stall" = kind {
+    let event = if let "busy" | "stall" = word {
         Event::Stall(Stall {
             intentional: word == "busy",
             from: time(words.next()?)?,

@@ -88,11 +88,11 @@ pub(crate) fn report_end(held: &Held) {
 }
 
 /// Reports an event of the slot `name`.
-pub(crate) fn report(name: &str, at: Duration, what: EventKind) {
+pub(crate) fn report(name: &str, at: Duration, kind: EventKind) {
     send(&Event::Slot {
         name: name.to_owned(),
         at,
-        what,
+        kind,
     });
 }
 

@@ -181,7 +181,7 @@ mod tests {
     fn a_late_loss_explains_itself() {
         let ms = Duration::from_millis;
         let mut timeline = Timeline::default();
-        for (at, what) in [
+        for (at, kind) in [
             (1000, EventKind::Held { key: 0 }),
             (1000, EventKind::Confirmed { ends: None }),
             (
@@ -197,7 +197,7 @@ mod tests {
                 Event::Slot {
                     name: "it".into(),
                     at: ms(at),
-                    what,
+                    kind,
                 },
             );
         }

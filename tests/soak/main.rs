@@ -104,7 +104,7 @@ fn soak(options: Options) -> HarnessResult<bool> {
             program: options.server_bin,
             read_timeout: options.read_timeout,
         },
-        read_timeout: Duration::from_secs(
+        client_read_timeout: Duration::from_secs(
             options.client_read_timeout.unwrap_or(options.read_timeout),
         ),
     };

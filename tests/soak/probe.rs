@@ -66,13 +66,13 @@ impl Probe {
             let last = now();
             let ends = renewed + Duration::from_secs(lease);
             let mut timeline = self.timeline.lock();
-            let mut report = |at, what| {
+            let mut report = |at, kind| {
                 timeline.add(
                     self.client,
                     Event::Slot {
                         name: token.clone(),
                         at,
-                        what,
+                        kind,
                     },
                 );
             };

@@ -49,10 +49,10 @@ impl<'a> Report<'a> {
     }
 
     fn row(&self, fault: Option<FaultKind>) -> Row {
-        let count = |wrong| {
+        let count = |kind| {
             self.violations
                 .iter()
-                .filter(|violation| violation.fault == fault && violation.what == wrong)
+                .filter(|violation| violation.fault == fault && violation.kind == kind)
                 .count()
         };
         let deadlines = self
@@ -108,7 +108,7 @@ impl fmt::Display for Report<'_> {
         let (seed, read_timeout) = (plan.seed, plan.server.read_timeout);
         let Plan {
             clients,
-            read_timeout,
+            client_read_timeout,
             ..
         } = plan;
         writeln!(
@@ -116,11 +116,11 @@ impl fmt::Display for Report<'_> {
             "seed {seed}, {:.1} s, {clients} clients, {server} with a read timeout of {read_timeout} s",
             seconds(self.length)
         )?;
-        if read_timeout.as_secs() != read_timeout {
+        if client_read_timeout.as_secs() != read_timeout {
             writeln!(
                 f,
                 "the clients assume a read timeout of {} s",
-                read_timeout.as_secs()
+                client_read_timeout.as_secs()
             )?;
         }
         writeln!(f, "\n{}", Row::HEAD)?;
@@ -142,10 +142,10 @@ impl fmt::Display for Report<'_> {
                 without_effect.join(", ")
             }
         )?;
-        let count = |what| {
+        let count = |kind| {
             self.violations
                 .iter()
-                .filter(|violation| violation.what == what)
+                .filter(|violation| violation.kind == kind)
                 .count()
         };
         let [overlaps, late, leaks] = [
@@ -227,9 +227,9 @@ impl fmt::Display for Row {
         } = self;
         let noticed = self.noticed.map_or(String::new(), |noticed| {
             if noticed < 0.0 {
-                format!("{:.1} ms before", known * -1000.0)
+                format!("{:.1} ms before", noticed * -1000.0)
             } else {
-                format!("{:.1} ms after", known * 1000.0)
+                format!("{:.1} ms after", noticed * 1000.0)
             }
         });
         let excess = self.excess.map_or("0 ms".into(), |excess| {
@@ -237,7 +237,7 @@ impl fmt::Display for Row {
         });
         write!(
             f,
-            "| {name} | {times} | {ended} | {known} | {excess} | {overlaps} | {late} | {leaks} |"
+            "| {name} | {times} | {ended} | {noticed} | {excess} | {overlaps} | {late} | {leaks} |"
         )
     }
 }

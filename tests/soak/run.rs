@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     pub(crate) server: ServerCommand,
     /// Read timeout that the clients assume.
-    pub(crate) read_timeout: Duration,
+    pub(crate) client_read_timeout: Duration,
 }
 
 /// Runs the soak. Returns whether it passed.
@@ -49,7 +49,14 @@ pub(crate) async fn run(plan: Plan) -> HarnessResult<bool> {
     for index in 0..plan.clients {
         let seed = plan.seed.wrapping_add(1000 * index as u64);
         targets.push(
-            ClientTarget::start(index, server.addr(), plan.read_timeout, seed, &timeline).await?,
+            ClientTarget::start(
+                index,
+                server.addr(),
+                plan.client_read_timeout,
+                seed,
+                &timeline,
+            )
+            .await?,
         );
     }
     let mut tasks = JoinSet::new();

@@ -111,8 +111,8 @@ impl Timeline {
 
     /// Adds a report of `client`.
     pub(crate) fn add(&mut self, client: usize, event: Event) {
-        let (name, at, what) = match event {
-            Event::Slot { name, at, what } => (name, at, what),
+        let (name, at, kind) = match event {
+            Event::Slot { name, at, kind } => (name, at, kind),
             Event::Stall(stall) => {
                 self.report_times
                     .extend([(client, stall.from), (client, stall.to)]);
@@ -120,7 +120,7 @@ impl Timeline {
             }
         };
         self.report_times.push((client, at));
-        if let EventKind::Held { key } = what {
+        if let EventKind::Held { key } = kind {
             let hold = Hold {
                 client,
                 key,
@@ -138,10 +138,10 @@ impl Timeline {
         }
         let Some(hold) = self.holds.get_mut(&(client, name)) else {
             return self.errors.push(format!(
-                "client {client} reported {what:?} of an unknown slot"
+                "client {client} reported {kind:?} of an unknown slot"
             ));
         };
-        match what {
+        match kind {
             EventKind::Confirmed { ends } => {
                 self.checks += 1;
                 hold.ends = hold.ends.max(ends);

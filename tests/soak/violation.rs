@@ -21,7 +21,7 @@ pub(crate) enum ViolationKind {
 /// A violation, with its time and the fault before it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
-    pub(crate) what: ViolationKind,
+    pub(crate) kind: ViolationKind,
     /// The fault that may have caused it.
     pub(crate) fault: Option<FaultKind>,
     pub(crate) key: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            what,
+            kind,
             fault,
             key,
             at,
@@ -44,7 +44,7 @@ impl fmt::Display for Violation {
         let fault = fault.map_or("no fault", FaultKind::name);
         write!(
             f,
-            "{what:?} of {length:.1?} on {:?} at {at:.3?}, last fault: {fault}",
+            "{kind:?} of {length:.1?} on {:?} at {at:.3?}, last fault: {fault}",
             KEYS[*key].name
         )?;
         late_loss
