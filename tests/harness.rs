@@ -1,4 +1,4 @@
-//! Harness that runs a server and its clients, each in a process of its own, and injects faults
+//! Harness that runs a server and its clients, each in a separate process, and injects faults
 //! between them.
 
 pub mod clock;

@@ -22,7 +22,7 @@ pub enum Shaping {
     Stalled,
     /// Bytes are forwarded after this delay.
     Delayed(Duration),
-    /// Each byte is sent in a segment of its own.
+    /// Each byte is sent in a separate segment.
     Trickled,
 }
 

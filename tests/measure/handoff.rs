@@ -15,10 +15,10 @@ use tokio::time::sleep;
 use crate::Row;
 
 /// Time after which a request is certain to be in the queue.
-const IN_LINE: Duration = Duration::from_millis(2);
+const ENQUEUE_TIME: Duration = Duration::from_millis(2);
 
 /// Divisor for the number of hand-offs that kill a process, because processes are expensive.
-const DEAR: usize = 10;
+const KILL_DIVISOR: usize = 10;
 
 /// Arguments of a process that holds a slot until it is killed.
 #[derive(Debug, clap::Args)]
@@ -48,7 +48,7 @@ impl Holder {
 
 /// Ways in which a hold ends.
 #[derive(Clone, Copy)]
-enum End {
+enum ReleaseKind {
     Release,
     Drop,
     DropToQueued,
@@ -56,29 +56,29 @@ enum End {
     Kill,
 }
 
-const ENDS: [(End, &str, &str); 5] = [
+const RELEASE_KINDS: [(ReleaseKind, &str, &str); 5] = [
     (
-        End::Release,
+        ReleaseKind::Release,
         "hand-off after `release`",
         "raw protocol: 0.19 ms median",
     ),
     (
-        End::Drop,
+        ReleaseKind::Drop,
         "hand-off after drop",
         "raw protocol, closing the socket: 0.23 ms median",
     ),
     (
-        End::DropToQueued,
+        ReleaseKind::DropToQueued,
         "hand-off after drop, to a two-phase waiter (the grant is confirmed)",
         "not measured",
     ),
     (
-        End::Abort,
+        ReleaseKind::Abort,
         "hand-off after the abort of the holding task",
         "not measured",
     ),
     (
-        End::Kill,
+        ReleaseKind::Kill,
         "hand-off after `kill -9` of the holder",
         "raw protocol: 1.5 ms median",
     ),
@@ -86,12 +86,12 @@ const ENDS: [(End, &str, &str); 5] = [
 
 pub(crate) async fn table(servers: &[ServerCommand], times: usize) -> HarnessResult<Vec<Row>> {
     let mut table = Vec::new();
-    for (end, what, others) in ENDS {
+    for (end, what, others) in RELEASE_KINDS {
         let mut ours = Vec::new();
         for server in servers {
             let server = server.start().await?;
-            let times = if let End::Kill = end {
-                times / DEAR
+            let times = if let ReleaseKind::Kill = end {
+                times / KILL_DIVISOR
             } else {
                 times
             };
@@ -107,22 +107,22 @@ pub(crate) async fn table(servers: &[ServerCommand], times: usize) -> HarnessRes
 }
 
 /// Measures the time from the end of one hold to the start of the next.
-async fn hand_off(end: End, server: &ServerProcess) -> HarnessResult<Duration> {
-    let next = pool(server.addr())?;
-    if let End::Kill = end {
+async fn hand_off(end: ReleaseKind, server: &ServerProcess) -> HarnessResult<Duration> {
+    let next = semaphore(server.addr())?;
+    if let ReleaseKind::Kill = end {
         let (program, pipes) = Program::start(["hold", "--server", &server.addr().to_string()])?;
         BufReader::new(pipes.stdout).lines().next_line().await?;
         let next = tokio::spawn(wait(next));
-        sleep(IN_LINE).await;
+        sleep(ENQUEUE_TIME).await;
         let began = now();
         let killed = program.kill();
         let (took, killed) = tokio::join!(next, killed);
         killed?;
         return Ok(took??.saturating_sub(began));
     }
-    let held = pool(server.addr())?.acquire().await?;
+    let held = semaphore(server.addr())?.acquire().await?;
     let next = match end {
-        End::DropToQueued => match next.enqueue().await? {
+        ReleaseKind::DropToQueued => match next.enqueue().await? {
             Enqueued::Queued(queued) => {
                 tokio::spawn(async { queued.wait().await.map(|_held| now()) })
             }
@@ -130,21 +130,21 @@ async fn hand_off(end: End, server: &ServerProcess) -> HarnessResult<Duration> {
         },
         _ => tokio::spawn(wait(next)),
     };
-    sleep(IN_LINE).await;
+    sleep(ENQUEUE_TIME).await;
     let began = match end {
-        End::Release => {
+        ReleaseKind::Release => {
             let began = now();
             held.release().await?;
             began
         }
-        End::Abort => {
+        ReleaseKind::Abort => {
             let holding = tokio::spawn(async move { held.lost().await });
-            sleep(IN_LINE).await;
+            sleep(ENQUEUE_TIME).await;
             let began = now();
             holding.abort();
             began
         }
-        End::Drop | End::DropToQueued | End::Kill => {
+        ReleaseKind::Drop | ReleaseKind::DropToQueued | ReleaseKind::Kill => {
             let began = now();
             drop(held);
             began
@@ -154,12 +154,12 @@ async fn hand_off(end: End, server: &ServerProcess) -> HarnessResult<Duration> {
 }
 
 /// Waits for the slot. Returns the time of the grant.
-async fn wait(pool: Semaphore) -> Result<Duration, dflock::Error> {
-    let _held = pool.acquire().await?;
+async fn wait(semaphore: Semaphore) -> Result<Duration, dflock::Error> {
+    let _held = semaphore.acquire().await?;
     Ok(now())
 }
 
-fn pool(server: SocketAddr) -> HarnessResult<Semaphore> {
+fn semaphore(server: SocketAddr) -> HarnessResult<Semaphore> {
     Ok(Client::builder()
         .servers([server.to_string()])
         .build()?

@@ -60,7 +60,7 @@ pub(super) enum Event {
         slot: GrantId,
         lease: Duration,
         probe: Probe,
-        /// Whether only the body of a `with_slot` has access to it.
+        /// True if only the body of a `with_slot` has access to it.
         in_body: bool,
     },
     /// `is_lost` returned true for the first time.

@@ -26,11 +26,11 @@ impl Intervals {
         self.0.is_empty()
     }
 
-    /// Returns whether an interval, extended by `trace`, overlaps `from..=to`.
-    pub(super) fn overlaps(&self, from: Duration, to: Duration, trace: Duration) -> bool {
+    /// Returns whether an interval, extended by `after_effect`, overlaps `from..=to`.
+    pub(super) fn overlaps(&self, from: Duration, to: Duration, after_effect: Duration) -> bool {
         self.0
             .iter()
-            .any(|(begin, end)| *begin <= to && end.saturating_add(trace) >= from)
+            .any(|(begin, end)| *begin <= to && end.saturating_add(after_effect) >= from)
     }
 
     /// Returns the first time from `at` on that no interval contains.

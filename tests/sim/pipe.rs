@@ -30,13 +30,13 @@ pub(super) struct Pipe {
     queue: VecDeque<(Option<Instant>, Segment)>,
     last: Option<Instant>,
     reader: Option<Waker>,
-    /// Whether a FIN or a reset was sent.
+    /// True if a FIN or a reset was sent.
     pub(super) closed: bool,
-    /// Whether the reader was dropped.
+    /// True if the reader was dropped.
     reader_closed: bool,
     /// Number of faults that hold the direction back.
     stalls: u32,
-    /// Whether a fault ever held it back or reset it.
+    /// True if a fault ever held it back or reset it.
     pub(super) disturbed: bool,
 }
 

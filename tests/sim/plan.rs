@@ -19,7 +19,7 @@ pub(super) struct Plan {
     pub(super) auto_release: bool,
     pub(super) read_timeout: Duration,
     pub(super) sweep: Duration,
-    /// Whether `is_lost` is polled at each event. Polling may wake a client, so half of the seeds
+    /// True if `is_lost` is polled at each event. Polling may wake a client, so half of the seeds
     /// do without it.
     pub(super) polls_is_lost: bool,
     /// Number of servers.

@@ -11,7 +11,7 @@ pub(super) struct TrackedBody<'a> {
     simulation: &'a Simulation,
     held: &'a Held,
     slot: GrantId,
-    /// Whether the body ran to its end.
+    /// True if the body ran to its end.
     finished: bool,
 }
 

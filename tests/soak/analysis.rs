@@ -181,20 +181,20 @@ impl<'a> Analysis<'a> {
                 .iter()
                 .map(|&(client, stall)| (stall.interval(), unknown(client)));
             let taken = weights(holds.chain(faults).chain(stalls));
-            let idle = taken
+            let free = taken
                 .windows(2)
                 .filter(|pair| pair[0].1 < slots)
                 .map(|pair| Interval {
                     from: pair[0].0,
                     to: pair[1].0,
                 });
-            for idle in merge(idle) {
+            for free in merge(free) {
                 for wait in self.timeline.waits.iter().filter(|wait| wait.key == key) {
-                    let idle = Interval {
-                        from: idle.from.max(wait.from),
-                        to: idle.to.min(wait.to),
+                    let interval = Interval {
+                        from: free.from.max(wait.from),
+                        to: free.to.min(wait.to),
                     };
-                    let (at, length) = (idle.from, idle.length());
+                    let (at, length) = (interval.from, interval.length());
                     if length > MAX_FREE {
                         leaks.push(Violation {
                             kind: ViolationKind::Leak,
@@ -265,8 +265,8 @@ impl<'a> Analysis<'a> {
                     from: first,
                     to: last,
                 } = hold.confirmed?;
-                let had = first < fault.from && hold.end() >= fault.from;
-                had.then_some(Deadline {
+                let is_affected = first < fault.from && hold.end() >= fault.from;
+                is_affected.then_some(Deadline {
                     fault: *fault,
                     free_from,
                     due,
@@ -286,21 +286,21 @@ impl<'a> Analysis<'a> {
 
     /// Returns the latest time at which `client` can notice an event at `at`.
     fn notice_time(&self, client: usize, at: Duration) -> Duration {
-        let mut notice = at;
-        let delays = |interval: Interval, notice| {
-            interval.from <= notice + MAX_NOTICE_DELAY && notice < interval.to
+        let mut time = at;
+        let is_delayed = |interval: Interval, time| {
+            interval.from <= time + MAX_NOTICE_DELAY && time < interval.to
         };
         let obstacles = || {
             self.obstacles
                 .iter()
-                .filter(|(obstacles, _)| obstacles.is_none_or(|obstacles| obstacles == client))
+                .filter(|(affected, _)| affected.is_none_or(|affected| affected == client))
                 .map(|&(_, interval)| interval)
         };
         // The end of one obstacle may be within the next.
-        while let Some(interval) = obstacles().find(|&interval| delays(interval, notice)) {
-            notice = interval.to;
+        while let Some(interval) = obstacles().find(|&interval| is_delayed(interval, time)) {
+            time = interval.to;
         }
-        notice
+        time
     }
 
     fn holds(&self, key: usize) -> impl Iterator<Item = &Hold> {
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_cut_off_knows_soon() {
+    fn a_disconnected_client_has_50_ms_to_notice() {
         for (last, late) in [(2040, None), (2060, Some(ms(10)))] {
             let mut timeline = Timeline::default();
             hold(&mut timeline, 0, 1000, last);
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn who_did_not_run_knows_soon_after_it_runs_again() {
+    fn a_stalled_client_has_50_ms_after_its_stall_to_notice() {
         let mut timeline = Timeline::default();
         hold(&mut timeline, 0, 1000, 2340);
         fault(&mut timeline, FaultKind::Closed, Some(0), 2000, 2000);
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_believes_longer_than_a_lease_without_an_answer() {
+    fn a_hold_ends_when_its_lease_passes_without_a_reply() {
         for kind in [
             FaultKind::ClientStopped,
             FaultKind::ServerStopped,
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_nobodys_while_somebody_waits_is_a_leak() {
+    fn a_free_slot_with_a_waiter_is_a_leak() {
         let mut timeline = Timeline::default();
         hold(&mut timeline, 0, 1000, 2000);
         hold(&mut timeline, 1, 2900, 3000);

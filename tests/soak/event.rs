@@ -28,14 +28,14 @@ pub(crate) enum EventKind {
     Confirmed { ends: Option<Duration> },
     /// The loss was reported.
     Lost,
-    /// The client is settings to give the slot up.
+    /// The client is about to give the slot up.
     GivenUp,
 }
 
 /// A time in which an executor did not run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Stall {
-    /// Whether the parent asked for it. Otherwise the operating system caused it.
+    /// True if the parent asked for it. Otherwise the operating system caused it.
     pub(crate) intentional: bool,
     pub(crate) from: Duration,
     pub(crate) to: Duration,
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_event_is_read_as_it_was_written() {
+    fn every_event_round_trips() {
         let at = Duration::from_nanos(12_345_678_901);
         for kind in [
             EventKind::Held { key: 2 },

@@ -14,8 +14,7 @@ use crate::event::{Event, EventKind};
 /// Interval between two checks of a hold.
 const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Checks all holds on a thread of its own, and so also at times at which the executor under test
-/// does not run.
+/// Checks all holds on a separate thread, which runs even while the executor under test does not.
 #[derive(Default)]
 pub(crate) struct HoldMonitor {
     holds: Mutex<BTreeMap<String, Arc<Semaphore<Held>>>>,
@@ -42,7 +41,7 @@ impl HoldMonitor {
         held
     }
 
-    /// Stops checking a hold that is settings to be given up. Returns `None` if another reference
+    /// Stops checking a hold that is about to be given up. Returns `None` if another reference
     /// exists.
     pub(crate) fn stop(&self, held: Arc<Semaphore<Held>>) -> Option<Semaphore<Held>> {
         let mut holds = self.holds();
@@ -80,7 +79,7 @@ pub(crate) fn check(held: &Held) -> bool {
     is_held
 }
 
-/// Reports that a slot is settings to be given up.
+/// Reports that a slot is about to be given up.
 pub(crate) fn report_end(held: &Held) {
     if check(held) {
         report(name(held), now(), EventKind::GivenUp);

@@ -10,7 +10,7 @@ use crate::key::KEYS;
 use crate::timeline::{Hold, Timeline};
 
 /// Events up to this long before a late loss are part of its context.
-const BEFORE: Duration = Duration::from_secs(1);
+const CONTEXT_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LateLoss {
@@ -32,7 +32,7 @@ impl LateLoss {
         let (from, to) = deadline.map_or((hold.end(), hold.end()), |deadline| {
             (deadline.fault.from, deadline.fault.to)
         });
-        let (first, last) = (from.saturating_sub(BEFORE), to.max(hold.end()));
+        let (first, last) = (from.saturating_sub(CONTEXT_TIME), to.max(hold.end()));
         let faults = timeline
             .faults
             .iter()
@@ -178,7 +178,7 @@ mod tests {
     use crate::fault::FaultKind;
 
     #[test]
-    fn a_late_loss_explains_itself() {
+    fn a_late_loss_prints_its_context() {
         let ms = Duration::from_millis;
         let mut timeline = Timeline::default();
         for (at, kind) in [

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_ran_while_it_was_stopped_was_not() {
+    fn reports_of_a_stopped_client_are_an_error() {
         let ms = Duration::from_millis;
         let mut timeline = Timeline::default();
         for (kind, client, from, to) in [

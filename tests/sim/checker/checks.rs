@@ -43,7 +43,7 @@ impl Checker<'_> {
     }
 
     /// Checks that no client considers a slot held after the server ended the grant. If the client
-    /// cannot know, the limit is the arrival of the end or the end of its own lease.
+    /// cannot know, the limit is the arrival of the connection's end, or the end of the client's lease.
     fn check_loss_in_time(&mut self, slot: GrantId, grant: &Grant, acquired: &Acquired) {
         let Some((ended, cause)) = grant.ended else {
             return;
@@ -208,10 +208,10 @@ impl Checker<'_> {
         // frozen or disconnects at that moment may close the connection before it reads.
         let longest = Duration::from_millis(*DELAYS.end());
         let shard = self.plan.key(&grant.key).shard;
-        let met = |intervals: &Intervals, trace| intervals.overlaps(dropped, left, trace);
-        let is_blocked = met(&self.delays[shard], longest)
-            || met(&self.freezes[shard], Duration::ZERO)
-            || met(&self.disconnects[shard], Duration::ZERO);
+        let overlaps = |intervals: &Intervals, after| intervals.overlaps(dropped, left, after);
+        let is_blocked = overlaps(&self.delays[shard], longest)
+            || overlaps(&self.freezes[shard], Duration::ZERO)
+            || overlaps(&self.disconnects[shard], Duration::ZERO);
         !link.up.disturbed
             && !is_blocked
             && closed_by_server.is_none_or(|closed_by_server| closed_by_server >= left)

@@ -27,7 +27,7 @@ pub(super) struct Acquired {
     pub(super) at: Duration,
     pub(super) lease: Duration,
     pub(super) probe: Probe,
-    /// Whether only the body of a `with_slot` had access to it.
+    /// True if only the body of a `with_slot` had access to it.
     pub(super) in_body: bool,
 }
 

@@ -178,7 +178,7 @@ impl<'a> Checker<'a> {
                 at,
                 &format!("{operation} took {took:?}, more than {allowed:?}"),
             ),
-            Event::Cancelled { .. } => self.count("futures cancellation short"),
+            Event::Cancelled { .. } => self.count("cancelled futures"),
             Event::FaultStarted(fault) => {
                 self.fault_windows.open(at);
                 if let Some(intervals) = self.intervals_mut(fault) {

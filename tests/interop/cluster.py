@@ -1,4 +1,4 @@
-"""The servers that a script is pointed at, and the Python client's ways to use them."""
+"""Servers under test, and access to them with the Python client."""
 
 import argparse
 import asyncio
@@ -13,8 +13,8 @@ import dflockd_client as dflockd
 MODULES = {"sync": dflockd._sync, "async": dflockd._async}
 
 
-async def do(call: Any, *args: Any, **options: Any) -> Any:
-    """Calls either client; the sync one on a thread, so that it may block."""
+async def invoke(call: Any, *args: Any, **options: Any) -> Any:
+    """Calls either client. Calls of the sync client run on a thread, because they block."""
     if inspect.iscoroutinefunction(call):
         return await call(*args, **options)
     return await asyncio.to_thread(call, *args, **options)
@@ -27,7 +27,7 @@ def addresses(text: str) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Kind:
-    """A client and what it asks for."""
+    """A client variant, and a lock or a semaphore."""
 
     client: str
     limit: int | None
@@ -45,13 +45,13 @@ class Kind:
         return MODULES[self.client]
 
     @property
-    def words(self) -> dict[str, Any]:
-        """What the functions below the handles take to tell a semaphore from a lock."""
+    def prefix_options(self) -> dict[str, Any]:
+        """Options with which the low-level functions distinguish a semaphore from a lock."""
         return {} if self.limit is None else {"prefix": "s"}
 
     @property
-    def wish(self) -> dict[str, Any]:
-        """The same for those that join the line."""
+    def acquire_options(self) -> dict[str, Any]:
+        """Options of the low-level functions that acquire or enqueue."""
         return {} if self.limit is None else {"prefix": "s", "limit": self.limit}
 
 
@@ -59,45 +59,57 @@ KINDS = [Kind(client, limit) for client in MODULES for limit in (None, 3)]
 
 
 @dataclass(frozen=True)
-class Fleet:
-    """One server, or several that share the keys."""
+class Cluster:
+    """One server, or several servers among which the keys are sharded."""
 
     servers: list[tuple[str, int]]
-    secret: str | None = None
+    auth_token: str | None = None
     tls: ssl.SSLContext | None = None
 
     @staticmethod
     def arguments() -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser()
-        parser.add_argument("--servers", required=True, help="HOST:PORT, several with a comma between them")
-        parser.add_argument("--secret")
-        parser.add_argument("--ca", help="a PEM file: speak TLS, and trust what it signed")
+        parser.add_argument(
+            "--servers", required=True, help="addresses as HOST:PORT, separated by commas"
+        )
+        parser.add_argument("--auth-token")
+        parser.add_argument("--ca", help="PEM file of the trusted certificate authority; enables TLS")
         return parser
 
     @classmethod
-    def of(cls, args: argparse.Namespace) -> "Fleet":
+    def of(cls, args: argparse.Namespace) -> "Cluster":
         tls = ssl.create_default_context(cafile=args.ca) if args.ca else None
-        return cls(addresses(args.servers), args.secret, tls)
+        return cls(addresses(args.servers), args.auth_token, tls)
 
     def handle(self, kind: Kind, key: str, **options: Any) -> Any:
-        """The client's own class for locks or semaphores."""
+        """Returns a lock or semaphore of the client."""
         limit = {} if kind.limit is None else {"limit": options.pop("limit", kind.limit)}
-        make = kind.module.DistributedLock if kind.limit is None else kind.module.DistributedSemaphore
-        return make(key, servers=self.servers, auth_token=self.secret, ssl_context=self.tls, **limit, **options)
+        module = kind.module
+        make = module.DistributedLock if kind.limit is None else module.DistributedSemaphore
+        return make(
+            key,
+            servers=self.servers,
+            auth_token=self.auth_token,
+            ssl_context=self.tls,
+            **limit,
+            **options,
+        )
 
     async def connect(self, kind: Kind, key: str) -> Any:
-        """A bare connection to the server of `key`, for the client's functions below its classes."""
+        """Connects to the server of `key`, for the low-level functions of the client."""
         host, port = self.servers[dflockd.stable_hash_shard(key, len(self.servers))]
-        conn = await do(kind.module.open_conn, host, port, ssl_context=self.tls, connect_timeout_s=5)
-        if self.secret is not None:
-            await do(kind.module.authenticate, conn, self.secret)
+        conn = await invoke(
+            kind.module.open_conn, host, port, ssl_context=self.tls, connect_timeout_s=5
+        )
+        if self.auth_token is not None:
+            await invoke(kind.module.authenticate, conn, self.auth_token)
         return conn
 
     async def counts(self, kind: Kind, key: str) -> tuple[int, int]:
-        """How many hold `key`, and how many wait for it, as its server says."""
+        """Returns the numbers of holders and waiters of `key` on its server."""
         conn = await self.connect(kind, key)
-        stats = await do(kind.module.stats, conn)
-        await do(conn.close)
+        stats = await invoke(kind.module.stats, conn)
+        await invoke(conn.close)
         for lock in stats["locks"] if kind.limit is None else []:
             if lock["key"] == key:
                 return (1 if lock["owner_conn_id"] else 0, lock["waiters"])
@@ -106,7 +118,7 @@ class Fleet:
                 return (semaphore["holders"], semaphore["waiters"])
         return (0, 0)
 
-    async def until(self, kind: Kind, key: str, counts: tuple[int, int]) -> None:
-        """Waits until `counts` are so: no event tells who joins or leaves a line."""
+    async def wait_for_counts(self, kind: Kind, key: str, counts: tuple[int, int]) -> None:
+        """Polls until the server reports `counts`, because no event reports a change of the queue."""
         while await self.counts(kind, key) != counts:
             await asyncio.sleep(0.01)
