@@ -1,4 +1,4 @@
-"""Operations of the Python client: sync and async, locks and semaphores, on any number of servers."""
+"""Operations of the Python client: sync and async, locks and semaphores, one or more servers."""
 
 import asyncio
 from typing import Any
@@ -182,7 +182,7 @@ async def another_limit_check_refused(cluster: Cluster, kind: Kind, key: str) ->
 
 
 # S17
-async def lock_and_semaphore_of_one_key_are_separate(cluster: Cluster, kind: Kind, key: str) -> None:
+async def lock_and_semaphore_are_separate(cluster: Cluster, kind: Kind, key: str) -> None:
     lock = cluster.handle(Kind(kind.client, None), key)
     assert await invoke(lock.acquire)
     holders = await fill(cluster, kind, key)
@@ -206,7 +206,7 @@ BOTH = [
     fences_increase,
     errors_have_types,
 ]
-SEMAPHORES = [another_limit_check_refused, lock_and_semaphore_of_one_key_are_separate]
+SEMAPHORES = [another_limit_check_refused, lock_and_semaphore_are_separate]
 
 cluster = Cluster.of(Cluster.arguments().parse_args())
 cases = {}

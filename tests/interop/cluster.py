@@ -73,7 +73,7 @@ class Cluster:
             "--servers", required=True, help="addresses as HOST:PORT, separated by commas"
         )
         parser.add_argument("--auth-token")
-        parser.add_argument("--ca", help="PEM file of the trusted certificate authority; enables TLS")
+        parser.add_argument("--ca", help="PEM file of the certificate authority; enables TLS")
         return parser
 
     @classmethod
@@ -119,6 +119,6 @@ class Cluster:
         return (0, 0)
 
     async def wait_for_counts(self, kind: Kind, key: str, counts: tuple[int, int]) -> None:
-        """Polls until the server reports `counts`, because no event reports a change of the queue."""
+        """Polls until the server reports `counts`, because it sends no event for them."""
         while await self.counts(kind, key) != counts:
             await asyncio.sleep(0.01)
