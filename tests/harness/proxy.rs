@@ -145,7 +145,7 @@ async fn forward(
         });
         tokio::select! {
             _ = async { tokio::try_join!(up, down) } => return,
-            disconnect = network.wait_for(|network| network.disconnects != before) => match disconnect {
+            changed = network.wait_for(|network| network.disconnects != before) => match changed {
                 Ok(network) => network.last_disconnect,
                 Err(_) => return,
             },

@@ -33,7 +33,8 @@ struct Case {
 const CASES: [Case; 6] = [
     Case {
         what: "lease of 60 s, held for 40 s; server read timeout of 23 s",
-        others: "Go, Python, TypeScript: the next client holds after 23.0 s; they notice the loss 7 s later",
+        others: "Go, Python, TypeScript: the next client holds after 23.0 s; \
+                 they notice the loss 7 s later",
         measure: |server| Box::pin(hold_for(server, 60, 40)),
     },
     Case {

@@ -358,7 +358,8 @@ impl fmt::Display for Plan {
         } = self;
         writeln!(
             f,
-            "seed {seed}: {length:?}, auto-release {auto_release}, read timeout {read_timeout:?}, sweep {sweep:?}, polls_is_lost {polls_is_lost}"
+            "seed {seed}: {length:?}, auto-release {auto_release}, read timeout {read_timeout:?}, \
+             sweep {sweep:?}, polls is_lost {polls_is_lost}"
         )?;
         writeln!(f, "  {servers} servers, keys {keys:?}")?;
         for (index, client) in clients.iter().enumerate() {

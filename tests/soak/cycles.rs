@@ -287,7 +287,8 @@ impl fmt::Display for ResourceCounts {
         } = self;
         write!(
             f,
-            "{descriptors} descriptors, {tasks} tasks; server: {connections} connections, {holders} holders, {waiters} waiters"
+            "{descriptors} descriptors, {tasks} tasks; \
+             server: {connections} connections, {holders} holders, {waiters} waiters"
         )
     }
 }

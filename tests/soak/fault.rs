@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::interval::Interval;
 
-/// FaultKind of a fault.
+/// Kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultKind {
     ClientStopped,

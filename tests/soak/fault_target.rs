@@ -156,7 +156,7 @@ impl ClientTarget {
         (now(), sleep_until_end(length).await)
     }
 
-    /// Shapes the traffic in both directions, and waits for `trace` until the last delayed bytes
+    /// Shapes the traffic in both directions, and then waits for `drain`, until the last delayed bytes
     /// have arrived.
     async fn shape_and_drain(
         &self,

@@ -9,7 +9,7 @@ pub(crate) struct Key {
     pub(crate) limit: u32,
     /// In seconds.
     pub(crate) lease: u64,
-    /// Upper deadlines of a short and of a long hold, in milliseconds.
+    /// Upper bounds of a short and of a long hold, in milliseconds.
     pub(crate) holds: [u64; 2],
 }
 

@@ -97,7 +97,8 @@ impl fmt::Display for LateLoss {
         );
         write!(
             f,
-            "    seconds from {:.4?}, client {client}, key {:?}: held {}, confirmed from {first} to {last}",
+            "    seconds from {:.4?}, client {client}, key {:?}: held {}, \
+             confirmed from {first} to {last}",
             self.origin(),
             KEYS[*key].name,
             at(*from)
@@ -153,7 +154,8 @@ impl fmt::Display for LateLoss {
         let [before, first, last, after] = reports.map(optional);
         write!(
             f,
-            "\n    reports of the client: last before the fault {before}, first during it {first}, last during it {last}, first after it {after}"
+            "\n    reports of the client: last before the fault {before}, \
+             first during it {first}, last during it {last}, first after it {after}"
         )
     }
 }
@@ -230,13 +232,16 @@ mod tests {
             lines,
             [
                 "Late of 200.0ms on \"narrow\" at 3.000s, last fault: client SIGSTOP, SIGCONT",
-                "seconds from 2.0000s, client 4, key \"narrow\": held -1.0000, confirmed from -1.0000 to +1.2000, \
+                "seconds from 2.0000s, client 4, key \"narrow\": held -1.0000, \
+                 confirmed from -1.0000 to +1.2000, \
                  computed end +1.9900, lost +1.3000, given up never",
-                "client SIGSTOP, SIGCONT from +0.0000 to +1.2500: free +1.0000, noticeable +1.0000, deadline +1.0000",
+                "client SIGSTOP, SIGCONT from +0.0000 to +1.2500: \
+                 free +1.0000, noticeable +1.0000, deadline +1.0000",
                 "fault: client SIGSTOP, SIGCONT from +0.0000 to +1.2500",
                 "fault: server SIGSTOP, SIGCONT from +0.5000 to +0.6000",
                 "the proxies did not run from +0.7000 to +0.8000",
-                "reports of the client: last before the fault -1.0000, first during it +1.2000, last during it +1.2000, first after it +1.3000",
+                "reports of the client: last before the fault -1.0000, \
+                 first during it +1.2000, last during it +1.2000, first after it +1.3000",
             ]
         );
     }

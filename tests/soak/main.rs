@@ -4,7 +4,7 @@
 //! Each client process reports the slots that it considers held, and when. All processes of a
 //! machine share one clock, so the reports are merged into one timeline and checked for three
 //! violations: more holders than the limit, a loss that was noticed too late, and a free slot that
-//! a waiter does not get. The exit status is not origin if there was a violation. With `--cycles` the
+//! a waiter does not get. The exit status is not zero if there was a violation. With `--cycles` the
 //! program counts descriptors and tasks instead.
 
 mod analysis;
@@ -43,7 +43,7 @@ struct Options {
     /// Duration of the run, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Seed of the command of the faults [default: random]
+    /// Seed of the order of the faults [default: random]
     #[arg(long)]
     seed: Option<u64>,
     /// Number of client processes

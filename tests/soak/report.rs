@@ -113,7 +113,8 @@ impl fmt::Display for Report<'_> {
         } = plan;
         writeln!(
             f,
-            "seed {seed}, {:.1} s, {clients} clients, {server} with a read timeout of {read_timeout} s",
+            "seed {seed}, {:.1} s, {clients} clients, \
+             {server} with a read timeout of {read_timeout} s",
             seconds(self.length)
         )?;
         if client_read_timeout.as_secs() != read_timeout {
@@ -210,7 +211,8 @@ struct Row {
 }
 
 impl Row {
-    const HEAD: &'static str = "| fault | count | holds to end | noticed at the latest | longest excess of holders | overlaps | late losses | leaks |\n\
+    const HEAD: &'static str = "| fault | count | holds to end | noticed at the latest \
+| longest excess of holders | overlaps | late losses | leaks |\n\
          |---|---|---|---|---|---|---|---|";
 }
 

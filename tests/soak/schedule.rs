@@ -13,7 +13,7 @@ use crate::fault::FaultKind;
 /// between them, so that it is often long enough to end a hold.
 const LENGTHS: [std::ops::Range<u64>; 2] = [20..600, 1200..4500];
 
-/// Schedule of faults. All kinds occur, in an command that the seed decides.
+/// Schedule of faults. All kinds occur, in an order that the seed decides.
 pub(crate) struct FaultSchedule {
     rng: StdRng,
     /// The kinds, each with the index of its next range of durations.

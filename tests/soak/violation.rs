@@ -7,7 +7,7 @@ use crate::fault::FaultKind;
 use crate::key::KEYS;
 use crate::late_loss::LateLoss;
 
-/// FaultKind of a violation.
+/// Kind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ViolationKind {
     /// More holders than the limit.

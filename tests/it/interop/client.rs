@@ -44,7 +44,14 @@ async fn the_python_client_is_asked_for_the_secret() {
         python
             .passes(
                 "auth.py",
-                &["--servers", &server, "--auth-token", &secret, "--open", &open],
+                &[
+                    "--servers",
+                    &server,
+                    "--auth-token",
+                    &secret,
+                    "--open",
+                    &open,
+                ],
                 "",
             )
             .await;

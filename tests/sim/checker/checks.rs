@@ -43,7 +43,7 @@ impl Checker<'_> {
     }
 
     /// Checks that no client considers a slot held after the server ended the grant. If the client
-    /// cannot know, the limit is the arrival of the connection's end, or the end of the client's lease.
+    /// cannot know, the limit is the arrival of the connection's end, or the end of its lease.
     fn check_loss_in_time(&mut self, slot: GrantId, grant: &Grant, acquired: &Acquired) {
         let Some((ended, cause)) = grant.ended else {
             return;
@@ -79,7 +79,8 @@ impl Checker<'_> {
         if held_until.is_none_or(|until| until > held_deadline) {
             let until = held_until.unwrap_or(Duration::MAX);
             let what = format!(
-                "slot {slot} of {} ended at {ended:?} ({cause:?}), but its client considered it held until {until:?}",
+                "slot {slot} of {} ended at {ended:?} ({cause:?}), \
+                 but its client considered it held until {until:?}",
                 grant.key
             );
             self.overlaps.push(format_violation(until, &what));
@@ -97,7 +98,8 @@ impl Checker<'_> {
             self.report_violation(
                 latest,
                 &format!(
-                    "slot {slot} of {} ended at {ended:?} ({cause:?}), but `on_lost` was called at {:?}",
+                    "slot {slot} of {} ended at {ended:?} ({cause:?}), \
+                     but `on_lost` was called at {:?}",
                     grant.key, grant.on_lost
                 ),
             );

@@ -163,7 +163,8 @@ impl<'a> Checker<'a> {
                     self.report_violation(
                         at,
                         &format!(
-                            "the release of slot {slot} succeeded, but the server did not release it"
+                            "the release of slot {slot} succeeded, \
+                             but the server did not release it"
                         ),
                     );
                 }
@@ -223,7 +224,8 @@ impl<'a> Checker<'a> {
             self.overlaps.push(format_violation(
                 at,
                 &format!(
-                    "slot {slot} of {key} was granted on shard {actual}, but its key belongs to shard {shard}"
+                    "slot {slot} of {key} was granted on shard {actual}, \
+                     but its key belongs to shard {shard}"
                 ),
             ));
         }
@@ -238,7 +240,13 @@ impl<'a> Checker<'a> {
         queue.holders.insert(slot);
         let holders = queue.holders.len();
         if first != waiter {
-            self.report_violation(at, &format!("slot {slot} of {key} was granted to waiter {waiter:?}, but {first:?} was first in the queue"));
+            self.report_violation(
+                at,
+                &format!(
+                    "slot {slot} of {key} was granted to waiter {waiter:?}, \
+                     but {first:?} was first in the queue"
+                ),
+            );
         }
         if holders > limit {
             self.overlaps.push(format_violation(
