@@ -7,7 +7,10 @@ import sys
 from dflockd_client import stable_hash_shard
 
 # Letters of several scripts, with one to four bytes each in UTF-8.
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_./:%éßøñжщλωאבعن中文鍵日本語かな한국어ไทย☃€𝄞🔑🦀𐍈\u00a0\u0301"
+LETTERS = (
+    "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_./:%"
+    "éßøñжщλωאבعن中文鍵日本語かな한국어ไทย☃€𝄞🔑🦀𐍈\u00a0\u0301"
+)
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--seed", type=int, required=True)

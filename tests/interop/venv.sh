@@ -12,12 +12,13 @@ venv=${CARGO_TARGET_DIR:-target}/interop-venv
 # minor: prints the minor version of the Python 3 that $1 starts. Prints nothing if $1 starts none,
 # as a shim of pyenv may do.
 minor() {
-    "$1" -c 'import sys, venv; print(sys.version_info.minor if sys.version_info.major == 3 else "")' 2>/dev/null || true
+    "$1" -c 'import sys, venv
+print(sys.version_info.minor if sys.version_info.major == 3 else "")' 2>/dev/null || true
 }
 
 newest() {
-    local python found best=0 path=
-    for python in $(compgen -c python3 | sort -u) "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python; do
+    local python found best=0 path= pyenv=${PYENV_ROOT:-$HOME/.pyenv}
+    for python in $(compgen -c python3 | sort -u) "$pyenv"/versions/*/bin/python; do
         [[ ${python##*/} =~ ^python(3(\.[0-9]+)?)?$ ]] || continue
         found=$(minor "$python")
         if [ "${found:-0}" -gt "$best" ]; then

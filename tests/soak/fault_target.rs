@@ -85,7 +85,7 @@ impl ClientTarget {
         let (from, to) = match kind {
             FaultKind::ClientStopped => {
                 self.client.program.stop().await?;
-                let times = (now(), sleep_until_end(length).await);
+                let times = (now(), sleep_then_now(length).await);
                 self.client.program.resume()?;
                 times
             }
@@ -108,7 +108,7 @@ impl ClientTarget {
                 (
                     from,
                     if kind == FaultKind::HalfOpen {
-                        sleep_until_end(length).await
+                        sleep_then_now(length).await
                     } else {
                         from
                     },
@@ -153,10 +153,10 @@ impl ClientTarget {
 
     async fn shape(&self, up: Shaping, down: Shaping, length: Duration) -> (Duration, Duration) {
         self.proxy.shape(up, down);
-        (now(), sleep_until_end(length).await)
+        (now(), sleep_then_now(length).await)
     }
 
-    /// Shapes the traffic in both directions, and then waits for `drain`, until the last delayed bytes
+    /// Shapes the traffic in both directions, and then waits until the last delayed bytes
     /// have arrived.
     async fn shape_and_drain(
         &self,
@@ -166,7 +166,7 @@ impl ClientTarget {
     ) -> (Duration, Duration) {
         let (from, _) = self.shape(shaping, shaping, length).await;
         self.proxy.heal();
-        (from, sleep_until_end(drain).await)
+        (from, sleep_then_now(drain).await)
     }
 
     /// Records an error if the client has ended on its own, and restarts it.
@@ -332,7 +332,7 @@ impl ServerTarget {
         let (from, to) = match (kind, &mut self.process) {
             (FaultKind::ServerStopped, Some(process)) => {
                 process.stop().await?;
-                let times = (now(), sleep_until_end(length).await);
+                let times = (now(), sleep_then_now(length).await);
                 process.resume()?;
                 times
             }
@@ -360,7 +360,7 @@ impl ServerTarget {
     }
 }
 
-async fn sleep_until_end(length: Duration) -> Duration {
+async fn sleep_then_now(length: Duration) -> Duration {
     sleep(length).await;
     now()
 }
