@@ -134,39 +134,39 @@ impl Actor {
     }
 
     async fn hold(mut self, held: Resource<Held>) {
-        let hold = TrackedHold::new(&self.simulation, self.index, held);
+        let tracked = TrackedHold::new(&self.simulation, self.index, held);
         for _ in 0..self.rng.range(0..=3) {
             let time = self.rng.log_uniform(1..=30_000);
             let since = self.simulation.history.start().elapsed();
             let notified = match self.rng.range(0..=10) {
                 0..=4 => tokio::select! {
                     biased;
-                    _ = hold.lost() => true,
+                    _ = tracked.lost() => true,
                     () = sleep(time) => false,
                 },
-                5 | 6 => hold.run_tracked(sleep(time)).await.is_err(),
+                5 | 6 => tracked.run_tracked(sleep(time)).await.is_err(),
                 7 => {
                     sleep(time).await;
                     false
                 }
                 8 => {
                     // A cancelled call leaves a renewal in flight.
-                    let _ = timeout(self.rng.millis(0..=60), hold.renew()).await;
+                    let _ = timeout(self.rng.millis(0..=60), tracked.renew()).await;
                     false
                 }
                 _ => {
-                    let allowed = hold
+                    let allowed = tracked
                         .lease()
                         .min(self.simulation.plan.read_timeout)
                         .mul_f64(1.01);
-                    self.run_timed("renew", allowed, hold.renew())
+                    self.run_timed("renew", allowed, tracked.renew())
                         .await
                         .is_none()
                 }
             };
             if notified {
-                hold.record_notified(since);
-                if !hold.is_lost() {
+                tracked.record_notified(since);
+                if !tracked.is_lost() {
                     self.simulation.history.record(Event::Violation(
                         "`lost()` resolved, but `is_lost()` is false".to_owned(),
                     ));
@@ -177,14 +177,14 @@ impl Actor {
         match self.rng.range(0..=9) {
             0..=5 => {
                 let allowed = self.simulation.plan.clients[self.index].socket_timeout;
-                self.run_timed("release", allowed, hold.release()).await;
+                self.run_timed("release", allowed, tracked.release()).await;
             }
-            6 => hold.close(),
+            6 => tracked.close(),
             7 => {
-                drop(hold);
+                drop(tracked);
                 advance_time(&self.simulation, self.rng.log_uniform(1..=2000));
             }
-            _ => drop(hold),
+            _ => drop(tracked),
         }
     }
 

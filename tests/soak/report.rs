@@ -140,7 +140,7 @@ impl fmt::Display for Report<'_> {
             if without_effect.is_empty() {
                 "none".into()
             } else {
-                without_effect.join(", ")
+                without_effect.join("; ")
             }
         )?;
         let count = |kind| {
