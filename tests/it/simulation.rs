@@ -1,6 +1,6 @@
 //! The simulation, on as many seeds as a test run can spare; `simulate` runs more.
 
-use dflock_tests::sim::{Findings, run, search};
+use dflock_tests::sim::{Summary, run, run_seeds};
 
 /// What each of the other clients would not survive.
 const FAULTS: [&str; 14] = [
@@ -22,12 +22,12 @@ const FAULTS: [&str; 14] = [
 
 #[test]
 fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
-    let Findings {
+    let Summary {
         runs,
         faults,
         events,
         failed,
-    } = search(0..300);
+    } = run_seeds(0..300);
     if let Some(failed) = failed {
         panic!(
             "`simulate --seed {}` shows how: {:#?}",
@@ -38,16 +38,16 @@ fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
     // a simulation in which nothing happens finds nothing
     assert!(faults.keys().copied().eq(FAULTS), "{faults:?}");
     for what in [
-        "futures cut short",
+        "cancelled futures",
         "grants of other shards",
         "holds of bodies",
         "holds of locks",
         "lease expired",
-        "leases ended",
-        "losses told",
+        "expired leases",
+        "losses reported",
         "read timeouts",
         "timeout",
-        "waits in line",
+        "waits in the queue",
     ] {
         assert!(
             events.get(what).is_some_and(|count| *count >= 10),

@@ -44,14 +44,21 @@ async fn the_python_client_is_asked_for_the_secret() {
         python
             .passes(
                 "auth.py",
-                &["--servers", &server, "--secret", &secret, "--open", &open],
+                &[
+                    "--servers",
+                    &server,
+                    "--auth-token",
+                    &secret,
+                    "--open",
+                    &open,
+                ],
                 "",
             )
             .await;
         python
             .passes(
                 "client.py",
-                &["--servers", &server, "--secret", &secret],
+                &["--servers", &server, "--auth-token", &secret],
                 "",
             )
             .await;

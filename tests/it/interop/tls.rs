@@ -16,7 +16,7 @@ async fn the_python_client_does_all_it_can_over_tls() {
             &server.addr.to_string(),
             "--ca",
             &ca,
-            "--secret",
+            "--auth-token",
             "s3cret",
         ];
         python.passes("client.py", &args, "").await;
