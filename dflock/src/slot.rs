@@ -483,7 +483,7 @@ impl Slot {
             return None;
         };
         self.pool().give(connection, asked);
-        stats.limit_besides(self.limit(), self.key())
+        stats.conflicting_limit(self.limit(), self.key())
     }
 
     fn pool(&self) -> &Pool {

@@ -1,45 +1,47 @@
-//! What a misspelt name was meant to be.
+//! "Did you mean" suggestions for misspelt names.
 
-/// The name of `known` that `given` most likely means; none if it resembles none.
-pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+/// Returns the name of `known` that is closest to `given`, or `None` if none is close.
+pub(crate) fn suggest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let given = &given.trim_matches('_').to_lowercase()[..];
     let distance = |name: &str| {
         if given.len() > 2 && name.contains(given) {
             1
         } else {
-            edits(given, name)
+            edit_distance(given, name)
         }
     };
-    let (far, name) = known.iter().map(|name| (distance(name), *name)).min()?;
-    (far <= given.len().max(3) / 3).then_some(name)
+    let (smallest, name) = known.iter().map(|name| (distance(name), *name)).min()?;
+    (smallest <= given.len().max(3) / 3).then_some(name)
 }
 
-/// How many letters must be added, left out, changed or swapped with their neighbour to make `a` of `b`.
-fn edits(a: &str, b: &str) -> usize {
+/// Returns the edit distance of `a` and `b`.
+///
+/// An edit inserts, deletes or replaces a letter, or swaps two adjacent letters.
+fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
-    // how far the first i letters of `a` are from the first j of `b`
-    let mut far = vec![vec![0; b.len() + 1]; a.len() + 1];
+    // `distance[i][j]` is the distance of the first `i` letters of `a` and the first `j` of `b`.
+    let mut distance = vec![vec![0; b.len() + 1]; a.len() + 1];
     for i in 0..=a.len() {
         for j in 0..=b.len() {
-            far[i][j] = match (i, j) {
+            distance[i][j] = match (i, j) {
                 (0, n) | (n, 0) => n,
                 _ => {
-                    let changed = far[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                    let replaced = distance[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
                     let swapped = i > 1 && j > 1 && a[i - 2..i] == [b[j - 1], b[j - 2]];
                     let swapped = if swapped {
-                        far[i - 2][j - 2] + 1
+                        distance[i - 2][j - 2] + 1
                     } else {
                         usize::MAX
                     };
-                    changed
+                    replaced
                         .min(swapped)
-                        .min(far[i - 1][j] + 1)
-                        .min(far[i][j - 1] + 1)
+                        .min(distance[i - 1][j] + 1)
+                        .min(distance[i][j - 1] + 1)
                 }
             };
         }
     }
-    far[a.len()][b.len()]
+    distance[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -47,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_are_counted() {
+    fn edit_distance_counts_edits() {
         for (a, b, n) in [
             ("", "", 0),
             ("limit", "limit", 0),
@@ -57,12 +59,16 @@ mod tests {
             ("yek", "key", 2),
             ("", "key", 3),
         ] {
-            assert_eq!((edits(a, b), edits(b, a)), (n, n), "{a} {b}");
+            assert_eq!(
+                (edit_distance(a, b), edit_distance(b, a)),
+                (n, n),
+                "{a} {b}"
+            );
         }
     }
 
     #[test]
-    fn the_nearest_name_is_found_and_no_far_one() {
+    fn the_closest_name_is_suggested_and_no_distant_one() {
         let known = [
             "key",
             "limit",
@@ -71,7 +77,7 @@ mod tests {
             "on_lost",
             "crate",
         ];
-        for (given, meant) in [
+        for (given, expected) in [
             ("lmit", Some("limit")),
             ("Key", Some("key")),
             ("KEY", Some("key")),
@@ -86,7 +92,7 @@ mod tests {
             ("colour", None),
             ("x", None),
         ] {
-            assert_eq!(nearest(given, &known), meant, "{given}");
+            assert_eq!(suggest(given, &known), expected, "{given}");
         }
     }
 }
