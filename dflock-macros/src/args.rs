@@ -169,7 +169,7 @@ fn expected_syntax(name: &str) -> &'static str {
 /// Returns the error message for an unknown argument.
 fn unknown_argument(kind: Kind, name: &str, suggestion: Option<&str>) -> String {
     if name == "limit" {
-        return "a lock has no `limit`: it has one holder at a time; use `#[dflock::semaphore]` for more"
+        return "a lock has no `limit`, because it has one slot; use `#[dflock::semaphore]` for more"
             .to_owned();
     }
     match suggestion {

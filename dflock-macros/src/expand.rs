@@ -68,7 +68,9 @@ fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -
     let as_declared = quote_spanned!(here.located_at(output.span())=> return __dflock_never);
     let body = quote_spanned! {here=>
         // Gives the body its type, so that coercions in it work.
-        if let ::core::option::Option::Some(__dflock_never) = ::core::option::Option::None::<#output> {
+        if let ::core::option::Option::Some(__dflock_never)
+            = ::core::option::Option::None::<#output>
+        {
             #as_declared;
         }
         #held

@@ -75,7 +75,8 @@ impl Function {
         }
     }
 
-    /// Replaces the body by the result of `wrap`, which is given the output type and the statements.
+    /// Replaces the body by the result of `wrap`, which is given the output type and the
+    /// statements.
     ///
     /// The body is that of an `async fn`, or of the future that a plain function ends with. Returns
     /// `None` for any other function.

@@ -44,7 +44,8 @@ impl Template {
 }
 
 /// Checks the literal that an expression is made of: `"..".to_owned()`, `concat!(..)`,
-/// `format!("..{}", x)`. Any other expression passes, and its value is checked when it is evaluated.
+/// `format!("..{}", x)`. Any other expression passes, and its value is checked when it is
+/// evaluated.
 pub(crate) fn check_expression(key: &Expr) -> syn::Result<()> {
     match key {
         Expr::Lit(ExprLit {

@@ -35,11 +35,11 @@
 /// | `slot` | the name of a variable for the body: its slot, a `&`[`Held`](crate::Held) | none | anything but an identifier |
 /// | `crate` | the path of `dflock`, if another crate re-exports it | `::dflock` | anything but a path |
 ///
-/// Literals are checked at compile time, and every error is reported at its place. Expressions can use
-/// the arguments of the function, `self`, `.await` and `?`. They are evaluated once for each call,
-/// in source order, before the slot is acquired. Their values are checked before anything is sent.
-/// Their borrows end before the wait begins. In a function of `#[async_trait]` they cannot use the
-/// names in a destructured argument, such as `a` in `(a, b): (u8, u8)`.
+/// Literals are checked at compile time, and every error is reported at its place. Expressions can
+/// use the arguments of the function, `self`, `.await` and `?`. They are evaluated once for each
+/// call, in source order, before the slot is acquired. Their values are checked before anything is
+/// sent. Their borrows end before the wait begins. In a function of `#[async_trait]` they cannot
+/// use the names in a destructured argument, such as `a` in `(a, b): (u8, u8)`.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -63,7 +63,7 @@
 ///     )]
 ///     pub async fn ship(&self, order: &Order) -> Result<(), dflock::Error> {
 ///         println!("holds {} for {:?} more", held.key(), held.remaining());
-///         // With `finish` the loss does not stop the body, so it checks before an irreversible step.
+///         // With `finish` a loss does not stop the body: check before an irreversible step.
 ///         held.check()?;
 ///         Ok(())
 ///     }
@@ -79,39 +79,40 @@
 /// # Keys
 ///
 /// A literal key is a template as in `format!`. `{name}` inserts an argument of the function or any
-/// other variable in scope, with format specs such as `{day:02}`. `{{` is a brace. Any other key is an
-/// expression of a type that is `Into<String>`.
+/// other variable in scope, with format specs such as `{day:02}`. `{{` is a brace. Any other key is
+/// an expression of a type that is `Into<String>`.
 ///
 /// # Lost slots
 ///
-/// With `on_lost = cancel` the body is dropped at its `.await` when its slot is lost, and the caller
-/// gets [`Error::Lost`](crate::Error::Lost). A body that blocks its thread cannot be stopped. If it
-/// returns `Ok` after the loss, its value is discarded and logged, and the caller gets `Error::Lost`,
-/// because a value that was made without the slot is not a success. If it returns an error, the caller
-/// gets that error.
+/// With `on_lost = cancel` the body is dropped at its `.await` when its slot is lost, and the
+/// caller gets [`Error::Lost`](crate::Error::Lost). A body that blocks its thread cannot be
+/// stopped. If it returns `Ok` after the loss, its value is discarded and logged, and the caller
+/// gets `Error::Lost`, because a value that was made without the slot is not a success. If it
+/// returns an error, the caller gets that error.
 ///
 /// With `on_lost = finish` the body runs to its end, and the caller gets its value.
 ///
 /// # Functions
 ///
 /// The attribute accepts any `async fn` with a body that returns a `Result` whose error is
-/// `From<dflock::Error>`: free functions and methods, generic functions, and functions in a trait or
-/// an `impl`.
+/// `From<dflock::Error>`: free functions and methods, generic functions, and functions in a trait
+/// or an `impl`.
 ///
-/// It also accepts a function that ends with `async move { .. }` or `Box::pin(async move { .. })`, such
-/// as functions in `#[async_trait]` and recursive functions. Statements before the returned future run
-/// without a slot and may not `return`.
+/// It also accepts a function that ends with `async move { .. }` or `Box::pin(async move { .. })`,
+/// such as functions in `#[async_trait]` and recursive functions. Statements before the returned
+/// future run without a slot and may not `return`.
 ///
 /// Each nested call takes its own slot. A recursion deeper than `limit` therefore waits for itself
 /// until `acquire_timeout`. Arguments that the body does not mention are dropped after the release.
 ///
-/// The future is `Send` if the body's future and its value are `Send`, because the value is kept during
-/// the release. A `Result` with `Box<dyn Error>` is not `Send`; one with
-/// `Box<dyn Error + Send + Sync>` is.
+/// The future is `Send` if the body's future and its value are `Send`, because the value is kept
+/// during the release. A `Result` with `Box<dyn Error>` is not `Send`; one with `Box<dyn Error +
+/// Send + Sync>` is.
 ///
-/// Attributes below this one apply to the whole function, including the wait. Attributes above it apply
-/// to the body, inside the slot. So the span of `#[tracing::instrument]` covers only the body if it is
-/// above, and also the wait if it is below. `#[tokio::main]` and `#[tokio::test]` go below:
+/// Attributes below this one apply to the whole function, including the wait. Attributes above it
+/// apply to the body, inside the slot. So the span of `#[tracing::instrument]` covers only the body
+/// if it is above, and also the wait if it is below. `#[tokio::main]` and `#[tokio::test]` go
+/// below:
 ///
 /// ```no_run
 /// #[dflock::semaphore(key = "importers", limit = 2)]
@@ -133,8 +134,8 @@
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the body, and closes the slot or leaves the queue. A body that is stopped
-/// by a loss is dropped at its `.await`, like a cancelled one.
+/// Dropping the future drops the body, and closes the slot or leaves the queue. A body that is
+/// stopped by a loss is dropped at its `.await`, like a cancelled one.
 ///
 /// # Testing
 ///
@@ -167,8 +168,9 @@ pub use dflock_macros::semaphore;
 
 /// Runs an `async fn` with a lock: acquires it before the body and releases it after the body.
 ///
-/// The attribute is [`#[semaphore]`](macro@crate::semaphore) with one slot. It has the same arguments
-/// and defaults, except for `limit`, and the same rules for functions, errors, cancellation and tests.
+/// The attribute is [`#[semaphore]`](macro@crate::semaphore) with one slot. It has the same
+/// arguments and defaults, except for `limit`, and the same rules for functions, errors,
+/// cancellation and tests.
 ///
 /// On servers before v1.14 a lock and a semaphore of the same key share it; see
 /// [`Lock`](crate::Lock#locks-and-semaphores-of-one-key).

@@ -84,7 +84,7 @@ pub struct OnLost<R> {
 
 /// Return type of an annotated function.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a `Result`, but this function may fail to acquire its slot",
+    message = "`{Self}` is not a `Result`, but the function may fail to acquire its slot",
     label = "not a `Result`",
     note = "let the function return a `Result` whose error is `From<dflock::Error>`"
 )]
@@ -108,9 +108,9 @@ impl<T, E: FromDflockError> MacroOutput for Result<T, E> {
 
 /// Error type that a `dflock::Error` can be converted to.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not `From<dflock::Error>`, but this function may fail to acquire its slot",
+    message = "`{Self}` is not `From<dflock::Error>`, but the function may fail to acquire its slot",
     label = "the error of this `Result` is not `From<dflock::Error>`",
-    note = "implement `From<dflock::Error>` for it, or add the bound `E: From<dflock::Error>` to a type parameter"
+    note = "implement `From<dflock::Error>` for it, or add it as a bound of the type parameter"
 )]
 pub trait FromDflockError {
     /// Converts `error`.

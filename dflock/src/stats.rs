@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub struct Stats {
     /// Open connections.
     pub connections: u64,
-    /// Locks with a holder or waiters. Servers up to v1.13 list semaphores with limit 1 here as well.
+    /// Locks with a holder or waiters. Servers up to v1.13 list semaphores with limit 1 here as
+    /// well.
     #[serde(default, deserialize_with = "null_as_empty")]
     pub locks: Vec<LockStats>,
     /// Semaphores with holders or waiters.

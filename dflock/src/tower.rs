@@ -18,8 +18,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Layer that acquires a slot for each request.
 ///
-/// All services on all machines together serve at most `limit` requests of a key at once, in the order
-/// in which the requests arrived.
+/// All services on all machines together serve at most `limit` requests of a key at once, in the
+/// order in which the requests arrived.
 ///
 /// - Each request is mapped to a semaphore. It waits for a slot for at most the semaphore's
 ///   `acquire_timeout`, and then fails with [`Error::Timeout`].
@@ -28,8 +28,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// - The slot is released when the inner service has returned its response. A body that is streamed
 ///   later is streamed without a slot.
 /// - Dropping the future closes the slot or leaves the queue.
-/// - The wait begins when the inner service is ready. A resource that makes it ready, such as a permit
-///   of a local `ConcurrencyLimit`, stays in use during the wait.
+/// - The wait begins when the inner service is ready. A resource that makes it ready, such as a
+///   permit of a local `ConcurrencyLimit`, stays in use during the wait.
 ///
 /// # Examples
 ///
@@ -62,10 +62,11 @@ impl<C, R> SlotLayer<C, fn(&mut R, &Held)>
 where
     C: Fn(&R) -> Result<Semaphore, ConfigError>,
 {
-    /// Creates a layer that acquires a slot of the semaphore that `semaphore_for` returns for a request.
+    /// Creates a layer that acquires a slot of the semaphore that `semaphore_for` returns for a
+    /// request.
     ///
-    /// A request fails if `semaphore_for` returns an error for it. For one semaphore for all requests,
-    /// write `SlotLayer::new(move |_: &Request| Ok(pool.clone()))`.
+    /// A request fails if `semaphore_for` returns an error for it. For one semaphore for all
+    /// requests, write `SlotLayer::new(move |_: &Request| Ok(pool.clone()))`.
     pub fn new(semaphore_for: C) -> Self {
         Self {
             semaphore_for,
@@ -138,7 +139,8 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        // The service that was polled ready handles the request, because its clone may not be ready.
+        // The service that was polled ready handles the request, because its clone may not be
+        // ready.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
         let semaphore = (self.layer.semaphore_for)(&request).map_err(Error::from);

@@ -1,7 +1,7 @@
 //! Values of options.
 //!
-//! Literals are validated here. Other expressions are type-checked by the compiler, and their values
-//! are validated when they are evaluated.
+//! Literals are validated here. Other expressions are type-checked by the compiler, and their
+//! values are validated when they are evaluated.
 
 use std::time::Duration;
 
@@ -47,22 +47,20 @@ impl Value {
             }
             "acquire_timeout" | "lease_ttl" if number(&given).is_some() => {
                 return refused(
-                    "a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression of \
-                     type `Duration`",
+                    "a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression \
+                     of type `Duration`",
                 );
             }
             "acquire_timeout" | "lease_ttl" => {
                 if let Some(Lit::Str(text)) = literal(&given) {
                     let Some(duration) = duration::parse(&text.value()) else {
                         return refused(
-                            "this is not a duration; write numbers with their units d, h, m, s, ms: \
-                             `\"2s\"`, `\"500ms\"`, `\"1h30m\"`",
+                            "this is not a duration; write numbers with their units d, h, m, s, \
+                             ms: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`",
                         );
                     };
                     if duration > MAX_DURATION {
-                        return refused(
-                            "this is too long: the longest duration that a server accepts is 9223372036 s",
-                        );
+                        return refused("this is too long: a server accepts at most 9223372036 s");
                     }
                     if option == "lease_ttl" && (duration.is_zero() || duration.subsec_nanos() > 0)
                     {

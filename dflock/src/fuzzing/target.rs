@@ -27,7 +27,8 @@ pub fn reply(bytes: &[u8]) {
     }
 }
 
-/// Checks that a decoded request survives encoding and decoding, and is encoded as three valid lines.
+/// Checks that a decoded request survives encoding and decoding, and is encoded as three valid
+/// lines.
 pub fn request(bytes: &[u8]) {
     for lines in split_lines(bytes, MAX_SECRET).chunks_exact(3) {
         let Some(Ok(request)) = decode(lines) else {
@@ -49,8 +50,8 @@ pub fn request(bytes: &[u8]) {
 /// Checks that the size of the reads does not change the lines of a stream.
 ///
 /// The lines end at the first one that is longer than the cap. The buffer never has more than twice
-/// the capacity of the lines that have not been taken. The first two bytes are the cap, and the third
-/// is the seed of the chunk sizes.
+/// the capacity of the lines that have not been taken. The first two bytes are the cap, and the
+/// third is the seed of the chunk sizes.
 pub fn lines(bytes: &[u8]) {
     let [high, low, seed, stream @ ..] = bytes else {
         return;
@@ -222,7 +223,10 @@ mod tests {
         }
 
         #[test]
-        fn disconnected_clients_leave_no_state(start in "[!*]?", turns in prop::collection::vec(TURN, 0..40)) {
+        fn disconnected_clients_leave_no_state(
+            start in "[!*]?",
+            turns in prop::collection::vec(TURN, 0..40),
+        ) {
             let turns: Vec<_> = turns.iter().map(String::as_bytes).collect();
             session(&[start.as_bytes(), &turns.join(&0xff)].concat());
         }
