@@ -1,4 +1,4 @@
-//! With other attributes.
+//! Combinations with other attributes.
 
 use std::future::Future;
 use std::pin::pin;
@@ -62,31 +62,31 @@ async fn methods_of_trait_objects_hold_a_slot() {
 
 #[tracing::instrument(name = "work", skip_all, ret)]
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn instrumented_over(house: &House) -> Result<u64, Error> {
+async fn instrument_above(house: &House) -> Result<u64, Error> {
     Ok(house.holders("pool"))
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
 #[tracing::instrument(name = "work", skip_all, ret)]
-async fn instrumented_under(house: &House) -> Result<u64, Error> {
+async fn instrument_below(house: &House) -> Result<u64, Error> {
     tokio::task::yield_now().await;
     Ok(house.holders("pool"))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_span_of_an_attribute_above_is_inside_the_slot_and_of_one_below_around_the_wait() {
+async fn an_attribute_above_applies_to_the_body_and_one_below_includes_the_wait() {
     let house = House::new().await;
     assert_eq!(
-        spans(&house, instrumented_over(&house)).await,
+        spans(&house, instrument_above(&house)).await,
         ["acquire", "hold", "work"]
     );
     assert_eq!(
-        spans(&house, instrumented_under(&house)).await,
+        spans(&house, instrument_below(&house)).await,
         ["work", "acquire", "hold"]
     );
 }
 
-/// The spans of `call`, which has to wait for its slot, in their order.
+/// Runs `call`, which has to wait for its slot. Returns its spans in order.
 async fn spans(house: &House, call: impl Future<Output = Result<u64, Error>>) -> Vec<&'static str> {
     let held = house
         .client
@@ -95,7 +95,7 @@ async fn spans(house: &House, call: impl Future<Output = Result<u64, Error>>) ->
         .acquire()
         .await
         .unwrap();
-    let log = Log::listen();
+    let log = Log::start();
     let mut call = pin!(house.client.clone().scope(call));
     tokio::select! {
         _ = &mut call => unreachable!("the slot is taken"),
@@ -114,7 +114,7 @@ async fn spans(house: &House, call: impl Future<Output = Result<u64, Error>>) ->
     spans
 }
 
-#[dflock::lock(key = "test", client = of_this_runtime().await, slot = held)]
+#[dflock::lock(key = "test", client = leaked_client().await, slot = held)]
 #[tokio::test(start_paused = true)]
 async fn a_test_holds_a_lock() -> Result<(), Error> {
     assert_eq!(held.key(), "test");
@@ -122,8 +122,8 @@ async fn a_test_holds_a_lock() -> Result<(), Error> {
     Ok(held.check()?)
 }
 
-/// A client whose server lives for as long as the runtime.
-async fn of_this_runtime() -> dflock::Client {
+/// Returns a client whose server lives as long as the runtime.
+async fn leaked_client() -> dflock::Client {
     let house = House::new().await;
     let client = house.client.clone();
     std::mem::forget(house);

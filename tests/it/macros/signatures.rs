@@ -1,4 +1,4 @@
-//! Functions of unusual shapes hold a slot like any other.
+//! Functions with unusual signatures.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -32,7 +32,7 @@ fn boxed(
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_call_of_a_recursion_holds_a_slot() {
+async fn each_recursive_call_holds_a_slot() {
     let house = House::new().await;
     assert_eq!(
         house.client.clone().scope(nested(&house, 2)).await.unwrap(),
@@ -43,7 +43,7 @@ async fn each_call_of_a_recursion_holds_a_slot() {
         3
     );
     assert_eq!((house.holders("nested"), house.holders("boxed")), (0, 0));
-    // one more than there are slots
+    // One call more than there are slots.
     assert!(
         house
             .client
@@ -77,11 +77,11 @@ async fn outermost() -> Result<(), Error> {
 }
 
 #[test]
-fn a_call_inside_of_a_call_does_not_make_the_future_larger() {
-    let (one, four) = (size_of_val(&inner()), size_of_val(&outermost()));
+fn nested_calls_do_not_make_the_future_larger() {
+    let (single, nested) = (size_of_val(&inner()), size_of_val(&outermost()));
     assert!(
-        four <= one + one / 4,
-        "one: {one} bytes, four deep: {four} bytes"
+        nested <= single + single / 4,
+        "one call: {single} bytes, four nested: {nested} bytes"
     );
 }
 
@@ -119,7 +119,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn generics_and_patterns_are_seen_by_the_arguments_and_the_body() {
+async fn arguments_and_body_can_use_generics_and_patterns() {
     let house = House::new().await;
     let future = generic::<_, 3>(Point { x: 1, y: 2 }, ("left", 'c'), 7);
     assert_eq!(
@@ -158,7 +158,7 @@ impl Counter {
 }
 
 #[tokio::test(start_paused = true)]
-async fn methods_take_self_in_any_way() {
+async fn methods_can_take_self_in_any_form() {
     let mut counter = Counter {
         house: House::new().await,
         calls: 0,
@@ -185,6 +185,6 @@ impl Store for House {
 }
 
 #[tokio::test(start_paused = true)]
-async fn functions_of_a_trait_hold_a_slot() {
+async fn trait_methods_hold_a_slot() {
     assert_eq!(House::new().await.load().await.unwrap(), 1);
 }

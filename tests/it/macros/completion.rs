@@ -1,4 +1,4 @@
-//! However a body ends, the slot is given back behind it, and the caller gets what the body gave.
+//! Completion of a body: the slot is freed, and the caller gets the result of the body.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -12,63 +12,64 @@ use tokio::time::sleep;
 use super::log::Log;
 use crate::house::{House, server};
 
+/// A way in which a body returns.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum Exit {
     Value,
     Return,
-    Question,
-    Failure,
+    QuestionMark,
+    Error,
 }
 
 #[derive(Debug)]
 enum Failure {
-    OfTheBody(u8),
-    OfTheSlot(Error),
+    Body(u8),
+    Slot(Error),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::OfTheSlot(error)
+        Self::Slot(error)
     }
 }
 
 impl From<u8> for Failure {
     fn from(number: u8) -> Self {
-        Self::OfTheBody(number)
+        Self::Body(number)
     }
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn ends(house: &House, end: End) -> Result<u32, Failure> {
+async fn exits_with(house: &House, exit: Exit) -> Result<u32, Failure> {
     assert_eq!(house.holders("pool"), 1);
     sleep(Duration::from_secs(1)).await;
-    match end {
-        End::Value => {}
-        End::Return => return Ok(2),
-        End::Question => Err(3)?,
-        End::Failure => return Err(Failure::OfTheBody(4)),
+    match exit {
+        Exit::Value => {}
+        Exit::Return => return Ok(2),
+        Exit::QuestionMark => Err(3)?,
+        Exit::Error => return Err(Failure::Body(4)),
     }
     assert_eq!(house.holders("pool"), 1);
     Ok(1)
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_slot_is_free_again_when_the_function_returns() {
+async fn the_slot_is_released_before_the_function_returns() {
     let house = House::new().await;
-    for end in [End::Value, End::Return, End::Question, End::Failure] {
-        let ended = house.client.clone().scope(ends(&house, end)).await;
-        assert_eq!(house.holders("pool"), 0, "{end:?}");
-        let number = ended.or_else(|failure| match failure {
-            Failure::OfTheBody(number) => Ok(number.into()),
-            Failure::OfTheSlot(error) => Err(error),
+    for exit in [Exit::Value, Exit::Return, Exit::QuestionMark, Exit::Error] {
+        let result = house.client.clone().scope(exits_with(&house, exit)).await;
+        assert_eq!(house.holders("pool"), 0, "{exit:?}");
+        let number = result.or_else(|failure| match failure {
+            Failure::Body(number) => Ok(number.into()),
+            Failure::Slot(error) => Err(error),
         });
-        assert_eq!(number.unwrap(), end as u32 + 1);
+        assert_eq!(number.unwrap(), exit as u32 + 1);
     }
-    // in order, so that the connection serves the next
+    // The slots were released, so all calls used the same connection.
     assert_eq!(house.server.stats().connections, 1);
 }
 
-/// Tells that its body runs, and never ends.
+/// Notifies `runs` when its body runs, and never returns.
 #[dflock::semaphore(key = "pool", limit = 1)]
 async fn hangs(runs: Arc<Notify>, then: fn()) -> Result<(), Error> {
     runs.notify_one();
@@ -76,8 +77,8 @@ async fn hangs(runs: Arc<Notify>, then: fn()) -> Result<(), Error> {
     pending().await
 }
 
-/// Comes back when the body runs.
-async fn start(house: &House, then: fn()) -> JoinHandle<Result<(), Error>> {
+/// Spawns [`hangs`] and waits until its body runs.
+async fn spawn_hanging(house: &House, then: fn()) -> JoinHandle<Result<(), Error>> {
     let runs = Arc::new(Notify::new());
     let task = tokio::spawn(house.client.clone().scope(hangs(runs.clone(), then)));
     runs.notified().await;
@@ -85,11 +86,11 @@ async fn start(house: &House, then: fn()) -> JoinHandle<Result<(), Error>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_and_a_cancellation_free_the_slot() {
-    // also where the server does not look at who hangs up
+async fn panic_and_cancellation_free_the_slot() {
+    // With auto-release off, the end of the connection does not free the slot.
     for auto_release in [true, false] {
         let house = House::with(server().auto_release(auto_release).build()).await;
-        let panicked = start(&house, || panic!("with a slot in hand"))
+        let panicked = spawn_hanging(&house, || panic!("with a held slot"))
             .await
             .await
             .unwrap_err();
@@ -97,7 +98,7 @@ async fn a_panic_and_a_cancellation_free_the_slot() {
         sleep(Duration::from_millis(1)).await;
         assert_eq!(house.holders("pool"), 0);
 
-        let task = start(&house, || {}).await;
+        let task = spawn_hanging(&house, || {}).await;
         assert_eq!(house.holders("pool"), 1);
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
@@ -107,7 +108,7 @@ async fn a_panic_and_a_cancellation_free_the_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_stands_in_line_and_is_cancelled_leaves_it() {
+async fn a_cancelled_wait_leaves_the_queue() {
     let house = House::new().await;
     let held = house
         .client
@@ -116,7 +117,7 @@ async fn whoever_stands_in_line_and_is_cancelled_leaves_it() {
         .acquire()
         .await
         .unwrap();
-    let waiting = house.client.clone().scope(ends(&house, End::Value));
+    let waiting = house.client.clone().scope(exits_with(&house, Exit::Value));
     assert!(
         tokio::time::timeout(Duration::from_secs(1), waiting)
             .await
@@ -135,13 +136,13 @@ async fn freezes(house: &House, result: Result<u32, Failure>) -> Result<u32, Fai
 
 // T43, P03
 #[tokio::test(start_paused = true)]
-async fn a_release_that_fails_is_logged_and_hides_nothing() {
-    for result in [Ok(1), Err(Failure::OfTheBody(2))] {
+async fn a_failed_release_is_logged_and_does_not_change_the_result() {
+    for result in [Ok(1), Err(Failure::Body(2))] {
         let house = House::new().await;
-        let log = Log::listen();
+        let log = Log::start();
         let expected = format!("{result:?}");
-        let ended = house.client.clone().scope(freezes(&house, result)).await;
-        assert_eq!(format!("{ended:?}"), expected);
+        let returned = house.client.clone().scope(freezes(&house, result)).await;
+        assert_eq!(format!("{returned:?}"), expected);
         let warnings = log.warnings();
         assert!(
             warnings.iter().any(|line| line.contains("release failed")),
@@ -151,25 +152,25 @@ async fn a_release_that_fails_is_logged_and_hides_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_in_order_is_not_logged() {
+async fn a_successful_release_is_not_logged() {
     let house = House::new().await;
-    let log = Log::listen();
+    let log = Log::start();
     house
         .client
         .clone()
-        .scope(ends(&house, End::Value))
+        .scope(exits_with(&house, Exit::Value))
         .await
         .unwrap();
     assert_eq!(log.warnings(), [""; 0]);
 }
 
 #[dflock::semaphore(key = "pool", limit = 2)]
-async fn of_another_limit() -> anyhow::Result<()> {
-    unreachable!("there is no slot")
+async fn with_another_limit() -> anyhow::Result<()> {
+    unreachable!("the acquire fails")
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_slot_is_an_error_and_the_body_does_not_run() {
+async fn a_failed_acquire_is_an_error_and_the_body_does_not_run() {
     let house = House::new().await;
     let held = house
         .client
@@ -181,7 +182,7 @@ async fn no_slot_is_an_error_and_the_body_does_not_run() {
     let error = house
         .client
         .clone()
-        .scope(of_another_limit())
+        .scope(with_another_limit())
         .await
         .unwrap_err();
     assert!(
@@ -189,7 +190,11 @@ async fn no_slot_is_an_error_and_the_body_does_not_run() {
         "{error}"
     );
 
-    let Err(Failure::OfTheSlot(error)) = house.client.clone().scope(ends(&house, End::Value)).await
+    let Err(Failure::Slot(error)) = house
+        .client
+        .clone()
+        .scope(exits_with(&house, Exit::Value))
+        .await
     else {
         panic!("the slot is taken")
     };
@@ -198,7 +203,11 @@ async fn no_slot_is_an_error_and_the_body_does_not_run() {
 
     house.server.faults().refuse_connections(true);
     house.server.faults().disconnect_all();
-    let Err(Failure::OfTheSlot(error)) = house.client.clone().scope(ends(&house, End::Value)).await
+    let Err(Failure::Slot(error)) = house
+        .client
+        .clone()
+        .scope(exits_with(&house, Exit::Value))
+        .await
     else {
         panic!("there is no server")
     };
