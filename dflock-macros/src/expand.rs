@@ -187,7 +187,8 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         );
         let spaceless: String = expanded.split_whitespace().collect();
         for part in [
-            "::my::reexport::Lock::builder().lease_ttl(::core::time::Duration::new(60u64,0u32)).client(",
+            "::my::reexport::Lock::builder().lease_ttl(",
+            ".lease_ttl(::core::time::Duration::new(60u64,0u32)).client(",
             "::my::reexport::macro_support::client(&self.locks)",
             ").key(self.name()).build();::my::reexport::macro_support::lock(",
             "::my::reexport::macro_support::finish::<Result<(),Error>>()",
@@ -202,7 +203,10 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         let item = quote! {
             #[must_use]
             #[cfg(unix)]
-            pub(crate) async unsafe fn f<'a, T: Copy>(mut self, (a, _): (&'a T, u8)) -> Result<&'a T, E>
+            pub(crate) async unsafe fn f<'a, T: Copy>(
+                mut self,
+                (a, _): (&'a T, u8),
+            ) -> Result<&'a T, E>
             where
                 T: 'a,
             {

@@ -84,7 +84,7 @@ pub struct OnLost<R> {
 
 /// Return type of an annotated function.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a `Result`, but the function may fail to acquire its slot",
+    message = "`{Self}` is not a `Result`, but the acquire of the slot may fail",
     label = "not a `Result`",
     note = "let the function return a `Result` whose error is `From<dflock::Error>`"
 )]
@@ -108,7 +108,7 @@ impl<T, E: FromDflockError> MacroOutput for Result<T, E> {
 
 /// Error type that a `dflock::Error` can be converted to.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not `From<dflock::Error>`, but the function may fail to acquire its slot",
+    message = "`{Self}` is not `From<dflock::Error>`, but the acquire of the slot may fail",
     label = "the error of this `Result` is not `From<dflock::Error>`",
     note = "implement `From<dflock::Error>` for it, or add it as a bound of the type parameter"
 )]

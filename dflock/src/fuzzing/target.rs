@@ -178,7 +178,8 @@ mod tests {
     const REQUEST: &str =
         "((s?[lewrn])|auth|ping|stats|\\PC{0,4})\r?\n\\PC{0,9}\r?\n[-0-9a-z \\PC]{0,40}\r?\n";
     /// Acquire and enqueue requests on few keys, so that the clients share keys.
-    const TURN: &str = "(s[lew]\n[ab]\n([0-3]|9999)( [12]){0,2}\n|[lew]\n[ab]\n([0-3]|9999)?( [1-3])?\n|stats\n\n\n|ping\n\n\n)";
+    const TURN: &str = "(s[lew]\n[ab]\n([0-3]|9999)( [12]){0,2}\n\
+        |[lew]\n[ab]\n([0-3]|9999)?( [1-3])?\n|stats\n\n\n|ping\n\n\n)";
 
     fn session(bytes: &[u8]) {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -18,8 +18,8 @@ pub(super) struct Log {
 impl Log {
     /// Starts the recording.
     pub(super) fn start() -> Self {
-        // A second subscriber, because with only one `tracing` caches its interest, and a thread
-        // without a subscriber could disable the spans and events of the others.
+        // A second subscriber. With only one, `tracing` asks the subscriber of the current thread
+        // which events are enabled, and a thread without one would disable them for all threads.
         static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Recorder::default()));
         LazyLock::force(&OTHER);
         let (warnings, spans) = (Arc::default(), Arc::default());

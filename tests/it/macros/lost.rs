@@ -188,7 +188,7 @@ async fn a_loss_that_the_release_reports_is_a_loss() {
     assert_eq!(error.to_string(), "error of the body");
     assert_eq!(
         scoped
-            .scope(loses_slot_and_finishes_after_loss(&house))
+            .scope(loses_slot_and_finishes(&house))
             .await
             .unwrap(),
         7

@@ -29,7 +29,11 @@ struct Disk {
 
 #[async_trait::async_trait]
 impl Store for Disk {
-    #[dflock::semaphore(key = format!("{}:{id}", self.region), limit = 2, client = self.house.client)]
+    #[dflock::semaphore(
+        key = format!("{}:{id}", self.region),
+        limit = 2,
+        client = self.house.client
+    )]
     async fn load(&self, id: u32) -> Result<u64, Error> {
         if id == 0 {
             return Ok(0);
