@@ -69,7 +69,7 @@ impl Args {
     fn argument(&mut self, kind: Kind, input: ParseStream<'_>) -> syn::Result<()> {
         if !input.peek(Ident::peek_any) {
             return Err(input.error(format!(
-                "expected an argument with its name, as in `key = \"..\"`; {}",
+                "expected a named argument such as `key = \"..\"`; {}",
                 known_arguments(kind)
             )));
         }
@@ -174,16 +174,16 @@ fn unknown_argument(kind: Kind, name: &str, suggestion: Option<&str>) -> String 
     }
     match suggestion {
         Some(suggestion) => {
-            format!("there is no argument `{name}`; did you mean `{suggestion}`?")
+            format!("unknown argument `{name}`; did you mean `{suggestion}`?")
         }
-        None => format!("there is no argument `{name}`; {}", known_arguments(kind)),
+        None => format!("unknown argument `{name}`; {}", known_arguments(kind)),
     }
 }
 
 /// Returns a list of all arguments, as the end of an error message.
 fn known_arguments(kind: Kind) -> String {
     let known: Vec<_> = kind.arguments().map(|name| format!("`{name}`")).collect();
-    format!("there are {}", known.join(", "))
+    format!("expected one of {}", known.join(", "))
 }
 
 #[cfg(test)]
@@ -257,29 +257,29 @@ mod tests {
     fn an_error_does_not_hide_later_errors() {
         for (tokens, beginnings) in [
             (quote!(), &["`key` is missing", "`limit` is missing"][..]),
-            (quote!(key = "", limit = 1), &["this key is refused"]),
+            (quote!(key = "", limit = 1), &["invalid key"]),
             (
                 quote!(kee = f::<A, B>(), limit = 0),
                 &[
-                    "there is no argument `kee`; did you mean `key`",
-                    "this limit",
+                    "unknown argument `kee`; did you mean `key`",
+                    "invalid limit",
                 ],
             ),
             (
                 quote!("a", limit = 0),
                 &[
-                    "expected an argument with its name",
-                    "this limit",
+                    "expected a named argument",
+                    "invalid limit",
                     "`key` is missing",
                 ],
             ),
             (
                 quote!(key, limit = 0),
-                &["`key` needs a value, as in", "this limit"],
+                &["`key` needs a value, as in", "invalid limit"],
             ),
             (
                 quote!(key = , limit = 0),
-                &["`key` needs a value, as in", "this limit"],
+                &["`key` needs a value, as in", "invalid limit"],
             ),
             (
                 quote!(key = "a" limit = 0),
@@ -287,7 +287,7 @@ mod tests {
             ),
             (
                 quote!(key = "a", key = f::<A, B>(), limit = 0),
-                &["`key` is given twice", "this limit"],
+                &["`key` is given twice", "invalid limit"],
             ),
             (
                 quote!(
@@ -312,7 +312,7 @@ mod tests {
             ),
             (
                 quote!(key = 1 + , limit = 0),
-                &["expected an expression", "this limit"],
+                &["expected an expression", "invalid limit"],
             ),
             (
                 quote!(key = "a", limit = 1, slot = _),
@@ -325,8 +325,8 @@ mod tests {
             (
                 quote!(Key = "a", _limit = 1),
                 &[
-                    "there is no argument `Key`; did you mean `key`",
-                    "there is no argument `_limit`",
+                    "unknown argument `Key`; did you mean `key`",
+                    "unknown argument `_limit`",
                 ],
             ),
         ] {

@@ -23,7 +23,7 @@ pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> TokenS
             errors.push(syn::Error::new(
                 error.span(),
                 format!(
-                    "`#[dflock::{}]` goes on an `async fn` with a body",
+                    "`#[dflock::{}]` requires an `async fn` with a body",
                     kind.name()
                 ),
             ));
@@ -325,9 +325,9 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         );
         let (messages, emitted) = expansion_errors(Kind::Semaphore, args, function.clone());
         let beginnings = [
-            "there is no argument `kye`; did you mean `key`?",
-            "this limit is refused",
-            "this ratio is refused",
+            "unknown argument `kye`; did you mean `key`?",
+            "invalid limit",
+            "invalid ratio",
             "this is not a duration",
             "`on_lost` is `cancel`",
             "`limit` is given twice",
@@ -371,7 +371,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         );
         assert_eq!(
             messages,
-            ["`#[dflock::lock]` goes on an `async fn` with a body"]
+            ["`#[dflock::lock]` requires an `async fn` with a body"]
         );
         assert_eq!(emitted, "struct S;\n");
     }

@@ -52,15 +52,15 @@ impl Function {
                 .is_none()
         {
             let tokio = if contains_ident(&self.statements, "block_on") {
-                "; if `#[tokio::main]` or `#[tokio::test]` stands above it, swap the two"
+                "; if `#[tokio::main]` or `#[tokio::test]` is above it, swap the two"
             } else {
                 ""
             };
-            let why = "waiting for a slot takes an `async fn`, or a function that ends with `async \
+            let why = "requires an `async fn`, or a function that ends with `async \
                        move { .. }` or `Box::pin(async move { .. })`";
             errors.push_spanned(
                 fn_token,
-                format!("`#[dflock::{attribute}]` finds that `{ident}` is not async: {why}{tokio}"),
+                format!("`{ident}` is not async, but `#[dflock::{attribute}]` {why}{tokio}"),
             );
         } else if asyncness.is_none() {
             let statements = Block::parse_within

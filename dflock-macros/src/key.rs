@@ -23,14 +23,13 @@ pub(crate) enum Template {
 impl Template {
     /// Parses and validates a literal.
     pub(crate) fn new(literal: LitStr) -> syn::Result<Self> {
-        let refused =
-            |why: String| syn::Error::new(literal.span(), format!("this key is refused: {why}"));
+        let refuse = |why: String| syn::Error::new(literal.span(), format!("invalid key: {why}"));
         let source = literal.value();
         let ParsedTemplate { text, names } = ParsedTemplate::parse(&source)
-            .ok_or_else(|| refused("unbalanced brace; `{{` is a `{`, `}}` a `}`".into()))?;
+            .ok_or_else(|| refuse("unbalanced brace; `{{` is a `{`, `}}` a `}`".into()))?;
         if let Some(name) = names.iter().find(|name| !is_name(name)) {
-            return Err(refused(match *name {
-                "" => "`{}` names nothing; write `{name}`, or `key = format!(..)`".into(),
+            return Err(refuse(match *name {
+                "" => "`{}` has no name; write `{name}`, or `key = format!(..)`".into(),
                 _ => format!("`{name}` is not a name; write `key = format!(\"..{{}}..\", {name})`"),
             }));
         }
@@ -122,17 +121,17 @@ fn literal_text(piece: &Expr) -> Option<String> {
 
 /// Checks the text of a key. Unless it `is_complete`, values are inserted into it at run time.
 fn check_text(tokens: &impl ToTokens, text: &str, is_complete: bool) -> syn::Result<()> {
-    let refused = |why: String| {
+    let refuse = |why: String| {
         Err(syn::Error::new_spanned(
             tokens,
-            format!("this key is refused: {why}"),
+            format!("invalid key: {why}"),
         ))
     };
     if text.is_empty() && is_complete {
-        return refused("it is empty".into());
+        return refuse("it is empty".into());
     }
     if text.len() > MAX_BYTES {
-        return refused(format!(
+        return refuse(format!(
             "it has {} bytes, and a key has at most {MAX_BYTES}",
             text.len()
         ));
@@ -141,7 +140,7 @@ fn check_text(tokens: &impl ToTokens, text: &str, is_complete: bool) -> syn::Res
         .chars()
         .find(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\0'))
     {
-        Some(found) => refused(format!(
+        Some(found) => refuse(format!(
             "it contains {found:?}; a key has no space, tab, line break or NUL"
         )),
         None => Ok(()),
@@ -301,8 +300,8 @@ mod tests {
                 &format!("{}{{x}}{}", &long[..200], &long[200..]),
                 "has 257 bytes",
             ),
-            ("{}", "`{}` names nothing"),
-            ("a{:>4}", "`{}` names nothing"),
+            ("{}", "`{}` has no name"),
+            ("a{:>4}", "`{}` has no name"),
             ("{0}", "`0` is not a name"),
             (
                 "{self.region}",

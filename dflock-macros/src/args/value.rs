@@ -30,23 +30,21 @@ pub(crate) enum Value {
 impl Value {
     /// Validates the value `given` for `option`.
     pub(crate) fn new(option: &str, given: Expr) -> syn::Result<Self> {
-        let refused = |why: &str| Err(syn::Error::new_spanned(&given, why));
+        let refuse = |why: &str| Err(syn::Error::new_spanned(&given, why));
         match option {
             "key" => match literal(&given) {
                 Some(Lit::Str(text)) => return Template::new(text.clone()).map(Self::Key),
-                Some(_) => return refused("a key is text, as in `key = \"report:{tenant}\"`"),
+                Some(_) => return refuse("a key is text, as in `key = \"report:{tenant}\"`"),
                 None => key::check_expression(&given)?,
             },
             "limit" if number(&given).is_some_and(|limit| !(1.0..=MAX_LIMIT).contains(&limit)) => {
-                return refused("this limit is refused: a limit is 1 to 1048576");
+                return refuse("invalid limit: a limit is 1 to 1048576");
             }
             "renew_ratio" if number(&given).is_some_and(|ratio| ratio <= 0.0 || ratio >= 1.0) => {
-                return refused(
-                    "this ratio is refused: it must lie between 0 and 1, both excluded",
-                );
+                return refuse("invalid ratio: it must lie between 0 and 1, both excluded");
             }
             "acquire_timeout" | "lease_ttl" if number(&given).is_some() => {
-                return refused(
+                return refuse(
                     "a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression \
                      of type `Duration`",
                 );
@@ -54,22 +52,20 @@ impl Value {
             "acquire_timeout" | "lease_ttl" => {
                 if let Some(Lit::Str(text)) = literal(&given) {
                     let Some(duration) = duration::parse(&text.value()) else {
-                        return refused(
+                        return refuse(
                             "this is not a duration; write numbers with their units d, h, m, s, \
                              ms: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`",
                         );
                     };
                     if duration > MAX_DURATION {
-                        return refused("this is too long: a server accepts at most 9223372036 s");
+                        return refuse("this is too long: a server accepts at most 9223372036 s");
                     }
                     if option == "lease_ttl" && (duration.is_zero() || duration.subsec_nanos() > 0)
                     {
-                        return refused(
-                            "this lease is refused: it must be whole seconds, and at least one",
-                        );
+                        return refuse("invalid lease: it must be whole seconds, and at least one");
                     }
                     if duration.is_zero() {
-                        return refused(
+                        return refuse(
                             "this timeout is zero; to acquire only a slot that is free now, write \
                              `acquire_timeout = Duration::ZERO`",
                         );

@@ -187,10 +187,7 @@ async fn a_loss_that_the_release_reports_is_a_loss() {
         .unwrap_err();
     assert_eq!(error.to_string(), "error of the body");
     assert_eq!(
-        scoped
-            .scope(loses_slot_and_finishes(&house))
-            .await
-            .unwrap(),
+        scoped.scope(loses_slot_and_finishes(&house)).await.unwrap(),
         7
     );
 }
