@@ -134,7 +134,7 @@
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the body, and closes the slot or leaves the queue. A body that is
+/// Dropping the future drops the body, and frees the slot or leaves the queue. A body that is
 /// stopped by a loss is dropped at its `.await`, like a cancelled one.
 ///
 /// # Testing

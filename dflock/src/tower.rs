@@ -27,7 +27,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///   [`Error::Lost`].
 /// - The slot is released when the inner service has returned its response. A body that is streamed
 ///   later is streamed without a slot.
-/// - Dropping the future closes the slot or leaves the queue.
+/// - Dropping the future frees the slot or leaves the queue.
 /// - The wait begins when the inner service is ready. A resource that makes it ready, such as a
 ///   permit of a local `ConcurrencyLimit`, stays in use during the wait.
 ///

@@ -87,7 +87,7 @@ async fn spawn_hanging(house: &House, then: fn()) -> JoinHandle<Result<(), Error
 
 #[tokio::test(start_paused = true)]
 async fn panic_and_cancellation_free_the_slot() {
-    // With auto-release off, the end of the connection does not free the slot.
+    // With auto-release off, only a release frees the slot, and not the end of the connection.
     for auto_release in [true, false] {
         let house = House::with(server().auto_release(auto_release).build()).await;
         let panicked = spawn_hanging(&house, || panic!("with a held slot"))
