@@ -160,5 +160,5 @@ fn main() {
         patience: Duration::ZERO,
     };
     drop(shop.ship(&Order { id: 1 }));
-    drop(shop.the_other_way_round(&Order { id: 1 }));
+    drop(shop.in_reverse_order(&Order { id: 1 }));
 }
