@@ -96,6 +96,9 @@ mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
 mod shard;
+#[cfg(test)]
+#[path = "../tests/cli/skipped.rs"]
+mod skipped;
 mod slot;
 #[cfg(any(feature = "stats", feature = "server"))]
 mod stats;

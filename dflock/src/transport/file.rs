@@ -211,7 +211,8 @@ mod tests {
     use std::cell::Cell;
     use std::fs::File;
     use std::path::PathBuf;
-    use std::{env, process};
+    use std::sync::mpsc;
+    use std::{env, process, thread};
 
     use super::*;
 
@@ -258,5 +259,66 @@ mod tests {
         assert_eq!(reads("new", now), [2, 3, 4]);
         // the clock of the file system may be ahead
         assert_eq!(reads("future", now + 5 * TICK), [2, 3, 4]);
+    }
+
+    /// A file whose second read waits for `go_on`, and whose value is the number of reads.
+    struct Slow {
+        path: PathBuf,
+        reads: Mutex<usize>,
+        reading: mpsc::SyncSender<()>,
+        go_on: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl FileSource for Slow {
+        type Value = usize;
+
+        fn paths(&self) -> impl Iterator<Item = &Path> {
+            std::iter::once(&*self.path)
+        }
+
+        fn load(&self) -> Result<usize, ConfigError> {
+            let mut reads = self.reads.lock();
+            *reads += 1;
+            if *reads == 2 {
+                self.reading.send(()).unwrap();
+                self.go_on.lock().recv().unwrap();
+            }
+            Ok(*reads)
+        }
+    }
+
+    // a file system that hangs would hold up all tasks that connect
+    #[test]
+    fn a_slow_read_holds_up_no_other_caller() {
+        const TOO_LONG: Duration = Duration::from_secs(20);
+        // it was modified just now, so it is read at each look
+        let path = env::temp_dir().join(format!("dflock-file-{}-slow", process::id()));
+        File::create(&path).unwrap();
+        let ((reading, has_begun), (go_on, wait)) = (mpsc::sync_channel(0), mpsc::channel());
+        let source = Slow {
+            path: path.clone(),
+            reads: Mutex::default(),
+            reading,
+            go_on: Mutex::new(wait),
+        };
+        let Ok(file) = Reloadable::open(source) else {
+            panic!("it is read")
+        };
+        let (sender, values) = mpsc::channel();
+        let look = || {
+            let (file, sender) = (file.clone(), sender.clone());
+            thread::spawn(move || sender.send(*file.current()))
+        };
+        look();
+        has_begun.recv_timeout(TOO_LONG).unwrap();
+        look();
+        assert_eq!(
+            values.recv_timeout(TOO_LONG),
+            Ok(1),
+            "it waits for the read"
+        );
+        go_on.send(()).unwrap();
+        assert_eq!(values.recv_timeout(TOO_LONG), Ok(2));
+        fs::remove_file(path).unwrap();
     }
 }

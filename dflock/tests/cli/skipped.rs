@@ -1,6 +1,6 @@
 //! Tests that cannot run on this machine. The test harness has no such result and prints `ok`.
 //!
-//! Shared with the integration tests. `tests/summary.rs` reads what is written here.
+//! Shared with the integration tests and the unit tests. `tests/summary.rs` reads what is written here.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -27,8 +27,9 @@ pub(crate) fn skip(why: &str) {
 }
 
 /// Returns the file that the skipped tests of one `cargo test` are listed in. All of its test programs
-/// have the same parent.
+/// have the same parent. Unit tests list theirs, too, so the folder is not that of Cargo, which only
+/// integration tests know.
 fn report() -> PathBuf {
-    let of_this_run = || format!("{}/skipped-{}", env!("CARGO_TARGET_TMPDIR"), parent_id()).into();
+    let of_this_run = || env::temp_dir().join(format!("dflock-skipped-{}", parent_id()));
     env::var_os("DFLOCK_SKIPPED_REPORT").map_or_else(of_this_run, PathBuf::from)
 }
