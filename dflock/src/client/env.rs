@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::address::check_addresses;
 use super::builder::LONGEST;
 use super::{Client, ClientBuilder};
-use crate::error::ConfigError;
+use crate::error::{AuthTokenFileErrorKind, ConfigError};
 use crate::transport::{AuthToken, AuthTokenFile, Reloadable};
 
 const AUTH: &str = "DFLOCK_AUTH_TOKEN";
@@ -106,7 +106,15 @@ fn from_text(
         (None, Some(file)) => {
             let token = AuthTokenFile::open(file.into()).map_err(|error| match error {
                 // the file is not named: the value may be the secret itself, in the wrong variable
-                ConfigError::AuthTokenFile { why, .. } => refused(AUTH_FILE, why.to_string()),
+                ConfigError::AuthTokenFile { why, .. } => {
+                    let why = match why {
+                        AuthTokenFileErrorKind::Unreadable { error } => {
+                            AuthTokenFileErrorKind::NotPath { error }
+                        }
+                        why => why,
+                    };
+                    refused(AUTH_FILE, why.to_string())
+                }
                 error => variable(AUTH_FILE, &error),
             })?;
             builder.auth_token(Some(token))

@@ -126,8 +126,8 @@ pub(crate) fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
         .map(Zeroizing::new)
         .map_err(|error| {
             Failure::usage(format!(
-                "the secret in {} cannot be read: {error}",
-                path.display()
+                "the file with the secret cannot be read: {error}; the value is not shown, as it \
+                 may be the token itself"
             ))
         })?;
     let secret = text.strip_prefix('\u{FEFF}').unwrap_or(&text).trim();
