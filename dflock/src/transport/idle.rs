@@ -168,9 +168,11 @@ impl Idle {
 /// tenth. Connections that are opened together, as after a restart of their server, would otherwise
 /// all be opened again together, each time.
 fn early_part(max_age: Duration, opened: Instant) -> Duration {
-    // Fibonacci hashing: the high bits of the product spread instants that are close to each other
-    let hash = opened.as_nanos().wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let part = u32::try_from(hash >> 54).unwrap_or_default();
+    // the mixing function of SplitMix64: it spreads instants that are close to each other, too
+    let mut mixed = opened.as_nanos();
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let part = u32::try_from(mixed >> 54).unwrap_or_default();
     max_age / 10 / 1024 * part
 }
 

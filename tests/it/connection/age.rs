@@ -9,7 +9,7 @@ use crate::house::{House, server};
 // connections that were opened together would be opened together again for ever
 #[tokio::test(start_paused = true)]
 async fn kept_connections_do_not_all_expire_together() {
-    const COUNT: u32 = 20;
+    const COUNT: u32 = 64;
     let seconds = Duration::from_secs;
     let config = server().read_timeout(seconds(1000)).build();
     let house = House::with(config).await;
