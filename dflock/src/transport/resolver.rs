@@ -247,10 +247,12 @@ mod tests {
             let resolver = resolver.clone();
             calls.spawn(async move { resolver.resolve("hangs:1").await });
         }
-        while count.load(Ordering::Relaxed) < MAX_LOOK_UPS {
-            tokio::task::yield_now().await;
-        }
-        tokio::task::yield_now().await;
+        let started = async {
+            while count.load(Ordering::Relaxed) < MAX_LOOK_UPS {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(TOO_LONG, started).await.expect("they are joined");
         assert_eq!(resolver.name("hangs:1").threads.available_permits(), 0);
         assert_eq!(count.load(Ordering::Relaxed), MAX_LOOK_UPS);
         for _ in 0..20 {
