@@ -81,13 +81,12 @@ impl Resolver {
             return Ok([address].into());
         }
         let name = self.name(server);
-        let joined = self.join(&mut name.last.lock());
-        let mut answer = match joined {
-            Some(answer) => answer,
-            None => {
-                let thread = name.threads.clone().acquire_owned().await;
-                self.join_or_start(server, &name, thread.map_err(io::Error::other)?)?
-            }
+        let joined = self.join(name.last.lock().as_ref());
+        let mut answer = if let Some(answer) = joined {
+            answer
+        } else {
+            let thread = name.threads.clone().acquire_owned().await;
+            self.join_or_start(server, &name, thread.map_err(io::Error::other)?)?
         };
         let answer = answer
             .wait_for(Option::is_some)
@@ -112,8 +111,8 @@ impl Resolver {
     }
 
     /// Returns the answer of the `last` look-up if that is still going on and young.
-    fn join(&self, last: &Option<(Instant, Receiver)>) -> Option<Receiver> {
-        let (began, answer) = last.as_ref()?;
+    fn join(&self, last: Option<&(Instant, Receiver)>) -> Option<Receiver> {
+        let (began, answer) = last?;
         // one that panicked has no answer, and its sender is gone
         let is_pending = answer.borrow().is_none() && answer.has_changed().is_ok();
         let is_young = self.clock.now().since(*began) <= LATEST_JOIN;
@@ -128,7 +127,7 @@ impl Resolver {
         thread: OwnedSemaphorePermit,
     ) -> io::Result<Receiver> {
         let mut last = name.last.lock();
-        if let Some(answer) = self.join(&last) {
+        if let Some(answer) = self.join(last.as_ref()) {
             return Ok(answer);
         }
         let (sender, receiver) = watch::channel(None);
