@@ -108,7 +108,9 @@ impl Idle {
     fn left(&self, connection: &Connection, since: Instant, now: Instant) -> Duration {
         let unused = self.longest.saturating_sub(now.since(since));
         let opened = connection.opened();
-        let max_age = self.max_age - early_part(self.max_age, opened);
+        let max_age = self
+            .max_age
+            .saturating_sub(early_part(self.max_age, opened));
         unused.min(max_age.saturating_sub(now.since(opened)))
     }
 
