@@ -14,9 +14,9 @@ fn main() {
         return;
     }
     let named = env::var_os("DFLOCK_SKIPPED_REPORT").map(PathBuf::from);
-    let report = named.clone().unwrap_or_else(|| {
-        format!("{}/skipped-{}", env!("CARGO_TARGET_TMPDIR"), parent_id()).into()
-    });
+    let report = named
+        .clone()
+        .unwrap_or_else(|| env::temp_dir().join(format!("dflock-skipped-{}", parent_id())));
     let skipped = fs::read_to_string(&report).unwrap_or_default();
     let mut reasons = BTreeMap::<_, usize>::new();
     for line in skipped.lines() {

@@ -38,6 +38,7 @@
 //! | `release failed` | warn | after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the secret will be sent to another machine in the clear; use TLS` | warn | a client was built so | `server` |
 //! | `the server's name has several addresses of one family; only the lowest is used` | warn | at the first connection to such a name; see [`guide::sharding`](crate::guide::sharding) | `server`, `used`, `unused` |
+//! | `the address of the server's name has changed; both addresses may grant the same key` | warn | a connection is made to another address than the last one to that name and family; see [`guide::sharding`](crate::guide::sharding) | `server`, `from`, `to` |
 //! | `changed file not used; the last good one is kept` | warn | once for each change of a file of the secret or of TLS | `error` |
 //! | `file read again` | debug | a file of the secret or of TLS was changed | `file` |
 //! | `on_lost panicked` | error | a callback of the program's own | `key` |
@@ -73,7 +74,7 @@ mod metrics;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -358,6 +359,13 @@ pub(crate) fn warn_plaintext_token(server: &str) {
 pub(crate) fn ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
     let message = "the server's name has several addresses of one family; only the lowest is used";
     warn!(target: "dflock", server, ?used, unused, "{message}");
+}
+
+/// Reports a name that leads to another address than before: to another server, unless it has moved.
+pub(crate) fn address_changed(server: &str, from: IpAddr, to: IpAddr) {
+    let message =
+        "the address of the server's name has changed; both addresses may grant the same key";
+    warn!(target: "dflock", server, %from, %to, "{message}");
 }
 
 /// A file that was changed cannot be used.

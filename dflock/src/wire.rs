@@ -33,6 +33,9 @@ pub(crate) const MAX_REPLY: usize = 1024 * 1024;
 /// of keys: v1.10.0 writes about 125 bytes for a held key (measured), so this is half a million keys.
 pub(crate) const MAX_STATS: usize = 64 * 1024 * 1024;
 
+/// The lowest limit for a reply to `stats`, in bytes. A server without any key writes about 100.
+pub(crate) const MIN_STATS: usize = 1024;
+
 /// What was heard is not of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;

@@ -3,6 +3,7 @@
 mod options;
 mod reaching;
 mod replies;
+mod sizes;
 mod statuses;
 
 /// What every error owes its reader: lower case, no final stop, one line, `names`, and nothing twice.

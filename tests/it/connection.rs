@@ -1,5 +1,6 @@
 //! One connection: its bytes, its end, its secret, and who may use it next.
 
+mod age;
 mod bytes;
 mod cut_off;
 mod end;

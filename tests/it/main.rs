@@ -7,6 +7,7 @@
 
 mod auto_traits;
 mod bad_input;
+mod body_drop;
 mod bugs;
 mod client;
 mod conformance;

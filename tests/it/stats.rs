@@ -124,12 +124,12 @@ proptest! {
 
     #[test]
     fn no_reply_within_its_limit_is_refused_for_its_size(
-        size in 40..3000usize,
+        size in 1026..4000usize,
         room in prop_oneof![-2..=2isize, -3000..3000isize],
         keys in 0..90usize,
         byte_by_byte: bool,
     ) {
-        let limit = size.saturating_add_signed(room);
+        let limit = size.saturating_add_signed(room).max(KIB);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let reply = stats_of(size, keys);
@@ -161,7 +161,7 @@ proptest! {
 // T05, P14: as much is read as the limit says, and no more than the room for it
 #[tokio::test]
 async fn stats_without_end_are_cut_off_at_their_limit() {
-    for limit in [1, 1000, 300 * KIB, 3 * MIB] {
+    for limit in [KIB, KIB + 1, 300 * KIB, 3 * MIB] {
         let peer = Peer::memory([vec![hear(STATS), say("ok {"), flood()]]);
         let client = peer.builder().max_stats_size(limit).build().unwrap();
         let error = client.stats().await.unwrap_err();
@@ -235,7 +235,7 @@ async fn other_replies_have_1_mib_to_the_byte() {
         };
         // neither a higher limit for stats nor a lower one changes it
         let acquired = pool(64 * MIB).acquire().await;
-        let enqueued = pool(1000).enqueue().await;
+        let enqueued = pool(KIB).enqueue().await;
         assert_eq!((acquired.is_ok(), enqueued.is_ok()), (fits, fits), "{size}");
         if let (Ok(acquired), Ok(dflock::Enqueued::Acquired(enqueued))) = (acquired, enqueued) {
             acquired.release().await.unwrap();

@@ -1,6 +1,7 @@
 //! TLS: who is believed and who is refused, and that what holds on a plain connection holds on one that is not.
 
 pub(crate) mod authority;
+mod bare_key;
 mod bundle;
 mod certificate;
 mod content;

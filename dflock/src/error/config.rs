@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address::{AddressErrorKind, public_part};
 use super::invisible;
 use super::pem::PemErrorKind;
-use crate::wire::InvalidKey;
+use crate::wire::{InvalidKey, MIN_STATS};
 
 /// An option or an argument that cannot work: what it was, and what is allowed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -59,6 +59,13 @@ pub enum ConfigError {
         given: Duration,
         /// What it may be.
         allowed: &'static str,
+    },
+
+    /// The limit for replies to `stats` is too low for any reply.
+    #[error("max_stats_size {bytes} is refused; it is {MIN_STATS} bytes or more")]
+    MaxStatsSize {
+        /// The limit as it was given.
+        bytes: usize,
     },
 
     /// The clock drift is not in range.
@@ -240,8 +247,11 @@ pub enum AuthTokenFileErrorKind {
         /// The error of the operating system.
         error: String,
     },
-    /// The path of a file is expected, and something else was given, such as the secret itself.
-    NotPath,
+    /// The file cannot be read, and the value that was given as its path may be the token itself.
+    NotPath {
+        /// The error of the operating system.
+        error: String,
+    },
     /// The file is not UTF-8.
     NotUtf8,
     /// The file has nothing but white space in it.
@@ -254,9 +264,10 @@ impl fmt::Display for AuthTokenFileErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { error } => write!(f, "the file cannot be read: {error}"),
-            Self::NotPath => f.write_str(
-                "it is not the path of a file, and not shown because it may be the secret; give \
-                 the path of a file with the secret in it",
+            Self::NotPath { error } => write!(
+                f,
+                "the file cannot be read: {error}; the value is not shown, as it may be the token \
+                 itself; give the path of a file with the token in it"
             ),
             Self::NotUtf8 => f.write_str("the file is not UTF-8; save it as UTF-8"),
             Self::Empty => f.write_str("the file has no secret in it"),

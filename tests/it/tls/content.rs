@@ -14,7 +14,7 @@ const TEXT: usize = 8;
 const NUMBERS: usize = 3;
 
 /// Everything that can be printed of `error`.
-fn print(error: &dyn Error) -> String {
+pub(super) fn print(error: &dyn Error) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -113,7 +113,7 @@ fn damaged(pem: &str) -> Vec<String> {
 }
 
 /// The ways on which PEM or a secret gets in, each as a function of the content.
-type Way = (&'static str, fn(&Folder, &str) -> Result<(), ConfigError>);
+pub(super) type Way = (&'static str, fn(&Folder, &str) -> Result<(), ConfigError>);
 
 fn papers() -> Papers {
     Authority::new().papers(HOST)
@@ -128,7 +128,7 @@ fn variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
     ClientBuilder::from_lookup(lookup)?.build().map(drop)
 }
 
-const WAYS: [Way; 22] = [
+pub(super) const WAYS: [Way; 22] = [
     ("ca_pem", |_, text| Tls::ca_pem(text).map(drop)),
     ("ca_pem_file", |folder, text| {
         Tls::ca_pem_file(folder.file("a", text)).map(drop)

@@ -113,7 +113,10 @@ async fn an_environment_that_makes_no_sense_is_named() {
             &[("DFLOCK_TLS_CA", empty.as_str())][..],
             ["DFLOCK_TLS_CA", "no certificate in it"],
         ),
-        (&[("DFLOCK_TLS_CA", &missing)], ["DFLOCK_TLS_CA", &missing]),
+        (
+            &[("DFLOCK_TLS_CA", &missing)],
+            ["DFLOCK_TLS_CA", "the value is not shown"],
+        ),
         (
             &[("DFLOCK_TLS_CA", &missing), ("DFLOCK_TLS", "off")],
             ["DFLOCK_TLS_CA", "`DFLOCK_TLS` is `off`"],
