@@ -1,16 +1,16 @@
-//! The wire, line by line: transcripts recorded from a real dflockd, replayed against the embedded server, or against the program
-//! that `DFLOCK_CONFORMANCE_SERVER` names.
+//! Wire protocol conformance. Transcripts recorded from a real dflockd run against the embedded
+//! server, or against the program that `DFLOCK_CONFORMANCE_SERVER` names.
 
 mod options;
-mod play;
-mod subject;
+mod runner;
+mod server_under_test;
 mod transcript;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use play::play;
-use subject::Subject;
+use runner::run;
+use server_under_test::ServerUnderTest;
 use transcript::Transcript;
 
 macro_rules! transcripts {
@@ -20,7 +20,7 @@ macro_rules! transcripts {
         $(
             #[tokio::test]
             async fn $name() {
-                let path = folder().join($file);
+                let path = dir().join($file);
                 let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
                 if let Err(failure) = replay($file, &text).await {
                     panic!("{failure}");
@@ -52,14 +52,14 @@ transcripts! {
     default_lease: "24-default-lease.txt",
 }
 
-fn folder() -> PathBuf {
+fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
 }
 
-/// Replays one transcript on a server of its own; the error says file, line and what was wrong.
+/// Replays one transcript on a new server. The error contains file, line and mismatch.
 async fn replay(file: &str, text: &str) -> Result<(), String> {
     let transcript = Transcript::parse(file, text).map_err(|mistake| mistake.to_string())?;
-    let subject = Subject::start(&transcript.options)
+    let subject = ServerUnderTest::start(&transcript.options)
         .await
         .map_err(|why| format!("{file}: {why}"))?;
     play(&transcript, subject.addr())
@@ -70,16 +70,16 @@ async fn replay(file: &str, text: &str) -> Result<(), String> {
 #[test]
 fn every_transcript_is_listed() {
     let listed: BTreeSet<String> = LISTED.iter().map(ToString::to_string).collect();
-    let found: BTreeSet<String> = std::fs::read_dir(folder())
+    let found: BTreeSet<String> = std::fs::read_dir(dir())
         .and_then(|entries| {
             entries
                 .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
                 .collect()
         })
-        .unwrap_or_else(|error| panic!("{}: {error}", folder().display()));
+        .unwrap_or_else(|error| panic!("{}: {error}", dir().display()));
     assert_eq!(
         listed, found,
-        "the list in this file (left) against the folder (right)"
+        "the list in this file (left) against the dir (right)"
     );
 }
 

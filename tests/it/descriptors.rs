@@ -1,4 +1,4 @@
-//! No descriptor is left behind: T48, P01, T13, G07, T06.
+//! Leaks of file descriptors: covers bugs T48, P01, T13, G07, T06.
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
@@ -6,16 +6,16 @@ use std::process::Command;
 use dflock::Client;
 use tokio::net::TcpSocket;
 
-use crate::peer::*;
+use crate::scripted_server::*;
 
-/// How many descriptors this process has open.
+/// Returns the number of open descriptors of this process.
 fn open() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 #[test]
 fn none_is_left_behind() {
-    // in a process of its own: the other tests open some, too
+    // A separate process, because the other tests open descriptors as well.
     let child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -36,16 +36,16 @@ fn none_is_left_behind() {
 #[ignore = "counts the descriptors of its whole process; `none_is_left_behind` runs it alone"]
 async fn every_way_to_end() {
     const TIMES: usize = 10_000;
-    let round = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)];
-    let peer = Peer::tcp([vec![round; TIMES].concat()]).await;
-    let mut pool = peer.pool();
+    let round = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
+    let server = ScriptedServer::tcp([vec![round; TIMES].concat()]).await;
+    let mut pool = server.pool();
     let before = open();
     for _ in 0..TIMES {
         pool = pool.acquire().await.unwrap().release().await.unwrap();
     }
-    // one for each side of the only connection
+    // One descriptor for each end of the connection.
     assert_eq!(open(), before + 2);
-    peer.finish().await;
+    server.finish().await;
     drop(pool);
     same_after(refused_connections, 300).await;
     same_after(refused_secrets, 300).await;
@@ -54,7 +54,7 @@ async fn every_way_to_end() {
 }
 
 async fn same_after(way: impl AsyncFn(usize), times: usize) {
-    // what is opened once, by the runtime or by the first use, is open now
+    // The first run opens the descriptors that the runtime opens once.
     way(1).await;
     let before = open();
     way(times).await;
@@ -74,26 +74,26 @@ async fn refused_connections(times: usize) {
 }
 
 async fn refused_secrets(times: usize) {
-    let peer = Peer::tcp(vec![vec![hear(AUTH), say("error_auth\n"), close()]; times]).await;
-    let client = peer.builder().auth("hush").build().unwrap();
+    let server = ScriptedServer::tcp(vec![vec![expect(AUTH), send("error_auth\n"), close()]; times]).await;
+    let client = server.builder().auth("hush").build().unwrap();
     for _ in 0..times {
         assert!(client.ping().await.unwrap_err().is_auth());
     }
-    peer.finish().await;
+    server.finish().await;
 }
 
 async fn refused_renewals(times: usize) {
     let script = vec![
-        hear(ACQUIRE),
-        say(GRANT),
-        hear(RENEW),
-        say("error\n"),
-        hear(RELEASE),
-        hear_end(),
+        expect(ACQUIRE),
+        send(GRANT),
+        expect(RENEW),
+        send("error\n"),
+        expect(RELEASE),
+        expect_eof(),
         close(),
     ];
-    let peer = Peer::tcp(vec![script; times]).await;
-    let pool = peer.pool();
+    let server = ScriptedServer::tcp(vec![script; times]).await;
+    let pool = server.pool();
     for _ in 0..times {
         assert!(
             pool.clone()
@@ -106,24 +106,24 @@ async fn refused_renewals(times: usize) {
                 .is_lost()
         );
     }
-    peer.finish().await;
+    server.finish().await;
 }
 
 async fn dropped_holds(times: usize) {
-    let peer = Peer::tcp(vec![
+    let server = ScriptedServer::tcp(vec![
         vec![
-            hear(ACQUIRE),
-            say(GRANT),
-            hear(RELEASE),
-            hear_end(),
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            expect_eof(),
             close()
         ];
         times
     ])
     .await;
-    let pool = peer.pool();
+    let pool = server.pool();
     for _ in 0..times {
         drop(pool.clone().acquire().await.unwrap());
     }
-    peer.finish().await;
+    server.finish().await;
 }

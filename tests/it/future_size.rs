@@ -12,7 +12,7 @@ use dflock::{Error, Held, Semaphore};
 use tokio::task::yield_now;
 use tower::{Layer, Service, service_fn};
 
-use crate::house::House;
+use crate::fixture::Fixture as House;
 
 /// Most bytes that a future of ours has besides the body that it runs.
 const OWN: usize = 1024;

@@ -1,4 +1,4 @@
-//! A slot is kept for as long as its owner wants, and its loss is told before anyone else can have it.
+//! Renewal, expiry and loss of leases. A loss is reported before another client can hold the slot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,26 +8,26 @@ use std::time::Duration;
 use dflock::{Held, Lost, LostReason, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::house::{House, server};
-use crate::peer::*;
+use crate::fixture::{Fixture, server};
+use crate::scripted_server::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn pool(house: &House, lease: Duration) -> Semaphore {
+fn pool(fixture: &Fixture, lease: Duration) -> Semaphore {
     Semaphore::builder()
         .key("pool")
         .limit(1)
         .lease_ttl(lease)
-        .client(house.client.clone())
+        .client(fixture.client.clone())
         .build()
         .unwrap()
 }
 
-async fn held(house: &House, lease: Duration) -> Semaphore<Held> {
-    pool(house, lease).acquire().await.unwrap()
+async fn held(fixture: &Fixture, lease: Duration) -> Semaphore<Held> {
+    pool(fixture, lease).acquire().await.unwrap()
 }
 
-// T02, N2, N3, T01
+// Covers bugs T02, N2, N3, T01.
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_any_length_is_kept() {
     for (lease, hold) in [
@@ -38,12 +38,12 @@ async fn a_lease_of_any_length_is_kept() {
         (3600, 8000),
         (9_223_372_036, 300),
     ] {
-        let house = House::new().await;
-        let held = held(&house, Duration::from_secs(lease)).await;
+        let fixture = Fixture::new().await;
+        let held = held(&fixture, Duration::from_secs(lease)).await;
         sleep(Duration::from_secs(hold)).await;
         held.check()
             .unwrap_or_else(|lost| panic!("{lease} s: {lost}"));
-        assert_eq!(house.holders("pool"), 1, "{lease} s");
+        assert_eq!(fixture.holders("pool"), 1, "{lease} s");
         held.release().await.unwrap();
     }
 }
@@ -51,19 +51,19 @@ async fn a_lease_of_any_length_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_kept_against_any_read_timeout_that_the_client_knows() {
     for read_timeout in [2, 3, 5, 11, 23] {
-        let house = House::with(
+        let fixture = Fixture::with_config(
             server()
                 .read_timeout(Duration::from_secs(read_timeout))
                 .build(),
         )
         .await;
         for lease in [1, 2, 7, 46, 3600, 86_400] {
-            let held = held(&house, Duration::from_secs(lease)).await;
+            let held = held(&fixture, Duration::from_secs(lease)).await;
             sleep(Duration::from_mins(5)).await;
             held.check()
                 .unwrap_or_else(|lost| panic!("{lease} s, read timeout {read_timeout} s: {lost}"));
             assert_eq!(
-                house.holders("pool"),
+                fixture.holders("pool"),
                 1,
                 "{lease} s, read timeout {read_timeout} s"
             );
@@ -74,27 +74,27 @@ async fn a_lease_is_kept_against_any_read_timeout_that_the_client_knows() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_a_day_is_kept_for_longer_than_a_day() {
-    let house = House::new().await;
-    let held = held(&house, Duration::from_hours(24)).await;
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, Duration::from_hours(24)).await;
     sleep(Duration::from_hours(25)).await;
     held.check().unwrap();
-    assert_eq!(house.holders("pool"), 1);
+    assert_eq!(fixture.holders("pool"), 1);
 }
 
-// N4, N8: frozen server, and G12, P18
+// Covers bugs N4, N8, G12, P18. Tested with a frozen server.
 #[tokio::test(start_paused = true)]
 async fn a_frozen_server_is_a_loss_before_it_can_give_the_slot_away() {
     for (lease, latest) in [(1, 0.99), (4, 3.96), (60, 22.77), (3600, 22.77)] {
-        let house = House::new().await;
-        let held = held(&house, Duration::from_secs(lease)).await;
-        house.server.faults().freeze();
+        let fixture = Fixture::new().await;
+        let held = held(&fixture, Duration::from_secs(lease)).await;
+        fixture.server.faults().freeze();
         let frozen = Instant::now();
         let lost = held.lost().await;
         let after = frozen.elapsed().as_secs_f64();
         assert_eq!(lost.reason, LostReason::Unreachable, "{lease} s");
         assert!(after <= latest + 0.002, "{lease} s: told after {after} s");
-        // a loss is final
-        house.server.faults().thaw();
+        // A loss is final.
+        fixture.server.faults().thaw();
         sleep(SECOND).await;
         assert_eq!(held.check().unwrap_err(), lost);
         assert!(held.release().await.unwrap_err().is_lost());
@@ -103,13 +103,14 @@ async fn a_frozen_server_is_a_loss_before_it_can_give_the_slot_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_reply_does_not_bring_a_slot_back() {
-    let house = House::new().await;
-    let held = held(&house, Duration::from_secs(2)).await;
-    house
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, Duration::from_secs(2)).await;
+    fixture
         .server
         .faults()
         .delay_replies(Duration::from_millis(1200));
-    // the renewal is sent after 1 s at the latest, and answered after 2.2 s; the lease ends after 1.98 s
+    // The renewal is sent after at most 1 s and answered after 2.2 s. The lease expires after 1.98
+    // s.
     let lost = held.lost().await;
     assert_eq!(lost.reason, LostReason::Unreachable);
     sleep(SECOND).await;
@@ -119,116 +120,116 @@ async fn a_late_reply_does_not_bring_a_slot_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_reply_in_time_keeps_the_slot() {
-    let house = House::new().await;
-    let held = held(&house, Duration::from_secs(4)).await;
-    house
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, Duration::from_secs(4)).await;
+    fixture
         .server
         .faults()
         .delay_replies(Duration::from_millis(1500));
     sleep(60 * SECOND).await;
     held.check().unwrap();
-    house.server.faults().delay_replies(Duration::ZERO);
+    fixture.server.faults().delay_replies(Duration::ZERO);
     held.release().await.unwrap();
 }
 
-// T12, G12
+// Covers bugs T12, G12.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_the_server_ended_is_lost_at_the_next_renewal() {
-    let house = House::new().await;
-    let held = held(&house, Duration::from_secs(10)).await;
-    house.server.faults().expire("pool");
-    let began = Instant::now();
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, Duration::from_secs(10)).await;
+    fixture.server.faults().expire("pool");
+    let start = Instant::now();
     assert_eq!(held.lost().await.reason, LostReason::Rejected);
-    assert!(began.elapsed() <= Duration::from_secs(5));
+    assert!(start.elapsed() <= Duration::from_secs(5));
     assert!(held.renew().await.unwrap_err().is_lost());
-    // and the semaphore is as good as before
-    pool(&house, SECOND).acquire().await.unwrap();
+    // The semaphore remains usable.
+    pool(&fixture, SECOND).acquire().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn renew_asks_now() {
-    let house = House::new().await;
-    let held = held(&house, Duration::from_secs(10)).await;
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, Duration::from_secs(10)).await;
     sleep(SECOND).await;
     assert!(held.remaining() < Duration::from_secs(9));
     held.renew().await.unwrap();
     assert!(held.remaining() > Duration::from_millis(9800));
-    house.server.faults().expire("pool");
+    fixture.server.faults().expire("pool");
     let error = held.renew().await.unwrap_err();
     assert!(error.is_lost());
     assert_eq!(held.check().unwrap_err().reason, LostReason::Rejected);
 }
 
-// T40, P10: no time is no renewal; asked again, but not at once
+// Covers bugs T40, P10. A renewal to a lease of 0 has failed. It is retried after a delay.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_gave_no_time_is_none() {
-    let none = [hear(RENEW), say("ok 0\n")];
-    let peer = Peer::memory([[
-        &[hear(ACQUIRE), say(GRANT)][..],
+    let none = [expect(RENEW), send("ok 0\n")];
+    let scripted = ScriptedServer::memory([[
+        &[expect(ACQUIRE), send(GRANT)][..],
         &none,
         &none,
-        &[hear(RENEW), say("ok 30\n")],
+        &[expect(RENEW), send("ok 30\n")],
     ]
     .concat()]);
-    let held = peer.pool().acquire().await.unwrap();
-    let began = Instant::now();
+    let held = scripted.pool().acquire().await.unwrap();
+    let start = Instant::now();
     held.renew().await.unwrap();
-    assert!(began.elapsed() > 5 * SECOND, "{:?}", began.elapsed());
+    assert!(start.elapsed() > 5 * SECOND, "{:?}", start.elapsed());
     assert!(held.remaining() > 20 * SECOND);
-    peer.finish().await;
+    scripted.finish().await;
 }
 
-// G05
+// Covers bug G05.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_is_wanted_while_another_is_under_way_follows_it() {
-    let house = House::new().await;
-    let held = held(&house, Duration::from_secs(20)).await;
-    house
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, Duration::from_secs(20)).await;
+    fixture
         .server
         .faults()
         .delay_replies(Duration::from_millis(200));
     let first = held.renew();
     let second = async {
         sleep(Duration::from_millis(100)).await;
-        let began = Instant::now();
+        let start = Instant::now();
         held.renew().await.unwrap();
-        assert_eq!(began.elapsed().as_millis(), 300);
+        assert_eq!(start.elapsed().as_millis(), 300);
     };
     tokio::join!(async { first.await.unwrap() }, second);
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_renewals_at_once_are_all_answered() {
-    let house = House::new().await;
-    let held = held(&house, Duration::from_secs(10)).await;
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, Duration::from_secs(10)).await;
     let all = async { tokio::join!(held.renew(), held.renew(), held.renew()) };
     let (a, b, c) = timeout(SECOND, all).await.unwrap();
     assert!(a.is_ok() && b.is_ok() && c.is_ok());
-    // one that is not waited for changes nothing
+    // A renewal that is not awaited changes nothing.
     drop(held.renew());
     held.renew().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_connection_is_a_loss_at_once() {
-    let house = House::new().await;
-    let held = held(&house, Duration::from_hours(1)).await;
-    let began = Instant::now();
-    house.server.faults().disconnect("pool");
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, Duration::from_hours(1)).await;
+    let start = Instant::now();
+    fixture.server.faults().disconnect("pool");
     let lost = held.lost().await;
     assert_eq!(
         (lost.reason, &*lost.key, lost.token),
         (LostReason::Disconnected, "pool", *held.token())
     );
-    assert!(began.elapsed() < Duration::from_millis(5));
+    assert!(start.elapsed() < Duration::from_millis(5));
 }
 
 #[tokio::test(start_paused = true)]
 async fn check_knows_the_deadline_while_nothing_else_runs() {
-    let house = House::new().await;
-    let held = held(&house, Duration::from_secs(4)).await;
-    house.server.faults().freeze();
-    // time passes, and no task gets to run
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, Duration::from_secs(4)).await;
+    fixture.server.faults().freeze();
+    // Time passes while no task runs.
     for (millis, lost) in [(1900, false), (1900, false), (160, true)] {
         pass(Duration::from_millis(millis));
         assert_eq!(held.is_lost(), lost);
@@ -236,7 +237,7 @@ async fn check_knows_the_deadline_while_nothing_else_runs() {
     assert_eq!(held.check().unwrap_err().reason, LostReason::Expired);
 }
 
-/// Lets time pass without letting anybody run.
+/// Advances the clock without running any task.
 fn pass(time: Duration) {
     let mut advance = Box::pin(tokio::time::advance(time));
     let _ = advance
@@ -244,10 +245,10 @@ fn pass(time: Duration) {
         .poll(&mut Context::from_waker(Waker::noop()));
 }
 
-// T31, N8, T42, P17, G11
+// Covers bugs T31, N8, T42, P17, G11.
 #[tokio::test(start_paused = true)]
 async fn on_lost_is_called_once_for_each_loss_and_never_else() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let (count, seen) = (
         Arc::new(AtomicU32::new(0)),
         Arc::new(std::sync::Mutex::new(None)),
@@ -257,7 +258,7 @@ async fn on_lost_is_called_once_for_each_loss_and_never_else() {
         .key("pool")
         .limit(1)
         .lease_ttl(SECOND)
-        .client(house.client.clone())
+        .client(fixture.client.clone())
         .on_lost(move |lost: &Lost| {
             counted.fetch_add(1, Ordering::SeqCst);
             *saw.lock().unwrap() = Some(lost.clone());
@@ -278,7 +279,7 @@ async fn on_lost_is_called_once_for_each_loss_and_never_else() {
     assert_eq!(count.load(Ordering::SeqCst), 0);
 
     let held = pool.clone().acquire().await.unwrap();
-    house.server.faults().disconnect("pool");
+    fixture.server.faults().disconnect("pool");
     let lost = held.lost().await;
     sleep(5 * SECOND).await;
     assert!(held.is_lost());
@@ -287,9 +288,9 @@ async fn on_lost_is_called_once_for_each_loss_and_never_else() {
     assert_eq!(count.load(Ordering::SeqCst), 1);
     assert_eq!(seen.lock().unwrap().as_ref(), Some(&lost));
 
-    // a loss that the release finds out is a loss, too
+    // A loss found by the release is also reported.
     let held = pool.acquire().await.unwrap();
-    house.server.faults().expire("pool");
+    fixture.server.faults().expire("pool");
     assert!(held.release().await.unwrap_err().is_lost());
     sleep(SECOND).await;
     assert_eq!(count.load(Ordering::SeqCst), 2);
@@ -297,13 +298,13 @@ async fn on_lost_is_called_once_for_each_loss_and_never_else() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_stops_when_the_slot_is_lost() {
-    let house = House::new().await;
-    let held = held(&house, SECOND).await;
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, SECOND).await;
     assert_eq!(held.run(async { 5 }).await.unwrap(), 5);
-    house.server.faults().freeze();
+    fixture.server.faults().freeze();
     let error = held.run(std::future::pending::<()>()).await.unwrap_err();
     assert!(error.is_lost());
-    // nothing is begun on a lost slot
+    // No operation starts on a lost slot.
     let error = held
         .run(async { panic!("not to be polled") })
         .await
@@ -313,8 +314,8 @@ async fn a_run_stops_when_the_slot_is_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_kept_the_executor_past_the_lease_has_lost() {
-    let house = House::new().await;
-    let held = held(&house, SECOND).await;
+    let fixture = Fixture::new().await;
+    let held = held(&fixture, SECOND).await;
     let body = std::future::poll_fn(|_| {
         pass(2 * SECOND);
         Poll::Ready(7)
@@ -324,13 +325,13 @@ async fn a_body_that_kept_the_executor_past_the_lease_has_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_that_came_late_is_confirmed_before_it_is_held() {
-    let house = House::new().await;
-    let first = held(&house, Duration::from_secs(20)).await;
-    let waiting = tokio::spawn(pool(&house, Duration::from_secs(2)).acquire());
+    let fixture = Fixture::new().await;
+    let first = held(&fixture, Duration::from_secs(20)).await;
+    let waiting = tokio::spawn(pool(&fixture, Duration::from_secs(2)).acquire());
     sleep(5 * SECOND).await;
     first.release().await.unwrap();
     let second = waiting.await.unwrap().unwrap();
-    // dated from the renewal, not from the request five seconds ago
+    // The lease counts from the renewal, not from the request five seconds ago.
     assert!(
         second.remaining() > Duration::from_millis(1900),
         "{:?}",

@@ -15,7 +15,7 @@ use dflock::Error;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::house::House;
+use crate::fixture::Fixture as House;
 
 /// The most that were ever inside at once.
 #[derive(Default)]

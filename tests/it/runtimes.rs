@@ -1,4 +1,4 @@
-//! Slots and connections end with the runtime that they were made on, and serve no other.
+//! Runtimes: slots and connections end with the runtime that created them and serve no other.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
@@ -17,10 +17,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Longer than anything here takes: only a test that fails waits for it.
-const TOO_LONG: Duration = Duration::from_secs(20);
+/// Limit of every wait. It is longer than any operation here.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Much more than a server needs to answer, however busy the machine is: the tests with a server that does not wait for it once.
+/// Socket timeout of tests with a silent server, which wait for it once. It is long enough for a
+/// busy machine.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn one_thread() -> Runtime {
@@ -31,14 +32,14 @@ fn one_thread() -> Runtime {
         .unwrap()
 }
 
-// N4: whoever looks from elsewhere knows before the slot is free
+// Covers bug N4. A check from another runtime reports the loss before the slot is free.
 #[test]
 fn a_slot_is_lost_before_its_runtime_gives_it_back() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
     let (written, releasing) = mpsc::channel();
     let (go_on, looked) = mpsc::channel();
-    let slow = Slow {
+    let slow = PausingConnector {
         written,
         looked: Arc::new(Mutex::new(looked)),
     };
@@ -49,7 +50,7 @@ fn a_slot_is_lost_before_its_runtime_gives_it_back() {
         .unwrap();
     let end = thread::spawn(move || drop(gone));
     releasing
-        .recv_timeout(TOO_LONG)
+        .recv_timeout(TEST_TIMEOUT)
         .expect("nothing is released");
     let second = outside
         .block_on(
@@ -57,7 +58,7 @@ fn a_slot_is_lost_before_its_runtime_gives_it_back() {
                 .client()
                 .semaphore("pool", 1)
                 .unwrap()
-                .acquire_within(TOO_LONG),
+                .acquire_within(TEST_TIMEOUT),
         )
         .unwrap();
     assert!(held.is_lost());
@@ -88,7 +89,7 @@ fn a_connection_that_is_given_back_elsewhere_is_not_used_there() {
     let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
     elsewhere.block_on(held.release()).unwrap();
     stop.send(()).unwrap();
-    // there, but not driven: what was made on it hears nothing
+    // The runtime exists and is not driven, so its tasks do not run.
     let idle = first.join().unwrap();
     elsewhere.block_on(pool.acquire()).unwrap().close();
     drop(idle);
@@ -111,20 +112,20 @@ fn a_connection_that_was_given_back_elsewhere_is_not_used_again() {
             pool.clone().acquire().await.unwrap(),
         )
     });
-    // others wait there for their next use
+    // Other connections are idle in that pool.
     here.block_on(first.release()).unwrap();
     elsewhere.block_on(second.release()).unwrap();
-    // long before the client closes what nobody has used
+    // This is long before the client closes idle connections.
     outside.block_on(async {
         timeout(Duration::from_secs(10), until_connections(&server, 1))
             .await
             .expect("it stays open");
     });
-    // its timers would be gone with it
+    // Dropping this runtime earlier would end its timers.
     drop(elsewhere);
     server.faults().freeze();
     let error = here.block_on(async {
-        timeout(TOO_LONG, pool.acquire_within(Duration::ZERO))
+        timeout(TEST_TIMEOUT, pool.acquire_within(Duration::ZERO))
             .await
             .expect("it hangs")
     });
@@ -137,7 +138,7 @@ async fn until_connections(server: &Server, count: u64) {
     }
 }
 
-// its own runtime drives neither its socket nor its timers any more
+// The runtime of the connection drives neither its socket nor its timers.
 #[test]
 fn a_release_elsewhere_ends_in_its_time() {
     let outside = one_thread();
@@ -154,22 +155,22 @@ fn a_release_elsewhere_ends_in_its_time() {
     server.faults().freeze();
     let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
     let error = elsewhere
-        .block_on(async { timeout(TOO_LONG, held.release()).await.expect("it hangs") })
+        .block_on(async { timeout(TEST_TIMEOUT, held.release()).await.expect("it hangs") })
         .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
 }
 
-/// A runtime with neither timers nor IO.
+/// Returns a runtime without timers and IO.
 fn bare() -> Runtime {
     Builder::new_current_thread().build().unwrap()
 }
 
-/// A runtime with timers and without IO.
+/// Returns a runtime with timers and without IO.
 fn without_io() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Asserts that every call of `client` that connects fails with `want`, and does not panic.
+/// Asserts that every call of `client` that connects fails with `want` and does not panic.
 fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
     runtime.block_on(async {
         let (pool, lock) = (
@@ -211,11 +212,11 @@ fn a_runtime_without_timers_or_io_is_an_error_and_no_panic() {
         .unwrap();
     for client in [server.client(), in_memory.clone()] {
         assert_refused(&bare(), &client, &ConfigError::NoTimers);
-        // and no slot was taken
+        // No slot was taken.
         assert!(server.stats().semaphores.is_empty());
     }
     assert_refused(&without_io(), &server.client(), &ConfigError::NoIo);
-    // there is no socket in memory
+    // An in-memory connection needs no socket.
     without_io().block_on(async {
         in_memory.ping().await.unwrap();
         in_memory
@@ -263,7 +264,7 @@ fn a_server_needs_a_runtime_with_timers_and_io() {
     );
 }
 
-// a slot from a runtime that has all, in the hands of a task of one that has nothing
+// A slot acquired on a complete runtime and used on a runtime without timers.
 #[test]
 fn a_slot_on_a_runtime_without_timers_is_an_error_and_no_panic() {
     for auto_release in [true, false] {
@@ -295,14 +296,14 @@ fn a_slot_on_a_runtime_without_timers_is_an_error_and_no_panic() {
                 Error::Config(ConfigError::NoTimers)
             ));
         });
-        // it was given back all the same
+        // The slot was released nevertheless.
         outside
             .block_on(pool.acquire_within(Duration::from_secs(10)))
             .unwrap();
     }
 }
 
-// the task that keeps the lease has timers of its own
+// The keep-alive task uses the timers of its own runtime.
 #[test]
 fn a_loss_is_heard_of_on_a_runtime_without_timers_and_outside_of_any() {
     let outside = one_thread();
@@ -339,7 +340,7 @@ fn a_loss_is_heard_of_on_a_runtime_without_timers_and_outside_of_any() {
     });
 }
 
-/// Drives a future outside of tokio.
+/// Runs a future outside of tokio.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
@@ -353,23 +354,23 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return output;
         }
-        thread::park_timeout(TOO_LONG);
+        thread::park_timeout(TEST_TIMEOUT);
     }
 }
 
-/// TCP on which whoever writes a release goes no further until the test has looked.
+/// TCP connector that pauses the writer of a release until the test continues.
 #[derive(Clone)]
-struct Slow {
-    /// Hears of every release that the server has.
+struct PausingConnector {
+    /// Receives a message for every release that has been written.
     written: mpsc::Sender<()>,
     looked: Arc<Mutex<mpsc::Receiver<()>>>,
 }
 
-impl Connector for Slow {
+impl Connector for PausingConnector {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async move {
             let stream = TcpStream::connect(server).await?;
-            Ok(Box::new(SlowStream {
+            Ok(Box::new(PausingStream {
                 stream,
                 slow: self.clone(),
             }) as BoxStream)
@@ -381,12 +382,12 @@ impl Connector for Slow {
     }
 }
 
-struct SlowStream {
+struct PausingStream {
     stream: TcpStream,
-    slow: Slow,
+    slow: PausingConnector,
 }
 
-impl AsyncRead for SlowStream {
+impl AsyncRead for PausingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -396,7 +397,7 @@ impl AsyncRead for SlowStream {
     }
 }
 
-impl AsyncWrite for SlowStream {
+impl AsyncWrite for PausingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -404,9 +405,9 @@ impl AsyncWrite for SlowStream {
     ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if bytes.starts_with(b"sr\n") && written.is_ready() {
-            // a test that failed hears nothing any more, and says nothing
+            // The receiver is gone when the test has failed.
             let _ = self.slow.written.send(());
-            let _ = self.slow.looked.lock().unwrap().recv_timeout(TOO_LONG);
+            let _ = self.slow.looked.lock().unwrap().recv_timeout(TEST_TIMEOUT);
         }
         written
     }

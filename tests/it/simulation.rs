@@ -1,8 +1,8 @@
-//! The simulation, on as many seeds as a test run can spare; `simulate` runs more.
+//! The simulation on a small number of seeds. The program `simulate` runs more.
 
 use dflock_tests::sim::{Findings, run, search};
 
-/// What each of the other clients would not survive.
+/// Faults that the other clients do not survive.
 const FAULTS: [&str; 14] = [
     "busy client",
     "delayed replies",
@@ -35,7 +35,7 @@ fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
         );
     }
     assert_eq!(runs, 300);
-    // a simulation in which nothing happens finds nothing
+    // A simulation without faults finds nothing.
     assert!(faults.keys().copied().eq(FAULTS), "{faults:?}");
     for what in [
         "futures cut short",

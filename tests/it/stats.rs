@@ -1,4 +1,4 @@
-//! Stats of many keys, and the longest replies that are read.
+//! Stats of many keys, and the size limits of replies.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, split};
 
 use crate::bad_input::reads_well;
-use crate::house::{House, server};
-use crate::peer::*;
+use crate::fixture::{Fixture, server};
+use crate::scripted_server::*;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The most that is sent before the client is noticed to have closed: the room between the two.
-const UNDERWAY: usize = 80 * KIB;
+/// Maximum number of bytes in flight before the peer notices that the client has closed.
+const BUFFERED: usize = 80 * KIB;
 
-/// Holds `count` semaphores of the limit 3 on one connection, until the value is dropped.
+/// Holds `count` semaphores of limit 3 on one connection until the value is dropped.
 async fn hold(server: &Server, count: usize) -> impl Sized {
     let (read, mut write) = split(server.connector().connect("in-memory").await.unwrap());
     let ask = async {
@@ -42,12 +42,12 @@ fn key(n: usize) -> String {
     format!("a-key-as-long-as-those-of-programs-with-many-tenants-are/tenant-{n:05}")
 }
 
-// 20,000 keys took more than the 1 MiB of other replies
+// 20,000 keys exceed the 1 MiB that other replies may have.
 #[tokio::test]
 async fn stats_of_many_keys_are_read() {
-    let house = House::with(server().max_keys(30_000).build()).await;
-    let holds = hold(&house.server, 20_000).await;
-    let [stats] = &house.client.stats().await.unwrap()[..] else {
+    let fixture = Fixture::with_config(server().max_keys(30_000).build()).await;
+    let holds = hold(&fixture.server, 20_000).await;
+    let [stats] = &fixture.client.stats().await.unwrap()[..] else {
         panic!("one server")
     };
     assert_eq!(stats.semaphores.len(), 20_000);
@@ -57,9 +57,9 @@ async fn stats_of_many_keys_are_read() {
 
 #[tokio::test]
 async fn a_limit_mismatch_among_many_keys_names_the_other_limit() {
-    let house = House::with(server().max_keys(30_000).build()).await;
-    let holds = hold(&house.server, 20_000).await;
-    let error = house
+    let fixture = Fixture::with_config(server().max_keys(30_000).build()).await;
+    let holds = hold(&fixture.server, 20_000).await;
+    let error = fixture
         .client
         .semaphore(key(10_000), 5)
         .unwrap()
@@ -77,11 +77,11 @@ async fn a_limit_mismatch_among_many_keys_names_the_other_limit() {
         ),
         "{error:?}"
     );
-    // over the limit the error names what it knows
-    let client = house
+    // The error beyond the limit names the limit that the client knows.
+    let client = fixture
         .server
         .client_builder()
-        .connector(house.server.connector())
+        .connector(fixture.server.connector())
         .max_stats_size(MIB)
         .build()
         .unwrap();
@@ -105,7 +105,8 @@ async fn a_limit_mismatch_among_many_keys_names_the_other_limit() {
     drop(holds);
 }
 
-/// A reply to `stats` of `size` bytes, its line feed not counted, that lists `keys` idle keys if there is room.
+/// Returns a `stats` reply of `size` bytes without its line feed. It lists `keys` idle keys if they
+/// fit.
 fn stats_of(size: usize, keys: usize) -> String {
     let entry = r#"{"key":"idle","idle_s":0.25}"#;
     let (start, end) = (r#"ok {"connections":7,"idle_locks":["#, "]}");
@@ -134,11 +135,11 @@ proptest! {
         runtime.block_on(async {
             let reply = stats_of(size, keys);
             assert_eq!(reply.len(), size);
-            let (first, again) = (vec![hear(STATS), say(reply + "\n")], vec![hear(STATS), say("ok {\"connections\":1}\n")]);
+            let (first, again) = (vec![expect(STATS), send(reply + "\n")], vec![expect(STATS), send("ok {\"connections\":1}\n")]);
             let (fits, script) = if size <= limit { (true, vec![[first, again].concat()]) } else { (false, vec![first]) };
-            // a peer that is cut off in the middle would take it for a fault
-            let peer = if byte_by_byte && fits { Peer::byte_by_byte(script) } else { Peer::memory(script) };
-            let client = peer.builder().max_stats_size(limit).build().unwrap();
+            // The scripted server fails when the client closes in the middle of a send.
+            let scripted = if byte_by_byte && fits { ScriptedServer::byte_by_byte(script) } else { ScriptedServer::memory(script) };
+            let client = scripted.builder().max_stats_size(limit).build().unwrap();
             match stats(&client).await {
                 Ok(listed) => {
                     assert!(fits, "{size} bytes are read with a limit of {limit}");
@@ -150,62 +151,62 @@ proptest! {
                     assert!(matches!(error, Error::StatsTooLarge { limit: named, .. } if named == limit), "{error:?}");
                     assert!(!error.is_retryable());
                     let limit = format!("{limit} bytes");
-                    reads_well(&error, &["stats on", peer.address(), &limit, "`max_stats_size`"]);
+                    reads_well(&error, &["stats on", scripted.address(), &limit, "`max_stats_size`"]);
                 }
             }
-            peer.finish().await;
+            scripted.finish().await;
         });
     }
 }
 
-// T05, P14: as much is read as the limit says, and no more than the room for it
+// Covers bugs T05, P14. The client reads up to the limit and no more than its buffer holds.
 #[tokio::test]
 async fn stats_without_end_are_cut_off_at_their_limit() {
     for limit in [1, 1000, 300 * KIB, 3 * MIB] {
-        let peer = Peer::memory([vec![hear(STATS), say("ok {"), flood()]]);
-        let client = peer.builder().max_stats_size(limit).build().unwrap();
+        let scripted = ScriptedServer::memory([vec![expect(STATS), send("ok {"), flood()]]);
+        let client = scripted.builder().max_stats_size(limit).build().unwrap();
         let error = client.stats().await.unwrap_err();
         assert!(
             matches!(error, Error::StatsTooLarge { limit: named, .. } if named == limit),
             "{error:?}"
         );
-        // what is sent behind the first four bytes
-        let taken = limit.saturating_sub(4)..2 * limit + UNDERWAY;
+        // The bytes sent after the first four.
+        let taken = limit.saturating_sub(4)..2 * limit + BUFFERED;
         assert!(
-            taken.contains(&peer.flooded()),
+            taken.contains(&scripted.flooded()),
             "{limit}: {}",
-            peer.flooded()
+            scripted.flooded()
         );
-        peer.finish().await;
+        scripted.finish().await;
     }
 }
 
-// what is not the beginning of stats gets no more room than any other reply
+// A reply that does not begin like stats has the limit of any other reply.
 #[tokio::test]
 async fn garbage_in_place_of_stats_is_cut_off_as_elsewhere() {
-    let peer = Peer::memory([vec![hear(STATS), flood()]]);
-    let error = peer.client().stats().await.unwrap_err();
+    let scripted = ScriptedServer::memory([vec![expect(STATS), flood()]]);
+    let error = scripted.client().stats().await.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
     reads_well(
         &error,
         &[
             "stats on",
-            peer.address(),
+            scripted.address(),
             "xxxx",
             "over 1 MiB without a line feed",
         ],
     );
     assert!(
-        (MIB..2 * MIB + MIB / 4).contains(&peer.flooded()),
+        (MIB..2 * MIB + MIB / 4).contains(&scripted.flooded()),
         "{}",
-        peer.flooded()
+        scripted.flooded()
     );
-    peer.finish().await;
+    scripted.finish().await;
 }
 
 #[tokio::test]
 async fn other_replies_have_1_mib_to_the_byte() {
-    // carriage returns before the line feed count, and mean nothing
+    // Carriage returns before the line feed count towards the size and have no meaning.
     let padded = |line: &str, size: usize| {
         format!(
             "{}{}\n",
@@ -214,9 +215,9 @@ async fn other_replies_have_1_mib_to_the_byte() {
         )
     };
     for (size, fits) in [(MIB, true), (MIB + 1, false)] {
-        let release = vec![hear(RELEASE), say(OK)];
-        let acquired = vec![hear(ACQUIRE), say(padded(GRANT, size))];
-        let enqueued = vec![hear(ENQUEUE), say(padded(ACQUIRED, size))];
+        let release = vec![expect(RELEASE), send(OK)];
+        let acquired = vec![expect(ACQUIRE), send(padded(GRANT, size))];
+        let enqueued = vec![expect(ENQUEUE), send(padded(ACQUIRED, size))];
         let scripts = [acquired, enqueued].map(|script| {
             if fits {
                 [script, release.clone()].concat()
@@ -224,16 +225,16 @@ async fn other_replies_have_1_mib_to_the_byte() {
                 script
             }
         });
-        let peer = Peer::memory(scripts);
+        let scripted = ScriptedServer::memory(scripts);
         let pool = |max| {
-            peer.builder()
+            scripted.builder()
                 .max_stats_size(max)
                 .build()
                 .unwrap()
                 .semaphore("pool", 1)
                 .unwrap()
         };
-        // neither a higher limit for stats nor a lower one changes it
+        // The limit is independent of the limit for stats.
         let acquired = pool(64 * MIB).acquire().await;
         let enqueued = pool(1000).enqueue().await;
         assert_eq!((acquired.is_ok(), enqueued.is_ok()), (fits, fits), "{size}");
@@ -241,7 +242,7 @@ async fn other_replies_have_1_mib_to_the_byte() {
             acquired.release().await.unwrap();
             enqueued.release().await.unwrap();
         }
-        peer.finish().await;
+        scripted.finish().await;
     }
 }
 
@@ -270,8 +271,8 @@ async fn an_error_says_what_was_received_before_what_to_do() {
             "a version that this client knows",
         ),
     ] {
-        let peer = Peer::memory([vec![hear(ACQUIRE), say(said)]]);
-        let error = peer.pool().acquire().await.unwrap_err();
+        let scripted = ScriptedServer::memory([vec![expect(ACQUIRE), send(said)]]);
+        let error = scripted.pool().acquire().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         let received = format!(
             "the server answered {}",
@@ -285,7 +286,7 @@ async fn an_error_says_what_was_received_before_what_to_do() {
             &error,
             &[
                 "acquire",
-                peer.address(),
+                scripted.address(),
                 &received,
                 "no reply to acquire",
                 advice,
@@ -294,17 +295,17 @@ async fn an_error_says_what_was_received_before_what_to_do() {
         let text = error.to_string();
         assert!(text.find(&received) < text.find(advice), "{text}");
         assert_eq!(text.contains("`tls`"), said.starts_with('\x15'), "{text}");
-        peer.finish().await;
+        scripted.finish().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_breaks_off_is_shown_as_far_as_it_came() {
-    let peer = Peer::memory([
-        vec![hear(ACQUIRE), say("HTTP/1.1 4"), close()],
-        vec![hear(ACQUIRE), close()],
+    let scripted = ScriptedServer::memory([
+        vec![expect(ACQUIRE), send("HTTP/1.1 4"), close()],
+        vec![expect(ACQUIRE), close()],
     ]);
-    let error = peer.pool().acquire().await.unwrap_err();
+    let error = scripted.pool().acquire().await.unwrap_err();
     let Error::Disconnected {
         source: Some(source),
         ..
@@ -318,35 +319,35 @@ async fn a_reply_that_breaks_off_is_shown_as_far_as_it_came() {
         &["acquire", "the connection ended before the answer came"],
     );
     assert!(error.is_retryable());
-    let error = peer.pool().acquire().await.unwrap_err();
+    let error = scripted.pool().acquire().await.unwrap_err();
     assert!(
         matches!(error, Error::Disconnected { source: None, .. }),
         "{error:?}"
     );
-    peer.finish().await;
+    scripted.finish().await;
 }
 
-// a server that repeats the secret, with no line behind it
+// The server echoes the auth token without a line feed.
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_the_secret_is_not_shown() {
     for said in ["hush", "hush\n", "\x15\x03hush\n"] {
-        let peer = Peer::memory([vec![hear(AUTH), say(said), close()]]);
-        let client = peer.builder().auth("hush").build().unwrap();
+        let scripted = ScriptedServer::memory([vec![expect(AUTH), send(said), close()]]);
+        let client = scripted.builder().auth("hush").build().unwrap();
         let error = client.ping().await.unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string);
         assert!(
             !format!("{error} {error:?} {source:?}").contains("hush"),
             "{error:?}"
         );
-        peer.finish().await;
+        scripted.finish().await;
     }
 }
 
-// the time of a slow reply is that of any reply
+// A slow stats reply has the timeout of any reply.
 #[tokio::test(start_paused = true)]
 async fn stats_have_the_socket_timeout() {
-    let peer = Peer::memory([vec![hear(STATS), say("ok {"), hear_end()]]);
-    let client = peer
+    let scripted = ScriptedServer::memory([vec![expect(STATS), send("ok {"), expect_eof()]]);
+    let client = scripted
         .builder()
         .socket_timeout(Duration::from_secs(3))
         .build()
@@ -356,5 +357,5 @@ async fn stats_have_the_socket_timeout() {
         matches!(error, Error::Unresponsive { limit, .. } if limit == Duration::from_secs(3)),
         "{error:?}"
     );
-    peer.finish().await;
+    scripted.finish().await;
 }

@@ -1,4 +1,4 @@
-//! Time that the machine slept counts: the clock of leases goes on, and timers stand still.
+//! Suspended machines: the lease clock includes suspended time, and timers do not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,22 +8,23 @@ use dflock::{Client, Clock, ConnectFuture, Connector, Held, Semaphore};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-// check() is right at once, and lost() and on_lost come a heartbeat later at most, whether or not anybody asks
+// `check()` is correct immediately. `lost()` and `on_lost` follow within a heartbeat, even if no
+// call is made.
 #[tokio::test(start_paused = true)]
 async fn a_slot_does_not_outlive_a_suspend() {
     for (renewing, asked) in [(false, false), (false, true), (true, false), (true, true)] {
-        let house = House::new().await;
-        let bed = Bed::default();
+        let fixture = Fixture::new().await;
+        let bed = SuspendClock::default();
         let (lost, mut told) = mpsc::unbounded_channel();
-        let held = slot(&house, &bed, move || lost.send(()).unwrap()).await;
+        let held = slot(&fixture, &bed, move || lost.send(()).unwrap()).await;
         if renewing {
-            house.server.faults().freeze();
-            // a renewal was sent and is not answered
+            fixture.server.faults().freeze();
+            // A renewal was sent and has no reply.
             sleep(Duration::from_secs(9)).await;
         }
         bed.sleep(HOUR);
@@ -42,11 +43,11 @@ async fn a_slot_does_not_outlive_a_suspend() {
 }
 
 async fn slot(
-    house: &House,
-    bed: &Bed,
+    fixture: &Fixture,
+    bed: &SuspendClock,
     on_lost: impl Fn() + Send + Sync + 'static,
 ) -> Semaphore<Held> {
-    let client = client(house, bed);
+    let client = client(fixture, bed);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
@@ -58,16 +59,16 @@ async fn slot(
     pool.acquire().await.unwrap()
 }
 
-fn client(house: &House, bed: &Bed) -> Client {
-    client_on(house, bed, 1.0)
+fn client(fixture: &Fixture, bed: &SuspendClock) -> Client {
+    client_on(fixture, bed, 1.0)
 }
 
-/// One whose clock goes at `rate`, too.
-fn client_on(house: &House, bed: &Bed, rate: f64) -> Client {
-    let connector = Sleepy {
-        awake: Box::new(house.server.connector()),
+/// Returns a client whose clock runs at `rate` and includes suspended time.
+fn client_on(fixture: &Fixture, bed: &SuspendClock, rate: f64) -> Client {
+    let connector = SuspendConnector {
+        awake: Box::new(fixture.server.connector()),
         bed: bed.clone(),
-        began: Instant::now(),
+        start: Instant::now(),
         rate,
     };
     Client::builder()
@@ -77,8 +78,9 @@ fn client_on(house: &House, bed: &Bed, rate: f64) -> Client {
         .unwrap()
 }
 
-/// A client whose connection has served before, so that it has a task that stays, and a timer that was set for another request.
-async fn warm(house: &House, client: &Client) -> Semaphore {
+/// Returns a semaphore whose connection was used before. It has a background task, and a timer set
+/// by an earlier request.
+async fn warm(fixture: &Fixture, client: &Client) -> Semaphore {
     let pool = client
         .semaphore("pool", 1)
         .unwrap()
@@ -89,18 +91,18 @@ async fn warm(house: &House, client: &Client) -> Semaphore {
         .await
         .unwrap();
     sleep(5 * SECOND).await;
-    assert_eq!(house.server.stats().connections, 1);
+    assert_eq!(fixture.server.stats().connections, 1);
     pool
 }
 
-/// A slot that `pool` waits for as long as `wait` says, and gets when `meanwhile` is over.
+/// Returns a slot that `pool` waits for with timeout `wait`. The slot is free after `meanwhile`.
 async fn waited_for(
-    house: &House,
+    fixture: &Fixture,
     pool: Semaphore,
     wait: Duration,
     meanwhile: impl Future<Output = ()>,
 ) -> Semaphore<Held> {
-    let other = house
+    let other = fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
@@ -120,23 +122,23 @@ async fn is_kept(held: &Semaphore<Held>) {
     }
 }
 
-async fn nap(bed: &Bed) {
+async fn nap(bed: &SuspendClock) {
     sleep(SECOND).await;
     bed.sleep(58 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_that_was_waited_for_through_a_suspend_is_kept() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let pool = warm(&house, &client(&house, &bed)).await;
-    is_kept(&waited_for(&house, pool, 60 * SECOND, nap(&bed)).await).await;
+    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
+    let pool = warm(&fixture, &client(&fixture, &bed)).await;
+    is_kept(&waited_for(&fixture, pool, 60 * SECOND, nap(&bed)).await).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_loss_of_a_slot_that_was_waited_for_through_a_suspend_is_told() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let client = client(&house, &bed);
-    warm(&house, &client).await;
+    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
+    let client = client(&fixture, &bed);
+    warm(&fixture, &client).await;
     let (lost, mut told) = mpsc::unbounded_channel();
     let pool = Semaphore::builder()
         .key("pool")
@@ -145,22 +147,22 @@ async fn the_loss_of_a_slot_that_was_waited_for_through_a_suspend_is_told() {
         .client(client)
         .build()
         .unwrap();
-    // nobody waits for the loss: only the callback tells
-    let _held = waited_for(&house, pool, 60 * SECOND, nap(&bed)).await;
-    house.server.faults().freeze();
-    let began = Instant::now();
+    // No task awaits the loss, so only the callback reports it.
+    let _held = waited_for(&fixture, pool, 60 * SECOND, nap(&bed)).await;
+    fixture.server.faults().freeze();
+    let start = Instant::now();
     timeout(60 * SECOND, told.recv())
         .await
         .expect("nobody tells")
         .unwrap();
-    assert!(began.elapsed() <= 23 * SECOND, "{:?}", began.elapsed());
+    assert!(start.elapsed() <= 23 * SECOND, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_short_lease_after_a_short_suspend_is_kept() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let client = client(&house, &bed);
-    warm(&house, &client).await;
+    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
+    let client = client(&fixture, &bed);
+    warm(&fixture, &client).await;
     bed.sleep(10 * SECOND);
     let pool = Semaphore::builder()
         .key("pool")
@@ -174,57 +176,57 @@ async fn a_short_lease_after_a_short_suspend_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_release_after_a_suspend_ends_in_time() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let held = warm(&house, &client(&house, &bed))
+    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
+    let held = warm(&fixture, &client(&fixture, &bed))
         .await
         .acquire()
         .await
         .unwrap();
     bed.sleep(10 * SECOND);
-    house.server.faults().freeze();
-    let began = Instant::now();
+    fixture.server.faults().freeze();
+    let start = Instant::now();
     held.release().await.unwrap_err();
     assert!(
-        began.elapsed() <= Duration::from_millis(1002),
+        start.elapsed() <= Duration::from_millis(1002),
         "{:?}",
-        began.elapsed()
+        start.elapsed()
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_a_hundredth_fast_keeps_what_was_waited_for() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let pool = warm(&house, &client_on(&house, &bed, 1.01)).await;
-    is_kept(&waited_for(&house, pool, HOUR, sleep(Duration::from_secs(3560))).await).await;
+    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
+    let pool = warm(&fixture, &client_on(&fixture, &bed, 1.01)).await;
+    is_kept(&waited_for(&fixture, pool, HOUR, sleep(Duration::from_secs(3560))).await).await;
 }
 
-/// How long the machine has slept.
+/// Total suspended time of the simulated machine.
 #[derive(Clone, Default)]
-struct Bed(Arc<AtomicU64>);
+struct SuspendClock(Arc<AtomicU64>);
 
-impl Bed {
+impl SuspendClock {
     fn sleep(&self, time: Duration) {
         self.0.fetch_add(time.as_secs(), Ordering::SeqCst);
     }
 }
 
-/// A connector whose clock counts the sleep.
-struct Sleepy {
+/// Connector whose clock includes the suspended time.
+struct SuspendConnector {
     awake: Box<dyn Connector>,
-    bed: Bed,
-    began: Instant,
+    bed: SuspendClock,
+    start: Instant,
     rate: f64,
 }
 
-impl Connector for Sleepy {
+impl Connector for SuspendConnector {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         self.awake.connect(server)
     }
 
     fn clock(&self) -> Clock {
-        let (bed, began, rate) = (self.bed.clone(), self.began, self.rate);
+        let (bed, start, rate) = (self.bed.clone(), self.start, self.rate);
         Clock::Custom(Arc::new(move || {
-            began.elapsed().mul_f64(rate) + Duration::from_secs(bed.0.load(Ordering::SeqCst))
+            start.elapsed().mul_f64(rate) + Duration::from_secs(bed.0.load(Ordering::SeqCst))
         }))
     }
 }

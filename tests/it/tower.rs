@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-use crate::house::House;
+use crate::fixture::Fixture as House;
 
 const SECOND: Duration = Duration::from_secs(1);
 

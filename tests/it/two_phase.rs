@@ -1,4 +1,4 @@
-//! Enqueue, do something else, wait.
+//! Two-phase acquisition: enqueue, other work, wait.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::time::{advance, sleep};
 
-use crate::house::{House, server};
+use crate::fixture::{Fixture, server};
 
 async fn queued(pool: &Semaphore) -> Semaphore<Queued> {
     match pool.clone().enqueue().await.unwrap() {
@@ -25,22 +25,22 @@ async fn acquired(pool: &Semaphore) -> Semaphore<Held> {
 
 #[tokio::test(start_paused = true)]
 async fn a_free_slot_is_acquired_by_enqueue() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = acquired(&pool).await;
     held.check().unwrap();
-    // the connection can join the same line again
+    // The connection can join the same queue again.
     held.release().await.unwrap();
     acquired(&pool).await.release().await.unwrap();
-    assert_eq!(house.server.stats().connections, 1);
+    assert_eq!(fixture.server.stats().connections, 1);
     let held = pool.enqueue().await.unwrap().wait().await.unwrap();
     held.check().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_place_in_line_becomes_a_slot() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let queued = queued(&pool).await;
     assert_eq!(
@@ -53,15 +53,15 @@ async fn a_place_in_line_becomes_a_slot() {
     held.release().await.unwrap();
 }
 
-// N5, T01, T08: nothing times out while it stands in line, and what it was promoted to is kept
+// Covers bugs N5, T01, T08. A queued request does not time out, and the promoted slot is kept.
 #[tokio::test(start_paused = true)]
 async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
         .lease_ttl(Duration::from_secs(2))
-        .client(house.client.clone())
+        .client(fixture.client.clone())
         .build()
         .unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -75,11 +75,11 @@ async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
     queued.wait().await.unwrap().release().await.unwrap();
 }
 
-// N5, T08
+// Covers bugs N5, T08.
 #[tokio::test(start_paused = true)]
 async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
     for read_timeout in [2, 3, 5, 11, 23] {
-        let house = House::with(
+        let fixture = Fixture::with_config(
             server()
                 .read_timeout(Duration::from_secs(read_timeout))
                 .build(),
@@ -90,7 +90,7 @@ async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
             let builder = Semaphore::builder()
                 .key("pool")
                 .limit(1)
-                .client(house.client.clone());
+                .client(fixture.client.clone());
             let pool = builder
                 .lease_ttl(Duration::from_secs(lease))
                 .build()
@@ -99,7 +99,7 @@ async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
             let place = queued(&pool).await;
             sleep(Duration::from_mins(2)).await;
             assert_eq!(
-                (house.holders("pool"), house.waiters("pool")),
+                (fixture.holders("pool"), fixture.waiters("pool")),
                 (1, 1),
                 "{case}"
             );
@@ -119,12 +119,12 @@ async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_vain_gives_up_the_place() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let place = queued(&pool).await;
-    assert_eq!(house.waiters("pool"), 1);
-    let began = tokio::time::Instant::now();
+    assert_eq!(fixture.waiters("pool"), 1);
+    let start = tokio::time::Instant::now();
     assert!(
         place
             .wait_within(Duration::from_millis(1500))
@@ -132,7 +132,7 @@ async fn a_wait_in_vain_gives_up_the_place() {
             .unwrap_err()
             .is_timeout()
     );
-    assert_eq!(began.elapsed().as_millis(), 1500);
+    assert_eq!(start.elapsed().as_millis(), 1500);
     let place = queued(&pool).await;
     assert!(place.wait().await.unwrap_err().is_timeout());
     assert!(
@@ -144,16 +144,16 @@ async fn a_wait_in_vain_gives_up_the_place() {
             .is_timeout()
     );
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(house.waiters("pool"), 0);
+    assert_eq!(fixture.waiters("pool"), 0);
     held.release().await.unwrap();
     pool.try_acquire().await.unwrap();
 }
 
-// G24
+// Covers bug G24.
 #[tokio::test(start_paused = true)]
 async fn leaving_the_line_is_fine_before_and_after_the_grant() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let (before, after, next) = (
         queued(&pool).await,
@@ -169,11 +169,12 @@ async fn leaving_the_line_is_fine_before_and_after_the_grant() {
     next.wait().await.unwrap();
 }
 
-// with auto-release off the server keeps a dropped connection's slots: they must be released by name
+// With auto-release off, the server keeps the slots of a dropped connection. The client must
+// release them explicitly.
 #[tokio::test(start_paused = true)]
 async fn a_granted_place_that_is_dropped_is_released_without_auto_release() {
-    let house = House::with(server().auto_release(false).build()).await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::with_config(server().auto_release(false).build()).await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let place = queued(&pool).await;
     held.release().await.unwrap();
@@ -187,13 +188,13 @@ async fn a_granted_place_that_is_dropped_is_released_without_auto_release() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_that_is_lost_in_the_meantime_is_an_error_of_wait() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let place = queued(&pool).await;
     held.release().await.unwrap();
     sleep(Duration::from_millis(1)).await;
-    house.server.faults().disconnect("pool");
+    fixture.server.faults().disconnect("pool");
     sleep(Duration::from_millis(1)).await;
     assert!(!place.is_granted());
     assert!(place.wait().await.unwrap_err().is_lost());
@@ -201,13 +202,13 @@ async fn a_slot_that_is_lost_in_the_meantime_is_an_error_of_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_line_that_ends_tells_who_waits_in_it() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let (waiting, later) = (queued(&pool).await, queued(&pool).await);
     let waiting = tokio::spawn(waiting.wait_within(Duration::from_secs(1000)));
     advance(Duration::from_secs(1)).await;
-    house.server.faults().disconnect_all();
+    fixture.server.faults().disconnect_all();
     let error = waiting.await.unwrap().unwrap_err();
     assert!(
         error.is_retryable() && matches!(error, dflock::Error::Disconnected { .. }),
@@ -221,16 +222,16 @@ async fn a_line_that_ends_tells_who_waits_in_it() {
     assert!(held.is_lost());
 }
 
-// S23
+// Covers bug S23.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_shuts_down_tells_who_waits() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let place = queued(&pool).await;
     let waiting = tokio::spawn(pool.clone().acquire());
     sleep(Duration::from_millis(1)).await;
-    let shutdown = tokio::spawn(house.server.shutdown());
+    let shutdown = tokio::spawn(fixture.server.shutdown());
     assert!(matches!(
         place.wait().await.unwrap_err(),
         dflock::Error::Draining { .. }
@@ -243,7 +244,7 @@ async fn a_server_that_shuts_down_tells_who_waits() {
     shutdown.await.unwrap();
 }
 
-// S08: a server that keeps an enqueue in mind until its connection ends
+// Covers bug S08. The server remembers an enqueue until its connection ends.
 #[tokio::test]
 async fn a_line_can_be_joined_again_where_the_server_forgets_nothing() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! Executors that run a task as soon as it is woken: nothing is locked while somebody is.
+//! Executors that run a task inside `wake`: no lock is held while a waker is called.
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock, mpsc};
@@ -10,13 +10,13 @@ use dflock::{Held, Semaphore};
 use tokio::runtime::Builder;
 use tokio::time::advance;
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
-/// Looks at a hold whenever it is woken.
+/// Waker that checks a hold whenever it is woken.
 #[derive(Default)]
-struct Looks(OnceLock<Arc<Semaphore<Held>>>);
+struct CheckingWaker(OnceLock<Arc<Semaphore<Held>>>);
 
-impl Wake for Looks {
+impl Wake for CheckingWaker {
     fn wake(self: Arc<Self>) {
         if let Some(held) = self.0.get() {
             _ = (held.is_lost(), held.remaining());
@@ -24,11 +24,11 @@ impl Wake for Looks {
     }
 }
 
-/// Ends a hold, which somebody waits for who looks at once.
-async fn end(how: impl AsyncFnOnce(&House, Arc<Semaphore<Held>>)) {
-    let house = House::new().await;
+/// Ends a hold while a waker that calls `check` is registered.
+async fn end(how: impl AsyncFnOnce(&Fixture, Arc<Semaphore<Held>>)) {
+    let fixture = Fixture::new().await;
     let held = Arc::new(
-        house
+        fixture
             .client
             .semaphore("pool", 1)
             .unwrap()
@@ -36,7 +36,7 @@ async fn end(how: impl AsyncFnOnce(&House, Arc<Semaphore<Held>>)) {
             .await
             .unwrap(),
     );
-    let looks = Arc::<Looks>::default();
+    let looks = Arc::<CheckingWaker>::default();
     _ = looks.0.set(held.clone());
     let waker = Waker::from(looks);
     let other = held.clone();
@@ -46,7 +46,7 @@ async fn end(how: impl AsyncFnOnce(&House, Arc<Semaphore<Held>>)) {
             .poll(&mut Context::from_waker(&waker))
             .is_pending()
     );
-    how(&house, held).await;
+    how(&fixture, held).await;
     assert!(matches!(
         lost.poll(&mut Context::from_waker(Waker::noop())),
         Poll::Ready(_)
@@ -54,19 +54,19 @@ async fn end(how: impl AsyncFnOnce(&House, Arc<Semaphore<Held>>)) {
 }
 
 async fn all_ends() {
-    end(async |house, held| {
-        house.server.faults().freeze();
+    end(async |fixture, held| {
+        fixture.server.faults().freeze();
         advance(Duration::from_mins(1)).await;
         assert!(held.is_lost());
     })
     .await;
-    end(async |house, held| {
-        house.server.faults().disconnect("pool");
+    end(async |fixture, held| {
+        fixture.server.faults().disconnect("pool");
         held.lost().await;
     })
     .await;
-    end(async |house, held| {
-        house.server.faults().expire("pool");
+    end(async |fixture, held| {
+        fixture.server.faults().expire("pool");
         held.renew().await.unwrap_err();
     })
     .await;
@@ -75,7 +75,7 @@ async fn all_ends() {
 #[test]
 fn whoever_is_woken_may_look_at_once() {
     let (ended, end) = mpsc::channel();
-    // a thread that is locked out of its own lock never ends
+    // A deadlocked thread would never end, so the test runs on another thread.
     thread::spawn(move || {
         Builder::new_current_thread()
             .enable_all()

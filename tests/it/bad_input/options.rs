@@ -1,4 +1,4 @@
-//! What the caller gives is looked at before a byte is sent: P32.
+//! Options are validated before a byte is sent: covers bug P32.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use dflock::{
 };
 
 use super::reads_well;
-use crate::peer::Peer;
+use crate::scripted_server::ScriptedServer;
 
 const LONGEST: Duration = Duration::from_secs(9_223_372_036);
 const NANO: Duration = Duration::from_nanos(1);
 
-// T16, P21, N10
+// Covers bugs T16, P21, N10.
 #[tokio::test]
 async fn a_key_is_one_word_of_1_to_256_bytes() {
-    let peer = Peer::memory([]);
+    let scripted = ScriptedServer::memory([]);
     for (key, want) in [
         (String::new(), InvalidKey::Empty),
         ("k".repeat(257), InvalidKey::TooLong { bytes: 257 }),
@@ -31,7 +31,7 @@ async fn a_key_is_one_word_of_1_to_256_bytes() {
         ),
         ("\0".to_owned(), InvalidKey::Forbidden { found: '\0' }),
     ] {
-        let error = peer.client().semaphore(key.as_str(), 1).unwrap_err();
+        let error = scripted.client().semaphore(key.as_str(), 1).unwrap_err();
         assert!(
             matches!(error, ConfigError::Key { why, .. } if why == want),
             "{key:?}: {error:?}"
@@ -46,38 +46,38 @@ async fn a_key_is_one_word_of_1_to_256_bytes() {
         );
     }
     for key in ["k".repeat(256), "键☃".to_owned(), "a\u{a0}b".to_owned()] {
-        assert_eq!(peer.client().semaphore(key.as_str(), 1).unwrap().key(), key);
+        assert_eq!(scripted.client().semaphore(key.as_str(), 1).unwrap().key(), key);
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted.connections(), 0);
 }
 
 #[tokio::test]
 async fn a_limit_is_1_to_1048576() {
-    let peer = Peer::memory([]);
+    let scripted = ScriptedServer::memory([]);
     for limit in [0, 1_048_577, u32::MAX] {
-        let error = peer.client().semaphore("pool", limit).unwrap_err();
+        let error = scripted.client().semaphore("pool", limit).unwrap_err();
         assert_eq!(error, ConfigError::Limit { limit });
         reads_well(&error, &["limit", &limit.to_string(), "1 to 1048576"]);
     }
     for limit in [1, 1_048_576] {
         assert_eq!(
-            peer.client().semaphore("pool", limit).unwrap().limit(),
+            scripted.client().semaphore("pool", limit).unwrap().limit(),
             limit
         );
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted.connections(), 0);
 }
 
-// T18, P22, G20
+// Covers bugs T18, P22, G20.
 #[tokio::test]
 async fn a_renew_ratio_lies_between_0_and_1() {
-    let peer = Peer::memory([]);
+    let scripted = ScriptedServer::memory([]);
     let pool = |ratio| {
         Semaphore::builder()
             .key("pool")
             .limit(1)
             .renew_ratio(ratio)
-            .client(peer.client())
+            .client(scripted.client())
             .build()
     };
     for ratio in [
@@ -100,19 +100,19 @@ async fn a_renew_ratio_lies_between_0_and_1() {
     for ratio in [f64::MIN_POSITIVE, 0.5, 0.999] {
         pool(ratio).unwrap();
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted.connections(), 0);
 }
 
-// G20, T47
+// Covers bugs G20, T47.
 #[tokio::test]
 async fn a_lease_is_whole_seconds_that_a_server_can_count() {
-    let peer = Peer::memory([]);
+    let scripted = ScriptedServer::memory([]);
     let pool = |lease| {
         Semaphore::builder()
             .key("pool")
             .limit(1)
             .lease_ttl(lease)
-            .client(peer.client())
+            .client(scripted.client())
             .build()
     };
     for lease in [
@@ -139,19 +139,19 @@ async fn a_lease_is_whole_seconds_that_a_server_can_count() {
     for lease in [Duration::from_secs(1), LONGEST] {
         pool(lease).unwrap();
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted.connections(), 0);
 }
 
-// G20: the longest wait counts after rounding up
+// Covers bug G20. The limit applies after rounding up to whole seconds.
 #[tokio::test]
 async fn a_wait_is_no_longer_than_a_server_can_count() {
-    let peer = Peer::memory([]);
+    let scripted = ScriptedServer::memory([]);
     let pool = |wait| {
         Semaphore::builder()
             .key("pool")
             .limit(1)
             .acquire_timeout(wait)
-            .client(peer.client())
+            .client(scripted.client())
             .build()
     };
     for wait in [
@@ -162,7 +162,7 @@ async fn a_wait_is_no_longer_than_a_server_can_count() {
         let error = pool(wait).unwrap_err();
         assert_eq!(error, ConfigError::Wait { wait });
         reads_well(&error, &["wait", &format!("{wait:?}"), "9223372036 s"]);
-        let error = peer.pool().acquire_within(wait).await.unwrap_err();
+        let error = scripted.pool().acquire_within(wait).await.unwrap_err();
         assert!(
             matches!(error, Error::Config(ConfigError::Wait { .. })),
             "{error:?}"
@@ -172,10 +172,10 @@ async fn a_wait_is_no_longer_than_a_server_can_count() {
     for wait in [Duration::ZERO, NANO, LONGEST] {
         pool(wait).unwrap();
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted.connections(), 0);
 }
 
-// G28
+// Covers bug G28.
 #[test]
 fn a_server_is_a_host_and_a_port() {
     let none: [&str; 0] = [];
@@ -225,7 +225,7 @@ fn a_password_in_an_address_is_never_shown() {
         "hunter2%40lock-1:6388",
         "user:hunter2%2540lock-1:6388",
         "user:hunter2@lock-1:6388?password=hunter2",
-        // the comma in the password makes two of it
+        // The comma in the password splits this value into two addresses.
         "redis://:hun,ter2@lock-1:6388",
         "other:1,redis://:hunter2@lock-1:6388,:0",
         ":0,redis://:hunter2@lock-1:6388",
@@ -276,7 +276,7 @@ fn a_password_in_an_address_is_never_shown() {
     );
 }
 
-// G28
+// Covers bug G28.
 #[test]
 fn limits_of_time_must_make_sense_together() {
     let seconds = Duration::from_secs;
@@ -318,7 +318,7 @@ fn limits_of_time_must_make_sense_together() {
                 .heartbeat(seconds(8))
                 .server_read_timeout(seconds(8)),
         ),
-        // not less than what is believed of the read timeout
+        // The minimum is the read timeout that the client assumes for the server.
         (
             "heartbeat",
             Client::builder()
@@ -344,7 +344,7 @@ fn limits_of_time_must_make_sense_together() {
     }
 }
 
-// T16
+// Covers bug T16.
 #[test]
 fn a_secret_is_one_line_and_never_shown() {
     for (secret, want) in [
@@ -367,12 +367,12 @@ fn a_secret_is_one_line_and_never_shown() {
     assert!(!format!("{client:?} {client:#?} {pool:?}").contains("hush"));
 }
 
-// T21, G16
+// Covers bugs T21, G16.
 #[tokio::test]
 async fn a_sharding_answers_with_a_server_that_there_is() {
-    let peer = Peer::memory([]);
+    let scripted = ScriptedServer::memory([]);
     for index in [1, 2, usize::MAX] {
-        let client = peer
+        let client = scripted
             .builder()
             .sharding(move |_: &str, _: usize| index)
             .build()
@@ -391,5 +391,5 @@ async fn a_sharding_answers_with_a_server_that_there_is() {
             &["sharding", "\"pool\"", &index.to_string(), "from 0 to 0"],
         );
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted.connections(), 0);
 }

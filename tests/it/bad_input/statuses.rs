@@ -1,4 +1,4 @@
-//! The server's own words for no: each has its error, and its predicate.
+//! Error statuses of the server: each has an error and a predicate.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +6,7 @@ use dflock::{AuthErrorKind, BoxStream, Clock, ConnectFuture, Connector, Enqueued
 use tokio::net::TcpStream;
 
 use super::reads_well;
-use crate::peer::*;
+use crate::scripted_server::*;
 
 type Check = fn(&Error) -> bool;
 
@@ -82,28 +82,29 @@ const STATUSES: [(&str, Check, &str); 13] = [
     ("error_0", |e| matches!(e, Error::Refused { .. }), "error_0"),
 ];
 
-// G03, G04, N11, T32: each in every command that waits for a slot; the connection stays good
+// Covers bugs G03, G04, N11, T32. Each status is tested with every command that acquires a slot.
+// The connection remains usable.
 #[tokio::test]
 async fn every_status_has_its_own_error() {
     for (status, is_it, named) in STATUSES {
-        let no = say(format!("{status}\n"));
-        let peer = Peer::memory([
-            vec![hear(ACQUIRE), no.clone(), hear(TRY_ACQUIRE), no.clone()],
-            vec![hear(ENQUEUE), no.clone()],
+        let no = send(format!("{status}\n"));
+        let scripted = ScriptedServer::memory([
+            vec![expect(ACQUIRE), no.clone(), expect(TRY_ACQUIRE), no.clone()],
+            vec![expect(ENQUEUE), no.clone()],
             vec![
-                hear(ENQUEUE),
-                say("queued\n"),
-                hear(WAIT),
+                expect(ENQUEUE),
+                send("queued\n"),
+                expect(WAIT),
                 no.clone(),
-                hear_end(),
+                expect_eof(),
             ],
         ]);
-        let pool = peer.pool();
+        let pool = scripted.pool();
         let acquire = pool.clone().acquire().await.unwrap_err();
         pool.try_acquire().await.unwrap_err();
-        // on a connection of its own: an old server may keep another one in a line that is long over
-        let enqueue = peer.pool().enqueue().await.unwrap_err();
-        let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else {
+        // A separate connection, because an old server may keep the previous one in a stale queue.
+        let enqueue = scripted.pool().enqueue().await.unwrap_err();
+        let Enqueued::Queued(queued) = scripted.pool().enqueue().await.unwrap() else {
             panic!("queued")
         };
         let wait = queued.wait().await.unwrap_err();
@@ -111,29 +112,29 @@ async fn every_status_has_its_own_error() {
             assert!(is_it(&error), "{status} to {operation}: {error:?}");
             assert_eq!(error.is_auth(), status == "error_auth");
             assert!(!error.is_timeout() && !error.is_lost());
-            reads_well(&error, &[operation, "\"pool\"", peer.address(), named]);
+            reads_well(&error, &[operation, "\"pool\"", scripted.address(), named]);
         }
-        peer.finish().await;
+        scripted.finish().await;
     }
 }
 
-// N11
+// Covers bug N11.
 #[tokio::test]
 async fn error_auth_is_an_authentication_error_whatever_it_answers() {
-    let peer = Peer::memory([
-        vec![hear(PING), say("error_auth\n")],
-        vec![hear(STATS), say("error_auth\n")],
+    let scripted = ScriptedServer::memory([
+        vec![expect(PING), send("error_auth\n")],
+        vec![expect(STATS), send("error_auth\n")],
         vec![
-            hear(ACQUIRE),
-            say(GRANT),
-            hear(RELEASE),
-            say("error_auth\n"),
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            send("error_auth\n"),
         ],
     ]);
-    assert!(peer.client().ping().await.unwrap_err().is_auth());
-    assert!(peer.client().stats().await.unwrap_err().is_auth());
+    assert!(scripted.client().ping().await.unwrap_err().is_auth());
+    assert!(scripted.client().stats().await.unwrap_err().is_auth());
     assert!(
-        peer.pool()
+        scripted.pool()
             .acquire()
             .await
             .unwrap()
@@ -142,30 +143,30 @@ async fn error_auth_is_an_authentication_error_whatever_it_answers() {
             .unwrap_err()
             .is_auth()
     );
-    peer.finish().await;
+    scripted.finish().await;
 }
 
-/// A lock of the name of our semaphore, in what a server tells.
+/// Stats entry of a lock that has the same name as the semaphore.
 const LOCK: &str =
     "\"locks\":[{\"key\":\"pool\",\"owner_conn_id\":1,\"lease_expires_in_s\":9.5,\"waiters\":0}]";
 
-// N6
+// Covers bug N6.
 #[tokio::test]
 async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
     let theirs = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
     let asked = |answer: &str| {
         vec![
-            hear(ACQUIRE),
-            say("error_limit_mismatch\n"),
-            hear(STATS),
-            say(answer),
+            expect(ACQUIRE),
+            send("error_limit_mismatch\n"),
+            expect(STATS),
+            send(answer),
         ]
     };
-    // our own limit is not theirs
+    // The limit of this client is not the limit of the server.
     let same = format!("ok {{\"connections\":1,{LOCK}}}\n");
     let untold = ["ok {\"connections\":1}\n", "error\n", &same];
-    let peer = Peer::memory([theirs].iter().chain(&untold).map(|answer| asked(answer)));
-    let error = peer.pool().acquire().await.unwrap_err();
+    let scripted = ScriptedServer::memory([theirs].iter().chain(&untold).map(|answer| asked(answer)));
+    let error = scripted.pool().acquire().await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -182,13 +183,13 @@ async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
         &[
             "acquire",
             "\"pool\"",
-            peer.address(),
+            scripted.address(),
             "limit 7, not 1",
             "idle for a minute",
         ],
     );
     for stats in untold {
-        let error = peer.pool().acquire().await.unwrap_err();
+        let error = scripted.pool().acquire().await.unwrap_err();
         assert!(
             matches!(
                 error,
@@ -202,22 +203,23 @@ async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
         );
         reads_well(&error, &["another limit than 1", "idle for a minute"]);
     }
-    peer.finish().await;
+    scripted.finish().await;
 }
 
-// servers before v1.14 list a semaphore of 1 as a lock; newer ones may have both, and tell no limit while the semaphore is idle
+// Servers before v1.14 list a semaphore of limit 1 as a lock. Newer servers may have both, and
+// report no limit while the semaphore is idle.
 #[tokio::test]
 async fn a_lock_of_the_same_name_has_the_limit_only_where_it_is_the_semaphore() {
     let idle = "\"idle_semaphores\":[{\"key\":\"pool\",\"idle_s\":2.5}]";
     for (lists, want) in [(LOCK.to_owned(), Some(1)), (format!("{LOCK},{idle}"), None)] {
         let stats = format!("ok {{\"connections\":1,{lists}}}\n");
-        let peer = Peer::memory([vec![
-            hear("sl\npool\n10 5\n"),
-            say("error_limit_mismatch\n"),
-            hear(STATS),
-            say(&stats),
+        let scripted = ScriptedServer::memory([vec![
+            expect("sl\npool\n10 5\n"),
+            send("error_limit_mismatch\n"),
+            expect(STATS),
+            send(&stats),
         ]]);
-        let error = peer
+        let error = scripted
             .client()
             .semaphore("pool", 5)
             .unwrap()
@@ -228,11 +230,11 @@ async fn a_lock_of_the_same_name_has_the_limit_only_where_it_is_the_semaphore() 
             matches!(error, Error::LimitMismatch { ours: 5, theirs, .. } if theirs == want),
             "{stats:?}: {error:?}"
         );
-        peer.finish().await;
+        scripted.finish().await;
     }
 }
 
-/// TCP that remembers every address that it was asked for.
+/// TCP connector that records every requested address.
 #[derive(Clone, Default)]
 struct Recorder {
     asked: Arc<Mutex<Vec<String>>>,
@@ -249,36 +251,36 @@ impl Connector for Recorder {
     }
 }
 
-// G29
+// Covers bug G29.
 #[tokio::test]
 async fn a_leader_that_is_named_is_not_gone_to() {
-    let no = || say("error_not_leader b:1\n");
-    let peer = Peer::tcp([
+    let no = || send("error_not_leader b:1\n");
+    let scripted = ScriptedServer::tcp([
         vec![
-            hear(ACQUIRE),
+            expect(ACQUIRE),
             no(),
-            hear(ACQUIRE),
+            expect(ACQUIRE),
             no(),
-            hear(PING),
+            expect(PING),
             no(),
-            hear_end(),
+            expect_eof(),
         ],
-        vec![hear(STATS), no(), hear_end()],
-        vec![hear(ENQUEUE), no()],
+        vec![expect(STATS), no(), expect_eof()],
+        vec![expect(ENQUEUE), no()],
     ])
     .await;
     let recorder = Recorder::default();
-    let client = peer.builder().connector(recorder.clone()).build().unwrap();
+    let client = scripted.builder().connector(recorder.clone()).build().unwrap();
     let pool = client.semaphore("pool", 1).unwrap();
     for _ in 0..2 {
         assert!(pool.clone().acquire().await.unwrap_err().is_not_leader());
     }
-    // any answer is one
+    // A ping accepts any reply.
     client.ping().await.unwrap();
     assert!(client.stats().await.unwrap_err().is_not_leader());
     assert!(pool.enqueue().await.unwrap_err().is_not_leader());
-    assert_eq!(*recorder.asked.lock().unwrap(), [peer.address(); 3]);
-    peer.finish().await;
+    assert_eq!(*recorder.asked.lock().unwrap(), [scripted.address(); 3]);
+    scripted.finish().await;
 }
 
 #[tokio::test]
@@ -293,20 +295,21 @@ async fn every_status_has_its_predicate() {
         ("error_limit_mismatch", Error::is_limit_mismatch),
     ];
     for (status, _) in predicates {
-        let mut script = vec![hear(ACQUIRE), say(format!("{status}\n"))];
+        let mut script = vec![expect(ACQUIRE), send(format!("{status}\n"))];
         if status == "error_limit_mismatch" {
-            script.extend([hear(STATS), say("error\n")]);
+            script.extend([expect(STATS), send("error\n")]);
         }
-        let peer = Peer::memory([script]);
-        let error = peer.pool().acquire().await.unwrap_err();
+        let scripted = ScriptedServer::memory([script]);
+        let error = scripted.pool().acquire().await.unwrap_err();
         for (name, is_it) in predicates {
             assert_eq!(is_it(&error), name == status, "{name}: {error:?}");
         }
-        peer.finish().await;
+        scripted.finish().await;
     }
 }
 
-// G25: the server may still count the slot on that connection, where nobody renews it
+// Covers bug G25. The server may still count the slot of that connection, which no task renews any
+// more.
 #[tokio::test(start_paused = true)]
 async fn a_connection_on_which_the_release_was_refused_is_closed() {
     for (status, is_done) in [
@@ -317,22 +320,22 @@ async fn a_connection_on_which_the_release_was_refused_is_closed() {
         ("error_lease_expired", true),
     ] {
         let mut first = vec![
-            hear(ACQUIRE),
-            say(GRANT),
-            hear(RELEASE),
-            say(format!("{status}\n")),
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            send(format!("{status}\n")),
         ];
-        let next = vec![hear(PING), say(OK)];
-        // what holds nothing carries the next request
+        let next = vec![expect(PING), send(OK)];
+        // A connection that holds no slot is reused for the next request.
         let scripts = if is_done {
             first.extend(next);
             vec![first]
         } else {
-            first.push(hear_end());
+            first.push(expect_eof());
             vec![first, next]
         };
-        let peer = Peer::memory(scripts);
-        let client = peer.client();
+        let scripted = ScriptedServer::memory(scripts);
+        let client = scripted.client();
         let error = client
             .semaphore("pool", 1)
             .unwrap()
@@ -344,11 +347,11 @@ async fn a_connection_on_which_the_release_was_refused_is_closed() {
             .unwrap_err();
         assert_eq!(error.is_lost(), is_done, "{status}: {error:?}");
         client.ping().await.unwrap();
-        peer.finish().await;
+        scripted.finish().await;
     }
 }
 
-// what a server says is shown on terminals, which obey such characters
+// Terminals interpret control characters, and error messages are printed there.
 #[tokio::test(start_paused = true)]
 async fn no_status_carries_control_characters_into_an_error() {
     for status in [
@@ -356,10 +359,10 @@ async fn no_status_carries_control_characters_into_an_error() {
         "error_of_2040 \x1b]0;ours\x07",
         "error_not_leader \u{9b}2J",
     ] {
-        let peer = Peer::memory([vec![hear(ACQUIRE), say(format!("{status}\n")), hear_end()]]);
-        let error = peer.pool().acquire().await.unwrap_err();
+        let scripted = ScriptedServer::memory([vec![expect(ACQUIRE), send(format!("{status}\n")), expect_eof()]]);
+        let error = scripted.pool().acquire().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         assert!(!error.to_string().contains(char::is_control), "{error:?}");
-        peer.finish().await;
+        scripted.finish().await;
     }
 }

@@ -1,4 +1,4 @@
-//! A transcript, parsed: every line that says something is a typed step, and every other line is a mistake.
+//! Parser of transcripts: every line is a typed step, a comment or an error.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::options::Options;
 
-/// What is said to a server, and what it must answer.
+/// The requests to a server and the expected replies.
 #[derive(Debug)]
 pub(super) struct Transcript {
     pub(super) file: String,
@@ -20,29 +20,30 @@ pub(super) struct Step {
     pub(super) action: Action,
 }
 
-/// Connections go by their name; one is opened by the first step that speaks or listens on it.
+/// A step of a transcript. The first step that names a connection opens it.
 #[derive(Debug)]
 pub(super) enum Action {
     /// `sleep 1.5`
     Sleep(Duration),
-    /// `a > sl | key | 0 2 30`; `a ~ ..` says the same and tells the reader that no reply is due yet; `a raw BYTES`
-    Send { on: String, pieces: Vec<Piece> },
+    /// `a > sl | key | 0 2 30`, or `a raw BYTES`. `a ~ ..` sends the same as `>` and tells the
+    /// reader that no reply is due yet.
+    Send { on: String, pieces: Vec<Segment> },
     /// `a < ..`, `a <* ..`, `a <? ..`
-    Hear { on: String, want: Want },
+    Hear { on: String, want: Expectation },
     /// `a close`
     Close { on: String },
 }
 
-/// A part of what is sent.
+/// A part of the bytes to send.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum Segment {
     Bytes(Vec<u8>),
     /// `$t1`: the token bound to this name.
     Token(String),
 }
 
 #[derive(Debug)]
-pub(super) enum Want {
+pub(super) enum Expectation {
     /// `< ok $t1 30`: this line.
     Line(Vec<Word>),
     /// `<* ok {`: a line that starts with this.
@@ -53,30 +54,30 @@ pub(super) enum Want {
     End,
 }
 
-/// A word of a reply.
+/// An expected word of a reply.
 #[derive(Debug)]
 pub(super) enum Word {
     Text(String),
-    /// `$t1`: at its first use any token that has no name yet, afterwards the same token.
+    /// `$t1`: any new token at its first use, afterwards the same token.
     Token(String),
 }
 
-/// Why a transcript does not parse.
+/// Error of the transcript parser.
 #[derive(Debug)]
-pub(super) struct Mistake {
+pub(super) struct ParseError {
     file: String,
     line: usize,
     what: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.file, self.line, self.what)
     }
 }
 
 impl Transcript {
-    pub(super) fn parse(file: &str, text: &str) -> Result<Self, Mistake> {
+    pub(super) fn parse(file: &str, text: &str) -> Result<Self, ParseError> {
         let mut transcript = Self {
             file: file.to_owned(),
             options: Options::default(),
@@ -87,7 +88,7 @@ impl Transcript {
             let said = written.split("  #").next().unwrap_or_default().trim_end();
             transcript
                 .take(line, said, &mut bound)
-                .map_err(|what| Mistake {
+                .map_err(|what| ParseError {
                     file: file.to_owned(),
                     line,
                     what,
@@ -96,7 +97,7 @@ impl Transcript {
         Ok(transcript)
     }
 
-    /// Takes in one line; `bound` are the tokens that the replies before it name.
+    /// Parses one line. `bound` contains the tokens that earlier replies bind.
     fn take(
         &mut self,
         line: usize,
@@ -109,7 +110,7 @@ impl Transcript {
         let (first, rest) = said.split_once(' ').unwrap_or((said, ""));
         let action = match first {
             "@server" => return self.options.add(rest),
-            // a feature that not every server has; the embedded server has them all
+            // Names a feature that some servers lack. The embedded server has all of them.
             "@needs" => return Ok(()),
             word if word.starts_with('@') => return Err(format!("unknown word `{word}`")),
             "sleep" => Action::Sleep(seconds(rest)?),
@@ -140,19 +141,19 @@ impl Action {
             },
             "<" if rest == "EOF" => Self::Hear {
                 on,
-                want: Want::End,
+                want: Expectation::End,
             },
             "<" => Self::Hear {
                 on,
-                want: Want::Line(words(rest, bound)?),
+                want: Expectation::Line(words(rest, bound)?),
             },
             "<*" => Self::Hear {
                 on,
-                want: Want::Start(rest.to_owned()),
+                want: Expectation::Start(rest.to_owned()),
             },
             "<?" => Self::Hear {
                 on,
-                want: Want::Silence(seconds(rest)?),
+                want: Expectation::Silence(seconds(rest)?),
             },
             "close" => Self::Close { on },
             unknown => return Err(format!("unknown step `{unknown}`")),
@@ -168,7 +169,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| format!("`{text}` is no number of seconds"))
 }
 
-/// `sl | key | 0 2 30` as the three lines that it stands for.
+/// Converts `sl | key | 0 2 30` to the three lines of a request.
 fn request(text: &str) -> Result<String, String> {
     match text.split('|').map(str::trim).collect::<Vec<_>>()[..] {
         [command, key, arg] => Ok(format!("{command}\n{key}\n{arg}\n")),
@@ -191,16 +192,16 @@ fn words(text: &str, bound: &mut BTreeSet<String>) -> Result<Vec<Word>, String> 
     text.split(' ').map(word).collect()
 }
 
-/// Cuts `text` at its `$names`, and makes bytes of what is between them.
+/// Splits `text` at its `$names` and converts the parts between them to bytes.
 fn pieces(
     text: &str,
     bytes: fn(&str) -> Result<Vec<u8>, String>,
     bound: &BTreeSet<String>,
-) -> Result<Vec<Piece>, String> {
+) -> Result<Vec<Segment>, String> {
     let (start, named) = text
         .split_once('$')
         .map_or((text, None), |(start, named)| (start, Some(named)));
-    let mut pieces = vec![Piece::Bytes(bytes(start)?)];
+    let mut pieces = vec![Segment::Bytes(bytes(start)?)];
     for text in named.into_iter().flat_map(|named| named.split('$')) {
         let (name, after) = text.split_at(
             text.find(|c: char| !c.is_alphanumeric() && c != '_')
@@ -209,12 +210,12 @@ fn pieces(
         if !bound.contains(name) {
             return Err(format!("no earlier reply binds `${name}`"));
         }
-        pieces.extend([Piece::Token(name.to_owned()), Piece::Bytes(bytes(after)?)]);
+        pieces.extend([Segment::Token(name.to_owned()), Segment::Bytes(bytes(after)?)]);
     }
     Ok(pieces)
 }
 
-/// `\n \r \t \0 \\ \xNN`, and `x*300` for three hundred `x`.
+/// Decodes `\n \r \t \0 \\ \xNN`, and expands `x*300` to three hundred `x`.
 fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -233,7 +234,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The byte that an escape stands for, taken off the start of `rest` behind its `\`.
+/// Takes an escape without its `\` off the start of `rest` and returns its byte.
 fn escape(rest: &mut &str) -> Result<u8, String> {
     let c = rest.chars().next().unwrap_or(' ');
     *rest = rest.get(c.len_utf8()..).unwrap_or_default();
@@ -255,7 +256,7 @@ fn escape(rest: &mut &str) -> Result<u8, String> {
     })
 }
 
-/// The number of a `*300`, taken off the start of `rest`.
+/// Takes a repeat count such as `*300` off the start of `rest`.
 fn repeat(rest: &mut &str) -> Option<usize> {
     let behind = rest.strip_prefix('*')?;
     let end = behind

@@ -1,4 +1,4 @@
-//! The Python client on `local_server`.
+//! Tests of the Python client on `local_server`.
 
 use super::program::Program;
 use super::python::interop;
@@ -32,11 +32,11 @@ async fn the_python_client_does_all_it_can_on_three_servers() {
     .await;
 }
 
-// N11: each of the mistakes has an error of its own
+// Covers bug N11. Each mistake has its own error.
 #[tokio::test]
 async fn the_python_client_is_asked_for_the_secret() {
     interop(async |python| {
-        // longer than the other lines of the protocol may be
+        // This token is longer than other lines of the protocol may be.
         let secret = "s3cret ".repeat(50) + "!";
         let server = Program::local_server(&["--auth-token", &secret]).await;
         let open = Program::local_server(&[]).await;
@@ -59,7 +59,7 @@ async fn the_python_client_is_asked_for_the_secret() {
     .await;
 }
 
-// S06, N7
+// Covers bugs S06, N7.
 #[tokio::test]
 async fn the_python_client_is_told_of_a_full_server() {
     interop(async |python| {

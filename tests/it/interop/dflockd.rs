@@ -1,4 +1,5 @@
-//! Our locks on the Python `dflockd`, which knows locks only and answers what it does not know by closing.
+//! Rust locks on the Python `dflockd`, which supports only locks and closes the connection on
+//! unknown requests.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use dflock::{
 use super::program::Program;
 use super::python::interop_server;
 use crate::bad_input::reads_well;
-use crate::tls::authority::Authority;
+use crate::tls::test_ca::TestCa;
 
 async fn queued(lock: &Lock) -> Lock<Queued> {
     match lock.clone().enqueue().await.unwrap() {
@@ -25,7 +26,7 @@ async fn acquired(lock: &Lock) -> Lock<Held> {
     }
 }
 
-/// A client for a server that runs with `--read-timeout 1`.
+/// Returns a client for a server that runs with `--read-timeout 1`.
 fn impatient(server: &Program) -> Client {
     let (heartbeat, read_timeout) = (Duration::from_millis(300), Duration::from_secs(1));
     server
@@ -81,7 +82,7 @@ async fn a_place_in_line_becomes_the_lock_in_order_of_arrival() {
     .await;
 }
 
-// S08: this server remembers an enqueue on a connection for ever
+// Covers bug S08. This server remembers an enqueue until its connection ends.
 #[tokio::test]
 async fn a_line_can_be_joined_again_and_again() {
     interop_server(async |python| {
@@ -97,7 +98,7 @@ async fn a_line_can_be_joined_again_and_again() {
     .await;
 }
 
-// T01, N2: heartbeats are renewals, not pings
+// Covers bugs T01, N2. Heartbeats are renewals, not pings.
 #[tokio::test]
 async fn a_long_lease_is_kept_beyond_the_read_timeout() {
     interop_server(async |python| {
@@ -149,7 +150,8 @@ async fn a_short_lease_is_kept() {
     .await;
 }
 
-// S19, T40: this server rounds what is left of a lease down, and so says that a renewal to 1 s has left nothing
+// Covers bugs S19, T40. This server rounds the remaining lease down, so a renewal to 1 s returns a
+// lease of 0.
 #[tokio::test]
 async fn a_lease_that_the_server_calls_over_is_lost_before_another_holds() {
     interop_server(async |python| {
@@ -174,7 +176,7 @@ async fn a_lease_that_the_server_calls_over_is_lost_before_another_holds() {
     .await;
 }
 
-// N5
+// Covers bug N5.
 #[tokio::test]
 async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
     interop_server(async |python| {
@@ -190,7 +192,7 @@ async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
                 .is_timeout()
         );
         held.release().await.unwrap();
-        // nobody waits for it, and it is kept
+        // The lock has no waiter, and the lease is kept.
         assert!(
             lock.clone()
                 .acquire_within(Duration::from_secs(2))
@@ -210,7 +212,7 @@ async fn a_lock_that_is_dropped_goes_to_the_next() {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
-        // this server learns that a waiter has gone only when it grants
+        // This server detects a disconnected waiter only when it grants.
         let (gone, next) = (queued(&lock).await, queued(&lock).await);
         drop((gone, held));
         let held = next.wait().await.unwrap();
@@ -292,14 +294,14 @@ async fn a_server_that_is_killed_is_a_loss_at_once() {
     .await;
 }
 
-// it takes the first bytes of the handshake for a request, and closes
+// The server reads the TLS handshake as a request and closes the connection.
 #[tokio::test]
 async fn a_client_with_tls_is_told_that_the_server_ended_the_handshake() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let client = server
             .client_builder()
-            .tls(Authority::new().tls())
+            .tls(TestCa::new().tls())
             .build()
             .unwrap();
         for _ in 0..5 {
@@ -333,7 +335,7 @@ async fn a_client_with_tls_is_told_that_the_server_ended_the_handshake() {
     .await;
 }
 
-// it asks for no secret, and takes no line of more than 256 bytes
+// This server requires no auth token, and accepts no line of more than 256 bytes.
 #[tokio::test]
 async fn a_secret_that_the_server_does_not_ask_for_is_named() {
     interop_server(async |python| {

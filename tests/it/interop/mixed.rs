@@ -1,4 +1,4 @@
-//! Rust and Python workers share slots on `local_server`.
+//! Rust and Python workers that share slots on `local_server`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,11 +36,12 @@ async fn no_more_than_one_holds() {
     interop(async |python| no_more_than_the_limit_hold(python, LOCK).await).await;
 }
 
-/// Each worker joins the line only when the server counts the one before it there, and leaves only when it is told to.
+/// Starts each worker after the server has queued the previous one. Each worker releases only on
+/// command.
 async fn order_of_grant_is_order_of_arrival(python: &Python, shared: Shared) {
     let server = Program::local_server(&[]).await;
     let client = server.client();
-    let referee = Referee::new(shared.limit());
+    let referee = HolderCount::new(shared.limit());
     let (granted, mut grants) = mpsc::unbounded_channel();
     let mut workers: Vec<_> = Worker::all(python, &server, shared);
     workers.extend(Worker::all(python, &server, shared));
@@ -62,7 +63,7 @@ async fn order_of_grant_is_order_of_arrival(python: &Python, shared: Shared) {
             assert_eq!(grants.recv().await, Some(number));
         } else {
             let in_line = number as u64 + 1 - shared.limit() as u64;
-            // no event tells who joins the line
+            // The server emits no event when a waiter joins, so the test polls.
             while shared.waiters(&client).await != in_line {
                 sleep(Duration::from_millis(2)).await;
             }
@@ -83,11 +84,11 @@ async fn order_of_grant_is_order_of_arrival(python: &Python, shared: Shared) {
     }
 }
 
-/// All workers at once, as fast as they can.
+/// Runs all workers concurrently at full speed.
 async fn no_more_than_the_limit_hold(python: &Python, shared: Shared) {
     const TURNS: usize = 15;
     let server = Program::local_server(&[]).await;
-    let referee = Referee::new(shared.limit());
+    let referee = HolderCount::new(shared.limit());
     let mut running = JoinSet::new();
     for mut worker in Worker::all(python, &server, shared)
         .into_iter()
@@ -98,7 +99,7 @@ async fn no_more_than_the_limit_hold(python: &Python, shared: Shared) {
             for _ in 0..TURNS {
                 let inside = async {
                     referee.enters();
-                    // work: long enough for one too many to be seen
+                    // The work lasts long enough for a surplus holder to be counted.
                     sleep(Duration::from_millis(2)).await;
                     referee.leaves();
                 };
@@ -149,16 +150,18 @@ async fn the_slot_of_a_rust_holder_that_is_dropped_goes_to_python() {
     .await;
 }
 
-/// Counts who is inside. A worker is counted after its grant is heard and until before its release is asked for, so whoever is
-/// counted does hold, and one too many is never an error of the count.
+/// Counter of the workers that hold a slot.
+///
+/// A worker is counted after it has received its grant and until before it requests the release.
+/// Every counted worker therefore holds a slot, and a count above the limit is a real violation.
 #[derive(Clone)]
-struct Referee {
+struct HolderCount {
     limit: usize,
     inside: Arc<AtomicUsize>,
     entered: Arc<AtomicUsize>,
 }
 
-impl Referee {
+impl HolderCount {
     fn new(limit: usize) -> Self {
         Self {
             limit,

@@ -1,4 +1,4 @@
-//! The Python that has the packages, and the scripts that it runs.
+//! Python interpreter with the required packages, and the scripts that it runs.
 
 use std::cell::Cell;
 use std::fs::OpenOptions;
@@ -15,24 +15,25 @@ use tokio::time::timeout;
 
 use crate::skipped;
 
-/// Names an interpreter that has the packages.
+/// Environment variable with the path of an interpreter that has the packages.
 const INTERPRETER: &str = "DFLOCK_INTEROP_PYTHON";
 
-/// Names a file to which each test adds a line: how many cases passed, and its own name.
+/// Environment variable with the path of the report. Each test appends the number of its passed
+/// cases and its name.
 const REPORT: &str = "DFLOCK_INTEROP_REPORT";
 
 const REQUIREMENTS: &str = include_str!("../../interop/requirements.txt");
 
-/// The longest that a test may take.
+/// Timeout of a test.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// An interpreter, for one test.
+/// Python interpreter of one test.
 pub(super) struct Python {
     interpreter: PathBuf,
     cases: Cell<u32>,
 }
 
-/// Runs `test`, and reports its cases; without a Python it is skipped, in CI it fails.
+/// Runs `test` and reports its cases. Without a Python the test is skipped, and fails in CI.
 pub(super) async fn interop(test: impl AsyncFnOnce(&Python)) {
     let Some(interpreter) = interpreter() else {
         return skip(NO_PYTHON);
@@ -40,7 +41,7 @@ pub(super) async fn interop(test: impl AsyncFnOnce(&Python)) {
     run(interpreter, test).await;
 }
 
-/// The same for a `test` of the Python server, which older interpreters do not have.
+/// Runs a `test` of the Python server like [`interop`]. Older interpreters lack that server.
 pub(super) async fn interop_server(test: impl AsyncFnOnce(&Python)) {
     let Some(interpreter) = interpreter() else {
         return skip(NO_PYTHON);
@@ -63,7 +64,7 @@ async fn run(interpreter: PathBuf, test: impl AsyncFnOnce(&Python)) {
 }
 
 impl Python {
-    /// A script, not started yet; it ends when its process handle is dropped.
+    /// Returns the command of a script. The process is killed when its handle is dropped.
     pub(super) fn script(&self, name: &str) -> Command {
         let mut command = self.command();
         command.arg(
@@ -74,14 +75,14 @@ impl Python {
         command
     }
 
-    /// A module of a package, as a program.
+    /// Returns the command that runs a module of a package.
     pub(super) fn module(&self, name: &str) -> Command {
         let mut command = self.command();
         command.args(["-m", name]);
         command
     }
 
-    /// Runs a script with `input`; all its cases must pass.
+    /// Runs a script with `input` and asserts that all its cases pass.
     pub(super) async fn passes(&self, name: &str, args: &[&str], input: &str) {
         let output = self.output(name, args, input).await;
         let cases = output
@@ -99,7 +100,7 @@ impl Python {
             .set(self.cases.get() + u32::try_from(cases).unwrap());
     }
 
-    /// What a script prints, which ends well.
+    /// Runs a script and returns its output. The script must succeed.
     pub(super) async fn output(&self, name: &str, args: &[&str], input: &str) -> String {
         let mut command = self.script(name);
         command
@@ -130,7 +131,7 @@ impl Python {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.interpreter);
-        // options of whoever runs this are none of the tests'
+        // Environment variables of the caller must not affect the tests.
         for (name, _) in
             env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"DFLOCK"))
         {
@@ -143,7 +144,8 @@ impl Python {
     }
 }
 
-/// The interpreter that the environment names, or the one of the virtual environment that `venv.sh` makes.
+/// Returns the interpreter named by the environment, or that of the virtual environment of
+/// `venv.sh`.
 fn interpreter() -> Option<PathBuf> {
     if let Some(named) = env::var_os(INTERPRETER) {
         return Some(named.into());
@@ -154,7 +156,7 @@ fn interpreter() -> Option<PathBuf> {
     whole.then(|| venv.join("bin").join("python"))
 }
 
-/// Cargo's target directory: this program is `PROFILE/deps/NAME` in it.
+/// Returns Cargo's target directory. This program is `PROFILE/deps/NAME` in it.
 pub(super) fn target() -> PathBuf {
     env::current_exe()
         .unwrap()
@@ -164,7 +166,7 @@ pub(super) fn target() -> PathBuf {
         .to_owned()
 }
 
-/// Whether the interpreter has the Python server.
+/// Cached result of [`has_server`].
 static HAS_SERVER: OnceLock<bool> = OnceLock::new();
 
 fn has_server(interpreter: &Path) -> bool {
@@ -180,7 +182,7 @@ fn has_server(interpreter: &Path) -> bool {
 const NO_PYTHON: &str = "no Python with the packages; `bash tests/interop/venv.sh` makes one, and DFLOCK_INTEROP_PYTHON names another";
 const NO_SERVER: &str = "this Python has no `dflockd`; the Python server needs Python 3.13";
 
-/// Skips the test of this thread; in CI no interop test may be skipped.
+/// Reports the current test as skipped. CI allows no skipped interop test.
 fn skip(why: &str) {
     assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{why}");
     skipped::skip(why);

@@ -1,4 +1,4 @@
-//! Both clients look for a key on the same one of several servers.
+//! Sharding: both clients assign a key to the same server.
 
 use dflock::{Crc32, Sharding};
 
@@ -18,7 +18,7 @@ async fn every_key_has_the_same_server_in_python() {
             )
             .await;
         let mut beyond_ascii = 0;
-        // not by `lines`, which knows ends of lines that are none
+        // Python's `splitlines` would split at characters that do not end a line here.
         for line in lines.trim_end_matches('\n').split('\n') {
             let [servers, index, key] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
             assert_eq!(

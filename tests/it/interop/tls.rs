@@ -1,16 +1,16 @@
-//! The Python client speaks TLS to `local_server`, and works beside Rust there.
+//! TLS between the Python client and `local_server`.
 
 use super::program::Program;
 use super::python::interop;
-use crate::tls::authority::{Authority, HOST};
-use crate::tls::folder::Folder;
+use crate::tls::test_ca::{TestCa, HOST};
+use crate::tls::temp_dir::TempDir;
 
 #[tokio::test]
 async fn the_python_client_does_all_it_can_over_tls() {
     interop(async |python| {
-        let (authority, folder) = (Authority::new(), Folder::new());
-        let server = secured(&authority, &folder, &["--auth-token", "s3cret"]).await;
-        let ca = folder.file("ca.pem", authority.pem());
+        let (test_ca, dir) = (TestCa::new(), TempDir::new());
+        let server = secured(&test_ca, &dir, &["--auth-token", "s3cret"]).await;
+        let ca = dir.file("ca.pem", test_ca.pem());
         let args = [
             "--servers",
             &server.addr.to_string(),
@@ -27,12 +27,12 @@ async fn the_python_client_does_all_it_can_over_tls() {
 #[tokio::test]
 async fn what_rust_holds_over_tls_is_held_for_python() {
     interop(async |python| {
-        let (authority, folder) = (Authority::new(), Folder::new());
-        let server = secured(&authority, &folder, &[]).await;
-        let ca = folder.file("ca.pem", authority.pem());
+        let (test_ca, dir) = (TestCa::new(), TempDir::new());
+        let server = secured(&test_ca, &dir, &[]).await;
+        let ca = dir.file("ca.pem", test_ca.pem());
         let client = server
             .client_builder()
-            .tls(authority.tls())
+            .tls(test_ca.tls())
             .build()
             .unwrap();
         let lock = client.lock("job").unwrap().acquire().await.unwrap();
@@ -57,12 +57,12 @@ async fn what_rust_holds_over_tls_is_held_for_python() {
     .await;
 }
 
-/// `local_server` with papers of `authority`, and with `flags`.
-async fn secured(authority: &Authority, folder: &Folder, flags: &[&str]) -> Program {
-    let papers = authority.papers(HOST);
+/// Starts `local_server` with a certificate of `test_ca` and with `flags`.
+async fn secured(test_ca: &TestCa, dir: &TempDir, flags: &[&str]) -> Program {
+    let test_cert = test_ca.issue(HOST);
     let (chain, key) = (
-        folder.file("server.pem", papers.certificate),
-        folder.file("server.key", papers.key),
+        dir.file("server.pem", test_cert.certificate),
+        dir.file("server.key", test_cert.key),
     );
     Program::local_server(&[&["--tls-cert", &chain, "--tls-key", &key], flags].concat()).await
 }

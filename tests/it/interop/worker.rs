@@ -1,4 +1,4 @@
-//! Those who share slots: Rust and Python, each in its own ways.
+//! Workers that share slots: Rust and Python, in each way to acquire a slot.
 
 use std::future::Future;
 use std::process::Stdio;
@@ -11,10 +11,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use super::program::{Program, lines};
 use super::python::Python;
 
-/// The longest that a worker waits in line.
+/// Timeout of a worker's wait in the queue.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is shared.
+/// The shared lock or semaphore.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shared {
     Semaphore(&'static str, u32),
@@ -29,7 +29,7 @@ impl Shared {
         }
     }
 
-    /// How many wait in line, as the server says.
+    /// Returns the number of waiters that the server reports.
     pub(super) async fn waiters(self, client: &Client) -> u64 {
         let stats = client.stats().await.unwrap().remove(0);
         match self {
@@ -47,7 +47,7 @@ impl Shared {
     }
 }
 
-/// One who takes a slot, again and again.
+/// Worker that acquires and releases a slot repeatedly.
 #[expect(clippy::large_enum_variant, reason = "there are a handful of them")]
 pub(super) enum Worker {
     Semaphore { pool: Semaphore, two_phase: bool },
@@ -56,7 +56,7 @@ pub(super) enum Worker {
 }
 
 impl Worker {
-    /// One of each way there is.
+    /// Returns one worker for each way to acquire a slot.
     pub(super) fn all(python: &Python, server: &Program, shared: Shared) -> Vec<Self> {
         let mut workers = Vec::new();
         for two_phase in [false, true] {
@@ -95,7 +95,7 @@ impl Worker {
         }
     }
 
-    /// Waits for a slot, awaits `inside` with it, and gives it back.
+    /// Acquires a slot, awaits `inside` and releases the slot.
     pub(super) async fn turn(&mut self, inside: impl Future<Output = ()>) {
         match self {
             Self::Semaphore {
@@ -131,7 +131,7 @@ impl Worker {
     }
 }
 
-/// `worker.py`; it is killed when this is dropped.
+/// Process of `worker.py` that is killed on drop.
 pub(super) struct PythonWorker {
     child: Child,
     orders: ChildStdin,

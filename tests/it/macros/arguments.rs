@@ -6,7 +6,7 @@ use std::time::Duration;
 use dflock::{Client, ConfigError, Error, LostReason};
 use tokio::time::{Instant, sleep};
 
-use crate::house::House;
+use crate::fixture::Fixture as House;
 
 #[dflock::semaphore(key = "report:{tenant}:{day:02}:{{x}}", limit = 3, slot = held)]
 async fn template(tenant: &str, day: u8) -> Result<String, Error> {

@@ -8,7 +8,7 @@ use dflock::Error;
 use tokio::time::sleep;
 
 use super::log::Log;
-use crate::house::House;
+use crate::fixture::Fixture as House;
 
 #[async_trait::async_trait]
 trait Store: Send + Sync {

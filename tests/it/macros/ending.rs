@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::log::Log;
-use crate::house::{House, server};
+use crate::fixture::{Fixture as House, server};
 
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -88,7 +88,7 @@ async fn start(house: &House, then: fn()) -> JoinHandle<Result<(), Error>> {
 async fn a_panic_and_a_cancellation_free_the_slot() {
     // also where the server does not look at who hangs up
     for auto_release in [true, false] {
-        let house = House::with(server().auto_release(auto_release).build()).await;
+        let house = House::with_config(server().auto_release(auto_release).build()).await;
         let panicked = start(&house, || panic!("with a slot in hand"))
             .await
             .await

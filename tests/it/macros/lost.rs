@@ -9,7 +9,7 @@ use dflock::Error;
 use tokio::time::{Instant, sleep};
 
 use super::log::Log;
-use crate::house::House;
+use crate::fixture::Fixture as House;
 
 /// Tells when it is dropped.
 struct Flag<'a>(&'a mut bool);

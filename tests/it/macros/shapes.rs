@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dflock::Error;
 
-use crate::house::House;
+use crate::fixture::Fixture as House;
 
 #[dflock::semaphore(key = "nested", limit = 3)]
 async fn nested(house: &House, depth: u32) -> Result<u64, Error> {

@@ -1,13 +1,13 @@
-//! How much the server takes.
+//! Limits of connections, memory and keys.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use dflock::server::{Server, ServerError};
 
-use super::raw::{EOF, Raw, token, until};
+use super::raw::{EOF, RawClient, token, until};
 
-// S07
+// Covers bug S07.
 #[tokio::test]
 async fn one_connection_too_many_is_closed() {
     let server = Server::builder()
@@ -16,27 +16,27 @@ async fn one_connection_too_many_is_closed() {
         .start()
         .await
         .unwrap();
-    let (mut first, mut second) = (Raw::tcp(&server).await, Raw::in_memory(&server).await);
+    let (mut first, mut second) = (RawClient::tcp(&server).await, RawClient::in_memory(&server).await);
     first.ping().await;
     second.ping().await;
-    for mut third in [Raw::tcp(&server).await, Raw::in_memory(&server).await] {
+    for mut third in [RawClient::tcp(&server).await, RawClient::in_memory(&server).await] {
         assert_eq!(third.line().await, EOF);
     }
     assert_eq!(server.stats().connections, 2);
     drop(first);
     until(&server, |stats| stats.connections == 1).await;
-    Raw::tcp(&server).await.ping().await;
+    RawClient::tcp(&server).await.ping().await;
 }
 
-// T48
+// Covers bug T48.
 #[tokio::test]
 async fn ten_thousand_connections_leave_nothing() {
     let server = Server::builder().max_keys(1).build().start().await.unwrap();
     for number in 0..10_000 {
         let mut client = if number % 50 == 0 {
-            Raw::tcp(&server).await
+            RawClient::tcp(&server).await
         } else {
-            Raw::in_memory(&server).await
+            RawClient::in_memory(&server).await
         };
         if number % 10 == 0 {
             token(&client.hear("sl", "pool", "20 1 30").await);
@@ -49,7 +49,7 @@ async fn ten_thousand_connections_leave_nothing() {
     assert_eq!(server.stats().idle_semaphores.len(), 1);
 }
 
-// S22
+// Covers bug S22.
 #[tokio::test(start_paused = true)]
 async fn who_does_not_take_its_replies_is_cut_off() {
     for (write_timeout, seconds) in [(Duration::ZERO, None), (Duration::from_secs(5), Some(5))] {
@@ -59,15 +59,15 @@ async fn who_does_not_take_its_replies_is_cut_off() {
             .start()
             .await
             .unwrap();
-        let mut deaf = Raw::in_memory(&server).await;
+        let mut deaf = RawClient::in_memory(&server).await;
         deaf.hold("pool", 600).await;
-        let began = tokio::time::Instant::now();
+        let start_time = tokio::time::Instant::now();
         deaf.send("stats\n_\n_\n".repeat(4_000)).await;
-        let mut next = Raw::in_memory(&server).await;
+        let mut next = RawClient::in_memory(&server).await;
         let reply = next.hear("sl", "pool", "100 1 30").await;
         if let Some(seconds) = seconds {
             token(&reply);
-            assert_eq!(began.elapsed().as_secs(), seconds);
+            assert_eq!(start_time.elapsed().as_secs(), seconds);
         } else {
             assert_eq!(reply, "timeout");
             assert!(deaf.line().await.starts_with("ok {"));
@@ -75,11 +75,11 @@ async fn who_does_not_take_its_replies_is_cut_off() {
     }
 }
 
-// N6
+// Covers bug N6.
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_remembered_for_a_minute() {
     let server = Server::start().await.unwrap();
-    let mut client = Raw::in_memory(&server).await;
+    let mut client = RawClient::in_memory(&server).await;
     let held = client.hold("pool", 30).await;
     assert_eq!(client.hear("sr", "pool", &held).await, "ok");
     for _ in 0..5 {
@@ -93,15 +93,15 @@ async fn a_limit_is_remembered_for_a_minute() {
     token(&client.hear("sl", "pool", "0 2 30").await);
 }
 
-// S21
+// Covers bug S21.
 #[tokio::test]
 async fn it_listens_on_ipv6() {
     match Server::builder().bind("[::1]:0").build().start().await {
         Ok(server) => {
             assert_eq!(server.addr().ip(), IpAddr::V6(Ipv6Addr::LOCALHOST));
-            Raw::tcp(&server).await.ping().await;
+            RawClient::tcp(&server).await.ping().await;
         }
-        // not every machine has IPv6
+        // Some machines have no IPv6.
         Err(error) => assert_eq!(error.to_string(), "cannot listen on [::1]:0"),
     }
 }

@@ -1,13 +1,13 @@
-//! Certificates and keys that cannot be used are refused before anything is connected to.
+//! Unusable certificates and keys are rejected before any connection.
 
 use dflock::server::ServerTls;
 use dflock::{ConfigError, PemErrorKind, PemSectionErrorKind, Tls};
 
-use super::authority::{Authority, HOST};
-use super::folder::Folder;
+use super::test_ca::{TestCa, HOST};
+use super::temp_dir::TempDir;
 use crate::bad_input::reads_well;
 
-/// Refused for `want`'s reason, in words that name `names`.
+/// Asserts that the result is an error of the kind `want` whose message contains `names`.
 fn refused<T: std::fmt::Debug>(
     result: Result<T, ConfigError>,
     want: &PemErrorKind,
@@ -36,21 +36,21 @@ const UNUSABLE: PemErrorKind = PemErrorKind::Unusable { section: 1 };
 const NO_CERTIFICATE: PemErrorKind = PemErrorKind::NoCertificate { found: None };
 const NO_KEY: PemErrorKind = PemErrorKind::NoKey { found: None };
 
-/// PEM in form, and no certificate.
+/// Valid PEM without a certificate.
 const EMPTY_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 const CUT_OFF: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n";
 
 #[test]
 fn a_ca_certificate_that_cannot_be_used_is_refused() {
-    let folder = Folder::new();
-    let (missing, empty) = (folder.path("missing.pem"), folder.file("empty.pem", ""));
+    let dir = TempDir::new();
+    let (missing, empty) = (dir.path("missing.pem"), dir.file("empty.pem", ""));
     refused(
         Tls::ca_pem_file(&missing),
         &UNREADABLE,
         &["the CA certificate", &missing, "cannot be read"],
     );
-    // a folder is no file
-    let place = folder.path("");
+    // A directory is not a file.
+    let place = dir.path("");
     refused(
         Tls::ca_pem_file(&place),
         &UNREADABLE,
@@ -61,7 +61,7 @@ fn a_ca_certificate_that_cannot_be_used_is_refused() {
         &NO_CERTIFICATE,
         &["the CA certificate", &empty, "`BEGIN CERTIFICATE`"],
     );
-    let key = Authority::new().papers(HOST).key;
+    let key = TestCa::new().issue(HOST).key;
     for (pem, want) in [
         ("", NO_CERTIFICATE),
         ("hello", NO_CERTIFICATE),
@@ -73,16 +73,16 @@ fn a_ca_certificate_that_cannot_be_used_is_refused() {
     }
 }
 
-/// What the client's and the server's papers have in common: who takes them, and how they are called in errors.
-type Taker = (
+/// Functions of client and server that load a certificate and key, and their names in errors.
+type CertLoader = (
     &'static str,
     &'static str,
     fn(&str, &str) -> Result<(), ConfigError>,
 );
 
-const TAKERS: [Taker; 2] = [
+const CERT_LOADERS: [CertLoader; 2] = [
     ("the client certificate", "the client key", |chain, key| {
-        Authority::new().tls().client_pem(chain, key).map(drop)
+        TestCa::new().tls().client_pem(chain, key).map(drop)
     }),
     ("the server certificate", "the server key", |chain, key| {
         ServerTls::pem(chain, key).map(drop)
@@ -91,28 +91,28 @@ const TAKERS: [Taker; 2] = [
 
 #[test]
 fn papers_that_cannot_be_used_are_refused_and_named() {
-    let authority = Authority::new();
-    let (papers, other) = (authority.papers(HOST), authority.papers(HOST));
-    for (certificate, key, take) in TAKERS {
-        take(&papers.certificate, &papers.key).unwrap();
-        // both may be in one
-        let both = format!("{}{}", papers.key, papers.certificate);
+    let ca = TestCa::new();
+    let (cert, other) = (ca.issue(HOST), ca.issue(HOST));
+    for (certificate, key, take) in CERT_LOADERS {
+        take(&cert.certificate, &cert.key).unwrap();
+        // One file may contain both.
+        let both = format!("{}{}", cert.key, cert.certificate);
         take(&both, &both).unwrap();
         for (chain, want) in [
             ("", NO_CERTIFICATE),
-            (&papers.key, NO_CERTIFICATE),
+            (&cert.key, NO_CERTIFICATE),
             (CUT_OFF, MALFORMED),
         ] {
-            refused(take(chain, &papers.key), &want, &[certificate]);
+            refused(take(chain, &cert.key), &want, &[certificate]);
         }
         refused(
-            take(EMPTY_CERTIFICATE, &papers.key),
+            take(EMPTY_CERTIFICATE, &cert.key),
             &UNUSABLE,
             &[certificate],
         );
         for (private, want) in [
             ("", NO_KEY),
-            (&papers.certificate, NO_KEY),
+            (&cert.certificate, NO_KEY),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n", MALFORMED),
             (
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
@@ -124,21 +124,21 @@ fn papers_that_cannot_be_used_are_refused_and_named() {
             ),
             (&other.key, PemErrorKind::Mismatch),
         ] {
-            refused(take(&papers.certificate, private), &want, &[key]);
+            refused(take(&cert.certificate, private), &want, &[key]);
         }
     }
 }
 
 #[test]
 fn files_of_papers_are_named_when_they_cannot_be_read() {
-    let papers = Authority::new().papers(HOST);
-    let folder = Folder::new();
+    let cert = TestCa::new().issue(HOST);
+    let dir = TempDir::new();
     let (chain, key) = (
-        folder.file("my.pem", &papers.certificate),
-        folder.file("my.key", &papers.key),
+        dir.file("my.pem", &cert.certificate),
+        dir.file("my.key", &cert.key),
     );
-    let missing = folder.path("missing.pem");
-    let tls = || Authority::new().tls();
+    let missing = dir.path("missing.pem");
+    let tls = || TestCa::new().tls();
     tls().client_pem_files(&chain, &key).unwrap();
     ServerTls::pem_files(&chain, &key).unwrap();
     refused(
@@ -170,10 +170,10 @@ fn files_of_papers_are_named_when_they_cannot_be_read() {
 
 #[test]
 fn a_name_that_no_certificate_is_for_is_refused() {
-    let tls = || Authority::new().tls();
+    let tls = || TestCa::new().tls();
     let error = tls().server_name("lock internal").unwrap_err();
     reads_well(&error, &["\"lock internal\"", "lock.internal"]);
-    // a host may be fine for the system's resolver and not for a certificate
+    // The system's resolver accepts host names that are invalid in a certificate.
     let error = dflock::Client::builder()
         .servers(["schlüssel:6388"])
         .tls(tls())

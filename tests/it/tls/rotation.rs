@@ -1,4 +1,4 @@
-//! Files of TLS and of the secret that are replaced while a client uses them.
+//! Rotation: certificate and token files that are replaced while a client uses them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,56 +10,56 @@ use dflock::rustls::server::WebPkiClientVerifier;
 use dflock::server::{Server, ServerTls};
 use dflock::{AuthErrorKind, Client, ClientBuilder, Error, Tls, TlsErrorKind};
 
-use super::authority::{Authority, HOST, provider};
-use super::content::assert_hides;
-use super::folder::Folder;
-use super::secret::Warnings;
+use super::test_ca::{TestCa, HOST, provider};
+use super::redaction::assert_hides;
+use super::temp_dir::TempDir;
+use super::auth_token::Warnings;
 
-/// A directory of files as Kubernetes mounts it: all are replaced at once, by a symbolic link.
+/// Directory as Kubernetes mounts it. A symbolic link replaces all files at once.
 struct Mount {
-    folder: Folder,
+    dir: TempDir,
     generation: u32,
 }
 
 impl Mount {
     fn new(files: &[(&str, &str)]) -> Self {
         let mut mount = Self {
-            folder: Folder::new(),
+            dir: TempDir::new(),
             generation: 0,
         };
         mount.replace(files);
         for (name, _) in files {
-            symlink(format!("..data/{name}"), mount.folder.path(name)).unwrap();
+            symlink(format!("..data/{name}"), mount.dir.path(name)).unwrap();
         }
         mount
     }
 
     fn replace(&mut self, files: &[(&str, &str)]) {
         self.generation += 1;
-        let directory = PathBuf::from(self.folder.path(&format!("..{}", self.generation)));
+        let directory = PathBuf::from(self.dir.path(&format!("..{}", self.generation)));
         fs::create_dir(&directory).unwrap();
         for (name, content) in files {
             fs::write(directory.join(name), content).unwrap();
         }
-        symlink(&directory, self.folder.path("..new")).unwrap();
-        fs::rename(self.folder.path("..new"), self.folder.path("..data")).unwrap();
+        symlink(&directory, self.dir.path("..new")).unwrap();
+        fs::rename(self.dir.path("..new"), self.dir.path("..data")).unwrap();
     }
 
     fn path(&self, name: &str) -> String {
-        self.folder.path(name)
+        self.dir.path(name)
     }
 }
 
-async fn start(authority: &Authority) -> Server {
+async fn start(test_ca: &TestCa) -> Server {
     Server::builder()
-        .tls(authority.server())
+        .tls(test_ca.server())
         .build()
         .start()
         .await
         .unwrap()
 }
 
-/// Connects anew with `tls`.
+/// Pings the server on a new connection with `tls`.
 async fn ping(server: &Server, tls: &Tls) -> Result<(), Error> {
     Client::builder()
         .servers([server.addr().to_string()])
@@ -81,7 +81,7 @@ fn is_distrusted(result: &Result<(), Error>) -> bool {
 
 #[tokio::test]
 async fn a_ca_file_that_is_replaced_is_used_by_new_connections_and_open_ones_stay() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (TestCa::new(), TestCa::new());
     let (at_old, at_new) = (start(&old).await, start(&new).await);
     let mut mount = Mount::new(&[("ca.pem", &old.pem())]);
     let tls = Tls::ca_pem_file(mount.path("ca.pem"))
@@ -101,21 +101,21 @@ async fn a_ca_file_that_is_replaced_is_used_by_new_connections_and_open_ones_sta
     mount.replace(&[("ca.pem", &new.pem())]);
     ping(&at_new, &tls).await.unwrap();
     assert!(is_distrusted(&ping(&at_old, &tls).await));
-    // the slot and the connection that was idle go on
+    // The slot and the idle connection remain usable.
     held.renew().await.unwrap();
     client.ping().await.unwrap();
     held.release().await.unwrap();
 }
 
-// of the same length, in place, and at once: nothing but the content differs
+// The file is overwritten in place with the same length, so that only its content differs.
 #[tokio::test]
 async fn a_file_that_is_written_into_at_once_is_read_again() {
     let (one, two) = (start_with("hush-1").await, start_with("hush-2").await);
-    let folder = Folder::new();
-    let path = folder.file("token", "hush-1\n");
+    let dir = TempDir::new();
+    let path = dir.file("token", "hush-1\n");
     let builder = Client::builder().auth_file(&path);
     for (content, server) in [("hush-2\n", &two), ("hush-1\n", &one), ("hush-2\n", &two)] {
-        folder.file("token", content);
+        dir.file("token", content);
         let client = builder
             .clone()
             .servers([server.addr().to_string()])
@@ -127,11 +127,11 @@ async fn a_file_that_is_written_into_at_once_is_read_again() {
 
 #[tokio::test]
 async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (TestCa::new(), TestCa::new());
     let (at_old, at_new) = (start(&old).await, start(&new).await);
-    let key = old.papers(HOST).key;
-    let folder = Folder::new();
-    let path = folder.file("ca.pem", old.pem());
+    let key = old.issue(HOST).key;
+    let dir = TempDir::new();
+    let path = dir.file("ca.pem", old.pem());
     let tls = Tls::ca_pem_file(&path).unwrap();
     let (warnings, guard) = Warnings::listen();
     for broken in [
@@ -141,7 +141,7 @@ async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() 
         &key,
         &key.replace('\n', "\\n"),
     ] {
-        folder.file("ca.pem", broken);
+        dir.file("ca.pem", broken);
         for _ in 0..3 {
             ping(&at_old, &tls).await.unwrap();
         }
@@ -162,7 +162,7 @@ async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() 
         heard.len() == 1 && heard[0].contains("cannot be read"),
         "{heard:?}"
     );
-    // a pipe would block whoever opens it
+    // Opening a pipe would block.
     assert!(
         std::process::Command::new("mkfifo")
             .arg(&path)
@@ -178,24 +178,24 @@ async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() 
     );
     fs::remove_file(&path).unwrap();
 
-    folder.file("ca.pem", new.pem());
+    dir.file("ca.pem", new.pem());
     ping(&at_new, &tls).await.unwrap();
     assert!(is_distrusted(&ping(&at_old, &tls).await));
     assert_eq!(warnings.take(), [""; 0]);
     drop(guard);
 }
 
-/// A server that asks for a client certificate of `authority`.
-async fn start_asking(authority: &Authority) -> Server {
-    let papers = authority.papers(HOST);
-    let verifier = WebPkiClientVerifier::builder_with_provider(authority.roots(), provider());
+/// Starts a server that requires a client certificate of `ca`.
+async fn start_asking(test_ca: &TestCa) -> Server {
+    let cert = test_ca.issue(HOST);
+    let verifier = WebPkiClientVerifier::builder_with_provider(test_ca.roots(), provider());
     let config =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let config = config
         .unwrap()
         .with_client_cert_verifier(verifier.build().unwrap());
     let config = config
-        .with_single_cert(papers.chain(), papers.private_key())
+        .with_single_cert(cert.chain(), cert.private_key())
         .unwrap();
     Server::builder()
         .tls(ServerTls::from_config(Arc::new(config)))
@@ -207,9 +207,9 @@ async fn start_asking(authority: &Authority) -> Server {
 
 #[tokio::test]
 async fn a_client_certificate_that_is_replaced_is_shown_even_where_a_session_could_be_resumed() {
-    let (known, unknown) = (Authority::new(), Authority::new());
+    let (known, unknown) = (TestCa::new(), TestCa::new());
     let server = start_asking(&known).await;
-    let (mine, strange) = (known.papers("worker-1"), unknown.papers("worker-1"));
+    let (mine, strange) = (known.issue("worker-1"), unknown.issue("worker-1"));
     let mut mount = Mount::new(&[("tls.crt", &mine.certificate), ("tls.key", &mine.key)]);
     let (chain, key) = (mount.path("tls.crt"), mount.path("tls.key"));
     let tls = known.tls().client_pem_files(&chain, &key).unwrap();
@@ -229,9 +229,9 @@ async fn a_client_certificate_that_is_replaced_is_shown_even_where_a_session_cou
         "{error:?}"
     );
 
-    // half of the replacement: a key that is another certificate's
+    // A partial replacement: the key belongs to another certificate.
     let (warnings, _guard) = Warnings::listen();
-    let next = known.papers("worker-1");
+    let next = known.issue("worker-1");
     mount.replace(&[("tls.crt", &mine.certificate), ("tls.key", &mine.key)]);
     ping(&server, &tls).await.unwrap();
     mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &mine.key)]);
@@ -243,25 +243,25 @@ async fn a_client_certificate_that_is_replaced_is_shown_even_where_a_session_cou
     assert_eq!(warnings.take(), [""; 0]);
 }
 
-// each follows its own files, so that one that is broken does not hold up the other
+// Each file is followed separately, so that an invalid one does not delay the other.
 #[tokio::test]
 async fn a_broken_client_certificate_does_not_keep_an_old_ca() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (TestCa::new(), TestCa::new());
     let at_new = start(&new).await;
-    let papers = old.papers("worker-1");
-    let folder = Folder::new();
-    let ca = folder.file("ca.pem", old.pem());
+    let cert = old.issue("worker-1");
+    let dir = TempDir::new();
+    let ca = dir.file("ca.pem", old.pem());
     let (chain, key) = (
-        folder.file("tls.crt", &papers.certificate),
-        folder.file("tls.key", &papers.key),
+        dir.file("tls.crt", &cert.certificate),
+        dir.file("tls.key", &cert.key),
     );
     let tls = Tls::ca_pem_file(ca)
         .unwrap()
         .client_pem_files(chain, key)
         .unwrap();
     assert!(is_distrusted(&ping(&at_new, &tls).await));
-    folder.file("tls.key", "");
-    folder.file("ca.pem", new.pem());
+    dir.file("tls.key", "");
+    dir.file("ca.pem", new.pem());
     ping(&at_new, &tls).await.unwrap();
 }
 
@@ -274,7 +274,7 @@ async fn start_with(token: &str) -> Server {
         .unwrap()
 }
 
-/// The ways to name the file of the secret.
+/// Returns a builder for each way to name the token file.
 fn auth_file_builders(path: &str) -> [ClientBuilder; 2] {
     let lookup = |name| (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.into());
     [
@@ -341,10 +341,10 @@ async fn a_secret_that_is_replaced_is_shown_on_new_connections_and_open_ones_sta
 #[tokio::test]
 async fn a_broken_secret_keeps_the_last_good_one_and_warns_once_for_each_change() {
     let server = start_with("hush").await;
-    let folder = Folder::new();
-    let path = folder.file("token", "hush\n");
+    let dir = TempDir::new();
+    let path = dir.file("token", "hush\n");
     for builder in auth_file_builders(&path) {
-        folder.file("token", "hush\n");
+        dir.file("token", "hush\n");
         let builder = builder.servers([server.addr().to_string()]);
         let ping = async || builder.clone().build().unwrap().ping().await;
         let (warnings, _guard) = Warnings::listen();
@@ -355,7 +355,7 @@ async fn a_broken_secret_keeps_the_last_good_one_and_warns_once_for_each_change(
             ("secretive\u{200b}\n".as_bytes(), "U+200B ZERO WIDTH SPACE"),
             (b"secretive\xff\n", "not UTF-8"),
         ] {
-            folder.file("token", broken);
+            dir.file("token", broken);
             for _ in 0..3 {
                 ping().await.unwrap();
             }
@@ -369,13 +369,13 @@ async fn a_broken_secret_keeps_the_last_good_one_and_warns_once_for_each_change(
     }
 }
 
-// the environment's CA file is followed, too
+// The client follows the CA file of the environment as well.
 #[tokio::test]
 async fn the_ca_file_of_the_environment_is_read_again() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (TestCa::new(), TestCa::new());
     let at_new = start(&new).await;
-    let folder = Folder::new();
-    let path = folder.file("ca.pem", old.pem());
+    let dir = TempDir::new();
+    let path = dir.file("ca.pem", old.pem());
     let lookup = |name| (name == "DFLOCK_TLS_CA").then(|| path.clone().into());
     let builder = ClientBuilder::from_lookup(lookup)
         .unwrap()
@@ -383,6 +383,6 @@ async fn the_ca_file_of_the_environment_is_read_again() {
     assert!(is_distrusted(
         &builder.clone().build().unwrap().ping().await
     ));
-    folder.file("ca.pem", new.pem());
+    dir.file("ca.pem", new.pem());
     builder.build().unwrap().ping().await.unwrap();
 }

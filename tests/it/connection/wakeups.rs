@@ -1,4 +1,4 @@
-//! The task that uses a connection is woken by it, whichever task used it before.
+//! Wake-ups of the task that uses a connection, whichever task used it before.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -12,18 +12,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::task::consume_budget;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Wrapped;
-use crate::house::House;
+use super::WrappingConnector;
+use crate::fixture::Fixture;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn a_warm_cycle_polls_its_stream_twice_for_each_reply_and_once_for_each_change_of_its_user() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let asked = Arc::new(AtomicU32::new(0));
     let count = asked.clone();
-    let connector = Wrapped::new(&house, move |whole| {
-        Box::new(Counted {
+    let connector = WrappingConnector::new(&fixture, move |whole| {
+        Box::new(CountingStream {
             whole,
             asked: count.clone(),
         })
@@ -40,13 +40,13 @@ async fn a_warm_cycle_polls_its_stream_twice_for_each_reply_and_once_for_each_ch
     }
 }
 
-// a task that has worked for long enough is told that nothing is there, whatever is
+// With an exhausted budget, tokio's resources return `Pending` even when they are ready.
 #[tokio::test(start_paused = true)]
 async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
     for share in 115..=130 {
-        let house = House::new().await;
-        let pool = house.client.semaphore("pool", 1).unwrap();
-        // the second cycle is on a connection that has an attendant
+        let fixture = Fixture::new().await;
+        let pool = fixture.client.semaphore("pool", 1).unwrap();
+        // The connection of the second cycle already has a background task.
         let pool = pool.acquire().await.unwrap().release().await.unwrap();
         let held = tired(share, pool.acquire()).await.unwrap();
         sleep(100 * SECOND).await;
@@ -57,14 +57,14 @@ async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
             .acquire()
             .await
             .unwrap();
-        let began = Instant::now();
-        house.server.faults().disconnect("pool");
+        let start = Instant::now();
+        fixture.server.faults().disconnect("pool");
         assert_eq!(held.lost().await.reason, LostReason::Disconnected);
-        assert!(began.elapsed() < Duration::from_millis(5), "{share}");
-        house.server.faults().freeze();
+        assert!(start.elapsed() < Duration::from_millis(5), "{share}");
+        fixture.server.faults().freeze();
         let late = tired(
             share,
-            house
+            fixture
                 .client
                 .semaphore("pool", 1)
                 .unwrap()
@@ -81,36 +81,36 @@ async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_of_a_request_holds_for_another_task_than_the_one_before() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let first = pool.clone();
     let cycle = async move { first.acquire().await.unwrap().release().await.unwrap() };
     tokio::spawn(cycle).await.unwrap();
-    house.server.faults().freeze();
-    let began = Instant::now();
+    fixture.server.faults().freeze();
+    let start = Instant::now();
     let error = tokio::spawn(pool.acquire_within(SECOND))
         .await
         .unwrap()
         .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
-    assert_eq!(began.elapsed(), 2 * SECOND);
+    assert_eq!(start.elapsed(), 2 * SECOND);
 }
 
-// as TLS may have to, on a socket that wakes whoever was told last that it has nothing yet
+// TLS may have to read before it can write. This socket wakes only the waker of its last poll.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_has_to_read_before_it_can_write_is_heard() {
-    let house = House::new().await;
-    let connector = Wrapped::new(&house, |whole| Box::new(Narrow::new(whole)));
+    let fixture = Fixture::new().await;
+    let connector = WrappingConnector::new(&fixture, |whole| Box::new(ReadBeforeWrite::new(whole)));
     let client = Client::builder().connector(connector).build().unwrap();
     let mut pool = client.semaphore("pool", 1).unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     for _ in 0..3 {
         pool = pool.acquire().await.unwrap().release().await.unwrap();
     }
-    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
 }
 
-/// Uses up `share` of what a task may do at once before each poll of `future`, every other time.
+/// Consumes `share` units of the coop budget before every other poll of `future`.
 async fn tired<T>(share: u32, future: impl Future<Output = T>) -> T {
     let (mut future, mut is_tired) = (pin!(future), false);
     poll_fn(|cx| {
@@ -125,13 +125,13 @@ async fn tired<T>(share: u32, future: impl Future<Output = T>) -> T {
     .await
 }
 
-/// Counts how often it is read.
-struct Counted {
+/// Stream that counts its reads.
+struct CountingStream {
     whole: BoxStream,
     asked: Arc<AtomicU32>,
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for CountingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -142,7 +142,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for CountingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -160,25 +160,26 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// Wakes whoever was told last that there is nothing yet, and can write a release only after it has read for a while.
-struct Narrow {
+/// Stream that wakes only the waker of its last pending poll. It writes a release only after a
+/// pending read.
+struct ReadBeforeWrite {
     whole: BoxStream,
-    ear: Arc<Ear>,
-    /// Whether it was asked to write, and reads first.
+    ear: Arc<SharedWaker>,
+    /// Whether the pending write waits for a read.
     reads_first: bool,
 }
 
 #[derive(Default)]
-struct Ear(Mutex<Option<Waker>>);
+struct SharedWaker(Mutex<Option<Waker>>);
 
-impl Wake for Ear {
+impl Wake for SharedWaker {
     fn wake(self: Arc<Self>) {
         let told = self.0.lock().unwrap().take();
         told.into_iter().for_each(Waker::wake);
     }
 }
 
-impl Narrow {
+impl ReadBeforeWrite {
     fn new(whole: BoxStream) -> Self {
         Self {
             whole,
@@ -203,7 +204,7 @@ impl Narrow {
     }
 }
 
-impl AsyncRead for Narrow {
+impl AsyncRead for ReadBeforeWrite {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -213,7 +214,7 @@ impl AsyncRead for Narrow {
     }
 }
 
-impl AsyncWrite for Narrow {
+impl AsyncWrite for ReadBeforeWrite {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

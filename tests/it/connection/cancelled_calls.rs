@@ -1,53 +1,53 @@
-//! Calls that end before their reply: given up by their caller, or out of time.
+//! Calls that are cancelled or time out before their reply.
 
 use std::time::Duration;
 
 use dflock::{Enqueued, Error, Operation};
 use tokio::time::Instant;
 
-use crate::peer::*;
+use crate::scripted_server::*;
 
 const QUEUED: &str = "queued\n";
 
-// P31, G08: in each kind of call
+// Covers bugs P31, G08. Tested with each kind of call.
 #[tokio::test(start_paused = true)]
 async fn a_late_reply_never_answers_the_next_request() {
-    let cut_off = |request: &str| vec![hear(request), tell(), hear_end()];
-    let peer = Peer::memory([
+    let cut_off = |request: &str| vec![expect(request), checkpoint(), expect_eof()];
+    let server = ScriptedServer::memory([
         cut_off(ACQUIRE),
         cut_off(ENQUEUE),
         cut_off(STATS),
-        vec![hear(PING), say(OK)],
+        vec![expect(PING), send(OK)],
     ]);
-    let client = peer.client();
+    let client = server.client();
     let pool = client.semaphore("pool", 1).unwrap();
     tokio::select! {
         biased;
         _ = pool.clone().acquire() => panic!("there is no reply"),
-        () = peer.told() => {}
+        () = server.reached() => {}
     }
     tokio::select! {
         biased;
         _ = pool.enqueue() => panic!("there is no reply"),
-        () = peer.told() => {}
+        () = server.reached() => {}
     }
     tokio::select! {
         biased;
         _ = client.stats() => panic!("there is no reply"),
-        () = peer.told() => {}
+        () = server.reached() => {}
     }
     client.ping().await.unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
-// P31, P30
+// Covers bugs P31, P30.
 #[tokio::test(start_paused = true)]
 async fn a_release_that_is_cut_off_closes_its_connection() {
-    let peer = Peer::memory([
-        vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), tell(), hear_end()],
-        vec![hear(PING), say(OK)],
+    let server = ScriptedServer::memory([
+        vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), checkpoint(), expect_eof()],
+        vec![expect(PING), send(OK)],
     ]);
-    let client = peer.client();
+    let client = server.client();
     let held = client
         .semaphore("pool", 1)
         .unwrap()
@@ -57,23 +57,23 @@ async fn a_release_that_is_cut_off_closes_its_connection() {
     tokio::select! {
         biased;
         _ = held.release() => panic!("there is no reply"),
-        () = peer.told() => {}
+        () = server.reached() => {}
     }
     client.ping().await.unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
-// T07, P12, G19, P19: idle or with a renewal that hangs
+// Covers bugs T07, P12, G19, P19. Tested on an idle hold and with a pending renewal.
 #[tokio::test(start_paused = true)]
 async fn release_ends_in_its_time_when_the_server_says_nothing() {
     for renewing in [false, true] {
-        let mut script = vec![hear(ACQUIRE), say(GRANT)];
+        let mut script = vec![expect(ACQUIRE), send(GRANT)];
         if renewing {
-            script.extend([hear(RENEW), tell()]);
+            script.extend([expect(RENEW), checkpoint()]);
         }
-        script.extend([hear(RELEASE), hear_end()]);
-        let peer = Peer::memory([script]);
-        let client = peer
+        script.extend([expect(RELEASE), expect_eof()]);
+        let server = ScriptedServer::memory([script]);
+        let client = server
             .builder()
             .socket_timeout(Duration::from_secs(3))
             .build()
@@ -85,29 +85,29 @@ async fn release_ends_in_its_time_when_the_server_says_nothing() {
             .await
             .unwrap();
         if renewing {
-            peer.told().await;
+            server.reached().await;
         }
-        let began = Instant::now();
+        let start = Instant::now();
         let error = held.release().await.unwrap_err();
         assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
         assert_eq!(error.operation(), Some(Operation::Release));
         assert!(!error.is_retryable(), "there is nothing left to release");
-        assert_eq!(began.elapsed().as_secs(), 3);
-        peer.finish().await;
+        assert_eq!(start.elapsed().as_secs(), 3);
+        server.finish().await;
     }
 }
 
-// G02, G13: a wait that the server is not left the time to answer
+// Covers bugs G02, G13. The wait ends before the server can reply.
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_cut_off_here_closes_its_connection() {
-    let peer = Peer::memory([
-        vec![hear("sl\npool\n2 1\n"), hear_end()],
-        vec![hear(ENQUEUE), say(QUEUED), hear(WAIT), hear_end()],
+    let server = ScriptedServer::memory([
+        vec![expect("sl\npool\n2 1\n"), expect_eof()],
+        vec![expect(ENQUEUE), send(QUEUED), expect(WAIT), expect_eof()],
     ]);
-    let client = peer.client();
+    let client = server.client();
     let pool = client.semaphore("pool", 1).unwrap();
     let wait = Duration::from_millis(1500);
-    let began = Instant::now();
+    let start = Instant::now();
     assert!(
         pool.clone()
             .acquire_within(wait)
@@ -119,50 +119,50 @@ async fn a_wait_that_is_cut_off_here_closes_its_connection() {
         panic!("queued")
     };
     assert!(queued.wait_within(wait).await.unwrap_err().is_timeout());
-    assert_eq!(began.elapsed().as_secs(), 3);
-    peer.finish().await;
+    assert_eq!(start.elapsed().as_secs(), 3);
+    server.finish().await;
 }
 
-// G02, T32: a wait that the server ends itself
+// Covers bugs G02, T32. The server ends the wait.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_that_the_server_tells_leaves_the_connection_good() {
-    let no = say("timeout\n");
-    let peer = Peer::memory([vec![
-        hear(ACQUIRE),
+    let no = send("timeout\n");
+    let server = ScriptedServer::memory([vec![
+        expect(ACQUIRE),
         no.clone(),
-        hear(TRY_ACQUIRE),
+        expect(TRY_ACQUIRE),
         no,
-        hear(PING),
-        say(OK),
+        expect(PING),
+        send(OK),
     ]]);
-    let client = peer.client();
+    let client = server.client();
     let pool = client.semaphore("pool", 1).unwrap();
     assert!(pool.clone().acquire().await.unwrap_err().is_timeout());
     assert!(pool.try_acquire().await.unwrap_err().is_timeout());
     client.ping().await.unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
-// G24: leaving the line says nothing and fails in nothing
+// Covers bug G24. Closing a queued semaphore sends nothing and cannot fail.
 #[tokio::test(start_paused = true)]
 async fn a_place_in_line_is_given_up_by_closing() {
-    let peer = Peer::memory([
-        vec![hear(ENQUEUE), say(QUEUED), hear(WAIT), tell(), hear_end()],
-        vec![hear(ACQUIRE), say(GRANT)],
+    let server = ScriptedServer::memory([
+        vec![expect(ENQUEUE), send(QUEUED), expect(WAIT), checkpoint(), expect_eof()],
+        vec![expect(ACQUIRE), send(GRANT)],
     ]);
-    let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else {
+    let Enqueued::Queued(queued) = server.pool().enqueue().await.unwrap() else {
         panic!("queued")
     };
-    peer.told().await;
+    server.reached().await;
     queued.close().acquire().await.unwrap().close();
-    peer.finish().await;
+    server.finish().await;
 }
 
-// T44, T31, P09, P13, P36: the old keeper is gone with its slot
+// Covers bugs T44, T31, P09, P13, P36. The keep-alive task of the old slot has ended with the slot.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_sent_after_a_release_returned() {
-    let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)]]);
-    let idle = peer
+    let server = ScriptedServer::memory([vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)]]);
+    let idle = server
         .pool()
         .acquire()
         .await
@@ -172,5 +172,5 @@ async fn nothing_is_sent_after_a_release_returned() {
         .unwrap();
     tokio::time::sleep(Duration::from_mins(2)).await;
     drop(idle);
-    peer.finish().await;
+    server.finish().await;
 }

@@ -1,20 +1,20 @@
-//! Standing in line: order, blocking, leaving.
+//! Queue of a key: order, blocking and leaving.
 
 use std::time::Duration;
 
 use dflock::server::Server;
 use tokio::time::Instant;
 
-use super::raw::{EOF, Raw, token, until, waiters};
+use super::raw::{EOF, RawClient, token, until, waiters};
 
 #[tokio::test]
 async fn over_sockets_the_line_is_served_in_order() {
     let server = Server::start().await.unwrap();
-    let mut holder = Raw::tcp(&server).await;
+    let mut holder = RawClient::tcp(&server).await;
     let mut held = holder.hold("pool", 30).await;
     let mut line = Vec::new();
     for number in 1..=10 {
-        let mut waiter = Raw::tcp(&server).await;
+        let mut waiter = RawClient::tcp(&server).await;
         waiter.ask("sl", "pool", "20 1 30").await;
         until(&server, |stats| waiters(stats) == number).await;
         line.push(waiter);
@@ -26,14 +26,14 @@ async fn over_sockets_the_line_is_served_in_order() {
     }
 }
 
-// S15
+// Covers bug S15.
 #[tokio::test(start_paused = true)]
 async fn handing_a_slot_on_takes_no_time() {
     let server = Server::start().await.unwrap();
-    let began = Instant::now();
+    let start_time = Instant::now();
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..200 {
-        let mut worker = Raw::in_memory(&server).await;
+        let mut worker = RawClient::in_memory(&server).await;
         workers.spawn(async move {
             for _ in 0..5 {
                 let held = token(&worker.hear("sl", "pool", "100 1 100").await);
@@ -45,49 +45,49 @@ async fn handing_a_slot_on_takes_no_time() {
         done.unwrap();
     }
     assert!(
-        began.elapsed() < Duration::from_millis(1),
+        start_time.elapsed() < Duration::from_millis(1),
         "{:?}",
-        began.elapsed()
+        start_time.elapsed()
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_times_out_at_its_second() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let (mut holder, mut waiter) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
     holder.hold("pool", 60).await;
-    let began = Instant::now();
+    let start_time = Instant::now();
     assert_eq!(waiter.hear("sl", "pool", "3 1 30").await, "timeout");
-    assert_eq!(began.elapsed().as_secs(), 3);
+    assert_eq!(start_time.elapsed().as_secs(), 3);
     assert_eq!(waiter.hear("se", "pool", "1 30").await, "queued");
     assert_eq!(waiter.hear("sw", "pool", "2").await, "timeout");
-    assert_eq!(began.elapsed().as_secs(), 5);
+    assert_eq!(start_time.elapsed().as_secs(), 5);
     assert_eq!(left_waiting(&server), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ends_hands_the_slot_on() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let (mut holder, mut waiter) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
     let held = holder.hold("pool", 2).await;
-    let began = Instant::now();
+    let start_time = Instant::now();
     token(&waiter.hear("sl", "pool", "10 1 30").await);
     assert!(
-        (2..=3).contains(&began.elapsed().as_secs()),
+        (2..=3).contains(&start_time.elapsed().as_secs()),
         "{:?}",
-        began.elapsed()
+        start_time.elapsed()
     );
     assert_eq!(holder.hear("sn", "pool", &held).await, "error");
 }
 
-// S01, N1
+// Covers bugs S01, N1.
 #[tokio::test(start_paused = true)]
 async fn a_wait_never_tells_a_dead_token() {
     let server = Server::start().await.unwrap();
     let (mut a, mut b, mut c) = (
-        Raw::in_memory(&server).await,
-        Raw::in_memory(&server).await,
-        Raw::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
     );
     let held = a.hold("pool", 30).await;
     assert_eq!(b.hear("se", "pool", "1 1").await, "queued");
@@ -102,12 +102,12 @@ async fn a_wait_never_tells_a_dead_token() {
 #[tokio::test(start_paused = true)]
 async fn a_blocked_request_holds_back_the_replies_behind_it() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let (mut holder, mut waiter) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
     let held = holder.hold("pool", 30).await;
     waiter
         .send("ping\n_\n_\nsl\npool\n20 1 30\nping\n_\n_\nzz\nk\n1\n")
         .await;
-    // what came before it is not held back
+    // Replies to earlier requests are not delayed.
     assert_eq!(waiter.line().await, "ok");
     waiter.assert_silent().await;
     assert_eq!(holder.hear("sr", "pool", &held).await, "ok");
@@ -115,7 +115,7 @@ async fn a_blocked_request_holds_back_the_replies_behind_it() {
     assert_eq!(waiter.gulp().await, "ok\nerror\n");
 }
 
-// S04, S05
+// Covers bugs S04, S05.
 #[tokio::test]
 async fn who_goes_while_it_waits_leaves_the_line_at_once() {
     for auto_release in [true, false] {
@@ -125,10 +125,10 @@ async fn who_goes_while_it_waits_leaves_the_line_at_once() {
             .start()
             .await
             .unwrap();
-        let mut holder = Raw::tcp(&server).await;
+        let mut holder = RawClient::tcp(&server).await;
         let held = holder.hold("pool", 30).await;
         for pipelined in [0, 100, 20_000] {
-            let mut waiter = Raw::tcp(&server).await;
+            let mut waiter = RawClient::tcp(&server).await;
             waiter.ask("sl", "pool", "600 1 30").await;
             waiter.send("ping\n_\n_\n".repeat(pipelined)).await;
             until(&server, |stats| waiters(stats) == 1).await;
@@ -142,13 +142,13 @@ async fn who_goes_while_it_waits_leaves_the_line_at_once() {
     }
 }
 
-// S04: there is no amount of pipelined bytes that hides that the client has gone
+// Covers bug S04. The server detects a disconnect behind any amount of pipelined bytes.
 #[tokio::test]
 async fn who_floods_while_it_waits_is_cut_off() {
     let server = Server::start().await.unwrap();
-    let mut holder = Raw::tcp(&server).await;
+    let mut holder = RawClient::tcp(&server).await;
     holder.hold("pool", 30).await;
-    let mut waiter = Raw::in_memory(&server).await;
+    let mut waiter = RawClient::in_memory(&server).await;
     waiter.ask("sl", "pool", "600 1 30").await;
     until(&server, |stats| waiters(stats) == 1).await;
     let _ = waiter.try_send("ping\n_\n_\n".repeat(100_000)).await;
@@ -159,16 +159,16 @@ async fn who_floods_while_it_waits_is_cut_off() {
 #[tokio::test]
 async fn half_closing_is_going_once_all_is_served_that_came_before() {
     let server = Server::start().await.unwrap();
-    let mut leaver = Raw::tcp(&server).await;
+    let mut leaver = RawClient::tcp(&server).await;
     leaver.send("ping\n_\n_\nsl\npool\n0 1 30\n").await;
     leaver.half_close().await;
     assert_eq!(leaver.line().await, "ok");
     token(&leaver.line().await);
     assert_eq!(leaver.line().await, EOF);
 
-    let mut holder = Raw::tcp(&server).await;
+    let mut holder = RawClient::tcp(&server).await;
     holder.hold("pool", 30).await;
-    let mut waiter = Raw::tcp(&server).await;
+    let mut waiter = RawClient::tcp(&server).await;
     waiter.ask("sl", "pool", "600 1 30").await;
     waiter.half_close().await;
     assert_eq!(waiter.line().await, EOF);
@@ -178,9 +178,9 @@ async fn half_closing_is_going_once_all_is_served_that_came_before() {
 #[tokio::test]
 async fn closing_hands_the_slot_on() {
     let server = Server::start().await.unwrap();
-    let mut holder = Raw::tcp(&server).await;
+    let mut holder = RawClient::tcp(&server).await;
     holder.hold("pool", 600).await;
-    let mut waiter = Raw::tcp(&server).await;
+    let mut waiter = RawClient::tcp(&server).await;
     waiter.ask("sl", "pool", "600 1 30").await;
     until(&server, |stats| waiters(stats) == 1).await;
     drop(holder);

@@ -1,4 +1,4 @@
-//! No error shows a byte of a certificate, a key or a secret.
+//! Redaction: no error shows a byte of a certificate, key or auth token.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 use dflock::server::ServerTls;
 use dflock::{Client, ClientBuilder, ConfigError, Tls};
 
-use super::authority::{Authority, HOST, Papers};
-use super::folder::Folder;
+use super::test_ca::{TestCa, HOST, TestCert};
+use super::temp_dir::TempDir;
 
-/// The shortest piece of text, and the fewest bytes as numbers, that give content away.
+/// Shortest text and fewest numeric bytes that reveal content.
 const TEXT: usize = 8;
 const NUMBERS: usize = 3;
 
-/// Everything that can be printed of `error`.
+/// Returns every printed form of `error`.
 fn print(error: &dyn Error) -> String {
     let mut text = String::new();
     let mut next = Some(error);
@@ -24,9 +24,9 @@ fn print(error: &dyn Error) -> String {
     text
 }
 
-/// Fails when `text` has a piece of `content` in it: as text, or as decimal or hexadecimal numbers.
+/// Asserts that `text` contains no part of `content` as text, decimal or hexadecimal numbers.
 pub(super) fn assert_hides(text: &str, content: &str) {
-    // words are between dashes; what is secret is not
+    // PEM labels between dashes are not secret.
     let text = text.replace("-----", "");
     for line in content
         .split(['\n', '-', ' '])
@@ -75,7 +75,7 @@ fn the_check_finds_content_in_every_form() {
     assert_hides("section 2 is not PEM", "hunter2hunter2");
 }
 
-/// `pem` as it is damaged when it is pasted, cut off or joined; no form of it can be used.
+/// Returns `pem` with the damage of pasting, truncation and joining. None of these is usable.
 fn damaged(pem: &str) -> Vec<String> {
     let (begin, rest) = pem.split_once('\n').unwrap();
     let (body, end) = rest.trim_end().rsplit_once('\n').unwrap();
@@ -87,22 +87,22 @@ fn damaged(pem: &str) -> Vec<String> {
         lines("\t"),
         lines(""),
         format!("\"{}\"", lines("\\n")),
-        // no break after BEGIN alone, or before END alone
+        // The line break is missing after BEGIN only, or before END only.
         format!("{begin}{body}\n{end}\n"),
         format!("{begin}\n{body}{end}\n"),
-        // cut off
+        // Truncated.
         format!("{begin}\n{body}\n"),
         format!("{begin}\n"),
         format!("{}\n{body}\n{end}", begin.trim_end_matches('-')),
         format!("{}{body}", begin.trim_end_matches('-')),
         format!("{body}\n{end}\n"),
-        // not base64
+        // Not base64.
         format!(
             "{begin}\n{}\n{end}\n",
             body.replacen(&body[20..24], "!\u{a7}!", 1)
         ),
         format!("{begin}\n{body}=A\n{end}\n"),
-        // base64 of something else
+        // Base64 of other content.
         format!("{begin}\n{}\n{end}\n", &body[8..]),
         format!("{begin}\n{}\n{end}\n", &body[..12]),
         pem.replace("-----BEGIN", "-----BEGIN OLD"),
@@ -112,15 +112,15 @@ fn damaged(pem: &str) -> Vec<String> {
     ]
 }
 
-/// The ways on which PEM or a secret gets in, each as a function of the content.
-type Way = (&'static str, fn(&Folder, &str) -> Result<(), ConfigError>);
+/// Ways to pass PEM or an auth token, each as a function of the content.
+type Way = (&'static str, fn(&TempDir, &str) -> Result<(), ConfigError>);
 
-fn papers() -> Papers {
-    Authority::new().papers(HOST)
+fn cert() -> TestCert {
+    TestCa::new().issue(HOST)
 }
 
 fn tls() -> Tls {
-    Authority::new().tls()
+    TestCa::new().tls()
 }
 
 fn variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
@@ -130,56 +130,56 @@ fn variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
 
 const WAYS: [Way; 22] = [
     ("ca_pem", |_, text| Tls::ca_pem(text).map(drop)),
-    ("ca_pem_file", |folder, text| {
-        Tls::ca_pem_file(folder.file("a", text)).map(drop)
+    ("ca_pem_file", |dir, text| {
+        Tls::ca_pem_file(dir.file("a", text)).map(drop)
     }),
     ("client_pem, chain", |_, text| {
-        tls().client_pem(text, papers().key).map(drop)
+        tls().client_pem(text, cert().key).map(drop)
     }),
     ("client_pem, key", |_, text| {
-        tls().client_pem(papers().certificate, text).map(drop)
+        tls().client_pem(cert().certificate, text).map(drop)
     }),
     ("client_pem, both", |_, text| {
         tls().client_pem(text, text).map(drop)
     }),
-    ("client_pem_files, chain", |folder, text| {
+    ("client_pem_files, chain", |dir, text| {
         tls()
-            .client_pem_files(folder.file("a", text), folder.file("b", papers().key))
+            .client_pem_files(dir.file("a", text), dir.file("b", cert().key))
             .map(drop)
     }),
-    ("client_pem_files, key", |folder, text| {
+    ("client_pem_files, key", |dir, text| {
         tls()
             .client_pem_files(
-                folder.file("a", papers().certificate),
-                folder.file("b", text),
+                dir.file("a", cert().certificate),
+                dir.file("b", text),
             )
             .map(drop)
     }),
     ("ServerTls::pem, chain", |_, text| {
-        ServerTls::pem(text, papers().key).map(drop)
+        ServerTls::pem(text, cert().key).map(drop)
     }),
     ("ServerTls::pem, key", |_, text| {
-        ServerTls::pem(papers().certificate, text).map(drop)
+        ServerTls::pem(cert().certificate, text).map(drop)
     }),
-    ("ServerTls::pem_files", |folder, text| {
-        let file = folder.file("a", text);
+    ("ServerTls::pem_files", |dir, text| {
+        let file = dir.file("a", text);
         ServerTls::pem_files(&file, &file).map(drop)
     }),
-    ("DFLOCK_TLS_CA", |folder, text| {
-        variable("DFLOCK_TLS_CA", &folder.file("a", text))
+    ("DFLOCK_TLS_CA", |dir, text| {
+        variable("DFLOCK_TLS_CA", &dir.file("a", text))
     }),
-    // the content in place of a path
+    // The content in place of a path.
     ("path of ca_pem_file", |_, text| {
         Tls::ca_pem_file(text).map(drop)
     }),
-    ("path of client_pem_files, chain", |folder, text| {
+    ("path of client_pem_files, chain", |dir, text| {
         tls()
-            .client_pem_files(text, folder.file("b", papers().key))
+            .client_pem_files(text, dir.file("b", cert().key))
             .map(drop)
     }),
-    ("path of client_pem_files, key", |folder, text| {
+    ("path of client_pem_files, key", |dir, text| {
         tls()
-            .client_pem_files(folder.file("a", papers().certificate), text)
+            .client_pem_files(dir.file("a", cert().certificate), text)
             .map(drop)
     }),
     ("path of ServerTls::pem_files", |_, text| {
@@ -195,16 +195,16 @@ const WAYS: [Way; 22] = [
         variable("DFLOCK_AUTH_TOKEN_FILE", text)
     }),
     ("DFLOCK_TLS", |_, text| variable("DFLOCK_TLS", text)),
-    // more than one line is no secret
+    // An auth token has one line only.
     ("auth", |_, text| {
         Client::builder()
             .auth(format!("{text}\n{text}"))
             .build()
             .map(drop)
     }),
-    ("auth_file", |folder, text| {
+    ("auth_file", |dir, text| {
         Client::builder()
-            .auth_file(folder.file("a", format!("{text}\n{text}")))
+            .auth_file(dir.file("a", format!("{text}\n{text}")))
             .build()
             .map(drop)
     }),
@@ -215,12 +215,12 @@ const WAYS: [Way; 22] = [
 
 #[test]
 fn an_error_never_shows_what_was_read() {
-    let papers = papers();
-    let folder = Folder::new();
-    for content in [&papers.key, &papers.certificate] {
+    let cert = cert();
+    let dir = TempDir::new();
+    for content in [&cert.key, &cert.certificate] {
         for text in damaged(content) {
             for (way, take) in WAYS {
-                let error = take(&folder, &text).expect_err(&format!("{way}: {text}"));
+                let error = take(&dir, &text).expect_err(&format!("{way}: {text}"));
                 assert_hides(&print(&error), content);
             }
         }
@@ -229,8 +229,8 @@ fn an_error_never_shows_what_was_read() {
 
 #[test]
 fn a_key_where_a_path_belongs_is_not_shown() {
-    // as Kubernetes stores it, and as it is without its BEGIN
-    let key = papers().key;
+    // The base64 form of Kubernetes, and the key without its BEGIN line.
+    let key = cert().key;
     let body = key
         .lines()
         .filter(|line| !line.starts_with('-'))
@@ -242,7 +242,7 @@ fn a_key_where_a_path_belongs_is_not_shown() {
         &long,
     ] {
         for (way, take) in WAYS.into_iter().filter(|(way, _)| way.starts_with("path")) {
-            let error = take(&Folder::new(), text).expect_err(way);
+            let error = take(&TempDir::new(), text).expect_err(way);
             assert_hides(&print(&error), text);
             assert!(error.to_string().contains("the path of"), "{way}: {error}");
         }
@@ -261,7 +261,7 @@ fn a_secret_in_place_of_its_file_is_not_shown() {
 
 #[test]
 fn the_error_says_what_is_wrong_with_the_line_breaks() {
-    let key = papers().key;
+    let key = cert().key;
     for (separator, want) in [
         (
             "",
@@ -275,7 +275,7 @@ fn the_error_says_what_is_wrong_with_the_line_breaks() {
     ] {
         let text = key.trim_end().replace('\n', separator);
         let error = tls()
-            .client_pem(papers().certificate, text)
+            .client_pem(cert().certificate, text)
             .unwrap_err()
             .to_string();
         assert!(

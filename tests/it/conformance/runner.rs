@@ -1,4 +1,4 @@
-//! Plays a transcript on a server, over real sockets.
+//! Runs a transcript against a server over real sockets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,12 +10,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::transcript::{Action, Piece, Transcript, Want, Word};
+use super::transcript::{Action, Segment, Transcript, Expectation, Word};
 
-/// How long a reply may take; the longest wait that a transcript sends is shorter.
+/// Timeout of a reply. The longest wait in a transcript is shorter.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The first step that went another way.
+/// The first step that did not match.
 #[derive(Debug)]
 pub(super) struct Failure {
     file: String,
@@ -35,7 +35,7 @@ impl fmt::Display for Failure {
 }
 
 pub(super) async fn play(transcript: &Transcript, server: SocketAddr) -> Result<(), Failure> {
-    let mut player = Player {
+    let mut player = Runner {
         server,
         connections: BTreeMap::new(),
         tokens: Tokens::default(),
@@ -51,14 +51,14 @@ pub(super) async fn play(transcript: &Transcript, server: SocketAddr) -> Result<
     Ok(())
 }
 
-struct Player {
+struct Runner {
     server: SocketAddr,
     connections: BTreeMap<String, Connection>,
     tokens: Tokens,
 }
 
-impl Player {
-    /// Does one step; the error is what was heard instead.
+impl Runner {
+    /// Runs one step. The error describes what was received instead.
     async fn act(&mut self, action: &Action) -> Result<(), String> {
         match action {
             Action::Sleep(time) => sleep(*time).await,
@@ -72,7 +72,7 @@ impl Player {
                     .map_err(|error| error.to_string())?;
             }
             Action::Hear { on, want } => {
-                let patience = if let Want::Silence(time) = want {
+                let patience = if let Expectation::Silence(time) = want {
                     *time
                 } else {
                     PATIENCE
@@ -102,11 +102,11 @@ impl Player {
 
 struct Connection {
     stream: TcpStream,
-    /// What came and was not heard yet.
+    /// Bytes that were read and not yet consumed.
     buffer: Vec<u8>,
 }
 
-enum Heard {
+enum Received {
     Line(String),
     End,
     Silence(Duration),
@@ -122,45 +122,47 @@ impl Connection {
         })
     }
 
-    async fn hear(&mut self, patience: Duration) -> Heard {
+    async fn hear(&mut self, patience: Duration) -> Received {
         timeout(patience, self.next())
             .await
-            .unwrap_or(Heard::Silence(patience))
+            .unwrap_or(Received::Silence(patience))
     }
 
-    /// The next line, or the end. Cancel safe: what has come stays in the buffer.
-    async fn next(&mut self) -> Heard {
+    /// Returns the next line or the end of the connection. Cancel safe: the bytes read so far
+    /// remain in the buffer.
+    async fn next(&mut self) -> Received {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
                 self.buffer.drain(..=end);
-                return Heard::Line(line);
+                return Received::Line(line);
             }
-            // a reset is an end, too
+            // A reset ends the connection as well.
             if matches!(self.stream.read_buf(&mut self.buffer).await, Ok(0) | Err(_)) {
-                return Heard::End;
+                return Received::End;
             }
         }
     }
 }
 
-/// The tokens heard, by the names that the transcript gives them.
+/// The received tokens by the names that the transcript gives them.
 #[derive(Default)]
 struct Tokens(BTreeMap<String, String>);
 
 impl Tokens {
-    fn fill(&self, pieces: &[Piece]) -> Vec<u8> {
-        let bytes = |piece: &Piece| match piece {
-            Piece::Bytes(bytes) => bytes.clone(),
-            // a transcript parses only if every name that it sends is in a reply before it, and play stops at a reply that differs
-            Piece::Token(name) => self.0[name].clone().into_bytes(),
+    fn fill(&self, pieces: &[Segment]) -> Vec<u8> {
+        let bytes = |piece: &Segment| match piece {
+            Segment::Bytes(bytes) => bytes.clone(),
+            // The parser accepts a name only after a reply that binds it, and the run stops at the
+            // first mismatch.
+            Segment::Token(name) => self.0[name].clone().into_bytes(),
         };
         pieces.iter().flat_map(bytes).collect()
     }
 
-    fn fit(&mut self, want: &Want, heard: &Heard) -> bool {
+    fn fit(&mut self, want: &Expectation, heard: &Received) -> bool {
         match (want, heard) {
-            (Want::Line(words), Heard::Line(line)) => {
+            (Expectation::Line(words), Received::Line(line)) => {
                 let heard: Vec<&str> = line.split(' ').collect();
                 words.len() == heard.len()
                     && words
@@ -168,13 +170,13 @@ impl Tokens {
                         .zip(heard)
                         .all(|(word, heard)| self.fits(word, heard))
             }
-            (Want::Start(start), Heard::Line(line)) => line.starts_with(start),
-            (Want::Silence(_), Heard::Silence(_)) | (Want::End, Heard::End) => true,
+            (Expectation::Start(start), Received::Line(line)) => line.starts_with(start),
+            (Expectation::Silence(_), Received::Silence(_)) | (Expectation::End, Received::End) => true,
             _ => false,
         }
     }
 
-    /// A name is bound at its first use, and no token has two names.
+    /// Matches a word. The first use of a name binds it, and no token has two names.
     fn fits(&mut self, word: &Word, heard: &str) -> bool {
         match word {
             Word::Text(text) => text == heard,
@@ -197,7 +199,7 @@ fn is_token(word: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-impl fmt::Display for Heard {
+impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(f, "{line:?}"),
@@ -207,7 +209,7 @@ impl fmt::Display for Heard {
     }
 }
 
-/// As it stands behind `wanted`.
+/// Formats the action for the words after `expected`.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -219,7 +221,7 @@ impl fmt::Display for Action {
     }
 }
 
-impl fmt::Display for Want {
+impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(words) => {

@@ -1,4 +1,4 @@
-//! Client certificates, for servers that ask for them.
+//! Client certificates for servers that require them.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use dflock::rustls::{ServerConfig, SupportedProtocolVersion};
 use dflock::server::{Server, ServerTls};
 use dflock::{Error, Tls, TlsErrorKind};
 
-use super::authority::{Authority, HOST, provider};
-use super::folder::Folder;
+use super::test_ca::{TestCa, HOST, provider};
+use super::temp_dir::TempDir;
 use crate::bad_input::reads_well;
 
-/// A server that lets in who shows a certificate of `authority`.
-async fn server(authority: &Authority, version: &'static SupportedProtocolVersion) -> Server {
-    let papers = authority.papers(HOST);
-    let verifier = WebPkiClientVerifier::builder_with_provider(authority.roots(), provider())
+/// Starts a server that accepts clients with a certificate of `ca`.
+async fn server(ca: &TestCa, version: &'static SupportedProtocolVersion) -> Server {
+    let cert = ca.issue(HOST);
+    let verifier = WebPkiClientVerifier::builder_with_provider(ca.roots(), provider())
         .build()
         .unwrap();
     let config = ServerConfig::builder_with_provider(provider())
@@ -23,7 +23,7 @@ async fn server(authority: &Authority, version: &'static SupportedProtocolVersio
         .unwrap();
     let config = config
         .with_client_cert_verifier(verifier)
-        .with_single_cert(papers.chain(), papers.private_key())
+        .with_single_cert(cert.chain(), cert.private_key())
         .unwrap();
     Server::builder()
         .tls(ServerTls::from_config(Arc::new(config)))
@@ -46,36 +46,36 @@ async fn round(server: &Server, tls: Tls) -> Result<(), Error> {
 
 #[tokio::test]
 async fn a_client_is_let_in_with_the_certificate_that_is_asked_for() {
-    let authority = Authority::new();
-    let papers = authority.papers("worker-1");
-    let folder = Folder::new();
+    let ca = TestCa::new();
+    let cert = ca.issue("worker-1");
+    let dir = TempDir::new();
     let (chain, key) = (
-        folder.file("me.pem", &papers.certificate),
-        folder.file("me.key", &papers.key),
+        dir.file("me.pem", &cert.certificate),
+        dir.file("me.key", &cert.key),
     );
     for version in [&TLS12, &TLS13] {
-        let server = server(&authority, version).await;
+        let server = server(&ca, version).await;
         round(
             &server,
-            authority
+            ca
                 .tls()
-                .client_pem(&papers.certificate, &papers.key)
+                .client_pem(&cert.certificate, &cert.key)
                 .unwrap(),
         )
         .await
         .unwrap();
         round(
             &server,
-            authority.tls().client_pem_files(&chain, &key).unwrap(),
+            ca.tls().client_pem_files(&chain, &key).unwrap(),
         )
         .await
         .unwrap();
-        // whatever the order
-        let tls = authority
+        // The order of the calls does not matter.
+        let tls = ca
             .tls()
             .server_name(HOST)
             .unwrap()
-            .client_pem(&papers.certificate, &papers.key)
+            .client_pem(&cert.certificate, &cert.key)
             .unwrap();
         round(&server, tls.server_name(HOST).unwrap())
             .await
@@ -83,16 +83,16 @@ async fn a_client_is_let_in_with_the_certificate_that_is_asked_for() {
     }
 }
 
-// with TLS 1.3 the refusal comes only behind the handshake
+// With TLS 1.3 the rejection arrives after the handshake.
 #[tokio::test]
 async fn a_client_without_it_or_with_another_is_told_so() {
-    let authority = Authority::new();
-    let stranger = Authority::new().papers("worker-1");
+    let ca = TestCa::new();
+    let stranger = TestCa::new().issue("worker-1");
     for version in [&TLS12, &TLS13] {
-        let server = server(&authority, version).await;
+        let server = server(&ca, version).await;
         for tls in [
-            authority.tls(),
-            authority
+            ca.tls(),
+            ca
                 .tls()
                 .client_pem(&stranger.certificate, &stranger.key)
                 .unwrap(),
@@ -124,19 +124,19 @@ async fn a_client_without_it_or_with_another_is_told_so() {
 
 #[tokio::test]
 async fn one_that_nobody_asks_for_does_no_harm() {
-    let authority = Authority::new();
-    let papers = authority.papers("worker-1");
+    let ca = TestCa::new();
+    let cert = ca.issue("worker-1");
     let server = Server::builder()
-        .tls(authority.server())
+        .tls(ca.server())
         .build()
         .start()
         .await
         .unwrap();
     round(
         &server,
-        authority
+        ca
             .tls()
-            .client_pem(&papers.certificate, &papers.key)
+            .client_pem(&cert.certificate, &cert.key)
             .unwrap(),
     )
     .await

@@ -1,4 +1,4 @@
-//! The secret comes first on every new connection, and nowhere else.
+//! The auth token is the first request of every new connection, and is sent nowhere else.
 
 use std::time::Duration;
 
@@ -6,40 +6,40 @@ use dflock::{AuthErrorKind, Client, ClientBuilder, ConfigError, Error, Operation
 use tokio::time::Instant;
 
 use crate::bad_input::reads_well;
-use crate::peer::*;
-use crate::tls::folder::Folder;
+use crate::scripted_server::*;
+use crate::tls::temp_dir::TempDir;
 
-fn knowing(peer: &Peer) -> Client {
-    peer.builder().auth("hush").build().unwrap()
+fn knowing(server: &ScriptedServer) -> Client {
+    server.builder().auth("hush").build().unwrap()
 }
 
-// G27: whatever the connection is made for
+// Covers bug G27. Tested with every operation that opens a connection.
 #[tokio::test]
 async fn the_secret_is_shown_first_and_once_a_connection() {
-    let hello = [hear(AUTH), say(OK)];
+    let hello = [expect(AUTH), send(OK)];
     let with = |rest: &[Step]| [&hello, rest].concat();
-    let peer = Peer::memory([
+    let server = ScriptedServer::memory([
         with(&[
-            hear(PING),
-            say(OK),
-            hear(ACQUIRE),
-            say(GRANT),
-            cue(),
-            hear(RELEASE),
-            say(OK),
-            hear(PING),
-            say(OK),
+            expect(PING),
+            send(OK),
+            expect(ACQUIRE),
+            send(GRANT),
+            wait_for_test(),
+            expect(RELEASE),
+            send(OK),
+            expect(PING),
+            send(OK),
         ]),
         with(&[
-            hear(STATS),
-            say("ok {\"connections\":1}\n"),
-            hear(ENQUEUE),
-            say(ACQUIRED),
-            hear(RELEASE),
-            say(OK),
+            expect(STATS),
+            send("ok {\"connections\":1}\n"),
+            expect(ENQUEUE),
+            send(ACQUIRED),
+            expect(RELEASE),
+            send(OK),
         ]),
     ]);
-    let client = knowing(&peer);
+    let client = knowing(&server);
     let pool = client.semaphore("pool", 1).unwrap();
     client.ping().await.unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -53,35 +53,35 @@ async fn the_secret_is_shown_first_and_once_a_connection() {
         .release()
         .await
         .unwrap();
-    peer.cue();
+    server.resume();
     held.release().await.unwrap();
     client.ping().await.unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
-// T37
+// Covers bug T37.
 #[tokio::test]
 async fn an_empty_secret_is_none() {
-    let peer = Peer::memory([vec![hear(PING), say(OK)]]);
-    peer.builder()
+    let server = ScriptedServer::memory([vec![expect(PING), send(OK)]]);
+    server.builder()
         .auth("")
         .build()
         .unwrap()
         .ping()
         .await
         .unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
-// T13, N11: the connection is closed, and nothing of the secret is said
+// Covers bugs T13, N11. The client closes the connection, and the error does not contain the token.
 #[tokio::test]
 async fn a_secret_that_is_not_taken_is_an_authentication_error() {
     for (reply, want) in [
         ("error_auth\n", AuthErrorKind::Wrong { long: false }),
         ("error\n", AuthErrorKind::Unneeded),
     ] {
-        let peer = Peer::memory([vec![hear(AUTH), say(reply), hear_end()]]);
-        let client = knowing(&peer);
+        let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), expect_eof()]]);
+        let client = knowing(&server);
         let error = client
             .semaphore("pool", 1)
             .unwrap()
@@ -95,15 +95,16 @@ async fn a_secret_that_is_not_taken_is_an_authentication_error() {
         assert!(error.is_auth() && !error.is_retryable());
         assert_eq!(
             (error.operation(), error.key(), error.server()),
-            (Some(Operation::Auth), Some("pool"), Some(peer.address()))
+            (Some(Operation::Auth), Some("pool"), Some(server.address()))
         );
         assert!(!format!("{error} {error:?} {client:?}").contains("hush"));
         assert!(!error.to_string().contains("256"), "{error}");
-        peer.finish().await;
+        server.finish().await;
     }
 }
 
-// servers before v1.15 answer a line of more than 256 bytes with `error`, as newer ones do a secret that they did not ask for
+// Servers before v1.15 reply `error` to a line of more than 256 bytes. Newer servers reply so to an
+// auth token that they do not require.
 #[tokio::test]
 async fn a_secret_that_old_servers_do_not_take_is_named() {
     for (length, reply, want) in [
@@ -113,9 +114,9 @@ async fn a_secret_that_old_servers_do_not_take_is_named() {
         (257, "error_auth\n", AuthErrorKind::Wrong { long: true }),
     ] {
         let secret = "hush".repeat(65)[..length].to_owned();
-        for end in [hear_end(), close()] {
-            let peer = Peer::memory([vec![hear(format!("auth\n_\n{secret}\n")), say(reply), end]]);
-            let error = peer
+        for end in [expect_eof(), close()] {
+            let server = ScriptedServer::memory([vec![expect(format!("auth\n_\n{secret}\n")), send(reply), end]]);
+            let error = server
                 .builder()
                 .auth(&secret)
                 .build()
@@ -137,33 +138,33 @@ async fn a_secret_that_old_servers_do_not_take_is_named() {
                 },
             );
             assert_eq!(error.to_string().contains("256"), old, "{error}");
-            peer.finish().await;
+            server.finish().await;
         }
     }
 }
 
-// T13: the peer goes away, echoes, or talks nonsense
+// Covers bug T13. The server disconnects, echoes the token or sends an invalid reply.
 #[tokio::test]
 async fn a_peer_that_cannot_take_a_secret_does_not_make_it_public() {
     for (reply, end) in [
         ("", close()),
         ("", half_close()),
-        ("auth\n_\nhush\n", hear_end()),
-        ("HTTP/1.1 400 Bad Request\r\n", hear_end()),
+        ("auth\n_\nhush\n", expect_eof()),
+        ("HTTP/1.1 400 Bad Request\r\n", expect_eof()),
     ] {
-        let peer = Peer::memory([vec![hear(AUTH), say(reply), end]]);
-        let error = knowing(&peer).ping().await.unwrap_err();
+        let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), end]]);
+        let error = knowing(&server).ping().await.unwrap_err();
         assert!(
             matches!(error, Error::Disconnected { .. } | Error::Protocol { .. }),
             "{reply:?}: {error:?}"
         );
         assert_eq!(error.operation(), Some(Operation::Auth));
         assert!(!format!("{error} {error:?}").contains("hush"));
-        peer.finish().await;
+        server.finish().await;
     }
 }
 
-// whatever the server says to the secret may be the secret
+// Any reply to the auth request may contain the token.
 #[tokio::test]
 async fn an_answer_that_echoes_the_secret_is_not_shown() {
     type Check = fn(&Error) -> bool;
@@ -184,29 +185,29 @@ async fn an_answer_that_echoes_the_secret_is_not_shown() {
         }),
     ];
     for (reply, want) in wants {
-        let peer = Peer::memory([vec![hear(AUTH), say(reply), hear_end()]]);
-        let error = knowing(&peer).ping().await.unwrap_err();
+        let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), expect_eof()]]);
+        let error = knowing(&server).ping().await.unwrap_err();
         assert!(want(&error), "{reply:?}: {error:?}");
         assert!(
             !format!("{error} {error:?} {error:#?}").contains("hush"),
             "{reply:?}: {error:?}"
         );
-        reads_well(&error, &["auth", peer.address()]);
-        peer.finish().await;
+        reads_well(&error, &["auth", server.address()]);
+        server.finish().await;
     }
 }
 
-// P15
+// Covers bug P15.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_to_the_secret_is_unresponsive() {
-    let peer = Peer::memory([vec![hear(AUTH), hear_end()]]);
-    let client = peer
+    let server = ScriptedServer::memory([vec![expect(AUTH), expect_eof()]]);
+    let client = server
         .builder()
         .auth("hush")
         .socket_timeout(Duration::from_secs(2))
         .build()
         .unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     let error = client
         .semaphore("pool", 1)
         .unwrap()
@@ -215,14 +216,14 @@ async fn a_server_that_says_nothing_to_the_secret_is_unresponsive() {
         .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
     assert_eq!(error.operation(), Some(Operation::Auth));
-    assert_eq!(began.elapsed().as_secs(), 2);
-    peer.finish().await;
+    assert_eq!(start.elapsed().as_secs(), 2);
+    server.finish().await;
 }
 
-/// The ways to give a secret, and the two of them that are files.
+/// Ways to set an auth token as text and as a file.
 type Way = (
     &'static str,
-    fn(&Folder, &str) -> Result<ClientBuilder, ConfigError>,
+    fn(&TempDir, &str) -> Result<ClientBuilder, ConfigError>,
 );
 
 const WAYS: [Way; 4] = [
@@ -230,11 +231,11 @@ const WAYS: [Way; 4] = [
     ("DFLOCK_AUTH_TOKEN", |_, secret| {
         ClientBuilder::from_lookup(|name| (name == "DFLOCK_AUTH_TOKEN").then(|| secret.into()))
     }),
-    ("auth_file", |folder, secret| {
-        Ok(Client::builder().auth_file(folder.file("token", secret)))
+    ("auth_file", |dir, secret| {
+        Ok(Client::builder().auth_file(dir.file("token", secret)))
     }),
-    ("DFLOCK_AUTH_TOKEN_FILE", |folder, secret| {
-        let path = folder.file("token", secret);
+    ("DFLOCK_AUTH_TOKEN_FILE", |dir, secret| {
+        let path = dir.file("token", secret);
         ClientBuilder::from_lookup(|name| {
             (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.clone().into())
         })
@@ -243,7 +244,7 @@ const WAYS: [Way; 4] = [
 
 #[tokio::test]
 async fn a_byte_order_mark_before_the_secret_is_dropped_and_white_space_in_a_file_too() {
-    let folder = Folder::new();
+    let dir = TempDir::new();
     for (way, builder) in WAYS {
         let is_file = way.ends_with("file") || way.ends_with("FILE");
         let contents = [
@@ -254,17 +255,17 @@ async fn a_byte_order_mark_before_the_secret_is_dropped_and_white_space_in_a_fil
             "\u{feff} \thush \n\n",
         ];
         for content in &contents[..if is_file { 5 } else { 2 }] {
-            let peer = Peer::tcp([vec![hear(AUTH), say(OK), hear(PING), say(OK)]]).await;
-            let builder = builder(&folder, content).unwrap().servers([peer.address()]);
+            let server = ScriptedServer::tcp([vec![expect(AUTH), send(OK), expect(PING), send(OK)]]).await;
+            let builder = builder(&dir, content).unwrap().servers([server.address()]);
             builder.build().unwrap().ping().await.unwrap();
-            peer.finish().await;
+            server.finish().await;
         }
     }
 }
 
 #[test]
 fn an_invisible_character_at_an_end_of_the_secret_is_refused_by_name() {
-    let folder = Folder::new();
+    let dir = TempDir::new();
     for (character, name) in [
         ('\u{200b}', "U+200B ZERO WIDTH SPACE"),
         ('\u{200d}', "U+200D ZERO WIDTH JOINER"),
@@ -275,23 +276,23 @@ fn an_invisible_character_at_an_end_of_the_secret_is_refused_by_name() {
         ('\u{202e}', "U+202E RIGHT-TO-LEFT OVERRIDE"),
         ('\u{2068}', "U+2068 FIRST STRONG ISOLATE"),
         ('\u{3164}', "U+3164 HANGUL FILLER"),
-        // the end of a file on DOS
+        // End-of-file character of DOS.
         ('\u{1a}', "U+001A CONTROL CHARACTER"),
     ] {
         for (way, builder) in WAYS {
-            // the first mark is dropped, the second is not
+            // The client drops the first mark and rejects the second.
             for secret in [
                 format!("hush{character}"),
                 format!("\u{feff}{character}hush"),
             ] {
-                let built = builder(&folder, &secret).and_then(ClientBuilder::build);
+                let built = builder(&dir, &secret).and_then(ClientBuilder::build);
                 let error = built.expect_err(&format!("{way}: {secret:?}"));
                 reads_well(&error, &["invisible character", name]);
                 assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
             }
         }
     }
-    // these are within, or can be seen
+    // These characters are visible, or are not at an end of the token.
     for secret in [
         "hu\u{200b}sh",
         "hush\u{301}",
@@ -299,15 +300,15 @@ fn an_invisible_character_at_an_end_of_the_secret_is_refused_by_name() {
         "h\u{e9}",
     ] {
         for (way, builder) in WAYS {
-            builder(&folder, secret).unwrap().build().expect(way);
+            builder(&dir, secret).unwrap().build().expect(way);
         }
     }
 }
 
 #[test]
 fn a_file_without_a_secret_is_refused_and_named() {
-    let folder = Folder::new();
-    let missing = folder.path("missing");
+    let dir = TempDir::new();
+    let missing = dir.path("missing");
     let error = Client::builder().auth_file(&missing).build().unwrap_err();
     reads_well(&error, &["the secret in", &missing, "cannot be read"]);
     for (content, why) in [
@@ -315,11 +316,11 @@ fn a_file_without_a_secret_is_refused_and_named() {
         (b"\xef\xbb\xbf \n", "no secret in it"),
         (b"\xff\xfeh\0", "UTF-8"),
     ] {
-        let path = folder.file("token", content);
+        let path = dir.file("token", content);
         let error = Client::builder().auth_file(&path).build().unwrap_err();
         reads_well(&error, &["the secret in", &path, why]);
     }
-    // the last of the two counts
+    // The later call takes precedence.
     Client::builder()
         .auth_file(&missing)
         .auth("hush")

@@ -1,4 +1,4 @@
-//! The secret goes in private, or somebody is warned; and nothing secret is ever shown.
+//! Warnings about auth tokens sent in clear text, and redaction of secrets.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -9,9 +9,9 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::authority::{Authority, HOST};
+use super::test_ca::{TestCa, HOST};
 
-/// Collects warnings.
+/// Subscriber that collects warnings.
 #[derive(Clone, Default)]
 pub(super) struct Warnings(Arc<Mutex<Vec<String>>>);
 
@@ -22,12 +22,12 @@ impl Warnings {
         (warnings.clone(), tracing::subscriber::set_default(warnings))
     }
 
-    /// Those since the last call.
+    /// Returns the warnings since the previous call.
     pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// What is warned of while `work` runs.
+    /// Returns the warnings emitted while `work` runs.
     fn of(work: impl FnOnce()) -> Vec<String> {
         let warnings = Self::default();
         tracing::subscriber::with_default(warnings.clone(), work);
@@ -104,10 +104,10 @@ async fn a_secret_that_is_none_or_goes_in_private_is_not() {
     assert_eq!(warnings(builder()), [""; 0]);
     assert_eq!(warnings(builder().auth("")), [""; 0]);
     assert_eq!(
-        warnings(builder().auth("hush").tls(Authority::new().tls())),
+        warnings(builder().auth("hush").tls(TestCa::new().tls())),
         [""; 0]
     );
-    // where that leads is the user's to know
+    // The client cannot know the destination of this connector.
     assert_eq!(
         warnings(builder().auth("hush").connector(server.connector())),
         [""; 0]
@@ -117,16 +117,16 @@ async fn a_secret_that_is_none_or_goes_in_private_is_not() {
 
 #[tokio::test]
 async fn the_secret_is_asked_for_behind_the_handshake() {
-    let authority = Authority::new();
+    let ca = TestCa::new();
     let server = Server::builder()
-        .tls(authority.server())
+        .tls(ca.server())
         .auth_token("hush")
         .build()
         .start()
         .await
         .unwrap();
     let open = Server::builder()
-        .tls(authority.server())
+        .tls(ca.server())
         .build()
         .start()
         .await
@@ -134,7 +134,7 @@ async fn the_secret_is_asked_for_behind_the_handshake() {
     let builder = |server: &Server| {
         Client::builder()
             .servers([server.addr().to_string()])
-            .tls(authority.tls())
+            .tls(ca.tls())
     };
     builder(&server)
         .auth("hush")
@@ -164,13 +164,13 @@ async fn the_secret_is_asked_for_behind_the_handshake() {
     }
 }
 
-// T16
+// Covers bug T16.
 #[test]
 fn a_secret_with_a_line_break_is_refused() {
     for secret in ["two\nlines", "two\rlines", "two\r\nlines", "hush\n"] {
         let error = Client::builder()
             .auth(secret)
-            .tls(Authority::new().tls())
+            .tls(TestCa::new().tls())
             .build()
             .unwrap_err();
         assert_eq!(
@@ -185,26 +185,26 @@ fn a_secret_with_a_line_break_is_refused() {
 
 #[tokio::test]
 async fn nothing_that_is_printed_has_a_key_or_a_secret() {
-    let authority = Authority::new();
-    let papers = authority.papers(HOST);
-    let tls = authority
+    let ca = TestCa::new();
+    let cert = ca.issue(HOST);
+    let tls = ca
         .tls()
-        .client_pem(&papers.certificate, &papers.key)
+        .client_pem(&cert.certificate, &cert.key)
         .unwrap();
     let config = Server::builder()
-        .tls(papers.server())
+        .tls(cert.server())
         .auth_token("hush")
         .build();
-    let shown = format!("{tls:?} {:?} {config:?}", papers.server());
+    let shown = format!("{tls:?} {:?} {config:?}", cert.server());
     let server = config.start().await.unwrap();
     let builder = server.client_builder().tls(tls);
     let shown = format!("{shown} {server:?} {builder:?} {:?}", server.client());
-    let inner = papers.key.lines().nth(1).unwrap();
+    let inner = cert.key.lines().nth(1).unwrap();
     for secret in [
         "hush",
         inner,
         "PRIVATE",
-        &format!("{:?}", &papers.private_key().secret_der()[40..44]),
+        &format!("{:?}", &cert.private_key().secret_der()[40..44]),
     ] {
         assert!(!shown.contains(secret), "{shown}");
     }

@@ -1,4 +1,4 @@
-//! A connector of the user's own whose streams panic.
+//! User-defined streams that panic.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use dflock::{BoxStream, Client, Enqueued, Error, LostReason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::time::sleep;
 
-use super::Wrapped;
-use crate::house::House;
+use super::WrappingConnector;
+use crate::fixture::Fixture;
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_panics_is_a_loss_and_no_more() {
-    let house = House::new().await;
-    let (client, rotten) = client(&house);
+    let fixture = Fixture::new().await;
+    let (client, rotten) = client(&fixture);
     let held = client
         .semaphore("pool", 1)
         .unwrap()
@@ -24,17 +24,17 @@ async fn a_stream_that_panics_is_a_loss_and_no_more() {
         .await
         .unwrap();
     rotten.store(true, Ordering::Relaxed);
-    house.server.faults().disconnect("pool");
-    // the keeper is the first to touch it
+    fixture.server.faults().disconnect("pool");
+    // The keep-alive task is the first to poll the stream.
     assert_eq!(held.lost().await.reason, LostReason::Disconnected);
     drop(held);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
-    let house = House::new().await;
-    let (client, rotten) = client(&house);
-    let first = house
+    let fixture = Fixture::new().await;
+    let (client, rotten) = client(&fixture);
+    let first = fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
@@ -50,10 +50,10 @@ async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
     else {
         panic!("queued")
     };
-    // until the keeper stands in line
+    // The keep-alive task waits in the queue after this delay.
     sleep(Duration::from_millis(10)).await;
     rotten.store(true, Ordering::Relaxed);
-    house.server.faults().disconnect("pool");
+    fixture.server.faults().disconnect("pool");
     assert!(matches!(
         queued.wait().await.unwrap_err(),
         Error::Disconnected { .. }
@@ -61,12 +61,12 @@ async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
     drop(first);
 }
 
-/// A client, and what makes its streams rotten.
-fn client(house: &House) -> (Client, Arc<AtomicBool>) {
+/// Returns a client and a flag that makes its streams panic.
+fn client(fixture: &Fixture) -> (Client, Arc<AtomicBool>) {
     let rotten = Arc::new(AtomicBool::new(false));
     let worm = rotten.clone();
-    let connector = Wrapped::new(house, move |good| {
-        Box::new(Apple {
+    let connector = WrappingConnector::new(fixture, move |good| {
+        Box::new(PanickingStream {
             good,
             rotten: worm.clone(),
         })
@@ -77,20 +77,20 @@ fn client(house: &House) -> (Client, Arc<AtomicBool>) {
     )
 }
 
-/// A stream in which every step panics once it is rotten.
-struct Apple {
+/// Stream that panics at every poll once the flag is set.
+struct PanickingStream {
     good: BoxStream,
     rotten: Arc<AtomicBool>,
 }
 
-impl Apple {
+impl PanickingStream {
     fn taste(&mut self) -> Pin<&mut BoxStream> {
         assert!(!self.rotten.load(Ordering::Relaxed), "rotten");
         Pin::new(&mut self.good)
     }
 }
 
-impl AsyncRead for Apple {
+impl AsyncRead for PanickingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -100,7 +100,7 @@ impl AsyncRead for Apple {
     }
 }
 
-impl AsyncWrite for Apple {
+impl AsyncWrite for PanickingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

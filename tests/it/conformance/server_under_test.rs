@@ -1,4 +1,4 @@
-//! The server that a transcript is played on.
+//! Server under test: the embedded server or an external program.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,16 +15,16 @@ use tokio::time::{Instant, sleep};
 
 use super::options::Options;
 
-/// Names a program to test instead of the embedded server.
+/// Environment variable with the path of a program to test instead of the embedded server.
 const PROGRAM: &str = "DFLOCK_CONFORMANCE_SERVER";
 
-/// A server of one transcript's own; dropping it stops it.
-pub(super) enum Subject {
+/// A server for one transcript. Dropping it stops it.
+pub(super) enum ServerUnderTest {
     Embedded(Server),
     Program(Program),
 }
 
-impl Subject {
+impl ServerUnderTest {
     pub(super) async fn start(options: &Options) -> Result<Self, String> {
         match env::var_os(PROGRAM) {
             Some(path) => Program::start(&path, &options.flags)
@@ -58,7 +58,7 @@ async fn embedded(options: &Options) -> Result<Server, String> {
 
 pub(super) struct Program {
     addr: SocketAddr,
-    /// Killed when it is dropped.
+    /// Process that is killed on drop.
     child: Child,
 }
 
@@ -76,7 +76,7 @@ impl Program {
         Ok(program)
     }
 
-    /// A program of any kind has no event to await: connects until it answers.
+    /// Connects until the program answers, because an external program signals no readiness.
     async fn listening(&mut self) -> Result<(), String> {
         let end = Instant::now() + Self::PATIENCE;
         while let Err(error) = TcpStream::connect(self.addr).await {
@@ -96,10 +96,11 @@ impl Program {
     }
 }
 
-/// Starts a program on an address that nobody listens on, and that no other test of this run was given.
+/// Starts a program on a free address that no other test of this run has received.
 fn spawn(path: &OsStr, flags: &[String]) -> io::Result<(SocketAddr, Child)> {
     static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
-    // locked until the program runs: a child forked while another test looks for a port holds a copy of its listener until `exec`
+    // The lock is held until the program has started. A child forked while another test probes for
+    // a port holds a copy of its listener until `exec`.
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let addr = loop {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
