@@ -9,7 +9,7 @@ use std::time::Duration;
 use dflock::server::{Faults, MemoryConnector, Server, ServerConfig, ServerError, ServerTls};
 use dflock::*;
 
-use crate::scripted_server::{ACQUIRE, GRANT, OK, ScriptedServer, RELEASE, expect, send};
+use crate::scripted_server::{ACQUIRE, GRANT, OK, RELEASE, ScriptedServer, expect, send};
 
 macro_rules! types {
     ($($type:ty: $($marker:ident)&+ $(& !$not:ident)*;)+) => {
@@ -141,7 +141,7 @@ fn what_is_held_derefs_to_its_slot<'a>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_slot_runs_on_any_thread_with_closures_that_move_and_that_borrow() {
+async fn with_slot_future_is_send_with_moving_and_borrowing_closures() {
     let round = [expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
     let scripted = ScriptedServer::tcp([vec![round; 2].concat()]).await;
     let pool = scripted.pool();

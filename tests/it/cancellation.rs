@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 /// Time for which another client holds the slot. A grant after it needs confirmation, and the lease
 /// is longer.
-const TAKEN: Duration = Duration::from_millis(700);
+const HOLD_TIME: Duration = Duration::from_millis(700);
 
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -65,16 +65,19 @@ type OperationFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 type Cancellation = fn(usize, OperationFuture) -> Pin<Box<dyn Future<Output = bool>>>;
 
 #[tokio::test(start_paused = true)]
-async fn dropped() {
-    leaves_nothing(|polls, mut doing| Box::pin(async move { poll(polls, &mut doing).await })).await;
+async fn dropping_an_operation_leaves_nothing() {
+    assert_leaves_nothing(|polls, mut future| {
+        Box::pin(async move { poll(polls, &mut future).await })
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn panicked() {
-    leaves_nothing(|polls, mut doing| {
+async fn a_panic_during_an_operation_leaves_nothing() {
+    assert_leaves_nothing(|polls, mut future| {
         let panics = async move {
-            if !poll(polls, &mut doing).await {
-                resume_unwind(Box::new("as planned"));
+            if !poll(polls, &mut future).await {
+                resume_unwind(Box::new("planned panic"));
             }
         };
         Box::pin(async move { tokio::spawn(panics).await.is_ok() })
@@ -84,14 +87,14 @@ async fn panicked() {
 
 // Covers bugs P16, G05, G09. The keep-alive task ends with the aborted task.
 #[tokio::test(start_paused = true)]
-async fn aborted() {
-    leaves_nothing(|polls, doing| {
+async fn aborting_the_task_of_an_operation_leaves_nothing() {
+    assert_leaves_nothing(|polls, future| {
         Box::pin(async move {
-            let (task, ended) = keep(polls, doing);
-            let ended = ended.await.unwrap();
+            let (task, completed) = spawn_polls(polls, future);
+            let completed = completed.await.unwrap();
             task.abort();
             let _ = task.await;
-            ended
+            completed
         })
     })
     .await;
@@ -99,7 +102,7 @@ async fn aborted() {
 
 /// Runs over sockets, because a paused clock allows only one runtime.
 #[test]
-fn its_runtime_shut_down() {
+fn shutting_down_the_runtime_of_an_operation_leaves_nothing() {
     let outside = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -107,23 +110,23 @@ fn its_runtime_shut_down() {
         .unwrap();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = || server.client().semaphore("pool", 1).unwrap();
-    for (name, errand) in OPERATIONS {
+    for (name, operation) in OPERATIONS {
         for polls in 0.. {
-            let gone = Builder::new_current_thread().enable_all().build().unwrap();
-            let ended = gone.block_on(async {
-                keep(polls, errand(pool(), Duration::from_millis(2)))
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let completed = runtime.block_on(async {
+                spawn_polls(polls, operation(pool(), Duration::from_millis(2)))
                     .1
                     .await
                     .unwrap()
             });
             // Dropping the runtime ends the task and the keep-alive task.
-            drop(gone);
+            drop(runtime);
             // A leaked slot would be held for longer than this acquire waits.
             let next = outside
                 .block_on(pool().acquire())
                 .unwrap_or_else(|error| panic!("{name}, after {polls} polls: {error}"));
             outside.block_on(next.release()).unwrap();
-            if ended {
+            if completed {
                 break;
             }
         }
@@ -132,7 +135,7 @@ fn its_runtime_shut_down() {
 
 /// Runs each operation with a free and with a taken slot. Cancels it after one poll, after two
 /// polls, and so on until it completes.
-async fn leaves_nothing(cut: Cancellation) {
+async fn assert_leaves_nothing(cancel: Cancellation) {
     let tasks = || Handle::current().metrics().num_alive_tasks();
     for auto_release in [true, false] {
         let server = Server::builder()
@@ -150,7 +153,7 @@ async fn leaves_nothing(cut: Cancellation) {
         // The server of the previous iteration has stopped after this delay.
         sleep(Duration::from_millis(1)).await;
         let before = tasks();
-        for (name, errand) in OPERATIONS {
+        for (name, operation) in OPERATIONS {
             for taken in [false, true] {
                 for polls in 0.. {
                     let other = if taken {
@@ -159,10 +162,10 @@ async fn leaves_nothing(cut: Cancellation) {
                         None
                     };
                     let release = tokio::spawn(async move {
-                        sleep(TAKEN).await;
+                        sleep(HOLD_TIME).await;
                         drop(other);
                     });
-                    let ended = cut(polls, errand(pool(client()), 2 * LEASE)).await;
+                    let completed = cancel(polls, operation(pool(client()), 2 * LEASE)).await;
                     release.await.unwrap();
                     // Without auto-release, a slot outlives its connection and may be granted after
                     // the cancellation.
@@ -182,7 +185,7 @@ async fn leaves_nothing(cut: Cancellation) {
                         stats.semaphores
                     );
                     assert_eq!((stats.connections, tasks()), (0, before), "{case}");
-                    if ended {
+                    if completed {
                         // The operation was cancelled at each of its awaits.
                         assert!(polls >= 3, "{case}");
                         break;
@@ -205,24 +208,27 @@ fn pool(client: Client) -> Semaphore {
 
 /// Spawns a task that polls the future at most `polls` times, reports whether it completed, and
 /// keeps it.
-fn keep(polls: usize, mut doing: OperationFuture) -> (JoinHandle<()>, oneshot::Receiver<bool>) {
-    let (tell, ended) = oneshot::channel();
+fn spawn_polls(
+    polls: usize,
+    mut future: OperationFuture,
+) -> (JoinHandle<()>, oneshot::Receiver<bool>) {
+    let (sender, completed) = oneshot::channel();
     let task = tokio::spawn(async move {
-        tell.send(poll(polls, &mut doing).await).unwrap();
+        sender.send(poll(polls, &mut future).await).unwrap();
         pending::<()>().await;
     });
-    (task, ended)
+    (task, completed)
 }
 
 /// Polls the future at most `polls` times and returns whether it completed.
-async fn poll(polls: usize, doing: &mut OperationFuture) -> bool {
+async fn poll(polls: usize, future: &mut OperationFuture) -> bool {
     let mut left = polls;
     poll_fn(|cx| {
         if left == 0 {
             return Poll::Ready(false);
         }
         left -= 1;
-        match doing.as_mut().poll(cx) {
+        match future.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(done.map(|()| true).unwrap()),
             Poll::Pending if left == 0 => Poll::Ready(false),
             Poll::Pending => Poll::Pending,

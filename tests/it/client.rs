@@ -27,7 +27,7 @@ fn addresses(servers: &[Server]) -> Vec<String> {
 
 // Covers bug G27. Everything built on a client uses the server that the client selects.
 #[tokio::test]
-async fn a_key_lives_on_the_server_that_its_hash_says() {
+async fn a_key_is_assigned_to_a_server_by_its_hash() {
     let servers = three().await;
     let client = Client::builder()
         .servers(addresses(&servers))
@@ -56,7 +56,7 @@ async fn a_key_lives_on_the_server_that_its_hash_says() {
 }
 
 #[tokio::test]
-async fn a_sharding_of_the_users_own_is_asked() {
+async fn a_user_defined_sharding_function_is_called() {
     let servers = three().await;
     let client = Client::builder()
         .servers(addresses(&servers))
@@ -75,7 +75,7 @@ async fn a_sharding_of_the_users_own_is_asked() {
 
 // Covers bugs T21, G16.
 #[test]
-fn a_sharding_that_answers_out_of_range_is_an_error() {
+fn an_out_of_range_sharding_result_is_an_error() {
     let client = Client::builder()
         .servers(["a:1", "b:1"])
         .sharding(|_: &str, servers: usize| servers)
@@ -100,7 +100,7 @@ fn a_sharding_that_answers_out_of_range_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_scope_comes_before_the_global_client_and_works_side_by_side() {
+async fn a_scoped_client_takes_precedence_over_the_global_client() {
     let (global, scoped) = (Fixture::new().await, Fixture::new().await);
     global.client.clone().install_global().unwrap();
     assert_eq!(
@@ -132,7 +132,7 @@ async fn the_scope_comes_before_the_global_client_and_works_side_by_side() {
 
 // A socket works only while the runtime that created it runs.
 #[test]
-fn one_client_serves_many_runtimes() {
+fn one_client_works_on_several_runtimes() {
     let outside = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -161,7 +161,7 @@ fn one_client_serves_many_runtimes() {
 
 // A program may block all of its blocking threads on slots, so that none is free for name lookup.
 #[test]
-fn a_name_is_looked_up_while_all_blocking_threads_wait_for_slots() {
+fn host_names_are_resolved_while_all_blocking_threads_wait_for_slots() {
     let outside = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -210,7 +210,7 @@ fn outside<T>(call: impl Future<Output = Result<T, Error>>) {
 }
 
 #[test]
-fn a_call_outside_of_a_runtime_is_an_error() {
+fn a_call_outside_a_runtime_is_an_error() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -242,7 +242,7 @@ fn a_call_outside_of_a_runtime_is_an_error() {
 
 // Covers bug G25. A connection serves one holder at a time.
 #[tokio::test(start_paused = true)]
-async fn a_connection_serves_one_holder_at_a_time_and_is_used_again() {
+async fn a_connection_serves_one_holder_at_a_time_and_is_reused() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 3).unwrap();
     for _ in 0..10 {
@@ -269,7 +269,7 @@ async fn a_connection_serves_one_holder_at_a_time_and_is_used_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_idled_too_long_is_not_used_again() {
+async fn a_connection_is_not_reused_after_a_long_idle_time() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     // Idle times after which the client or the server closes the connection.
@@ -294,7 +294,7 @@ async fn a_connection_that_idled_too_long_is_not_used_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
+async fn a_pooled_connection_closed_by_the_server_causes_no_error() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     for _ in 0..5 {
@@ -318,7 +318,7 @@ async fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
 
 // The client reads the last line of a closing server however late it arrives.
 #[tokio::test(start_paused = true)]
-async fn a_wrong_secret_is_said_so_by_a_slow_server_too() {
+async fn a_wrong_auth_token_is_reported_by_a_slow_server() {
     let fixture = Fixture::with_config(crate::fixture::server().auth_token("right").build()).await;
     fixture
         .server
@@ -341,7 +341,7 @@ async fn a_wrong_secret_is_said_so_by_a_slow_server_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connector_that_is_chosen_at_run_time_is_one() {
+async fn a_boxed_connector_is_a_connector() {
     let fixture = Fixture::new().await;
     let chosen: Box<dyn Connector> = Box::new(fixture.server.connector());
     let shared: Arc<dyn Connector> = Arc::new(chosen);

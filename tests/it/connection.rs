@@ -16,14 +16,14 @@ use crate::fixture::Fixture;
 
 /// Connector to the fixture's server that wraps each stream.
 struct WrappingConnector<F> {
-    whole: Box<dyn Connector>,
+    inner: Box<dyn Connector>,
     wrap: F,
 }
 
 impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> WrappingConnector<F> {
     fn new(fixture: &Fixture, wrap: F) -> Self {
         Self {
-            whole: Box::new(fixture.server.connector()),
+            inner: Box::new(fixture.server.connector()),
             wrap,
         }
     }
@@ -31,10 +31,10 @@ impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> WrappingConnector<F>
 
 impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> Connector for WrappingConnector<F> {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
-        Box::pin(async move { Ok((self.wrap)(self.whole.connect(server).await?)) })
+        Box::pin(async move { Ok((self.wrap)(self.inner.connect(server).await?)) })
     }
 
     fn clock(&self) -> Clock {
-        self.whole.clock()
+        self.inner.clock()
     }
 }

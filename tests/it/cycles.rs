@@ -4,7 +4,7 @@
 use std::process::Command;
 
 #[test]
-fn thousands_of_cycles_leave_nothing() {
+fn thousands_of_cycles_leak_nothing() {
     // A separate process, which counts its own resources.
     let output = Command::new(env!("CARGO_BIN_EXE_soak"))
         .args(["--cycles", "3000", "--seed", "1"])

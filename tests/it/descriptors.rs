@@ -14,12 +14,12 @@ fn open() -> usize {
 }
 
 #[test]
-fn none_is_left_behind() {
+fn no_descriptor_is_leaked() {
     // A separate process, because the other tests open descriptors as well.
     let child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "descriptors::every_way_to_end",
+            "descriptors::child_process_ends_connections_in_every_way",
             "--ignored",
             "--test-threads=1",
         ])
@@ -33,8 +33,8 @@ fn none_is_left_behind() {
 }
 
 #[tokio::test]
-#[ignore = "counts the descriptors of its whole process; `none_is_left_behind` runs it alone"]
-async fn every_way_to_end() {
+#[ignore = "counts the descriptors of its whole process; `no_descriptor_is_leaked` runs it alone"]
+async fn child_process_ends_connections_in_every_way() {
     const TIMES: usize = 10_000;
     let round = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
     let server = ScriptedServer::tcp([vec![round; TIMES].concat()]).await;
@@ -74,7 +74,11 @@ async fn refused_connections(times: usize) {
 }
 
 async fn refused_secrets(times: usize) {
-    let server = ScriptedServer::tcp(vec![vec![expect(AUTH), send("error_auth\n"), close()]; times]).await;
+    let server = ScriptedServer::tcp(vec![
+        vec![expect(AUTH), send("error_auth\n"), close()];
+        times
+    ])
+    .await;
     let client = server.builder().auth("hush").build().unwrap();
     for _ in 0..times {
         assert!(client.ping().await.unwrap_err().is_auth());

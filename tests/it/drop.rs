@@ -19,7 +19,7 @@ fn runtime() -> Runtime {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
+async fn a_dropped_slot_goes_to_the_next_waiter_with_and_without_auto_release() {
     for auto_release in [true, false] {
         let fixture = Fixture::with_config(server().auto_release(auto_release).build()).await;
         let pool = fixture.client.semaphore("pool", 1).unwrap();
@@ -29,13 +29,16 @@ async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
         drop(held);
         let start_time = tokio::time::Instant::now();
         next.await.unwrap().unwrap().release().await.unwrap();
-        assert!(start_time.elapsed() < Duration::from_millis(5), "{auto_release}");
+        assert!(
+            start_time.elapsed() < Duration::from_millis(5),
+            "{auto_release}"
+        );
     }
 }
 
 // A drop releases the slot without waiting for the next coop budget of its task.
 #[tokio::test(start_paused = true)]
-async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
+async fn hundreds_of_slots_dropped_together_are_all_released() {
     let fixture = Fixture::with_config(server().auto_release(false).build()).await;
     let pool = fixture.client.semaphore("pool", 300).unwrap();
     let mut holds = Vec::new();
@@ -48,7 +51,7 @@ async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn close_leaves_without_a_word() {
+async fn close_sends_no_release() {
     let fixture = Fixture::with_config(server().auto_release(false).build()).await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let idle = pool.acquire().await.unwrap().close();
@@ -60,7 +63,7 @@ async fn close_leaves_without_a_word() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_is_cut_off_leaves_nothing_behind() {
+async fn cancelled_operations_leave_nothing() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     for polls in 0..12 {
@@ -91,7 +94,7 @@ async fn whatever_is_cut_off_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_that_is_left_takes_its_task_with_it() {
+async fn leaving_the_queue_ends_the_keep_alive_task() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -127,7 +130,7 @@ async fn cut<F: Future>(polls: usize, future: F) {
 
 // The executor of the holder does not run when the hold is dropped.
 #[test]
-fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
+fn dropping_a_slot_outside_its_executor_releases_it() {
     let outside = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -151,7 +154,7 @@ fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
 
 // Covers bug T22.
 #[test]
-fn a_runtime_that_ends_takes_its_slots_with_it_and_they_know() {
+fn slots_are_lost_when_their_runtime_ends() {
     let outside = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -238,11 +241,14 @@ impl Waiter {
 
 // Covers bug G09. The grant had arrived and was not read.
 #[tokio::test(start_paused = true)]
-async fn a_grant_that_was_not_heard_of_is_given_back_with_auto_release_off() {
+async fn an_unread_grant_is_released_with_auto_release_off() {
     for enqueue in [false, true] {
         let fixture = Fixture::with_config(server().auto_release(false).build()).await;
         let pool = fixture.client.semaphore("pool", 1).unwrap();
-        fixture.server.faults().delay_replies(Duration::from_secs(1));
+        fixture
+            .server
+            .faults()
+            .delay_replies(Duration::from_secs(1));
         let mut acquire = Box::pin(async {
             if enqueue {
                 drop(pool.clone().enqueue().await);

@@ -16,7 +16,8 @@ fn with(line: &str, more: &str) -> String {
 }
 
 fn pool(server: &ScriptedServer, fencing: bool) -> Semaphore {
-    server.builder()
+    server
+        .builder()
         .fencing(fencing)
         .build()
         .unwrap()
@@ -33,7 +34,7 @@ async fn enqueue(server: &ScriptedServer, fencing: bool) -> Enqueued {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fence_that_the_server_names_is_the_fence_of_every_kind_of_grant() {
+async fn every_kind_of_grant_uses_the_fence_of_the_server() {
     for fencing in [false, true] {
         for (text, fence) in [("7", 7), ("0", 0), ("18446744073709551615", u64::MAX)] {
             let granted = [
@@ -76,7 +77,7 @@ async fn a_fence_that_the_server_names_is_the_fence_of_every_kind_of_grant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn locks_have_it_too() {
+async fn locks_have_a_fence() {
     let release = format!("r\npool\n{TOKEN}\n");
     let script = vec![
         expect("l\npool\n10\n"),
@@ -85,14 +86,20 @@ async fn locks_have_it_too() {
         send(OK),
     ];
     let server = ScriptedServer::memory([script]);
-    let held = server.client().lock("pool").unwrap().acquire().await.unwrap();
+    let held = server
+        .client()
+        .lock("pool")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     assert_eq!(held.fence(), Some(7));
     held.release().await.unwrap();
     server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_one_it_is_in_the_token_if_the_client_is_told_so() {
+async fn a_fencing_client_reads_the_fence_from_the_token() {
     for (fencing, fence) in [(false, None), (true, Some(1))] {
         // A fence that appears only in renewal replies is ignored.
         let script = vec![
@@ -113,7 +120,7 @@ async fn without_one_it_is_in_the_token_if_the_client_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_need_not_name_it() {
+async fn a_renewal_reply_may_omit_the_fence() {
     for renewed in [OK, "ok 30\n", "ok 30 7\n"] {
         let script = vec![
             expect(ACQUIRE),
@@ -133,7 +140,7 @@ async fn a_renewal_need_not_name_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_names_another_is_not_of_this_slot() {
+async fn a_renewal_reply_with_another_fence_is_rejected() {
     for other in ["ok 30 8\n", "ok 30 6\n", "ok 0 8\n"] {
         let kept = vec![
             expect(ACQUIRE),
@@ -150,7 +157,11 @@ async fn a_renewal_that_names_another_is_not_of_this_slot() {
             expect(RELEASE),
             expect_eof(),
         ];
-        let late = [&[expect(ACQUIRE), checkpoint(), wait_for_test()], &confirmed[..]].concat();
+        let late = [
+            &[expect(ACQUIRE), checkpoint(), wait_for_test()],
+            &confirmed[..],
+        ]
+        .concat();
         let waited = [
             &[expect(ENQUEUE), send("queued\n"), expect(WAIT)],
             &confirmed[..],

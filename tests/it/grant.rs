@@ -10,7 +10,7 @@ use crate::scripted_server::*;
 
 // Covers bug N1. Servers before `error_lease_expired` return an expired token from `sw`.
 #[tokio::test(start_paused = true)]
-async fn a_dead_token_of_a_wait_is_never_a_hold() {
+async fn an_expired_token_of_a_wait_is_not_a_hold() {
     let server = ScriptedServer::memory([vec![
         expect(ENQUEUE),
         send("queued\n"),
@@ -32,7 +32,7 @@ async fn a_dead_token_of_a_wait_is_never_a_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_token_of_a_blocked_acquire_is_never_a_hold() {
+async fn an_expired_token_of_a_blocked_acquire_is_not_a_hold() {
     let server = ScriptedServer::memory([vec![
         expect(ACQUIRE),
         checkpoint(),
@@ -53,9 +53,15 @@ async fn a_dead_token_of_a_blocked_acquire_is_never_a_hold() {
 
 // A prompt grant needs no renewal.
 #[tokio::test(start_paused = true)]
-async fn a_prompt_grant_is_believed() {
-    let server = ScriptedServer::memory([vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)]]);
-    server.pool()
+async fn a_prompt_grant_needs_no_confirmation() {
+    let server = ScriptedServer::memory([vec![
+        expect(ACQUIRE),
+        send(GRANT),
+        expect(RELEASE),
+        send(OK),
+    ]]);
+    server
+        .pool()
         .acquire()
         .await
         .unwrap()
@@ -137,7 +143,7 @@ fn late_grants() -> [(&'static str, Vec<Step>, &'static str, String, Acquire); 6
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_confirmation_that_is_not_answered_has_the_socket_timeout() {
+async fn a_confirmation_times_out_after_the_socket_timeout() {
     for (name, before, grant, renewal, acquire) in late_grants() {
         let limit = Duration::from_secs(3);
         // The server freezes between the grant and its confirmation.
@@ -184,7 +190,7 @@ async fn a_confirmation_that_is_not_answered_has_the_socket_timeout() {
 
 // The wait timeout covers the whole call.
 #[tokio::test(start_paused = true)]
-async fn a_confirmation_has_no_more_than_the_grace_of_the_wait() {
+async fn a_confirmation_ends_within_the_grace_of_the_wait() {
     for (wait, granted_at) in [(4000, 3900), (2500, 2400), (2500, 600)] {
         let wait = Duration::from_millis(wait);
         let request = format!("sl\npool\n{} 1\n", wait.as_millis().div_ceil(1000));

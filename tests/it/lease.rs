@@ -29,7 +29,7 @@ async fn held(fixture: &Fixture, lease: Duration) -> Semaphore<Held> {
 
 // Covers bugs T02, N2, N3, T01.
 #[tokio::test(start_paused = true)]
-async fn a_lease_of_any_length_is_kept() {
+async fn a_lease_of_any_length_is_renewed() {
     for (lease, hold) in [
         (1, 10),
         (2, 60),
@@ -49,7 +49,7 @@ async fn a_lease_of_any_length_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_kept_against_any_read_timeout_that_the_client_knows() {
+async fn a_lease_is_renewed_within_any_configured_read_timeout() {
     for read_timeout in [2, 3, 5, 11, 23] {
         let fixture = Fixture::with_config(
             server()
@@ -73,7 +73,7 @@ async fn a_lease_is_kept_against_any_read_timeout_that_the_client_knows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_of_a_day_is_kept_for_longer_than_a_day() {
+async fn a_lease_of_a_day_is_renewed_for_longer_than_a_day() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, Duration::from_hours(24)).await;
     sleep(Duration::from_hours(25)).await;
@@ -83,7 +83,7 @@ async fn a_lease_of_a_day_is_kept_for_longer_than_a_day() {
 
 // Covers bugs N4, N8, G12, P18. Tested with a frozen server.
 #[tokio::test(start_paused = true)]
-async fn a_frozen_server_is_a_loss_before_it_can_give_the_slot_away() {
+async fn a_frozen_server_loses_the_slot_before_another_client_can_hold_it() {
     for (lease, latest) in [(1, 0.99), (4, 3.96), (60, 22.77), (3600, 22.77)] {
         let fixture = Fixture::new().await;
         let held = held(&fixture, Duration::from_secs(lease)).await;
@@ -102,7 +102,7 @@ async fn a_frozen_server_is_a_loss_before_it_can_give_the_slot_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_reply_does_not_bring_a_slot_back() {
+async fn a_late_reply_does_not_restore_a_lost_slot() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, Duration::from_secs(2)).await;
     fixture
@@ -119,7 +119,7 @@ async fn a_late_reply_does_not_bring_a_slot_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reply_in_time_keeps_the_slot() {
+async fn a_slow_reply_within_the_lease_keeps_the_slot() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, Duration::from_secs(4)).await;
     fixture
@@ -134,7 +134,7 @@ async fn a_slow_reply_in_time_keeps_the_slot() {
 
 // Covers bugs T12, G12.
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_the_server_ended_is_lost_at_the_next_renewal() {
+async fn a_lease_expired_by_the_server_is_lost_at_the_next_renewal() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, Duration::from_secs(10)).await;
     fixture.server.faults().expire("pool");
@@ -147,7 +147,7 @@ async fn a_lease_that_the_server_ended_is_lost_at_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renew_asks_now() {
+async fn renew_sends_a_request_immediately() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, Duration::from_secs(10)).await;
     sleep(SECOND).await;
@@ -162,7 +162,7 @@ async fn renew_asks_now() {
 
 // Covers bugs T40, P10. A renewal to a lease of 0 has failed. It is retried after a delay.
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_gave_no_time_is_none() {
+async fn a_renewal_to_a_zero_lease_fails() {
     let none = [expect(RENEW), send("ok 0\n")];
     let scripted = ScriptedServer::memory([[
         &[expect(ACQUIRE), send(GRANT)][..],
@@ -181,7 +181,7 @@ async fn a_renewal_that_gave_no_time_is_none() {
 
 // Covers bug G05.
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_is_wanted_while_another_is_under_way_follows_it() {
+async fn a_renewal_requested_during_another_follows_it() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, Duration::from_secs(20)).await;
     fixture
@@ -199,7 +199,7 @@ async fn a_renewal_that_is_wanted_while_another_is_under_way_follows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_renewals_at_once_are_all_answered() {
+async fn concurrent_renewals_all_complete() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, Duration::from_secs(10)).await;
     let all = async { tokio::join!(held.renew(), held.renew(), held.renew()) };
@@ -211,7 +211,7 @@ async fn many_renewals_at_once_are_all_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_connection_is_a_loss_at_once() {
+async fn a_disconnect_loses_the_slot_immediately() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, Duration::from_hours(1)).await;
     let start = Instant::now();
@@ -225,7 +225,7 @@ async fn the_end_of_the_connection_is_a_loss_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn check_knows_the_deadline_while_nothing_else_runs() {
+async fn check_detects_the_deadline_while_no_task_runs() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, Duration::from_secs(4)).await;
     fixture.server.faults().freeze();
@@ -247,7 +247,7 @@ fn pass(time: Duration) {
 
 // Covers bugs T31, N8, T42, P17, G11.
 #[tokio::test(start_paused = true)]
-async fn on_lost_is_called_once_for_each_loss_and_never_else() {
+async fn on_lost_is_called_exactly_once_for_each_loss() {
     let fixture = Fixture::new().await;
     let (count, seen) = (
         Arc::new(AtomicU32::new(0)),
@@ -297,7 +297,7 @@ async fn on_lost_is_called_once_for_each_loss_and_never_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_stops_when_the_slot_is_lost() {
+async fn run_stops_when_the_slot_is_lost() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, SECOND).await;
     assert_eq!(held.run(async { 5 }).await.unwrap(), 5);
@@ -313,7 +313,7 @@ async fn a_run_stops_when_the_slot_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_kept_the_executor_past_the_lease_has_lost() {
+async fn a_body_that_blocks_the_executor_past_the_lease_loses_the_slot() {
     let fixture = Fixture::new().await;
     let held = held(&fixture, SECOND).await;
     let body = std::future::poll_fn(|_| {
@@ -324,7 +324,7 @@ async fn a_body_that_kept_the_executor_past_the_lease_has_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_that_came_late_is_confirmed_before_it_is_held() {
+async fn a_late_grant_is_confirmed_before_it_is_a_hold() {
     let fixture = Fixture::new().await;
     let first = held(&fixture, Duration::from_secs(20)).await;
     let waiting = tokio::spawn(pool(&fixture, Duration::from_secs(2)).acquire());

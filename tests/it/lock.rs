@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::fixture::{Fixture, server};
 
 #[tokio::test(start_paused = true)]
-async fn one_holds_and_the_next_waits() {
+async fn a_second_lock_waits_for_the_first() {
     let fixture = Fixture::new().await;
     let lock = fixture.client.lock("job").unwrap();
     let held = lock.clone().acquire().await.unwrap();
@@ -37,9 +37,15 @@ async fn one_holds_and_the_next_waits() {
 
 // Covers bug S17.
 #[tokio::test(start_paused = true)]
-async fn a_lock_and_a_semaphore_of_the_same_key_are_two() {
+async fn a_lock_and_a_semaphore_of_the_same_key_are_independent() {
     let fixture = Fixture::new().await;
-    let lock = fixture.client.lock("both").unwrap().acquire().await.unwrap();
+    let lock = fixture
+        .client
+        .lock("both")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     let slots = fixture.client.semaphore("both", 2).unwrap();
     let (first, second) = (
         slots.clone().try_acquire().await.unwrap(),
@@ -49,7 +55,7 @@ async fn a_lock_and_a_semaphore_of_the_same_key_are_two() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_is_kept_and_lost_as_a_slot_is() {
+async fn a_lock_is_renewed_and_lost_like_a_semaphore() {
     let fixture = Fixture::with_config(server().auto_release(false).build()).await;
     let lock = Lock::builder()
         .key("job")

@@ -20,7 +20,7 @@ fn pool(fixture: &Fixture) -> Semaphore {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_is_measured_and_its_end_has_a_name() {
+async fn a_hold_is_measured_with_its_outcome() {
     type Ending = (&'static str, fn(Semaphore<Held>, &Fixture));
     let endings: [Ending; 9] = [
         ("released: 3", |held, _| drop(tokio::spawn(held.release()))),
@@ -64,7 +64,7 @@ async fn a_hold_is_measured_and_its_end_has_a_name() {
         let fixture = Fixture::new().await;
         let held = pool(&fixture).acquire().await.unwrap();
         sleep(3 * SECOND).await;
-        assert_eq!(recorder.snapshot().more(), (0.0, 1.0), "{outcome}");
+        assert_eq!(recorder.snapshot().gauge_changes(), (0.0, 1.0), "{outcome}");
         end(held, &fixture);
         sleep(50 * SECOND).await;
         let snapshot = recorder.snapshot();
@@ -74,14 +74,18 @@ async fn a_hold_is_measured_and_its_end_has_a_name() {
             0.0
         };
         assert_eq!(
-            (snapshot.more(), snapshot.endings(), snapshot.losses()),
+            (
+                snapshot.gauge_changes(),
+                snapshot.outcomes(),
+                snapshot.losses()
+            ),
             ((0.0, -1.0), vec![format!("hold {outcome}")], losses)
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_measured_and_its_end_has_a_name() {
+async fn a_wait_is_measured_with_its_outcome() {
     type Ending = (&'static str, fn(Semaphore, &Fixture));
     let endings: [Ending; 6] = [
         ("timeout: 5", |pool, _| {
@@ -128,11 +132,14 @@ async fn a_wait_is_measured_and_its_end_has_a_name() {
         sleep(6 * SECOND).await;
         let then = recorder.snapshot();
         assert_eq!(
-            [now.endings(), then.endings()].concat(),
+            [now.outcomes(), then.outcomes()].concat(),
             [format!("wait {outcome}")]
         );
         assert_eq!(
-            (now.more().0 + then.more().0, now.more().1 + then.more().1),
+            (
+                now.gauge_changes().0 + then.gauge_changes().0,
+                now.gauge_changes().1 + then.gauge_changes().1
+            ),
             (0.0, 0.0),
             "{outcome}"
         );
@@ -140,7 +147,7 @@ async fn a_wait_is_measured_and_its_end_has_a_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_waits_until_its_grant_and_holds_from_then_on() {
+async fn a_queued_request_is_waiting_until_its_grant_and_then_holding() {
     let recorder = Recorder::new();
     let fixture = Fixture::new().await;
     let held = pool(&fixture).acquire().await.unwrap();
@@ -148,26 +155,29 @@ async fn a_place_in_line_waits_until_its_grant_and_holds_from_then_on() {
         panic!("the slot is taken")
     };
     sleep(5 * SECOND).await;
-    assert_eq!(recorder.snapshot().more(), (1.0, 1.0));
+    assert_eq!(recorder.snapshot().gauge_changes(), (1.0, 1.0));
     held.release().await.unwrap();
     sleep(SECOND).await;
     let snapshot = recorder.snapshot();
     assert!(queued.is_granted());
     assert_eq!(
-        (snapshot.more(), snapshot.of("dflock_wait_seconds granted")),
+        (
+            snapshot.gauge_changes(),
+            snapshot.values("dflock_wait_seconds granted")
+        ),
         ((-1.0, 0.0), vec![5.0])
     );
     sleep(SECOND).await;
     queued.wait().await.unwrap().release().await.unwrap();
     let snapshot = recorder.snapshot();
     assert_eq!(
-        (snapshot.more(), snapshot.endings()),
+        (snapshot.gauge_changes(), snapshot.outcomes()),
         ((0.0, -1.0), vec!["hold released: 2".to_owned()])
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_are_counted_with_what_was_left_of_the_lease() {
+async fn renewals_are_counted_with_the_remaining_lease() {
     let recorder = Recorder::new();
     let fixture = Fixture::new().await;
     let held = Semaphore::builder()
@@ -182,8 +192,8 @@ async fn renewals_are_counted_with_what_was_left_of_the_lease() {
     held.renew().await.unwrap();
     let snapshot = recorder.snapshot();
     // The first renewal is after 4 to 8 s. The rest is the remaining time of 10 s, of 19.8 s each.
-    assert_eq!(snapshot.of("dflock_renewals_total"), [2.0]);
-    let margins = snapshot.of("dflock_renewal_margin_seconds");
+    assert_eq!(snapshot.values("dflock_renewals_total"), [2.0]);
+    let margins = snapshot.values("dflock_renewal_margin_seconds");
     let [first, second] = margins[..] else {
         panic!("{margins:?}")
     };
@@ -194,10 +204,12 @@ async fn renewals_are_counted_with_what_was_left_of_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn losses_are_counted_by_their_reason() {
+async fn losses_are_counted_by_reason() {
     type Fault = (&'static str, fn(&Fixture));
     let faults: [Fault; 3] = [
-        ("rejected", |fixture| _ = fixture.server.faults().expire("pool")),
+        ("rejected", |fixture| {
+            _ = fixture.server.faults().expire("pool")
+        }),
         ("disconnected", |fixture| {
             fixture.server.faults().disconnect("pool");
         }),
@@ -212,14 +224,16 @@ async fn losses_are_counted_by_their_reason() {
         drop(held);
         sleep(SECOND).await;
         assert_eq!(
-            recorder.snapshot().of(&format!("dflock_lost_total {reason}")),
+            recorder
+                .snapshot()
+                .values(&format!("dflock_lost_total {reason}")),
             [1.0]
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_that_is_lost_before_anybody_took_it_over_is_counted_and_told_to_nobody() {
+async fn a_slot_lost_before_the_caller_received_it_is_counted_without_a_callback() {
     let recorder = Recorder::new();
     let fixture = Fixture::new().await;
     let snapshot = Arc::new(AtomicU32::new(0));
@@ -244,21 +258,24 @@ async fn a_slot_that_is_lost_before_anybody_took_it_over_is_counted_and_told_to_
     let told_then = recorder.snapshot();
     assert_eq!(
         (
-            told_then.endings(),
-            told_then.of("dflock_lost_total disconnected")
+            told_then.outcomes(),
+            told_then.values("dflock_lost_total disconnected")
         ),
         (vec!["hold lost: 1".to_owned()], vec![1.0])
     );
     assert!(queued.wait().await.unwrap_err().is_lost());
     assert_eq!(
-        (recorder.snapshot().losses(), snapshot.load(Ordering::Relaxed)),
+        (
+            recorder.snapshot().losses(),
+            snapshot.load(Ordering::Relaxed)
+        ),
         (0.0, 0)
     );
 }
 
 // Both requests whose late grant is confirmed first.
 #[tokio::test(start_paused = true)]
-async fn a_slot_whose_lease_ends_before_it_is_confirmed_was_never_held() {
+async fn a_slot_that_expires_before_its_confirmation_is_not_a_hold() {
     let granted = "ok 00000000000000010123456789abcdef 1\n";
     let confirmed = [
         send(granted),
@@ -286,11 +303,11 @@ async fn a_slot_whose_lease_ends_before_it_is_confirmed_was_never_held() {
             queued.wait().await
         });
         if blocks {
-            server.snapshot().await;
+            server.reached().await;
             sleep(SECOND).await;
             server.resume();
         }
-        server.snapshot().await;
+        server.reached().await;
         sleep(2 * SECOND).await;
         server.resume();
         let error = asking.await.unwrap().unwrap_err();
@@ -299,14 +316,18 @@ async fn a_slot_whose_lease_ends_before_it_is_confirmed_was_never_held() {
         let snapshot = recorder.snapshot();
         let waited = if blocks { 3 } else { 2 };
         assert_eq!(
-            (snapshot.endings(), snapshot.losses(), snapshot.more()),
+            (
+                snapshot.outcomes(),
+                snapshot.losses(),
+                snapshot.gauge_changes()
+            ),
             (vec![format!("wait failed: {waited}")], 0.0, (0.0, 0.0))
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_are_counted_made_and_used_again() {
+async fn new_and_reused_connections_are_counted() {
     let recorder = Recorder::new();
     let fixture = Fixture::new().await;
     for _ in 0..3 {
@@ -321,15 +342,15 @@ async fn connections_are_counted_made_and_used_again() {
     let snapshot = recorder.snapshot();
     assert_eq!(
         (
-            snapshot.of("dflock_connections_opened_total"),
-            snapshot.of("dflock_connections_reused_total")
+            snapshot.values("dflock_connections_opened_total"),
+            snapshot.values("dflock_connections_reused_total")
         ),
         (vec![1.0], vec![2.0])
     );
 }
 
 #[tokio::test]
-async fn a_connection_that_died_while_it_was_idle_is_not_used_again() {
+async fn a_dead_idle_connection_is_not_reused() {
     let recorder = Recorder::new();
     let server = ScriptedServer::tcp([
         vec![expect(PING), send(OK), expect(ACQUIRE), close()],
@@ -349,8 +370,8 @@ async fn a_connection_that_died_while_it_was_idle_is_not_used_again() {
     let snapshot = recorder.snapshot();
     assert_eq!(
         (
-            snapshot.of("dflock_connections_opened_total"),
-            snapshot.of("dflock_connections_reused_total")
+            snapshot.values("dflock_connections_opened_total"),
+            snapshot.values("dflock_connections_reused_total")
         ),
         (vec![2.0], vec![])
     );

@@ -11,7 +11,7 @@ use public_api::Builder;
 const FEATURES: &str = "macros,metrics,server,stats,tls,tower";
 
 #[test]
-fn the_public_api_is_what_its_list_says() {
+fn the_public_api_matches_its_list() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     // A separate target directory, because the environment of this build would invalidate the main
     // one.

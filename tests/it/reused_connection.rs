@@ -27,7 +27,7 @@ async fn held_again(pool: &Semaphore, before: u32, time: Duration) -> Semaphore<
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_lease_is_kept() {
+async fn the_lease_is_renewed() {
     for (lease, hold) in [
         (1, 0),
         (1, 300),
@@ -59,7 +59,7 @@ async fn its_lease_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_its_connection_is_told_at_once() {
+async fn a_disconnect_is_reported_immediately() {
     let fixture = Fixture::new().await;
     let told = Arc::new(AtomicU32::new(0));
     let count = told.clone();
@@ -83,7 +83,7 @@ async fn the_end_of_its_connection_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frozen_server_is_a_loss_in_time() {
+async fn a_frozen_server_loses_the_slot_before_its_lease_expires() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = held_again(&pool, 3, Duration::ZERO).await;
@@ -98,7 +98,7 @@ async fn a_frozen_server_is_a_loss_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_renewed_when_its_owner_asks() {
+async fn renew_sends_a_request() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = held_again(&pool, 3, Duration::ZERO).await;
@@ -110,7 +110,7 @@ async fn it_is_renewed_when_its_owner_asks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_given_up_at_once_by_a_drop() {
+async fn drop_releases_the_slot_immediately() {
     for auto_release in [true, false] {
         let fixture = Fixture::with_config(server().auto_release(auto_release).build()).await;
         let pool = fixture.client.semaphore("pool", 1).unwrap();
@@ -124,7 +124,7 @@ async fn it_is_given_up_at_once_by_a_drop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_one_task_for_a_connection_and_none_when_it_has_ended() {
+async fn a_connection_has_one_task_that_ends_with_it() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let tasks = || Handle::current().metrics().num_alive_tasks();
@@ -164,7 +164,7 @@ async fn yes(mut stream: TcpStream) {
 // Server and client use different runtimes, so that only the end of the client's runtime can close
 // the socket.
 #[test]
-fn its_socket_is_closed_when_its_runtime_ends() {
+fn the_socket_closes_when_its_runtime_ends() {
     let theirs = Builder::new_current_thread().enable_all().build().unwrap();
     let listener = theirs.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let addr = listener.local_addr().unwrap().to_string();

@@ -34,7 +34,7 @@ fn one_thread() -> Runtime {
 
 // Covers bug N4. A check from another runtime reports the loss before the slot is free.
 #[test]
-fn a_slot_is_lost_before_its_runtime_gives_it_back() {
+fn a_slot_is_lost_before_its_runtime_releases_it() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
     let (written, releasing) = mpsc::channel();
@@ -68,7 +68,7 @@ fn a_slot_is_lost_before_its_runtime_gives_it_back() {
 }
 
 #[test]
-fn a_connection_that_is_given_back_elsewhere_is_not_used_there() {
+fn a_connection_released_on_another_runtime_is_not_used_there() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
@@ -96,7 +96,7 @@ fn a_connection_that_is_given_back_elsewhere_is_not_used_there() {
 }
 
 #[test]
-fn a_connection_that_was_given_back_elsewhere_is_not_used_again() {
+fn a_connection_released_on_another_runtime_is_not_reused_after_its_runtime_ended() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
     let client = server
@@ -140,7 +140,7 @@ async fn until_connections(server: &Server, count: u64) {
 
 // The runtime of the connection drives neither its socket nor its timers.
 #[test]
-fn a_release_elsewhere_ends_in_its_time() {
+fn a_release_on_another_runtime_times_out() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
     let client = server
@@ -155,7 +155,11 @@ fn a_release_elsewhere_ends_in_its_time() {
     server.faults().freeze();
     let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
     let error = elsewhere
-        .block_on(async { timeout(TEST_TIMEOUT, held.release()).await.expect("it hangs") })
+        .block_on(async {
+            timeout(TEST_TIMEOUT, held.release())
+                .await
+                .expect("it hangs")
+        })
         .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
 }
@@ -202,7 +206,7 @@ fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
 }
 
 #[test]
-fn a_runtime_without_timers_or_io_is_an_error_and_no_panic() {
+fn a_runtime_without_timers_or_io_is_an_error_instead_of_a_panic() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
     let in_memory = server
@@ -266,7 +270,7 @@ fn a_server_needs_a_runtime_with_timers_and_io() {
 
 // A slot acquired on a complete runtime and used on a runtime without timers.
 #[test]
-fn a_slot_on_a_runtime_without_timers_is_an_error_and_no_panic() {
+fn a_slot_on_a_runtime_without_timers_is_an_error_instead_of_a_panic() {
     for auto_release in [true, false] {
         let outside = one_thread();
         let server = outside
@@ -305,7 +309,7 @@ fn a_slot_on_a_runtime_without_timers_is_an_error_and_no_panic() {
 
 // The keep-alive task uses the timers of its own runtime.
 #[test]
-fn a_loss_is_heard_of_on_a_runtime_without_timers_and_outside_of_any() {
+fn a_loss_is_reported_on_a_runtime_without_timers_and_outside_any_runtime() {
     let outside = one_thread();
     let server = outside.block_on(Server::start()).unwrap();
     let client = server

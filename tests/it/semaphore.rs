@@ -11,7 +11,7 @@ use crate::fixture::Fixture;
 
 // Covers bug G18.
 #[tokio::test(start_paused = true)]
-async fn no_more_than_the_limit_hold_at_once() {
+async fn at_most_limit_slots_are_held() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 3).unwrap();
     let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
@@ -35,7 +35,7 @@ async fn no_more_than_the_limit_hold_at_once() {
 
 // Covers bug P24.
 #[tokio::test(start_paused = true)]
-async fn waiters_are_served_in_the_order_of_their_coming() {
+async fn waiters_are_granted_in_order_of_arrival() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let first = pool.clone().acquire().await.unwrap();
@@ -64,7 +64,7 @@ async fn waiters_are_served_in_the_order_of_their_coming() {
 
 // Covers bug T32.
 #[tokio::test(start_paused = true)]
-async fn a_wait_in_vain_is_a_timeout_after_its_time_and_leaves_the_line() {
+async fn acquire_times_out_and_leaves_the_queue() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -96,7 +96,7 @@ async fn a_wait_in_vain_is_a_timeout_after_its_time_and_leaves_the_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_of_whole_seconds_leaves_the_connection_for_the_next_request() {
+async fn a_timed_out_wait_of_whole_seconds_keeps_its_connection() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -115,7 +115,7 @@ async fn a_wait_of_whole_seconds_leaves_the_connection_for_the_next_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_says_what_it_is() {
+async fn a_hold_exposes_its_properties() {
     let fixture = Fixture::new().await;
     let pool = Semaphore::builder()
         .key("pool")
@@ -142,7 +142,7 @@ async fn a_hold_says_what_it_is() {
 
 // Covers bug T26. The client sends no lease by default.
 #[tokio::test(start_paused = true)]
-async fn the_default_lease_is_the_servers() {
+async fn the_default_lease_is_that_of_the_server() {
     let fixture = Fixture::with_config(
         crate::fixture::server()
             .default_lease(Duration::from_secs(7))
@@ -164,7 +164,7 @@ async fn the_default_lease_is_the_servers() {
 
 // Covers bug N6.
 #[tokio::test(start_paused = true)]
-async fn another_limit_is_refused_and_both_are_named() {
+async fn a_different_limit_is_rejected_and_both_limits_are_named() {
     let fixture = Fixture::new().await;
     let held = fixture
         .client
@@ -219,7 +219,7 @@ async fn another_limit_is_refused_and_both_are_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_runs_with_a_slot_and_gives_it_back() {
+async fn with_slot_runs_its_body_and_releases_the_slot() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let token = pool
@@ -246,7 +246,7 @@ async fn a_body_runs_with_a_slot_and_gives_it_back() {
 
 // Covers bugs T43, P03.
 #[tokio::test(start_paused = true)]
-async fn a_release_that_fails_does_not_hide_what_the_body_gave() {
+async fn a_failed_release_keeps_the_value_of_the_body() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let faults = fixture.server.faults();
@@ -261,7 +261,7 @@ async fn a_release_that_fails_does_not_hide_what_the_body_gave() {
 
 // The server reports that there was no slot to release.
 #[tokio::test(start_paused = true)]
-async fn what_was_made_without_a_slot_is_not_given_back_as_if_there_had_been_one() {
+async fn with_slot_reports_a_loss_that_the_release_detects() {
     let fixture = Fixture::new().await;
     let losses = Arc::new(AtomicU32::new(0));
     let counted = losses.clone();

@@ -21,7 +21,7 @@ const FAULTS: [&str; 14] = [
 ];
 
 #[test]
-fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
+fn no_fault_causes_an_invalid_hold() {
     let Findings {
         runs,
         faults,
@@ -57,7 +57,7 @@ fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
 }
 
 #[test]
-fn a_seed_decides_everything() {
+fn a_seed_determines_the_whole_run() {
     for seed in [0, 1, 7, 41] {
         let (first, again, another) = (
             run(seed).history(),

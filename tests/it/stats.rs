@@ -56,7 +56,7 @@ async fn stats_of_many_keys_are_read() {
 }
 
 #[tokio::test]
-async fn a_limit_mismatch_among_many_keys_names_the_other_limit() {
+async fn a_limit_mismatch_with_many_keys_names_the_other_limit() {
     let fixture = Fixture::with_config(server().max_keys(30_000).build()).await;
     let holds = hold(&fixture.server, 20_000).await;
     let error = fixture
@@ -124,7 +124,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_reply_within_its_limit_is_refused_for_its_size(
+    fn a_reply_within_the_size_limit_is_accepted(
         size in 40..3000usize,
         room in prop_oneof![-2..=2isize, -3000..3000isize],
         keys in 0..90usize,
@@ -161,7 +161,7 @@ proptest! {
 
 // Covers bugs T05, P14. The client reads up to the limit and no more than its buffer holds.
 #[tokio::test]
-async fn stats_without_end_are_cut_off_at_their_limit() {
+async fn endless_stats_are_rejected_at_the_size_limit() {
     for limit in [1, 1000, 300 * KIB, 3 * MIB] {
         let scripted = ScriptedServer::memory([vec![expect(STATS), send("ok {"), flood()]]);
         let client = scripted.builder().max_stats_size(limit).build().unwrap();
@@ -183,7 +183,7 @@ async fn stats_without_end_are_cut_off_at_their_limit() {
 
 // A reply that does not begin like stats has the limit of any other reply.
 #[tokio::test]
-async fn garbage_in_place_of_stats_is_cut_off_as_elsewhere() {
+async fn an_invalid_stats_reply_has_the_size_limit_of_other_replies() {
     let scripted = ScriptedServer::memory([vec![expect(STATS), flood()]]);
     let error = scripted.client().stats().await.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
@@ -205,7 +205,7 @@ async fn garbage_in_place_of_stats_is_cut_off_as_elsewhere() {
 }
 
 #[tokio::test]
-async fn other_replies_have_1_mib_to_the_byte() {
+async fn other_replies_have_a_limit_of_exactly_1_mib() {
     // Carriage returns before the line feed count towards the size and have no meaning.
     let padded = |line: &str, size: usize| {
         format!(
@@ -227,7 +227,8 @@ async fn other_replies_have_1_mib_to_the_byte() {
         });
         let scripted = ScriptedServer::memory(scripts);
         let pool = |max| {
-            scripted.builder()
+            scripted
+                .builder()
                 .max_stats_size(max)
                 .build()
                 .unwrap()
@@ -247,7 +248,7 @@ async fn other_replies_have_1_mib_to_the_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_says_what_was_received_before_what_to_do() {
+async fn an_error_shows_the_reply_before_the_advice() {
     for (said, shown, advice) in [
         (
             "HTTP/1.1 400 Bad Request\r\n",
@@ -300,7 +301,7 @@ async fn an_error_says_what_was_received_before_what_to_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_breaks_off_is_shown_as_far_as_it_came() {
+async fn a_truncated_reply_is_shown_in_the_error() {
     let scripted = ScriptedServer::memory([
         vec![expect(ACQUIRE), send("HTTP/1.1 4"), close()],
         vec![expect(ACQUIRE), close()],
@@ -329,7 +330,7 @@ async fn a_reply_that_breaks_off_is_shown_as_far_as_it_came() {
 
 // The server echoes the auth token without a line feed.
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_the_secret_is_not_shown() {
+async fn a_reply_to_the_auth_request_is_redacted() {
     for said in ["hush", "hush\n", "\x15\x03hush\n"] {
         let scripted = ScriptedServer::memory([vec![expect(AUTH), send(said), close()]]);
         let client = scripted.builder().auth("hush").build().unwrap();

@@ -16,18 +16,18 @@ const HOUR: Duration = Duration::from_hours(1);
 // `check()` is correct immediately. `lost()` and `on_lost` follow within a heartbeat, even if no
 // call is made.
 #[tokio::test(start_paused = true)]
-async fn a_slot_does_not_outlive_a_suspend() {
+async fn a_slot_is_lost_when_its_lease_expires_during_suspend() {
     for (renewing, asked) in [(false, false), (false, true), (true, false), (true, true)] {
         let fixture = Fixture::new().await;
-        let bed = SuspendClock::default();
+        let clock = SuspendClock::default();
         let (lost, mut told) = mpsc::unbounded_channel();
-        let held = slot(&fixture, &bed, move || lost.send(()).unwrap()).await;
+        let held = slot(&fixture, &clock, move || lost.send(()).unwrap()).await;
         if renewing {
             fixture.server.faults().freeze();
             // A renewal was sent and has no reply.
             sleep(Duration::from_secs(9)).await;
         }
-        bed.sleep(HOUR);
+        clock.sleep(HOUR);
         let woke = Instant::now();
         if asked {
             assert!(held.is_lost());
@@ -44,10 +44,10 @@ async fn a_slot_does_not_outlive_a_suspend() {
 
 async fn slot(
     fixture: &Fixture,
-    bed: &SuspendClock,
+    clock: &SuspendClock,
     on_lost: impl Fn() + Send + Sync + 'static,
 ) -> Semaphore<Held> {
-    let client = client(fixture, bed);
+    let client = client(fixture, clock);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
@@ -59,15 +59,15 @@ async fn slot(
     pool.acquire().await.unwrap()
 }
 
-fn client(fixture: &Fixture, bed: &SuspendClock) -> Client {
-    client_on(fixture, bed, 1.0)
+fn client(fixture: &Fixture, clock: &SuspendClock) -> Client {
+    client_on(fixture, clock, 1.0)
 }
 
 /// Returns a client whose clock runs at `rate` and includes suspended time.
-fn client_on(fixture: &Fixture, bed: &SuspendClock, rate: f64) -> Client {
+fn client_on(fixture: &Fixture, clock: &SuspendClock, rate: f64) -> Client {
     let connector = SuspendConnector {
         awake: Box::new(fixture.server.connector()),
-        bed: bed.clone(),
+        clock: clock.clone(),
         start: Instant::now(),
         rate,
     };
@@ -80,7 +80,7 @@ fn client_on(fixture: &Fixture, bed: &SuspendClock, rate: f64) -> Client {
 
 /// Returns a semaphore whose connection was used before. It has a background task, and a timer set
 /// by an earlier request.
-async fn warm(fixture: &Fixture, client: &Client) -> Semaphore {
+async fn reused_semaphore(fixture: &Fixture, client: &Client) -> Semaphore {
     let pool = client
         .semaphore("pool", 1)
         .unwrap()
@@ -115,30 +115,30 @@ async fn waited_for(
     waiting.await.unwrap().unwrap()
 }
 
-async fn is_kept(held: &Semaphore<Held>) {
+async fn assert_kept(held: &Semaphore<Held>) {
     for second in 0..60 {
         assert!(!held.is_lost(), "after {second} s");
         sleep(SECOND).await;
     }
 }
 
-async fn nap(bed: &SuspendClock) {
+async fn suspend(clock: &SuspendClock) {
     sleep(SECOND).await;
-    bed.sleep(58 * SECOND);
+    clock.sleep(58 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_that_was_waited_for_through_a_suspend_is_kept() {
-    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
-    let pool = warm(&fixture, &client(&fixture, &bed)).await;
-    is_kept(&waited_for(&fixture, pool, 60 * SECOND, nap(&bed)).await).await;
+async fn a_slot_granted_after_a_suspended_wait_is_kept() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let pool = reused_semaphore(&fixture, &client(&fixture, &clock)).await;
+    assert_kept(&waited_for(&fixture, pool, 60 * SECOND, suspend(&clock)).await).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_loss_of_a_slot_that_was_waited_for_through_a_suspend_is_told() {
-    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
-    let client = client(&fixture, &bed);
-    warm(&fixture, &client).await;
+async fn the_loss_of_a_slot_granted_after_a_suspended_wait_is_reported() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let client = client(&fixture, &clock);
+    reused_semaphore(&fixture, &client).await;
     let (lost, mut told) = mpsc::unbounded_channel();
     let pool = Semaphore::builder()
         .key("pool")
@@ -148,7 +148,7 @@ async fn the_loss_of_a_slot_that_was_waited_for_through_a_suspend_is_told() {
         .build()
         .unwrap();
     // No task awaits the loss, so only the callback reports it.
-    let _held = waited_for(&fixture, pool, 60 * SECOND, nap(&bed)).await;
+    let _held = waited_for(&fixture, pool, 60 * SECOND, suspend(&clock)).await;
     fixture.server.faults().freeze();
     let start = Instant::now();
     timeout(60 * SECOND, told.recv())
@@ -159,11 +159,11 @@ async fn the_loss_of_a_slot_that_was_waited_for_through_a_suspend_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_lease_after_a_short_suspend_is_kept() {
-    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
-    let client = client(&fixture, &bed);
-    warm(&fixture, &client).await;
-    bed.sleep(10 * SECOND);
+async fn a_short_lease_is_renewed_after_a_short_suspend() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let client = client(&fixture, &clock);
+    reused_semaphore(&fixture, &client).await;
+    clock.sleep(10 * SECOND);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
@@ -171,18 +171,18 @@ async fn a_short_lease_after_a_short_suspend_is_kept() {
         .client(client)
         .build()
         .unwrap();
-    is_kept(&pool.acquire().await.unwrap()).await;
+    assert_kept(&pool.acquire().await.unwrap()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_after_a_suspend_ends_in_time() {
-    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
-    let held = warm(&fixture, &client(&fixture, &bed))
+async fn a_release_after_a_suspend_times_out() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let held = reused_semaphore(&fixture, &client(&fixture, &clock))
         .await
         .acquire()
         .await
         .unwrap();
-    bed.sleep(10 * SECOND);
+    clock.sleep(10 * SECOND);
     fixture.server.faults().freeze();
     let start = Instant::now();
     held.release().await.unwrap_err();
@@ -194,10 +194,10 @@ async fn a_release_after_a_suspend_ends_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_a_hundredth_fast_keeps_what_was_waited_for() {
-    let (fixture, bed) = (Fixture::new().await, SuspendClock::default());
-    let pool = warm(&fixture, &client_on(&fixture, &bed, 1.01)).await;
-    is_kept(&waited_for(&fixture, pool, HOUR, sleep(Duration::from_secs(3560))).await).await;
+async fn a_lease_clock_that_is_one_percent_fast_keeps_the_granted_slot() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let pool = reused_semaphore(&fixture, &client_on(&fixture, &clock, 1.01)).await;
+    assert_kept(&waited_for(&fixture, pool, HOUR, sleep(Duration::from_secs(3560))).await).await;
 }
 
 /// Total suspended time of the simulated machine.
@@ -213,7 +213,7 @@ impl SuspendClock {
 /// Connector whose clock includes the suspended time.
 struct SuspendConnector {
     awake: Box<dyn Connector>,
-    bed: SuspendClock,
+    clock: SuspendClock,
     start: Instant,
     rate: f64,
 }
@@ -224,9 +224,9 @@ impl Connector for SuspendConnector {
     }
 
     fn clock(&self) -> Clock {
-        let (bed, start, rate) = (self.bed.clone(), self.start, self.rate);
+        let (clock, start, rate) = (self.clock.clone(), self.start, self.rate);
         Clock::Custom(Arc::new(move || {
-            start.elapsed().mul_f64(rate) + Duration::from_secs(bed.0.load(Ordering::SeqCst))
+            start.elapsed().mul_f64(rate) + Duration::from_secs(clock.0.load(Ordering::SeqCst))
         }))
     }
 }

@@ -24,7 +24,7 @@ async fn acquired(pool: &Semaphore) -> Semaphore<Held> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_free_slot_is_acquired_by_enqueue() {
+async fn enqueue_acquires_a_free_slot() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = acquired(&pool).await;
@@ -38,7 +38,7 @@ async fn a_free_slot_is_acquired_by_enqueue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_becomes_a_slot() {
+async fn a_queued_request_becomes_a_slot() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -55,7 +55,7 @@ async fn a_place_in_line_becomes_a_slot() {
 
 // Covers bugs N5, T01, T08. A queued request does not time out, and the promoted slot is kept.
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
+async fn a_queue_position_is_kept_during_other_work() {
     let fixture = Fixture::new().await;
     let pool = Semaphore::builder()
         .key("pool")
@@ -77,7 +77,7 @@ async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
 
 // Covers bugs N5, T08.
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
+async fn a_queue_position_and_its_slot_are_kept_within_any_read_timeout() {
     for read_timeout in [2, 3, 5, 11, 23] {
         let fixture = Fixture::with_config(
             server()
@@ -118,7 +118,7 @@ async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_in_vain_gives_up_the_place() {
+async fn a_wait_that_times_out_leaves_the_queue() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -151,7 +151,7 @@ async fn a_wait_in_vain_gives_up_the_place() {
 
 // Covers bug G24.
 #[tokio::test(start_paused = true)]
-async fn leaving_the_line_is_fine_before_and_after_the_grant() {
+async fn leaving_the_queue_works_before_and_after_the_grant() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -172,7 +172,7 @@ async fn leaving_the_line_is_fine_before_and_after_the_grant() {
 // With auto-release off, the server keeps the slots of a dropped connection. The client must
 // release them explicitly.
 #[tokio::test(start_paused = true)]
-async fn a_granted_place_that_is_dropped_is_released_without_auto_release() {
+async fn a_dropped_grant_is_released_without_auto_release() {
     let fixture = Fixture::with_config(server().auto_release(false).build()).await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -187,7 +187,7 @@ async fn a_granted_place_that_is_dropped_is_released_without_auto_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_that_is_lost_in_the_meantime_is_an_error_of_wait() {
+async fn wait_fails_when_the_granted_slot_was_lost() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -201,7 +201,7 @@ async fn a_slot_that_is_lost_in_the_meantime_is_an_error_of_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_ends_tells_who_waits_in_it() {
+async fn wait_fails_when_the_connection_closes() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -224,7 +224,7 @@ async fn a_line_that_ends_tells_who_waits_in_it() {
 
 // Covers bug S23.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_shuts_down_tells_who_waits() {
+async fn wait_fails_when_the_server_shuts_down() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -246,7 +246,7 @@ async fn a_server_that_shuts_down_tells_who_waits() {
 
 // Covers bug S08. The server remembers an enqueue until its connection ends.
 #[tokio::test]
-async fn a_line_can_be_joined_again_where_the_server_forgets_nothing() {
+async fn a_queue_can_be_joined_again_on_a_server_that_remembers_enqueues() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder()
         .servers([server.local_addr().unwrap().to_string()])

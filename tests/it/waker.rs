@@ -73,7 +73,7 @@ async fn all_ends() {
 }
 
 #[test]
-fn whoever_is_woken_may_look_at_once() {
+fn a_waker_may_call_check_immediately() {
     let (ended, end) = mpsc::channel();
     // A deadlocked thread would never end, so the test runs on another thread.
     thread::spawn(move || {

@@ -14,7 +14,7 @@ use crate::scripted_server::*;
 
 // Covers bugs T06, T14, P27.
 #[tokio::test]
-async fn nobody_listens_and_then_somebody_does() {
+async fn connect_fails_until_a_server_listens() {
     // Binding reserves the port. Connections are refused because nothing listens yet.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -44,7 +44,12 @@ async fn nobody_listens_and_then_somebody_does() {
 
     let scripted = ScriptedServer::from_listener(
         socket.listen(8).unwrap(),
-        [vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)]],
+        [vec![
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            send(OK),
+        ]],
     );
     pool.acquire().await.unwrap().release().await.unwrap();
     scripted.finish().await;
@@ -65,7 +70,7 @@ impl Connector for Blackhole {
 
 // Covers bugs P08, G15.
 #[tokio::test(start_paused = true)]
-async fn connecting_ends_with_the_connect_timeout() {
+async fn connect_fails_after_the_connect_timeout() {
     let limit = Duration::from_millis(1300);
     let client = Client::builder()
         .connector(Blackhole)
@@ -101,7 +106,7 @@ async fn connecting_ends_with_the_connect_timeout() {
 
 // Covers bug T10.
 #[tokio::test]
-async fn a_connection_that_ends_before_its_reply_is_an_error_at_once() {
+async fn a_disconnect_before_the_reply_fails_immediately() {
     for (sent, end) in [
         ("", close()),
         ("ok 00000000", close()),
@@ -125,14 +130,19 @@ async fn a_connection_that_ends_before_its_reply_is_an_error_at_once() {
         assert!(error.is_retryable());
         reads_well(
             &error,
-            &["acquire", "\"pool\"", scripted.address(), "before the answer"],
+            &[
+                "acquire",
+                "\"pool\"",
+                scripted.address(),
+                "before the answer",
+            ],
         );
         scripted.finish().await;
     }
 }
 
 #[tokio::test]
-async fn a_reset_is_an_error_that_keeps_its_cause() {
+async fn a_reset_is_an_error_with_its_source() {
     let scripted = ScriptedServer::tcp([vec![expect(ACQUIRE), reset()]]).await;
     let error = scripted.pool().acquire().await.unwrap_err();
     assert!(
@@ -144,7 +154,7 @@ async fn a_reset_is_an_error_that_keeps_its_cause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_is_unresponsive_when_its_time_is_over() {
+async fn a_silent_server_is_unresponsive_after_the_socket_timeout() {
     let scripted = ScriptedServer::memory([
         vec![expect(ACQUIRE), expect_eof()],
         vec![expect(PING), expect_eof()],
@@ -192,7 +202,7 @@ fn assert_over(start: Instant, wait: Duration, grace: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_over_in_its_time_where_nothing_can_be_reached() {
+async fn acquire_times_out_while_no_server_is_reachable() {
     let client = Client::builder().connector(Blackhole).build().unwrap();
     let pool = client.semaphore("pool", 1).unwrap();
     for millis in [1, 100, 1000, 1500, 3000] {
@@ -226,7 +236,7 @@ async fn a_wait_is_over_in_its_time_where_nothing_can_be_reached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_over_in_its_time_where_nothing_is_answered() {
+async fn acquire_times_out_while_no_request_is_answered() {
     let second = Duration::from_secs(1);
     for (millis, grace) in [
         (100, Duration::ZERO),
@@ -273,7 +283,7 @@ async fn a_wait_is_over_in_its_time_where_nothing_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_over_in_its_time_where_the_secret_is_not_answered() {
+async fn acquire_times_out_while_the_auth_request_is_not_answered() {
     for millis in [100, 1000, 1500] {
         let wait = Duration::from_millis(millis);
         let scripted = ScriptedServer::memory([vec![expect(AUTH), expect_eof()]]);
@@ -317,7 +327,7 @@ impl Connector for LimitedConnector {
 
 // The same limit applies when the first connection takes part of the time.
 #[tokio::test(start_paused = true)]
-async fn the_second_try_of_a_wait_has_what_is_left_to_connect() {
+async fn the_second_attempt_connects_within_the_remaining_wait() {
     let millis = Duration::from_millis;
     for (wait, request, limit) in [
         (millis(1000), "sl\npool\n1 1\n", millis(920)),
@@ -354,7 +364,7 @@ async fn the_second_try_of_a_wait_has_what_is_left_to_connect() {
 
 // The second attempt opens a connection that authenticates.
 #[tokio::test(start_paused = true)]
-async fn a_try_without_a_wait_has_the_limits_of_the_client() {
+async fn try_acquire_uses_the_timeouts_of_the_client() {
     let seconds = Duration::from_secs;
     let scripted = ScriptedServer::memory([
         vec![

@@ -15,7 +15,7 @@ const NANO: Duration = Duration::from_nanos(1);
 
 // Covers bugs T16, P21, N10.
 #[tokio::test]
-async fn a_key_is_one_word_of_1_to_256_bytes() {
+async fn a_key_has_1_to_256_bytes_and_no_white_space() {
     let scripted = ScriptedServer::memory([]);
     for (key, want) in [
         (String::new(), InvalidKey::Empty),
@@ -46,7 +46,10 @@ async fn a_key_is_one_word_of_1_to_256_bytes() {
         );
     }
     for key in ["k".repeat(256), "键☃".to_owned(), "a\u{a0}b".to_owned()] {
-        assert_eq!(scripted.client().semaphore(key.as_str(), 1).unwrap().key(), key);
+        assert_eq!(
+            scripted.client().semaphore(key.as_str(), 1).unwrap().key(),
+            key
+        );
     }
     assert_eq!(scripted.connections(), 0);
 }
@@ -70,7 +73,7 @@ async fn a_limit_is_1_to_1048576() {
 
 // Covers bugs T18, P22, G20.
 #[tokio::test]
-async fn a_renew_ratio_lies_between_0_and_1() {
+async fn a_renew_ratio_is_between_0_and_1() {
     let scripted = ScriptedServer::memory([]);
     let pool = |ratio| {
         Semaphore::builder()
@@ -105,7 +108,7 @@ async fn a_renew_ratio_lies_between_0_and_1() {
 
 // Covers bugs G20, T47.
 #[tokio::test]
-async fn a_lease_is_whole_seconds_that_a_server_can_count() {
+async fn a_lease_is_a_valid_number_of_whole_seconds() {
     let scripted = ScriptedServer::memory([]);
     let pool = |lease| {
         Semaphore::builder()
@@ -144,7 +147,7 @@ async fn a_lease_is_whole_seconds_that_a_server_can_count() {
 
 // Covers bug G20. The limit applies after rounding up to whole seconds.
 #[tokio::test]
-async fn a_wait_is_no_longer_than_a_server_can_count() {
+async fn a_wait_timeout_has_a_maximum() {
     let scripted = ScriptedServer::memory([]);
     let pool = |wait| {
         Semaphore::builder()
@@ -177,7 +180,7 @@ async fn a_wait_is_no_longer_than_a_server_can_count() {
 
 // Covers bug G28.
 #[test]
-fn a_server_is_a_host_and_a_port() {
+fn a_server_address_is_a_host_and_a_port() {
     let none: [&str; 0] = [];
     let error = Client::builder().servers(none).build().unwrap_err();
     assert_eq!(error, ConfigError::NoServers);
@@ -209,7 +212,7 @@ fn a_server_is_a_host_and_a_port() {
 }
 
 #[test]
-fn a_password_in_an_address_is_never_shown() {
+fn a_password_in_an_address_is_redacted() {
     let password_leaks = |shown: &str| {
         ["hun", "ter2", "user", "redis", "tcp"]
             .iter()
@@ -278,7 +281,7 @@ fn a_password_in_an_address_is_never_shown() {
 
 // Covers bug G28.
 #[test]
-fn limits_of_time_must_make_sense_together() {
+fn timeouts_must_be_consistent() {
     let seconds = Duration::from_secs;
     for (option, builder) in [
         (
@@ -346,7 +349,7 @@ fn limits_of_time_must_make_sense_together() {
 
 // Covers bug T16.
 #[test]
-fn a_secret_is_one_line_and_never_shown() {
+fn an_auth_token_is_one_line_and_redacted() {
     for (secret, want) in [
         ("hush\nl\nkey\n0", TokenErrorKind::Forbidden),
         ("hush\r", TokenErrorKind::Forbidden),
@@ -369,7 +372,7 @@ fn a_secret_is_one_line_and_never_shown() {
 
 // Covers bugs T21, G16.
 #[tokio::test]
-async fn a_sharding_answers_with_a_server_that_there_is() {
+async fn a_sharding_function_returns_an_existing_server() {
     let scripted = ScriptedServer::memory([]);
     for index in [1, 2, usize::MAX] {
         let client = scripted

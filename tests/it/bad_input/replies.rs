@@ -81,7 +81,7 @@ fn garbage() -> Vec<Vec<u8>> {
 // Covers bugs T05, T28, P29, P34. The client closes the connection, and the next one starts with an
 // empty buffer.
 #[tokio::test]
-async fn garbage_is_never_a_slot() {
+async fn an_invalid_reply_is_never_a_slot() {
     for line in garbage() {
         let said = [line.as_slice(), b"\n"].concat();
         let shown = line.escape_ascii().to_string();
@@ -98,7 +98,10 @@ async fn garbage_is_never_a_slot() {
             "{shown}: {error:?}"
         );
         assert!(!error.is_retryable());
-        reads_well(&error, &["acquire", "\"pool\"", scripted.address(), "dflockd"]);
+        reads_well(
+            &error,
+            &["acquire", "\"pool\"", scripted.address(), "dflockd"],
+        );
         assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
         pool.acquire().await.unwrap().release().await.unwrap();
         let error = scripted.pool().enqueue().await.unwrap_err();
@@ -114,7 +117,7 @@ async fn garbage_is_never_a_slot() {
 // Covers bugs P31, T25, P07. A reply to a different request is a protocol error. The request may
 // have left a slot behind, so the connection must not return to the pool.
 #[tokio::test(start_paused = true)]
-async fn a_reply_to_another_question_closes_the_connection() {
+async fn a_reply_to_a_different_request_closes_the_connection() {
     for said in [OK, "ok 30\n", "ok 30 7\n", ACQUIRED, "queued\n", "ok {}\n"] {
         let scripted = ScriptedServer::memory([vec![expect(ACQUIRE), send(said), expect_eof()]]);
         let pool = scripted.pool();
@@ -191,7 +194,7 @@ async fn a_reply_to_another_question_closes_the_connection() {
 // Covers bugs T05, P14, G14. The client stops reading at the size limit of a reply and closes the
 // connection.
 #[tokio::test]
-async fn a_reply_without_end_is_cut_off() {
+async fn an_endless_reply_is_rejected_at_the_size_limit() {
     const MIB: usize = 1024 * 1024;
     let scripted = ScriptedServer::memory([
         vec![expect(ACQUIRE), flood()],
@@ -200,7 +203,10 @@ async fn a_reply_without_end_is_cut_off() {
     let pool = scripted.pool();
     let error = pool.clone().acquire().await.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
-    reads_well(&error, &["acquire", "\"pool\"", scripted.address(), "1 MiB"]);
+    reads_well(
+        &error,
+        &["acquire", "\"pool\"", scripted.address(), "1 MiB"],
+    );
     assert!(error.to_string().len() < 300, "{error}");
     assert!(
         (MIB..2 * MIB + MIB / 4).contains(&scripted.flooded()),
@@ -213,7 +219,7 @@ async fn a_reply_without_end_is_cut_off() {
 
 // Covers bug S18.
 #[tokio::test]
-async fn lists_that_are_null_or_missing_are_empty() {
+async fn null_and_missing_lists_in_stats_are_empty() {
     let nulls = "ok {\"connections\":1,\"locks\":null,\"semaphores\":null,\"idle_locks\":null,\"idle_semaphores\":null}\n";
     let scripted = ScriptedServer::memory([vec![
         expect(STATS),

@@ -85,7 +85,7 @@ const STATUSES: [(&str, Check, &str); 13] = [
 // Covers bugs G03, G04, N11, T32. Each status is tested with every command that acquires a slot.
 // The connection remains usable.
 #[tokio::test]
-async fn every_status_has_its_own_error() {
+async fn every_status_has_a_distinct_error() {
     for (status, is_it, named) in STATUSES {
         let no = send(format!("{status}\n"));
         let scripted = ScriptedServer::memory([
@@ -120,7 +120,7 @@ async fn every_status_has_its_own_error() {
 
 // Covers bug N11.
 #[tokio::test]
-async fn error_auth_is_an_authentication_error_whatever_it_answers() {
+async fn error_auth_is_an_authentication_error_in_reply_to_every_request() {
     let scripted = ScriptedServer::memory([
         vec![expect(PING), send("error_auth\n")],
         vec![expect(STATS), send("error_auth\n")],
@@ -134,7 +134,8 @@ async fn error_auth_is_an_authentication_error_whatever_it_answers() {
     assert!(scripted.client().ping().await.unwrap_err().is_auth());
     assert!(scripted.client().stats().await.unwrap_err().is_auth());
     assert!(
-        scripted.pool()
+        scripted
+            .pool()
             .acquire()
             .await
             .unwrap()
@@ -152,7 +153,7 @@ const LOCK: &str =
 
 // Covers bug N6.
 #[tokio::test]
-async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
+async fn a_limit_mismatch_names_both_limits_and_a_solution() {
     let theirs = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
     let asked = |answer: &str| {
         vec![
@@ -165,7 +166,8 @@ async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
     // The limit of this client is not the limit of the server.
     let same = format!("ok {{\"connections\":1,{LOCK}}}\n");
     let untold = ["ok {\"connections\":1}\n", "error\n", &same];
-    let scripted = ScriptedServer::memory([theirs].iter().chain(&untold).map(|answer| asked(answer)));
+    let scripted =
+        ScriptedServer::memory([theirs].iter().chain(&untold).map(|answer| asked(answer)));
     let error = scripted.pool().acquire().await.unwrap_err();
     assert!(
         matches!(
@@ -209,7 +211,7 @@ async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
 // Servers before v1.14 list a semaphore of limit 1 as a lock. Newer servers may have both, and
 // report no limit while the semaphore is idle.
 #[tokio::test]
-async fn a_lock_of_the_same_name_has_the_limit_only_where_it_is_the_semaphore() {
+async fn a_lock_of_the_same_name_counts_only_where_servers_list_semaphores_as_locks() {
     let idle = "\"idle_semaphores\":[{\"key\":\"pool\",\"idle_s\":2.5}]";
     for (lists, want) in [(LOCK.to_owned(), Some(1)), (format!("{LOCK},{idle}"), None)] {
         let stats = format!("ok {{\"connections\":1,{lists}}}\n");
@@ -253,7 +255,7 @@ impl Connector for Recorder {
 
 // Covers bug G29.
 #[tokio::test]
-async fn a_leader_that_is_named_is_not_gone_to() {
+async fn the_client_does_not_connect_to_a_leader_in_a_reply() {
     let no = || send("error_not_leader b:1\n");
     let scripted = ScriptedServer::tcp([
         vec![
@@ -270,7 +272,11 @@ async fn a_leader_that_is_named_is_not_gone_to() {
     ])
     .await;
     let recorder = Recorder::default();
-    let client = scripted.builder().connector(recorder.clone()).build().unwrap();
+    let client = scripted
+        .builder()
+        .connector(recorder.clone())
+        .build()
+        .unwrap();
     let pool = client.semaphore("pool", 1).unwrap();
     for _ in 0..2 {
         assert!(pool.clone().acquire().await.unwrap_err().is_not_leader());
@@ -284,7 +290,7 @@ async fn a_leader_that_is_named_is_not_gone_to() {
 }
 
 #[tokio::test]
-async fn every_status_has_its_predicate() {
+async fn every_status_has_a_predicate() {
     let predicates: [(&str, Check); 7] = [
         ("error_auth", Error::is_auth),
         ("error_max_locks", Error::is_too_many_keys),
@@ -311,7 +317,7 @@ async fn every_status_has_its_predicate() {
 // Covers bug G25. The server may still count the slot of that connection, which no task renews any
 // more.
 #[tokio::test(start_paused = true)]
-async fn a_connection_on_which_the_release_was_refused_is_closed() {
+async fn a_rejected_release_closes_the_connection() {
     for (status, is_done) in [
         ("error_draining", false),
         ("error_not_leader", false),
@@ -353,13 +359,17 @@ async fn a_connection_on_which_the_release_was_refused_is_closed() {
 
 // Terminals interpret control characters, and error messages are printed there.
 #[tokio::test(start_paused = true)]
-async fn no_status_carries_control_characters_into_an_error() {
+async fn errors_contain_no_control_characters_of_a_status() {
     for status in [
         "error_not_leader \x1b[2J\x07",
         "error_of_2040 \x1b]0;ours\x07",
         "error_not_leader \u{9b}2J",
     ] {
-        let scripted = ScriptedServer::memory([vec![expect(ACQUIRE), send(format!("{status}\n")), expect_eof()]]);
+        let scripted = ScriptedServer::memory([vec![
+            expect(ACQUIRE),
+            send(format!("{status}\n")),
+            expect_eof(),
+        ]]);
         let error = scripted.pool().acquire().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         assert!(!error.to_string().contains(char::is_control), "{error:?}");

@@ -10,42 +10,42 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::transcript::{Action, Segment, Transcript, Expectation, Word};
+use super::transcript::{Action, Expectation, Segment, Transcript, Word};
 
 /// Timeout of a reply. The longest wait in a transcript is shorter.
-const PATIENCE: Duration = Duration::from_secs(15);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The first step that did not match.
 #[derive(Debug)]
 pub(super) struct Failure {
     file: String,
     line: usize,
-    wanted: String,
-    heard: String,
+    expected: String,
+    received: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}:{}: wanted {}, heard {}",
-            self.file, self.line, self.wanted, self.heard
+            "{}:{}: expected {}, received {}",
+            self.file, self.line, self.expected, self.received
         )
     }
 }
 
-pub(super) async fn play(transcript: &Transcript, server: SocketAddr) -> Result<(), Failure> {
-    let mut player = Runner {
+pub(super) async fn run(transcript: &Transcript, server: SocketAddr) -> Result<(), Failure> {
+    let mut runner = Runner {
         server,
         connections: BTreeMap::new(),
         tokens: Tokens::default(),
     };
     for step in &transcript.steps {
-        player.act(&step.action).await.map_err(|heard| Failure {
+        runner.run(&step.action).await.map_err(|received| Failure {
             file: transcript.file.clone(),
             line: step.line,
-            wanted: step.action.to_string(),
-            heard,
+            expected: step.action.to_string(),
+            received,
         })?;
     }
     Ok(())
@@ -59,11 +59,11 @@ struct Runner {
 
 impl Runner {
     /// Runs one step. The error describes what was received instead.
-    async fn act(&mut self, action: &Action) -> Result<(), String> {
+    async fn run(&mut self, action: &Action) -> Result<(), String> {
         match action {
             Action::Sleep(time) => sleep(*time).await,
-            Action::Send { on, pieces } => {
-                let bytes = self.tokens.fill(pieces);
+            Action::Send { on, segments } => {
+                let bytes = self.tokens.substitute(segments);
                 self.connection(on)
                     .await?
                     .stream
@@ -71,18 +71,22 @@ impl Runner {
                     .await
                     .map_err(|error| error.to_string())?;
             }
-            Action::Hear { on, want } => {
-                let patience = if let Expectation::Silence(time) = want {
+            Action::Expect { on, expected } => {
+                let limit = if let Expectation::Silence(time) = expected {
                     *time
                 } else {
-                    PATIENCE
+                    REPLY_TIMEOUT
                 };
-                let heard = self.connection(on).await?.hear(patience).await;
-                if !self.tokens.fit(want, &heard) {
-                    return Err(heard.to_string());
+                let received = self.connection(on).await?.receive(limit).await;
+                if !self.tokens.matches_reply(expected, &received) {
+                    return Err(received.to_string());
                 }
             }
-            Action::Close { on } => drop(self.connections.remove(on).ok_or("that it is not open")?),
+            Action::Close { on } => drop(
+                self.connections
+                    .remove(on)
+                    .ok_or("no open connection of that name")?,
+            ),
         }
         Ok(())
     }
@@ -96,7 +100,7 @@ impl Runner {
         }
         self.connections
             .get_mut(name)
-            .ok_or_else(|| format!("that `{name}` is not open"))
+            .ok_or_else(|| format!("no open connection `{name}`"))
     }
 }
 
@@ -114,7 +118,7 @@ enum Received {
 
 impl Connection {
     async fn open(server: SocketAddr) -> io::Result<Self> {
-        let stream = timeout(PATIENCE, TcpStream::connect(server)).await??;
+        let stream = timeout(REPLY_TIMEOUT, TcpStream::connect(server)).await??;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
@@ -122,10 +126,10 @@ impl Connection {
         })
     }
 
-    async fn hear(&mut self, patience: Duration) -> Received {
-        timeout(patience, self.next())
+    async fn receive(&mut self, limit: Duration) -> Received {
+        timeout(limit, self.next())
             .await
-            .unwrap_or(Received::Silence(patience))
+            .unwrap_or(Received::Silence(limit))
     }
 
     /// Returns the next line or the end of the connection. Cancel safe: the bytes read so far
@@ -150,43 +154,45 @@ impl Connection {
 struct Tokens(BTreeMap<String, String>);
 
 impl Tokens {
-    fn fill(&self, pieces: &[Segment]) -> Vec<u8> {
-        let bytes = |piece: &Segment| match piece {
+    fn substitute(&self, segments: &[Segment]) -> Vec<u8> {
+        let bytes = |segment: &Segment| match segment {
             Segment::Bytes(bytes) => bytes.clone(),
             // The parser accepts a name only after a reply that binds it, and the run stops at the
             // first mismatch.
             Segment::Token(name) => self.0[name].clone().into_bytes(),
         };
-        pieces.iter().flat_map(bytes).collect()
+        segments.iter().flat_map(bytes).collect()
     }
 
-    fn fit(&mut self, want: &Expectation, heard: &Received) -> bool {
-        match (want, heard) {
+    fn matches_reply(&mut self, expected: &Expectation, received: &Received) -> bool {
+        match (expected, received) {
             (Expectation::Line(words), Received::Line(line)) => {
-                let heard: Vec<&str> = line.split(' ').collect();
-                words.len() == heard.len()
+                let received: Vec<&str> = line.split(' ').collect();
+                words.len() == received.len()
                     && words
                         .iter()
-                        .zip(heard)
-                        .all(|(word, heard)| self.fits(word, heard))
+                        .zip(received)
+                        .all(|(word, received)| self.matches_word(word, received))
             }
             (Expectation::Start(start), Received::Line(line)) => line.starts_with(start),
-            (Expectation::Silence(_), Received::Silence(_)) | (Expectation::End, Received::End) => true,
+            (Expectation::Silence(_), Received::Silence(_)) | (Expectation::End, Received::End) => {
+                true
+            }
             _ => false,
         }
     }
 
     /// Matches a word. The first use of a name binds it, and no token has two names.
-    fn fits(&mut self, word: &Word, heard: &str) -> bool {
+    fn matches_word(&mut self, word: &Word, received: &str) -> bool {
         match word {
-            Word::Text(text) => text == heard,
+            Word::Text(text) => text == received,
             Word::Token(name) => {
-                if is_token(heard) && !self.0.values().any(|token| token == heard) {
+                if is_token(received) && !self.0.values().any(|token| token == received) {
                     self.0
                         .entry(name.clone())
-                        .or_insert_with(|| heard.to_owned());
+                        .or_insert_with(|| received.to_owned());
                 }
-                self.0.get(name).is_some_and(|token| token == heard)
+                self.0.get(name).is_some_and(|token| token == received)
             }
         }
     }
@@ -215,7 +221,7 @@ impl fmt::Display for Action {
         match self {
             Self::Sleep(time) => write!(f, "to sleep for {time:?}"),
             Self::Send { on, .. } => write!(f, "to send on `{on}`"),
-            Self::Hear { want, .. } => write!(f, "{want}"),
+            Self::Expect { expected, .. } => write!(f, "{expected}"),
             Self::Close { on } => write!(f, "to close `{on}`"),
         }
     }

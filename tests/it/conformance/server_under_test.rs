@@ -30,7 +30,7 @@ impl ServerUnderTest {
             Some(path) => Program::start(&path, &options.flags)
                 .await
                 .map(Self::Program),
-            None => embedded(options).await.map(Self::Embedded),
+            None => start_embedded(options).await.map(Self::Embedded),
         }
     }
 
@@ -42,7 +42,7 @@ impl ServerUnderTest {
     }
 }
 
-async fn embedded(options: &Options) -> Result<Server, String> {
+async fn start_embedded(options: &Options) -> Result<Server, String> {
     let builder = Server::builder()
         .default_lease(options.default_lease)
         .read_timeout(options.read_timeout)
@@ -63,22 +63,22 @@ pub(super) struct Program {
 }
 
 impl Program {
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const START_TIMEOUT: Duration = Duration::from_secs(10);
 
     async fn start(path: &OsStr, flags: &[String]) -> Result<Self, String> {
         let (addr, child) =
             spawn(path, flags).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut program = Self { addr, child };
         program
-            .listening()
+            .wait_until_listening()
             .await
-            .map_err(|why| format!("{}: {why}", path.display()))?;
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(program)
     }
 
     /// Connects until the program answers, because an external program signals no readiness.
-    async fn listening(&mut self) -> Result<(), String> {
-        let end = Instant::now() + Self::PATIENCE;
+    async fn wait_until_listening(&mut self) -> Result<(), String> {
+        let end = Instant::now() + Self::START_TIMEOUT;
         while let Err(error) = TcpStream::connect(self.addr).await {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("ended before it listened: {status}"));
@@ -87,7 +87,7 @@ impl Program {
                 return Err(format!(
                     "did not listen on {} in {:?}: {error}",
                     self.addr,
-                    Self::PATIENCE
+                    Self::START_TIMEOUT
                 ));
             }
             sleep(Duration::from_millis(10)).await;
@@ -98,13 +98,13 @@ impl Program {
 
 /// Starts a program on a free address that no other test of this run has received.
 fn spawn(path: &OsStr, flags: &[String]) -> io::Result<(SocketAddr, Child)> {
-    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    static ASSIGNED: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
     // The lock is held until the program has started. A child forked while another test probes for
     // a port holds a copy of its listener until `exec`.
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut assigned = ASSIGNED.lock().unwrap_or_else(PoisonError::into_inner);
     let addr = loop {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        if given.insert(addr) {
+        if assigned.insert(addr) {
             break addr;
         }
     };

@@ -27,9 +27,9 @@ pub(super) enum Action {
     Sleep(Duration),
     /// `a > sl | key | 0 2 30`, or `a raw BYTES`. `a ~ ..` sends the same as `>` and tells the
     /// reader that no reply is due yet.
-    Send { on: String, pieces: Vec<Segment> },
+    Send { on: String, segments: Vec<Segment> },
     /// `a < ..`, `a <* ..`, `a <? ..`
-    Hear { on: String, want: Expectation },
+    Expect { on: String, expected: Expectation },
     /// `a close`
     Close { on: String },
 }
@@ -67,12 +67,12 @@ pub(super) enum Word {
 pub(super) struct ParseError {
     file: String,
     line: usize,
-    what: String,
+    message: String,
 }
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+        write!(f, "{}:{}: {}", self.file, self.line, self.message)
     }
 }
 
@@ -84,36 +84,36 @@ impl Transcript {
             steps: Vec::new(),
         };
         let mut bound = BTreeSet::new();
-        for (line, written) in (1..).zip(text.lines()) {
-            let said = written.split("  #").next().unwrap_or_default().trim_end();
+        for (line, text_line) in (1..).zip(text.lines()) {
+            let content = text_line.split("  #").next().unwrap_or_default().trim_end();
             transcript
-                .take(line, said, &mut bound)
-                .map_err(|what| ParseError {
+                .parse_line(line, content, &mut bound)
+                .map_err(|message| ParseError {
                     file: file.to_owned(),
                     line,
-                    what,
+                    message,
                 })?;
         }
         Ok(transcript)
     }
 
     /// Parses one line. `bound` contains the tokens that earlier replies bind.
-    fn take(
+    fn parse_line(
         &mut self,
         line: usize,
-        said: &str,
+        content: &str,
         bound: &mut BTreeSet<String>,
     ) -> Result<(), String> {
-        if said.is_empty() || said.starts_with('#') {
+        if content.is_empty() || content.starts_with('#') {
             return Ok(());
         }
-        let (first, rest) = said.split_once(' ').unwrap_or((said, ""));
+        let (first, rest) = content.split_once(' ').unwrap_or((content, ""));
         let action = match first {
             "@server" => return self.options.add(rest),
             // Names a feature that some servers lack. The embedded server has all of them.
             "@needs" => return Ok(()),
             word if word.starts_with('@') => return Err(format!("unknown word `{word}`")),
-            "sleep" => Action::Sleep(seconds(rest)?),
+            "sleep" => Action::Sleep(parse_seconds(rest)?),
             name => Action::parse(name, rest, bound)?,
         };
         self.steps.push(Step { line, action });
@@ -122,55 +122,55 @@ impl Transcript {
 }
 
 impl Action {
-    fn parse(name: &str, said: &str, bound: &mut BTreeSet<String>) -> Result<Self, String> {
+    fn parse(name: &str, content: &str, bound: &mut BTreeSet<String>) -> Result<Self, String> {
         let on = name.to_owned();
-        let (what, rest) = said.split_once(' ').unwrap_or((said, ""));
-        Ok(match what {
+        let (symbol, rest) = content.split_once(' ').unwrap_or((content, ""));
+        Ok(match symbol {
             "" => {
                 return Err(
-                    "a step is `NAME WHAT ..`, `sleep SECONDS` or `@server FLAGS`".to_owned(),
+                    "a step is `NAME ACTION ..`, `sleep SECONDS` or `@server FLAGS`".to_owned(),
                 );
             }
             ">" | "~" => Self::Send {
                 on,
-                pieces: pieces(&request(rest)?, |text| Ok(text.into()), bound)?,
+                segments: parse_segments(&parse_request(rest)?, |text| Ok(text.into()), bound)?,
             },
             "raw" => Self::Send {
                 on,
-                pieces: pieces(rest, unescape, bound)?,
+                segments: parse_segments(rest, unescape, bound)?,
             },
-            "<" if rest == "EOF" => Self::Hear {
+            "<" if rest == "EOF" => Self::Expect {
                 on,
-                want: Expectation::End,
+                expected: Expectation::End,
             },
-            "<" => Self::Hear {
+            "<" => Self::Expect {
                 on,
-                want: Expectation::Line(words(rest, bound)?),
+                expected: Expectation::Line(parse_words(rest, bound)?),
             },
-            "<*" => Self::Hear {
+            "<*" => Self::Expect {
                 on,
-                want: Expectation::Start(rest.to_owned()),
+                expected: Expectation::Start(rest.to_owned()),
             },
-            "<?" => Self::Hear {
+            "<?" => Self::Expect {
                 on,
-                want: Expectation::Silence(seconds(rest)?),
+                expected: Expectation::Silence(parse_seconds(rest)?),
             },
             "close" => Self::Close { on },
-            unknown => return Err(format!("unknown step `{unknown}`")),
+            other => return Err(format!("unknown step `{other}`")),
         })
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+fn parse_seconds(text: &str) -> Result<Duration, String> {
     let parsed = text
         .parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    parsed.ok_or_else(|| format!("`{text}` is no number of seconds"))
+    parsed.ok_or_else(|| format!("`{text}` is not a number of seconds"))
 }
 
 /// Converts `sl | key | 0 2 30` to the three lines of a request.
-fn request(text: &str) -> Result<String, String> {
+fn parse_request(text: &str) -> Result<String, String> {
     match text.split('|').map(str::trim).collect::<Vec<_>>()[..] {
         [command, key, arg] => Ok(format!("{command}\n{key}\n{arg}\n")),
         ref lines => Err(format!(
@@ -180,7 +180,7 @@ fn request(text: &str) -> Result<String, String> {
     }
 }
 
-fn words(text: &str, bound: &mut BTreeSet<String>) -> Result<Vec<Word>, String> {
+fn parse_words(text: &str, bound: &mut BTreeSet<String>) -> Result<Vec<Word>, String> {
     let word = |word: &str| match word.strip_prefix('$') {
         None => Ok(Word::Text(word.to_owned())),
         Some("") => Err("a token needs a name after its `$`".to_owned()),
@@ -193,7 +193,7 @@ fn words(text: &str, bound: &mut BTreeSet<String>) -> Result<Vec<Word>, String> 
 }
 
 /// Splits `text` at its `$names` and converts the parts between them to bytes.
-fn pieces(
+fn parse_segments(
     text: &str,
     bytes: fn(&str) -> Result<Vec<u8>, String>,
     bound: &BTreeSet<String>,
@@ -201,7 +201,7 @@ fn pieces(
     let (start, named) = text
         .split_once('$')
         .map_or((text, None), |(start, named)| (start, Some(named)));
-    let mut pieces = vec![Segment::Bytes(bytes(start)?)];
+    let mut segments = vec![Segment::Bytes(bytes(start)?)];
     for text in named.into_iter().flat_map(|named| named.split('$')) {
         let (name, after) = text.split_at(
             text.find(|c: char| !c.is_alphanumeric() && c != '_')
@@ -210,9 +210,12 @@ fn pieces(
         if !bound.contains(name) {
             return Err(format!("no earlier reply binds `${name}`"));
         }
-        pieces.extend([Segment::Token(name.to_owned()), Segment::Bytes(bytes(after)?)]);
+        segments.extend([
+            Segment::Token(name.to_owned()),
+            Segment::Bytes(bytes(after)?),
+        ]);
     }
-    Ok(pieces)
+    Ok(segments)
 }
 
 /// Decodes `\n \r \t \0 \\ \xNN`, and expands `x*300` to three hundred `x`.
@@ -222,12 +225,12 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
         if c == '\\' {
-            bytes.push(escape(&mut rest)?);
-            if repeat(&mut rest).is_some() {
+            bytes.push(take_escape(&mut rest)?);
+            if take_repeat_count(&mut rest).is_some() {
                 return Err("an escape cannot be repeated".to_owned());
             }
         } else {
-            let times = repeat(&mut rest).unwrap_or(1);
+            let times = take_repeat_count(&mut rest).unwrap_or(1);
             bytes.extend(c.to_string().repeat(times).bytes());
         }
     }
@@ -235,7 +238,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Takes an escape without its `\` off the start of `rest` and returns its byte.
-fn escape(rest: &mut &str) -> Result<u8, String> {
+fn take_escape(rest: &mut &str) -> Result<u8, String> {
     let c = rest.chars().next().unwrap_or(' ');
     *rest = rest.get(c.len_utf8()..).unwrap_or_default();
     Ok(match c {
@@ -252,17 +255,17 @@ fn escape(rest: &mut &str) -> Result<u8, String> {
             *rest = &rest[2..];
             byte
         }
-        unknown => return Err(format!(r"unknown escape `\{unknown}`")),
+        other => return Err(format!(r"unknown escape `\{other}`")),
     })
 }
 
 /// Takes a repeat count such as `*300` off the start of `rest`.
-fn repeat(rest: &mut &str) -> Option<usize> {
-    let behind = rest.strip_prefix('*')?;
-    let end = behind
+fn take_repeat_count(rest: &mut &str) -> Option<usize> {
+    let after = rest.strip_prefix('*')?;
+    let end = after
         .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(behind.len());
-    let times = behind[..end].parse().ok()?;
-    *rest = &behind[end..];
+        .unwrap_or(after.len());
+    let times = after[..end].parse().ok()?;
+    *rest = &after[end..];
     Some(times)
 }

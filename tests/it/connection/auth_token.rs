@@ -15,7 +15,7 @@ fn knowing(server: &ScriptedServer) -> Client {
 
 // Covers bug G27. Tested with every operation that opens a connection.
 #[tokio::test]
-async fn the_secret_is_shown_first_and_once_a_connection() {
+async fn the_auth_token_is_sent_first_and_once_per_connection() {
     let hello = [expect(AUTH), send(OK)];
     let with = |rest: &[Step]| [&hello, rest].concat();
     let server = ScriptedServer::memory([
@@ -61,9 +61,10 @@ async fn the_secret_is_shown_first_and_once_a_connection() {
 
 // Covers bug T37.
 #[tokio::test]
-async fn an_empty_secret_is_none() {
+async fn an_empty_auth_token_is_not_sent() {
     let server = ScriptedServer::memory([vec![expect(PING), send(OK)]]);
-    server.builder()
+    server
+        .builder()
         .auth("")
         .build()
         .unwrap()
@@ -75,7 +76,7 @@ async fn an_empty_secret_is_none() {
 
 // Covers bugs T13, N11. The client closes the connection, and the error does not contain the token.
 #[tokio::test]
-async fn a_secret_that_is_not_taken_is_an_authentication_error() {
+async fn a_rejected_auth_token_is_an_authentication_error() {
     for (reply, want) in [
         ("error_auth\n", AuthErrorKind::Wrong { long: false }),
         ("error\n", AuthErrorKind::Unneeded),
@@ -106,7 +107,7 @@ async fn a_secret_that_is_not_taken_is_an_authentication_error() {
 // Servers before v1.15 reply `error` to a line of more than 256 bytes. Newer servers reply so to an
 // auth token that they do not require.
 #[tokio::test]
-async fn a_secret_that_old_servers_do_not_take_is_named() {
+async fn an_auth_token_too_long_for_old_servers_is_reported() {
     for (length, reply, want) in [
         (256, "error\n", AuthErrorKind::Unneeded),
         (257, "error\n", AuthErrorKind::TooLong),
@@ -115,7 +116,11 @@ async fn a_secret_that_old_servers_do_not_take_is_named() {
     ] {
         let secret = "hush".repeat(65)[..length].to_owned();
         for end in [expect_eof(), close()] {
-            let server = ScriptedServer::memory([vec![expect(format!("auth\n_\n{secret}\n")), send(reply), end]]);
+            let server = ScriptedServer::memory([vec![
+                expect(format!("auth\n_\n{secret}\n")),
+                send(reply),
+                end,
+            ]]);
             let error = server
                 .builder()
                 .auth(&secret)
@@ -145,7 +150,7 @@ async fn a_secret_that_old_servers_do_not_take_is_named() {
 
 // Covers bug T13. The server disconnects, echoes the token or sends an invalid reply.
 #[tokio::test]
-async fn a_peer_that_cannot_take_a_secret_does_not_make_it_public() {
+async fn an_invalid_auth_reply_does_not_reveal_the_auth_token() {
     for (reply, end) in [
         ("", close()),
         ("", half_close()),
@@ -166,7 +171,7 @@ async fn a_peer_that_cannot_take_a_secret_does_not_make_it_public() {
 
 // Any reply to the auth request may contain the token.
 #[tokio::test]
-async fn an_answer_that_echoes_the_secret_is_not_shown() {
+async fn an_echoed_auth_token_is_redacted() {
     type Check = fn(&Error) -> bool;
     let wants: [(&str, Check); 6] = [
         ("hush\n", |e| matches!(e, Error::Protocol { .. })),
@@ -199,7 +204,7 @@ async fn an_answer_that_echoes_the_secret_is_not_shown() {
 
 // Covers bug P15.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_to_the_secret_is_unresponsive() {
+async fn a_server_silent_after_auth_is_unresponsive() {
     let server = ScriptedServer::memory([vec![expect(AUTH), expect_eof()]]);
     let client = server
         .builder()
@@ -243,7 +248,7 @@ const WAYS: [Way; 4] = [
 ];
 
 #[tokio::test]
-async fn a_byte_order_mark_before_the_secret_is_dropped_and_white_space_in_a_file_too() {
+async fn a_byte_order_mark_and_white_space_around_the_auth_token_are_removed() {
     let dir = TempDir::new();
     for (way, builder) in WAYS {
         let is_file = way.ends_with("file") || way.ends_with("FILE");
@@ -255,7 +260,8 @@ async fn a_byte_order_mark_before_the_secret_is_dropped_and_white_space_in_a_fil
             "\u{feff} \thush \n\n",
         ];
         for content in &contents[..if is_file { 5 } else { 2 }] {
-            let server = ScriptedServer::tcp([vec![expect(AUTH), send(OK), expect(PING), send(OK)]]).await;
+            let server =
+                ScriptedServer::tcp([vec![expect(AUTH), send(OK), expect(PING), send(OK)]]).await;
             let builder = builder(&dir, content).unwrap().servers([server.address()]);
             builder.build().unwrap().ping().await.unwrap();
             server.finish().await;
@@ -264,7 +270,7 @@ async fn a_byte_order_mark_before_the_secret_is_dropped_and_white_space_in_a_fil
 }
 
 #[test]
-fn an_invisible_character_at_an_end_of_the_secret_is_refused_by_name() {
+fn an_invisible_character_at_an_end_of_the_auth_token_is_rejected_by_name() {
     let dir = TempDir::new();
     for (character, name) in [
         ('\u{200b}', "U+200B ZERO WIDTH SPACE"),
@@ -306,7 +312,7 @@ fn an_invisible_character_at_an_end_of_the_secret_is_refused_by_name() {
 }
 
 #[test]
-fn a_file_without_a_secret_is_refused_and_named() {
+fn a_file_without_an_auth_token_is_rejected_and_named() {
     let dir = TempDir::new();
     let missing = dir.path("missing");
     let error = Client::builder().auth_file(&missing).build().unwrap_err();

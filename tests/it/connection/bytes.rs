@@ -6,7 +6,7 @@ const MIB: usize = 1024 * 1024;
 
 // Covers bugs T03, T27. Short reads and short writes in both directions.
 #[tokio::test]
-async fn one_byte_at_a_time_is_enough() {
+async fn requests_and_replies_work_one_byte_at_a_time() {
     let stats = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"键☃-clé-🔒\",\"limit\":5,\"holders\":2,\"waiters\":1}]}\r\n";
     let server = ScriptedServer::byte_by_byte([vec![
         expect(STATS),
@@ -34,7 +34,7 @@ async fn one_byte_at_a_time_is_enough() {
 
 // Covers bug T03. On a real socket, with one segment for each byte.
 #[tokio::test]
-async fn a_reply_in_many_segments_is_one_reply() {
+async fn a_reply_in_many_segments_is_joined() {
     let grant = GRANT.bytes().map(|byte| send([byte]));
     let script = [expect(ACQUIRE)].into_iter().chain(grant).chain([
         expect(RELEASE),
@@ -51,7 +51,7 @@ async fn a_reply_in_many_segments_is_one_reply() {
 
 // Covers bugs N7, G10.
 #[tokio::test]
-async fn a_long_stats_reply_is_read_whole() {
+async fn a_long_stats_reply_is_read_completely() {
     let entries: Vec<_> = (0..1024)
         .map(|n| {
             format!(
@@ -64,7 +64,12 @@ async fn a_long_stats_reply_is_read_whole() {
         entries.join(",")
     );
     assert!(reply.len() > 127_001);
-    let server = ScriptedServer::memory([vec![expect(STATS), send(&reply), expect(STATS), send(&reply)]]);
+    let server = ScriptedServer::memory([vec![
+        expect(STATS),
+        send(&reply),
+        expect(STATS),
+        send(&reply),
+    ]]);
     let client = server.client();
     for _ in 0..2 {
         assert_eq!(client.stats().await.unwrap()[0].semaphores.len(), 1024);
@@ -74,7 +79,7 @@ async fn a_long_stats_reply_is_read_whole() {
 
 // Covers bugs G06, P14. The limit counts bytes, not characters.
 #[tokio::test]
-async fn the_cap_of_a_reply_is_exact() {
+async fn the_size_limit_of_a_reply_is_exact() {
     let reply = |bytes: usize| {
         let mut line = "ok {\"connections\":1,\"é\":0".to_owned();
         line.push_str(&" ".repeat(bytes - line.len() - 1));
@@ -127,7 +132,7 @@ async fn two_replies_in_one_segment_answer_two_requests() {
 // Covers bug T28. Bytes received on a closed connection are not the start of a reply on the next
 // one.
 #[tokio::test]
-async fn half_a_reply_is_thrown_away_with_its_connection() {
+async fn a_partial_reply_is_discarded_with_its_connection() {
     let (half, _) = GRANT.split_at(20);
     let server = ScriptedServer::memory([
         vec![expect(ACQUIRE), send(half), close()],

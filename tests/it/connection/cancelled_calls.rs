@@ -42,9 +42,15 @@ async fn a_late_reply_never_answers_the_next_request() {
 
 // Covers bugs P31, P30.
 #[tokio::test(start_paused = true)]
-async fn a_release_that_is_cut_off_closes_its_connection() {
+async fn a_cancelled_release_closes_its_connection() {
     let server = ScriptedServer::memory([
-        vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), checkpoint(), expect_eof()],
+        vec![
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            checkpoint(),
+            expect_eof(),
+        ],
         vec![expect(PING), send(OK)],
     ]);
     let client = server.client();
@@ -65,7 +71,7 @@ async fn a_release_that_is_cut_off_closes_its_connection() {
 
 // Covers bugs T07, P12, G19, P19. Tested on an idle hold and with a pending renewal.
 #[tokio::test(start_paused = true)]
-async fn release_ends_in_its_time_when_the_server_says_nothing() {
+async fn release_times_out_when_the_server_does_not_reply() {
     for renewing in [false, true] {
         let mut script = vec![expect(ACQUIRE), send(GRANT)];
         if renewing {
@@ -99,7 +105,7 @@ async fn release_ends_in_its_time_when_the_server_says_nothing() {
 
 // Covers bugs G02, G13. The wait ends before the server can reply.
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_is_cut_off_here_closes_its_connection() {
+async fn a_wait_that_times_out_on_the_client_closes_its_connection() {
     let server = ScriptedServer::memory([
         vec![expect("sl\npool\n2 1\n"), expect_eof()],
         vec![expect(ENQUEUE), send(QUEUED), expect(WAIT), expect_eof()],
@@ -125,7 +131,7 @@ async fn a_wait_that_is_cut_off_here_closes_its_connection() {
 
 // Covers bugs G02, T32. The server ends the wait.
 #[tokio::test(start_paused = true)]
-async fn a_timeout_that_the_server_tells_leaves_the_connection_good() {
+async fn a_wait_that_times_out_on_the_server_keeps_its_connection() {
     let no = send("timeout\n");
     let server = ScriptedServer::memory([vec![
         expect(ACQUIRE),
@@ -145,9 +151,15 @@ async fn a_timeout_that_the_server_tells_leaves_the_connection_good() {
 
 // Covers bug G24. Closing a queued semaphore sends nothing and cannot fail.
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_is_given_up_by_closing() {
+async fn closing_a_queued_semaphore_closes_its_connection() {
     let server = ScriptedServer::memory([
-        vec![expect(ENQUEUE), send(QUEUED), expect(WAIT), checkpoint(), expect_eof()],
+        vec![
+            expect(ENQUEUE),
+            send(QUEUED),
+            expect(WAIT),
+            checkpoint(),
+            expect_eof(),
+        ],
         vec![expect(ACQUIRE), send(GRANT)],
     ]);
     let Enqueued::Queued(queued) = server.pool().enqueue().await.unwrap() else {
@@ -160,8 +172,13 @@ async fn a_place_in_line_is_given_up_by_closing() {
 
 // Covers bugs T44, T31, P09, P13, P36. The keep-alive task of the old slot has ended with the slot.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_sent_after_a_release_returned() {
-    let server = ScriptedServer::memory([vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)]]);
+async fn nothing_is_sent_after_a_release_returns() {
+    let server = ScriptedServer::memory([vec![
+        expect(ACQUIRE),
+        send(GRANT),
+        expect(RELEASE),
+        send(OK),
+    ]]);
     let idle = server
         .pool()
         .acquire()

@@ -28,7 +28,7 @@ fn counting(server: &ScriptedServer) -> (Semaphore, Arc<AtomicUsize>) {
 
 // Covers bugs T10, T31, T34, P11. TCP connections that are closed, half closed and reset.
 #[tokio::test]
-async fn the_end_of_the_connection_is_a_loss_at_once_and_told_once() {
+async fn a_disconnect_loses_the_slot_immediately_and_is_reported_once() {
     for end in [close(), half_close(), reset()] {
         let server = ScriptedServer::tcp([
             vec![expect(ACQUIRE), send(GRANT), wait_for_test(), end],
@@ -55,8 +55,13 @@ async fn the_end_of_the_connection_is_a_loss_at_once_and_told_once() {
 
 // Covers bug T04. The server has closed its sending direction and could still receive.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_written_after_the_end() {
-    let server = ScriptedServer::memory([vec![expect(ACQUIRE), send(GRANT), half_close(), expect_eof()]]);
+async fn nothing_is_written_after_a_disconnect() {
+    let server = ScriptedServer::memory([vec![
+        expect(ACQUIRE),
+        send(GRANT),
+        half_close(),
+        expect_eof(),
+    ]]);
     let held = server.pool().acquire().await.unwrap();
     held.lost().await;
     assert!(held.release().await.unwrap_err().is_lost());
@@ -65,9 +70,15 @@ async fn nothing_is_written_after_the_end() {
 
 // Covers bug N9. The server sends `error` at its read timeout.
 #[tokio::test(start_paused = true)]
-async fn a_line_that_nobody_asked_for_is_a_loss_and_no_reply() {
+async fn an_unsolicited_line_loses_the_slot_and_is_not_a_reply() {
     let server = ScriptedServer::memory([
-        vec![expect(ACQUIRE), send(GRANT), wait_for_test(), send("error\n"), expect_eof()],
+        vec![
+            expect(ACQUIRE),
+            send(GRANT),
+            wait_for_test(),
+            send("error\n"),
+            expect_eof(),
+        ],
         vec![expect(PING), send(OK)],
     ]);
     let (pool, losses) = counting(&server);
@@ -83,7 +94,7 @@ async fn a_line_that_nobody_asked_for_is_a_loss_and_no_reply() {
 
 // Covers bugs T12, P02, P31, T09. No `force` option is needed.
 #[tokio::test(start_paused = true)]
-async fn a_refused_renewal_closes_the_connection_and_acquire_works_again() {
+async fn acquire_works_after_a_rejected_renewal_has_closed_the_connection() {
     let a_reply = vec![expect(RELEASE), expect_eof()];
     // An invalid reply ends the connection, and nothing is written after it: covers bug T04.
     let nonsense = vec![expect_eof()];
@@ -129,7 +140,7 @@ async fn a_refused_renewal_closes_the_connection_and_acquire_works_again() {
 
 // Covers bugs T24, T41.
 #[tokio::test(start_paused = true)]
-async fn a_bare_ok_renews_by_the_lease_that_was_asked_for() {
+async fn a_bare_ok_renews_the_requested_lease() {
     let renew = format!("sn\npool\n{TOKEN} 7\n");
     let server = ScriptedServer::memory([vec![
         expect("sl\npool\n10 1 7\n"),
@@ -155,7 +166,7 @@ async fn a_bare_ok_renews_by_the_lease_that_was_asked_for() {
 
 // Covers bug T42.
 #[tokio::test(start_paused = true)]
-async fn a_callback_that_panics_harms_nobody() {
+async fn a_panicking_callback_does_not_affect_the_client() {
     let again = vec![
         expect(ACQUIRE),
         send(GRANT),
@@ -166,7 +177,10 @@ async fn a_callback_that_panics_harms_nobody() {
         expect(ACQUIRE),
         send(GRANT),
     ];
-    let server = ScriptedServer::memory([vec![expect(ACQUIRE), send(GRANT), wait_for_test(), close()], again]);
+    let server = ScriptedServer::memory([
+        vec![expect(ACQUIRE), send(GRANT), wait_for_test(), close()],
+        again,
+    ]);
     let on_lost = |_: &_| panic!("in a callback of the user's");
     let pool = Semaphore::builder()
         .key("pool")
@@ -188,7 +202,7 @@ async fn a_callback_that_panics_harms_nobody() {
 
 // Covers bugs T43, P03.
 #[tokio::test(start_paused = true)]
-async fn with_slot_keeps_the_value_of_its_body_when_the_release_fails() {
+async fn with_slot_returns_the_value_of_its_body_when_the_release_fails() {
     let hold = |end: Step| vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), end];
     let server = ScriptedServer::memory([
         hold(close()),
@@ -207,7 +221,7 @@ async fn with_slot_keeps_the_value_of_its_body_when_the_release_fails() {
 
 // Covers bugs T49, P11. In both cases the connection closes immediately, without an await.
 #[tokio::test(start_paused = true)]
-async fn drop_gives_the_slot_back_and_close_says_nothing() {
+async fn drop_releases_the_slot_and_close_sends_nothing() {
     let held = [expect(ACQUIRE), send(GRANT)];
     let server = ScriptedServer::memory([
         [&held[..], &[expect(RELEASE), expect_eof()]].concat(),
@@ -223,8 +237,13 @@ async fn drop_gives_the_slot_back_and_close_says_nothing() {
 
 // Covers bug T31. The reply to a release may be the first sign of a loss.
 #[tokio::test(start_paused = true)]
-async fn a_release_that_comes_too_late_says_so() {
-    let late = [expect(ACQUIRE), send(GRANT), expect(RELEASE), send("error\n")];
+async fn a_late_release_returns_a_loss() {
+    let late = [
+        expect(ACQUIRE),
+        send(GRANT),
+        expect(RELEASE),
+        send("error\n"),
+    ];
     let server = ScriptedServer::memory([late.to_vec()]);
     let (pool, losses) = counting(&server);
     let error = pool.acquire().await.unwrap().release().await.unwrap_err();
@@ -238,8 +257,9 @@ async fn a_release_that_comes_too_late_says_so() {
 
 // The result of the release is unknown, and a retry cannot help.
 #[tokio::test(start_paused = true)]
-async fn a_release_without_an_answer_is_not_to_be_tried_again() {
-    let server = ScriptedServer::memory([vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), close()]]);
+async fn a_release_without_a_reply_is_not_retryable() {
+    let server =
+        ScriptedServer::memory([vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), close()]]);
     let error = server
         .pool()
         .acquire()

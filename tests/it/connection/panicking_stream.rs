@@ -14,16 +14,16 @@ use super::WrappingConnector;
 use crate::fixture::Fixture;
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_panics_is_a_loss_and_no_more() {
+async fn a_panicking_stream_only_loses_the_slot() {
     let fixture = Fixture::new().await;
-    let (client, rotten) = client(&fixture);
+    let (client, panics) = client(&fixture);
     let held = client
         .semaphore("pool", 1)
         .unwrap()
         .acquire()
         .await
         .unwrap();
-    rotten.store(true, Ordering::Relaxed);
+    panics.store(true, Ordering::Relaxed);
     fixture.server.faults().disconnect("pool");
     // The keep-alive task is the first to poll the stream.
     assert_eq!(held.lost().await.reason, LostReason::Disconnected);
@@ -31,9 +31,9 @@ async fn a_stream_that_panics_is_a_loss_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
+async fn a_panicking_stream_only_disconnects_a_waiter() {
     let fixture = Fixture::new().await;
-    let (client, rotten) = client(&fixture);
+    let (client, panics) = client(&fixture);
     let first = fixture
         .client
         .semaphore("pool", 1)
@@ -52,7 +52,7 @@ async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
     };
     // The keep-alive task waits in the queue after this delay.
     sleep(Duration::from_millis(10)).await;
-    rotten.store(true, Ordering::Relaxed);
+    panics.store(true, Ordering::Relaxed);
     fixture.server.faults().disconnect("pool");
     assert!(matches!(
         queued.wait().await.unwrap_err(),
@@ -63,30 +63,30 @@ async fn a_stream_that_panics_in_line_is_an_end_and_no_more() {
 
 /// Returns a client and a flag that makes its streams panic.
 fn client(fixture: &Fixture) -> (Client, Arc<AtomicBool>) {
-    let rotten = Arc::new(AtomicBool::new(false));
-    let worm = rotten.clone();
-    let connector = WrappingConnector::new(fixture, move |good| {
+    let panics = Arc::new(AtomicBool::new(false));
+    let panics_in_stream = panics.clone();
+    let connector = WrappingConnector::new(fixture, move |stream| {
         Box::new(PanickingStream {
-            good,
-            rotten: worm.clone(),
+            stream,
+            panics: panics_in_stream.clone(),
         })
     });
     (
         Client::builder().connector(connector).build().unwrap(),
-        rotten,
+        panics,
     )
 }
 
 /// Stream that panics at every poll once the flag is set.
 struct PanickingStream {
-    good: BoxStream,
-    rotten: Arc<AtomicBool>,
+    stream: BoxStream,
+    panics: Arc<AtomicBool>,
 }
 
 impl PanickingStream {
-    fn taste(&mut self) -> Pin<&mut BoxStream> {
-        assert!(!self.rotten.load(Ordering::Relaxed), "rotten");
-        Pin::new(&mut self.good)
+    fn check(&mut self) -> Pin<&mut BoxStream> {
+        assert!(!self.panics.load(Ordering::Relaxed), "planned panic");
+        Pin::new(&mut self.stream)
     }
 }
 
@@ -96,7 +96,7 @@ impl AsyncRead for PanickingStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        self.taste().poll_read(cx, buffer)
+        self.check().poll_read(cx, buffer)
     }
 }
 
@@ -106,14 +106,14 @@ impl AsyncWrite for PanickingStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        self.taste().poll_write(cx, bytes)
+        self.check().poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.taste().poll_flush(cx)
+        self.check().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.taste().poll_shutdown(cx)
+        self.check().poll_shutdown(cx)
     }
 }

@@ -13,7 +13,7 @@ use crate::scripted_server::*;
 // Covers bug G25. A connection that holds a slot is not shared. An idle one can be used by every
 // task.
 #[tokio::test]
-async fn three_holds_are_three_connections_and_no_more_are_ever_made() {
+async fn three_holds_use_three_connections_that_are_reused() {
     let hold = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
     let scripted = ScriptedServer::memory(vec![vec![hold; 4].concat(); 3]);
     let pool = scripted.pool();
@@ -32,7 +32,7 @@ async fn three_holds_are_three_connections_and_no_more_are_ever_made() {
 
 // Covers bug G26.
 #[tokio::test(start_paused = true)]
-async fn one_hold_is_renewed_and_released_while_another_acquire_blocks() {
+async fn a_hold_is_renewed_and_released_while_another_acquire_blocks() {
     let scripted = ScriptedServer::memory([
         vec![
             expect(ACQUIRE),
@@ -57,7 +57,7 @@ async fn one_hold_is_renewed_and_released_while_another_acquire_blocks() {
 
 // Covers bugs T10, N9, T33. The server closed the connection or sent a line while it was idle.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_stale_is_found_out() {
+async fn a_stale_connection_is_replaced() {
     let ends = [
         vec![close()],
         vec![half_close(), expect_eof()],
@@ -66,7 +66,14 @@ async fn a_connection_that_is_stale_is_found_out() {
     ];
     for end in ends {
         let first = [
-            vec![expect(PING), send(OK), expect(PING), send(OK), wait_for_test(), checkpoint()],
+            vec![
+                expect(PING),
+                send(OK),
+                expect(PING),
+                send(OK),
+                wait_for_test(),
+                checkpoint(),
+            ],
             end,
         ]
         .concat();
@@ -94,7 +101,7 @@ async fn a_connection_that_is_stale_is_found_out() {
 
 // Covers bug T34. The client sees the end before or after it sends the request.
 #[tokio::test]
-async fn a_socket_that_ends_while_it_is_idle_is_replaced() {
+async fn an_idle_socket_that_closes_is_replaced() {
     for end in [close(), reset()] {
         let scripted = ScriptedServer::tcp([
             vec![expect(PING), send(OK), wait_for_test(), checkpoint(), end],
@@ -117,10 +124,11 @@ async fn a_socket_that_ends_while_it_is_idle_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_request_that_dies_with_an_idle_connection_is_tried_again_once() {
+async fn a_request_that_fails_on_an_idle_connection_is_retried_once() {
     for end in [close(), reset()] {
         let first = vec![expect(PING), send(OK), expect(ACQUIRE), end.clone()];
-        let scripted = ScriptedServer::tcp([first.clone(), vec![expect(ACQUIRE), send(GRANT)]]).await;
+        let scripted =
+            ScriptedServer::tcp([first.clone(), vec![expect(ACQUIRE), send(GRANT)]]).await;
         let client = scripted.client();
         client.ping().await.unwrap();
         client
@@ -148,7 +156,7 @@ async fn a_request_that_dies_with_an_idle_connection_is_tried_again_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_dies_with_a_new_connection_is_not_tried_again() {
+async fn a_request_that_fails_on_a_new_connection_is_not_retried() {
     let scripted = ScriptedServer::memory([vec![expect(ACQUIRE), close()]]);
     let error = scripted.pool().acquire().await.unwrap_err();
     assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
@@ -157,9 +165,17 @@ async fn a_request_that_dies_with_a_new_connection_is_not_tried_again() {
 
 // The second attempt sends the remaining wait.
 #[tokio::test(start_paused = true)]
-async fn a_second_try_waits_for_what_is_left() {
-    let first = vec![expect(PING), send(OK), expect(ACQUIRE), checkpoint(), wait_for_test(), close()];
-    let scripted = ScriptedServer::memory([first, vec![expect("sl\npool\n6 1\n"), send("timeout\n")]]);
+async fn a_second_attempt_waits_for_the_remaining_time() {
+    let first = vec![
+        expect(PING),
+        send(OK),
+        expect(ACQUIRE),
+        checkpoint(),
+        wait_for_test(),
+        close(),
+    ];
+    let scripted =
+        ScriptedServer::memory([first, vec![expect("sl\npool\n6 1\n"), send("timeout\n")]]);
     let client = scripted.client();
     client.ping().await.unwrap();
     let acquire = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire());
@@ -172,7 +188,7 @@ async fn a_second_try_waits_for_what_is_left() {
 
 // The lease clock advances while the test turns the timer clock.
 #[tokio::test(start_paused = true)]
-async fn each_request_has_its_time_however_fast_timers_go() {
+async fn each_request_has_a_full_timeout_on_a_fast_clock() {
     let server = Server::start().await.unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
     for _ in 0..3 {
@@ -189,7 +205,7 @@ async fn each_request_has_its_time_however_fast_timers_go() {
 
 // At 0.75 of the read timeout of 23 s, the server is about to close the connection.
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_not_used_again_after_three_quarters_of_the_read_timeout() {
+async fn a_connection_is_not_reused_after_three_quarters_of_the_read_timeout() {
     let scripted = ScriptedServer::memory([
         vec![expect(PING), send(OK), expect(PING), send(OK), expect_eof()],
         vec![expect(PING), send(OK)],
@@ -204,7 +220,7 @@ async fn a_connection_is_not_used_again_after_three_quarters_of_the_read_timeout
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_replaced_at_its_age_however_often_it_is_used() {
+async fn a_busy_connection_is_replaced_at_its_maximum_age() {
     let scripted = ScriptedServer::memory([
         vec![
             expect(PING),
@@ -230,13 +246,16 @@ async fn a_connection_is_replaced_at_its_age_however_often_it_is_used() {
     }
     // The client closed the connection at the age of 10 s, not at its next use.
     scripted.reached().await;
-    assert_eq!((scripted.connections(), start_time.elapsed().as_secs()), (1, 12));
+    assert_eq!(
+        (scripted.connections(), start_time.elapsed().as_secs()),
+        (1, 12)
+    );
     client.ping().await.unwrap();
     scripted.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_holds_is_not_closed_for_its_age() {
+async fn a_connection_that_holds_a_slot_is_not_closed_at_its_maximum_age() {
     let fixture = Fixture::new().await;
     let client = fixture
         .server
@@ -262,7 +281,7 @@ async fn a_connection_that_holds_is_not_closed_for_its_age() {
 
 // The connection is closed even if the client is never used again.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_nobody_uses_is_closed() {
+async fn an_unused_connection_is_closed() {
     let ping = vec![expect(PING), send(OK), expect_eof(), checkpoint()];
     let scripted = ScriptedServer::memory([ping.clone(), ping]);
     let client = scripted.client();
@@ -279,7 +298,7 @@ async fn a_connection_that_nobody_uses_is_closed() {
 
 // A server before v1.14 does not know `ping`, and may close the connection after its reply.
 #[tokio::test(start_paused = true)]
-async fn any_answer_to_a_ping_will_do() {
+async fn a_ping_accepts_any_reply() {
     let scripted = ScriptedServer::memory([
         vec![expect(PING), send("error\n"), expect_eof()],
         vec![expect(PING), send("error\n"), close()],
@@ -296,7 +315,7 @@ fn runtime() -> Runtime {
 
 // A socket works only while the runtime that created it runs.
 #[test]
-fn a_client_goes_from_one_runtime_to_the_next() {
+fn a_client_works_on_one_runtime_after_another() {
     let stage = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -340,7 +359,7 @@ fn a_client_goes_from_one_runtime_to_the_next() {
 
 // A timeout reply shows that the connection is alive.
 #[tokio::test(start_paused = true)]
-async fn a_connection_on_which_a_long_wait_was_in_vain_is_used_again() {
+async fn a_connection_is_reused_after_a_long_wait_timed_out() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let _held = pool.clone().acquire().await.unwrap();
@@ -384,7 +403,7 @@ async fn kept(count: usize, silent: &str, then: Script) -> (ScriptedServer, dflo
 
 // As after a NAT has dropped its entries, or a virtual IP has moved.
 #[tokio::test(start_paused = true)]
-async fn kept_connections_that_died_without_a_word_cost_one_failure() {
+async fn silently_dead_idle_connections_cause_one_failure() {
     let works = vec![expect(PING), send(OK)];
     // The first request has a reply timeout, and the second a wait that ends on the client.
     for (request, wait) in [("sl\npool\n3 1\n", 3000), ("sl\npool\n1 1\n", 300)] {
@@ -406,7 +425,7 @@ async fn kept_connections_that_died_without_a_word_cost_one_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_connections_are_dropped_when_a_holder_finds_silence() {
+async fn idle_connections_are_dropped_when_a_holder_detects_a_silent_server() {
     let granted = vec![expect(ACQUIRE), send(GRANT)];
     let works = vec![expect(PING), send(OK)];
     for how in ["release", "renewal"] {
@@ -447,7 +466,7 @@ async fn kept_connections_are_dropped_when_a_holder_finds_silence() {
 
 // A connection used while the silent request was pending is not considered dead.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_was_used_since_is_kept() {
+async fn a_recently_used_connection_is_kept() {
     let second = Duration::from_secs(1);
     let scripted = ScriptedServer::memory([
         vec![

@@ -23,9 +23,13 @@ fn acquire(wait: u64) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_whose_connection_ends_is_taken_again() {
+async fn a_waiter_rejoins_the_queue_after_a_disconnect() {
     for end in [vec![close()], vec![half_close(), expect_eof()]] {
-        let first = [vec![expect(acquire(20)), checkpoint(), wait_for_test()], end].concat();
+        let first = [
+            vec![expect(acquire(20)), checkpoint(), wait_for_test()],
+            end,
+        ]
+        .concat();
         // The second request sends the remaining wait in whole seconds.
         let second = vec![expect(acquire(18)), send(GRANT), expect(RELEASE), send(OK)];
         let scripted = ScriptedServer::memory([first, second]);
@@ -40,7 +44,7 @@ async fn a_place_whose_connection_ends_is_taken_again() {
 
 // The first request uses a pooled connection.
 #[tokio::test(start_paused = true)]
-async fn a_place_on_a_kept_connection_is_taken_again() {
+async fn a_waiter_on_a_pooled_connection_rejoins_the_queue() {
     let first = vec![
         expect(PING),
         send(OK),
@@ -66,7 +70,7 @@ async fn a_place_on_a_kept_connection_is_taken_again() {
 }
 
 #[tokio::test]
-async fn a_place_whose_connection_is_reset_is_taken_again() {
+async fn a_waiter_rejoins_the_queue_after_a_reset() {
     let scripted = ScriptedServer::tcp([
         vec![expect(acquire(20)), checkpoint(), wait_for_test(), reset()],
         vec![expect(acquire(20)), send(GRANT), expect(RELEASE), send(OK)],
@@ -82,8 +86,15 @@ async fn a_place_whose_connection_is_reset_is_taken_again() {
 
 // As with a proxy that closes silent connections.
 #[tokio::test(start_paused = true)]
-async fn a_wait_lasts_whatever_number_of_places_it_takes() {
-    let place = |wait| vec![expect(acquire(wait)), checkpoint(), wait_for_test(), close()];
+async fn a_wait_lasts_over_any_number_of_rejoins() {
+    let place = |wait| {
+        vec![
+            expect(acquire(wait)),
+            checkpoint(),
+            wait_for_test(),
+            close(),
+        ]
+    };
     let held = vec![expect(acquire(12)), send(GRANT), expect(RELEASE), send(OK)];
     let scripted = ScriptedServer::memory([place(20), place(18), place(16), place(14), held]);
     let pool = Semaphore::builder()
@@ -102,7 +113,7 @@ async fn a_wait_lasts_whatever_number_of_places_it_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_in_vain_is_a_timeout_though_places_were_lost() {
+async fn a_wait_with_rejoins_ends_with_a_timeout() {
     let end = || vec![checkpoint(), wait_for_test(), close()];
     let scripted = ScriptedServer::memory([
         [vec![expect(acquire(3))], end()].concat(),
@@ -161,7 +172,7 @@ impl Connector for DisappearingServer {
 
 // The error contains the reason of the last failure.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_come_back_is_an_error_when_the_wait_is_over() {
+async fn an_unreachable_server_is_an_error_at_the_end_of_the_wait() {
     let connector = DisappearingServer::default();
     let client = Client::builder()
         .connector(connector.clone())
@@ -188,10 +199,16 @@ async fn a_server_that_does_not_come_back_is_an_error_when_the_wait_is_over() {
 
 // Server v1.10.0 sends `error` to all waiters.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_shuts_down_in_order_is_waited_for() {
+async fn a_waiter_waits_for_a_server_that_restarts_gracefully() {
     for farewell in ["error_draining\n", "error\n"] {
         let scripted = ScriptedServer::memory([
-            vec![expect(acquire(20)), checkpoint(), wait_for_test(), send(farewell), expect_eof()],
+            vec![
+                expect(acquire(20)),
+                checkpoint(),
+                wait_for_test(),
+                send(farewell),
+                expect_eof(),
+            ],
             vec![expect(acquire(15)), send("error_draining\n"), expect_eof()],
             vec![expect(acquire(15)), send(GRANT), expect(RELEASE), send(OK)],
         ]);
@@ -206,7 +223,7 @@ async fn a_server_that_shuts_down_in_order_is_waited_for() {
 
 // Another attempt would get the same reply.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_ends_the_wait() {
+async fn a_rejection_ends_the_wait() {
     let scripted = ScriptedServer::memory([
         vec![expect(acquire(20)), checkpoint(), wait_for_test(), close()],
         vec![expect(acquire(15)), send("error_max_waiters\n")],
@@ -220,7 +237,7 @@ async fn a_refusal_ends_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_do_not_come_back_in_the_same_moment() {
+async fn waiters_rejoin_at_different_times() {
     let fixture = Fixture::new().await;
     let lock = fixture.client.lock("pool").unwrap();
     let held = lock.clone().acquire().await.unwrap();
@@ -263,7 +280,7 @@ async fn server_at(addr: &str) -> Server {
 
 // Over real sockets, where connections are refused until the server has restarted.
 #[tokio::test]
-async fn a_server_that_starts_again_is_found_again() {
+async fn a_waiter_reconnects_to_a_restarted_server() {
     let server = Server::start().await.unwrap();
     let addr: SocketAddr = server.addr();
     let lock = server.client().lock("job").unwrap();
@@ -285,8 +302,13 @@ async fn a_server_that_starts_again_is_found_again() {
 
 // Nothing shows that the request was queued, so the caller gets the error immediately.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_ends_at_once_is_no_place_that_was_lost() {
-    let scripted = ScriptedServer::memory([vec![expect(acquire(20)), checkpoint(), wait_for_test(), close()]]);
+async fn an_immediate_disconnect_fails_without_a_rejoin() {
+    let scripted = ScriptedServer::memory([vec![
+        expect(acquire(20)),
+        checkpoint(),
+        wait_for_test(),
+        close(),
+    ]]);
     let waiter = tokio::spawn(scripted.pool().acquire_within(20 * SECOND));
     scripted.reached().await;
     sleep(Duration::from_millis(50)).await;

@@ -18,40 +18,40 @@ use crate::fixture::Fixture;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_warm_cycle_polls_its_stream_twice_for_each_reply_and_once_for_each_change_of_its_user() {
+async fn a_reused_connection_is_read_six_times_per_cycle() {
     let fixture = Fixture::new().await;
-    let asked = Arc::new(AtomicU32::new(0));
-    let count = asked.clone();
-    let connector = WrappingConnector::new(&fixture, move |whole| {
+    let reads = Arc::new(AtomicU32::new(0));
+    let count = reads.clone();
+    let connector = WrappingConnector::new(&fixture, move |inner| {
         Box::new(CountingStream {
-            whole,
-            asked: count.clone(),
+            inner,
+            reads: count.clone(),
         })
     });
     let client = Client::builder().connector(connector).build().unwrap();
     let mut pool = client.semaphore("pool", 1).unwrap();
-    for warm in [false, true, true, true] {
-        let before = asked.load(Ordering::Relaxed);
+    for reused in [false, true, true, true] {
+        let before = reads.load(Ordering::Relaxed);
         pool = pool.acquire().await.unwrap().release().await.unwrap();
-        let count = asked.load(Ordering::Relaxed) - before;
+        let count = reads.load(Ordering::Relaxed) - before;
         // Two polls for each reply, one when the pool checks the connection, and one that registers
         // the keep-alive task.
-        assert!(!warm || count == 6, "{count}");
+        assert!(!reused || count == 6, "{count}");
     }
 }
 
 // With an exhausted budget, tokio's resources return `Pending` even when they are ready.
 #[tokio::test(start_paused = true)]
-async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
-    for share in 115..=130 {
+async fn an_exhausted_coop_budget_misses_no_event() {
+    for units in 115..=130 {
         let fixture = Fixture::new().await;
         let pool = fixture.client.semaphore("pool", 1).unwrap();
         // The connection of the second cycle already has a background task.
         let pool = pool.acquire().await.unwrap().release().await.unwrap();
-        let held = tired(share, pool.acquire()).await.unwrap();
+        let held = exhaust_budget(units, pool.acquire()).await.unwrap();
         sleep(100 * SECOND).await;
         held.check().unwrap();
-        let held = tired(share, held.release())
+        let held = exhaust_budget(units, held.release())
             .await
             .unwrap()
             .acquire()
@@ -60,10 +60,10 @@ async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
         let start = Instant::now();
         fixture.server.faults().disconnect("pool");
         assert_eq!(held.lost().await.reason, LostReason::Disconnected);
-        assert!(start.elapsed() < Duration::from_millis(5), "{share}");
+        assert!(start.elapsed() < Duration::from_millis(5), "{units}");
         fixture.server.faults().freeze();
-        let late = tired(
-            share,
+        let late = exhaust_budget(
+            units,
             fixture
                 .client
                 .semaphore("pool", 1)
@@ -72,7 +72,7 @@ async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
         );
         let error = timeout(20 * SECOND, tokio::spawn(late))
             .await
-            .expect("it waits for ever")
+            .expect("the request does not time out")
             .unwrap()
             .unwrap_err();
         assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
@@ -80,7 +80,7 @@ async fn a_task_whose_share_of_time_is_used_up_misses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_limit_of_a_request_holds_for_another_task_than_the_one_before() {
+async fn a_request_times_out_on_another_task_than_the_previous_request() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let first = pool.clone();
@@ -98,9 +98,9 @@ async fn the_limit_of_a_request_holds_for_another_task_than_the_one_before() {
 
 // TLS may have to read before it can write. This socket wakes only the waker of its last poll.
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_has_to_read_before_it_can_write_is_heard() {
+async fn a_stream_that_reads_before_it_writes_makes_progress() {
     let fixture = Fixture::new().await;
-    let connector = WrappingConnector::new(&fixture, |whole| Box::new(ReadBeforeWrite::new(whole)));
+    let connector = WrappingConnector::new(&fixture, |inner| Box::new(ReadBeforeWrite::new(inner)));
     let client = Client::builder().connector(connector).build().unwrap();
     let mut pool = client.semaphore("pool", 1).unwrap();
     let start = Instant::now();
@@ -110,13 +110,13 @@ async fn a_stream_that_has_to_read_before_it_can_write_is_heard() {
     assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
 }
 
-/// Consumes `share` units of the coop budget before every other poll of `future`.
-async fn tired<T>(share: u32, future: impl Future<Output = T>) -> T {
-    let (mut future, mut is_tired) = (pin!(future), false);
+/// Consumes `units` units of the coop budget before every other poll of `future`.
+async fn exhaust_budget<T>(units: u32, future: impl Future<Output = T>) -> T {
+    let (mut future, mut exhaust) = (pin!(future), false);
     poll_fn(|cx| {
-        is_tired = !is_tired;
-        if is_tired {
-            for _ in 0..share {
+        exhaust = !exhaust;
+        if exhaust {
+            for _ in 0..units {
                 _ = pin!(consume_budget()).poll(cx);
             }
         }
@@ -127,8 +127,8 @@ async fn tired<T>(share: u32, future: impl Future<Output = T>) -> T {
 
 /// Stream that counts its reads.
 struct CountingStream {
-    whole: BoxStream,
-    asked: Arc<AtomicU32>,
+    inner: BoxStream,
+    reads: Arc<AtomicU32>,
 }
 
 impl AsyncRead for CountingStream {
@@ -137,8 +137,8 @@ impl AsyncRead for CountingStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.whole).poll_read(cx, buffer)
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
@@ -148,23 +148,23 @@ impl AsyncWrite for CountingStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.whole).poll_write(cx, bytes)
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.whole).poll_flush(cx)
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.whole).poll_shutdown(cx)
+        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
 /// Stream that wakes only the waker of its last pending poll. It writes a release only after a
 /// pending read.
 struct ReadBeforeWrite {
-    whole: BoxStream,
-    ear: Arc<SharedWaker>,
+    inner: BoxStream,
+    waker: Arc<SharedWaker>,
     /// Whether the pending write waits for a read.
     reads_first: bool,
 }
@@ -174,31 +174,31 @@ struct SharedWaker(Mutex<Option<Waker>>);
 
 impl Wake for SharedWaker {
     fn wake(self: Arc<Self>) {
-        let told = self.0.lock().unwrap().take();
-        told.into_iter().for_each(Waker::wake);
+        let waker = self.0.lock().unwrap().take();
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 
 impl ReadBeforeWrite {
-    fn new(whole: BoxStream) -> Self {
+    fn new(inner: BoxStream) -> Self {
         Self {
-            whole,
-            ear: Arc::default(),
+            inner,
+            waker: Arc::default(),
             reads_first: false,
         }
     }
 
-    fn tell<T>(
+    fn poll_inner<T>(
         &mut self,
         cx: &Context<'_>,
         poll: impl FnOnce(Pin<&mut BoxStream>, &mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         let ready = poll(
-            Pin::new(&mut self.whole),
-            &mut Context::from_waker(&self.ear.clone().into()),
+            Pin::new(&mut self.inner),
+            &mut Context::from_waker(&self.waker.clone().into()),
         );
         if ready.is_pending() {
-            *self.ear.0.lock().unwrap() = Some(cx.waker().clone());
+            *self.waker.0.lock().unwrap() = Some(cx.waker().clone());
         }
         ready
     }
@@ -210,7 +210,7 @@ impl AsyncRead for ReadBeforeWrite {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        self.tell(cx, |whole, cx| whole.poll_read(cx, buffer))
+        self.poll_inner(cx, |inner, cx| inner.poll_read(cx, buffer))
     }
 }
 
@@ -222,21 +222,21 @@ impl AsyncWrite for ReadBeforeWrite {
     ) -> Poll<Result<usize>> {
         self.reads_first = bytes.starts_with(b"sr\n") && !self.reads_first;
         if self.reads_first {
-            let ear = self.ear.clone();
+            let waker = self.waker.clone();
             tokio::spawn(async move {
                 sleep(Duration::from_millis(1)).await;
-                ear.wake();
+                waker.wake();
             });
-            return self.tell(cx, |_, _| Poll::Pending);
+            return self.poll_inner(cx, |_, _| Poll::Pending);
         }
-        self.tell(cx, |whole, cx| whole.poll_write(cx, bytes))
+        self.poll_inner(cx, |inner, cx| inner.poll_write(cx, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.tell(cx, AsyncWrite::poll_flush)
+        self.poll_inner(cx, AsyncWrite::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.tell(cx, AsyncWrite::poll_shutdown)
+        self.poll_inner(cx, AsyncWrite::poll_shutdown)
     }
 }

@@ -18,7 +18,7 @@ use crate::scripted_server::*;
 // Covers bug P35. The server does not read. A timeout set by the caller is not an error of the
 // client.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_cannot_be_written_ends_in_its_time() {
+async fn a_request_that_cannot_be_written_times_out() {
     let server = ScriptedServer::byte_by_byte([vec![wait_for_test()], vec![wait_for_test()]]);
     let client = server
         .builder()
@@ -42,7 +42,7 @@ async fn a_request_that_cannot_be_written_ends_in_its_time() {
 
 // Covers bug T45.
 #[tokio::test(start_paused = true)]
-async fn a_release_waits_until_the_renewal_before_it_is_written() {
+async fn a_release_waits_until_the_previous_renewal_is_written() {
     let (half, rest) = RENEW.split_at(20);
     let script = vec![
         expect(ACQUIRE),
@@ -70,14 +70,14 @@ async fn a_release_waits_until_the_renewal_before_it_is_written() {
 
 // Covers bug P05.
 #[tokio::test(start_paused = true)]
-async fn a_release_that_cannot_be_written_does_not_keep_the_connection_open() {
+async fn a_failed_write_of_a_release_closes_the_connection() {
     let fixture = Fixture::new().await;
-    let cut = Arc::new(AtomicBool::new(false));
-    let knife = cut.clone();
-    let connector = WrappingConnector::new(&fixture, move |whole| {
+    let blocked = Arc::new(AtomicBool::new(false));
+    let blocked_in_stream = blocked.clone();
+    let connector = WrappingConnector::new(&fixture, move |inner| {
         Box::new(BlockedWriter {
-            whole: ManuallyDrop::new(whole),
-            cut: knife.clone(),
+            inner: ManuallyDrop::new(inner),
+            blocked: blocked_in_stream.clone(),
         })
     });
     let client = Client::builder().connector(connector).build().unwrap();
@@ -87,7 +87,7 @@ async fn a_release_that_cannot_be_written_does_not_keep_the_connection_open() {
         .acquire()
         .await
         .unwrap();
-    cut.store(true, Ordering::Relaxed);
+    blocked.store(true, Ordering::Relaxed);
     drop(held);
     fixture
         .client
@@ -100,8 +100,8 @@ async fn a_release_that_cannot_be_written_does_not_keep_the_connection_open() {
 
 /// Stream whose writes fail once it is blocked. It stays open until it is shut down.
 struct BlockedWriter {
-    whole: ManuallyDrop<BoxStream>,
-    cut: Arc<AtomicBool>,
+    inner: ManuallyDrop<BoxStream>,
+    blocked: Arc<AtomicBool>,
 }
 
 impl AsyncRead for BlockedWriter {
@@ -110,7 +110,7 @@ impl AsyncRead for BlockedWriter {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        Pin::new(&mut *self.whole).poll_read(cx, buffer)
+        Pin::new(&mut *self.inner).poll_read(cx, buffer)
     }
 }
 
@@ -120,17 +120,17 @@ impl AsyncWrite for BlockedWriter {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        if self.cut.load(Ordering::Relaxed) {
+        if self.blocked.load(Ordering::Relaxed) {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
-        Pin::new(&mut *self.whole).poll_write(cx, bytes)
+        Pin::new(&mut *self.inner).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut *self.whole).poll_flush(cx)
+        Pin::new(&mut *self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut *self.whole).poll_shutdown(cx)
+        Pin::new(&mut *self.inner).poll_shutdown(cx)
     }
 }

@@ -38,7 +38,7 @@ fn impatient(server: &Program) -> Client {
 }
 
 #[tokio::test]
-async fn one_holds_and_the_next_is_refused() {
+async fn a_second_try_acquire_fails() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("clé-鍵").unwrap();
@@ -63,7 +63,7 @@ async fn one_holds_and_the_next_is_refused() {
 }
 
 #[tokio::test]
-async fn a_place_in_line_becomes_the_lock_in_order_of_arrival() {
+async fn queued_locks_are_granted_in_order_of_arrival() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
@@ -84,7 +84,7 @@ async fn a_place_in_line_becomes_the_lock_in_order_of_arrival() {
 
 // Covers bug S08. This server remembers an enqueue until its connection ends.
 #[tokio::test]
-async fn a_line_can_be_joined_again_and_again() {
+async fn a_queue_can_be_joined_repeatedly() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
@@ -100,7 +100,7 @@ async fn a_line_can_be_joined_again_and_again() {
 
 // Covers bugs T01, N2. Heartbeats are renewals, not pings.
 #[tokio::test]
-async fn a_long_lease_is_kept_beyond_the_read_timeout() {
+async fn a_long_lease_is_renewed_beyond_the_read_timeout() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
         let client = impatient(&server);
@@ -127,7 +127,7 @@ async fn a_long_lease_is_kept_beyond_the_read_timeout() {
 }
 
 #[tokio::test]
-async fn a_short_lease_is_kept() {
+async fn a_short_lease_is_renewed() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = Lock::builder()
@@ -153,7 +153,7 @@ async fn a_short_lease_is_kept() {
 // Covers bugs S19, T40. This server rounds the remaining lease down, so a renewal to 1 s returns a
 // lease of 0.
 #[tokio::test]
-async fn a_lease_that_the_server_calls_over_is_lost_before_another_holds() {
+async fn an_expired_lease_is_lost_before_another_client_holds() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = Lock::builder()
@@ -178,7 +178,7 @@ async fn a_lease_that_the_server_calls_over_is_lost_before_another_holds() {
 
 // Covers bug N5.
 #[tokio::test]
-async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
+async fn a_queue_position_is_kept_beyond_the_read_timeout() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
         let lock = impatient(&server).lock("job").unwrap();
@@ -207,7 +207,7 @@ async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_dropped_goes_to_the_next() {
+async fn a_dropped_lock_goes_to_the_next_waiter() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
@@ -223,7 +223,7 @@ async fn a_lock_that_is_dropped_goes_to_the_next() {
 }
 
 #[tokio::test]
-async fn without_auto_release_a_lock_that_is_dropped_goes_to_the_next_all_the_same() {
+async fn a_dropped_lock_goes_to_the_next_waiter_without_auto_release() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--no-auto-release-on-disconnect"]).await;
         let lock = server.client().lock("job").unwrap();
@@ -236,7 +236,7 @@ async fn without_auto_release_a_lock_that_is_dropped_goes_to_the_next_all_the_sa
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_and_costs_nothing_but_its_connection() {
+async fn a_ping_succeeds_and_costs_only_its_connection() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let client = server.client();
@@ -259,7 +259,7 @@ async fn a_ping_is_answered_and_costs_nothing_but_its_connection() {
 }
 
 #[tokio::test]
-async fn what_the_server_does_not_know_is_refused_by_name() {
+async fn unsupported_requests_are_rejected_by_name() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--max-locks", "1"]).await;
         let client = server.client();
@@ -279,7 +279,7 @@ async fn what_the_server_does_not_know_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_is_a_loss_at_once() {
+async fn killing_the_server_loses_the_slot_immediately() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
@@ -296,7 +296,7 @@ async fn a_server_that_is_killed_is_a_loss_at_once() {
 
 // The server reads the TLS handshake as a request and closes the connection.
 #[tokio::test]
-async fn a_client_with_tls_is_told_that_the_server_ended_the_handshake() {
+async fn a_tls_client_reports_that_the_server_ended_the_handshake() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let client = server
@@ -337,7 +337,7 @@ async fn a_client_with_tls_is_told_that_the_server_ended_the_handshake() {
 
 // This server requires no auth token, and accepts no line of more than 256 bytes.
 #[tokio::test]
-async fn a_secret_that_the_server_does_not_ask_for_is_named() {
+async fn an_unexpected_auth_token_is_reported() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         for (length, want) in [(4, AuthErrorKind::Unneeded), (257, AuthErrorKind::TooLong)] {

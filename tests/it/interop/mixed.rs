@@ -11,66 +11,66 @@ use tokio::time::sleep;
 
 use super::program::Program;
 use super::python::{Python, interop};
-use super::worker::{PythonWorker, Shared, Worker};
+use super::worker::{PythonWorker, Resource, Worker};
 
-const POOL: Shared = Shared::Semaphore("pool", 3);
-const LOCK: Shared = Shared::Lock("job");
+const POOL: Resource = Resource::Semaphore("pool", 3);
+const LOCK: Resource = Resource::Lock("job");
 
 #[tokio::test]
 async fn slots_are_granted_in_order_of_arrival() {
-    interop(async |python| order_of_grant_is_order_of_arrival(python, POOL).await).await;
+    interop(async |python| assert_granted_in_order(python, POOL).await).await;
 }
 
 #[tokio::test]
 async fn a_lock_is_granted_in_order_of_arrival() {
-    interop(async |python| order_of_grant_is_order_of_arrival(python, LOCK).await).await;
+    interop(async |python| assert_granted_in_order(python, LOCK).await).await;
 }
 
 #[tokio::test]
-async fn no_more_than_three_hold() {
-    interop(async |python| no_more_than_the_limit_hold(python, POOL).await).await;
+async fn at_most_three_workers_hold_the_semaphore() {
+    interop(async |python| assert_limit_holds(python, POOL).await).await;
 }
 
 #[tokio::test]
-async fn no_more_than_one_holds() {
-    interop(async |python| no_more_than_the_limit_hold(python, LOCK).await).await;
+async fn at_most_one_worker_holds_the_lock() {
+    interop(async |python| assert_limit_holds(python, LOCK).await).await;
 }
 
 /// Starts each worker after the server has queued the previous one. Each worker releases only on
 /// command.
-async fn order_of_grant_is_order_of_arrival(python: &Python, shared: Shared) {
+async fn assert_granted_in_order(python: &Python, resource: Resource) {
     let server = Program::local_server(&[]).await;
     let client = server.client();
-    let referee = HolderCount::new(shared.limit());
+    let holders = HolderCount::new(resource.limit());
     let (granted, mut grants) = mpsc::unbounded_channel();
-    let mut workers: Vec<_> = Worker::all(python, &server, shared);
-    workers.extend(Worker::all(python, &server, shared));
+    let mut workers: Vec<_> = Worker::all(python, &server, resource);
+    workers.extend(Worker::all(python, &server, resource));
     let (mut running, mut inside, count) = (JoinSet::new(), VecDeque::new(), workers.len());
     for (number, mut worker) in workers.into_iter().enumerate() {
         let (leave, left) = oneshot::channel();
         inside.push_back(leave);
-        let (granted, referee) = (granted.clone(), referee.clone());
+        let (granted, holders) = (granted.clone(), holders.clone());
         running.spawn(async move {
             let inside = async {
-                referee.enters();
+                holders.enter();
                 granted.send(number).unwrap();
                 left.await.unwrap();
-                referee.leaves();
+                holders.leave();
             };
-            worker.turn(inside).await;
+            worker.cycle(inside).await;
         });
-        if number < shared.limit() {
+        if number < resource.limit() {
             assert_eq!(grants.recv().await, Some(number));
         } else {
-            let in_line = number as u64 + 1 - shared.limit() as u64;
+            let queued = number as u64 + 1 - resource.limit() as u64;
             // The server emits no event when a waiter joins, so the test polls.
-            while shared.waiters(&client).await != in_line {
+            while resource.waiters(&client).await != queued {
                 sleep(Duration::from_millis(2)).await;
             }
         }
     }
-    assert_eq!(referee.inside.load(Ordering::SeqCst), shared.limit());
-    for next in shared.limit().. {
+    assert_eq!(holders.inside.load(Ordering::SeqCst), resource.limit());
+    for next in resource.limit().. {
         let Some(leave) = inside.pop_front() else {
             break;
         };
@@ -85,25 +85,25 @@ async fn order_of_grant_is_order_of_arrival(python: &Python, shared: Shared) {
 }
 
 /// Runs all workers concurrently at full speed.
-async fn no_more_than_the_limit_hold(python: &Python, shared: Shared) {
+async fn assert_limit_holds(python: &Python, resource: Resource) {
     const TURNS: usize = 15;
     let server = Program::local_server(&[]).await;
-    let referee = HolderCount::new(shared.limit());
+    let holders = HolderCount::new(resource.limit());
     let mut running = JoinSet::new();
-    for mut worker in Worker::all(python, &server, shared)
+    for mut worker in Worker::all(python, &server, resource)
         .into_iter()
-        .chain(Worker::all(python, &server, shared))
+        .chain(Worker::all(python, &server, resource))
     {
-        let referee = referee.clone();
+        let holders = holders.clone();
         running.spawn(async move {
             for _ in 0..TURNS {
                 let inside = async {
-                    referee.enters();
+                    holders.enter();
                     // The work lasts long enough for a surplus holder to be counted.
                     sleep(Duration::from_millis(2)).await;
-                    referee.leaves();
+                    holders.leave();
                 };
-                worker.turn(inside).await;
+                worker.cycle(inside).await;
             }
         });
     }
@@ -111,11 +111,11 @@ async fn no_more_than_the_limit_hold(python: &Python, shared: Shared) {
     while let Some(ended) = running.join_next().await {
         ended.unwrap();
     }
-    assert_eq!(referee.entered.load(Ordering::SeqCst), count * TURNS);
+    assert_eq!(holders.entered.load(Ordering::SeqCst), count * TURNS);
 }
 
 #[tokio::test]
-async fn the_slot_of_a_python_program_that_is_killed_goes_to_rust() {
+async fn the_slot_of_a_killed_python_program_goes_to_rust() {
     interop(async |python| {
         let server = Program::local_server(&[]).await;
         let lock = server.client().lock("job").unwrap();
@@ -131,7 +131,7 @@ async fn the_slot_of_a_python_program_that_is_killed_goes_to_rust() {
 }
 
 #[tokio::test]
-async fn the_slot_of_a_rust_holder_that_is_dropped_goes_to_python() {
+async fn the_slot_of_a_dropped_rust_holder_goes_to_python() {
     interop(async |python| {
         let server = Program::local_server(&[]).await;
         let client = server.client();
@@ -170,13 +170,13 @@ impl HolderCount {
         }
     }
 
-    fn enters(&self) {
+    fn enter(&self) {
         let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
         assert!(inside <= self.limit, "{inside} hold, of {}", self.limit);
         self.entered.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn leaves(&self) {
+    fn leave(&self) {
         self.inside.fetch_sub(1, Ordering::SeqCst);
     }
 }

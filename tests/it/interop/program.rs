@@ -10,7 +10,7 @@ use dflock::{Client, ClientBuilder};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, Command};
 
-use super::python::{Python, target};
+use super::python::{Python, target_dir};
 
 /// Server process that is killed on drop.
 pub(super) struct Program {
@@ -119,7 +119,11 @@ static LOCAL_SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
             "--profile",
         ])
         .arg(profile);
-    let status = cargo.arg("--target-dir").arg(target()).status().unwrap();
+    let status = cargo
+        .arg("--target-dir")
+        .arg(target_dir())
+        .status()
+        .unwrap();
     assert!(status.success(), "the example cannot be built");
     temp_dir.join("examples").join("local_server")
 });

@@ -25,7 +25,7 @@ const REPORT: &str = "DFLOCK_INTEROP_REPORT";
 const REQUIREMENTS: &str = include_str!("../../interop/requirements.txt");
 
 /// Timeout of a test.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Python interpreter of one test.
 pub(super) struct Python {
@@ -57,9 +57,9 @@ async fn run(interpreter: PathBuf, test: impl AsyncFnOnce(&Python)) {
         interpreter,
         cases: Cell::new(0),
     };
-    timeout(PATIENCE, test(&python))
+    timeout(TEST_TIMEOUT, test(&python))
         .await
-        .unwrap_or_else(|_| panic!("not done in {PATIENCE:?}"));
+        .unwrap_or_else(|_| panic!("not done in {TEST_TIMEOUT:?}"));
     report(python.cases.get().max(1));
 }
 
@@ -83,7 +83,7 @@ impl Python {
     }
 
     /// Runs a script with `input` and asserts that all its cases pass.
-    pub(super) async fn passes(&self, name: &str, args: &[&str], input: &str) {
+    pub(super) async fn run_cases(&self, name: &str, args: &[&str], input: &str) {
         let output = self.output(name, args, input).await;
         let cases = output
             .lines()
@@ -150,14 +150,14 @@ fn interpreter() -> Option<PathBuf> {
     if let Some(named) = env::var_os(INTERPRETER) {
         return Some(named.into());
     }
-    let venv = target().join("interop-venv");
+    let venv = target_dir().join("interop-venv");
     let whole =
         fs::read_to_string(venv.join("requirements.txt")).is_ok_and(|made| made == REQUIREMENTS);
     whole.then(|| venv.join("bin").join("python"))
 }
 
 /// Returns Cargo's target directory. This program is `PROFILE/deps/NAME` in it.
-pub(super) fn target() -> PathBuf {
+pub(super) fn target_dir() -> PathBuf {
     env::current_exe()
         .unwrap()
         .ancestors()

@@ -2,11 +2,11 @@
 
 use super::program::Program;
 use super::python::interop;
-use crate::tls::test_ca::{TestCa, HOST};
 use crate::tls::temp_dir::TempDir;
+use crate::tls::test_ca::{HOST, TestCa};
 
 #[tokio::test]
-async fn the_python_client_does_all_it_can_over_tls() {
+async fn all_operations_of_the_python_client_work_over_tls() {
     interop(async |python| {
         let (test_ca, dir) = (TestCa::new(), TempDir::new());
         let server = secured(&test_ca, &dir, &["--auth-token", "s3cret"]).await;
@@ -19,22 +19,18 @@ async fn the_python_client_does_all_it_can_over_tls() {
             "--secret",
             "s3cret",
         ];
-        python.passes("client.py", &args, "").await;
+        python.run_cases("client.py", &args, "").await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_rust_holds_over_tls_is_held_for_python() {
+async fn python_respects_holds_of_rust_over_tls() {
     interop(async |python| {
         let (test_ca, dir) = (TestCa::new(), TempDir::new());
         let server = secured(&test_ca, &dir, &[]).await;
         let ca = dir.file("ca.pem", test_ca.pem());
-        let client = server
-            .client_builder()
-            .tls(test_ca.tls())
-            .build()
-            .unwrap();
+        let client = server.client_builder().tls(test_ca.tls()).build().unwrap();
         let lock = client.lock("job").unwrap().acquire().await.unwrap();
         let pool = client.semaphore("job", 3).unwrap();
         let slots = [
@@ -43,7 +39,7 @@ async fn what_rust_holds_over_tls_is_held_for_python() {
             pool.acquire().await.unwrap(),
         ];
         python
-            .passes(
+            .run_cases(
                 "elsewhere.py",
                 &["--servers", &server.addr.to_string(), "--ca", &ca],
                 "job",

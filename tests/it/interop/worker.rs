@@ -12,16 +12,16 @@ use super::program::{Program, lines};
 use super::python::Python;
 
 /// Timeout of a worker's wait in the queue.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The shared lock or semaphore.
+/// The resource lock or semaphore.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shared {
+pub(super) enum Resource {
     Semaphore(&'static str, u32),
     Lock(&'static str),
 }
 
-impl Shared {
+impl Resource {
     pub(super) fn limit(self) -> usize {
         match self {
             Self::Semaphore(_, limit) => limit as usize,
@@ -57,36 +57,36 @@ pub(super) enum Worker {
 
 impl Worker {
     /// Returns one worker for each way to acquire a slot.
-    pub(super) fn all(python: &Python, server: &Program, shared: Shared) -> Vec<Self> {
+    pub(super) fn all(python: &Python, server: &Program, resource: Resource) -> Vec<Self> {
         let mut workers = Vec::new();
         for two_phase in [false, true] {
-            workers.push(Self::rust(&server.client(), shared, two_phase));
+            workers.push(Self::rust(&server.client(), resource, two_phase));
             for client in ["sync", "async"] {
                 workers.push(Self::Python(PythonWorker::start(
-                    python, server, shared, client, two_phase,
+                    python, server, resource, client, two_phase,
                 )));
             }
         }
         workers
     }
 
-    pub(super) fn rust(client: &Client, shared: Shared, two_phase: bool) -> Self {
+    pub(super) fn rust(client: &Client, resource: Resource, two_phase: bool) -> Self {
         let client = client.clone();
-        match shared {
-            Shared::Semaphore(key, limit) => {
+        match resource {
+            Resource::Semaphore(key, limit) => {
                 let pool = Semaphore::builder()
                     .key(key)
                     .limit(limit)
-                    .acquire_timeout(PATIENCE)
+                    .acquire_timeout(WAIT_TIMEOUT)
                     .client(client)
                     .build()
                     .unwrap();
                 Self::Semaphore { pool, two_phase }
             }
-            Shared::Lock(key) => {
+            Resource::Lock(key) => {
                 let lock = Lock::builder()
                     .key(key)
-                    .acquire_timeout(PATIENCE)
+                    .acquire_timeout(WAIT_TIMEOUT)
                     .client(client)
                     .build()
                     .unwrap();
@@ -96,7 +96,7 @@ impl Worker {
     }
 
     /// Acquires a slot, awaits `inside` and releases the slot.
-    pub(super) async fn turn(&mut self, inside: impl Future<Output = ()>) {
+    pub(super) async fn cycle(&mut self, inside: impl Future<Output = ()>) {
         match self {
             Self::Semaphore {
                 pool,
@@ -142,17 +142,17 @@ impl PythonWorker {
     pub(super) fn start(
         python: &Python,
         server: &Program,
-        shared: Shared,
+        resource: Resource,
         client: &str,
         two_phase: bool,
     ) -> Self {
         let mut command = python.script("worker.py");
         command.args(["--servers", &server.addr.to_string(), "--client", client]);
-        match shared {
-            Shared::Semaphore(key, limit) => {
+        match resource {
+            Resource::Semaphore(key, limit) => {
                 command.args(["--key", key, "--limit", &limit.to_string()])
             }
-            Shared::Lock(key) => command.args(["--key", key]),
+            Resource::Lock(key) => command.args(["--key", key]),
         };
         if two_phase {
             command.arg("--two-phase");
@@ -174,24 +174,24 @@ impl PythonWorker {
     }
 
     pub(super) async fn acquire(&mut self) {
-        let answer = self.order("acquire\n").await;
+        let answer = self.command("acquire\n").await;
         assert!(answer.starts_with("held "), "{answer}");
     }
 
     pub(super) async fn release(&mut self) {
-        assert_eq!(self.order("release\n").await, "released");
+        assert_eq!(self.command("release\n").await, "released");
     }
 
     pub(super) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
-    async fn order(&mut self, order: &str) -> String {
-        self.orders.write_all(order.as_bytes()).await.unwrap();
+    async fn command(&mut self, command: &str) -> String {
+        self.orders.write_all(command.as_bytes()).await.unwrap();
         self.answers
             .next_line()
             .await
             .unwrap()
-            .expect("it answers each order")
+            .expect("it answers each command")
     }
 }

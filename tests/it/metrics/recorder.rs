@@ -24,7 +24,7 @@ impl Recorder {
         }
     }
 
-    pub(super) fn told(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let all = self
             .recorder
             .snapshotter()
@@ -40,11 +40,11 @@ impl Recorder {
             assert_eq!(unit.is_some(), key.name().ends_with("_seconds"), "{key}");
             assert!(
                 key.labels().any(|label| label.key() == "server"),
-                "{key} does not say on which server"
+                "{key} has no label `server`"
             );
             assert!(
                 key.labels().all(|label| label.key() != "key"),
-                "{key} has a label without end"
+                "{key} has a label of unbounded cardinality"
             );
             let others = key
                 .labels()
@@ -69,15 +69,15 @@ impl Recorder {
 
 impl Snapshot {
     /// Returns all values of `name`, rounded.
-    pub(super) fn of(&self, name: &str) -> Vec<f64> {
+    pub(super) fn values(&self, name: &str) -> Vec<f64> {
         self.0.get(name).map_or_else(Vec::new, |values| {
             values.iter().map(|value| value.round()).collect()
         })
     }
 
     /// Returns the changes of the gauges of waiters and holders.
-    pub(super) fn more(&self) -> (f64, f64) {
-        let change = |name| self.of(name).first().copied().unwrap_or_default();
+    pub(super) fn gauge_changes(&self) -> (f64, f64) {
+        let change = |name| self.values(name).first().copied().unwrap_or_default();
         (change("dflock_waiting"), change("dflock_holding"))
     }
 
@@ -91,13 +91,13 @@ impl Snapshot {
     }
 
     /// Returns the samples of waits and holds as `outcome: seconds`.
-    pub(super) fn endings(&self) -> Vec<String> {
+    pub(super) fn outcomes(&self) -> Vec<String> {
         let seconds = |name: &String| {
             name.strip_prefix("dflock_")
                 .map(|name| name.replace("_seconds", ""))
         };
         let of = |name: &String| {
-            self.of(name)
+            self.values(name)
                 .into_iter()
                 .map(move |value| value.to_string())
                 .collect::<Vec<_>>()

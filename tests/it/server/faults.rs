@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::raw::{EOF, RawClient, token};
 
 #[tokio::test(start_paused = true)]
-async fn expire_says_whether_there_was_a_lease() {
+async fn expire_returns_whether_a_lease_existed() {
     let server = Server::start().await.unwrap();
     for key in ["no-such-key", "not a key", ""] {
         assert!(!server.faults().expire(key), "{key:?}");
@@ -21,7 +21,7 @@ async fn expire_says_whether_there_was_a_lease() {
     assert!(server.faults().expire("pool"));
     // The server remembers the key, which has no holder.
     assert!(!server.faults().expire("pool"));
-    client.ask("l", "pool", "0 1").await;
+    client.send_request("l", "pool", "0 1").await;
     assert!(client.line().await.starts_with("ok "));
     assert!(server.faults().expire("pool"), "a lock");
     // The lease had expired already.
@@ -31,11 +31,14 @@ async fn expire_says_whether_there_was_a_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_can_be_ended_at_once() {
+async fn a_lease_can_be_expired_immediately() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
+    let (mut holder, mut waiter) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     let held = holder.hold("pool", 600).await;
-    waiter.ask("sl", "pool", "100 1 600").await;
+    waiter.send_request("sl", "pool", "100 1 600").await;
     waiter.assert_silent().await;
     let start_time = Instant::now();
     assert!(server.faults().expire("pool"));
@@ -43,11 +46,11 @@ async fn a_lease_can_be_ended_at_once() {
     assert!(!server.faults().expire("not a key"));
     token(&waiter.line().await);
     assert_eq!(start_time.elapsed(), Duration::ZERO);
-    assert_eq!(holder.hear("sn", "pool", &held).await, "error");
+    assert_eq!(holder.request("sn", "pool", &held).await, "error");
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_at_a_key_can_be_closed() {
+async fn connections_of_a_key_can_be_closed() {
     let server = Server::start().await.unwrap();
     let (mut holder, mut waiter, mut other) = (
         RawClient::in_memory(&server).await,
@@ -56,7 +59,7 @@ async fn connections_at_a_key_can_be_closed() {
     );
     holder.hold("pool", 600).await;
     other.hold("other", 600).await;
-    waiter.ask("sl", "pool", "100 1 600").await;
+    waiter.send_request("sl", "pool", "100 1 600").await;
     waiter.assert_silent().await;
     server.faults().disconnect("pool");
     assert_eq!(holder.line().await, EOF);
@@ -72,19 +75,22 @@ async fn connections_at_a_key_can_be_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frozen_server_does_nothing_and_then_all_that_is_due() {
+async fn a_frozen_server_does_nothing_and_catches_up_after_thawing() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
+    let (mut holder, mut waiter) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     let held = holder.hold("pool", 2).await;
-    waiter.ask("sl", "pool", "100 1 30").await;
+    waiter.send_request("sl", "pool", "100 1 30").await;
     waiter.assert_silent().await;
 
     server.faults().freeze();
     let mut late = RawClient::in_memory(&server).await;
     let mut late_over_tcp = RawClient::tcp(&server).await;
-    late.ask("ping", "_", "_").await;
-    late_over_tcp.ask("ping", "_", "_").await;
-    holder.ask("sn", "pool", &held).await;
+    late.send_request("ping", "_", "_").await;
+    late_over_tcp.send_request("ping", "_", "_").await;
+    holder.send_request("sn", "pool", &held).await;
     sleep(Duration::from_secs(15)).await;
     // The lease does not expire, and no reply is sent.
     waiter.assert_silent().await;
@@ -100,14 +106,17 @@ async fn a_frozen_server_does_nothing_and_then_all_that_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_that_is_over_while_frozen_is_told_after_it() {
+async fn a_read_timeout_while_frozen_is_reported_after_thawing() {
     let server = Server::start().await.unwrap();
-    let (mut silent, mut talking) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
+    let (mut silent, mut talking) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     silent.ping().await;
     talking.ping().await;
     server.faults().freeze();
     sleep(Duration::from_mins(1)).await;
-    talking.ask("ping", "_", "_").await;
+    talking.send_request("ping", "_", "_").await;
     server.faults().thaw();
     assert_eq!(talking.line().await, "ok");
     assert_eq!(silent.line().await, "error");
@@ -115,7 +124,7 @@ async fn silence_that_is_over_while_frozen_is_told_after_it() {
 }
 
 #[tokio::test]
-async fn new_connections_can_be_refused() {
+async fn new_connections_can_be_rejected() {
     let server = Server::start().await.unwrap();
     let mut before = RawClient::tcp(&server).await;
     before.ping().await;
@@ -130,7 +139,7 @@ async fn new_connections_can_be_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_can_be_held_back() {
+async fn replies_can_be_delayed() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::in_memory(&server).await;
     server.faults().delay_replies(Duration::from_secs(2));
@@ -142,16 +151,16 @@ async fn replies_can_be_held_back() {
     );
     assert_eq!(start_time.elapsed().as_secs(), 2);
     // A request sent during the delay is answered in its turn.
-    client.ask("ping", "_", "_").await;
+    client.send_request("ping", "_", "_").await;
     sleep(Duration::from_secs(1)).await;
-    client.ask("zz", "_", "_").await;
+    client.send_request("zz", "_", "_").await;
     assert_eq!(
         (client.line().await, client.line().await),
         ("ok".into(), "error".into())
     );
     assert_eq!(start_time.elapsed().as_secs(), 6);
     // A disconnect during the delay is detected immediately.
-    client.ask("sl", "pool", "0 1 600").await;
+    client.send_request("sl", "pool", "0 1 600").await;
     sleep(Duration::from_millis(10)).await;
     drop(client);
     sleep(Duration::from_millis(10)).await;
@@ -167,7 +176,7 @@ async fn replies_can_be_held_back() {
 
 // With auto-release off, closing a connection releases nothing.
 #[tokio::test(start_paused = true)]
-async fn what_is_given_back_behind_a_reply_that_is_held_back_is_taken() {
+async fn a_release_behind_a_delayed_reply_is_applied() {
     let server = Server::builder()
         .auto_release(false)
         .build()
@@ -177,9 +186,9 @@ async fn what_is_given_back_behind_a_reply_that_is_held_back_is_taken() {
     let mut client = RawClient::in_memory(&server).await;
     let held = client.hold("pool", 600).await;
     server.faults().delay_replies(Duration::from_secs(2));
-    client.ask("sn", "pool", &held).await;
+    client.send_request("sn", "pool", &held).await;
     client.assert_silent().await;
-    client.ask("sr", "pool", &held).await;
+    client.send_request("sr", "pool", &held).await;
     drop(client);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(

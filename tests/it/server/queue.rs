@@ -8,19 +8,19 @@ use tokio::time::Instant;
 use super::raw::{EOF, RawClient, token, until, waiters};
 
 #[tokio::test]
-async fn over_sockets_the_line_is_served_in_order() {
+async fn the_queue_is_served_in_order_over_sockets() {
     let server = Server::start().await.unwrap();
     let mut holder = RawClient::tcp(&server).await;
     let mut held = holder.hold("pool", 30).await;
     let mut line = Vec::new();
     for number in 1..=10 {
         let mut waiter = RawClient::tcp(&server).await;
-        waiter.ask("sl", "pool", "20 1 30").await;
+        waiter.send_request("sl", "pool", "20 1 30").await;
         until(&server, |stats| waiters(stats) == number).await;
         line.push(waiter);
     }
     for mut next in line {
-        assert_eq!(holder.hear("sr", "pool", &held).await, "ok");
+        assert_eq!(holder.request("sr", "pool", &held).await, "ok");
         held = token(&next.line().await);
         holder = next;
     }
@@ -28,7 +28,7 @@ async fn over_sockets_the_line_is_served_in_order() {
 
 // Covers bug S15.
 #[tokio::test(start_paused = true)]
-async fn handing_a_slot_on_takes_no_time() {
+async fn a_slot_is_handed_over_immediately() {
     let server = Server::start().await.unwrap();
     let start_time = Instant::now();
     let mut workers = tokio::task::JoinSet::new();
@@ -36,8 +36,8 @@ async fn handing_a_slot_on_takes_no_time() {
         let mut worker = RawClient::in_memory(&server).await;
         workers.spawn(async move {
             for _ in 0..5 {
-                let held = token(&worker.hear("sl", "pool", "100 1 100").await);
-                assert_eq!(worker.hear("sr", "pool", &held).await, "ok");
+                let held = token(&worker.request("sl", "pool", "100 1 100").await);
+                assert_eq!(worker.request("sr", "pool", &held).await, "ok");
             }
         });
     }
@@ -52,37 +52,43 @@ async fn handing_a_slot_on_takes_no_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_times_out_at_its_second() {
+async fn a_wait_times_out_after_its_seconds() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
+    let (mut holder, mut waiter) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     holder.hold("pool", 60).await;
     let start_time = Instant::now();
-    assert_eq!(waiter.hear("sl", "pool", "3 1 30").await, "timeout");
+    assert_eq!(waiter.request("sl", "pool", "3 1 30").await, "timeout");
     assert_eq!(start_time.elapsed().as_secs(), 3);
-    assert_eq!(waiter.hear("se", "pool", "1 30").await, "queued");
-    assert_eq!(waiter.hear("sw", "pool", "2").await, "timeout");
+    assert_eq!(waiter.request("se", "pool", "1 30").await, "queued");
+    assert_eq!(waiter.request("sw", "pool", "2").await, "timeout");
     assert_eq!(start_time.elapsed().as_secs(), 5);
     assert_eq!(left_waiting(&server), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_ends_hands_the_slot_on() {
+async fn an_expired_lease_hands_the_slot_over() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
+    let (mut holder, mut waiter) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     let held = holder.hold("pool", 2).await;
     let start_time = Instant::now();
-    token(&waiter.hear("sl", "pool", "10 1 30").await);
+    token(&waiter.request("sl", "pool", "10 1 30").await);
     assert!(
         (2..=3).contains(&start_time.elapsed().as_secs()),
         "{:?}",
         start_time.elapsed()
     );
-    assert_eq!(holder.hear("sn", "pool", &held).await, "error");
+    assert_eq!(holder.request("sn", "pool", &held).await, "error");
 }
 
 // Covers bugs S01, N1.
 #[tokio::test(start_paused = true)]
-async fn a_wait_never_tells_a_dead_token() {
+async fn a_wait_never_returns_an_expired_token() {
     let server = Server::start().await.unwrap();
     let (mut a, mut b, mut c) = (
         RawClient::in_memory(&server).await,
@@ -90,19 +96,22 @@ async fn a_wait_never_tells_a_dead_token() {
         RawClient::in_memory(&server).await,
     );
     let held = a.hold("pool", 30).await;
-    assert_eq!(b.hear("se", "pool", "1 1").await, "queued");
-    assert_eq!(a.hear("sr", "pool", &held).await, "ok");
+    assert_eq!(b.request("se", "pool", "1 1").await, "queued");
+    assert_eq!(a.request("sr", "pool", &held).await, "ok");
     tokio::time::sleep(Duration::from_secs(2)).await;
     c.hold("pool", 30).await;
-    assert_eq!(b.hear("sw", "pool", "0").await, "error_lease_expired");
-    assert_eq!(b.hear("sw", "pool", "0").await, "error_not_enqueued");
-    assert_eq!(b.hear("se", "pool", "1 1").await, "queued");
+    assert_eq!(b.request("sw", "pool", "0").await, "error_lease_expired");
+    assert_eq!(b.request("sw", "pool", "0").await, "error_not_enqueued");
+    assert_eq!(b.request("se", "pool", "1 1").await, "queued");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blocked_request_holds_back_the_replies_behind_it() {
+async fn a_blocked_request_delays_later_replies() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
+    let (mut holder, mut waiter) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     let held = holder.hold("pool", 30).await;
     waiter
         .send("ping\n_\n_\nsl\npool\n20 1 30\nping\n_\n_\nzz\nk\n1\n")
@@ -110,14 +119,14 @@ async fn a_blocked_request_holds_back_the_replies_behind_it() {
     // Replies to earlier requests are not delayed.
     assert_eq!(waiter.line().await, "ok");
     waiter.assert_silent().await;
-    assert_eq!(holder.hear("sr", "pool", &held).await, "ok");
+    assert_eq!(holder.request("sr", "pool", &held).await, "ok");
     token(&waiter.line().await);
-    assert_eq!(waiter.gulp().await, "ok\nerror\n");
+    assert_eq!(waiter.read_available().await, "ok\nerror\n");
 }
 
 // Covers bugs S04, S05.
 #[tokio::test]
-async fn who_goes_while_it_waits_leaves_the_line_at_once() {
+async fn a_disconnecting_waiter_leaves_the_queue_immediately() {
     for auto_release in [true, false] {
         let server = Server::builder()
             .auto_release(auto_release)
@@ -129,7 +138,7 @@ async fn who_goes_while_it_waits_leaves_the_line_at_once() {
         let held = holder.hold("pool", 30).await;
         for pipelined in [0, 100, 20_000] {
             let mut waiter = RawClient::tcp(&server).await;
-            waiter.ask("sl", "pool", "600 1 30").await;
+            waiter.send_request("sl", "pool", "600 1 30").await;
             waiter.send("ping\n_\n_\n".repeat(pipelined)).await;
             until(&server, |stats| waiters(stats) == 1).await;
             drop(waiter);
@@ -138,18 +147,18 @@ async fn who_goes_while_it_waits_leaves_the_line_at_once() {
             })
             .await;
         }
-        assert_eq!(holder.hear("sr", "pool", &held).await, "ok");
+        assert_eq!(holder.request("sr", "pool", &held).await, "ok");
     }
 }
 
 // Covers bug S04. The server detects a disconnect behind any amount of pipelined bytes.
 #[tokio::test]
-async fn who_floods_while_it_waits_is_cut_off() {
+async fn a_flooding_waiter_is_disconnected() {
     let server = Server::start().await.unwrap();
     let mut holder = RawClient::tcp(&server).await;
     holder.hold("pool", 30).await;
     let mut waiter = RawClient::in_memory(&server).await;
-    waiter.ask("sl", "pool", "600 1 30").await;
+    waiter.send_request("sl", "pool", "600 1 30").await;
     until(&server, |stats| waiters(stats) == 1).await;
     let _ = waiter.try_send("ping\n_\n_\n".repeat(100_000)).await;
     assert_eq!(waiter.line().await, "error");
@@ -157,7 +166,7 @@ async fn who_floods_while_it_waits_is_cut_off() {
 }
 
 #[tokio::test]
-async fn half_closing_is_going_once_all_is_served_that_came_before() {
+async fn a_half_closed_client_leaves_after_its_earlier_requests_are_served() {
     let server = Server::start().await.unwrap();
     let mut leaver = RawClient::tcp(&server).await;
     leaver.send("ping\n_\n_\nsl\npool\n0 1 30\n").await;
@@ -169,19 +178,19 @@ async fn half_closing_is_going_once_all_is_served_that_came_before() {
     let mut holder = RawClient::tcp(&server).await;
     holder.hold("pool", 30).await;
     let mut waiter = RawClient::tcp(&server).await;
-    waiter.ask("sl", "pool", "600 1 30").await;
+    waiter.send_request("sl", "pool", "600 1 30").await;
     waiter.half_close().await;
     assert_eq!(waiter.line().await, EOF);
     assert_eq!(left_waiting(&server), 0);
 }
 
 #[tokio::test]
-async fn closing_hands_the_slot_on() {
+async fn closing_a_connection_hands_the_slot_over() {
     let server = Server::start().await.unwrap();
     let mut holder = RawClient::tcp(&server).await;
     holder.hold("pool", 600).await;
     let mut waiter = RawClient::tcp(&server).await;
-    waiter.ask("sl", "pool", "600 1 30").await;
+    waiter.send_request("sl", "pool", "600 1 30").await;
     until(&server, |stats| waiters(stats) == 1).await;
     drop(holder);
     token(&waiter.line().await);

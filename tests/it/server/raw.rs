@@ -27,13 +27,13 @@ impl RawClient {
     }
 
     /// Sends the three lines of a request.
-    pub(super) async fn ask(&mut self, command: &str, key: &str, argument: &str) {
+    pub(super) async fn send_request(&mut self, command: &str, key: &str, argument: &str) {
         self.send(format!("{command}\n{key}\n{argument}\n")).await;
     }
 
     /// Sends a request and returns its reply.
-    pub(super) async fn hear(&mut self, command: &str, key: &str, argument: &str) -> String {
-        self.ask(command, key, argument).await;
+    pub(super) async fn request(&mut self, command: &str, key: &str, argument: &str) -> String {
+        self.send_request(command, key, argument).await;
         self.line().await
     }
 
@@ -55,7 +55,7 @@ impl RawClient {
     }
 
     /// Returns the bytes of one read.
-    pub(super) async fn gulp(&mut self) -> String {
+    pub(super) async fn read_available(&mut self) -> String {
         let mut bytes = vec![0; 64 * 1024];
         let count = self.0.read(&mut bytes).await.unwrap();
         String::from_utf8(bytes[..count].to_vec()).unwrap()
@@ -63,8 +63,8 @@ impl RawClient {
 
     /// Asserts that no line arrives for a second.
     pub(super) async fn assert_silent(&mut self) {
-        let heard = tokio::time::timeout(Duration::from_secs(1), self.line()).await;
-        assert!(heard.is_err(), "{heard:?}");
+        let received = tokio::time::timeout(Duration::from_secs(1), self.line()).await;
+        assert!(received.is_err(), "{received:?}");
     }
 
     /// Closes the sending direction.
@@ -74,12 +74,12 @@ impl RawClient {
 
     /// Acquires `key` as a semaphore of limit 1 and returns the token.
     pub(super) async fn hold(&mut self, key: &str, lease: u64) -> String {
-        token(&self.hear("sl", key, &format!("0 1 {lease}")).await)
+        token(&self.request("sl", key, &format!("0 1 {lease}")).await)
     }
 
     /// Waits until the server has handled all earlier requests of this connection.
     pub(super) async fn ping(&mut self) {
-        assert_eq!(self.hear("ping", "_", "_").await, "ok");
+        assert_eq!(self.request("ping", "_", "_").await, "ok");
     }
 }
 
@@ -91,14 +91,14 @@ pub(super) fn token(reply: &str) -> String {
     }
 }
 
-/// Waits until the statistics of the server match `is_so`.
-pub(super) async fn until(server: &Server, is_so: impl Fn(&dflock::Stats) -> bool) {
-    let looking = async {
-        while !is_so(&server.stats()) {
+/// Waits until the statistics of the server match `condition`.
+pub(super) async fn until(server: &Server, condition: impl Fn(&dflock::Stats) -> bool) {
+    let polling = async {
+        while !condition(&server.stats()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), looking)
+    tokio::time::timeout(Duration::from_secs(20), polling)
         .await
         .unwrap_or_else(|_| panic!("{:?}", server.stats()));
 }

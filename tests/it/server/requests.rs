@@ -7,7 +7,7 @@ use dflock::server::Server;
 use super::raw::{EOF, RawClient, token};
 
 #[tokio::test(start_paused = true)]
-async fn the_replies_to_what_came_together_go_together() {
+async fn replies_to_pipelined_requests_are_written_together() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::in_memory(&server).await;
     let mut holder = RawClient::in_memory(&server).await;
@@ -20,7 +20,7 @@ async fn the_replies_to_what_came_together_go_together() {
         .send(format!("{}sl\npool\n0 1 30\n", "ping\n_\n_\n".repeat(20)))
         .await;
     assert_eq!(
-        client.gulp().await,
+        client.read_available().await,
         format!("{}timeout\n", "ok\n".repeat(20))
     );
     assert_eq!(start_time.elapsed().as_secs(), 1);
@@ -28,7 +28,7 @@ async fn the_replies_to_what_came_together_go_together() {
 
 // Covers bugs T27, S12.
 #[tokio::test]
-async fn a_request_may_come_byte_by_byte() {
+async fn a_request_may_arrive_byte_by_byte() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::tcp(&server).await;
     for byte in "sl\r\nключ☃\r\n0 1 30\r\n".bytes() {
@@ -38,7 +38,7 @@ async fn a_request_may_come_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn what_is_not_text_is_an_error_and_the_connection_goes_on() {
+async fn invalid_utf_8_is_an_error_and_keeps_the_connection() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::tcp(&server).await;
     for bad in [
@@ -58,7 +58,7 @@ async fn a_line_has_at_most_256_bytes() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::tcp(&server).await;
     client.hold(&"k".repeat(256), 30).await;
-    client.ask("sl", &"k".repeat(257), "0 1 30").await;
+    client.send_request("sl", &"k".repeat(257), "0 1 30").await;
     assert_eq!(client.line().await, "error");
     assert_eq!(client.line().await, EOF);
     // The reply arrives however long the line is.
@@ -70,12 +70,12 @@ async fn a_line_has_at_most_256_bytes() {
 
 // Covers bugs N10, S12.
 #[tokio::test]
-async fn stats_are_told_as_json() {
+async fn stats_are_sent_as_json() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::tcp(&server).await;
-    token(&client.hear("l", "job", "0 30").await);
+    token(&client.request("l", "job", "0 30").await);
     client.hold("pool", 30).await;
-    let told = client.hear("stats", "_", "_").await;
+    let told = client.request("stats", "_", "_").await;
     assert!(
         told.starts_with(r#"ok {"connections":1,"locks":[{"key":"job","owner_conn_id":1,"#),
         "{told}"
@@ -92,7 +92,7 @@ async fn stats_are_told_as_json() {
 
 // Covers bug S16.
 #[tokio::test]
-async fn who_does_not_know_the_secret_is_not_served() {
+async fn clients_without_the_auth_token_are_rejected() {
     let secret = "s".repeat(64 * 1024);
     let server = Server::builder()
         .auth_token(&*secret)
@@ -101,9 +101,9 @@ async fn who_does_not_know_the_secret_is_not_served() {
         .await
         .unwrap();
     let mut friend = RawClient::tcp(&server).await;
-    assert_eq!(friend.hear("auth", "_", &secret).await, "ok");
+    assert_eq!(friend.request("auth", "_", &secret).await, "ok");
     friend.hold("pool", 30).await;
-    assert_eq!(friend.hear("auth", "_", &secret).await, "error");
+    assert_eq!(friend.request("auth", "_", &secret).await, "error");
     friend.ping().await;
     for (command, key, argument) in [
         ("auth", "_", "wrong"),
@@ -114,7 +114,7 @@ async fn who_does_not_know_the_secret_is_not_served() {
     ] {
         let mut stranger = RawClient::tcp(&server).await;
         assert_eq!(
-            stranger.hear(command, key, argument).await,
+            stranger.request(command, key, argument).await,
             "error_auth",
             "{command}"
         );
@@ -127,15 +127,15 @@ async fn who_does_not_know_the_secret_is_not_served() {
 }
 
 #[tokio::test]
-async fn a_secret_that_nobody_asked_for_is_an_error() {
+async fn an_unexpected_auth_token_is_an_error() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::tcp(&server).await;
-    assert_eq!(client.hear("auth", "_", "nobody-asked").await, "error");
+    assert_eq!(client.request("auth", "_", "nobody-asked").await, "error");
     client.ping().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_seed_makes_the_same_tokens() {
+async fn a_seed_determines_the_tokens() {
     let mut tokens = Vec::new();
     for _ in 0..2 {
         let server = Server::builder().build().seed(7).start().await.unwrap();
@@ -147,7 +147,7 @@ async fn a_seed_makes_the_same_tokens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fences_grow_with_each_grant_of_any_key() {
+async fn fences_increase_with_every_grant_over_all_keys() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::in_memory(&server).await;
     let mut last = String::new();
@@ -160,25 +160,28 @@ async fn fences_grow_with_each_grant_of_any_key() {
 
 // Covers bug S13. The read timeout is reported in a last line, on every kind of stream.
 #[tokio::test(start_paused = true)]
-async fn silence_ends_the_connection_and_its_slots() {
+async fn the_read_timeout_closes_the_connection_and_releases_its_slots() {
     let server = Server::start().await.unwrap();
-    let (mut silent, mut waiter) = (RawClient::in_memory(&server).await, RawClient::in_memory(&server).await);
+    let (mut silent, mut waiter) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     silent.hold("pool", 600).await;
     let start_time = tokio::time::Instant::now();
     // A partial request does not reset the read timeout.
     tokio::time::sleep(Duration::from_secs(10)).await;
     silent.send("sn\n").await;
     // Waiting for a reply does not count as silence.
-    token(&waiter.hear("sl", "pool", "100 1 600").await);
+    token(&waiter.request("sl", "pool", "100 1 600").await);
     assert_eq!(start_time.elapsed().as_secs(), 23);
     assert_eq!(silent.line().await, "error");
     assert_eq!(silent.line().await, EOF);
-    assert_eq!(waiter.hear("sl", "pool", "100 1 600").await, "timeout");
+    assert_eq!(waiter.request("sl", "pool", "100 1 600").await, "timeout");
     assert_eq!(start_time.elapsed().as_secs(), 123);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_request_ends_the_silence() {
+async fn each_request_restarts_the_read_timeout() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::in_memory(&server).await;
     for _ in 0..10 {

@@ -13,7 +13,7 @@ use super::raw::{EOF, RawClient, token, until, waiters};
 
 // Covers bug S23.
 #[tokio::test(start_paused = true)]
-async fn shutting_down_tells_waiters_and_waits_for_holders() {
+async fn shutdown_notifies_waiters_and_waits_for_holders() {
     let server = Server::start().await.unwrap();
     let connector = server.connector();
     let (mut holder, mut blocked, mut queued, mut idle) = (
@@ -23,9 +23,9 @@ async fn shutting_down_tells_waiters_and_waits_for_holders() {
         RawClient::in_memory(&server).await,
     );
     let held = holder.hold("pool", 600).await;
-    blocked.ask("sl", "pool", "100 1 600").await;
-    assert_eq!(queued.hear("se", "pool", "1 30").await, "queued");
-    queued.ask("sw", "pool", "100").await;
+    blocked.send_request("sl", "pool", "100 1 600").await;
+    assert_eq!(queued.request("se", "pool", "1 30").await, "queued");
+    queued.send_request("sw", "pool", "100").await;
     idle.ping().await;
     until(&server, |stats| waiters(stats) == 2).await;
 
@@ -36,11 +36,17 @@ async fn shutting_down_tells_waiters_and_waits_for_holders() {
         assert_eq!(waiter.line().await, EOF);
     }
     assert_eq!(idle.line().await, EOF);
-    assert_eq!(holder.hear("sl", "other", "0 1 30").await, "error_draining");
-    assert_eq!(holder.hear("se", "other", "1 30").await, "error_draining");
-    assert_eq!(holder.hear("sn", "pool", &held).await, "ok 33");
+    assert_eq!(
+        holder.request("sl", "other", "0 1 30").await,
+        "error_draining"
+    );
+    assert_eq!(
+        holder.request("se", "other", "1 30").await,
+        "error_draining"
+    );
+    assert_eq!(holder.request("sn", "pool", &held).await, "ok 33");
     assert!(!shutdown.is_finished());
-    assert_eq!(holder.hear("sr", "pool", &held).await, "ok");
+    assert_eq!(holder.request("sr", "pool", &held).await, "ok");
     assert_eq!(holder.line().await, EOF);
     // Only the server has closed connections.
     shutdown.await.unwrap();
@@ -56,7 +62,7 @@ async fn shutting_down_tells_waiters_and_waits_for_holders() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_when_it_shuts_down_is_turned_away_at_once() {
+async fn new_clients_are_rejected_during_shutdown() {
     let server = Server::start().await.unwrap();
     let connector = server.connector();
     let mut holder = RawClient::in_memory(&server).await;
@@ -74,7 +80,7 @@ async fn who_comes_when_it_shuts_down_is_turned_away_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutting_down_waits_for_holders_only_so_long() {
+async fn shutdown_waits_for_holders_until_its_timeout() {
     let server = Server::builder()
         .shutdown_timeout(Duration::from_secs(7))
         .build()
@@ -91,7 +97,7 @@ async fn shutting_down_waits_for_holders_only_so_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutting_down_waits_for_a_silent_holder_until_its_lease_ends() {
+async fn shutdown_waits_for_a_silent_holder_until_its_lease_expires() {
     let server = Server::start().await.unwrap();
     let mut holder = RawClient::in_memory(&server).await;
     holder.hold("pool", 5).await;
@@ -106,7 +112,7 @@ async fn shutting_down_waits_for_a_silent_holder_until_its_lease_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frozen_server_is_thawed_to_shut_down() {
+async fn shutdown_thaws_a_frozen_server() {
     let server = Server::start().await.unwrap();
     let mut idle = RawClient::in_memory(&server).await;
     idle.ping().await;
@@ -122,12 +128,15 @@ async fn a_frozen_server_is_thawed_to_shut_down() {
 }
 
 #[tokio::test]
-async fn dropping_it_stops_everything() {
+async fn dropping_the_server_stops_everything() {
     let server = Server::start().await.unwrap();
     let (addr, connector) = (server.addr(), server.connector());
-    let (mut holder, mut waiter) = (RawClient::tcp(&server).await, RawClient::in_memory(&server).await);
+    let (mut holder, mut waiter) = (
+        RawClient::tcp(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     holder.hold("pool", 600).await;
-    waiter.ask("sl", "pool", "100 1 600").await;
+    waiter.send_request("sl", "pool", "100 1 600").await;
     until(&server, |stats| waiters(stats) == 1).await;
     drop(server);
     assert_eq!(holder.line().await, EOF);
@@ -145,7 +154,7 @@ async fn a_connector_outlives_its_server_and_keeps_nothing_alive() {
     let server = Server::start().await.unwrap();
     let connector = server.connector();
     let mut client = RawClient::tcp(&server).await;
-    token(&client.hear("sl", "pool", "0 1 30").await);
+    token(&client.request("sl", "pool", "0 1 30").await);
     server.faults().disconnect_all();
     server.shutdown().await;
     assert!(connector.connect("in-memory").await.is_err());

@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::test_ca::{TestCa, HOST};
+use super::test_ca::{HOST, TestCa};
 
 /// Subscriber that collects warnings.
 #[derive(Clone, Default)]
@@ -74,7 +74,7 @@ fn warnings(builder: ClientBuilder) -> Vec<String> {
 }
 
 #[test]
-fn a_secret_that_would_go_out_in_the_clear_is_warned_of_once_for_each_server() {
+fn a_clear_text_auth_token_causes_one_warning_per_server() {
     let servers = [
         "10.0.0.1:6388",
         "localhost:6388",
@@ -98,7 +98,7 @@ fn a_secret_that_would_go_out_in_the_clear_is_warned_of_once_for_each_server() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_none_or_goes_in_private_is_not() {
+async fn an_empty_or_protected_auth_token_causes_no_warning() {
     let server = Server::start().await.unwrap();
     let builder = || Client::builder().servers(["lock.internal:6388"]);
     assert_eq!(warnings(builder()), [""; 0]);
@@ -116,7 +116,7 @@ async fn a_secret_that_is_none_or_goes_in_private_is_not() {
 }
 
 #[tokio::test]
-async fn the_secret_is_asked_for_behind_the_handshake() {
+async fn the_server_requires_the_auth_token_after_the_handshake() {
     let ca = TestCa::new();
     let server = Server::builder()
         .tls(ca.server())
@@ -166,7 +166,7 @@ async fn the_secret_is_asked_for_behind_the_handshake() {
 
 // Covers bug T16.
 #[test]
-fn a_secret_with_a_line_break_is_refused() {
+fn an_auth_token_with_a_line_break_is_rejected() {
     for secret in ["two\nlines", "two\rlines", "two\r\nlines", "hush\n"] {
         let error = Client::builder()
             .auth(secret)
@@ -184,13 +184,10 @@ fn a_secret_with_a_line_break_is_refused() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_printed_has_a_key_or_a_secret() {
+async fn printed_values_contain_no_key_and_no_auth_token() {
     let ca = TestCa::new();
     let cert = ca.issue(HOST);
-    let tls = ca
-        .tls()
-        .client_pem(&cert.certificate, &cert.key)
-        .unwrap();
+    let tls = ca.tls().client_pem(&cert.certificate, &cert.key).unwrap();
     let config = Server::builder()
         .tls(cert.server())
         .auth_token("hush")

@@ -8,8 +8,8 @@ use dflock::rustls::{ServerConfig, SupportedProtocolVersion};
 use dflock::server::{Server, ServerTls};
 use dflock::{Error, Tls, TlsErrorKind};
 
-use super::test_ca::{TestCa, HOST, provider};
 use super::temp_dir::TempDir;
+use super::test_ca::{HOST, TestCa, provider};
 use crate::bad_input::reads_well;
 
 /// Starts a server that accepts clients with a certificate of `ca`.
@@ -45,7 +45,7 @@ async fn round(server: &Server, tls: Tls) -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn a_client_is_let_in_with_the_certificate_that_is_asked_for() {
+async fn a_client_with_the_required_certificate_is_accepted() {
     let ca = TestCa::new();
     let cert = ca.issue("worker-1");
     let dir = TempDir::new();
@@ -57,19 +57,13 @@ async fn a_client_is_let_in_with_the_certificate_that_is_asked_for() {
         let server = server(&ca, version).await;
         round(
             &server,
-            ca
-                .tls()
-                .client_pem(&cert.certificate, &cert.key)
-                .unwrap(),
+            ca.tls().client_pem(&cert.certificate, &cert.key).unwrap(),
         )
         .await
         .unwrap();
-        round(
-            &server,
-            ca.tls().client_pem_files(&chain, &key).unwrap(),
-        )
-        .await
-        .unwrap();
+        round(&server, ca.tls().client_pem_files(&chain, &key).unwrap())
+            .await
+            .unwrap();
         // The order of the calls does not matter.
         let tls = ca
             .tls()
@@ -85,15 +79,14 @@ async fn a_client_is_let_in_with_the_certificate_that_is_asked_for() {
 
 // With TLS 1.3 the rejection arrives after the handshake.
 #[tokio::test]
-async fn a_client_without_it_or_with_another_is_told_so() {
+async fn a_client_with_no_certificate_or_another_one_is_rejected() {
     let ca = TestCa::new();
     let stranger = TestCa::new().issue("worker-1");
     for version in [&TLS12, &TLS13] {
         let server = server(&ca, version).await;
         for tls in [
             ca.tls(),
-            ca
-                .tls()
+            ca.tls()
                 .client_pem(&stranger.certificate, &stranger.key)
                 .unwrap(),
         ] {
@@ -123,7 +116,7 @@ async fn a_client_without_it_or_with_another_is_told_so() {
 }
 
 #[tokio::test]
-async fn one_that_nobody_asks_for_does_no_harm() {
+async fn an_unrequested_client_certificate_is_ignored() {
     let ca = TestCa::new();
     let cert = ca.issue("worker-1");
     let server = Server::builder()
@@ -134,10 +127,7 @@ async fn one_that_nobody_asks_for_does_no_harm() {
         .unwrap();
     round(
         &server,
-        ca
-            .tls()
-            .client_pem(&cert.certificate, &cert.key)
-            .unwrap(),
+        ca.tls().client_pem(&cert.certificate, &cert.key).unwrap(),
     )
     .await
     .unwrap();

@@ -4,16 +4,16 @@ use dflock::Client;
 use dflock::server::Server;
 use tokio::process::Command;
 
-use super::test_ca::TestCa;
 use super::redaction::assert_hides;
 use super::temp_dir::TempDir;
+use super::test_ca::TestCa;
 
 /// Returns the outcome of `Client::from_env` and a ping with these variables.
 async fn outcome(server: &Server, variables: &[(&str, &str)]) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args([
         "--exact",
-        "tls::environment::ping",
+        "tls::environment::child_process_pings_the_server",
         "--ignored",
         "--nocapture",
         "--test-threads=1",
@@ -48,7 +48,7 @@ const NAMES: [&str; 10] = [
 
 #[tokio::test]
 #[ignore = "needs an environment of its own; the tests below run it in one"]
-async fn ping() {
+async fn child_process_pings_the_server() {
     let outcome = async { Client::from_env()?.ping().await };
     match outcome.await {
         Ok(()) => println!("\noutcome: fine"),
@@ -58,7 +58,7 @@ async fn ping() {
 
 // Covers bug G27.
 #[tokio::test]
-async fn the_environment_says_whom_to_trust() {
+async fn the_environment_selects_the_trusted_certificates() {
     let test_ca = TestCa::new();
     let server = Server::builder()
         .tls(test_ca.server())
@@ -103,7 +103,7 @@ async fn the_environment_says_whom_to_trust() {
 }
 
 #[tokio::test]
-async fn an_environment_that_makes_no_sense_is_named() {
+async fn an_invalid_environment_variable_is_named() {
     let server = Server::start().await.unwrap();
     let dir = TempDir::new();
     let (empty, missing) = (dir.file("empty.pem", ""), dir.path("missing.pem"));
@@ -144,7 +144,7 @@ async fn an_environment_that_makes_no_sense_is_named() {
 }
 
 #[tokio::test]
-async fn a_key_in_place_of_the_systems_certificates_is_not_shown() {
+async fn a_key_in_place_of_the_system_certificates_is_redacted() {
     let server = Server::start().await.unwrap();
     let dir = TempDir::new();
     let key = TestCa::new().issue("lock").key;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::test_ca::{TestCa, HOST};
+use super::test_ca::{HOST, TestCa};
 use crate::bad_input::reads_well;
 
 /// Limit of every wait. It is longer than any operation here takes on a real clock, and shorter
@@ -27,7 +27,7 @@ async fn secured() -> Server {
 }
 
 #[tokio::test]
-async fn a_client_without_tls_is_told_that_the_server_speaks_it() {
+async fn a_plain_client_reports_that_the_server_uses_tls() {
     let server = secured().await;
     let addr = server.addr().to_string();
     for auth in ["", "hush"] {
@@ -61,7 +61,7 @@ async fn a_client_without_tls_is_told_that_the_server_speaks_it() {
 // The server replies to lines in a handshake, which some contain by chance. It ignores a handshake
 // without lines.
 #[tokio::test]
-async fn a_server_without_tls_that_answers_speaks_no_tls() {
+async fn a_plain_server_that_replies_does_not_use_tls() {
     let server = Server::start().await.unwrap();
     let listener = TcpListener::bind((HOST, 0)).await.unwrap();
     let client = Client::builder()
@@ -138,7 +138,7 @@ async fn meets(words: &[u8]) -> Error {
 }
 
 #[tokio::test]
-async fn a_server_that_says_something_else_speaks_no_tls() {
+async fn a_server_of_another_protocol_does_not_use_tls() {
     for words in [
         "error\n",
         "error_auth\n",
@@ -162,7 +162,7 @@ async fn a_server_that_says_something_else_speaks_no_tls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_has_no_more_than_the_wait() {
+async fn a_silent_handshake_ends_with_the_wait_timeout() {
     let server = Server::start().await.unwrap();
     let client = Client::builder()
         .connector(server.connector())
@@ -191,7 +191,7 @@ async fn a_server_that_says_nothing_has_no_more_than_the_wait() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_has_the_connect_timeout() {
+async fn a_silent_handshake_ends_with_the_connect_timeout() {
     let error = meets(b"").await;
     assert!(
         matches!(
@@ -217,7 +217,7 @@ async fn a_server_that_says_nothing_has_the_connect_timeout() {
 
 // The server closes the connection, or resets it because it has unread data.
 #[tokio::test]
-async fn a_server_that_hangs_up_was_reached() {
+async fn a_server_that_closes_during_the_handshake_is_reachable() {
     for linger in [None, Some(Duration::ZERO)] {
         let listener = TcpListener::bind((HOST, 0)).await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
@@ -253,7 +253,7 @@ async fn a_server_that_hangs_up_was_reached() {
 
 // Covers bug P15. The server completes the handshake and then sends nothing.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_answer_the_secret_is_unresponsive() {
+async fn a_server_silent_after_the_auth_request_is_unresponsive() {
     let server = Server::builder()
         .tls(TestCa::new().server())
         .auth_token("hush")
@@ -275,7 +275,7 @@ async fn a_server_that_does_not_answer_the_secret_is_unresponsive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_that_takes_too_long_is_cut_off_and_holds_nobody_up() {
+async fn a_slow_handshake_times_out_and_delays_no_other_client() {
     let server = secured().await;
     let mut silent = Vec::new();
     for _ in 0..3 {
@@ -310,7 +310,7 @@ async fn a_handshake_that_takes_too_long_is_cut_off_and_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_in_its_handshake_does_not_keep_the_server_from_stopping() {
+async fn a_pending_handshake_does_not_delay_shutdown() {
     let server = secured().await;
     let mut silent = server.connector().connect("memory").await.unwrap();
     sleep(Duration::from_millis(1)).await;
@@ -326,7 +326,7 @@ async fn a_connection_in_its_handshake_does_not_keep_the_server_from_stopping() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_anything_else_is_sent_away() {
+async fn clients_without_tls_are_rejected() {
     let server = secured().await;
     for words in ["sl\npool\n0 1\n", "GET / HTTP/1.1\r\n\r\n"] {
         let mut stream = server.connector().connect("memory").await.unwrap();

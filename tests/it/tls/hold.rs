@@ -28,7 +28,7 @@ macro_rules! server {
 
 // Covers bug T49.
 #[tokio::test]
-async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
+async fn a_dropped_slot_goes_to_the_next_waiter_with_and_without_auto_release() {
     for auto_release in [true, false] {
         let server = server!(auto_release(auto_release)).start().await.unwrap();
         let pool = server.client().semaphore("pool", 1).unwrap();
@@ -44,7 +44,7 @@ async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
 
 // The drop itself writes the TLS close, without an executor.
 #[test]
-fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
+fn dropping_a_slot_outside_its_executor_releases_it() {
     let outside = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -66,7 +66,7 @@ fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
+async fn hundreds_of_slots_dropped_together_are_all_released() {
     let (server, client) = fixture(server!(auto_release(false))).await;
     let pool = client.semaphore("pool", 200).unwrap();
     let mut holds = Vec::new();
@@ -88,7 +88,7 @@ async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
 
 // Covers bugs T02, N2, N3, N5. Leases of any length, and a place in the queue.
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_kept_and_so_is_a_place_in_line() {
+async fn leases_are_renewed_and_queue_positions_are_kept() {
     let (_server, client) = fixture(server!()).await;
     for lease in [1, 33, 300] {
         let lease = Duration::from_secs(lease);
@@ -111,7 +111,7 @@ async fn a_lease_is_kept_and_so_is_a_place_in_line() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     let server = server!().start().await.unwrap();
     let client = server.client();
     let mut pool = client.semaphore("pool", 1).unwrap();
@@ -124,7 +124,7 @@ async fn connections_are_used_again() {
 
 // Covers bugs N7, G10. The reply exceeds one TLS record and 64 KiB.
 #[tokio::test]
-async fn a_long_reply_is_read_whole() {
+async fn a_long_reply_is_read_completely() {
     const KEYS: usize = 700;
     let server = server!().start().await.unwrap();
     let client = server.client();
@@ -147,7 +147,7 @@ async fn a_long_reply_is_read_whole() {
 
 // Covers bugs P12, T07. The server never acknowledges.
 #[tokio::test(start_paused = true)]
-async fn leaving_a_server_that_is_frozen_takes_no_longer_than_it_may() {
+async fn a_release_on_a_frozen_server_times_out() {
     let (server, client) = fixture(server!()).await;
     let pool = client.semaphore("pool", 3).unwrap();
     let (first, second, third) = (
@@ -166,7 +166,7 @@ async fn leaving_a_server_that_is_frozen_takes_no_longer_than_it_may() {
 
 // Covers bug T10. The connection ends without a TLS close.
 #[tokio::test(start_paused = true)]
-async fn a_hold_whose_connection_is_cut_is_lost_at_once() {
+async fn a_disconnect_loses_the_slot_immediately() {
     let (server, client) = fixture(server!()).await;
     let held = client
         .semaphore("pool", 1)
@@ -192,7 +192,7 @@ async fn a_hold_whose_connection_is_cut_is_lost_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_hears_that_the_server_stops() {
+async fn waiters_are_notified_of_a_shutdown() {
     let (server, client) = fixture(server!()).await;
     let pool = client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();

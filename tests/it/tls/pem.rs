@@ -3,8 +3,8 @@
 use dflock::server::ServerTls;
 use dflock::{ConfigError, PemErrorKind, PemSectionErrorKind, Tls};
 
-use super::test_ca::{TestCa, HOST};
 use super::temp_dir::TempDir;
+use super::test_ca::{HOST, TestCa};
 use crate::bad_input::reads_well;
 
 /// Asserts that the result is an error of the kind `want` whose message contains `names`.
@@ -41,7 +41,7 @@ const EMPTY_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CER
 const CUT_OFF: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n";
 
 #[test]
-fn a_ca_certificate_that_cannot_be_used_is_refused() {
+fn an_unusable_ca_certificate_is_rejected() {
     let dir = TempDir::new();
     let (missing, empty) = (dir.path("missing.pem"), dir.file("empty.pem", ""));
     refused(
@@ -90,7 +90,7 @@ const CERT_LOADERS: [CertLoader; 2] = [
 ];
 
 #[test]
-fn papers_that_cannot_be_used_are_refused_and_named() {
+fn an_unusable_certificate_or_key_is_rejected_and_named() {
     let ca = TestCa::new();
     let (cert, other) = (ca.issue(HOST), ca.issue(HOST));
     for (certificate, key, take) in CERT_LOADERS {
@@ -130,7 +130,7 @@ fn papers_that_cannot_be_used_are_refused_and_named() {
 }
 
 #[test]
-fn files_of_papers_are_named_when_they_cannot_be_read() {
+fn unreadable_certificate_and_key_files_are_named() {
     let cert = TestCa::new().issue(HOST);
     let dir = TempDir::new();
     let (chain, key) = (
@@ -169,7 +169,7 @@ fn files_of_papers_are_named_when_they_cannot_be_read() {
 }
 
 #[test]
-fn a_name_that_no_certificate_is_for_is_refused() {
+fn an_invalid_server_name_is_rejected() {
     let tls = || TestCa::new().tls();
     let error = tls().server_name("lock internal").unwrap_err();
     reads_well(&error, &["\"lock internal\"", "lock.internal"]);

@@ -3,7 +3,7 @@
 use dflock::server::{Server, ServerTls};
 use dflock::{ConfigError, PemContent, PemErrorKind, PemSectionErrorKind, Tls};
 
-use super::test_ca::{TestCa, HOST};
+use super::test_ca::{HOST, TestCa};
 use crate::bad_input::reads_well;
 
 /// Returns whether a client that trusts `bundle` connects to a server of `ca`.
@@ -30,7 +30,7 @@ fn labelled(pem: &str, label: &str) -> String {
 
 // OpenSSL 3.0 reads each of these files. `openssl storeutl -certs` finds two certificates in each.
 #[tokio::test]
-async fn what_openssl_reads_is_read() {
+async fn every_certificate_that_openssl_reads_is_loaded() {
     let (one, two) = (TestCa::new(), TestCa::new());
     let (a, b) = (one.pem(), two.pem());
     for bundle in [
@@ -72,7 +72,7 @@ const LOADERS: [Loader; 3] = [
 ];
 
 #[test]
-fn what_would_be_skipped_is_refused_with_its_number() {
+fn an_unusable_section_is_rejected_with_its_number() {
     use PemSectionErrorKind as Kind;
 
     let issuer = TestCa::new();
@@ -198,7 +198,7 @@ fn what_would_be_skipped_is_refused_with_its_number() {
 }
 
 #[test]
-fn what_is_no_certificate_says_what_it_is() {
+fn a_section_of_another_kind_is_named_in_the_error() {
     let cert = TestCa::new().issue(HOST);
     let body = cert
         .key
@@ -256,7 +256,7 @@ fn what_is_no_certificate_says_what_it_is() {
 }
 
 #[test]
-fn a_key_that_cannot_be_used_says_why() {
+fn an_unusable_key_is_rejected_with_its_reason() {
     let cert = TestCa::new().issue(HOST);
     let body = cert
         .key
@@ -297,7 +297,7 @@ fn a_key_that_cannot_be_used_says_why() {
 }
 
 #[test]
-fn utf_16_is_named() {
+fn utf_16_is_named_in_the_error() {
     let pem = TestCa::new().pem();
     for (mark, bytes) in [
         ([0xff, 0xfe], u16::to_le_bytes as fn(u16) -> [u8; 2]),

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use dflock::server::ServerTls;
 use dflock::{Client, ClientBuilder, ConfigError, Tls};
 
-use super::test_ca::{TestCa, HOST, TestCert};
 use super::temp_dir::TempDir;
+use super::test_ca::{HOST, TestCa, TestCert};
 
 /// Shortest text and fewest numeric bytes that reveal content.
 const TEXT: usize = 8;
@@ -60,7 +60,7 @@ pub(super) fn assert_hides(text: &str, content: &str) {
 }
 
 #[test]
-fn the_check_finds_content_in_every_form() {
+fn assert_hides_detects_content_in_every_form() {
     for text in [
         "see hunter2hunter2",
         "[104, 117, 110]",
@@ -149,10 +149,7 @@ const WAYS: [Way; 22] = [
     }),
     ("client_pem_files, key", |dir, text| {
         tls()
-            .client_pem_files(
-                dir.file("a", cert().certificate),
-                dir.file("b", text),
-            )
+            .client_pem_files(dir.file("a", cert().certificate), dir.file("b", text))
             .map(drop)
     }),
     ("ServerTls::pem, chain", |_, text| {
@@ -214,7 +211,7 @@ const WAYS: [Way; 22] = [
 ];
 
 #[test]
-fn an_error_never_shows_what_was_read() {
+fn errors_never_show_file_content() {
     let cert = cert();
     let dir = TempDir::new();
     for content in [&cert.key, &cert.certificate] {
@@ -228,7 +225,7 @@ fn an_error_never_shows_what_was_read() {
 }
 
 #[test]
-fn a_key_where_a_path_belongs_is_not_shown() {
+fn a_key_in_place_of_a_path_is_redacted() {
     // The base64 form of Kubernetes, and the key without its BEGIN line.
     let key = cert().key;
     let body = key
@@ -250,7 +247,7 @@ fn a_key_where_a_path_belongs_is_not_shown() {
 }
 
 #[test]
-fn a_secret_in_place_of_its_file_is_not_shown() {
+fn an_auth_token_in_place_of_its_file_is_redacted() {
     let error = variable("DFLOCK_AUTH_TOKEN_FILE", "hunter2hunter2").unwrap_err();
     assert_hides(&print(&error), "hunter2hunter2");
     assert!(
@@ -260,7 +257,7 @@ fn a_secret_in_place_of_its_file_is_not_shown() {
 }
 
 #[test]
-fn the_error_says_what_is_wrong_with_the_line_breaks() {
+fn the_error_describes_wrong_line_breaks() {
     let key = cert().key;
     for (separator, want) in [
         (

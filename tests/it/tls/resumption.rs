@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::test_ca::{TestCa, HOST, provider};
+use super::test_ca::{HOST, TestCa, provider};
 
 const PING: &[u8] = b"ping\n_\n_\n";
 
@@ -77,7 +77,7 @@ async fn a_client_resumes_its_session() {
 }
 
 #[tokio::test]
-async fn the_server_lets_a_client_resume_its_session() {
+async fn the_server_accepts_session_resumption() {
     let ca = TestCa::new();
     let server = Server::builder()
         .tls(ca.server())

@@ -10,10 +10,10 @@ use dflock::rustls::server::WebPkiClientVerifier;
 use dflock::server::{Server, ServerTls};
 use dflock::{AuthErrorKind, Client, ClientBuilder, Error, Tls, TlsErrorKind};
 
-use super::test_ca::{TestCa, HOST, provider};
+use super::auth_token::Warnings;
 use super::redaction::assert_hides;
 use super::temp_dir::TempDir;
-use super::auth_token::Warnings;
+use super::test_ca::{HOST, TestCa, provider};
 
 /// Directory as Kubernetes mounts it. A symbolic link replaces all files at once.
 struct Mount {
@@ -80,7 +80,7 @@ fn is_distrusted(result: &Result<(), Error>) -> bool {
 }
 
 #[tokio::test]
-async fn a_ca_file_that_is_replaced_is_used_by_new_connections_and_open_ones_stay() {
+async fn a_replaced_ca_file_applies_to_new_connections_only() {
     let (old, new) = (TestCa::new(), TestCa::new());
     let (at_old, at_new) = (start(&old).await, start(&new).await);
     let mut mount = Mount::new(&[("ca.pem", &old.pem())]);
@@ -109,7 +109,7 @@ async fn a_ca_file_that_is_replaced_is_used_by_new_connections_and_open_ones_sta
 
 // The file is overwritten in place with the same length, so that only its content differs.
 #[tokio::test]
-async fn a_file_that_is_written_into_at_once_is_read_again() {
+async fn a_file_overwritten_in_place_is_reloaded() {
     let (one, two) = (start_with("hush-1").await, start_with("hush-2").await);
     let dir = TempDir::new();
     let path = dir.file("token", "hush-1\n");
@@ -126,7 +126,7 @@ async fn a_file_that_is_written_into_at_once_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() {
+async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
     let (old, new) = (TestCa::new(), TestCa::new());
     let (at_old, at_new) = (start(&old).await, start(&new).await);
     let key = old.issue(HOST).key;
@@ -206,7 +206,7 @@ async fn start_asking(test_ca: &TestCa) -> Server {
 }
 
 #[tokio::test]
-async fn a_client_certificate_that_is_replaced_is_shown_even_where_a_session_could_be_resumed() {
+async fn a_replaced_client_certificate_is_sent_instead_of_a_session_resumption() {
     let (known, unknown) = (TestCa::new(), TestCa::new());
     let server = start_asking(&known).await;
     let (mine, strange) = (known.issue("worker-1"), unknown.issue("worker-1"));
@@ -245,7 +245,7 @@ async fn a_client_certificate_that_is_replaced_is_shown_even_where_a_session_cou
 
 // Each file is followed separately, so that an invalid one does not delay the other.
 #[tokio::test]
-async fn a_broken_client_certificate_does_not_keep_an_old_ca() {
+async fn an_invalid_client_certificate_does_not_block_a_new_ca() {
     let (old, new) = (TestCa::new(), TestCa::new());
     let at_new = start(&new).await;
     let cert = old.issue("worker-1");
@@ -284,7 +284,7 @@ fn auth_file_builders(path: &str) -> [ClientBuilder; 2] {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_replaced_is_shown_on_new_connections_and_open_ones_stay() {
+async fn a_replaced_auth_token_applies_to_new_connections_only() {
     let (one, two) = (start_with("hush").await, start_with("hush hush").await);
     for way in 0..2 {
         let mut mount = Mount::new(&[("token", "hush\n")]);
@@ -339,7 +339,7 @@ async fn a_secret_that_is_replaced_is_shown_on_new_connections_and_open_ones_sta
 }
 
 #[tokio::test]
-async fn a_broken_secret_keeps_the_last_good_one_and_warns_once_for_each_change() {
+async fn an_invalid_auth_token_keeps_the_last_valid_one_and_warns_once_per_change() {
     let server = start_with("hush").await;
     let dir = TempDir::new();
     let path = dir.file("token", "hush\n");
@@ -371,7 +371,7 @@ async fn a_broken_secret_keeps_the_last_good_one_and_warns_once_for_each_change(
 
 // The client follows the CA file of the environment as well.
 #[tokio::test]
-async fn the_ca_file_of_the_environment_is_read_again() {
+async fn the_ca_file_of_the_environment_is_reloaded() {
     let (old, new) = (TestCa::new(), TestCa::new());
     let at_new = start(&new).await;
     let dir = TempDir::new();

@@ -11,24 +11,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
-use super::test_ca::{TestCa, HOST, TestCert};
+use super::test_ca::{HOST, TestCa, TestCert};
 
 async fn secured(tls: ServerTls) -> Server {
     Server::builder().tls(tls).build().start().await.unwrap()
 }
 
 #[tokio::test]
-async fn its_own_clients_know_its_certificate_whatever_name_and_time_it_is_for() {
+async fn clients_of_the_server_trust_its_certificate_for_any_name_and_time() {
     let ca = TestCa::new();
     let old = ca.issue_with(HOST, |params| params.not_after = date_time_ymd(2001, 1, 1));
     // A certificate as `openssl req -x509` creates it.
     let of_ca = TestCert::self_signed(HOST, IsCa::Ca(BasicConstraints::Unconstrained));
-    for cert in [
-        ca.issue(HOST),
-        ca.issue("lock.internal"),
-        old,
-        of_ca,
-    ] {
+    for cert in [ca.issue(HOST), ca.issue("lock.internal"), old, of_ca] {
         let server = secured(cert.server()).await;
         server
             .client()
@@ -78,12 +73,9 @@ async fn a_root_store_cannot_replace_the_pinned_certificate() {
 }
 
 #[tokio::test]
-async fn its_own_clients_know_no_other_certificate() {
+async fn clients_of_the_server_trust_no_other_certificate() {
     let ca = TestCa::new();
-    let (server, other) = (
-        secured(ca.server()).await,
-        secured(ca.server()).await,
-    );
+    let (server, other) = (secured(ca.server()).await, secured(ca.server()).await);
     let client = server
         .client_builder()
         .servers([other.addr().to_string()])
@@ -103,7 +95,7 @@ async fn its_own_clients_know_no_other_certificate() {
 }
 
 #[tokio::test]
-async fn a_configuration_of_the_users_own_is_served_and_its_clients_are_told_to_give_tls() {
+async fn a_user_defined_rustls_configuration_is_served_and_clients_must_set_tls() {
     let ca = TestCa::new();
     let server = secured(ServerTls::from_config(Arc::new(
         ca.issue(HOST).server_config(),
@@ -127,7 +119,7 @@ async fn a_configuration_of_the_users_own_is_served_and_its_clients_are_told_to_
 
 // Covers bug S13. The read timeout is reported in a line, followed by the TLS close.
 #[tokio::test(start_paused = true)]
-async fn the_read_timeout_is_told_over_tls() {
+async fn the_read_timeout_is_reported_over_tls() {
     let ca = TestCa::new();
     let server = secured(ca.server()).await;
     let connector = TlsConnector::from(Arc::new(ca.client_config()));
@@ -148,7 +140,7 @@ async fn the_read_timeout_is_told_over_tls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_closed_in_order_is_closed_in_order_over_tls() {
+async fn a_graceful_close_is_graceful_over_tls() {
     let ca = TestCa::new();
     let server = secured(ca.server()).await;
     let connector = TlsConnector::from(Arc::new(ca.client_config()));

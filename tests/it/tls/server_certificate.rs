@@ -8,7 +8,7 @@ use dflock::{Error, Operation, Tls, TlsErrorKind};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
 use tokio::time::sleep;
 
-use super::test_ca::{TestCa, HOST, TestCert};
+use super::test_ca::{HOST, TestCa, TestCert};
 use crate::bad_input::reads_well;
 
 async fn server(cert: &TestCert) -> Server {
@@ -36,7 +36,7 @@ async fn ping(server: &Server, tls: Tls) -> Result<(), Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_that_cannot_be_believed_says_why() {
+async fn an_untrusted_certificate_is_rejected_with_its_reason() {
     let ca = TestCa::new();
     let expired =
         |params: &mut rcgen::CertificateParams| params.not_after = date_time_ymd(2001, 1, 1);
@@ -97,7 +97,7 @@ async fn a_certificate_that_cannot_be_believed_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_issuers_certificate_is_all_that_is_needed() {
+async fn the_certificate_of_the_issuer_suffices() {
     let ca = TestCa::new();
     let server = server(&ca.issue(HOST)).await;
     ping(&server, ca.tls()).await.unwrap();
@@ -112,7 +112,7 @@ async fn the_issuers_certificate_is_all_that_is_needed() {
 
 // A CA certificate used as a server certificate, as `openssl req -x509` creates it.
 #[tokio::test(start_paused = true)]
-async fn a_self_signed_certificate_is_believed_unless_it_is_a_cas() {
+async fn a_self_signed_certificate_is_trusted_unless_it_is_a_ca() {
     for (is_ca, believed) in [
         (IsCa::ExplicitNoCa, true),
         (IsCa::NoCa, true),
@@ -143,7 +143,7 @@ async fn a_self_signed_certificate_is_believed_unless_it_is_a_cas() {
 // Covers bug T39. The certificate is verified for another name, and the connection goes to the same
 // host.
 #[tokio::test]
-async fn the_name_that_is_given_is_asked_for_instead_of_the_host() {
+async fn a_given_server_name_is_verified_instead_of_the_host() {
     let ca = TestCa::new();
     let server = server(&ca.issue("lock.internal")).await;
     let client = |name: &str| {
@@ -166,7 +166,7 @@ async fn the_name_that_is_given_is_asked_for_instead_of_the_host() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_of_the_users_own_is_used_as_it_is() {
+async fn a_user_defined_rustls_configuration_is_used_unchanged() {
     let ca = TestCa::new();
     let server = server(&ca.issue(HOST)).await;
     ping(&server, Tls::from_config(ca.client_config()))

@@ -68,7 +68,7 @@ impl TestCa {
 
     /// Returns the configuration of a server on [`HOST`].
     pub(crate) fn server(&self) -> ServerTls {
-        self.cert(HOST).server()
+        self.issue(HOST).server()
     }
 
     pub(crate) fn roots(&self) -> Arc<RootCertStore> {
