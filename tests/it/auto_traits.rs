@@ -133,7 +133,7 @@ fn every_future_of_a_lock_is_send(
 
 /// Checks that a held semaphore and a held lock dereference to `Slot`, which can be shared.
 #[allow(dead_code, reason = "the compiler reads it")]
-fn what_is_held_derefs_to_its_slot<'a>(
+fn held_values_deref_to_slot<'a>(
     semaphore: &'a Semaphore<Held>,
     lock: &'a Lock<Held>,
 ) -> [&'a Held; 2] {
@@ -143,8 +143,8 @@ fn what_is_held_derefs_to_its_slot<'a>(
 #[tokio::test(flavor = "multi_thread")]
 async fn with_slot_future_is_send_with_moving_and_borrowing_closures() {
     let round = [expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
-    let scripted = ScriptedServer::tcp([vec![round; 2].concat()]).await;
-    let pool = scripted.pool();
+    let scripted_server = ScriptedServer::tcp([vec![round; 2].concat()]).await;
+    let pool = scripted_server.pool();
     let (moved, by_reference) = (pool.clone(), pool);
     let text = String::from("mine");
     let length = tokio::spawn(async move {
@@ -165,5 +165,5 @@ async fn with_slot_future_is_send_with_moving_and_borrowing_closures() {
             .map(|()| calls)
     });
     assert_eq!(count.await.unwrap().unwrap(), 4);
-    scripted.finish().await;
+    scripted_server.finish().await;
 }

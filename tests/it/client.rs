@@ -10,7 +10,7 @@ use dflock::{Client, ConfigError, Connector, Crc32, Enqueued, Error, Semaphore, 
 
 use crate::fixture::Fixture;
 
-async fn three() -> [Server; 3] {
+async fn start_three_servers() -> [Server; 3] {
     [
         Server::start().await.unwrap(),
         Server::start().await.unwrap(),
@@ -28,7 +28,7 @@ fn addresses(servers: &[Server]) -> Vec<String> {
 // Covers bug G27. Everything built on a client uses the server that the client selects.
 #[tokio::test]
 async fn a_key_is_assigned_to_a_server_by_its_hash() {
-    let servers = three().await;
+    let servers = start_three_servers().await;
     let client = Client::builder()
         .servers(addresses(&servers))
         .build()
@@ -49,15 +49,15 @@ async fn a_key_is_assigned_to_a_server_by_its_hash() {
     assert_eq!(all, holds.len());
     let stats = client.stats().await.unwrap();
     assert_eq!(stats.len(), 3);
-    for (told, server) in stats.iter().zip(&servers) {
-        assert_eq!(told.semaphores.len(), server.stats().semaphores.len());
+    for (listed, server) in stats.iter().zip(&servers) {
+        assert_eq!(listed.semaphores.len(), server.stats().semaphores.len());
     }
     client.ping().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_user_defined_sharding_function_is_called() {
-    let servers = three().await;
+    let servers = start_three_servers().await;
     let client = Client::builder()
         .servers(addresses(&servers))
         .sharding(|key: &str, servers: usize| key.len() % servers)
@@ -198,7 +198,7 @@ fn host_names_are_resolved_while_all_blocking_threads_wait_for_slots() {
 }
 
 /// Polls `call` once outside of a runtime.
-fn outside<T>(call: impl Future<Output = Result<T, Error>>) {
+fn poll_outside_runtime<T>(call: impl Future<Output = Result<T, Error>>) {
     let mut cx = Context::from_waker(Waker::noop());
     let Poll::Ready(Err(error)) = pin!(call).poll(&mut cx) else {
         panic!("it waits for a runtime")
@@ -221,12 +221,12 @@ fn a_call_outside_a_runtime_is_an_error() {
     let Enqueued::Queued(queued) = runtime.block_on(pool.clone().enqueue()).unwrap() else {
         panic!("both are held")
     };
-    outside(pool.clone().acquire());
-    outside(pool.enqueue());
-    outside(queued.wait());
-    outside(first.renew());
-    outside(first.run(async {}));
-    outside(second.release());
+    poll_outside_runtime(pool.clone().acquire());
+    poll_outside_runtime(pool.enqueue());
+    poll_outside_runtime(queued.wait());
+    poll_outside_runtime(first.renew());
+    poll_outside_runtime(first.run(async {}));
+    poll_outside_runtime(second.release());
     first.check().unwrap();
     // A slot that cannot be released is freed by closing its connection.
     runtime.block_on(async {

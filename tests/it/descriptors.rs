@@ -9,7 +9,7 @@ use tokio::net::TcpSocket;
 use crate::scripted_server::*;
 
 /// Returns the number of open descriptors of this process.
-fn open() -> usize {
+fn count_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
@@ -39,29 +39,29 @@ async fn child_process_ends_connections_in_every_way() {
     let round = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
     let server = ScriptedServer::tcp([vec![round; TIMES].concat()]).await;
     let mut pool = server.pool();
-    let before = open();
+    let before = count_descriptors();
     for _ in 0..TIMES {
         pool = pool.acquire().await.unwrap().release().await.unwrap();
     }
     // One descriptor for each end of the connection.
-    assert_eq!(open(), before + 2);
+    assert_eq!(count_descriptors(), before + 2);
     server.finish().await;
     drop(pool);
-    same_after(refused_connections, 300).await;
-    same_after(refused_secrets, 300).await;
-    same_after(refused_renewals, 300).await;
-    same_after(dropped_holds, 300).await;
+    assert_no_leak(fail_connections, 300).await;
+    assert_no_leak(fail_authentications, 300).await;
+    assert_no_leak(fail_renewals, 300).await;
+    assert_no_leak(drop_holds, 300).await;
 }
 
-async fn same_after(way: impl AsyncFn(usize), times: usize) {
+async fn assert_no_leak(operation: impl AsyncFn(usize), times: usize) {
     // The first run opens the descriptors that the runtime opens once.
-    way(1).await;
-    let before = open();
-    way(times).await;
-    assert_eq!(open(), before);
+    operation(1).await;
+    let before = count_descriptors();
+    operation(times).await;
+    assert_eq!(count_descriptors(), before);
 }
 
-async fn refused_connections(times: usize) {
+async fn fail_connections(times: usize) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let client = Client::builder()
@@ -73,7 +73,7 @@ async fn refused_connections(times: usize) {
     }
 }
 
-async fn refused_secrets(times: usize) {
+async fn fail_authentications(times: usize) {
     let server = ScriptedServer::tcp(vec![
         vec![expect(AUTH), send("error_auth\n"), close()];
         times
@@ -86,7 +86,7 @@ async fn refused_secrets(times: usize) {
     server.finish().await;
 }
 
-async fn refused_renewals(times: usize) {
+async fn fail_renewals(times: usize) {
     let script = vec![
         expect(ACQUIRE),
         send(GRANT),
@@ -113,7 +113,7 @@ async fn refused_renewals(times: usize) {
     server.finish().await;
 }
 
-async fn dropped_holds(times: usize) {
+async fn drop_holds(times: usize) {
     let server = ScriptedServer::tcp(vec![
         vec![
             expect(ACQUIRE),

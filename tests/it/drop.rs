@@ -68,18 +68,18 @@ async fn cancelled_operations_leave_nothing() {
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     for polls in 0..12 {
         let held = pool.clone().acquire().await.unwrap();
-        cut(polls, pool.clone().acquire()).await;
-        cut(polls, pool.clone().enqueue()).await;
-        cut(polls, held.renew()).await;
-        cut(polls, held.release()).await;
+        cancel_after(polls, pool.clone().acquire()).await;
+        cancel_after(polls, pool.clone().enqueue()).await;
+        cancel_after(polls, held.renew()).await;
+        cancel_after(polls, held.release()).await;
         let held = pool.clone().acquire().await.unwrap();
         let Enqueued::Queued(queued) = pool.clone().enqueue().await.unwrap() else {
             panic!("the slot is taken")
         };
-        cut(polls, queued.wait()).await;
+        cancel_after(polls, queued.wait()).await;
         drop(held);
-        cut(polls, pool.with_slot(async |held| held.lost().await)).await;
-        cut(polls, pool.clone().acquire()).await;
+        cancel_after(polls, pool.with_slot(async |held| held.lost().await)).await;
+        cancel_after(polls, pool.clone().acquire()).await;
         // The next client holds the slot alone.
         let held = pool.clone().acquire().await.unwrap();
         sleep(Duration::from_millis(1)).await;
@@ -115,7 +115,7 @@ async fn leaving_the_queue_ends_the_keep_alive_task() {
 }
 
 /// Polls `future` at most `polls` times with other tasks running in between, and drops it.
-async fn cut<F: Future>(polls: usize, future: F) {
+async fn cancel_after<F: Future>(polls: usize, future: F) {
     let mut future = std::pin::pin!(future);
     for _ in 0..polls {
         let ready =
@@ -186,7 +186,7 @@ async fn a_panic_frees_the_slot_over_a_real_socket() {
         panic!("with a slot in hand");
     });
     assert!(panicked.await.unwrap_err().is_panic());
-    assert!(next.granted().await.starts_with("ok "));
+    assert!(next.wait_for_grant().await.starts_with("ok "));
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn an_aborted_task_frees_the_slot_over_a_real_socket() {
     holds.await.unwrap();
     let next = waiter(&server).await;
     task.abort();
-    assert!(next.granted().await.starts_with("ok "));
+    assert!(next.wait_for_grant().await.starts_with("ok "));
 }
 
 /// Independent client that waits in the queue of `pool`.
@@ -229,7 +229,7 @@ async fn waiter(server: &Server) -> Waiter {
 }
 
 impl Waiter {
-    async fn granted(mut self) -> String {
+    async fn wait_for_grant(mut self) -> String {
         let mut reply = String::new();
         timeout(TEST_TIMEOUT, self.0.read_line(&mut reply))
             .await

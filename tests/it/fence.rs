@@ -11,7 +11,7 @@ use crate::scripted_server::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Returns `line` with `more` fields.
-fn with(line: &str, more: &str) -> String {
+fn with_fields(line: &str, more: &str) -> String {
     format!("{} {more}\n", line.trim_end())
 }
 
@@ -38,13 +38,17 @@ async fn every_kind_of_grant_uses_the_fence_of_the_server() {
     for fencing in [false, true] {
         for (text, fence) in [("7", 7), ("0", 0), ("18446744073709551615", u64::MAX)] {
             let granted = [
-                send(with(GRANT, text)),
+                send(with_fields(GRANT, text)),
                 expect(RENEW),
-                send(with("ok 30", text)),
+                send(with_fields("ok 30", text)),
             ];
             let release = [expect(RELEASE), send(OK)];
             let acquired = [&[expect(ACQUIRE)], &granted[..], &release].concat();
-            let at_once = [&[expect(ENQUEUE), send(with(ACQUIRED, text))], &release[..]].concat();
+            let at_once = [
+                &[expect(ENQUEUE), send(with_fields(ACQUIRED, text))],
+                &release[..],
+            ]
+            .concat();
             let waited = [
                 &[expect(ENQUEUE), send("queued\n"), expect(WAIT)],
                 &granted[..],
@@ -81,7 +85,7 @@ async fn locks_have_a_fence() {
     let release = format!("r\npool\n{TOKEN}\n");
     let script = vec![
         expect("l\npool\n10\n"),
-        send(with(GRANT, "7")),
+        send(with_fields(GRANT, "7")),
         expect(release),
         send(OK),
     ];
@@ -124,7 +128,7 @@ async fn a_renewal_reply_may_omit_the_fence() {
     for renewed in [OK, "ok 30\n", "ok 30 7\n"] {
         let script = vec![
             expect(ACQUIRE),
-            send(with(GRANT, "7")),
+            send(with_fields(GRANT, "7")),
             expect(RENEW),
             send(renewed),
             expect(RELEASE),
@@ -144,14 +148,14 @@ async fn a_renewal_reply_with_another_fence_is_rejected() {
     for other in ["ok 30 8\n", "ok 30 6\n", "ok 0 8\n"] {
         let kept = vec![
             expect(ACQUIRE),
-            send(with(GRANT, "7")),
+            send(with_fields(GRANT, "7")),
             expect(RENEW),
             send(other),
             expect(RELEASE),
             expect_eof(),
         ];
         let confirmed = [
-            send(with(GRANT, "7")),
+            send(with_fields(GRANT, "7")),
             expect(RENEW),
             send(other),
             expect(RELEASE),

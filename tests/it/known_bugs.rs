@@ -29,8 +29,8 @@ fn every_known_bug_has_a_test_or_a_reason() {
         .collect();
     let mut covered = BTreeSet::new();
     for dir in ["it", "ui", "../dflock/src"] {
-        sources(&root.join(dir), &mut |source| {
-            covered.extend(comments(source).flat_map(named));
+        for_each_source(&root.join(dir), &mut |source| {
+            covered.extend(comments(source).flat_map(bug_numbers));
         });
     }
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
@@ -38,7 +38,7 @@ fn every_known_bug_has_a_test_or_a_reason() {
         readme
             .lines()
             .filter(|line| line.starts_with("| "))
-            .flat_map(named),
+            .flat_map(bug_numbers),
     );
     let missing: Vec<_> = known.difference(&covered).collect();
     assert!(
@@ -49,11 +49,11 @@ fn every_known_bug_has_a_test_or_a_reason() {
     assert!(unknown.is_empty(), "there is no bug {unknown:?}");
 }
 
-fn sources(dir: &Path, read: &mut impl FnMut(&str)) {
+fn for_each_source(dir: &Path, read: &mut impl FnMut(&str)) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources(&path, read);
+            for_each_source(&path, read);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             read(&fs::read_to_string(path).unwrap());
         }
@@ -85,7 +85,7 @@ fn comments(source: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns the words that have the form of a bug number.
-fn named(text: &str) -> impl Iterator<Item = String> {
+fn bug_numbers(text: &str) -> impl Iterator<Item = String> {
     let words = text.split(|c: char| !c.is_alphanumeric());
     let is_number = |word: &str| {
         let rest = word.strip_prefix(|c| BUGS.iter().any(|(letter, ..)| *letter == c));

@@ -23,7 +23,7 @@ fn pool(fixture: &Fixture, lease: Duration) -> Semaphore {
         .unwrap()
 }
 
-async fn held(fixture: &Fixture, lease: Duration) -> Semaphore<Held> {
+async fn acquire(fixture: &Fixture, lease: Duration) -> Semaphore<Held> {
     pool(fixture, lease).acquire().await.unwrap()
 }
 
@@ -39,7 +39,7 @@ async fn a_lease_of_any_length_is_renewed() {
         (9_223_372_036, 300),
     ] {
         let fixture = Fixture::new().await;
-        let held = held(&fixture, Duration::from_secs(lease)).await;
+        let held = acquire(&fixture, Duration::from_secs(lease)).await;
         sleep(Duration::from_secs(hold)).await;
         held.check()
             .unwrap_or_else(|lost| panic!("{lease} s: {lost}"));
@@ -58,7 +58,7 @@ async fn a_lease_is_renewed_within_any_configured_read_timeout() {
         )
         .await;
         for lease in [1, 2, 7, 46, 3600, 86_400] {
-            let held = held(&fixture, Duration::from_secs(lease)).await;
+            let held = acquire(&fixture, Duration::from_secs(lease)).await;
             sleep(Duration::from_mins(5)).await;
             held.check()
                 .unwrap_or_else(|lost| panic!("{lease} s, read timeout {read_timeout} s: {lost}"));
@@ -75,7 +75,7 @@ async fn a_lease_is_renewed_within_any_configured_read_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_a_day_is_renewed_for_longer_than_a_day() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, Duration::from_hours(24)).await;
+    let held = acquire(&fixture, Duration::from_hours(24)).await;
     sleep(Duration::from_hours(25)).await;
     held.check().unwrap();
     assert_eq!(fixture.holders("pool"), 1);
@@ -86,7 +86,7 @@ async fn a_lease_of_a_day_is_renewed_for_longer_than_a_day() {
 async fn a_frozen_server_loses_the_slot_before_another_client_can_hold_it() {
     for (lease, latest) in [(1, 0.99), (4, 3.96), (60, 22.77), (3600, 22.77)] {
         let fixture = Fixture::new().await;
-        let held = held(&fixture, Duration::from_secs(lease)).await;
+        let held = acquire(&fixture, Duration::from_secs(lease)).await;
         fixture.server.faults().freeze();
         let frozen = Instant::now();
         let lost = held.lost().await;
@@ -104,7 +104,7 @@ async fn a_frozen_server_loses_the_slot_before_another_client_can_hold_it() {
 #[tokio::test(start_paused = true)]
 async fn a_late_reply_does_not_restore_a_lost_slot() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, Duration::from_secs(2)).await;
+    let held = acquire(&fixture, Duration::from_secs(2)).await;
     fixture
         .server
         .faults()
@@ -121,7 +121,7 @@ async fn a_late_reply_does_not_restore_a_lost_slot() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_reply_within_the_lease_keeps_the_slot() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, Duration::from_secs(4)).await;
+    let held = acquire(&fixture, Duration::from_secs(4)).await;
     fixture
         .server
         .faults()
@@ -136,7 +136,7 @@ async fn a_slow_reply_within_the_lease_keeps_the_slot() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_expired_by_the_server_is_lost_at_the_next_renewal() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, Duration::from_secs(10)).await;
+    let held = acquire(&fixture, Duration::from_secs(10)).await;
     fixture.server.faults().expire("pool");
     let start = Instant::now();
     assert_eq!(held.lost().await.reason, LostReason::Rejected);
@@ -149,7 +149,7 @@ async fn a_lease_expired_by_the_server_is_lost_at_the_next_renewal() {
 #[tokio::test(start_paused = true)]
 async fn renew_sends_a_request_immediately() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, Duration::from_secs(10)).await;
+    let held = acquire(&fixture, Duration::from_secs(10)).await;
     sleep(SECOND).await;
     assert!(held.remaining() < Duration::from_secs(9));
     held.renew().await.unwrap();
@@ -164,26 +164,26 @@ async fn renew_sends_a_request_immediately() {
 #[tokio::test(start_paused = true)]
 async fn a_renewal_to_a_zero_lease_fails() {
     let none = [expect(RENEW), send("ok 0\n")];
-    let scripted = ScriptedServer::memory([[
+    let scripted_server = ScriptedServer::memory([[
         &[expect(ACQUIRE), send(GRANT)][..],
         &none,
         &none,
         &[expect(RENEW), send("ok 30\n")],
     ]
     .concat()]);
-    let held = scripted.pool().acquire().await.unwrap();
+    let held = scripted_server.pool().acquire().await.unwrap();
     let start = Instant::now();
     held.renew().await.unwrap();
     assert!(start.elapsed() > 5 * SECOND, "{:?}", start.elapsed());
     assert!(held.remaining() > 20 * SECOND);
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // Covers bug G05.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_requested_during_another_follows_it() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, Duration::from_secs(20)).await;
+    let held = acquire(&fixture, Duration::from_secs(20)).await;
     fixture
         .server
         .faults()
@@ -201,7 +201,7 @@ async fn a_renewal_requested_during_another_follows_it() {
 #[tokio::test(start_paused = true)]
 async fn concurrent_renewals_all_complete() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, Duration::from_secs(10)).await;
+    let held = acquire(&fixture, Duration::from_secs(10)).await;
     let all = async { tokio::join!(held.renew(), held.renew(), held.renew()) };
     let (a, b, c) = timeout(SECOND, all).await.unwrap();
     assert!(a.is_ok() && b.is_ok() && c.is_ok());
@@ -213,7 +213,7 @@ async fn concurrent_renewals_all_complete() {
 #[tokio::test(start_paused = true)]
 async fn a_disconnect_loses_the_slot_immediately() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, Duration::from_hours(1)).await;
+    let held = acquire(&fixture, Duration::from_hours(1)).await;
     let start = Instant::now();
     fixture.server.faults().disconnect("pool");
     let lost = held.lost().await;
@@ -227,18 +227,18 @@ async fn a_disconnect_loses_the_slot_immediately() {
 #[tokio::test(start_paused = true)]
 async fn check_detects_the_deadline_while_no_task_runs() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, Duration::from_secs(4)).await;
+    let held = acquire(&fixture, Duration::from_secs(4)).await;
     fixture.server.faults().freeze();
     // Time passes while no task runs.
     for (millis, lost) in [(1900, false), (1900, false), (160, true)] {
-        pass(Duration::from_millis(millis));
+        advance_without_tasks(Duration::from_millis(millis));
         assert_eq!(held.is_lost(), lost);
     }
     assert_eq!(held.check().unwrap_err().reason, LostReason::Expired);
 }
 
 /// Advances the clock without running any task.
-fn pass(time: Duration) {
+fn advance_without_tasks(time: Duration) {
     let mut advance = Box::pin(tokio::time::advance(time));
     let _ = advance
         .as_mut()
@@ -299,7 +299,7 @@ async fn on_lost_is_called_exactly_once_for_each_loss() {
 #[tokio::test(start_paused = true)]
 async fn run_stops_when_the_slot_is_lost() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, SECOND).await;
+    let held = acquire(&fixture, SECOND).await;
     assert_eq!(held.run(async { 5 }).await.unwrap(), 5);
     fixture.server.faults().freeze();
     let error = held.run(std::future::pending::<()>()).await.unwrap_err();
@@ -315,9 +315,9 @@ async fn run_stops_when_the_slot_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_blocks_the_executor_past_the_lease_loses_the_slot() {
     let fixture = Fixture::new().await;
-    let held = held(&fixture, SECOND).await;
+    let held = acquire(&fixture, SECOND).await;
     let body = std::future::poll_fn(|_| {
-        pass(2 * SECOND);
+        advance_without_tasks(2 * SECOND);
         Poll::Ready(7)
     });
     assert!(held.run(body).await.unwrap_err().is_lost());
@@ -326,7 +326,7 @@ async fn a_body_that_blocks_the_executor_past_the_lease_loses_the_slot() {
 #[tokio::test(start_paused = true)]
 async fn a_late_grant_is_confirmed_before_it_is_a_hold() {
     let fixture = Fixture::new().await;
-    let first = held(&fixture, Duration::from_secs(20)).await;
+    let first = acquire(&fixture, Duration::from_secs(20)).await;
     let waiting = tokio::spawn(pool(&fixture, Duration::from_secs(2)).acquire());
     sleep(5 * SECOND).await;
     first.release().await.unwrap();

@@ -215,11 +215,11 @@ async fn losses_are_counted_by_reason() {
         }),
         ("unreachable", |fixture| fixture.server.faults().freeze()),
     ];
-    for (reason, happens) in faults {
+    for (reason, inject) in faults {
         let recorder = Recorder::new();
         let fixture = Fixture::new().await;
         let held = pool(&fixture).acquire().await.unwrap();
-        happens(&fixture);
+        inject(&fixture);
         held.lost().await;
         drop(held);
         sleep(SECOND).await;

@@ -17,7 +17,11 @@ use crate::fixture::{Fixture, server};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Returns a slot on a connection that carried `before` holds, each held for `time`.
-async fn held_again(pool: &Semaphore, before: u32, time: Duration) -> Semaphore<Held> {
+async fn acquire_on_reused_connection(
+    pool: &Semaphore,
+    before: u32,
+    time: Duration,
+) -> Semaphore<Held> {
     for _ in 0..before {
         let held = pool.clone().acquire().await.unwrap();
         sleep(time).await;
@@ -46,7 +50,7 @@ async fn the_lease_is_renewed() {
             .client(fixture.client.clone())
             .build()
             .unwrap();
-        let held = held_again(&pool, 3, Duration::from_millis(hold)).await;
+        let held = acquire_on_reused_connection(&pool, 3, Duration::from_millis(hold)).await;
         sleep(100 * SECOND).await;
         held.check()
             .unwrap_or_else(|lost| panic!("{lease:?}, {hold} ms: {lost}"));
@@ -61,8 +65,8 @@ async fn the_lease_is_renewed() {
 #[tokio::test(start_paused = true)]
 async fn a_disconnect_is_reported_immediately() {
     let fixture = Fixture::new().await;
-    let told = Arc::new(AtomicU32::new(0));
-    let count = told.clone();
+    let loss_count = Arc::new(AtomicU32::new(0));
+    let count = loss_count.clone();
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
@@ -71,22 +75,22 @@ async fn a_disconnect_is_reported_immediately() {
         .on_lost(move |_| _ = count.fetch_add(1, Ordering::Relaxed))
         .build()
         .unwrap();
-    let held = held_again(&pool, 3, Duration::ZERO).await;
+    let held = acquire_on_reused_connection(&pool, 3, Duration::ZERO).await;
     let start = Instant::now();
     fixture.server.faults().disconnect("pool");
     assert_eq!(held.lost().await.reason, LostReason::Disconnected);
     sleep(Duration::from_millis(1)).await;
     assert!(start.elapsed() < Duration::from_millis(5));
-    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert_eq!(loss_count.load(Ordering::Relaxed), 1);
     assert!(held.release().await.unwrap_err().is_lost());
-    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert_eq!(loss_count.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_frozen_server_loses_the_slot_before_its_lease_expires() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
-    let held = held_again(&pool, 3, Duration::ZERO).await;
+    let held = acquire_on_reused_connection(&pool, 3, Duration::ZERO).await;
     let frozen = Instant::now();
     fixture.server.faults().freeze();
     assert_eq!(held.lost().await.reason, LostReason::Unreachable);
@@ -101,7 +105,7 @@ async fn a_frozen_server_loses_the_slot_before_its_lease_expires() {
 async fn renew_sends_a_request() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
-    let held = held_again(&pool, 3, Duration::ZERO).await;
+    let held = acquire_on_reused_connection(&pool, 3, Duration::ZERO).await;
     sleep(SECOND).await;
     let before = held.remaining();
     timeout(SECOND, held.renew()).await.unwrap().unwrap();
@@ -114,7 +118,7 @@ async fn drop_releases_the_slot_immediately() {
     for auto_release in [true, false] {
         let fixture = Fixture::with_config(server().auto_release(auto_release).build()).await;
         let pool = fixture.client.semaphore("pool", 1).unwrap();
-        drop(held_again(&pool, 3, Duration::ZERO).await);
+        drop(acquire_on_reused_connection(&pool, 3, Duration::ZERO).await);
         sleep(Duration::from_millis(1)).await;
         assert_eq!(
             (fixture.holders("pool"), fixture.server.stats().connections),
@@ -128,7 +132,7 @@ async fn a_connection_has_one_task_that_ends_with_it() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let tasks = || Handle::current().metrics().num_alive_tasks();
-    held_again(&pool, 1, Duration::ZERO)
+    acquire_on_reused_connection(&pool, 1, Duration::ZERO)
         .await
         .release()
         .await
@@ -147,7 +151,7 @@ async fn a_connection_has_one_task_that_ends_with_it() {
 }
 
 /// Replies `ok` to every request until the client disconnects.
-async fn yes(mut stream: TcpStream) {
+async fn reply_ok(mut stream: TcpStream) {
     let mut request = [0; 256];
     while let Ok(count @ 1..) = stream.read(&mut request).await {
         let reply = if request[..count].starts_with(b"sl") {
@@ -175,12 +179,18 @@ fn the_socket_closes_when_its_runtime_ends() {
         .enable_all()
         .build()
         .unwrap();
-    let held = ours.spawn(async move { held_again(&pool, 3, Duration::ZERO).await });
+    let held =
+        ours.spawn(async move { acquire_on_reused_connection(&pool, 3, Duration::ZERO).await });
     let stream = theirs.block_on(async { listener.accept().await.unwrap().0 });
-    let scripted = theirs.spawn(yes(stream));
+    let scripted_server = theirs.spawn(reply_ok(stream));
     let held = theirs.block_on(held).unwrap();
     held.check().unwrap();
     drop(ours);
-    theirs.block_on(async { timeout(10 * SECOND, scripted).await.unwrap().unwrap() });
+    theirs.block_on(async {
+        timeout(10 * SECOND, scripted_server)
+            .await
+            .unwrap()
+            .unwrap()
+    });
     assert_eq!(held.check().unwrap_err().reason, LostReason::Disconnected);
 }

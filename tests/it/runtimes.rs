@@ -24,7 +24,7 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// busy machine.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 
-fn one_thread() -> Runtime {
+fn current_thread_runtime() -> Runtime {
     Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -35,7 +35,7 @@ fn one_thread() -> Runtime {
 // Covers bug N4. A check from another runtime reports the loss before the slot is free.
 #[test]
 fn a_slot_is_lost_before_its_runtime_releases_it() {
-    let outside = one_thread();
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let (written, releasing) = mpsc::channel();
     let (go_on, looked) = mpsc::channel();
@@ -44,7 +44,7 @@ fn a_slot_is_lost_before_its_runtime_releases_it() {
         looked: Arc::new(Mutex::new(looked)),
     };
     let client = server.client_builder().connector(slow).build().unwrap();
-    let gone = one_thread();
+    let gone = current_thread_runtime();
     let held = gone
         .block_on(client.semaphore("pool", 1).unwrap().acquire())
         .unwrap();
@@ -69,7 +69,7 @@ fn a_slot_is_lost_before_its_runtime_releases_it() {
 
 #[test]
 fn a_connection_released_on_another_runtime_is_not_used_there() {
-    let outside = one_thread();
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
     let (give, take) = mpsc::channel();
@@ -97,7 +97,7 @@ fn a_connection_released_on_another_runtime_is_not_used_there() {
 
 #[test]
 fn a_connection_released_on_another_runtime_is_not_reused_after_its_runtime_ended() {
-    let outside = one_thread();
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let client = server
         .client_builder()
@@ -105,7 +105,7 @@ fn a_connection_released_on_another_runtime_is_not_reused_after_its_runtime_ende
         .build()
         .unwrap();
     let pool = client.semaphore("pool", 2).unwrap();
-    let (here, elsewhere) = (one_thread(), one_thread());
+    let (here, elsewhere) = (current_thread_runtime(), current_thread_runtime());
     let (first, second) = here.block_on(async {
         (
             pool.clone().acquire().await.unwrap(),
@@ -117,7 +117,7 @@ fn a_connection_released_on_another_runtime_is_not_reused_after_its_runtime_ende
     elsewhere.block_on(second.release()).unwrap();
     // This is long before the client closes idle connections.
     outside.block_on(async {
-        timeout(Duration::from_secs(10), until_connections(&server, 1))
+        timeout(Duration::from_secs(10), wait_for_connections(&server, 1))
             .await
             .expect("it stays open");
     });
@@ -132,7 +132,7 @@ fn a_connection_released_on_another_runtime_is_not_reused_after_its_runtime_ende
     assert!(matches!(error.unwrap_err(), Error::Unresponsive { .. }));
 }
 
-async fn until_connections(server: &Server, count: u64) {
+async fn wait_for_connections(server: &Server, count: u64) {
     while server.stats().connections != count {
         tokio::task::yield_now().await;
     }
@@ -141,7 +141,7 @@ async fn until_connections(server: &Server, count: u64) {
 // The runtime of the connection drives neither its socket nor its timers.
 #[test]
 fn a_release_on_another_runtime_times_out() {
-    let outside = one_thread();
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let client = server
         .client_builder()
@@ -165,17 +165,17 @@ fn a_release_on_another_runtime_times_out() {
 }
 
 /// Returns a runtime without timers and IO.
-fn bare() -> Runtime {
+fn runtime_without_drivers() -> Runtime {
     Builder::new_current_thread().build().unwrap()
 }
 
 /// Returns a runtime with timers and without IO.
-fn without_io() -> Runtime {
+fn runtime_without_io() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Asserts that every call of `client` that connects fails with `want` and does not panic.
-fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
+/// Asserts that every call of `client` that connects fails with `expected` and does not panic.
+fn assert_rejected(runtime: &Runtime, client: &Client, expected: &ConfigError) {
     runtime.block_on(async {
         let (pool, lock) = (
             client.semaphore("pool", 1).unwrap(),
@@ -197,7 +197,7 @@ fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
         ];
         for error in errors {
             assert!(
-                matches!(&error, Error::Config(it) if it == want),
+                matches!(&error, Error::Config(it) if it == expected),
                 "{error:?}"
             );
             assert!(!error.is_retryable());
@@ -207,7 +207,7 @@ fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
 
 #[test]
 fn a_runtime_without_timers_or_io_is_an_error_instead_of_a_panic() {
-    let outside = one_thread();
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let in_memory = server
         .client_builder()
@@ -215,13 +215,13 @@ fn a_runtime_without_timers_or_io_is_an_error_instead_of_a_panic() {
         .build()
         .unwrap();
     for client in [server.client(), in_memory.clone()] {
-        assert_refused(&bare(), &client, &ConfigError::NoTimers);
+        assert_rejected(&runtime_without_drivers(), &client, &ConfigError::NoTimers);
         // No slot was taken.
         assert!(server.stats().semaphores.is_empty());
     }
-    assert_refused(&without_io(), &server.client(), &ConfigError::NoIo);
+    assert_rejected(&runtime_without_io(), &server.client(), &ConfigError::NoIo);
     // An in-memory connection needs no socket.
-    without_io().block_on(async {
+    runtime_without_io().block_on(async {
         in_memory.ping().await.unwrap();
         in_memory
             .semaphore("pool", 1)
@@ -240,11 +240,11 @@ fn a_runtime_without_timers_or_io_is_an_error_instead_of_a_panic() {
 #[test]
 fn a_server_needs_a_runtime_with_timers_and_io() {
     let start = |runtime: &Runtime| runtime.block_on(Server::start()).unwrap_err();
-    for (error, want) in [
-        (start(&bare()), ConfigError::NoTimers),
-        (start(&without_io()), ConfigError::NoIo),
+    for (error, expected) in [
+        (start(&runtime_without_drivers()), ConfigError::NoTimers),
+        (start(&runtime_without_io()), ConfigError::NoIo),
         (
-            bare()
+            runtime_without_drivers()
                 .block_on(async { Server::builder().build().start_in_memory() })
                 .unwrap_err(),
             ConfigError::NoTimers,
@@ -258,11 +258,11 @@ fn a_server_needs_a_runtime_with_timers_and_io() {
             ConfigError::NoRuntime,
         ),
     ] {
-        assert_eq!(error.to_string(), want.to_string());
-        assert!(matches!(error, ServerError::Runtime(it) if it == want));
+        assert_eq!(error.to_string(), expected.to_string());
+        assert!(matches!(error, ServerError::Runtime(it) if it == expected));
     }
     drop(
-        without_io()
+        runtime_without_io()
             .block_on(async { Server::builder().build().start_in_memory() })
             .unwrap(),
     );
@@ -272,7 +272,7 @@ fn a_server_needs_a_runtime_with_timers_and_io() {
 #[test]
 fn a_slot_on_a_runtime_without_timers_is_an_error_instead_of_a_panic() {
     for auto_release in [true, false] {
-        let outside = one_thread();
+        let outside = current_thread_runtime();
         let server = outside
             .block_on(Server::builder().auto_release(auto_release).build().start())
             .unwrap();
@@ -281,7 +281,7 @@ fn a_slot_on_a_runtime_without_timers_is_an_error_instead_of_a_panic() {
         let Enqueued::Queued(queued) = outside.block_on(pool.clone().enqueue()).unwrap() else {
             panic!("it is taken")
         };
-        bare().block_on(async {
+        runtime_without_drivers().block_on(async {
             assert!(matches!(
                 held.renew().await.unwrap_err(),
                 Error::Config(ConfigError::NoTimers)
@@ -310,7 +310,7 @@ fn a_slot_on_a_runtime_without_timers_is_an_error_instead_of_a_panic() {
 // The keep-alive task uses the timers of its own runtime.
 #[test]
 fn a_loss_is_reported_on_a_runtime_without_timers_and_outside_any_runtime() {
-    let outside = one_thread();
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let client = server
         .client_builder()
@@ -336,7 +336,7 @@ fn a_loss_is_reported_on_a_runtime_without_timers_and_outside_any_runtime() {
         .each_ref()
         .map(|held| async { held.lost().await.reason });
     thread::scope(|scope| {
-        let first = scope.spawn(|| bare().block_on(first));
+        let first = scope.spawn(|| runtime_without_drivers().block_on(first));
         let second = scope.spawn(|| block_on(second));
         for reason in [first.join().unwrap(), second.join().unwrap()] {
             assert_eq!(reason, LostReason::Unreachable);

@@ -39,7 +39,7 @@ async fn waiters_are_granted_in_order_of_arrival() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let first = pool.clone().acquire().await.unwrap();
-    let (order, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (order, mut received) = tokio::sync::mpsc::unbounded_channel();
     let mut waiters = JoinSet::new();
     for n in 0..5 {
         let (pool, order) = (pool.clone(), order.clone());
@@ -56,7 +56,7 @@ async fn waiters_are_granted_in_order_of_arrival() {
     waiters.join_all().await;
     drop(order);
     let mut served = Vec::new();
-    while let Some(n) = heard.recv().await {
+    while let Some(n) = received.recv().await {
         served.push(n);
     }
     assert_eq!(served, [0, 1, 2, 3, 4]);

@@ -107,7 +107,7 @@ async fn a_limit_mismatch_with_many_keys_names_the_other_limit() {
 
 /// Returns a `stats` reply of `size` bytes without its line feed. It lists `keys` idle keys if they
 /// fit.
-fn stats_of(size: usize, keys: usize) -> String {
+fn stats_reply(size: usize, keys: usize) -> String {
     let entry = r#"{"key":"idle","idle_s":0.25}"#;
     let (start, end) = (r#"ok {"connections":7,"idle_locks":["#, "]}");
     let room = size.saturating_sub(start.len() + end.len()) / (entry.len() + 1);
@@ -133,13 +133,13 @@ proptest! {
         let limit = size.saturating_add_signed(room);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let reply = stats_of(size, keys);
+            let reply = stats_reply(size, keys);
             assert_eq!(reply.len(), size);
             let (first, again) = (vec![expect(STATS), send(reply + "\n")], vec![expect(STATS), send("ok {\"connections\":1}\n")]);
             let (fits, script) = if size <= limit { (true, vec![[first, again].concat()]) } else { (false, vec![first]) };
-            // The scripted server fails when the client closes in the middle of a send.
-            let scripted = if byte_by_byte && fits { ScriptedServer::byte_by_byte(script) } else { ScriptedServer::memory(script) };
-            let client = scripted.builder().max_stats_size(limit).build().unwrap();
+            // The scripted_server server fails when the client closes in the middle of a send.
+            let scripted_server = if byte_by_byte && fits { ScriptedServer::byte_by_byte(script) } else { ScriptedServer::memory(script) };
+            let client = scripted_server.builder().max_stats_size(limit).build().unwrap();
             match stats(&client).await {
                 Ok(listed) => {
                     assert!(fits, "{size} bytes are read with a limit of {limit}");
@@ -151,10 +151,10 @@ proptest! {
                     assert!(matches!(error, Error::StatsTooLarge { limit: named, .. } if named == limit), "{error:?}");
                     assert!(!error.is_retryable());
                     let limit = format!("{limit} bytes");
-                    reads_well(&error, &["stats on", scripted.address(), &limit, "`max_stats_size`"]);
+                    reads_well(&error, &["stats on", scripted_server.address(), &limit, "`max_stats_size`"]);
                 }
             }
-            scripted.finish().await;
+            scripted_server.finish().await;
         });
     }
 }
@@ -163,8 +163,12 @@ proptest! {
 #[tokio::test]
 async fn endless_stats_are_rejected_at_the_size_limit() {
     for limit in [1, 1000, 300 * KIB, 3 * MIB] {
-        let scripted = ScriptedServer::memory([vec![expect(STATS), send("ok {"), flood()]]);
-        let client = scripted.builder().max_stats_size(limit).build().unwrap();
+        let scripted_server = ScriptedServer::memory([vec![expect(STATS), send("ok {"), flood()]]);
+        let client = scripted_server
+            .builder()
+            .max_stats_size(limit)
+            .build()
+            .unwrap();
         let error = client.stats().await.unwrap_err();
         assert!(
             matches!(error, Error::StatsTooLarge { limit: named, .. } if named == limit),
@@ -173,35 +177,35 @@ async fn endless_stats_are_rejected_at_the_size_limit() {
         // The bytes sent after the first four.
         let taken = limit.saturating_sub(4)..2 * limit + BUFFERED;
         assert!(
-            taken.contains(&scripted.flooded()),
+            taken.contains(&scripted_server.flooded()),
             "{limit}: {}",
-            scripted.flooded()
+            scripted_server.flooded()
         );
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 // A reply that does not begin like stats has the limit of any other reply.
 #[tokio::test]
 async fn an_invalid_stats_reply_has_the_size_limit_of_other_replies() {
-    let scripted = ScriptedServer::memory([vec![expect(STATS), flood()]]);
-    let error = scripted.client().stats().await.unwrap_err();
+    let scripted_server = ScriptedServer::memory([vec![expect(STATS), flood()]]);
+    let error = scripted_server.client().stats().await.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
     reads_well(
         &error,
         &[
             "stats on",
-            scripted.address(),
+            scripted_server.address(),
             "xxxx",
             "over 1 MiB without a line feed",
         ],
     );
     assert!(
-        (MIB..2 * MIB + MIB / 4).contains(&scripted.flooded()),
+        (MIB..2 * MIB + MIB / 4).contains(&scripted_server.flooded()),
         "{}",
-        scripted.flooded()
+        scripted_server.flooded()
     );
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test]
@@ -225,9 +229,9 @@ async fn other_replies_have_a_limit_of_exactly_1_mib() {
                 script
             }
         });
-        let scripted = ScriptedServer::memory(scripts);
+        let scripted_server = ScriptedServer::memory(scripts);
         let pool = |max| {
-            scripted
+            scripted_server
                 .builder()
                 .max_stats_size(max)
                 .build()
@@ -243,13 +247,13 @@ async fn other_replies_have_a_limit_of_exactly_1_mib() {
             acquired.release().await.unwrap();
             enqueued.release().await.unwrap();
         }
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_error_shows_the_reply_before_the_advice() {
-    for (said, shown, advice) in [
+    for (line, shown, advice) in [
         (
             "HTTP/1.1 400 Bad Request\r\n",
             "HTTP/1.1 400 Bad Request",
@@ -272,8 +276,8 @@ async fn an_error_shows_the_reply_before_the_advice() {
             "a version that this client knows",
         ),
     ] {
-        let scripted = ScriptedServer::memory([vec![expect(ACQUIRE), send(said)]]);
-        let error = scripted.pool().acquire().await.unwrap_err();
+        let scripted_server = ScriptedServer::memory([vec![expect(ACQUIRE), send(line)]]);
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         let received = format!(
             "the server answered {}",
@@ -287,7 +291,7 @@ async fn an_error_shows_the_reply_before_the_advice() {
             &error,
             &[
                 "acquire",
-                scripted.address(),
+                scripted_server.address(),
                 &received,
                 "no reply to acquire",
                 advice,
@@ -295,18 +299,18 @@ async fn an_error_shows_the_reply_before_the_advice() {
         );
         let text = error.to_string();
         assert!(text.find(&received) < text.find(advice), "{text}");
-        assert_eq!(text.contains("`tls`"), said.starts_with('\x15'), "{text}");
-        scripted.finish().await;
+        assert_eq!(text.contains("`tls`"), line.starts_with('\x15'), "{text}");
+        scripted_server.finish().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_truncated_reply_is_shown_in_the_error() {
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![expect(ACQUIRE), send("HTTP/1.1 4"), close()],
         vec![expect(ACQUIRE), close()],
     ]);
-    let error = scripted.pool().acquire().await.unwrap_err();
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     let Error::Disconnected {
         source: Some(source),
         ..
@@ -320,35 +324,35 @@ async fn a_truncated_reply_is_shown_in_the_error() {
         &["acquire", "the connection ended before the answer came"],
     );
     assert!(error.is_retryable());
-    let error = scripted.pool().acquire().await.unwrap_err();
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(
         matches!(error, Error::Disconnected { source: None, .. }),
         "{error:?}"
     );
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // The server echoes the auth token without a line feed.
 #[tokio::test(start_paused = true)]
 async fn a_reply_to_the_auth_request_is_redacted() {
-    for said in ["hush", "hush\n", "\x15\x03hush\n"] {
-        let scripted = ScriptedServer::memory([vec![expect(AUTH), send(said), close()]]);
-        let client = scripted.builder().auth("hush").build().unwrap();
+    for line in ["hush", "hush\n", "\x15\x03hush\n"] {
+        let scripted_server = ScriptedServer::memory([vec![expect(AUTH), send(line), close()]]);
+        let client = scripted_server.builder().auth("hush").build().unwrap();
         let error = client.ping().await.unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string);
         assert!(
             !format!("{error} {error:?} {source:?}").contains("hush"),
             "{error:?}"
         );
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 // A slow stats reply has the timeout of any reply.
 #[tokio::test(start_paused = true)]
 async fn stats_have_the_socket_timeout() {
-    let scripted = ScriptedServer::memory([vec![expect(STATS), send("ok {"), expect_eof()]]);
-    let client = scripted
+    let scripted_server = ScriptedServer::memory([vec![expect(STATS), send("ok {"), expect_eof()]]);
+    let client = scripted_server
         .builder()
         .socket_timeout(Duration::from_secs(3))
         .build()
@@ -358,5 +362,5 @@ async fn stats_have_the_socket_timeout() {
         matches!(error, Error::Unresponsive { limit, .. } if limit == Duration::from_secs(3)),
         "{error:?}"
     );
-    scripted.finish().await;
+    scripted_server.finish().await;
 }

@@ -20,7 +20,7 @@ async fn a_slot_is_lost_when_its_lease_expires_during_suspend() {
     for (renewing, asked) in [(false, false), (false, true), (true, false), (true, true)] {
         let fixture = Fixture::new().await;
         let clock = SuspendClock::default();
-        let (lost, mut told) = mpsc::unbounded_channel();
+        let (lost, mut losses) = mpsc::unbounded_channel();
         let held = slot(&fixture, &clock, move || lost.send(()).unwrap()).await;
         if renewing {
             fixture.server.faults().freeze();
@@ -33,7 +33,9 @@ async fn a_slot_is_lost_when_its_lease_expires_during_suspend() {
             assert!(held.is_lost());
             assert_eq!(held.remaining(), Duration::ZERO);
         }
-        timeout(Duration::from_secs(20), told.recv()).await.unwrap();
+        timeout(Duration::from_secs(20), losses.recv())
+            .await
+            .unwrap();
         assert!(
             woke.elapsed() <= Duration::from_millis(8001),
             "renewing {renewing}, asked {asked}: {:?}",
@@ -60,11 +62,11 @@ async fn slot(
 }
 
 fn client(fixture: &Fixture, clock: &SuspendClock) -> Client {
-    client_on(fixture, clock, 1.0)
+    client_with_rate(fixture, clock, 1.0)
 }
 
 /// Returns a client whose clock runs at `rate` and includes suspended time.
-fn client_on(fixture: &Fixture, clock: &SuspendClock, rate: f64) -> Client {
+fn client_with_rate(fixture: &Fixture, clock: &SuspendClock, rate: f64) -> Client {
     let connector = SuspendConnector {
         awake: Box::new(fixture.server.connector()),
         clock: clock.clone(),
@@ -96,7 +98,7 @@ async fn reused_semaphore(fixture: &Fixture, client: &Client) -> Semaphore {
 }
 
 /// Returns a slot that `pool` waits for with timeout `wait`. The slot is free after `meanwhile`.
-async fn waited_for(
+async fn acquire_after(
     fixture: &Fixture,
     pool: Semaphore,
     wait: Duration,
@@ -131,7 +133,7 @@ async fn suspend(clock: &SuspendClock) {
 async fn a_slot_granted_after_a_suspended_wait_is_kept() {
     let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
     let pool = reused_semaphore(&fixture, &client(&fixture, &clock)).await;
-    assert_kept(&waited_for(&fixture, pool, 60 * SECOND, suspend(&clock)).await).await;
+    assert_kept(&acquire_after(&fixture, pool, 60 * SECOND, suspend(&clock)).await).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +141,7 @@ async fn the_loss_of_a_slot_granted_after_a_suspended_wait_is_reported() {
     let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
     let client = client(&fixture, &clock);
     reused_semaphore(&fixture, &client).await;
-    let (lost, mut told) = mpsc::unbounded_channel();
+    let (lost, mut losses) = mpsc::unbounded_channel();
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
@@ -148,10 +150,10 @@ async fn the_loss_of_a_slot_granted_after_a_suspended_wait_is_reported() {
         .build()
         .unwrap();
     // No task awaits the loss, so only the callback reports it.
-    let _held = waited_for(&fixture, pool, 60 * SECOND, suspend(&clock)).await;
+    let _held = acquire_after(&fixture, pool, 60 * SECOND, suspend(&clock)).await;
     fixture.server.faults().freeze();
     let start = Instant::now();
-    timeout(60 * SECOND, told.recv())
+    timeout(60 * SECOND, losses.recv())
         .await
         .expect("nobody tells")
         .unwrap();
@@ -196,8 +198,8 @@ async fn a_release_after_a_suspend_times_out() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_clock_that_is_one_percent_fast_keeps_the_granted_slot() {
     let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
-    let pool = reused_semaphore(&fixture, &client_on(&fixture, &clock, 1.01)).await;
-    assert_kept(&waited_for(&fixture, pool, HOUR, sleep(Duration::from_secs(3560))).await).await;
+    let pool = reused_semaphore(&fixture, &client_with_rate(&fixture, &clock, 1.01)).await;
+    assert_kept(&acquire_after(&fixture, pool, HOUR, sleep(Duration::from_secs(3560))).await).await;
 }
 
 /// Total suspended time of the simulated machine.

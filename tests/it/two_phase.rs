@@ -9,14 +9,14 @@ use tokio::time::{advance, sleep};
 
 use crate::fixture::{Fixture, server};
 
-async fn queued(pool: &Semaphore) -> Semaphore<Queued> {
+async fn enqueue_queued(pool: &Semaphore) -> Semaphore<Queued> {
     match pool.clone().enqueue().await.unwrap() {
         Enqueued::Queued(queued) => queued,
         Enqueued::Acquired(_) => panic!("a slot was free"),
     }
 }
 
-async fn acquired(pool: &Semaphore) -> Semaphore<Held> {
+async fn enqueue_acquired(pool: &Semaphore) -> Semaphore<Held> {
     match pool.clone().enqueue().await.unwrap() {
         Enqueued::Acquired(held) => held,
         Enqueued::Queued(_) => panic!("no slot was free"),
@@ -27,11 +27,11 @@ async fn acquired(pool: &Semaphore) -> Semaphore<Held> {
 async fn enqueue_acquires_a_free_slot() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
-    let held = acquired(&pool).await;
+    let held = enqueue_acquired(&pool).await;
     held.check().unwrap();
     // The connection can join the same queue again.
     held.release().await.unwrap();
-    acquired(&pool).await.release().await.unwrap();
+    enqueue_acquired(&pool).await.release().await.unwrap();
     assert_eq!(fixture.server.stats().connections, 1);
     let held = pool.enqueue().await.unwrap().wait().await.unwrap();
     held.check().unwrap();
@@ -42,7 +42,7 @@ async fn a_queued_request_becomes_a_slot() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let queued = queued(&pool).await;
+    let queued = enqueue_queued(&pool).await;
     assert_eq!(
         (queued.key(), queued.limit(), queued.is_granted()),
         ("pool", 1, false)
@@ -65,7 +65,7 @@ async fn a_queue_position_is_kept_during_other_work() {
         .build()
         .unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let queued = queued(&pool).await;
+    let queued = enqueue_queued(&pool).await;
     sleep(Duration::from_secs(100)).await;
     assert!(!queued.is_granted());
     held.release().await.unwrap();
@@ -96,7 +96,7 @@ async fn a_queue_position_and_its_slot_are_kept_within_any_read_timeout() {
                 .build()
                 .unwrap();
             let held = pool.clone().acquire().await.unwrap();
-            let place = queued(&pool).await;
+            let place = enqueue_queued(&pool).await;
             sleep(Duration::from_mins(2)).await;
             assert_eq!(
                 (fixture.holders("pool"), fixture.waiters("pool")),
@@ -122,7 +122,7 @@ async fn a_wait_that_times_out_leaves_the_queue() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = queued(&pool).await;
+    let place = enqueue_queued(&pool).await;
     assert_eq!(fixture.waiters("pool"), 1);
     let start = tokio::time::Instant::now();
     assert!(
@@ -133,10 +133,10 @@ async fn a_wait_that_times_out_leaves_the_queue() {
             .is_timeout()
     );
     assert_eq!(start.elapsed().as_millis(), 1500);
-    let place = queued(&pool).await;
+    let place = enqueue_queued(&pool).await;
     assert!(place.wait().await.unwrap_err().is_timeout());
     assert!(
-        queued(&pool)
+        enqueue_queued(&pool)
             .await
             .wait_within(Duration::ZERO)
             .await
@@ -156,9 +156,9 @@ async fn leaving_the_queue_works_before_and_after_the_grant() {
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let (before, after, next) = (
-        queued(&pool).await,
-        queued(&pool).await,
-        queued(&pool).await,
+        enqueue_queued(&pool).await,
+        enqueue_queued(&pool).await,
+        enqueue_queued(&pool).await,
     );
     let idle = before.close();
     assert_eq!(idle.key(), "pool");
@@ -176,7 +176,7 @@ async fn a_dropped_grant_is_released_without_auto_release() {
     let fixture = Fixture::with_config(server().auto_release(false).build()).await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = queued(&pool).await;
+    let place = enqueue_queued(&pool).await;
     held.release().await.unwrap();
     while !place.is_granted() {
         tokio::task::yield_now().await;
@@ -191,7 +191,7 @@ async fn wait_fails_when_the_granted_slot_was_lost() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = queued(&pool).await;
+    let place = enqueue_queued(&pool).await;
     held.release().await.unwrap();
     sleep(Duration::from_millis(1)).await;
     fixture.server.faults().disconnect("pool");
@@ -205,7 +205,7 @@ async fn wait_fails_when_the_connection_closes() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let (waiting, later) = (queued(&pool).await, queued(&pool).await);
+    let (waiting, later) = (enqueue_queued(&pool).await, enqueue_queued(&pool).await);
     let waiting = tokio::spawn(waiting.wait_within(Duration::from_secs(1000)));
     advance(Duration::from_secs(1)).await;
     fixture.server.faults().disconnect_all();
@@ -228,7 +228,7 @@ async fn wait_fails_when_the_server_shuts_down() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = queued(&pool).await;
+    let place = enqueue_queued(&pool).await;
     let waiting = tokio::spawn(pool.clone().acquire());
     sleep(Duration::from_millis(1)).await;
     let shutdown = tokio::spawn(fixture.server.shutdown());
@@ -273,7 +273,7 @@ async fn a_queue_can_be_joined_again_on_a_server_that_remembers_enqueues() {
         }
     });
     let pool = client.semaphore("pool", 1).unwrap();
-    acquired(&pool).await.release().await.unwrap();
-    acquired(&pool).await.release().await.unwrap();
+    enqueue_acquired(&pool).await.release().await.unwrap();
+    enqueue_acquired(&pool).await.release().await.unwrap();
     serving.await.unwrap();
 }

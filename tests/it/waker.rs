@@ -25,7 +25,7 @@ impl Wake for CheckingWaker {
 }
 
 /// Ends a hold while a waker that calls `check` is registered.
-async fn end(how: impl AsyncFnOnce(&Fixture, Arc<Semaphore<Held>>)) {
+async fn assert_check_during_wake(how: impl AsyncFnOnce(&Fixture, Arc<Semaphore<Held>>)) {
     let fixture = Fixture::new().await;
     let held = Arc::new(
         fixture
@@ -53,19 +53,19 @@ async fn end(how: impl AsyncFnOnce(&Fixture, Arc<Semaphore<Held>>)) {
     ));
 }
 
-async fn all_ends() {
-    end(async |fixture, held| {
+async fn run_all() {
+    assert_check_during_wake(async |fixture, held| {
         fixture.server.faults().freeze();
         advance(Duration::from_mins(1)).await;
         assert!(held.is_lost());
     })
     .await;
-    end(async |fixture, held| {
+    assert_check_during_wake(async |fixture, held| {
         fixture.server.faults().disconnect("pool");
         held.lost().await;
     })
     .await;
-    end(async |fixture, held| {
+    assert_check_during_wake(async |fixture, held| {
         fixture.server.faults().expire("pool");
         held.renew().await.unwrap_err();
     })
@@ -82,7 +82,7 @@ fn a_waker_may_call_check_immediately() {
             .start_paused(true)
             .build()
             .unwrap()
-            .block_on(all_ends());
+            .block_on(run_all());
         ended.send(())
     });
     end.recv_timeout(Duration::from_secs(30))

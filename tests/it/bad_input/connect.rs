@@ -42,7 +42,7 @@ async fn connect_fails_until_a_server_listens() {
     );
     reads_well(&error, &["acquire", "\"pool\"", &address, "`servers`"]);
 
-    let scripted = ScriptedServer::from_listener(
+    let scripted_server = ScriptedServer::from_listener(
         socket.listen(8).unwrap(),
         [vec![
             expect(ACQUIRE),
@@ -52,7 +52,7 @@ async fn connect_fails_until_a_server_listens() {
         ]],
     );
     pool.acquire().await.unwrap().release().await.unwrap();
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 /// Connector whose connections never complete.
@@ -113,8 +113,8 @@ async fn a_disconnect_before_the_reply_fails_immediately() {
         ("", half_close()),
         ("ok 00000000", half_close()),
     ] {
-        let scripted = ScriptedServer::tcp([vec![expect(ACQUIRE), send(sent), end]]).await;
-        let error = scripted.pool().acquire().await.unwrap_err();
+        let scripted_server = ScriptedServer::tcp([vec![expect(ACQUIRE), send(sent), end]]).await;
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         let Error::Disconnected { source, .. } = &error else {
             panic!("{sent:?}: {error:?}")
         };
@@ -133,34 +133,34 @@ async fn a_disconnect_before_the_reply_fails_immediately() {
             &[
                 "acquire",
                 "\"pool\"",
-                scripted.address(),
+                scripted_server.address(),
                 "before the answer",
             ],
         );
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 #[tokio::test]
 async fn a_reset_is_an_error_with_its_source() {
-    let scripted = ScriptedServer::tcp([vec![expect(ACQUIRE), reset()]]).await;
-    let error = scripted.pool().acquire().await.unwrap_err();
+    let scripted_server = ScriptedServer::tcp([vec![expect(ACQUIRE), reset()]]).await;
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(
         matches!(&error, Error::Disconnected { source: Some(source), .. } if source.kind() == std::io::ErrorKind::ConnectionReset)
     );
     assert!(error.source().is_some());
-    reads_well(&error, &["acquire", "\"pool\"", scripted.address()]);
-    scripted.finish().await;
+    reads_well(&error, &["acquire", "\"pool\"", scripted_server.address()]);
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_unresponsive_after_the_socket_timeout() {
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![expect(ACQUIRE), expect_eof()],
         vec![expect(PING), expect_eof()],
     ]);
     let start = Instant::now();
-    let error = scripted.pool().acquire().await.unwrap_err();
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
     // Ten seconds in the queue and one second for the reply.
     assert_eq!(start.elapsed().as_secs(), 11);
@@ -169,23 +169,28 @@ async fn a_silent_server_is_unresponsive_after_the_socket_timeout() {
         &[
             "acquire",
             "\"pool\"",
-            scripted.address(),
+            scripted_server.address(),
             "11s",
             "`socket_timeout`",
         ],
     );
-    let error = scripted.client().ping().await.unwrap_err();
+    let error = scripted_server.client().ping().await.unwrap_err();
     reads_well(
         &error,
-        &["ping on", scripted.address(), "5s", "`socket_timeout`"],
+        &[
+            "ping on",
+            scripted_server.address(),
+            "5s",
+            "`socket_timeout`",
+        ],
     );
     assert_eq!(error.key(), None);
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 /// Connector that completes only the first `open` connections.
 struct LimitedConnector {
-    scripted: BoxConnector,
+    scripted_server: BoxConnector,
     open: AtomicUsize,
 }
 
@@ -246,9 +251,13 @@ async fn acquire_times_out_while_no_request_is_answered() {
     ] {
         let wait = Duration::from_millis(millis);
         let request = format!("sl\npool\n{} 1\n", millis.div_ceil(1000));
-        let scripted = ScriptedServer::memory([vec![expect(request), expect_eof()]]);
+        let scripted_server = ScriptedServer::memory([vec![expect(request), expect_eof()]]);
         let start = Instant::now();
-        let error = scripted.pool().acquire_within(wait).await.unwrap_err();
+        let error = scripted_server
+            .pool()
+            .acquire_within(wait)
+            .await
+            .unwrap_err();
         // With a wait of whole seconds the server sends the timeout, so its absence is an error.
         let is_owed = matches!(error, Error::Unresponsive { limit, .. } if limit == wait + grace);
         assert!(
@@ -260,11 +269,11 @@ async fn acquire_times_out_while_no_request_is_answered() {
             "{error:?}"
         );
         assert_over(start, wait + grace, Duration::ZERO);
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
     // A grace period of less than a second, because a reply arrives within it.
-    let scripted = ScriptedServer::memory([vec![expect("sl\npool\n1 1\n"), expect_eof()]]);
-    let client = scripted
+    let scripted_server = ScriptedServer::memory([vec![expect("sl\npool\n1 1\n"), expect_eof()]]);
+    let client = scripted_server
         .builder()
         .socket_timeout(Duration::from_millis(300))
         .build()
@@ -279,15 +288,15 @@ async fn acquire_times_out_while_no_request_is_answered() {
             .is_err()
     );
     assert_over(start, Duration::from_millis(1300), Duration::ZERO);
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn acquire_times_out_while_the_auth_request_is_not_answered() {
     for millis in [100, 1000, 1500] {
         let wait = Duration::from_millis(millis);
-        let scripted = ScriptedServer::memory([vec![expect(AUTH), expect_eof()]]);
-        let client = scripted.builder().auth("hush").build().unwrap();
+        let scripted_server = ScriptedServer::memory([vec![expect(AUTH), expect_eof()]]);
+        let client = scripted_server.builder().auth("hush").build().unwrap();
         let start = Instant::now();
         let error = client
             .semaphore("pool", 1)
@@ -302,7 +311,7 @@ async fn acquire_times_out_while_the_auth_request_is_not_answered() {
         assert_over(start, wait, Duration::ZERO);
         assert!(error.is_retryable() && !error.is_timeout());
         reads_well(&error, &["auth", "`socket_timeout`", "`acquire_timeout`"]);
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
@@ -314,7 +323,7 @@ impl Connector for LimitedConnector {
                 left.checked_sub(1)
             });
         if opens.is_ok() {
-            self.scripted.connect(server)
+            self.scripted_server.connect(server)
         } else {
             Blackhole.connect(server)
         }
@@ -333,7 +342,7 @@ async fn the_second_attempt_connects_within_the_remaining_wait() {
         (millis(1000), "sl\npool\n1 1\n", millis(920)),
         (millis(2500), "sl\npool\n3 1\n", millis(2420)),
     ] {
-        let scripted = ScriptedServer::memory([vec![
+        let scripted_server = ScriptedServer::memory([vec![
             expect(PING),
             send(OK),
             expect(request),
@@ -342,23 +351,23 @@ async fn the_second_attempt_connects_within_the_remaining_wait() {
             close(),
         ]]);
         let connector = LimitedConnector {
-            scripted: scripted.connector(),
+            scripted_server: scripted_server.connector(),
             open: AtomicUsize::new(1),
         };
         let client = Client::builder().connector(connector).build().unwrap();
         client.ping().await.unwrap();
         let start = Instant::now();
         let waiter = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire_within(wait));
-        scripted.reached().await;
+        scripted_server.reached().await;
         sleep(millis(80)).await;
-        scripted.resume();
+        scripted_server.resume();
         let error = waiter.await.unwrap().unwrap_err();
         assert!(
             matches!(&error, Error::ConnectTimeout { limit: it, .. } if it.abs_diff(limit) < millis(2)),
             "{error:?}"
         );
         assert_over(start, wait, Duration::ZERO);
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
@@ -366,7 +375,7 @@ async fn the_second_attempt_connects_within_the_remaining_wait() {
 #[tokio::test(start_paused = true)]
 async fn try_acquire_uses_the_timeouts_of_the_client() {
     let seconds = Duration::from_secs;
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![
             expect(AUTH),
             send(OK),
@@ -386,7 +395,7 @@ async fn try_acquire_uses_the_timeouts_of_the_client() {
             expect_eof(),
         ],
     ]);
-    let client = scripted
+    let client = scripted_server
         .builder()
         .auth("hush")
         .connect_timeout(seconds(2))
@@ -397,12 +406,12 @@ async fn try_acquire_uses_the_timeouts_of_the_client() {
     let start = Instant::now();
     let waiter = tokio::spawn(client.semaphore("pool", 1).unwrap().try_acquire());
     for _ in 0..2 {
-        scripted.reached().await;
+        scripted_server.reached().await;
         sleep(seconds(2)).await;
-        scripted.resume();
+        scripted_server.resume();
     }
     let error = waiter.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
     assert_over(start, seconds(5), Duration::ZERO);
-    scripted.finish().await;
+    scripted_server.finish().await;
 }

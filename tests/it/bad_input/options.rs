@@ -16,8 +16,8 @@ const NANO: Duration = Duration::from_nanos(1);
 // Covers bugs T16, P21, N10.
 #[tokio::test]
 async fn a_key_has_1_to_256_bytes_and_no_white_space() {
-    let scripted = ScriptedServer::memory([]);
-    for (key, want) in [
+    let scripted_server = ScriptedServer::memory([]);
+    for (key, expected) in [
         (String::new(), InvalidKey::Empty),
         ("k".repeat(257), InvalidKey::TooLong { bytes: 257 }),
         ("é".repeat(129), InvalidKey::TooLong { bytes: 258 }),
@@ -31,9 +31,12 @@ async fn a_key_has_1_to_256_bytes_and_no_white_space() {
         ),
         ("\0".to_owned(), InvalidKey::Forbidden { found: '\0' }),
     ] {
-        let error = scripted.client().semaphore(key.as_str(), 1).unwrap_err();
+        let error = scripted_server
+            .client()
+            .semaphore(key.as_str(), 1)
+            .unwrap_err();
         assert!(
-            matches!(error, ConfigError::Key { why, .. } if why == want),
+            matches!(error, ConfigError::Key { why, .. } if why == expected),
             "{key:?}: {error:?}"
         );
         reads_well(
@@ -47,40 +50,51 @@ async fn a_key_has_1_to_256_bytes_and_no_white_space() {
     }
     for key in ["k".repeat(256), "键☃".to_owned(), "a\u{a0}b".to_owned()] {
         assert_eq!(
-            scripted.client().semaphore(key.as_str(), 1).unwrap().key(),
+            scripted_server
+                .client()
+                .semaphore(key.as_str(), 1)
+                .unwrap()
+                .key(),
             key
         );
     }
-    assert_eq!(scripted.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
 #[tokio::test]
 async fn a_limit_is_1_to_1048576() {
-    let scripted = ScriptedServer::memory([]);
+    let scripted_server = ScriptedServer::memory([]);
     for limit in [0, 1_048_577, u32::MAX] {
-        let error = scripted.client().semaphore("pool", limit).unwrap_err();
+        let error = scripted_server
+            .client()
+            .semaphore("pool", limit)
+            .unwrap_err();
         assert_eq!(error, ConfigError::Limit { limit });
         reads_well(&error, &["limit", &limit.to_string(), "1 to 1048576"]);
     }
     for limit in [1, 1_048_576] {
         assert_eq!(
-            scripted.client().semaphore("pool", limit).unwrap().limit(),
+            scripted_server
+                .client()
+                .semaphore("pool", limit)
+                .unwrap()
+                .limit(),
             limit
         );
     }
-    assert_eq!(scripted.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
 // Covers bugs T18, P22, G20.
 #[tokio::test]
 async fn a_renew_ratio_is_between_0_and_1() {
-    let scripted = ScriptedServer::memory([]);
+    let scripted_server = ScriptedServer::memory([]);
     let pool = |ratio| {
         Semaphore::builder()
             .key("pool")
             .limit(1)
             .renew_ratio(ratio)
-            .client(scripted.client())
+            .client(scripted_server.client())
             .build()
     };
     for ratio in [
@@ -103,19 +117,19 @@ async fn a_renew_ratio_is_between_0_and_1() {
     for ratio in [f64::MIN_POSITIVE, 0.5, 0.999] {
         pool(ratio).unwrap();
     }
-    assert_eq!(scripted.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
 // Covers bugs G20, T47.
 #[tokio::test]
 async fn a_lease_is_a_valid_number_of_whole_seconds() {
-    let scripted = ScriptedServer::memory([]);
+    let scripted_server = ScriptedServer::memory([]);
     let pool = |lease| {
         Semaphore::builder()
             .key("pool")
             .limit(1)
             .lease_ttl(lease)
-            .client(scripted.client())
+            .client(scripted_server.client())
             .build()
     };
     for lease in [
@@ -142,19 +156,19 @@ async fn a_lease_is_a_valid_number_of_whole_seconds() {
     for lease in [Duration::from_secs(1), LONGEST] {
         pool(lease).unwrap();
     }
-    assert_eq!(scripted.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
 // Covers bug G20. The limit applies after rounding up to whole seconds.
 #[tokio::test]
 async fn a_wait_timeout_has_a_maximum() {
-    let scripted = ScriptedServer::memory([]);
+    let scripted_server = ScriptedServer::memory([]);
     let pool = |wait| {
         Semaphore::builder()
             .key("pool")
             .limit(1)
             .acquire_timeout(wait)
-            .client(scripted.client())
+            .client(scripted_server.client())
             .build()
     };
     for wait in [
@@ -165,7 +179,11 @@ async fn a_wait_timeout_has_a_maximum() {
         let error = pool(wait).unwrap_err();
         assert_eq!(error, ConfigError::Wait { wait });
         reads_well(&error, &["wait", &format!("{wait:?}"), "9223372036 s"]);
-        let error = scripted.pool().acquire_within(wait).await.unwrap_err();
+        let error = scripted_server
+            .pool()
+            .acquire_within(wait)
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, Error::Config(ConfigError::Wait { .. })),
             "{error:?}"
@@ -175,7 +193,7 @@ async fn a_wait_timeout_has_a_maximum() {
     for wait in [Duration::ZERO, NANO, LONGEST] {
         pool(wait).unwrap();
     }
-    assert_eq!(scripted.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
 // Covers bug G28.
@@ -185,7 +203,7 @@ fn a_server_address_is_a_host_and_a_port() {
     let error = Client::builder().servers(none).build().unwrap_err();
     assert_eq!(error, ConfigError::NoServers);
     reads_well(&error, &["host:port", "servers"]);
-    for (address, want) in [
+    for (address, expected) in [
         ("", AddressErrorKind::NoPort),
         ("localhost", AddressErrorKind::NoPort),
         ("localhost:", AddressErrorKind::NoPort),
@@ -204,7 +222,7 @@ fn a_server_address_is_a_host_and_a_port() {
             .build()
             .unwrap_err();
         assert!(
-            matches!(&error, ConfigError::Address { why, .. } if *why == want),
+            matches!(&error, ConfigError::Address { why, .. } if *why == expected),
             "{address:?}: {error:?}"
         );
         reads_well(&error, &["server", &format!("{address:?}"), "`host:port`"]);
@@ -239,11 +257,11 @@ fn a_password_in_an_address_is_redacted() {
             "{address}: {builder:?}"
         );
         let error = builder.build().unwrap_err();
-        let want = ConfigError::Address {
+        let expected = ConfigError::Address {
             address: "lock-1:6388".to_owned(),
             why: AddressErrorKind::UserInfo,
         };
-        assert_eq!(error, want, "{address}");
+        assert_eq!(error, expected, "{address}");
         reads_well(
             &error,
             &[
@@ -350,7 +368,7 @@ fn timeouts_must_be_consistent() {
 // Covers bug T16.
 #[test]
 fn an_auth_token_is_one_line_and_redacted() {
-    for (secret, want) in [
+    for (auth_token, expected) in [
         ("hush\nl\nkey\n0", TokenErrorKind::Forbidden),
         ("hush\r", TokenErrorKind::Forbidden),
         ("hu\0sh", TokenErrorKind::Forbidden),
@@ -358,10 +376,10 @@ fn an_auth_token_is_one_line_and_redacted() {
         ("hush\t", TokenErrorKind::Padded),
         (&"hush".repeat(20_000), TokenErrorKind::TooLong),
     ] {
-        let builder = Client::builder().auth(secret);
+        let builder = Client::builder().auth(auth_token);
         assert!(!format!("{builder:?}").contains("hu"));
         let error = builder.build().unwrap_err();
-        assert_eq!(error, ConfigError::Secret { why: want });
+        assert_eq!(error, ConfigError::Secret { why: expected });
         reads_well(&error, &["secret", "65536 bytes", "line break or NUL"]);
         assert!(!format!("{error} {error:?}").contains("hu"));
     }
@@ -373,9 +391,9 @@ fn an_auth_token_is_one_line_and_redacted() {
 // Covers bugs T21, G16.
 #[tokio::test]
 async fn a_sharding_function_returns_an_existing_server() {
-    let scripted = ScriptedServer::memory([]);
+    let scripted_server = ScriptedServer::memory([]);
     for index in [1, 2, usize::MAX] {
-        let client = scripted
+        let client = scripted_server
             .builder()
             .sharding(move |_: &str, _: usize| index)
             .build()
@@ -394,5 +412,5 @@ async fn a_sharding_function_returns_an_existing_server() {
             &["sharding", "\"pool\"", &index.to_string(), "from 0 to 0"],
         );
     }
-    assert_eq!(scripted.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }

@@ -83,15 +83,15 @@ fn garbage() -> Vec<Vec<u8>> {
 #[tokio::test]
 async fn an_invalid_reply_is_never_a_slot() {
     for line in garbage() {
-        let said = [line.as_slice(), b"\n"].concat();
+        let reply = [line.as_slice(), b"\n"].concat();
         let shown = line.escape_ascii().to_string();
         let again = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
-        let scripted = ScriptedServer::memory([
-            vec![expect(ACQUIRE), send(&said), expect_eof()],
+        let scripted_server = ScriptedServer::memory([
+            vec![expect(ACQUIRE), send(&reply), expect_eof()],
             again,
-            vec![expect(ENQUEUE), send(&said), expect_eof()],
+            vec![expect(ENQUEUE), send(&reply), expect_eof()],
         ]);
-        let pool = scripted.pool();
+        let pool = scripted_server.pool();
         let error = pool.clone().acquire().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
@@ -100,17 +100,17 @@ async fn an_invalid_reply_is_never_a_slot() {
         assert!(!error.is_retryable());
         reads_well(
             &error,
-            &["acquire", "\"pool\"", scripted.address(), "dflockd"],
+            &["acquire", "\"pool\"", scripted_server.address(), "dflockd"],
         );
         assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
         pool.acquire().await.unwrap().release().await.unwrap();
-        let error = scripted.pool().enqueue().await.unwrap_err();
+        let error = scripted_server.pool().enqueue().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
             "{shown}: {error:?}"
         );
-        reads_well(&error, &["enqueue", "\"pool\"", scripted.address()]);
-        scripted.finish().await;
+        reads_well(&error, &["enqueue", "\"pool\"", scripted_server.address()]);
+        scripted_server.finish().await;
     }
 }
 
@@ -118,27 +118,29 @@ async fn an_invalid_reply_is_never_a_slot() {
 // have left a slot behind, so the connection must not return to the pool.
 #[tokio::test(start_paused = true)]
 async fn a_reply_to_a_different_request_closes_the_connection() {
-    for said in [OK, "ok 30\n", "ok 30 7\n", ACQUIRED, "queued\n", "ok {}\n"] {
-        let scripted = ScriptedServer::memory([vec![expect(ACQUIRE), send(said), expect_eof()]]);
-        let pool = scripted.pool();
+    for reply in [OK, "ok 30\n", "ok 30 7\n", ACQUIRED, "queued\n", "ok {}\n"] {
+        let scripted_server =
+            ScriptedServer::memory([vec![expect(ACQUIRE), send(reply), expect_eof()]]);
+        let pool = scripted_server.pool();
         let error = pool.clone().acquire().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
-            "{said:?}: {error:?}"
+            "{reply:?}: {error:?}"
         );
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
-    for said in [OK, "ok 30\n", GRANT, "timeout\n", "ok {}\n"] {
-        let scripted = ScriptedServer::memory([vec![expect(ENQUEUE), send(said), expect_eof()]]);
-        let pool = scripted.pool();
+    for reply in [OK, "ok 30\n", GRANT, "timeout\n", "ok {}\n"] {
+        let scripted_server =
+            ScriptedServer::memory([vec![expect(ENQUEUE), send(reply), expect_eof()]]);
+        let pool = scripted_server.pool();
         let error = pool.clone().enqueue().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
-            "{said:?}: {error:?}"
+            "{reply:?}: {error:?}"
         );
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
-    for said in [
+    for reply in [
         "ok 30\n",
         GRANT,
         ACQUIRED,
@@ -146,14 +148,14 @@ async fn a_reply_to_a_different_request_closes_the_connection() {
         "queued\n",
         "ok {}\n",
     ] {
-        let scripted = ScriptedServer::memory([vec![
+        let scripted_server = ScriptedServer::memory([vec![
             expect(ACQUIRE),
             send(GRANT),
             expect(RELEASE),
-            send(said),
+            send(reply),
             expect_eof(),
         ]]);
-        let pool = scripted.pool();
+        let pool = scripted_server.pool();
         let error = pool
             .clone()
             .acquire()
@@ -164,12 +166,12 @@ async fn a_reply_to_a_different_request_closes_the_connection() {
             .unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
-            "{said:?}: {error:?}"
+            "{reply:?}: {error:?}"
         );
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
     // Invalid stats.
-    for said in [
+    for reply in [
         OK,
         "ok 30\n",
         GRANT,
@@ -179,15 +181,16 @@ async fn a_reply_to_a_different_request_closes_the_connection() {
         "ok {}\n",
         "ok {\"connections\":-1}\n",
     ] {
-        let scripted = ScriptedServer::memory([vec![expect(STATS), send(said), expect_eof()]]);
-        let client = scripted.client();
+        let scripted_server =
+            ScriptedServer::memory([vec![expect(STATS), send(reply), expect_eof()]]);
+        let client = scripted_server.client();
         let error = client.stats().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
-            "{said:?}: {error:?}"
+            "{reply:?}: {error:?}"
         );
-        reads_well(&error, &["stats on", scripted.address()]);
-        scripted.finish().await;
+        reads_well(&error, &["stats on", scripted_server.address()]);
+        scripted_server.finish().await;
     }
 }
 
@@ -196,38 +199,38 @@ async fn a_reply_to_a_different_request_closes_the_connection() {
 #[tokio::test]
 async fn an_endless_reply_is_rejected_at_the_size_limit() {
     const MIB: usize = 1024 * 1024;
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![expect(ACQUIRE), flood()],
         vec![expect(ACQUIRE), send(GRANT)],
     ]);
-    let pool = scripted.pool();
+    let pool = scripted_server.pool();
     let error = pool.clone().acquire().await.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
     reads_well(
         &error,
-        &["acquire", "\"pool\"", scripted.address(), "1 MiB"],
+        &["acquire", "\"pool\"", scripted_server.address(), "1 MiB"],
     );
     assert!(error.to_string().len() < 300, "{error}");
     assert!(
-        (MIB..2 * MIB + MIB / 4).contains(&scripted.flooded()),
+        (MIB..2 * MIB + MIB / 4).contains(&scripted_server.flooded()),
         "{}",
-        scripted.flooded()
+        scripted_server.flooded()
     );
     pool.acquire().await.unwrap().close();
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // Covers bug S18.
 #[tokio::test]
 async fn null_and_missing_lists_in_stats_are_empty() {
     let nulls = "ok {\"connections\":1,\"locks\":null,\"semaphores\":null,\"idle_locks\":null,\"idle_semaphores\":null}\n";
-    let scripted = ScriptedServer::memory([vec![
+    let scripted_server = ScriptedServer::memory([vec![
         expect(STATS),
         send(nulls),
         expect(STATS),
         send("ok {\"connections\":1}\n"),
     ]]);
-    let client = scripted.client();
+    let client = scripted_server.client();
     for _ in 0..2 {
         let [stats] = &client.stats().await.unwrap()[..] else {
             panic!("one server")
@@ -240,5 +243,5 @@ async fn null_and_missing_lists_in_stats_are_empty() {
                 && stats.idle_semaphores.is_empty()
         );
     }
-    scripted.finish().await;
+    scripted_server.finish().await;
 }

@@ -88,7 +88,7 @@ const STATUSES: [(&str, Check, &str); 13] = [
 async fn every_status_has_a_distinct_error() {
     for (status, is_it, named) in STATUSES {
         let no = send(format!("{status}\n"));
-        let scripted = ScriptedServer::memory([
+        let scripted_server = ScriptedServer::memory([
             vec![expect(ACQUIRE), no.clone(), expect(TRY_ACQUIRE), no.clone()],
             vec![expect(ENQUEUE), no.clone()],
             vec![
@@ -99,12 +99,12 @@ async fn every_status_has_a_distinct_error() {
                 expect_eof(),
             ],
         ]);
-        let pool = scripted.pool();
+        let pool = scripted_server.pool();
         let acquire = pool.clone().acquire().await.unwrap_err();
         pool.try_acquire().await.unwrap_err();
         // A separate connection, because an old server may keep the previous one in a stale queue.
-        let enqueue = scripted.pool().enqueue().await.unwrap_err();
-        let Enqueued::Queued(queued) = scripted.pool().enqueue().await.unwrap() else {
+        let enqueue = scripted_server.pool().enqueue().await.unwrap_err();
+        let Enqueued::Queued(queued) = scripted_server.pool().enqueue().await.unwrap() else {
             panic!("queued")
         };
         let wait = queued.wait().await.unwrap_err();
@@ -112,16 +112,19 @@ async fn every_status_has_a_distinct_error() {
             assert!(is_it(&error), "{status} to {operation}: {error:?}");
             assert_eq!(error.is_auth(), status == "error_auth");
             assert!(!error.is_timeout() && !error.is_lost());
-            reads_well(&error, &[operation, "\"pool\"", scripted.address(), named]);
+            reads_well(
+                &error,
+                &[operation, "\"pool\"", scripted_server.address(), named],
+            );
         }
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 // Covers bug N11.
 #[tokio::test]
 async fn error_auth_is_an_authentication_error_in_reply_to_every_request() {
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![expect(PING), send("error_auth\n")],
         vec![expect(STATS), send("error_auth\n")],
         vec![
@@ -131,10 +134,17 @@ async fn error_auth_is_an_authentication_error_in_reply_to_every_request() {
             send("error_auth\n"),
         ],
     ]);
-    assert!(scripted.client().ping().await.unwrap_err().is_auth());
-    assert!(scripted.client().stats().await.unwrap_err().is_auth());
+    assert!(scripted_server.client().ping().await.unwrap_err().is_auth());
     assert!(
-        scripted
+        scripted_server
+            .client()
+            .stats()
+            .await
+            .unwrap_err()
+            .is_auth()
+    );
+    assert!(
+        scripted_server
             .pool()
             .acquire()
             .await
@@ -144,7 +154,7 @@ async fn error_auth_is_an_authentication_error_in_reply_to_every_request() {
             .unwrap_err()
             .is_auth()
     );
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 /// Stats entry of a lock that has the same name as the semaphore.
@@ -155,7 +165,7 @@ const LOCK: &str =
 #[tokio::test]
 async fn a_limit_mismatch_names_both_limits_and_a_solution() {
     let theirs = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
-    let asked = |answer: &str| {
+    let addresses = |answer: &str| {
         vec![
             expect(ACQUIRE),
             send("error_limit_mismatch\n"),
@@ -166,9 +176,13 @@ async fn a_limit_mismatch_names_both_limits_and_a_solution() {
     // The limit of this client is not the limit of the server.
     let same = format!("ok {{\"connections\":1,{LOCK}}}\n");
     let untold = ["ok {\"connections\":1}\n", "error\n", &same];
-    let scripted =
-        ScriptedServer::memory([theirs].iter().chain(&untold).map(|answer| asked(answer)));
-    let error = scripted.pool().acquire().await.unwrap_err();
+    let scripted_server = ScriptedServer::memory(
+        [theirs]
+            .iter()
+            .chain(&untold)
+            .map(|answer| addresses(answer)),
+    );
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -185,13 +199,13 @@ async fn a_limit_mismatch_names_both_limits_and_a_solution() {
         &[
             "acquire",
             "\"pool\"",
-            scripted.address(),
+            scripted_server.address(),
             "limit 7, not 1",
             "idle for a minute",
         ],
     );
     for stats in untold {
-        let error = scripted.pool().acquire().await.unwrap_err();
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         assert!(
             matches!(
                 error,
@@ -205,7 +219,7 @@ async fn a_limit_mismatch_names_both_limits_and_a_solution() {
         );
         reads_well(&error, &["another limit than 1", "idle for a minute"]);
     }
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // Servers before v1.14 list a semaphore of limit 1 as a lock. Newer servers may have both, and
@@ -213,15 +227,15 @@ async fn a_limit_mismatch_names_both_limits_and_a_solution() {
 #[tokio::test]
 async fn a_lock_of_the_same_name_counts_only_where_servers_list_semaphores_as_locks() {
     let idle = "\"idle_semaphores\":[{\"key\":\"pool\",\"idle_s\":2.5}]";
-    for (lists, want) in [(LOCK.to_owned(), Some(1)), (format!("{LOCK},{idle}"), None)] {
+    for (lists, expected) in [(LOCK.to_owned(), Some(1)), (format!("{LOCK},{idle}"), None)] {
         let stats = format!("ok {{\"connections\":1,{lists}}}\n");
-        let scripted = ScriptedServer::memory([vec![
+        let scripted_server = ScriptedServer::memory([vec![
             expect("sl\npool\n10 5\n"),
             send("error_limit_mismatch\n"),
             expect(STATS),
             send(&stats),
         ]]);
-        let error = scripted
+        let error = scripted_server
             .client()
             .semaphore("pool", 5)
             .unwrap()
@@ -229,22 +243,22 @@ async fn a_lock_of_the_same_name_counts_only_where_servers_list_semaphores_as_lo
             .await
             .unwrap_err();
         assert!(
-            matches!(error, Error::LimitMismatch { ours: 5, theirs, .. } if theirs == want),
+            matches!(error, Error::LimitMismatch { ours: 5, theirs, .. } if theirs == expected),
             "{stats:?}: {error:?}"
         );
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 /// TCP connector that records every requested address.
 #[derive(Clone, Default)]
 struct Recorder {
-    asked: Arc<Mutex<Vec<String>>>,
+    addresses: Arc<Mutex<Vec<String>>>,
 }
 
 impl Connector for Recorder {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
-        self.asked.lock().unwrap().push(server.to_owned());
+        self.addresses.lock().unwrap().push(server.to_owned());
         Box::pin(async move { Ok(Box::new(TcpStream::connect(server).await?) as BoxStream) })
     }
 
@@ -257,7 +271,7 @@ impl Connector for Recorder {
 #[tokio::test]
 async fn the_client_does_not_connect_to_a_leader_in_a_reply() {
     let no = || send("error_not_leader b:1\n");
-    let scripted = ScriptedServer::tcp([
+    let scripted_server = ScriptedServer::tcp([
         vec![
             expect(ACQUIRE),
             no(),
@@ -272,7 +286,7 @@ async fn the_client_does_not_connect_to_a_leader_in_a_reply() {
     ])
     .await;
     let recorder = Recorder::default();
-    let client = scripted
+    let client = scripted_server
         .builder()
         .connector(recorder.clone())
         .build()
@@ -285,8 +299,11 @@ async fn the_client_does_not_connect_to_a_leader_in_a_reply() {
     client.ping().await.unwrap();
     assert!(client.stats().await.unwrap_err().is_not_leader());
     assert!(pool.enqueue().await.unwrap_err().is_not_leader());
-    assert_eq!(*recorder.asked.lock().unwrap(), [scripted.address(); 3]);
-    scripted.finish().await;
+    assert_eq!(
+        *recorder.addresses.lock().unwrap(),
+        [scripted_server.address(); 3]
+    );
+    scripted_server.finish().await;
 }
 
 #[tokio::test]
@@ -305,12 +322,12 @@ async fn every_status_has_a_predicate() {
         if status == "error_limit_mismatch" {
             script.extend([expect(STATS), send("error\n")]);
         }
-        let scripted = ScriptedServer::memory([script]);
-        let error = scripted.pool().acquire().await.unwrap_err();
+        let scripted_server = ScriptedServer::memory([script]);
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         for (name, is_it) in predicates {
             assert_eq!(is_it(&error), name == status, "{name}: {error:?}");
         }
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
@@ -340,8 +357,8 @@ async fn a_rejected_release_closes_the_connection() {
             first.push(expect_eof());
             vec![first, next]
         };
-        let scripted = ScriptedServer::memory(scripts);
-        let client = scripted.client();
+        let scripted_server = ScriptedServer::memory(scripts);
+        let client = scripted_server.client();
         let error = client
             .semaphore("pool", 1)
             .unwrap()
@@ -353,7 +370,7 @@ async fn a_rejected_release_closes_the_connection() {
             .unwrap_err();
         assert_eq!(error.is_lost(), is_done, "{status}: {error:?}");
         client.ping().await.unwrap();
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
@@ -365,14 +382,14 @@ async fn errors_contain_no_control_characters_of_a_status() {
         "error_of_2040 \x1b]0;ours\x07",
         "error_not_leader \u{9b}2J",
     ] {
-        let scripted = ScriptedServer::memory([vec![
+        let scripted_server = ScriptedServer::memory([vec![
             expect(ACQUIRE),
             send(format!("{status}\n")),
             expect_eof(),
         ]]);
-        let error = scripted.pool().acquire().await.unwrap_err();
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         assert!(!error.to_string().contains(char::is_control), "{error:?}");
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }

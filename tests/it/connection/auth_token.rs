@@ -9,7 +9,7 @@ use crate::bad_input::reads_well;
 use crate::scripted_server::*;
 use crate::tls::temp_dir::TempDir;
 
-fn knowing(server: &ScriptedServer) -> Client {
+fn client_with_auth_token(server: &ScriptedServer) -> Client {
     server.builder().auth("hush").build().unwrap()
 }
 
@@ -39,7 +39,7 @@ async fn the_auth_token_is_sent_first_and_once_per_connection() {
             send(OK),
         ]),
     ]);
-    let client = knowing(&server);
+    let client = client_with_auth_token(&server);
     let pool = client.semaphore("pool", 1).unwrap();
     client.ping().await.unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -77,12 +77,12 @@ async fn an_empty_auth_token_is_not_sent() {
 // Covers bugs T13, N11. The client closes the connection, and the error does not contain the token.
 #[tokio::test]
 async fn a_rejected_auth_token_is_an_authentication_error() {
-    for (reply, want) in [
+    for (reply, expected) in [
         ("error_auth\n", AuthErrorKind::Wrong { long: false }),
         ("error\n", AuthErrorKind::Unneeded),
     ] {
         let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), expect_eof()]]);
-        let client = knowing(&server);
+        let client = client_with_auth_token(&server);
         let error = client
             .semaphore("pool", 1)
             .unwrap()
@@ -90,7 +90,7 @@ async fn a_rejected_auth_token_is_an_authentication_error() {
             .await
             .unwrap_err();
         assert!(
-            matches!(&error, Error::Auth { fault, .. } if *fault == want),
+            matches!(&error, Error::Auth { fault, .. } if *fault == expected),
             "{error:?}"
         );
         assert!(error.is_auth() && !error.is_retryable());
@@ -108,29 +108,29 @@ async fn a_rejected_auth_token_is_an_authentication_error() {
 // auth token that they do not require.
 #[tokio::test]
 async fn an_auth_token_too_long_for_old_servers_is_reported() {
-    for (length, reply, want) in [
+    for (length, reply, expected) in [
         (256, "error\n", AuthErrorKind::Unneeded),
         (257, "error\n", AuthErrorKind::TooLong),
         (256, "error_auth\n", AuthErrorKind::Wrong { long: false }),
         (257, "error_auth\n", AuthErrorKind::Wrong { long: true }),
     ] {
-        let secret = "hush".repeat(65)[..length].to_owned();
+        let auth_token = "hush".repeat(65)[..length].to_owned();
         for end in [expect_eof(), close()] {
             let server = ScriptedServer::memory([vec![
-                expect(format!("auth\n_\n{secret}\n")),
+                expect(format!("auth\n_\n{auth_token}\n")),
                 send(reply),
                 end,
             ]]);
             let error = server
                 .builder()
-                .auth(&secret)
+                .auth(&auth_token)
                 .build()
                 .unwrap()
                 .ping()
                 .await
                 .unwrap_err();
             assert!(
-                matches!(&error, Error::Auth { fault, .. } if *fault == want),
+                matches!(&error, Error::Auth { fault, .. } if *fault == expected),
                 "{length} bytes, {reply:?}: {error:?}"
             );
             let old = length > 256;
@@ -158,7 +158,7 @@ async fn an_invalid_auth_reply_does_not_reveal_the_auth_token() {
         ("HTTP/1.1 400 Bad Request\r\n", expect_eof()),
     ] {
         let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), end]]);
-        let error = knowing(&server).ping().await.unwrap_err();
+        let error = client_with_auth_token(&server).ping().await.unwrap_err();
         assert!(
             matches!(error, Error::Disconnected { .. } | Error::Protocol { .. }),
             "{reply:?}: {error:?}"
@@ -189,10 +189,10 @@ async fn an_echoed_auth_token_is_redacted() {
             matches!(e, Error::NotLeader { leader: None, .. })
         }),
     ];
-    for (reply, want) in wants {
+    for (reply, expected) in wants {
         let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), expect_eof()]]);
-        let error = knowing(&server).ping().await.unwrap_err();
-        assert!(want(&error), "{reply:?}: {error:?}");
+        let error = client_with_auth_token(&server).ping().await.unwrap_err();
+        assert!(expected(&error), "{reply:?}: {error:?}");
         assert!(
             !format!("{error} {error:?} {error:#?}").contains("hush"),
             "{reply:?}: {error:?}"
@@ -226,21 +226,23 @@ async fn a_server_silent_after_auth_is_unresponsive() {
 }
 
 /// Ways to set an auth token as text and as a file.
-type Way = (
+type TokenSource = (
     &'static str,
     fn(&TempDir, &str) -> Result<ClientBuilder, ConfigError>,
 );
 
-const WAYS: [Way; 4] = [
-    ("auth", |_, secret| Ok(Client::builder().auth(secret))),
-    ("DFLOCK_AUTH_TOKEN", |_, secret| {
-        ClientBuilder::from_lookup(|name| (name == "DFLOCK_AUTH_TOKEN").then(|| secret.into()))
+const TOKEN_SOURCES: [TokenSource; 4] = [
+    ("auth", |_, auth_token| {
+        Ok(Client::builder().auth(auth_token))
     }),
-    ("auth_file", |dir, secret| {
-        Ok(Client::builder().auth_file(dir.file("token", secret)))
+    ("DFLOCK_AUTH_TOKEN", |_, auth_token| {
+        ClientBuilder::from_lookup(|name| (name == "DFLOCK_AUTH_TOKEN").then(|| auth_token.into()))
     }),
-    ("DFLOCK_AUTH_TOKEN_FILE", |dir, secret| {
-        let path = dir.file("token", secret);
+    ("auth_file", |dir, auth_token| {
+        Ok(Client::builder().auth_file(dir.file("token", auth_token)))
+    }),
+    ("DFLOCK_AUTH_TOKEN_FILE", |dir, auth_token| {
+        let path = dir.file("token", auth_token);
         ClientBuilder::from_lookup(|name| {
             (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.clone().into())
         })
@@ -250,8 +252,8 @@ const WAYS: [Way; 4] = [
 #[tokio::test]
 async fn a_byte_order_mark_and_white_space_around_the_auth_token_are_removed() {
     let dir = TempDir::new();
-    for (way, builder) in WAYS {
-        let is_file = way.ends_with("file") || way.ends_with("FILE");
+    for (source_name, builder) in TOKEN_SOURCES {
+        let is_file = source_name.ends_with("file") || source_name.ends_with("FILE");
         let contents = [
             "hush",
             "\u{feff}hush",
@@ -285,28 +287,31 @@ fn an_invisible_character_at_an_end_of_the_auth_token_is_rejected_by_name() {
         // End-of-file character of DOS.
         ('\u{1a}', "U+001A CONTROL CHARACTER"),
     ] {
-        for (way, builder) in WAYS {
+        for (source_name, builder) in TOKEN_SOURCES {
             // The client drops the first mark and rejects the second.
-            for secret in [
+            for auth_token in [
                 format!("hush{character}"),
                 format!("\u{feff}{character}hush"),
             ] {
-                let built = builder(&dir, &secret).and_then(ClientBuilder::build);
-                let error = built.expect_err(&format!("{way}: {secret:?}"));
+                let built = builder(&dir, &auth_token).and_then(ClientBuilder::build);
+                let error = built.expect_err(&format!("{source_name}: {auth_token:?}"));
                 reads_well(&error, &["invisible character", name]);
                 assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
             }
         }
     }
     // These characters are visible, or are not at an end of the token.
-    for secret in [
+    for auth_token in [
         "hu\u{200b}sh",
         "hush\u{301}",
         "hush\u{2764}\u{fe0f}",
         "h\u{e9}",
     ] {
-        for (way, builder) in WAYS {
-            builder(&dir, secret).unwrap().build().expect(way);
+        for (source_name, builder) in TOKEN_SOURCES {
+            builder(&dir, auth_token)
+                .unwrap()
+                .build()
+                .expect(source_name);
         }
     }
 }

@@ -8,7 +8,7 @@ use dflock::{Error, Held, LostReason, Semaphore};
 use crate::scripted_server::*;
 
 /// Returns a semaphore and the counter of its `on_lost` calls.
-fn counting(server: &ScriptedServer) -> (Semaphore, Arc<AtomicUsize>) {
+fn semaphore_with_loss_counter(server: &ScriptedServer) -> (Semaphore, Arc<AtomicUsize>) {
     let losses = Arc::new(AtomicUsize::new(0));
     let counter = losses.clone();
     let on_lost = move |_: &_| {
@@ -35,7 +35,7 @@ async fn a_disconnect_loses_the_slot_immediately_and_is_reported_once() {
             vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)],
         ])
         .await;
-        let (pool, losses) = counting(&server);
+        let (pool, losses) = semaphore_with_loss_counter(&server);
         let held = pool.clone().acquire().await.unwrap();
         server.resume();
         let lost = held.lost().await;
@@ -81,7 +81,7 @@ async fn an_unsolicited_line_loses_the_slot_and_is_not_a_reply() {
         ],
         vec![expect(PING), send(OK)],
     ]);
-    let (pool, losses) = counting(&server);
+    let (pool, losses) = semaphore_with_loss_counter(&server);
     let held = pool.acquire().await.unwrap();
     server.resume();
     assert_eq!(held.lost().await.reason, LostReason::Disconnected);
@@ -117,7 +117,7 @@ async fn acquire_works_after_a_rejected_renewal_has_closed_the_connection() {
             script,
             vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)],
         ]);
-        let (pool, losses) = counting(&server);
+        let (pool, losses) = semaphore_with_loss_counter(&server);
         let held = pool.clone().acquire().await.unwrap();
         // A lease of -1 is never accepted: covers bug T35.
         let error = held.renew().await.unwrap_err();
@@ -227,7 +227,7 @@ async fn drop_releases_the_slot_and_close_sends_nothing() {
         [&held[..], &[expect(RELEASE), expect_eof()]].concat(),
         [&held[..], &[expect_eof()]].concat(),
     ]);
-    let (pool, losses) = counting(&server);
+    let (pool, losses) = semaphore_with_loss_counter(&server);
     drop(pool.clone().acquire().await.unwrap());
     pool.acquire().await.unwrap().close();
     server.finish().await;
@@ -245,7 +245,7 @@ async fn a_late_release_returns_a_loss() {
         send("error\n"),
     ];
     let server = ScriptedServer::memory([late.to_vec()]);
-    let (pool, losses) = counting(&server);
+    let (pool, losses) = semaphore_with_loss_counter(&server);
     let error = pool.acquire().await.unwrap().release().await.unwrap_err();
     assert!(
         matches!(&error, Error::Lost(lost) if lost.reason == LostReason::Rejected),

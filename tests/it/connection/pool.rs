@@ -15,25 +15,25 @@ use crate::scripted_server::*;
 #[tokio::test]
 async fn three_holds_use_three_connections_that_are_reused() {
     let hold = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
-    let scripted = ScriptedServer::memory(vec![vec![hold; 4].concat(); 3]);
-    let pool = scripted.pool();
+    let scripted_server = ScriptedServer::memory(vec![vec![hold; 4].concat(); 3]);
+    let pool = scripted_server.pool();
     for _ in 0..4 {
         let mut slots = Vec::new();
         for _ in 0..3 {
             slots.push(pool.clone().acquire().await.unwrap());
         }
-        assert_eq!(scripted.connections(), 3);
+        assert_eq!(scripted_server.connections(), 3);
         for held in slots {
             held.release().await.unwrap();
         }
     }
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // Covers bug G26.
 #[tokio::test(start_paused = true)]
 async fn a_hold_is_renewed_and_released_while_another_acquire_blocks() {
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![
             expect(ACQUIRE),
             send(GRANT),
@@ -44,15 +44,15 @@ async fn a_hold_is_renewed_and_released_while_another_acquire_blocks() {
         ],
         vec![expect(ACQUIRE), checkpoint(), wait_for_test(), send(GRANT)],
     ]);
-    let pool = scripted.pool();
+    let pool = scripted_server.pool();
     let first = pool.clone().acquire().await.unwrap();
     let second = tokio::spawn(pool.acquire());
-    scripted.reached().await;
+    scripted_server.reached().await;
     first.renew().await.unwrap();
     first.release().await.unwrap();
-    scripted.resume();
+    scripted_server.resume();
     second.await.unwrap().unwrap().close();
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // Covers bugs T10, N9, T33. The server closed the connection or sent a line while it was idle.
@@ -77,15 +77,15 @@ async fn a_stale_connection_is_replaced() {
             end,
         ]
         .concat();
-        let scripted = ScriptedServer::memory([
+        let scripted_server = ScriptedServer::memory([
             first,
             vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)],
         ]);
-        let client = scripted.client();
+        let client = scripted_server.client();
         client.ping().await.unwrap();
         client.ping().await.unwrap();
-        scripted.resume();
-        scripted.reached().await;
+        scripted_server.resume();
+        scripted_server.reached().await;
         client
             .semaphore("pool", 1)
             .unwrap()
@@ -95,7 +95,7 @@ async fn a_stale_connection_is_replaced() {
             .release()
             .await
             .unwrap();
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
@@ -103,15 +103,15 @@ async fn a_stale_connection_is_replaced() {
 #[tokio::test]
 async fn an_idle_socket_that_closes_is_replaced() {
     for end in [close(), reset()] {
-        let scripted = ScriptedServer::tcp([
+        let scripted_server = ScriptedServer::tcp([
             vec![expect(PING), send(OK), wait_for_test(), checkpoint(), end],
             vec![expect(ACQUIRE), send(GRANT)],
         ])
         .await;
-        let client = scripted.client();
+        let client = scripted_server.client();
         client.ping().await.unwrap();
-        scripted.resume();
-        scripted.reached().await;
+        scripted_server.resume();
+        scripted_server.reached().await;
         client
             .semaphore("pool", 1)
             .unwrap()
@@ -119,7 +119,7 @@ async fn an_idle_socket_that_closes_is_replaced() {
             .await
             .unwrap()
             .close();
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
@@ -127,9 +127,9 @@ async fn an_idle_socket_that_closes_is_replaced() {
 async fn a_request_that_fails_on_an_idle_connection_is_retried_once() {
     for end in [close(), reset()] {
         let first = vec![expect(PING), send(OK), expect(ACQUIRE), end.clone()];
-        let scripted =
+        let scripted_server =
             ScriptedServer::tcp([first.clone(), vec![expect(ACQUIRE), send(GRANT)]]).await;
-        let client = scripted.client();
+        let client = scripted_server.client();
         client.ping().await.unwrap();
         client
             .semaphore("pool", 1)
@@ -138,11 +138,11 @@ async fn a_request_that_fails_on_an_idle_connection_is_retried_once() {
             .await
             .unwrap()
             .close();
-        scripted.finish().await;
+        scripted_server.finish().await;
 
         // The script expects no third connection.
-        let scripted = ScriptedServer::tcp([first, vec![expect(ACQUIRE), end]]).await;
-        let client = scripted.client();
+        let scripted_server = ScriptedServer::tcp([first, vec![expect(ACQUIRE), end]]).await;
+        let client = scripted_server.client();
         client.ping().await.unwrap();
         let error = client
             .semaphore("pool", 1)
@@ -151,16 +151,16 @@ async fn a_request_that_fails_on_an_idle_connection_is_retried_once() {
             .await
             .unwrap_err();
         assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 #[tokio::test]
 async fn a_request_that_fails_on_a_new_connection_is_not_retried() {
-    let scripted = ScriptedServer::memory([vec![expect(ACQUIRE), close()]]);
-    let error = scripted.pool().acquire().await.unwrap_err();
+    let scripted_server = ScriptedServer::memory([vec![expect(ACQUIRE), close()]]);
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // The second attempt sends the remaining wait.
@@ -174,16 +174,16 @@ async fn a_second_attempt_waits_for_the_remaining_time() {
         wait_for_test(),
         close(),
     ];
-    let scripted =
+    let scripted_server =
         ScriptedServer::memory([first, vec![expect("sl\npool\n6 1\n"), send("timeout\n")]]);
-    let client = scripted.client();
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     let acquire = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire());
-    scripted.reached().await;
+    scripted_server.reached().await;
     sleep(Duration::from_secs(4)).await;
-    scripted.resume();
+    scripted_server.resume();
     assert!(acquire.await.unwrap().unwrap_err().is_timeout());
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // The lease clock advances while the test turns the timer clock.
@@ -206,22 +206,22 @@ async fn each_request_has_a_full_timeout_on_a_fast_clock() {
 // At 0.75 of the read timeout of 23 s, the server is about to close the connection.
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_not_reused_after_three_quarters_of_the_read_timeout() {
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![expect(PING), send(OK), expect(PING), send(OK), expect_eof()],
         vec![expect(PING), send(OK)],
     ]);
-    let client = scripted.client();
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     sleep(Duration::from_millis(17_200)).await;
     client.ping().await.unwrap();
     sleep(Duration::from_millis(17_250)).await;
     client.ping().await.unwrap();
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_busy_connection_is_replaced_at_its_maximum_age() {
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![
             expect(PING),
             send(OK),
@@ -234,7 +234,7 @@ async fn a_busy_connection_is_replaced_at_its_maximum_age() {
         ],
         vec![expect(PING), send(OK)],
     ]);
-    let client = scripted
+    let client = scripted_server
         .builder()
         .max_connection_age(Duration::from_secs(10))
         .build()
@@ -245,13 +245,16 @@ async fn a_busy_connection_is_replaced_at_its_maximum_age() {
         sleep(Duration::from_secs(4)).await;
     }
     // The client closed the connection at the age of 10 s, not at its next use.
-    scripted.reached().await;
+    scripted_server.reached().await;
     assert_eq!(
-        (scripted.connections(), start_time.elapsed().as_secs()),
+        (
+            scripted_server.connections(),
+            start_time.elapsed().as_secs()
+        ),
         (1, 12)
     );
     client.ping().await.unwrap();
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -283,30 +286,30 @@ async fn a_connection_that_holds_a_slot_is_not_closed_at_its_maximum_age() {
 #[tokio::test(start_paused = true)]
 async fn an_unused_connection_is_closed() {
     let ping = vec![expect(PING), send(OK), expect_eof(), checkpoint()];
-    let scripted = ScriptedServer::memory([ping.clone(), ping]);
-    let client = scripted.client();
+    let scripted_server = ScriptedServer::memory([ping.clone(), ping]);
+    let client = scripted_server.client();
     let tasks = Handle::current().metrics().num_alive_tasks();
     for _ in 0..2 {
         client.ping().await.unwrap();
         let start_time = Instant::now();
-        scripted.reached().await;
+        scripted_server.reached().await;
         assert_eq!(start_time.elapsed().as_secs(), 17);
     }
     assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // A server before v1.14 does not know `ping`, and may close the connection after its reply.
 #[tokio::test(start_paused = true)]
 async fn a_ping_accepts_any_reply() {
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![expect(PING), send("error\n"), expect_eof()],
         vec![expect(PING), send("error\n"), close()],
     ]);
-    let client = scripted.client();
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     client.ping().await.unwrap();
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 fn runtime() -> Runtime {
@@ -332,8 +335,8 @@ fn a_client_works_on_one_runtime_after_another() {
         send(OK),
     ];
     let twice = [again.clone(), vec![expect(PING), send(OK)]].concat();
-    let scripted = stage.block_on(ScriptedServer::tcp([twice, again.clone(), again]));
-    let client = scripted.client();
+    let scripted_server = stage.block_on(ScriptedServer::tcp([twice, again.clone(), again]));
+    let client = scripted_server.client();
     let round = async |client: &dflock::Client| {
         client.ping().await.unwrap();
         client
@@ -354,7 +357,7 @@ fn a_client_works_on_one_runtime_after_another() {
     first.block_on(client.ping()).unwrap();
     drop((first, second));
     runtime().block_on(round(&client));
-    stage.block_on(scripted.finish());
+    stage.block_on(scripted_server.finish());
 }
 
 // A timeout reply shows that the connection is alive.
@@ -376,7 +379,11 @@ async fn a_connection_is_reused_after_a_long_wait_timed_out() {
 
 /// Returns a client with `count` pooled connections that no longer answer. The server expects one
 /// more connection, which runs `then`.
-async fn kept(count: usize, silent: &str, then: Script) -> (ScriptedServer, dflock::Client) {
+async fn client_with_idle_connections(
+    count: usize,
+    silent: &str,
+    then: Script,
+) -> (ScriptedServer, dflock::Client) {
     let idle = vec![
         expect("sl\npool\n10 20\n"),
         send(GRANT),
@@ -387,8 +394,8 @@ async fn kept(count: usize, silent: &str, then: Script) -> (ScriptedServer, dflo
     // The pool uses the most recently released connection first.
     scripts.push([idle, vec![expect(silent), expect_eof()]].concat());
     scripts.push(then);
-    let scripted = ScriptedServer::memory(scripts);
-    let client = scripted.client();
+    let scripted_server = ScriptedServer::memory(scripts);
+    let client = scripted_server.client();
     let pool = client.semaphore("pool", 20).unwrap();
     let mut slots = Vec::new();
     for _ in 0..count {
@@ -398,7 +405,7 @@ async fn kept(count: usize, silent: &str, then: Script) -> (ScriptedServer, dflo
         held.release().await.unwrap();
     }
     sleep(Duration::from_secs(1)).await;
-    (scripted, client)
+    (scripted_server, client)
 }
 
 // As after a NAT has dropped its entries, or a virtual IP has moved.
@@ -407,21 +414,22 @@ async fn silently_dead_idle_connections_cause_one_failure() {
     let works = vec![expect(PING), send(OK)];
     // The first request has a reply timeout, and the second a wait that ends on the client.
     for (request, wait) in [("sl\npool\n3 1\n", 3000), ("sl\npool\n1 1\n", 300)] {
-        let (scripted, client) = kept(10, request, works.clone()).await;
+        let (scripted_server, client) =
+            client_with_idle_connections(10, request, works.clone()).await;
         let pool = client.semaphore("pool", 1).unwrap();
         pool.acquire_within(Duration::from_millis(wait))
             .await
             .unwrap_err();
         client.ping().await.unwrap();
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
-    let (scripted, client) = kept(10, PING, works).await;
+    let (scripted_server, client) = client_with_idle_connections(10, PING, works).await;
     assert!(matches!(
         client.ping().await.unwrap_err(),
         Error::Unresponsive { .. }
     ));
     client.ping().await.unwrap();
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,12 +442,12 @@ async fn idle_connections_are_dropped_when_a_holder_detects_a_silent_server() {
         } else {
             vec![expect(RENEW), expect(RELEASE), expect_eof()]
         };
-        let scripted = ScriptedServer::memory([
+        let scripted_server = ScriptedServer::memory([
             [granted.clone(), silent].concat(),
             vec![expect(PING), send(OK), expect_eof()],
             works.clone(),
         ]);
-        let client = scripted
+        let client = scripted_server
             .builder()
             .heartbeat(Duration::from_secs(2))
             .build()
@@ -460,7 +468,7 @@ async fn idle_connections_are_dropped_when_a_holder_detects_a_silent_server() {
             assert_eq!(held.lost().await.reason, LostReason::Unreachable);
         }
         client.ping().await.unwrap();
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
@@ -468,7 +476,7 @@ async fn idle_connections_are_dropped_when_a_holder_detects_a_silent_server() {
 #[tokio::test(start_paused = true)]
 async fn a_recently_used_connection_is_kept() {
     let second = Duration::from_secs(1);
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![
             expect(PING),
             send(OK),
@@ -478,7 +486,7 @@ async fn a_recently_used_connection_is_kept() {
         ],
         vec![expect(PING), send(OK), expect(PING), send(OK)],
     ]);
-    let client = scripted.client();
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     let waiter = tokio::spawn(
         client
@@ -486,10 +494,10 @@ async fn a_recently_used_connection_is_kept() {
             .unwrap()
             .acquire_within(3 * second),
     );
-    scripted.reached().await;
+    scripted_server.reached().await;
     sleep(second).await;
     client.ping().await.unwrap();
     waiter.await.unwrap().unwrap_err();
     client.ping().await.unwrap();
-    scripted.finish().await;
+    scripted_server.finish().await;
 }

@@ -32,13 +32,13 @@ async fn a_waiter_rejoins_the_queue_after_a_disconnect() {
         .concat();
         // The second request sends the remaining wait in whole seconds.
         let second = vec![expect(acquire(18)), send(GRANT), expect(RELEASE), send(OK)];
-        let scripted = ScriptedServer::memory([first, second]);
-        let waiter = tokio::spawn(scripted.pool().acquire_within(20 * SECOND));
-        scripted.reached().await;
+        let scripted_server = ScriptedServer::memory([first, second]);
+        let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+        scripted_server.reached().await;
         sleep(2 * SECOND).await;
-        scripted.resume();
+        scripted_server.resume();
         waiter.await.unwrap().unwrap().release().await.unwrap();
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
@@ -53,8 +53,9 @@ async fn a_waiter_on_a_pooled_connection_rejoins_the_queue() {
         wait_for_test(),
         close(),
     ];
-    let scripted = ScriptedServer::memory([first, vec![expect(acquire(18)), send("timeout\n")]]);
-    let client = scripted.client();
+    let scripted_server =
+        ScriptedServer::memory([first, vec![expect(acquire(18)), send("timeout\n")]]);
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     let waiter = tokio::spawn(
         client
@@ -62,26 +63,26 @@ async fn a_waiter_on_a_pooled_connection_rejoins_the_queue() {
             .unwrap()
             .acquire_within(20 * SECOND),
     );
-    scripted.reached().await;
+    scripted_server.reached().await;
     sleep(2 * SECOND).await;
-    scripted.resume();
+    scripted_server.resume();
     assert!(waiter.await.unwrap().unwrap_err().is_timeout());
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test]
 async fn a_waiter_rejoins_the_queue_after_a_reset() {
-    let scripted = ScriptedServer::tcp([
+    let scripted_server = ScriptedServer::tcp([
         vec![expect(acquire(20)), checkpoint(), wait_for_test(), reset()],
         vec![expect(acquire(20)), send(GRANT), expect(RELEASE), send(OK)],
     ])
     .await;
-    let waiter = tokio::spawn(scripted.pool().acquire_within(20 * SECOND));
-    scripted.reached().await;
+    let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+    scripted_server.reached().await;
     sleep(Duration::from_millis(300)).await;
-    scripted.resume();
+    scripted_server.resume();
     waiter.await.unwrap().unwrap().release().await.unwrap();
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 // As with a proxy that closes silent connections.
@@ -96,36 +97,41 @@ async fn a_wait_lasts_over_any_number_of_rejoins() {
         ]
     };
     let held = vec![expect(acquire(12)), send(GRANT), expect(RELEASE), send(OK)];
-    let scripted = ScriptedServer::memory([place(20), place(18), place(16), place(14), held]);
+    let scripted_server =
+        ScriptedServer::memory([place(20), place(18), place(16), place(14), held]);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
         .acquire_timeout(20 * SECOND);
-    let pool = pool.client(scripted.client()).build().unwrap();
+    let pool = pool.client(scripted_server.client()).build().unwrap();
     let body = tokio::spawn(pool.with_slot(async |held| held.key().len()));
     for _ in 0..4 {
-        scripted.reached().await;
+        scripted_server.reached().await;
         sleep(2 * SECOND).await;
-        scripted.resume();
+        scripted_server.resume();
     }
     assert_eq!(body.await.unwrap().unwrap(), 4);
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_with_rejoins_ends_with_a_timeout() {
     let end = || vec![checkpoint(), wait_for_test(), close()];
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         [vec![expect(acquire(3))], end()].concat(),
         [vec![expect(acquire(2))], end()].concat(),
         vec![expect(acquire(1)), expect_eof()],
     ]);
     let start_time = Instant::now();
-    let waiter = tokio::spawn(scripted.pool().acquire_within(Duration::from_millis(2900)));
+    let waiter = tokio::spawn(
+        scripted_server
+            .pool()
+            .acquire_within(Duration::from_millis(2900)),
+    );
     for _ in 0..2 {
-        scripted.reached().await;
+        scripted_server.reached().await;
         sleep(SECOND).await;
-        scripted.resume();
+        scripted_server.resume();
     }
     let error = waiter.await.unwrap().unwrap_err();
     assert!(
@@ -137,7 +143,7 @@ async fn a_wait_with_rejoins_ends_with_a_timeout() {
         took >= Duration::from_millis(2900) && took < Duration::from_millis(2910),
         "{took:?}"
     );
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 /// Connector that accepts the first connection, closes it with `end`, and refuses all others.
@@ -201,7 +207,7 @@ async fn an_unreachable_server_is_an_error_at_the_end_of_the_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_waiter_waits_for_a_server_that_restarts_gracefully() {
     for farewell in ["error_draining\n", "error\n"] {
-        let scripted = ScriptedServer::memory([
+        let scripted_server = ScriptedServer::memory([
             vec![
                 expect(acquire(20)),
                 checkpoint(),
@@ -212,28 +218,28 @@ async fn a_waiter_waits_for_a_server_that_restarts_gracefully() {
             vec![expect(acquire(15)), send("error_draining\n"), expect_eof()],
             vec![expect(acquire(15)), send(GRANT), expect(RELEASE), send(OK)],
         ]);
-        let waiter = tokio::spawn(scripted.pool().acquire_within(20 * SECOND));
-        scripted.reached().await;
+        let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+        scripted_server.reached().await;
         sleep(5 * SECOND).await;
-        scripted.resume();
+        scripted_server.resume();
         waiter.await.unwrap().unwrap().release().await.unwrap();
-        scripted.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 // Another attempt would get the same reply.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_ends_the_wait() {
-    let scripted = ScriptedServer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![expect(acquire(20)), checkpoint(), wait_for_test(), close()],
         vec![expect(acquire(15)), send("error_max_waiters\n")],
     ]);
-    let waiter = tokio::spawn(scripted.pool().acquire_within(20 * SECOND));
-    scripted.reached().await;
+    let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+    scripted_server.reached().await;
     sleep(5 * SECOND).await;
-    scripted.resume();
+    scripted_server.resume();
     assert!(waiter.await.unwrap().unwrap_err().is_too_many_waiters());
-    scripted.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,19 +309,19 @@ async fn a_waiter_reconnects_to_a_restarted_server() {
 // Nothing shows that the request was queued, so the caller gets the error immediately.
 #[tokio::test(start_paused = true)]
 async fn an_immediate_disconnect_fails_without_a_rejoin() {
-    let scripted = ScriptedServer::memory([vec![
+    let scripted_server = ScriptedServer::memory([vec![
         expect(acquire(20)),
         checkpoint(),
         wait_for_test(),
         close(),
     ]]);
-    let waiter = tokio::spawn(scripted.pool().acquire_within(20 * SECOND));
-    scripted.reached().await;
+    let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+    scripted_server.reached().await;
     sleep(Duration::from_millis(50)).await;
     let start_time = Instant::now();
-    scripted.resume();
+    scripted_server.resume();
     let error = waiter.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
     assert!(start_time.elapsed() < Duration::from_millis(5));
-    scripted.finish().await;
+    scripted_server.finish().await;
 }

@@ -37,21 +37,28 @@ async fn all_operations_of_the_python_client_work_on_three_servers() {
 async fn the_python_client_must_authenticate() {
     interop(async |python| {
         // This token is longer than other lines of the protocol may be.
-        let secret = "s3cret ".repeat(50) + "!";
-        let server = Program::local_server(&["--auth-token", &secret]).await;
+        let auth_token = "s3cret ".repeat(50) + "!";
+        let server = Program::local_server(&["--auth-token", &auth_token]).await;
         let open = Program::local_server(&[]).await;
         let (server, open) = (server.addr.to_string(), open.addr.to_string());
         python
             .run_cases(
                 "auth.py",
-                &["--servers", &server, "--secret", &secret, "--open", &open],
+                &[
+                    "--servers",
+                    &server,
+                    "--secret",
+                    &auth_token,
+                    "--open",
+                    &open,
+                ],
                 "",
             )
             .await;
         python
             .run_cases(
                 "client.py",
-                &["--servers", &server, "--secret", &secret],
+                &["--servers", &server, "--secret", &auth_token],
                 "",
             )
             .await;

@@ -12,14 +12,14 @@ use super::python::interop_server;
 use crate::bad_input::reads_well;
 use crate::tls::test_ca::TestCa;
 
-async fn queued(lock: &Lock) -> Lock<Queued> {
+async fn enqueue_queued(lock: &Lock) -> Lock<Queued> {
     match lock.clone().enqueue().await.unwrap() {
         Enqueued::Queued(queued) => queued,
         Enqueued::Acquired(_) => panic!("it was free"),
     }
 }
 
-async fn acquired(lock: &Lock) -> Lock<Held> {
+async fn enqueue_acquired(lock: &Lock) -> Lock<Held> {
     match lock.clone().enqueue().await.unwrap() {
         Enqueued::Acquired(held) => held,
         Enqueued::Queued(_) => panic!("it was held"),
@@ -27,7 +27,7 @@ async fn acquired(lock: &Lock) -> Lock<Held> {
 }
 
 /// Returns a client for a server that runs with `--read-timeout 1`.
-fn impatient(server: &Program) -> Client {
+fn client_with_short_read_timeout(server: &Program) -> Client {
     let (heartbeat, read_timeout) = (Duration::from_millis(300), Duration::from_secs(1));
     server
         .client_builder()
@@ -67,10 +67,10 @@ async fn queued_locks_are_granted_in_order_of_arrival() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
-        let mut held = acquired(&lock).await;
+        let mut held = enqueue_acquired(&lock).await;
         let mut line = Vec::new();
         for _ in 0..5 {
-            line.push(queued(&lock).await);
+            line.push(enqueue_queued(&lock).await);
         }
         for place in line {
             assert!(!place.is_granted());
@@ -89,8 +89,8 @@ async fn a_queue_can_be_joined_repeatedly() {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
         for _ in 0..3 {
-            let held = acquired(&lock).await;
-            let place = queued(&lock).await;
+            let held = enqueue_acquired(&lock).await;
+            let place = enqueue_queued(&lock).await;
             held.release().await.unwrap();
             place.wait().await.unwrap().release().await.unwrap();
         }
@@ -103,7 +103,7 @@ async fn a_queue_can_be_joined_repeatedly() {
 async fn a_long_lease_is_renewed_beyond_the_read_timeout() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
-        let client = impatient(&server);
+        let client = client_with_short_read_timeout(&server);
         let lock = Lock::builder()
             .key("job")
             .lease_ttl(Duration::from_mins(1))
@@ -181,9 +181,9 @@ async fn an_expired_lease_is_lost_before_another_client_holds() {
 async fn a_queue_position_is_kept_beyond_the_read_timeout() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
-        let lock = impatient(&server).lock("job").unwrap();
+        let lock = client_with_short_read_timeout(&server).lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
-        let place = queued(&lock).await;
+        let place = enqueue_queued(&lock).await;
         assert!(
             lock.clone()
                 .acquire_within(Duration::from_secs(2))
@@ -213,7 +213,7 @@ async fn a_dropped_lock_goes_to_the_next_waiter() {
         let lock = server.client().lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
         // This server detects a disconnected waiter only when it grants.
-        let (gone, next) = (queued(&lock).await, queued(&lock).await);
+        let (gone, next) = (enqueue_queued(&lock).await, enqueue_queued(&lock).await);
         drop((gone, held));
         let held = next.wait().await.unwrap();
         held.check().unwrap();
@@ -228,7 +228,7 @@ async fn a_dropped_lock_goes_to_the_next_waiter_without_auto_release() {
         let server = Program::python_dflockd(python, &["--no-auto-release-on-disconnect"]).await;
         let lock = server.client().lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
-        let next = queued(&lock).await;
+        let next = enqueue_queued(&lock).await;
         drop(held);
         next.wait().await.unwrap().release().await.unwrap();
     })
@@ -283,7 +283,10 @@ async fn killing_the_server_loses_the_slot_immediately() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
-        let (held, place) = (lock.clone().acquire().await.unwrap(), queued(&lock).await);
+        let (held, place) = (
+            lock.clone().acquire().await.unwrap(),
+            enqueue_queued(&lock).await,
+        );
         server.kill().await;
         assert_eq!(held.lost().await.reason, LostReason::Disconnected);
         assert!(matches!(
@@ -340,7 +343,7 @@ async fn a_tls_client_reports_that_the_server_ended_the_handshake() {
 async fn an_unexpected_auth_token_is_reported() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
-        for (length, want) in [(4, AuthErrorKind::Unneeded), (257, AuthErrorKind::TooLong)] {
+        for (length, expected) in [(4, AuthErrorKind::Unneeded), (257, AuthErrorKind::TooLong)] {
             let client = server
                 .client_builder()
                 .auth("x".repeat(length))
@@ -348,7 +351,7 @@ async fn an_unexpected_auth_token_is_reported() {
                 .unwrap();
             let error = client.lock("job").unwrap().acquire().await.unwrap_err();
             assert!(
-                matches!(&error, Error::Auth { fault, .. } if *fault == want),
+                matches!(&error, Error::Auth { fault, .. } if *fault == expected),
                 "{length} bytes: {error:?}"
             );
         }

@@ -58,20 +58,21 @@ impl Program {
                 .args(flags);
             let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
             let mut log = lines(child.stderr.take().unwrap());
-            let mut said = Vec::new();
+            let mut reply = Vec::new();
             while let Some(line) = log.next_line().await.unwrap() {
                 if line.contains("listening on") {
                     // The server logs every request, and blocks when its output is not read.
                     tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
                     return Self { addr, child };
                 }
-                said.push(line);
+                reply.push(line);
             }
             assert!(
-                said.iter()
+                reply
+                    .iter()
                     .any(|line| line.contains("address already in use")),
                 "{}",
-                said.join("\n")
+                reply.join("\n")
             );
         }
     }

@@ -9,7 +9,7 @@ use crate::tls::test_ca::{HOST, TestCa};
 async fn all_operations_of_the_python_client_work_over_tls() {
     interop(async |python| {
         let (test_ca, dir) = (TestCa::new(), TempDir::new());
-        let server = secured(&test_ca, &dir, &["--auth-token", "s3cret"]).await;
+        let server = start_tls_server(&test_ca, &dir, &["--auth-token", "s3cret"]).await;
         let ca = dir.file("ca.pem", test_ca.pem());
         let args = [
             "--servers",
@@ -28,7 +28,7 @@ async fn all_operations_of_the_python_client_work_over_tls() {
 async fn python_respects_holds_of_rust_over_tls() {
     interop(async |python| {
         let (test_ca, dir) = (TestCa::new(), TempDir::new());
-        let server = secured(&test_ca, &dir, &[]).await;
+        let server = start_tls_server(&test_ca, &dir, &[]).await;
         let ca = dir.file("ca.pem", test_ca.pem());
         let client = server.client_builder().tls(test_ca.tls()).build().unwrap();
         let lock = client.lock("job").unwrap().acquire().await.unwrap();
@@ -54,7 +54,7 @@ async fn python_respects_holds_of_rust_over_tls() {
 }
 
 /// Starts `local_server` with a certificate of `test_ca` and with `flags`.
-async fn secured(test_ca: &TestCa, dir: &TempDir, flags: &[&str]) -> Program {
+async fn start_tls_server(test_ca: &TestCa, dir: &TempDir, flags: &[&str]) -> Program {
     let test_cert = test_ca.issue(HOST);
     let (chain, key) = (
         dir.file("server.pem", test_cert.certificate),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dflock::server::{Server, ServerError};
 
-use super::raw::{EOF, RawClient, token, until};
+use super::raw::{EOF, RawClient, token, wait_until};
 
 // Covers bug S07.
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn a_connection_above_the_limit_is_closed() {
     }
     assert_eq!(server.stats().connections, 2);
     drop(first);
-    until(&server, |stats| stats.connections == 1).await;
+    wait_until(&server, |stats| stats.connections == 1).await;
     RawClient::tcp(&server).await.ping().await;
 }
 
@@ -48,7 +48,7 @@ async fn ten_thousand_connections_leak_nothing() {
             token(&client.request("sl", "pool", "20 1 30").await);
         }
     }
-    until(&server, |stats| {
+    wait_until(&server, |stats| {
         stats.connections == 0 && stats.semaphores.is_empty()
     })
     .await;

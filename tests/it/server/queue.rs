@@ -5,7 +5,7 @@ use std::time::Duration;
 use dflock::server::Server;
 use tokio::time::Instant;
 
-use super::raw::{EOF, RawClient, token, until, waiters};
+use super::raw::{EOF, RawClient, token, wait_until, waiters};
 
 #[tokio::test]
 async fn the_queue_is_served_in_order_over_sockets() {
@@ -16,7 +16,7 @@ async fn the_queue_is_served_in_order_over_sockets() {
     for number in 1..=10 {
         let mut waiter = RawClient::tcp(&server).await;
         waiter.send_request("sl", "pool", "20 1 30").await;
-        until(&server, |stats| waiters(stats) == number).await;
+        wait_until(&server, |stats| waiters(stats) == number).await;
         line.push(waiter);
     }
     for mut next in line {
@@ -65,7 +65,7 @@ async fn a_wait_times_out_after_its_seconds() {
     assert_eq!(waiter.request("se", "pool", "1 30").await, "queued");
     assert_eq!(waiter.request("sw", "pool", "2").await, "timeout");
     assert_eq!(start_time.elapsed().as_secs(), 5);
-    assert_eq!(left_waiting(&server), 0);
+    assert_eq!(waiter_count(&server), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,9 +140,9 @@ async fn a_disconnecting_waiter_leaves_the_queue_immediately() {
             let mut waiter = RawClient::tcp(&server).await;
             waiter.send_request("sl", "pool", "600 1 30").await;
             waiter.send("ping\n_\n_\n".repeat(pipelined)).await;
-            until(&server, |stats| waiters(stats) == 1).await;
+            wait_until(&server, |stats| waiters(stats) == 1).await;
             drop(waiter);
-            until(&server, |stats| {
+            wait_until(&server, |stats| {
                 waiters(stats) == 0 && stats.connections == 1
             })
             .await;
@@ -159,10 +159,10 @@ async fn a_flooding_waiter_is_disconnected() {
     holder.hold("pool", 30).await;
     let mut waiter = RawClient::in_memory(&server).await;
     waiter.send_request("sl", "pool", "600 1 30").await;
-    until(&server, |stats| waiters(stats) == 1).await;
+    wait_until(&server, |stats| waiters(stats) == 1).await;
     let _ = waiter.try_send("ping\n_\n_\n".repeat(100_000)).await;
     assert_eq!(waiter.line().await, "error");
-    assert_eq!(left_waiting(&server), 0);
+    assert_eq!(waiter_count(&server), 0);
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_half_closed_client_leaves_after_its_earlier_requests_are_served() {
     waiter.send_request("sl", "pool", "600 1 30").await;
     waiter.half_close().await;
     assert_eq!(waiter.line().await, EOF);
-    assert_eq!(left_waiting(&server), 0);
+    assert_eq!(waiter_count(&server), 0);
 }
 
 #[tokio::test]
@@ -191,11 +191,11 @@ async fn closing_a_connection_hands_the_slot_over() {
     holder.hold("pool", 600).await;
     let mut waiter = RawClient::tcp(&server).await;
     waiter.send_request("sl", "pool", "600 1 30").await;
-    until(&server, |stats| waiters(stats) == 1).await;
+    wait_until(&server, |stats| waiters(stats) == 1).await;
     drop(holder);
     token(&waiter.line().await);
 }
 
-fn left_waiting(server: &Server) -> u64 {
+fn waiter_count(server: &Server) -> u64 {
     waiters(&server.stats())
 }

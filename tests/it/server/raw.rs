@@ -92,7 +92,7 @@ pub(super) fn token(reply: &str) -> String {
 }
 
 /// Waits until the statistics of the server match `condition`.
-pub(super) async fn until(server: &Server, condition: impl Fn(&dflock::Stats) -> bool) {
+pub(super) async fn wait_until(server: &Server, condition: impl Fn(&dflock::Stats) -> bool) {
     let polling = async {
         while !condition(&server.stats()) {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -75,36 +75,39 @@ async fn stats_are_sent_as_json() {
     let mut client = RawClient::tcp(&server).await;
     token(&client.request("l", "job", "0 30").await);
     client.hold("pool", 30).await;
-    let told = client.request("stats", "_", "_").await;
+    let reply = client.request("stats", "_", "_").await;
     assert!(
-        told.starts_with(r#"ok {"connections":1,"locks":[{"key":"job","owner_conn_id":1,"#),
-        "{told}"
+        reply.starts_with(r#"ok {"connections":1,"locks":[{"key":"job","owner_conn_id":1,"#),
+        "{reply}"
     );
     assert!(
-        told.contains(r#""semaphores":[{"key":"pool","limit":1,"holders":1,"waiters":0}]"#),
-        "{told}"
+        reply.contains(r#""semaphores":[{"key":"pool","limit":1,"holders":1,"waiters":0}]"#),
+        "{reply}"
     );
     assert!(
-        told.ends_with(r#""idle_locks":[],"idle_semaphores":[]}"#),
-        "{told}"
+        reply.ends_with(r#""idle_locks":[],"idle_semaphores":[]}"#),
+        "{reply}"
     );
 }
 
 // Covers bug S16.
 #[tokio::test]
 async fn clients_without_the_auth_token_are_rejected() {
-    let secret = "s".repeat(64 * 1024);
+    let auth_token = "s".repeat(64 * 1024);
     let server = Server::builder()
-        .auth_token(&*secret)
+        .auth_token(&*auth_token)
         .build()
         .start()
         .await
         .unwrap();
-    let mut friend = RawClient::tcp(&server).await;
-    assert_eq!(friend.request("auth", "_", &secret).await, "ok");
-    friend.hold("pool", 30).await;
-    assert_eq!(friend.request("auth", "_", &secret).await, "error");
-    friend.ping().await;
+    let mut authenticated = RawClient::tcp(&server).await;
+    assert_eq!(authenticated.request("auth", "_", &auth_token).await, "ok");
+    authenticated.hold("pool", 30).await;
+    assert_eq!(
+        authenticated.request("auth", "_", &auth_token).await,
+        "error"
+    );
+    authenticated.ping().await;
     for (command, key, argument) in [
         ("auth", "_", "wrong"),
         ("auth", "_", ""),
@@ -112,18 +115,20 @@ async fn clients_without_the_auth_token_are_rejected() {
         ("sl", "k", "0 1"),
         ("zz", "", ""),
     ] {
-        let mut stranger = RawClient::tcp(&server).await;
+        let mut unauthenticated = RawClient::tcp(&server).await;
         assert_eq!(
-            stranger.request(command, key, argument).await,
+            unauthenticated.request(command, key, argument).await,
             "error_auth",
             "{command}"
         );
-        assert_eq!(stranger.line().await, EOF);
+        assert_eq!(unauthenticated.line().await, EOF);
     }
-    let mut stranger = RawClient::tcp(&server).await;
-    let _ = stranger.try_send(format!("auth\n_\n{secret}s\n")).await;
-    assert_eq!(stranger.line().await, "error");
-    assert_eq!(stranger.line().await, EOF);
+    let mut unauthenticated = RawClient::tcp(&server).await;
+    let _ = unauthenticated
+        .try_send(format!("auth\n_\n{auth_token}s\n"))
+        .await;
+    assert_eq!(unauthenticated.line().await, "error");
+    assert_eq!(unauthenticated.line().await, EOF);
 }
 
 #[tokio::test]

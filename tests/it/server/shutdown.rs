@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::raw::{EOF, RawClient, token, until, waiters};
+use super::raw::{EOF, RawClient, token, wait_until, waiters};
 
 // Covers bug S23.
 #[tokio::test(start_paused = true)]
@@ -27,7 +27,7 @@ async fn shutdown_notifies_waiters_and_waits_for_holders() {
     assert_eq!(queued.request("se", "pool", "1 30").await, "queued");
     queued.send_request("sw", "pool", "100").await;
     idle.ping().await;
-    until(&server, |stats| waiters(stats) == 2).await;
+    wait_until(&server, |stats| waiters(stats) == 2).await;
 
     let start_time = Instant::now();
     let shutdown = tokio::spawn(server.shutdown());
@@ -137,7 +137,7 @@ async fn dropping_the_server_stops_everything() {
     );
     holder.hold("pool", 600).await;
     waiter.send_request("sl", "pool", "100 1 600").await;
-    until(&server, |stats| waiters(stats) == 1).await;
+    wait_until(&server, |stats| waiters(stats) == 1).await;
     drop(server);
     assert_eq!(holder.line().await, EOF);
     assert_eq!(waiter.line().await, EOF);

@@ -84,11 +84,12 @@ fn a_clear_text_auth_token_causes_one_warning_per_server() {
         "[fe80::1]:1",
         "127.9.9.9:1",
     ];
-    let heard = warnings(Client::builder().servers(servers).auth("hush"));
-    assert_eq!(heard.len(), 3, "{heard:?}");
-    for (line, server) in heard
-        .iter()
-        .zip(["10.0.0.1:6388", "lock.internal:6388", "[fe80::1]:1"])
+    let messages = warnings(Client::builder().servers(servers).auth("hush"));
+    assert_eq!(messages.len(), 3, "{messages:?}");
+    for (line, server) in
+        messages
+            .iter()
+            .zip(["10.0.0.1:6388", "lock.internal:6388", "[fe80::1]:1"])
     {
         assert!(
             line.contains(server) && line.contains("TLS") && !line.contains("hush"),
@@ -143,7 +144,7 @@ async fn the_server_requires_the_auth_token_after_the_handshake() {
         .ping()
         .await
         .unwrap();
-    for (builder, want) in [
+    for (builder, expected) in [
         (builder(&server), AuthErrorKind::Missing),
         (
             builder(&server).auth("hash"),
@@ -153,7 +154,7 @@ async fn the_server_requires_the_auth_token_after_the_handshake() {
     ] {
         let error = builder.build().unwrap().ping().await.unwrap_err();
         assert!(
-            matches!(&error, Error::Auth { fault, .. } if *fault == want),
+            matches!(&error, Error::Auth { fault, .. } if *fault == expected),
             "{error:?}"
         );
         let shown = format!("{error} {error:?}");
@@ -167,9 +168,9 @@ async fn the_server_requires_the_auth_token_after_the_handshake() {
 // Covers bug T16.
 #[test]
 fn an_auth_token_with_a_line_break_is_rejected() {
-    for secret in ["two\nlines", "two\rlines", "two\r\nlines", "hush\n"] {
+    for auth_token in ["two\nlines", "two\rlines", "two\r\nlines", "hush\n"] {
         let error = Client::builder()
-            .auth(secret)
+            .auth(auth_token)
             .tls(TestCa::new().tls())
             .build()
             .unwrap_err();
@@ -179,7 +180,7 @@ fn an_auth_token_with_a_line_break_is_rejected() {
                 why: TokenErrorKind::Forbidden
             }
         );
-        assert!(!error.to_string().contains(secret.trim()));
+        assert!(!error.to_string().contains(auth_token.trim()));
     }
 }
 
@@ -197,12 +198,12 @@ async fn printed_values_contain_no_key_and_no_auth_token() {
     let builder = server.client_builder().tls(tls);
     let shown = format!("{shown} {server:?} {builder:?} {:?}", server.client());
     let inner = cert.key.lines().nth(1).unwrap();
-    for secret in [
+    for auth_token in [
         "hush",
         inner,
         "PRIVATE",
         &format!("{:?}", &cert.private_key().secret_der()[40..44]),
     ] {
-        assert!(!shown.contains(secret), "{shown}");
+        assert!(!shown.contains(auth_token), "{shown}");
     }
 }

@@ -33,7 +33,7 @@ async fn server(ca: &TestCa, version: &'static SupportedProtocolVersion) -> Serv
         .unwrap()
 }
 
-async fn round(server: &Server, tls: Tls) -> Result<(), Error> {
+async fn cycle(server: &Server, tls: Tls) -> Result<(), Error> {
     let client = server.client_builder().tls(tls).build()?;
     client
         .semaphore("pool", 1)?
@@ -55,13 +55,13 @@ async fn a_client_with_the_required_certificate_is_accepted() {
     );
     for version in [&TLS12, &TLS13] {
         let server = server(&ca, version).await;
-        round(
+        cycle(
             &server,
             ca.tls().client_pem(&cert.certificate, &cert.key).unwrap(),
         )
         .await
         .unwrap();
-        round(&server, ca.tls().client_pem_files(&chain, &key).unwrap())
+        cycle(&server, ca.tls().client_pem_files(&chain, &key).unwrap())
             .await
             .unwrap();
         // The order of the calls does not matter.
@@ -71,7 +71,7 @@ async fn a_client_with_the_required_certificate_is_accepted() {
             .unwrap()
             .client_pem(&cert.certificate, &cert.key)
             .unwrap();
-        round(&server, tls.server_name(HOST).unwrap())
+        cycle(&server, tls.server_name(HOST).unwrap())
             .await
             .unwrap();
     }
@@ -90,7 +90,7 @@ async fn a_client_with_no_certificate_or_another_one_is_rejected() {
                 .client_pem(&stranger.certificate, &stranger.key)
                 .unwrap(),
         ] {
-            let error = round(&server, tls).await.unwrap_err();
+            let error = cycle(&server, tls).await.unwrap_err();
             assert!(
                 matches!(
                     error,
@@ -125,7 +125,7 @@ async fn an_unrequested_client_certificate_is_ignored() {
         .start()
         .await
         .unwrap();
-    round(
+    cycle(
         &server,
         ca.tls().client_pem(&cert.certificate, &cert.key).unwrap(),
     )

@@ -17,7 +17,7 @@ use crate::bad_input::reads_well;
 /// than the server's read timeout.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-async fn secured() -> Server {
+async fn start_tls_server() -> Server {
     Server::builder()
         .tls(TestCa::new().server())
         .build()
@@ -28,7 +28,7 @@ async fn secured() -> Server {
 
 #[tokio::test]
 async fn a_plain_client_reports_that_the_server_uses_tls() {
-    let server = secured().await;
+    let server = start_tls_server().await;
     let addr = server.addr().to_string();
     for auth in ["", "hush"] {
         // The limit is shorter than the server's read timeout and all timeouts of the client.
@@ -39,7 +39,7 @@ async fn a_plain_client_reports_that_the_server_uses_tls() {
             .socket_timeout(2 * TEST_TIMEOUT);
         let client = client.build().unwrap();
         let pool = client.semaphore("pool", 1).unwrap();
-        let told = async {
+        let errors = async {
             [
                 client.ping().await.unwrap_err(),
                 pool.clone().acquire().await.unwrap_err(),
@@ -47,7 +47,7 @@ async fn a_plain_client_reports_that_the_server_uses_tls() {
                 client.stats().await.unwrap_err(),
             ]
         };
-        for error in timeout(TEST_TIMEOUT, told)
+        for error in timeout(TEST_TIMEOUT, errors)
             .await
             .expect("the client waits for something")
         {
@@ -113,7 +113,7 @@ async fn a_plain_server_that_replies_does_not_use_tls() {
 
 /// Connects to a server that sends `words` to each client. The client closes it, and no socket
 /// remains: covers bugs P04, T14.
-async fn meets(words: &[u8]) -> Error {
+async fn connect_to(words: &[u8]) -> Error {
     let listener = TcpListener::bind((HOST, 0)).await.unwrap();
     let client = Client::builder()
         .servers([listener.local_addr().unwrap().to_string()])
@@ -145,7 +145,7 @@ async fn a_server_of_another_protocol_does_not_use_tls() {
         "HTTP/1.1 400 Bad Request\r\n\r\n",
         "220 smtp.example ESMTP\r\n",
     ] {
-        let error = meets(words.as_bytes()).await;
+        let error = connect_to(words.as_bytes()).await;
         assert!(
             matches!(
                 error,
@@ -192,7 +192,7 @@ async fn a_silent_handshake_ends_with_the_wait_timeout() {
 
 #[tokio::test]
 async fn a_silent_handshake_ends_with_the_connect_timeout() {
-    let error = meets(b"").await;
+    let error = connect_to(b"").await;
     assert!(
         matches!(
             error,
@@ -276,7 +276,7 @@ async fn a_server_silent_after_the_auth_request_is_unresponsive() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_handshake_times_out_and_delays_no_other_client() {
-    let server = secured().await;
+    let server = start_tls_server().await;
     let mut silent = Vec::new();
     for _ in 0..3 {
         silent.push(server.connector().connect("memory").await.unwrap());
@@ -311,7 +311,7 @@ async fn a_slow_handshake_times_out_and_delays_no_other_client() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pending_handshake_does_not_delay_shutdown() {
-    let server = secured().await;
+    let server = start_tls_server().await;
     let mut silent = server.connector().connect("memory").await.unwrap();
     sleep(Duration::from_millis(1)).await;
     assert_eq!(server.stats().connections, 1);
@@ -327,14 +327,14 @@ async fn a_pending_handshake_does_not_delay_shutdown() {
 
 #[tokio::test(start_paused = true)]
 async fn clients_without_tls_are_rejected() {
-    let server = secured().await;
+    let server = start_tls_server().await;
     for words in ["sl\npool\n0 1\n", "GET / HTTP/1.1\r\n\r\n"] {
         let mut stream = server.connector().connect("memory").await.unwrap();
         stream.write_all(words.as_bytes()).await.unwrap();
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).await.unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).await.unwrap();
         // The server sends an alert and no reply.
-        assert_eq!(heard[..2], *b"\x15\x03", "{}", heard.escape_ascii());
+        assert_eq!(received[..2], *b"\x15\x03", "{}", received.escape_ascii());
         assert_eq!(server.stats().connections, 0);
     }
     assert!(server.stats().semaphores.is_empty());

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::test_ca::TestCa;
 
 /// Returns a server with TLS and a client that reaches it in memory.
-async fn fixture(config: ServerConfig) -> (Server, Client) {
+async fn start(config: ServerConfig) -> (Server, Client) {
     let server = config.start().await.unwrap();
     let client = server
         .client_builder()
@@ -67,7 +67,7 @@ fn dropping_a_slot_outside_its_executor_releases_it() {
 
 #[tokio::test(start_paused = true)]
 async fn hundreds_of_slots_dropped_together_are_all_released() {
-    let (server, client) = fixture(server!(auto_release(false))).await;
+    let (server, client) = start(server!(auto_release(false))).await;
     let pool = client.semaphore("pool", 200).unwrap();
     let mut holds = Vec::new();
     for _ in 0..200 {
@@ -89,7 +89,7 @@ async fn hundreds_of_slots_dropped_together_are_all_released() {
 // Covers bugs T02, N2, N3, N5. Leases of any length, and a place in the queue.
 #[tokio::test(start_paused = true)]
 async fn leases_are_renewed_and_queue_positions_are_kept() {
-    let (_server, client) = fixture(server!()).await;
+    let (_server, client) = start(server!()).await;
     for lease in [1, 33, 300] {
         let lease = Duration::from_secs(lease);
         let pool = dflock::Semaphore::builder()
@@ -148,7 +148,7 @@ async fn a_long_reply_is_read_completely() {
 // Covers bugs P12, T07. The server never acknowledges.
 #[tokio::test(start_paused = true)]
 async fn a_release_on_a_frozen_server_times_out() {
-    let (server, client) = fixture(server!()).await;
+    let (server, client) = start(server!()).await;
     let pool = client.semaphore("pool", 3).unwrap();
     let (first, second, third) = (
         pool.clone().acquire().await.unwrap(),
@@ -167,7 +167,7 @@ async fn a_release_on_a_frozen_server_times_out() {
 // Covers bug T10. The connection ends without a TLS close.
 #[tokio::test(start_paused = true)]
 async fn a_disconnect_loses_the_slot_immediately() {
-    let (server, client) = fixture(server!()).await;
+    let (server, client) = start(server!()).await;
     let held = client
         .semaphore("pool", 1)
         .unwrap()
@@ -193,7 +193,7 @@ async fn a_disconnect_loses_the_slot_immediately() {
 
 #[tokio::test(start_paused = true)]
 async fn waiters_are_notified_of_a_shutdown() {
-    let (server, client) = fixture(server!()).await;
+    let (server, client) = start(server!()).await;
     let pool = client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let waiting = tokio::spawn(pool.acquire());

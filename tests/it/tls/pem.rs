@@ -7,10 +7,10 @@ use super::temp_dir::TempDir;
 use super::test_ca::{HOST, TestCa};
 use crate::bad_input::reads_well;
 
-/// Asserts that the result is an error of the kind `want` whose message contains `names`.
-fn refused<T: std::fmt::Debug>(
+/// Asserts that the result is an error of the kind `expected` whose message contains `names`.
+fn assert_rejected<T: std::fmt::Debug>(
     result: Result<T, ConfigError>,
-    want: &PemErrorKind,
+    expected: &PemErrorKind,
     names: &[&str],
 ) {
     let error = result.unwrap_err();
@@ -19,7 +19,7 @@ fn refused<T: std::fmt::Debug>(
     };
     assert_eq!(
         std::mem::discriminant(why),
-        std::mem::discriminant(want),
+        std::mem::discriminant(expected),
         "{error:?}"
     );
     reads_well(&error, names);
@@ -44,32 +44,32 @@ const CUT_OFF: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n";
 fn an_unusable_ca_certificate_is_rejected() {
     let dir = TempDir::new();
     let (missing, empty) = (dir.path("missing.pem"), dir.file("empty.pem", ""));
-    refused(
+    assert_rejected(
         Tls::ca_pem_file(&missing),
         &UNREADABLE,
         &["the CA certificate", &missing, "cannot be read"],
     );
     // A directory is not a file.
     let place = dir.path("");
-    refused(
+    assert_rejected(
         Tls::ca_pem_file(&place),
         &UNREADABLE,
         &["the CA certificate", &place],
     );
-    refused(
+    assert_rejected(
         Tls::ca_pem_file(&empty),
         &NO_CERTIFICATE,
         &["the CA certificate", &empty, "`BEGIN CERTIFICATE`"],
     );
     let key = TestCa::new().issue(HOST).key;
-    for (pem, want) in [
+    for (pem, expected) in [
         ("", NO_CERTIFICATE),
         ("hello", NO_CERTIFICATE),
         (key.as_str(), NO_CERTIFICATE),
         (CUT_OFF, MALFORMED),
         (EMPTY_CERTIFICATE, UNUSABLE),
     ] {
-        refused(Tls::ca_pem(pem), &want, &["the CA certificate"]);
+        assert_rejected(Tls::ca_pem(pem), &expected, &["the CA certificate"]);
     }
 }
 
@@ -98,19 +98,19 @@ fn an_unusable_certificate_or_key_is_rejected_and_named() {
         // One file may contain both.
         let both = format!("{}{}", cert.key, cert.certificate);
         take(&both, &both).unwrap();
-        for (chain, want) in [
+        for (chain, expected) in [
             ("", NO_CERTIFICATE),
             (&cert.key, NO_CERTIFICATE),
             (CUT_OFF, MALFORMED),
         ] {
-            refused(take(chain, &cert.key), &want, &[certificate]);
+            assert_rejected(take(chain, &cert.key), &expected, &[certificate]);
         }
-        refused(
+        assert_rejected(
             take(EMPTY_CERTIFICATE, &cert.key),
             &UNUSABLE,
             &[certificate],
         );
-        for (private, want) in [
+        for (private, expected) in [
             ("", NO_KEY),
             (&cert.certificate, NO_KEY),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n", MALFORMED),
@@ -124,7 +124,7 @@ fn an_unusable_certificate_or_key_is_rejected_and_named() {
             ),
             (&other.key, PemErrorKind::Mismatch),
         ] {
-            refused(take(&cert.certificate, private), &want, &[key]);
+            assert_rejected(take(&cert.certificate, private), &expected, &[key]);
         }
     }
 }
@@ -141,27 +141,27 @@ fn unreadable_certificate_and_key_files_are_named() {
     let tls = || TestCa::new().tls();
     tls().client_pem_files(&chain, &key).unwrap();
     ServerTls::pem_files(&chain, &key).unwrap();
-    refused(
+    assert_rejected(
         tls().client_pem_files(&missing, &key),
         &UNREADABLE,
         &["the client certificate", &missing],
     );
-    refused(
+    assert_rejected(
         tls().client_pem_files(&chain, &missing),
         &UNREADABLE,
         &["the client key", &missing],
     );
-    refused(
+    assert_rejected(
         ServerTls::pem_files(&missing, &key),
         &UNREADABLE,
         &["the server certificate", &missing],
     );
-    refused(
+    assert_rejected(
         ServerTls::pem_files(&chain, &missing),
         &UNREADABLE,
         &["the server key", &missing],
     );
-    refused(
+    assert_rejected(
         ServerTls::pem_files(&chain, &chain),
         &NO_KEY,
         &["the server key", &chain],

@@ -23,7 +23,7 @@ async fn is_trusted(ca: &TestCa, bundle: &str) -> bool {
 }
 
 /// Relabels the certificate `pem`.
-fn labelled(pem: &str, label: &str) -> String {
+fn with_label(pem: &str, label: &str) -> String {
     pem.replace("BEGIN CERTIFICATE", &format!("BEGIN {label}"))
         .replace("END CERTIFICATE", &format!("END {label}"))
 }
@@ -36,8 +36,8 @@ async fn every_certificate_that_openssl_reads_is_loaded() {
     for bundle in [
         format!("{a}{b}"),
         format!("\u{feff}{a}{b}"),
-        format!("{}{b}", labelled(&a, "X509 CERTIFICATE")),
-        format!("{a}{}", labelled(&b, "X509 CERTIFICATE")),
+        format!("{}{b}", with_label(&a, "X509 CERTIFICATE")),
+        format!("{a}{}", with_label(&b, "X509 CERTIFICATE")),
         format!("subject=CN = one\nBag Attributes\n    friendlyName: one\n{a}\n\n# two\n{b}"),
         format!("{a}{b}").replace('\n', "\r\n"),
         format!("{a}{b}").replace('\n', "  \n"),
@@ -101,28 +101,28 @@ fn an_unusable_section_is_rejected_with_its_number() {
             Kind::NoLineBreakAfterEnd,
         ),
         (
-            format!("{}{b}", labelled(&a, "TRUSTED CERTIFICATE")),
+            format!("{}{b}", with_label(&a, "TRUSTED CERTIFICATE")),
             1,
             Kind::TrustedCertificate,
         ),
         (
-            format!("{a}{}", labelled(&b, "TRUSTED CERTIFICATE")),
+            format!("{a}{}", with_label(&b, "TRUSTED CERTIFICATE")),
             2,
             Kind::TrustedCertificate,
         ),
         // This format contains certificates, too.
         (
-            format!("{a}{}", labelled(&b, "PKCS7")),
+            format!("{a}{}", with_label(&b, "PKCS7")),
             2,
             Kind::UnknownLabel,
         ),
         (
-            format!("{a}{}", labelled(&b, "certificate")),
+            format!("{a}{}", with_label(&b, "certificate")),
             2,
             Kind::UnknownLabel,
         ),
         (
-            format!("{a}{}", labelled(&b, "CERTIFICATE ")),
+            format!("{a}{}", with_label(&b, "CERTIFICATE ")),
             2,
             Kind::UnknownLabel,
         ),
@@ -152,7 +152,7 @@ fn an_unusable_section_is_rejected_with_its_number() {
             Kind::Damaged,
         ),
         (
-            format!("{a}{}", labelled(&b, " CERTIFICATE")),
+            format!("{a}{}", with_label(&b, " CERTIFICATE")),
             2,
             Kind::UnknownLabel,
         ),

@@ -76,7 +76,7 @@ fn assert_hides_detects_content_in_every_form() {
 }
 
 /// Returns `pem` with the damage of pasting, truncation and joining. None of these is usable.
-fn damaged(pem: &str) -> Vec<String> {
+fn corruptions(pem: &str) -> Vec<String> {
     let (begin, rest) = pem.split_once('\n').unwrap();
     let (body, end) = rest.trim_end().rsplit_once('\n').unwrap();
     let lines = |separator: &str| pem.trim_end().replace('\n', separator);
@@ -113,7 +113,7 @@ fn damaged(pem: &str) -> Vec<String> {
 }
 
 /// Ways to pass PEM or an auth token, each as a function of the content.
-type Way = (&'static str, fn(&TempDir, &str) -> Result<(), ConfigError>);
+type Source = (&'static str, fn(&TempDir, &str) -> Result<(), ConfigError>);
 
 fn cert() -> TestCert {
     TestCa::new().issue(HOST)
@@ -123,12 +123,12 @@ fn tls() -> Tls {
     TestCa::new().tls()
 }
 
-fn variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
+fn load_variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
     let lookup = |asked| (asked == name).then(|| value.into());
     ClientBuilder::from_lookup(lookup)?.build().map(drop)
 }
 
-const WAYS: [Way; 22] = [
+const SOURCES: [Source; 22] = [
     ("ca_pem", |_, text| Tls::ca_pem(text).map(drop)),
     ("ca_pem_file", |dir, text| {
         Tls::ca_pem_file(dir.file("a", text)).map(drop)
@@ -163,7 +163,7 @@ const WAYS: [Way; 22] = [
         ServerTls::pem_files(&file, &file).map(drop)
     }),
     ("DFLOCK_TLS_CA", |dir, text| {
-        variable("DFLOCK_TLS_CA", &dir.file("a", text))
+        load_variable("DFLOCK_TLS_CA", &dir.file("a", text))
     }),
     // The content in place of a path.
     ("path of ca_pem_file", |_, text| {
@@ -183,15 +183,15 @@ const WAYS: [Way; 22] = [
         ServerTls::pem_files(text, text).map(drop)
     }),
     ("path in DFLOCK_TLS_CA", |_, text| {
-        variable("DFLOCK_TLS_CA", text)
+        load_variable("DFLOCK_TLS_CA", text)
     }),
     ("path of auth_file", |_, text| {
         Client::builder().auth_file(text).build().map(drop)
     }),
     ("path in DFLOCK_AUTH_TOKEN_FILE", |_, text| {
-        variable("DFLOCK_AUTH_TOKEN_FILE", text)
+        load_variable("DFLOCK_AUTH_TOKEN_FILE", text)
     }),
-    ("DFLOCK_TLS", |_, text| variable("DFLOCK_TLS", text)),
+    ("DFLOCK_TLS", |_, text| load_variable("DFLOCK_TLS", text)),
     // An auth token has one line only.
     ("auth", |_, text| {
         Client::builder()
@@ -206,7 +206,7 @@ const WAYS: [Way; 22] = [
             .map(drop)
     }),
     ("DFLOCK_AUTH_TOKEN", |_, text| {
-        variable("DFLOCK_AUTH_TOKEN", &format!("{text}\n{text}"))
+        load_variable("DFLOCK_AUTH_TOKEN", &format!("{text}\n{text}"))
     }),
 ];
 
@@ -215,9 +215,9 @@ fn errors_never_show_file_content() {
     let cert = cert();
     let dir = TempDir::new();
     for content in [&cert.key, &cert.certificate] {
-        for text in damaged(content) {
-            for (way, take) in WAYS {
-                let error = take(&dir, &text).expect_err(&format!("{way}: {text}"));
+        for text in corruptions(content) {
+            for (source_name, take) in SOURCES {
+                let error = take(&dir, &text).expect_err(&format!("{source_name}: {text}"));
                 assert_hides(&print(&error), content);
             }
         }
@@ -238,17 +238,23 @@ fn a_key_in_place_of_a_path_is_redacted() {
         &format!("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hB{body}"),
         &long,
     ] {
-        for (way, take) in WAYS.into_iter().filter(|(way, _)| way.starts_with("path")) {
-            let error = take(&TempDir::new(), text).expect_err(way);
+        for (source_name, take) in SOURCES
+            .into_iter()
+            .filter(|(source_name, _)| source_name.starts_with("path"))
+        {
+            let error = take(&TempDir::new(), text).expect_err(source_name);
             assert_hides(&print(&error), text);
-            assert!(error.to_string().contains("the path of"), "{way}: {error}");
+            assert!(
+                error.to_string().contains("the path of"),
+                "{source_name}: {error}"
+            );
         }
     }
 }
 
 #[test]
 fn an_auth_token_in_place_of_its_file_is_redacted() {
-    let error = variable("DFLOCK_AUTH_TOKEN_FILE", "hunter2hunter2").unwrap_err();
+    let error = load_variable("DFLOCK_AUTH_TOKEN_FILE", "hunter2hunter2").unwrap_err();
     assert_hides(&print(&error), "hunter2hunter2");
     assert!(
         error.to_string().contains("DFLOCK_AUTH_TOKEN_FILE"),
@@ -259,7 +265,7 @@ fn an_auth_token_in_place_of_its_file_is_redacted() {
 #[test]
 fn the_error_describes_wrong_line_breaks() {
     let key = cert().key;
-    for (separator, want) in [
+    for (separator, expected) in [
         (
             "",
             "section 1 is not PEM: no line break after the BEGIN line",
@@ -276,7 +282,7 @@ fn the_error_describes_wrong_line_breaks() {
             .unwrap_err()
             .to_string();
         assert!(
-            error.starts_with("the client key is refused") && error.contains(want),
+            error.starts_with("the client key is refused") && error.contains(expected),
             "{error}"
         );
     }

@@ -145,22 +145,22 @@ async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
         for _ in 0..3 {
             ping(&at_old, &tls).await.unwrap();
         }
-        let heard = warnings.take();
-        assert_eq!(heard.len(), 1, "{broken:?}: {heard:?}");
+        let messages = warnings.take();
+        assert_eq!(messages.len(), 1, "{broken:?}: {messages:?}");
         assert!(
-            heard[0].contains(&path) && heard[0].contains("the last good one is kept"),
-            "{heard:?}"
+            messages[0].contains(&path) && messages[0].contains("the last good one is kept"),
+            "{messages:?}"
         );
-        assert_hides(&heard[0], &key);
+        assert_hides(&messages[0], &key);
     }
     fs::remove_file(&path).unwrap();
     for _ in 0..3 {
         ping(&at_old, &tls).await.unwrap();
     }
-    let heard = warnings.take();
+    let messages = warnings.take();
     assert!(
-        heard.len() == 1 && heard[0].contains("cannot be read"),
-        "{heard:?}"
+        messages.len() == 1 && messages[0].contains("cannot be read"),
+        "{messages:?}"
     );
     // Opening a pipe would block.
     assert!(
@@ -171,10 +171,10 @@ async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
             .success()
     );
     ping(&at_old, &tls).await.unwrap();
-    let heard = warnings.take();
+    let messages = warnings.take();
     assert!(
-        heard.len() == 1 && heard[0].contains("not a regular file"),
-        "{heard:?}"
+        messages.len() == 1 && messages[0].contains("not a regular file"),
+        "{messages:?}"
     );
     fs::remove_file(&path).unwrap();
 
@@ -236,8 +236,11 @@ async fn a_replaced_client_certificate_is_sent_instead_of_a_session_resumption()
     ping(&server, &tls).await.unwrap();
     mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &mine.key)]);
     ping(&server, &tls).await.unwrap();
-    let heard = warnings.take();
-    assert!(heard.len() == 1 && heard[0].contains(&key), "{heard:?}");
+    let messages = warnings.take();
+    assert!(
+        messages.len() == 1 && messages[0].contains(&key),
+        "{messages:?}"
+    );
     mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &next.key)]);
     ping(&server, &tls).await.unwrap();
     assert_eq!(warnings.take(), [""; 0]);
@@ -359,12 +362,12 @@ async fn an_invalid_auth_token_keeps_the_last_valid_one_and_warns_once_per_chang
             for _ in 0..3 {
                 ping().await.unwrap();
             }
-            let heard = warnings.take();
+            let messages = warnings.take();
             assert!(
-                heard.len() == 1 && heard[0].contains(&path) && heard[0].contains(why),
-                "{heard:?}"
+                messages.len() == 1 && messages[0].contains(&path) && messages[0].contains(why),
+                "{messages:?}"
             );
-            assert_hides(&heard[0], "secretive");
+            assert_hides(&messages[0], "secretive");
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::test_ca::{HOST, TestCa, TestCert};
 
-async fn secured(tls: ServerTls) -> Server {
+async fn start_tls_server(tls: ServerTls) -> Server {
     Server::builder().tls(tls).build().start().await.unwrap()
 }
 
@@ -24,7 +24,7 @@ async fn clients_of_the_server_trust_its_certificate_for_any_name_and_time() {
     // A certificate as `openssl req -x509` creates it.
     let of_ca = TestCert::self_signed(HOST, IsCa::Ca(BasicConstraints::Unconstrained));
     for cert in [ca.issue(HOST), ca.issue("lock.internal"), old, of_ca] {
-        let server = secured(cert.server()).await;
+        let server = start_tls_server(cert.server()).await;
         server
             .client()
             .semaphore("pool", 1)
@@ -52,12 +52,12 @@ async fn a_root_store_cannot_replace_the_pinned_certificate() {
     let expired =
         TestCert::self_signed_with(HOST, |params| params.not_after = date_time_ymd(2001, 1, 1));
     let of_ca = TestCert::self_signed(HOST, IsCa::Ca(BasicConstraints::Unconstrained));
-    for (cert, want) in [
+    for (cert, expected) in [
         (ca.issue(HOST), TlsErrorKind::Issuer),
         (expired, TlsErrorKind::Date),
         (of_ca, TlsErrorKind::Certificate),
     ] {
-        let server = secured(cert.server()).await;
+        let server = start_tls_server(cert.server()).await;
         let client = server
             .client_builder()
             .tls(Tls::ca_pem(&cert.certificate).unwrap())
@@ -65,7 +65,7 @@ async fn a_root_store_cannot_replace_the_pinned_certificate() {
             .unwrap();
         let error = client.ping().await.unwrap_err();
         assert!(
-            matches!(error, Error::Tls { fault, .. } if fault == want),
+            matches!(error, Error::Tls { fault, .. } if fault == expected),
             "{error:?}"
         );
         server.client().ping().await.unwrap();
@@ -75,7 +75,10 @@ async fn a_root_store_cannot_replace_the_pinned_certificate() {
 #[tokio::test]
 async fn clients_of_the_server_trust_no_other_certificate() {
     let ca = TestCa::new();
-    let (server, other) = (secured(ca.server()).await, secured(ca.server()).await);
+    let (server, other) = (
+        start_tls_server(ca.server()).await,
+        start_tls_server(ca.server()).await,
+    );
     let client = server
         .client_builder()
         .servers([other.addr().to_string()])
@@ -97,7 +100,7 @@ async fn clients_of_the_server_trust_no_other_certificate() {
 #[tokio::test]
 async fn a_user_defined_rustls_configuration_is_served_and_clients_must_set_tls() {
     let ca = TestCa::new();
-    let server = secured(ServerTls::from_config(Arc::new(
+    let server = start_tls_server(ServerTls::from_config(Arc::new(
         ca.issue(HOST).server_config(),
     )))
     .await;
@@ -121,7 +124,7 @@ async fn a_user_defined_rustls_configuration_is_served_and_clients_must_set_tls(
 #[tokio::test(start_paused = true)]
 async fn the_read_timeout_is_reported_over_tls() {
     let ca = TestCa::new();
-    let server = secured(ca.server()).await;
+    let server = start_tls_server(ca.server()).await;
     let connector = TlsConnector::from(Arc::new(ca.client_config()));
     let stream = server.connector().connect("memory").await.unwrap();
     let mut stream = connector
@@ -130,11 +133,11 @@ async fn the_read_timeout_is_reported_over_tls() {
         .unwrap();
     let start = Instant::now();
     stream.write_all(b"ping\n_\n_\n").await.unwrap();
-    let mut heard = String::new();
+    let mut received = String::new();
     // A connection that ends without a TLS close is an error.
-    stream.read_to_string(&mut heard).await.unwrap();
+    stream.read_to_string(&mut received).await.unwrap();
     assert_eq!(
-        (heard.as_str(), start.elapsed().as_secs()),
+        (received.as_str(), start.elapsed().as_secs()),
         ("ok\nerror\n", 23)
     );
 }
@@ -142,7 +145,7 @@ async fn the_read_timeout_is_reported_over_tls() {
 #[tokio::test(start_paused = true)]
 async fn a_graceful_close_is_graceful_over_tls() {
     let ca = TestCa::new();
-    let server = secured(ca.server()).await;
+    let server = start_tls_server(ca.server()).await;
     let connector = TlsConnector::from(Arc::new(ca.client_config()));
     let stream = server.connector().connect("memory").await.unwrap();
     let mut stream = connector

@@ -45,7 +45,7 @@ async fn an_untrusted_certificate_is_rejected_with_its_reason() {
     let for_clients = |params: &mut rcgen::CertificateParams| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     };
-    for (cert, want, names) in [
+    for (cert, expected, names) in [
         (
             ca.issue("lock.internal"),
             TlsErrorKind::Name,
@@ -80,7 +80,7 @@ async fn an_untrusted_certificate_is_rejected_with_its_reason() {
         let server = server(&cert).await;
         let error = ping(&server, ca.tls()).await.unwrap_err();
         assert!(
-            matches!(&error, Error::Tls { fault, .. } if *fault == want),
+            matches!(&error, Error::Tls { fault, .. } if *fault == expected),
             "{error:?}"
         );
         assert!(
