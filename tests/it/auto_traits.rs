@@ -142,8 +142,8 @@ fn held_values_deref_to_slot<'a>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_slot_future_is_send_with_moving_and_borrowing_closures() {
-    let round = [expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
-    let scripted_server = ScriptedServer::tcp([vec![round; 2].concat()]).await;
+    let cycle = [expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
+    let scripted_server = ScriptedServer::tcp([vec![cycle; 2].concat()]).await;
     let pool = scripted_server.pool();
     let (moved, by_reference) = (pool.clone(), pool);
     let text = String::from("mine");

@@ -154,9 +154,9 @@ async fn assert_leaves_nothing(cancel: Cancellation) {
         sleep(Duration::from_millis(1)).await;
         let before = tasks();
         for (name, operation) in OPERATIONS {
-            for taken in [false, true] {
+            for is_taken in [false, true] {
                 for polls in 0.. {
-                    let other = if taken {
+                    let other = if is_taken {
                         Some(pool(client()).acquire().await.unwrap())
                     } else {
                         None
@@ -177,7 +177,7 @@ async fn assert_leaves_nothing(cancel: Cancellation) {
                     .await;
                     let stats = server.stats();
                     let case = format!(
-                        "{name}, taken: {taken}, auto-release: {auto_release}, after {polls} polls"
+                        "{name}, taken: {is_taken}, auto-release: {auto_release}, {polls} polls"
                     );
                     assert!(
                         stats.semaphores.is_empty(),
@@ -222,15 +222,15 @@ fn spawn_polls(
 
 /// Polls the future at most `polls` times and returns whether it completed.
 async fn poll(polls: usize, future: &mut OperationFuture) -> bool {
-    let mut left = polls;
+    let mut remaining = polls;
     poll_fn(|cx| {
-        if left == 0 {
+        if remaining == 0 {
             return Poll::Ready(false);
         }
-        left -= 1;
+        remaining -= 1;
         match future.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(done.map(|()| true).unwrap()),
-            Poll::Pending if left == 0 => Poll::Ready(false),
+            Poll::Pending if remaining == 0 => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
         }
     })

@@ -201,7 +201,7 @@ fn host_names_are_resolved_while_all_blocking_threads_wait_for_slots() {
 fn poll_outside_runtime<T>(call: impl Future<Output = Result<T, Error>>) {
     let mut cx = Context::from_waker(Waker::noop());
     let Poll::Ready(Err(error)) = pin!(call).poll(&mut cx) else {
-        panic!("it waits for a runtime")
+        panic!("the call waits for a runtime")
     };
     assert!(
         matches!(error, Error::Config(ConfigError::NoRuntime)),

@@ -21,7 +21,8 @@ macro_rules! transcripts {
             #[tokio::test]
             async fn $name() {
                 let path = transcripts().join($file);
-                let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let text = std::fs::read_to_string(&path)
+                    .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
                 if let Err(failure) = replay($file, &text).await {
                     panic!("{failure}");
                 }

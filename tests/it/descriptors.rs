@@ -36,8 +36,8 @@ fn no_descriptor_is_leaked() {
 #[ignore = "counts the descriptors of its whole process; `no_descriptor_is_leaked` runs it alone"]
 async fn child_process_ends_connections_in_every_way() {
     const TIMES: usize = 10_000;
-    let round = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
-    let server = ScriptedServer::tcp([vec![round; TIMES].concat()]).await;
+    let cycle = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
+    let server = ScriptedServer::tcp([vec![cycle; TIMES].concat()]).await;
     let mut pool = server.pool();
     let before = count_descriptors();
     for _ in 0..TIMES {

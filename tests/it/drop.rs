@@ -109,7 +109,7 @@ async fn leaving_the_queue_ends_the_keep_alive_task() {
         sleep(Duration::from_millis(time)).await;
         drop(queued);
         sleep(Duration::from_millis(1)).await;
-        assert_eq!(tasks(), before, "left after {time} ms");
+        assert_eq!(tasks(), before, "cancelled after {time} ms");
     }
     held.release().await.unwrap();
 }
@@ -162,15 +162,15 @@ fn slots_are_lost_when_their_runtime_ends() {
         .unwrap();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
-    let gone = runtime();
-    let held = gone.block_on(pool.clone().acquire()).unwrap();
-    let queued = gone.block_on(pool.clone().enqueue()).unwrap();
-    drop(gone);
+    let stopped_runtime = runtime();
+    let held = stopped_runtime.block_on(pool.clone().acquire()).unwrap();
+    let queued = stopped_runtime.block_on(pool.clone().enqueue()).unwrap();
+    drop(stopped_runtime);
     assert!(held.is_lost());
     outside.block_on(async {
-        let again = pool.acquire().await.unwrap();
+        let next = pool.acquire().await.unwrap();
         assert!(queued.wait().await.is_err());
-        again.check().unwrap();
+        next.check().unwrap();
     });
     drop(held);
 }
@@ -183,7 +183,7 @@ async fn a_panic_frees_the_slot_over_a_real_socket() {
     let next = waiter(&server).await;
     let panicked = tokio::spawn(async move {
         let _held = held;
-        panic!("with a slot in hand");
+        panic!("planned panic");
     });
     assert!(panicked.await.unwrap_err().is_panic());
     assert!(next.wait_for_grant().await.starts_with("ok "));
@@ -212,7 +212,7 @@ struct Waiter(BufReader<TcpStream>);
 async fn waiter(server: &Server) -> Waiter {
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     stream.write_all(b"sl\npool\n60 1\n").await.unwrap();
-    let counted = async {
+    let queued_on_server = async {
         while server
             .stats()
             .semaphores
@@ -222,9 +222,9 @@ async fn waiter(server: &Server) -> Waiter {
             tokio::task::yield_now().await;
         }
     };
-    timeout(TEST_TIMEOUT, counted)
+    timeout(TEST_TIMEOUT, queued_on_server)
         .await
-        .expect("the server counts nobody in line");
+        .expect("the server has no waiter in the queue");
     Waiter(BufReader::new(stream))
 }
 

@@ -146,7 +146,7 @@ async fn a_renewal_reply_may_omit_the_fence() {
 #[tokio::test(start_paused = true)]
 async fn a_renewal_reply_with_another_fence_is_rejected() {
     for other in ["ok 30 8\n", "ok 30 6\n", "ok 0 8\n"] {
-        let kept = vec![
+        let renewal = vec![
             expect(ACQUIRE),
             send(with_fields(GRANT, "7")),
             expect(RENEW),
@@ -171,7 +171,7 @@ async fn a_renewal_reply_with_another_fence_is_rejected() {
             &confirmed[..],
         ]
         .concat();
-        let server = ScriptedServer::memory([kept, late, waited]);
+        let server = ScriptedServer::memory([renewal, late, waited]);
 
         let held = acquire(&server, false).await;
         assert!(held.renew().await.unwrap_err().is_lost());

@@ -21,7 +21,7 @@ async fn an_expired_token_of_a_wait_is_not_a_hold() {
         expect(RELEASE),
     ]]);
     let Enqueued::Queued(queued) = server.pool().enqueue().await.unwrap() else {
-        panic!("the server said `queued`")
+        panic!("the reply was `queued`")
     };
     let error = queued.wait().await.unwrap_err();
     assert!(
@@ -165,10 +165,10 @@ async fn a_confirmation_times_out_after_the_socket_timeout() {
         sleep(Duration::from_secs(1)).await;
         server.resume();
         server.reached().await;
-        let asked = Instant::now();
+        let start = Instant::now();
         let error = timeout(TEST_TIMEOUT, acquired)
             .await
-            .unwrap_or_else(|_| panic!("{name} waits for ever"));
+            .unwrap_or_else(|_| panic!("{name} does not time out"));
         let error = error.unwrap().unwrap_err();
         assert!(
             matches!(&error, Error::Unresponsive { limit: it, .. } if *it == limit),
@@ -179,7 +179,7 @@ async fn a_confirmation_times_out_after_the_socket_timeout() {
             (Some(Operation::Renew), true),
             "{name}"
         );
-        let took = asked.elapsed();
+        let took = start.elapsed();
         assert!(
             took >= limit && took <= limit + Duration::from_millis(2),
             "{name}: {took:?}"

@@ -92,7 +92,10 @@ async fn a_frozen_server_loses_the_slot_before_another_client_can_hold_it() {
         let lost = held.lost().await;
         let after = frozen.elapsed().as_secs_f64();
         assert_eq!(lost.reason, LostReason::Unreachable, "{lease} s");
-        assert!(after <= latest + 0.002, "{lease} s: told after {after} s");
+        assert!(
+            after <= latest + 0.002,
+            "{lease} s: reported after {after} s"
+        );
         // A loss is final.
         fixture.server.faults().thaw();
         sleep(SECOND).await;
@@ -253,16 +256,16 @@ async fn on_lost_is_called_exactly_once_for_each_loss() {
         Arc::new(AtomicU32::new(0)),
         Arc::new(std::sync::Mutex::new(None)),
     );
-    let (counted, saw) = (count.clone(), seen.clone());
+    let (counter, last_loss) = (count.clone(), seen.clone());
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
         .lease_ttl(SECOND)
         .client(fixture.client.clone())
         .on_lost(move |lost: &Lost| {
-            counted.fetch_add(1, Ordering::SeqCst);
-            *saw.lock().unwrap() = Some(lost.clone());
-            panic!("a callback that panics harms nobody");
+            counter.fetch_add(1, Ordering::SeqCst);
+            *last_loss.lock().unwrap() = Some(lost.clone());
+            panic!("planned panic");
         })
         .build()
         .unwrap();

@@ -285,20 +285,20 @@ async fn a_slot_that_expires_before_its_confirmation_is_not_a_hold() {
         send("ok 1\n"),
         expect(RELEASE),
     ];
-    let ways = [
+    let requests = [
         (false, vec![expect(ENQUEUE), send("queued\n"), expect(WAIT)]),
         (true, vec![expect(ACQUIRE), checkpoint(), wait_for_test()]),
     ];
-    for (blocks, asked) in ways {
+    for (blocks, request) in requests {
         let recorder = Recorder::new();
-        let server = ScriptedServer::memory([[&asked[..], &confirmed[..]].concat()]);
+        let server = ScriptedServer::memory([[&request[..], &confirmed[..]].concat()]);
         let pool = server.pool();
-        let asking = tokio::spawn(async move {
+        let waiter = tokio::spawn(async move {
             if blocks {
                 return pool.acquire().await;
             }
             let Enqueued::Queued(queued) = pool.enqueue().await? else {
-                panic!("the server said `queued`")
+                panic!("the reply was `queued`")
             };
             queued.wait().await
         });
@@ -310,7 +310,7 @@ async fn a_slot_that_expires_before_its_confirmation_is_not_a_hold() {
         server.reached().await;
         sleep(2 * SECOND).await;
         server.resume();
-        let error = asking.await.unwrap().unwrap_err();
+        let error = waiter.await.unwrap().unwrap_err();
         assert!(matches!(error, Error::LeaseExpired { .. }), "{error:?}");
         server.finish().await;
         let snapshot = recorder.snapshot();

@@ -70,8 +70,8 @@ fn the_public_api_matches_its_list() {
     let changes = [only(&then, &now, '-'), only(&now, &then, '+')].concat();
     assert!(
         changes.is_empty(),
-        "the public API is not what dflock/public-api.txt says; if it should be so, run this test with DFLOCK_UPDATE_PUBLIC_API=1 \
-         and write the change into CHANGELOG.md\n{}",
+        "the public API differs from dflock/public-api.txt; if that is intended, run this test \
+         with DFLOCK_UPDATE_PUBLIC_API=1 and add the change to CHANGELOG.md\n{}",
         changes.join("\n")
     );
 }

@@ -44,11 +44,11 @@ fn a_slot_is_lost_before_its_runtime_releases_it() {
         looked: Arc::new(Mutex::new(looked)),
     };
     let client = server.client_builder().connector(slow).build().unwrap();
-    let gone = current_thread_runtime();
-    let held = gone
+    let stopped_runtime = current_thread_runtime();
+    let held = stopped_runtime
         .block_on(client.semaphore("pool", 1).unwrap().acquire())
         .unwrap();
-    let end = thread::spawn(move || drop(gone));
+    let end = thread::spawn(move || drop(stopped_runtime));
     releasing
         .recv_timeout(TEST_TIMEOUT)
         .expect("nothing is released");
@@ -62,7 +62,9 @@ fn a_slot_is_lost_before_its_runtime_releases_it() {
         )
         .unwrap();
     assert!(held.is_lost());
-    go_on.send(()).expect("it did not wait for the look");
+    go_on
+        .send(())
+        .expect("the writer did not wait for the test");
     end.join().unwrap();
     drop(second);
 }
@@ -279,7 +281,7 @@ fn a_slot_on_a_runtime_without_timers_is_an_error_instead_of_a_panic() {
         let pool = server.client().semaphore("pool", 1).unwrap();
         let held = outside.block_on(pool.clone().acquire()).unwrap();
         let Enqueued::Queued(queued) = outside.block_on(pool.clone().enqueue()).unwrap() else {
-            panic!("it is taken")
+            panic!("the slot is taken")
         };
         runtime_without_drivers().block_on(async {
             assert!(matches!(

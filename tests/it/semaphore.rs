@@ -264,8 +264,8 @@ async fn a_failed_release_keeps_the_value_of_the_body() {
 async fn with_slot_reports_a_loss_that_the_release_detects() {
     let fixture = Fixture::new().await;
     let losses = Arc::new(AtomicU32::new(0));
-    let counted = losses.clone();
-    let on_lost = move |_: &dflock::Lost| _ = counted.fetch_add(1, Ordering::SeqCst);
+    let counter = losses.clone();
+    let on_lost = move |_: &dflock::Lost| _ = counter.fetch_add(1, Ordering::SeqCst);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)

@@ -30,14 +30,14 @@ fn no_fault_causes_an_invalid_hold() {
     } = search(0..300);
     if let Some(failed) = failed {
         panic!(
-            "`simulate --seed {}` shows how: {:#?}",
+            "`simulate --seed {}` reproduces: {:#?}",
             failed.seed, failed.violations
         );
     }
     assert_eq!(runs, 300);
     // A simulation without faults finds nothing.
     assert!(faults.keys().copied().eq(FAULTS), "{faults:?}");
-    for what in [
+    for event in [
         "futures cut short",
         "grants of other shards",
         "holds of bodies",
@@ -50,8 +50,8 @@ fn no_fault_causes_an_invalid_hold() {
         "waits in line",
     ] {
         assert!(
-            events.get(what).is_some_and(|count| *count >= 10),
-            "{what}: {events:?}"
+            events.get(event).is_some_and(|count| *count >= 10),
+            "{event}: {events:?}"
         );
     }
 }
@@ -59,12 +59,12 @@ fn no_fault_causes_an_invalid_hold() {
 #[test]
 fn a_seed_determines_the_whole_run() {
     for seed in [0, 1, 7, 41] {
-        let (first, again, another) = (
+        let (first, second, another) = (
             run(seed).history(),
             run(seed).history(),
             run(seed + 1).history(),
         );
-        assert!(first == again, "seed {seed}");
+        assert!(first == second, "seed {seed}");
         assert!(first != another, "seed {seed}");
     }
 }

@@ -121,7 +121,11 @@ async fn stats(client: &Client) -> Result<usize, Error> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_reply_within_the_size_limit_is_accepted(
@@ -131,14 +135,24 @@ proptest! {
         byte_by_byte: bool,
     ) {
         let limit = size.saturating_add_signed(room);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let reply = stats_reply(size, keys);
             assert_eq!(reply.len(), size);
-            let (first, again) = (vec![expect(STATS), send(reply + "\n")], vec![expect(STATS), send("ok {\"connections\":1}\n")]);
-            let (fits, script) = if size <= limit { (true, vec![[first, again].concat()]) } else { (false, vec![first]) };
-            // The scripted_server server fails when the client closes in the middle of a send.
-            let scripted_server = if byte_by_byte && fits { ScriptedServer::byte_by_byte(script) } else { ScriptedServer::memory(script) };
+            let first = vec![expect(STATS), send(reply + "\n")];
+            let second = vec![expect(STATS), send("ok {\"connections\":1}\n")];
+            let fits = size <= limit;
+            let script = if fits { vec![[first, second].concat()] } else { vec![first] };
+            // The scripted server fails when the client closes in the middle of a send.
+            let scripted_server = if byte_by_byte && fits {
+                ScriptedServer::byte_by_byte(script)
+            } else {
+                ScriptedServer::memory(script)
+            };
             let client = scripted_server.builder().max_stats_size(limit).build().unwrap();
             match stats(&client).await {
                 Ok(listed) => {
@@ -148,10 +162,15 @@ proptest! {
                 }
                 Err(error) => {
                     assert!(!fits, "{size} bytes are refused with a limit of {limit}: {error}");
-                    assert!(matches!(error, Error::StatsTooLarge { limit: named, .. } if named == limit), "{error:?}");
+                    let is_expected = matches!(
+                        error,
+                        Error::StatsTooLarge { limit: named, .. } if named == limit
+                    );
+                    assert!(is_expected, "{error:?}");
                     assert!(!error.is_retryable());
                     let limit = format!("{limit} bytes");
-                    reads_well(&error, &["stats on", scripted_server.address(), &limit, "`max_stats_size`"]);
+                    let address = scripted_server.address();
+                    reads_well(&error, &["stats on", address, &limit, "`max_stats_size`"]);
                 }
             }
             scripted_server.finish().await;

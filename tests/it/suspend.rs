@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_hours(1);
 // call is made.
 #[tokio::test(start_paused = true)]
 async fn a_slot_is_lost_when_its_lease_expires_during_suspend() {
-    for (renewing, asked) in [(false, false), (false, true), (true, false), (true, true)] {
+    for (renewing, checked) in [(false, false), (false, true), (true, false), (true, true)] {
         let fixture = Fixture::new().await;
         let clock = SuspendClock::default();
         let (lost, mut losses) = mpsc::unbounded_channel();
@@ -28,8 +28,8 @@ async fn a_slot_is_lost_when_its_lease_expires_during_suspend() {
             sleep(Duration::from_secs(9)).await;
         }
         clock.sleep(HOUR);
-        let woke = Instant::now();
-        if asked {
+        let wakeup = Instant::now();
+        if checked {
             assert!(held.is_lost());
             assert_eq!(held.remaining(), Duration::ZERO);
         }
@@ -37,13 +37,14 @@ async fn a_slot_is_lost_when_its_lease_expires_during_suspend() {
             .await
             .unwrap();
         assert!(
-            woke.elapsed() <= Duration::from_millis(8001),
-            "renewing {renewing}, asked {asked}: {:?}",
-            woke.elapsed()
+            wakeup.elapsed() <= Duration::from_millis(8001),
+            "renewing {renewing}, checked {checked}: {:?}",
+            wakeup.elapsed()
         );
     }
 }
 
+/// Acquires a slot whose loss calls `on_lost`.
 async fn slot(
     fixture: &Fixture,
     clock: &SuspendClock,
@@ -68,7 +69,7 @@ fn client(fixture: &Fixture, clock: &SuspendClock) -> Client {
 /// Returns a client whose clock runs at `rate` and includes suspended time.
 fn client_with_rate(fixture: &Fixture, clock: &SuspendClock, rate: f64) -> Client {
     let connector = SuspendConnector {
-        awake: Box::new(fixture.server.connector()),
+        inner: Box::new(fixture.server.connector()),
         clock: clock.clone(),
         start: Instant::now(),
         rate,
@@ -97,12 +98,12 @@ async fn reused_semaphore(fixture: &Fixture, client: &Client) -> Semaphore {
     pool
 }
 
-/// Returns a slot that `pool` waits for with timeout `wait`. The slot is free after `meanwhile`.
+/// Returns a slot that `pool` waits for with timeout `wait`. The slot is free after `delay`.
 async fn acquire_after(
     fixture: &Fixture,
     pool: Semaphore,
     wait: Duration,
-    meanwhile: impl Future<Output = ()>,
+    delay: impl Future<Output = ()>,
 ) -> Semaphore<Held> {
     let other = fixture
         .client
@@ -112,11 +113,12 @@ async fn acquire_after(
         .await
         .unwrap();
     let waiting = tokio::spawn(pool.acquire_within(wait));
-    meanwhile.await;
+    delay.await;
     other.release().await.unwrap();
     waiting.await.unwrap().unwrap()
 }
 
+/// Asserts that the slot is held for another minute.
 async fn assert_kept(held: &Semaphore<Held>) {
     for second in 0..60 {
         assert!(!held.is_lost(), "after {second} s");
@@ -124,6 +126,7 @@ async fn assert_kept(held: &Semaphore<Held>) {
     }
 }
 
+/// Suspends the machine for 58 s after one second.
 async fn suspend(clock: &SuspendClock) {
     sleep(SECOND).await;
     clock.sleep(58 * SECOND);
@@ -155,7 +158,7 @@ async fn the_loss_of_a_slot_granted_after_a_suspended_wait_is_reported() {
     let start = Instant::now();
     timeout(60 * SECOND, losses.recv())
         .await
-        .expect("nobody tells")
+        .expect("the loss is not reported")
         .unwrap();
     assert!(start.elapsed() <= 23 * SECOND, "{:?}", start.elapsed());
 }
@@ -214,7 +217,7 @@ impl SuspendClock {
 
 /// Connector whose clock includes the suspended time.
 struct SuspendConnector {
-    awake: Box<dyn Connector>,
+    inner: Box<dyn Connector>,
     clock: SuspendClock,
     start: Instant,
     rate: f64,
@@ -222,7 +225,7 @@ struct SuspendConnector {
 
 impl Connector for SuspendConnector {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
-        self.awake.connect(server)
+        self.inner.connect(server)
     }
 
     fn clock(&self) -> Clock {

@@ -96,7 +96,7 @@ async fn a_queue_position_and_its_slot_are_kept_within_any_read_timeout() {
                 .build()
                 .unwrap();
             let held = pool.clone().acquire().await.unwrap();
-            let place = enqueue_queued(&pool).await;
+            let waiter = enqueue_queued(&pool).await;
             sleep(Duration::from_mins(2)).await;
             assert_eq!(
                 (fixture.holders("pool"), fixture.waiters("pool")),
@@ -105,8 +105,8 @@ async fn a_queue_position_and_its_slot_are_kept_within_any_read_timeout() {
             );
             held.release().await.unwrap();
             sleep(Duration::from_mins(2)).await;
-            assert!(place.is_granted(), "{case}");
-            place
+            assert!(waiter.is_granted(), "{case}");
+            waiter
                 .wait_within(Duration::ZERO)
                 .await
                 .unwrap()
@@ -122,19 +122,19 @@ async fn a_wait_that_times_out_leaves_the_queue() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = enqueue_queued(&pool).await;
+    let waiter = enqueue_queued(&pool).await;
     assert_eq!(fixture.waiters("pool"), 1);
     let start = tokio::time::Instant::now();
     assert!(
-        place
+        waiter
             .wait_within(Duration::from_millis(1500))
             .await
             .unwrap_err()
             .is_timeout()
     );
     assert_eq!(start.elapsed().as_millis(), 1500);
-    let place = enqueue_queued(&pool).await;
-    assert!(place.wait().await.unwrap_err().is_timeout());
+    let waiter = enqueue_queued(&pool).await;
+    assert!(waiter.wait().await.unwrap_err().is_timeout());
     assert!(
         enqueue_queued(&pool)
             .await
@@ -176,12 +176,12 @@ async fn a_dropped_grant_is_released_without_auto_release() {
     let fixture = Fixture::with_config(server().auto_release(false).build()).await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = enqueue_queued(&pool).await;
+    let waiter = enqueue_queued(&pool).await;
     held.release().await.unwrap();
-    while !place.is_granted() {
+    while !waiter.is_granted() {
         tokio::task::yield_now().await;
     }
-    drop(place);
+    drop(waiter);
     sleep(Duration::from_millis(1)).await;
     pool.try_acquire().await.unwrap();
 }
@@ -191,13 +191,13 @@ async fn wait_fails_when_the_granted_slot_was_lost() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = enqueue_queued(&pool).await;
+    let waiter = enqueue_queued(&pool).await;
     held.release().await.unwrap();
     sleep(Duration::from_millis(1)).await;
     fixture.server.faults().disconnect("pool");
     sleep(Duration::from_millis(1)).await;
-    assert!(!place.is_granted());
-    assert!(place.wait().await.unwrap_err().is_lost());
+    assert!(!waiter.is_granted());
+    assert!(waiter.wait().await.unwrap_err().is_lost());
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,12 +228,12 @@ async fn wait_fails_when_the_server_shuts_down() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = enqueue_queued(&pool).await;
+    let waiter = enqueue_queued(&pool).await;
     let waiting = tokio::spawn(pool.clone().acquire());
     sleep(Duration::from_millis(1)).await;
     let shutdown = tokio::spawn(fixture.server.shutdown());
     assert!(matches!(
-        place.wait().await.unwrap_err(),
+        waiter.wait().await.unwrap_err(),
         dflock::Error::Draining { .. }
     ));
     assert!(matches!(

@@ -25,7 +25,7 @@ impl Wake for CheckingWaker {
 }
 
 /// Ends a hold while a waker that calls `check` is registered.
-async fn assert_check_during_wake(how: impl AsyncFnOnce(&Fixture, Arc<Semaphore<Held>>)) {
+async fn assert_check_during_wake(end_hold: impl AsyncFnOnce(&Fixture, Arc<Semaphore<Held>>)) {
     let fixture = Fixture::new().await;
     let held = Arc::new(
         fixture
@@ -36,9 +36,9 @@ async fn assert_check_during_wake(how: impl AsyncFnOnce(&Fixture, Arc<Semaphore<
             .await
             .unwrap(),
     );
-    let looks = Arc::<CheckingWaker>::default();
-    _ = looks.0.set(held.clone());
-    let waker = Waker::from(looks);
+    let checking = Arc::<CheckingWaker>::default();
+    _ = checking.0.set(held.clone());
+    let waker = Waker::from(checking);
     let other = held.clone();
     let mut lost = pin!(other.lost());
     assert!(
@@ -46,7 +46,7 @@ async fn assert_check_during_wake(how: impl AsyncFnOnce(&Fixture, Arc<Semaphore<
             .poll(&mut Context::from_waker(&waker))
             .is_pending()
     );
-    how(&fixture, held).await;
+    end_hold(&fixture, held).await;
     assert!(matches!(
         lost.poll(&mut Context::from_waker(Waker::noop())),
         Poll::Ready(_)
@@ -74,7 +74,7 @@ async fn run_all() {
 
 #[test]
 fn a_waker_may_call_check_immediately() {
-    let (ended, end) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     // A deadlocked thread would never end, so the test runs on another thread.
     thread::spawn(move || {
         Builder::new_current_thread()
@@ -83,8 +83,9 @@ fn a_waker_may_call_check_immediately() {
             .build()
             .unwrap()
             .block_on(run_all());
-        ended.send(())
+        sender.send(())
     });
-    end.recv_timeout(Duration::from_secs(30))
-        .expect("it waits for itself");
+    receiver
+        .recv_timeout(Duration::from_secs(30))
+        .expect("the test deadlocks");
 }

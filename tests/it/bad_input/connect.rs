@@ -28,7 +28,11 @@ async fn connect_fails_until_a_server_listens() {
 
     let error = pool.clone().acquire().await.unwrap_err();
     assert!(
-        matches!(&error, Error::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused),
+        matches!(
+            &error,
+            Error::Connect { source, .. }
+                if source.kind() == std::io::ErrorKind::ConnectionRefused
+        ),
         "{error:?}"
     );
     assert!(error.is_retryable() && error.source().is_some());
@@ -145,9 +149,11 @@ async fn a_disconnect_before_the_reply_fails_immediately() {
 async fn a_reset_is_an_error_with_its_source() {
     let scripted_server = ScriptedServer::tcp([vec![expect(ACQUIRE), reset()]]).await;
     let error = scripted_server.pool().acquire().await.unwrap_err();
-    assert!(
-        matches!(&error, Error::Disconnected { source: Some(source), .. } if source.kind() == std::io::ErrorKind::ConnectionReset)
-    );
+    assert!(matches!(
+        &error,
+        Error::Disconnected { source: Some(source), .. }
+            if source.kind() == std::io::ErrorKind::ConnectionReset
+    ));
     assert!(error.source().is_some());
     reads_well(&error, &["acquire", "\"pool\"", scripted_server.address()]);
     scripted_server.finish().await;
@@ -363,7 +369,10 @@ async fn the_second_attempt_connects_within_the_remaining_wait() {
         scripted_server.resume();
         let error = waiter.await.unwrap().unwrap_err();
         assert!(
-            matches!(&error, Error::ConnectTimeout { limit: it, .. } if it.abs_diff(limit) < millis(2)),
+            matches!(
+                &error,
+                Error::ConnectTimeout { limit: it, .. } if it.abs_diff(limit) < millis(2)
+            ),
             "{error:?}"
         );
         assert_over(start, wait, Duration::ZERO);

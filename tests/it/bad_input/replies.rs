@@ -85,10 +85,10 @@ async fn an_invalid_reply_is_never_a_slot() {
     for line in garbage() {
         let reply = [line.as_slice(), b"\n"].concat();
         let shown = line.escape_ascii().to_string();
-        let again = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
+        let cycle = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
         let scripted_server = ScriptedServer::memory([
             vec![expect(ACQUIRE), send(&reply), expect_eof()],
-            again,
+            cycle,
             vec![expect(ENQUEUE), send(&reply), expect_eof()],
         ]);
         let pool = scripted_server.pool();
@@ -223,7 +223,8 @@ async fn an_endless_reply_is_rejected_at_the_size_limit() {
 // Covers bug S18.
 #[tokio::test]
 async fn null_and_missing_lists_in_stats_are_empty() {
-    let nulls = "ok {\"connections\":1,\"locks\":null,\"semaphores\":null,\"idle_locks\":null,\"idle_semaphores\":null}\n";
+    let nulls = "ok {\"connections\":1,\"locks\":null,\"semaphores\":null,\
+                 \"idle_locks\":null,\"idle_semaphores\":null}\n";
     let scripted_server = ScriptedServer::memory([vec![
         expect(STATS),
         send(nulls),

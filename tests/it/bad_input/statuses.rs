@@ -164,23 +164,24 @@ const LOCK: &str =
 // Covers bug N6.
 #[tokio::test]
 async fn a_limit_mismatch_names_both_limits_and_a_solution() {
-    let theirs = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
-    let addresses = |answer: &str| {
+    let theirs = "ok {\"connections\":1,\"semaphores\":\
+                  [{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
+    let script = |reply: &str| {
         vec![
             expect(ACQUIRE),
             send("error_limit_mismatch\n"),
             expect(STATS),
-            send(answer),
+            send(reply),
         ]
     };
     // The limit of this client is not the limit of the server.
     let same = format!("ok {{\"connections\":1,{LOCK}}}\n");
-    let untold = ["ok {\"connections\":1}\n", "error\n", &same];
+    let without_limit = ["ok {\"connections\":1}\n", "error\n", &same];
     let scripted_server = ScriptedServer::memory(
         [theirs]
             .iter()
-            .chain(&untold)
-            .map(|answer| addresses(answer)),
+            .chain(&without_limit)
+            .map(|reply| script(reply)),
     );
     let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(
@@ -204,7 +205,7 @@ async fn a_limit_mismatch_names_both_limits_and_a_solution() {
             "idle for a minute",
         ],
     );
-    for stats in untold {
+    for stats in without_limit {
         let error = scripted_server.pool().acquire().await.unwrap_err();
         assert!(
             matches!(

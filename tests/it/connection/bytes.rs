@@ -7,7 +7,8 @@ const MIB: usize = 1024 * 1024;
 // Covers bugs T03, T27. Short reads and short writes in both directions.
 #[tokio::test]
 async fn requests_and_replies_work_one_byte_at_a_time() {
-    let stats = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"键☃-clé-🔒\",\"limit\":5,\"holders\":2,\"waiters\":1}]}\r\n";
+    let stats = "ok {\"connections\":1,\"semaphores\":\
+                 [{\"key\":\"键☃-clé-🔒\",\"limit\":5,\"holders\":2,\"waiters\":1}]}\r\n";
     let server = ScriptedServer::byte_by_byte([vec![
         expect(STATS),
         send(stats),

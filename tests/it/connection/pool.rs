@@ -324,7 +324,7 @@ fn a_client_works_on_one_runtime_after_another() {
         .enable_all()
         .build()
         .unwrap();
-    let again = vec![
+    let cycle_script = vec![
         expect(PING),
         send(OK),
         expect(ACQUIRE),
@@ -334,10 +334,14 @@ fn a_client_works_on_one_runtime_after_another() {
         expect(PING),
         send(OK),
     ];
-    let twice = [again.clone(), vec![expect(PING), send(OK)]].concat();
-    let scripted_server = stage.block_on(ScriptedServer::tcp([twice, again.clone(), again]));
+    let two_cycles = [cycle_script.clone(), vec![expect(PING), send(OK)]].concat();
+    let scripted_server = stage.block_on(ScriptedServer::tcp([
+        two_cycles,
+        cycle_script.clone(),
+        cycle_script,
+    ]));
     let client = scripted_server.client();
-    let round = async |client: &dflock::Client| {
+    let cycle = async |client: &dflock::Client| {
         client.ping().await.unwrap();
         client
             .semaphore("pool", 1)
@@ -351,12 +355,12 @@ fn a_client_works_on_one_runtime_after_another() {
         client.ping().await.unwrap();
     };
     let (first, second) = (runtime(), runtime());
-    first.block_on(round(&client));
-    second.block_on(round(&client));
+    first.block_on(cycle(&client));
+    second.block_on(cycle(&client));
     // Each runtime reuses its own connection.
     first.block_on(client.ping()).unwrap();
     drop((first, second));
-    runtime().block_on(round(&client));
+    runtime().block_on(cycle(&client));
     stage.block_on(scripted_server.finish());
 }
 

@@ -88,7 +88,7 @@ async fn a_waiter_rejoins_the_queue_after_a_reset() {
 // As with a proxy that closes silent connections.
 #[tokio::test(start_paused = true)]
 async fn a_wait_lasts_over_any_number_of_rejoins() {
-    let place = |wait| {
+    let waiter = |wait| {
         vec![
             expect(acquire(wait)),
             checkpoint(),
@@ -98,7 +98,7 @@ async fn a_wait_lasts_over_any_number_of_rejoins() {
     };
     let held = vec![expect(acquire(12)), send(GRANT), expect(RELEASE), send(OK)];
     let scripted_server =
-        ScriptedServer::memory([place(20), place(18), place(16), place(14), held]);
+        ScriptedServer::memory([waiter(20), waiter(18), waiter(16), waiter(14), held]);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
@@ -149,14 +149,14 @@ async fn a_wait_with_rejoins_ends_with_a_timeout() {
 /// Connector that accepts the first connection, closes it with `end`, and refuses all others.
 #[derive(Clone, Default)]
 struct DisappearingServer {
-    tried: Arc<AtomicUsize>,
+    attempts: Arc<AtomicUsize>,
     end: Arc<AtomicBool>,
 }
 
 impl Connector for DisappearingServer {
     fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async {
-            if self.tried.fetch_add(1, Ordering::SeqCst) > 0 {
+            if self.attempts.fetch_add(1, Ordering::SeqCst) > 0 {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             let (ours, theirs) = duplex(1024);
@@ -199,20 +199,20 @@ async fn an_unreachable_server_is_an_error_at_the_end_of_the_wait() {
     let took = start_time.elapsed();
     assert!(took > 9 * SECOND && took <= 10 * SECOND, "{took:?}");
     // Attempts are at most one second apart and never without a pause.
-    let tried = connector.tried.load(Ordering::SeqCst);
-    assert!((9..40).contains(&tried), "{tried}");
+    let attempts = connector.attempts.load(Ordering::SeqCst);
+    assert!((9..40).contains(&attempts), "{attempts}");
 }
 
 // Server v1.10.0 sends `error` to all waiters.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_waits_for_a_server_that_restarts_gracefully() {
-    for farewell in ["error_draining\n", "error\n"] {
+    for reply in ["error_draining\n", "error\n"] {
         let scripted_server = ScriptedServer::memory([
             vec![
                 expect(acquire(20)),
                 checkpoint(),
                 wait_for_test(),
-                send(farewell),
+                send(reply),
                 expect_eof(),
             ],
             vec![expect(acquire(15)), send("error_draining\n"), expect_eof()],

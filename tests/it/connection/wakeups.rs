@@ -165,7 +165,7 @@ impl AsyncWrite for CountingStream {
 struct ReadBeforeWrite {
     inner: BoxStream,
     waker: Arc<SharedWaker>,
-    /// Whether the pending write waits for a read.
+    /// Set while the pending write waits for a read.
     reads_first: bool,
 }
 

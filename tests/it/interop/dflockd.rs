@@ -68,14 +68,14 @@ async fn queued_locks_are_granted_in_order_of_arrival() {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
         let mut held = enqueue_acquired(&lock).await;
-        let mut line = Vec::new();
+        let mut waiters = Vec::new();
         for _ in 0..5 {
-            line.push(enqueue_queued(&lock).await);
+            waiters.push(enqueue_queued(&lock).await);
         }
-        for place in line {
-            assert!(!place.is_granted());
+        for waiter in waiters {
+            assert!(!waiter.is_granted());
             held.release().await.unwrap();
-            held = place.wait().await.unwrap();
+            held = waiter.wait().await.unwrap();
         }
         held.release().await.unwrap();
     })
@@ -90,9 +90,9 @@ async fn a_queue_can_be_joined_repeatedly() {
         let lock = server.client().lock("job").unwrap();
         for _ in 0..3 {
             let held = enqueue_acquired(&lock).await;
-            let place = enqueue_queued(&lock).await;
+            let waiter = enqueue_queued(&lock).await;
             held.release().await.unwrap();
-            place.wait().await.unwrap().release().await.unwrap();
+            waiter.wait().await.unwrap().release().await.unwrap();
         }
     })
     .await;
@@ -183,7 +183,7 @@ async fn a_queue_position_is_kept_beyond_the_read_timeout() {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
         let lock = client_with_short_read_timeout(&server).lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
-        let place = enqueue_queued(&lock).await;
+        let waiter = enqueue_queued(&lock).await;
         assert!(
             lock.clone()
                 .acquire_within(Duration::from_secs(2))
@@ -200,8 +200,8 @@ async fn a_queue_position_is_kept_beyond_the_read_timeout() {
                 .unwrap_err()
                 .is_timeout()
         );
-        assert!(place.is_granted());
-        place.wait().await.unwrap().release().await.unwrap();
+        assert!(waiter.is_granted());
+        waiter.wait().await.unwrap().release().await.unwrap();
     })
     .await;
 }
@@ -213,8 +213,8 @@ async fn a_dropped_lock_goes_to_the_next_waiter() {
         let lock = server.client().lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
         // This server detects a disconnected waiter only when it grants.
-        let (gone, next) = (enqueue_queued(&lock).await, enqueue_queued(&lock).await);
-        drop((gone, held));
+        let (closed, next) = (enqueue_queued(&lock).await, enqueue_queued(&lock).await);
+        drop((closed, held));
         let held = next.wait().await.unwrap();
         held.check().unwrap();
         held.release().await.unwrap();
@@ -283,14 +283,14 @@ async fn killing_the_server_loses_the_slot_immediately() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
-        let (held, place) = (
+        let (held, waiter) = (
             lock.clone().acquire().await.unwrap(),
             enqueue_queued(&lock).await,
         );
         server.kill().await;
         assert_eq!(held.lost().await.reason, LostReason::Disconnected);
         assert!(matches!(
-            place.wait().await.unwrap_err(),
+            waiter.wait().await.unwrap_err(),
             Error::Disconnected { .. }
         ));
     })

@@ -47,14 +47,14 @@ async fn assert_granted_in_order(python: &Python, resource: Resource) {
     workers.extend(Worker::all(python, &server, resource));
     let (mut running, mut inside, count) = (JoinSet::new(), VecDeque::new(), workers.len());
     for (number, mut worker) in workers.into_iter().enumerate() {
-        let (leave, left) = oneshot::channel();
+        let (leave, leave_command) = oneshot::channel();
         inside.push_back(leave);
         let (granted, holders) = (granted.clone(), holders.clone());
         running.spawn(async move {
             let inside = async {
                 holders.enter();
                 granted.send(number).unwrap();
-                left.await.unwrap();
+                leave_command.await.unwrap();
                 holders.leave();
             };
             worker.cycle(inside).await;
@@ -86,7 +86,7 @@ async fn assert_granted_in_order(python: &Python, resource: Resource) {
 
 /// Runs all workers concurrently at full speed.
 async fn assert_limit_holds(python: &Python, resource: Resource) {
-    const TURNS: usize = 15;
+    const CYCLES: usize = 15;
     let server = Program::local_server(&[]).await;
     let holders = HolderCount::new(resource.limit());
     let mut running = JoinSet::new();
@@ -96,7 +96,7 @@ async fn assert_limit_holds(python: &Python, resource: Resource) {
     {
         let holders = holders.clone();
         running.spawn(async move {
-            for _ in 0..TURNS {
+            for _ in 0..CYCLES {
                 let inside = async {
                     holders.enter();
                     // The work lasts long enough for a surplus holder to be counted.
@@ -111,7 +111,7 @@ async fn assert_limit_holds(python: &Python, resource: Resource) {
     while let Some(ended) = running.join_next().await {
         ended.unwrap();
     }
-    assert_eq!(holders.entered.load(Ordering::SeqCst), count * TURNS);
+    assert_eq!(holders.entered.load(Ordering::SeqCst), count * CYCLES);
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn the_slot_of_a_killed_python_program_goes_to_rust() {
         let mut worker = PythonWorker::start(python, &server, LOCK, "sync", false);
         worker.acquire().await;
         let dflock::Enqueued::Queued(queued) = lock.enqueue().await.unwrap() else {
-            panic!("Python holds it")
+            panic!("Python holds the lock")
         };
         worker.kill().await;
         queued.wait().await.unwrap().release().await.unwrap();

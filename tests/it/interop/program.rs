@@ -33,7 +33,7 @@ impl Program {
             .next_line()
             .await
             .unwrap()
-            .expect("it prints its address")
+            .expect("the server does not print its address")
             .parse()
             .unwrap();
         Self { addr, child }

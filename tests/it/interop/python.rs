@@ -59,7 +59,7 @@ async fn run(interpreter: PathBuf, test: impl AsyncFnOnce(&Python)) {
     };
     timeout(TEST_TIMEOUT, test(&python))
         .await
-        .unwrap_or_else(|_| panic!("not done in {TEST_TIMEOUT:?}"));
+        .unwrap_or_else(|_| panic!("the test exceeds {TEST_TIMEOUT:?}"));
     report(python.cases.get().max(1));
 }
 
@@ -151,9 +151,9 @@ fn interpreter() -> Option<PathBuf> {
         return Some(named.into());
     }
     let venv = target_dir().join("interop-venv");
-    let whole =
+    let is_complete =
         fs::read_to_string(venv.join("requirements.txt")).is_ok_and(|made| made == REQUIREMENTS);
-    whole.then(|| venv.join("bin").join("python"))
+    is_complete.then(|| venv.join("bin").join("python"))
 }
 
 /// Returns Cargo's target directory. This program is `PROFILE/deps/NAME` in it.
@@ -179,7 +179,8 @@ fn has_server(interpreter: &Path) -> bool {
         .success()
 }
 
-const NO_PYTHON: &str = "no Python with the packages; `bash tests/interop/venv.sh` makes one, and DFLOCK_INTEROP_PYTHON names another";
+const NO_PYTHON: &str = "no Python with the packages; run `bash tests/interop/venv.sh`, \
+     or set DFLOCK_INTEROP_PYTHON";
 const NO_SERVER: &str = "this Python has no `dflockd`; the Python server needs Python 3.13";
 
 /// Reports the current test as skipped. CI allows no skipped interop test.

@@ -14,7 +14,7 @@ use super::python::Python;
 /// Timeout of a worker's wait in the queue.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The resource lock or semaphore.
+/// The shared lock or semaphore.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Resource {
     Semaphore(&'static str, u32),
@@ -48,7 +48,7 @@ impl Resource {
 }
 
 /// Worker that acquires and releases a slot repeatedly.
-#[expect(clippy::large_enum_variant, reason = "there are a handful of them")]
+#[expect(clippy::large_enum_variant, reason = "a test has a handful of workers")]
 pub(super) enum Worker {
     Semaphore { pool: Semaphore, two_phase: bool },
     Lock { lock: Lock, two_phase: bool },
@@ -134,8 +134,8 @@ impl Worker {
 /// Process of `worker.py` that is killed on drop.
 pub(super) struct PythonWorker {
     child: Child,
-    orders: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    commands: ChildStdin,
+    replies: Lines<BufReader<ChildStdout>>,
 }
 
 impl PythonWorker {
@@ -162,20 +162,20 @@ impl PythonWorker {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (orders, answers) = (
+        let (commands, replies) = (
             child.stdin.take().unwrap(),
             lines(child.stdout.take().unwrap()),
         );
         Self {
             child,
-            orders,
-            answers,
+            commands,
+            replies,
         }
     }
 
     pub(super) async fn acquire(&mut self) {
-        let answer = self.command("acquire\n").await;
-        assert!(answer.starts_with("held "), "{answer}");
+        let reply = self.command("acquire\n").await;
+        assert!(reply.starts_with("held "), "{reply}");
     }
 
     pub(super) async fn release(&mut self) {
@@ -187,11 +187,11 @@ impl PythonWorker {
     }
 
     async fn command(&mut self, command: &str) -> String {
-        self.orders.write_all(command.as_bytes()).await.unwrap();
-        self.answers
+        self.commands.write_all(command.as_bytes()).await.unwrap();
+        self.replies
             .next_line()
             .await
             .unwrap()
-            .expect("it answers each command")
+            .expect("it replies each command")
     }
 }

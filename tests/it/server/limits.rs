@@ -115,16 +115,20 @@ async fn the_server_listens_on_ipv6() {
 #[tokio::test]
 async fn an_address_in_use_is_named() {
     let server = Server::start().await.unwrap();
-    let taken = server.addr().to_string();
+    let address = server.addr().to_string();
     let error = Server::builder()
-        .bind(&*taken)
+        .bind(&*address)
         .build()
         .start()
         .await
         .unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
+    assert_eq!(error.to_string(), format!("cannot listen on {address}"));
     assert!(
-        matches!(&error, ServerError::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse),
+        matches!(
+            &error,
+            ServerError::Bind { source, .. }
+                if source.kind() == std::io::ErrorKind::AddrInUse
+        ),
         "{error:?}"
     );
 }

@@ -12,14 +12,14 @@ async fn the_queue_is_served_in_order_over_sockets() {
     let server = Server::start().await.unwrap();
     let mut holder = RawClient::tcp(&server).await;
     let mut held = holder.hold("pool", 30).await;
-    let mut line = Vec::new();
+    let mut queued_clients = Vec::new();
     for number in 1..=10 {
         let mut waiter = RawClient::tcp(&server).await;
         waiter.send_request("sl", "pool", "20 1 30").await;
         wait_until(&server, |stats| waiters(stats) == number).await;
-        line.push(waiter);
+        queued_clients.push(waiter);
     }
-    for mut next in line {
+    for mut next in queued_clients {
         assert_eq!(holder.request("sr", "pool", &held).await, "ok");
         held = token(&next.line().await);
         holder = next;

@@ -61,7 +61,7 @@ async fn a_line_has_at_most_256_bytes() {
     client.send_request("sl", &"k".repeat(257), "0 1 30").await;
     assert_eq!(client.line().await, "error");
     assert_eq!(client.line().await, EOF);
-    // The reply arrives however long the line is.
+    // The reply arrives for a line of any length.
     let mut client = RawClient::tcp(&server).await;
     let _ = client.try_send("x".repeat(1_000_000)).await;
     assert_eq!(client.line().await, "error");

@@ -47,7 +47,7 @@ const NAMES: [&str; 10] = [
 ];
 
 #[tokio::test]
-#[ignore = "needs an environment of its own; the tests below run it in one"]
+#[ignore = "needs a separate environment; the tests below run it in a child process"]
 async fn child_process_pings_the_server() {
     let outcome = async { Client::from_env()?.ping().await };
     match outcome.await {

@@ -49,7 +49,7 @@ async fn a_plain_client_reports_that_the_server_uses_tls() {
         };
         for error in timeout(TEST_TIMEOUT, errors)
             .await
-            .expect("the client waits for something")
+            .expect("the client does not time out")
         {
             assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
             assert!(!error.is_retryable());
@@ -68,22 +68,24 @@ async fn a_plain_server_that_replies_does_not_use_tls() {
         .servers([listener.local_addr().unwrap().to_string()])
         .tls(TestCa::new().tls());
     let client = client.connect_timeout(TEST_TIMEOUT).build().unwrap();
-    let between = async {
-        let (mut near, _) = listener.accept().await.unwrap();
-        let mut far = TcpStream::connect(server.addr()).await.unwrap();
+    let forward = async {
+        let (mut client_side, _) = listener.accept().await.unwrap();
+        let mut server_side = TcpStream::connect(server.addr()).await.unwrap();
         let mut hello = [0; 4096];
-        let length = near.read(&mut hello).await.unwrap();
+        let length = client_side.read(&mut hello).await.unwrap();
         assert_ne!(length, 0);
-        far.write_all(&hello[..length]).await.unwrap();
-        far.write_all(b"\n\n\n").await.unwrap();
+        server_side.write_all(&hello[..length]).await.unwrap();
+        server_side.write_all(b"\n\n\n").await.unwrap();
         // Either side may close the connection.
-        let _ = copy(&mut far, &mut near).await;
+        let _ = copy(&mut server_side, &mut client_side).await;
         pending::<()>().await;
     };
     let error = tokio::select! {
         biased;
-        () = between => unreachable!(),
-        met = timeout(TEST_TIMEOUT, client.semaphore("pool", 1).unwrap().acquire()) => met.expect("the client waits").unwrap_err(),
+        () = forward => unreachable!(),
+        result = timeout(TEST_TIMEOUT, client.semaphore("pool", 1).unwrap().acquire()) => {
+            result.expect("the client does not time out").unwrap_err()
+        }
     };
     assert!(
         matches!(
@@ -132,7 +134,7 @@ async fn connect_to(words: &[u8]) -> Error {
         tokio::join!(client.ping(), server)
     });
     met.await
-        .expect("the client waits, or leaves its connection open")
+        .expect("the client does not close its connection")
         .0
         .unwrap_err()
 }
@@ -179,7 +181,10 @@ async fn a_silent_handshake_ends_with_the_wait_timeout() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, Error::ConnectTimeout { stage: ConnectStage::Tls, limit, .. } if limit == wait),
+            matches!(
+                error,
+                Error::ConnectTimeout { stage: ConnectStage::Tls, limit, .. } if limit == wait
+            ),
             "{error:?}"
         );
         assert!(

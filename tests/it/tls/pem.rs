@@ -119,7 +119,8 @@ fn an_unusable_certificate_or_key_is_rejected_and_named() {
                 UNUSABLE,
             ),
             (
-                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n\
+                 -----END ENCRYPTED PRIVATE KEY-----\n",
                 NO_KEY,
             ),
             (&other.key, PemErrorKind::Mismatch),

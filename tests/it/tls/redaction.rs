@@ -10,11 +10,11 @@ use super::temp_dir::TempDir;
 use super::test_ca::{HOST, TestCa, TestCert};
 
 /// Shortest text and fewest numeric bytes that reveal content.
-const TEXT: usize = 8;
-const NUMBERS: usize = 3;
+const MIN_TEXT: usize = 8;
+const MIN_NUMBERS: usize = 3;
 
 /// Returns every printed form of `error`.
-fn print(error: &dyn Error) -> String {
+fn printed_forms(error: &dyn Error) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -30,17 +30,17 @@ pub(super) fn assert_hides(text: &str, content: &str) {
     let text = text.replace("-----", "");
     for line in content
         .split(['\n', '-', ' '])
-        .filter(|line| line.len() >= TEXT)
+        .filter(|line| line.len() >= MIN_TEXT)
     {
-        for piece in line.as_bytes().windows(TEXT) {
-            let piece = str::from_utf8(piece).unwrap();
-            assert!(!text.contains(piece), "{piece:?} is in {text}");
+        for segment in line.as_bytes().windows(MIN_TEXT) {
+            let segment = str::from_utf8(segment).unwrap();
+            assert!(!text.contains(segment), "{segment:?} is in {text}");
         }
     }
     let lists = |show: fn(&u8) -> String, separator: &str| -> Vec<String> {
         let numbers: Vec<_> = content.bytes().map(|byte| show(&byte)).collect();
         numbers
-            .windows(NUMBERS)
+            .windows(MIN_NUMBERS)
             .map(|numbers| numbers.join(separator))
             .collect()
     };
@@ -124,7 +124,7 @@ fn tls() -> Tls {
 }
 
 fn load_variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
-    let lookup = |asked| (asked == name).then(|| value.into());
+    let lookup = |variable| (variable == name).then(|| value.into());
     ClientBuilder::from_lookup(lookup)?.build().map(drop)
 }
 
@@ -218,7 +218,7 @@ fn errors_never_show_file_content() {
         for text in corruptions(content) {
             for (source_name, take) in SOURCES {
                 let error = take(&dir, &text).expect_err(&format!("{source_name}: {text}"));
-                assert_hides(&print(&error), content);
+                assert_hides(&printed_forms(&error), content);
             }
         }
     }
@@ -243,7 +243,7 @@ fn a_key_in_place_of_a_path_is_redacted() {
             .filter(|(source_name, _)| source_name.starts_with("path"))
         {
             let error = take(&TempDir::new(), text).expect_err(source_name);
-            assert_hides(&print(&error), text);
+            assert_hides(&printed_forms(&error), text);
             assert!(
                 error.to_string().contains("the path of"),
                 "{source_name}: {error}"
@@ -255,7 +255,7 @@ fn a_key_in_place_of_a_path_is_redacted() {
 #[test]
 fn an_auth_token_in_place_of_its_file_is_redacted() {
     let error = load_variable("DFLOCK_AUTH_TOKEN_FILE", "hunter2hunter2").unwrap_err();
-    assert_hides(&print(&error), "hunter2hunter2");
+    assert_hides(&printed_forms(&error), "hunter2hunter2");
     assert!(
         error.to_string().contains("DFLOCK_AUTH_TOKEN_FILE"),
         "{error}"

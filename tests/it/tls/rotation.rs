@@ -134,19 +134,19 @@ async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
     let path = dir.file("ca.pem", old.pem());
     let tls = Tls::ca_pem_file(&path).unwrap();
     let (warnings, guard) = Warnings::listen();
-    for broken in [
+    for invalid in [
         "",
         "hello",
         &new.pem()[..200],
         &key,
         &key.replace('\n', "\\n"),
     ] {
-        dir.file("ca.pem", broken);
+        dir.file("ca.pem", invalid);
         for _ in 0..3 {
             ping(&at_old, &tls).await.unwrap();
         }
         let messages = warnings.take();
-        assert_eq!(messages.len(), 1, "{broken:?}: {messages:?}");
+        assert_eq!(messages.len(), 1, "{invalid:?}: {messages:?}");
         assert!(
             messages[0].contains(&path) && messages[0].contains("the last good one is kept"),
             "{messages:?}"
@@ -351,14 +351,14 @@ async fn an_invalid_auth_token_keeps_the_last_valid_one_and_warns_once_per_chang
         let builder = builder.servers([server.addr().to_string()]);
         let ping = async || builder.clone().build().unwrap().ping().await;
         let (warnings, _guard) = Warnings::listen();
-        for (broken, why) in [
+        for (invalid, why) in [
             (&b""[..], "no secret in it"),
             (b"\n \n", "no secret in it"),
             (b"secretive\nsecretive\n", "line break"),
             ("secretive\u{200b}\n".as_bytes(), "U+200B ZERO WIDTH SPACE"),
             (b"secretive\xff\n", "not UTF-8"),
         ] {
-            dir.file("token", broken);
+            dir.file("token", invalid);
             for _ in 0..3 {
                 ping().await.unwrap();
             }

@@ -27,7 +27,7 @@ pub(crate) struct TestCert {
 impl TestCa {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
-        // Without a name of its own, the issuer would have that of its certificates.
+        // Without a separate name, the issuer would have that of its certificates.
         params.distinguished_name.push(DnType::CommonName, "issuer");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
