@@ -192,6 +192,6 @@ impl PythonWorker {
             .next_line()
             .await
             .unwrap()
-            .expect("it replies each command")
+            .expect("the worker does not reply")
     }
 }
