@@ -145,10 +145,10 @@ async fn with_slot_future_is_send_with_moving_and_borrowing_closures() {
     let cycle = [expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
     let scripted_server = ScriptedServer::tcp([vec![cycle; 2].concat()]).await;
     let pool = scripted_server.pool();
-    let (moved, by_reference) = (pool.clone(), pool);
+    let (by_value, by_reference) = (pool.clone(), pool);
     let text = String::from("mine");
     let length = tokio::spawn(async move {
-        moved
+        by_value
             .with_slot(async move |held| text.len() + held.key().len())
             .await
     });

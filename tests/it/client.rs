@@ -109,7 +109,7 @@ async fn a_scoped_client_takes_precedence_over_the_global_client() {
     );
 
     let builder = || Semaphore::builder().key("pool").limit(1).build().unwrap();
-    let everywhere = builder().acquire().await.unwrap();
+    let global = builder().acquire().await.unwrap();
     let here = scoped
         .client
         .clone()
@@ -127,7 +127,7 @@ async fn a_scoped_client_takes_precedence_over_the_global_client() {
         })
         .await;
     assert!(outside.unwrap_err().is_timeout());
-    drop((everywhere, here));
+    drop((global, here));
 }
 
 // A socket works only while the runtime that created it runs.
@@ -184,11 +184,11 @@ fn host_names_are_resolved_while_all_blocking_threads_wait_for_slots() {
         .build()
         .unwrap();
     // The barrier makes all four threads block before any of them takes a slot.
-    let together = Arc::new(Barrier::new(4));
+    let barrier = Arc::new(Barrier::new(4));
     let jobs = [(); 4].map(|()| {
-        let (handle, pool, together) = (runtime.handle().clone(), pool.clone(), together.clone());
+        let (handle, pool, barrier) = (runtime.handle().clone(), pool.clone(), barrier.clone());
         runtime.spawn_blocking(move || {
-            together.wait();
+            barrier.wait();
             handle.block_on(pool.acquire())
         })
     });
@@ -343,8 +343,8 @@ async fn a_wrong_auth_token_is_reported_by_a_slow_server() {
 #[tokio::test(start_paused = true)]
 async fn a_boxed_connector_is_a_connector() {
     let fixture = Fixture::new().await;
-    let chosen: Box<dyn Connector> = Box::new(fixture.server.connector());
-    let shared: Arc<dyn Connector> = Arc::new(chosen);
+    let connector: Box<dyn Connector> = Box::new(fixture.server.connector());
+    let shared: Arc<dyn Connector> = Arc::new(connector);
     fixture
         .server
         .client_builder()

@@ -44,7 +44,7 @@ async fn every_kind_of_grant_uses_the_fence_of_the_server() {
             ];
             let release = [expect(RELEASE), send(OK)];
             let acquired = [&[expect(ACQUIRE)], &granted[..], &release].concat();
-            let at_once = [
+            let immediate = [
                 &[expect(ENQUEUE), send(with_fields(ACQUIRED, text))],
                 &release[..],
             ]
@@ -55,7 +55,7 @@ async fn every_kind_of_grant_uses_the_fence_of_the_server() {
                 &release,
             ]
             .concat();
-            let server = ScriptedServer::memory([acquired, at_once, waited]);
+            let server = ScriptedServer::memory([acquired, immediate, waited]);
 
             let held = acquire(&server, fencing).await;
             assert_eq!(held.fence(), Some(fence));

@@ -179,10 +179,10 @@ async fn a_confirmation_times_out_after_the_socket_timeout() {
             (Some(Operation::Renew), true),
             "{name}"
         );
-        let took = start.elapsed();
+        let elapsed = start.elapsed();
         assert!(
-            took >= limit && took <= limit + Duration::from_millis(2),
-            "{name}: {took:?}"
+            elapsed >= limit && elapsed <= limit + Duration::from_millis(2),
+            "{name}: {elapsed:?}"
         );
         server.finish().await;
     }
@@ -210,10 +210,10 @@ async fn a_confirmation_ends_within_the_grace_of_the_wait() {
         server.resume();
         let error = acquired.await.unwrap().unwrap_err();
         assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
-        let (took, most) = (start.elapsed(), wait + Duration::from_secs(1));
+        let (elapsed, most) = (start.elapsed(), wait + Duration::from_secs(1));
         assert!(
-            took >= wait && took <= most + Duration::from_millis(2),
-            "{took:?} for {wait:?}"
+            elapsed >= wait && elapsed <= most + Duration::from_millis(2),
+            "{elapsed:?} for {wait:?}"
         );
         server.finish().await;
     }

@@ -21,8 +21,8 @@ fn pool(fixture: &Fixture) -> Semaphore {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_is_measured_with_its_outcome() {
-    type Ending = (&'static str, fn(Semaphore<Held>, &Fixture));
-    let endings: [Ending; 9] = [
+    type Outcome = (&'static str, fn(Semaphore<Held>, &Fixture));
+    let outcomes: [Outcome; 9] = [
         ("released: 3", |held, _| drop(tokio::spawn(held.release()))),
         ("dropped: 3", |held, _| drop(held)),
         ("closed: 3", |held, _| drop(held.close())),
@@ -59,7 +59,7 @@ async fn a_hold_is_measured_with_its_outcome() {
             });
         }),
     ];
-    for (outcome, end) in endings {
+    for (outcome, end) in outcomes {
         let recorder = Recorder::new();
         let fixture = Fixture::new().await;
         let held = pool(&fixture).acquire().await.unwrap();
@@ -86,8 +86,8 @@ async fn a_hold_is_measured_with_its_outcome() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_is_measured_with_its_outcome() {
-    type Ending = (&'static str, fn(Semaphore, &Fixture));
-    let endings: [Ending; 6] = [
+    type Outcome = (&'static str, fn(Semaphore, &Fixture));
+    let outcomes: [Outcome; 6] = [
         ("timeout: 5", |pool, _| {
             drop(tokio::spawn(pool.acquire_within(5 * SECOND)));
         }),
@@ -121,10 +121,10 @@ async fn a_wait_is_measured_with_its_outcome() {
             tokio::spawn(other.acquire());
         }),
     ];
-    for (outcome, begin) in endings {
+    for (outcome, begin) in outcomes {
         let recorder = Recorder::new();
         let fixture = Fixture::new().await;
-        let _taken = pool(&fixture).acquire().await.unwrap();
+        let _held = pool(&fixture).acquire().await.unwrap();
         recorder.snapshot();
         begin(pool(&fixture), &fixture);
         sleep(SECOND).await;
@@ -255,11 +255,11 @@ async fn a_slot_lost_before_the_caller_received_it_is_counted_without_a_callback
     recorder.snapshot();
     fixture.server.faults().disconnect("pool");
     sleep(SECOND).await;
-    let told_then = recorder.snapshot();
+    let restored = recorder.snapshot();
     assert_eq!(
         (
-            told_then.outcomes(),
-            told_then.values("dflock_lost_total disconnected")
+            restored.outcomes(),
+            restored.values("dflock_lost_total disconnected")
         ),
         (vec!["hold lost: 1".to_owned()], vec![1.0])
     );

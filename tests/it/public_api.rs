@@ -60,14 +60,14 @@ fn the_public_api_matches_its_list() {
     if env::var_os("DFLOCK_UPDATE_PUBLIC_API").is_some() {
         fs::write(&list, &now).unwrap();
     }
-    let then = fs::read_to_string(&list).unwrap();
+    let recorded = fs::read_to_string(&list).unwrap();
     let only = |here: &str, there: &str, sign: char| -> Vec<String> {
         here.lines()
             .filter(|line| !there.lines().any(|other| other == *line))
             .map(|line| format!("{sign} {line}"))
             .collect()
     };
-    let changes = [only(&then, &now, '-'), only(&now, &then, '+')].concat();
+    let changes = [only(&recorded, &now, '-'), only(&now, &recorded, '+')].concat();
     assert!(
         changes.is_empty(),
         "the public API differs from dflock/public-api.txt; if that is intended, run this test \

@@ -38,10 +38,10 @@ fn a_slot_is_lost_before_its_runtime_releases_it() {
     let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let (written, releasing) = mpsc::channel();
-    let (go_on, looked) = mpsc::channel();
+    let (resume, resumed) = mpsc::channel();
     let slow = PausingConnector {
         written,
-        looked: Arc::new(Mutex::new(looked)),
+        resumed: Arc::new(Mutex::new(resumed)),
     };
     let client = server.client_builder().connector(slow).build().unwrap();
     let stopped_runtime = current_thread_runtime();
@@ -62,7 +62,7 @@ fn a_slot_is_lost_before_its_runtime_releases_it() {
         )
         .unwrap();
     assert!(held.is_lost());
-    go_on
+    resume
         .send(())
         .expect("the writer did not wait for the test");
     end.join().unwrap();
@@ -74,20 +74,20 @@ fn a_connection_released_on_another_runtime_is_not_used_there() {
     let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
-    let (give, take) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let (stop, stopped) = oneshot::channel::<()>();
     let first = {
         let pool = pool.clone();
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                give.send(pool.acquire().await.unwrap()).unwrap();
+                sender.send(pool.acquire().await.unwrap()).unwrap();
                 let _ = stopped.await;
             });
             runtime
         })
     };
-    let held = take.recv().unwrap();
+    let held = receiver.recv().unwrap();
     let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
     elsewhere.block_on(held.release()).unwrap();
     stop.send(()).unwrap();
@@ -369,7 +369,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 struct PausingConnector {
     /// Receives a message for every release that has been written.
     written: mpsc::Sender<()>,
-    looked: Arc<Mutex<mpsc::Receiver<()>>>,
+    resumed: Arc<Mutex<mpsc::Receiver<()>>>,
 }
 
 impl Connector for PausingConnector {

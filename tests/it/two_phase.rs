@@ -252,7 +252,7 @@ async fn a_queue_can_be_joined_again_on_a_server_that_remembers_enqueues() {
         .servers([server.local_addr().unwrap().to_string()])
         .build()
         .unwrap();
-    let serving = tokio::spawn(async move {
+    let server_task = tokio::spawn(async move {
         let granted = format!("acquired {} 33", "0".repeat(32));
         for replies in [
             ["se", &*granted, "sr", "ok", "se", "error_already_enqueued"].as_slice(),
@@ -275,5 +275,5 @@ async fn a_queue_can_be_joined_again_on_a_server_that_remembers_enqueues() {
     let pool = client.semaphore("pool", 1).unwrap();
     enqueue_acquired(&pool).await.release().await.unwrap();
     enqueue_acquired(&pool).await.release().await.unwrap();
-    serving.await.unwrap();
+    server_task.await.unwrap();
 }

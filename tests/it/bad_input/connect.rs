@@ -111,25 +111,25 @@ async fn connect_fails_after_the_connect_timeout() {
 // Covers bug T10.
 #[tokio::test]
 async fn a_disconnect_before_the_reply_fails_immediately() {
-    for (sent, end) in [
+    for (reply, end) in [
         ("", close()),
         ("ok 00000000", close()),
         ("", half_close()),
         ("ok 00000000", half_close()),
     ] {
-        let scripted_server = ScriptedServer::tcp([vec![expect(ACQUIRE), send(sent), end]]).await;
+        let scripted_server = ScriptedServer::tcp([vec![expect(ACQUIRE), send(reply), end]]).await;
         let error = scripted_server.pool().acquire().await.unwrap_err();
         let Error::Disconnected { source, .. } = &error else {
-            panic!("{sent:?}: {error:?}")
+            panic!("{reply:?}: {error:?}")
         };
         // The error shows the received part of the reply.
         let shown = source
             .as_ref()
-            .is_some_and(|source| source.to_string().contains(sent));
+            .is_some_and(|source| source.to_string().contains(reply));
         assert_eq!(
             (source.is_some(), shown),
-            (!sent.is_empty(), !sent.is_empty()),
-            "{sent:?}: {error:?}"
+            (!reply.is_empty(), !reply.is_empty()),
+            "{reply:?}: {error:?}"
         );
         assert!(error.is_retryable());
         reads_well(
@@ -204,11 +204,11 @@ type BoxConnector = Box<dyn Connector>;
 
 /// Asserts that a call with timeout `wait` ended after `wait` and at most `grace` later.
 fn assert_over(start: Instant, wait: Duration, grace: Duration) {
-    let took = start.elapsed();
+    let elapsed = start.elapsed();
     // Tokio's timers have a resolution of one millisecond.
     assert!(
-        took >= wait && took <= wait + grace + Duration::from_millis(2),
-        "{took:?} for {wait:?}"
+        elapsed >= wait && elapsed <= wait + grace + Duration::from_millis(2),
+        "{elapsed:?} for {wait:?}"
     );
 }
 
@@ -323,12 +323,12 @@ async fn acquire_times_out_while_the_auth_request_is_not_answered() {
 
 impl Connector for LimitedConnector {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
-        let opens = self
+        let completes = self
             .open
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                left.checked_sub(1)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |remaining| {
+                remaining.checked_sub(1)
             });
-        if opens.is_ok() {
+        if completes.is_ok() {
             self.scripted_server.connect(server)
         } else {
             Blackhole.connect(server)

@@ -173,7 +173,7 @@ async fn an_invalid_auth_reply_does_not_reveal_the_auth_token() {
 #[tokio::test]
 async fn an_echoed_auth_token_is_redacted() {
     type Check = fn(&Error) -> bool;
-    let wants: [(&str, Check); 6] = [
+    let cases: [(&str, Check); 6] = [
         ("hush\n", |e| matches!(e, Error::Protocol { .. })),
         ("ok {\"secret\":\"hush\"}\n", |e| {
             matches!(e, Error::Protocol { .. })
@@ -189,7 +189,7 @@ async fn an_echoed_auth_token_is_redacted() {
             matches!(e, Error::NotLeader { leader: None, .. })
         }),
     ];
-    for (reply, expected) in wants {
+    for (reply, expected) in cases {
         let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), expect_eof()]]);
         let error = client_with_auth_token(&server).ping().await.unwrap_err();
         assert!(expected(&error), "{reply:?}: {error:?}");
@@ -293,8 +293,8 @@ fn an_invisible_character_at_an_end_of_the_auth_token_is_rejected_by_name() {
                 format!("hush{character}"),
                 format!("\u{feff}{character}hush"),
             ] {
-                let built = builder(&dir, &auth_token).and_then(ClientBuilder::build);
-                let error = built.expect_err(&format!("{source_name}: {auth_token:?}"));
+                let result = builder(&dir, &auth_token).and_then(ClientBuilder::build);
+                let error = result.expect_err(&format!("{source_name}: {auth_token:?}"));
                 reads_well(&error, &["invisible character", name]);
                 assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
             }

@@ -12,11 +12,11 @@ const QUEUED: &str = "queued\n";
 // Covers bugs P31, G08. Tested with each kind of call.
 #[tokio::test(start_paused = true)]
 async fn a_late_reply_never_answers_the_next_request() {
-    let cut_off = |request: &str| vec![expect(request), checkpoint(), expect_eof()];
+    let cancelled = |request: &str| vec![expect(request), checkpoint(), expect_eof()];
     let server = ScriptedServer::memory([
-        cut_off(ACQUIRE),
-        cut_off(ENQUEUE),
-        cut_off(STATS),
+        cancelled(ACQUIRE),
+        cancelled(ENQUEUE),
+        cancelled(STATS),
         vec![expect(PING), send(OK)],
     ]);
     let client = server.client();

@@ -95,22 +95,22 @@ async fn an_unsolicited_line_loses_the_slot_and_is_not_a_reply() {
 // Covers bugs T12, P02, P31, T09. No `force` option is needed.
 #[tokio::test(start_paused = true)]
 async fn acquire_works_after_a_rejected_renewal_has_closed_the_connection() {
-    let a_reply = vec![expect(RELEASE), expect_eof()];
+    let after_rejection = vec![expect(RELEASE), expect_eof()];
     // An invalid reply ends the connection, and nothing is written after it: covers bug T04.
-    let nonsense = vec![expect_eof()];
-    for (refusal, then) in [
-        ("error\n", &a_reply),
-        ("error_lease_expired\n", &a_reply),
-        ("error_auth\n", &a_reply),
-        ("timeout\n", &a_reply),
-        (GRANT, &a_reply),
-        ("okay 30\n", &nonsense),
-        ("ok -1\n", &nonsense),
-        ("ok 30x\n", &nonsense),
+    let after_invalid_reply = vec![expect_eof()];
+    for (reply, end) in [
+        ("error\n", &after_rejection),
+        ("error_lease_expired\n", &after_rejection),
+        ("error_auth\n", &after_rejection),
+        ("timeout\n", &after_rejection),
+        (GRANT, &after_rejection),
+        ("okay 30\n", &after_invalid_reply),
+        ("ok -1\n", &after_invalid_reply),
+        ("ok 30x\n", &after_invalid_reply),
     ] {
         let script = [
-            vec![expect(ACQUIRE), send(GRANT), expect(RENEW), send(refusal)],
-            then.clone(),
+            vec![expect(ACQUIRE), send(GRANT), expect(RENEW), send(reply)],
+            end.clone(),
         ]
         .concat();
         let server = ScriptedServer::memory([
@@ -123,7 +123,7 @@ async fn acquire_works_after_a_rejected_renewal_has_closed_the_connection() {
         let error = held.renew().await.unwrap_err();
         assert!(
             matches!(&error, Error::Lost(lost) if lost.reason == LostReason::Rejected),
-            "{refusal:?}: {error:?}"
+            "{reply:?}: {error:?}"
         );
         held.close()
             .acquire()
@@ -167,7 +167,7 @@ async fn a_bare_ok_renews_the_requested_lease() {
 // Covers bug T42.
 #[tokio::test(start_paused = true)]
 async fn a_panicking_callback_does_not_affect_the_client() {
-    let again = vec![
+    let second_script = vec![
         expect(ACQUIRE),
         send(GRANT),
         expect(RENEW),
@@ -179,7 +179,7 @@ async fn a_panicking_callback_does_not_affect_the_client() {
     ];
     let server = ScriptedServer::memory([
         vec![expect(ACQUIRE), send(GRANT), wait_for_test(), close()],
-        again,
+        second_script,
     ]);
     let on_lost = |_: &_| panic!("in a callback of the user's");
     let pool = Semaphore::builder()

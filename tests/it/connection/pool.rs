@@ -319,7 +319,7 @@ fn runtime() -> Runtime {
 // A socket works only while the runtime that created it runs.
 #[test]
 fn a_client_works_on_one_runtime_after_another() {
-    let stage = Builder::new_multi_thread()
+    let server_runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
@@ -335,7 +335,7 @@ fn a_client_works_on_one_runtime_after_another() {
         send(OK),
     ];
     let two_cycles = [cycle_script.clone(), vec![expect(PING), send(OK)]].concat();
-    let scripted_server = stage.block_on(ScriptedServer::tcp([
+    let scripted_server = server_runtime.block_on(ScriptedServer::tcp([
         two_cycles,
         cycle_script.clone(),
         cycle_script,
@@ -361,7 +361,7 @@ fn a_client_works_on_one_runtime_after_another() {
     first.block_on(client.ping()).unwrap();
     drop((first, second));
     runtime().block_on(cycle(&client));
-    stage.block_on(scripted_server.finish());
+    server_runtime.block_on(scripted_server.finish());
 }
 
 // A timeout reply shows that the connection is alive.
@@ -415,11 +415,11 @@ async fn client_with_idle_connections(
 // As after a NAT has dropped its entries, or a virtual IP has moved.
 #[tokio::test(start_paused = true)]
 async fn silently_dead_idle_connections_cause_one_failure() {
-    let works = vec![expect(PING), send(OK)];
+    let success = vec![expect(PING), send(OK)];
     // The first request has a reply timeout, and the second a wait that ends on the client.
     for (request, wait) in [("sl\npool\n3 1\n", 3000), ("sl\npool\n1 1\n", 300)] {
         let (scripted_server, client) =
-            client_with_idle_connections(10, request, works.clone()).await;
+            client_with_idle_connections(10, request, success.clone()).await;
         let pool = client.semaphore("pool", 1).unwrap();
         pool.acquire_within(Duration::from_millis(wait))
             .await
@@ -427,7 +427,7 @@ async fn silently_dead_idle_connections_cause_one_failure() {
         client.ping().await.unwrap();
         scripted_server.finish().await;
     }
-    let (scripted_server, client) = client_with_idle_connections(10, PING, works).await;
+    let (scripted_server, client) = client_with_idle_connections(10, PING, success).await;
     assert!(matches!(
         client.ping().await.unwrap_err(),
         Error::Unresponsive { .. }
@@ -439,9 +439,9 @@ async fn silently_dead_idle_connections_cause_one_failure() {
 #[tokio::test(start_paused = true)]
 async fn idle_connections_are_dropped_when_a_holder_detects_a_silent_server() {
     let granted = vec![expect(ACQUIRE), send(GRANT)];
-    let works = vec![expect(PING), send(OK)];
-    for how in ["release", "renewal"] {
-        let silent = if how == "release" {
+    let success = vec![expect(PING), send(OK)];
+    for operation in ["release", "renewal"] {
+        let silent = if operation == "release" {
             vec![expect(RELEASE), expect_eof()]
         } else {
             vec![expect(RENEW), expect(RELEASE), expect_eof()]
@@ -449,7 +449,7 @@ async fn idle_connections_are_dropped_when_a_holder_detects_a_silent_server() {
         let scripted_server = ScriptedServer::memory([
             [granted.clone(), silent].concat(),
             vec![expect(PING), send(OK), expect_eof()],
-            works.clone(),
+            success.clone(),
         ]);
         let client = scripted_server
             .builder()
@@ -463,7 +463,7 @@ async fn idle_connections_are_dropped_when_a_holder_detects_a_silent_server() {
             .await
             .unwrap();
         client.ping().await.unwrap();
-        if how == "release" {
+        if operation == "release" {
             assert!(matches!(
                 held.release().await.unwrap_err(),
                 Error::Unresponsive { .. }

@@ -138,10 +138,10 @@ async fn a_wait_with_rejoins_ends_with_a_timeout() {
         matches!(error, Error::Timeout { waited, .. } if waited == Duration::from_millis(2900)),
         "{error:?}"
     );
-    let took = start_time.elapsed();
+    let elapsed = start_time.elapsed();
     assert!(
-        took >= Duration::from_millis(2900) && took < Duration::from_millis(2910),
-        "{took:?}"
+        elapsed >= Duration::from_millis(2900) && elapsed < Duration::from_millis(2910),
+        "{elapsed:?}"
     );
     scripted_server.finish().await;
 }
@@ -196,8 +196,11 @@ async fn an_unreachable_server_is_an_error_at_the_end_of_the_wait() {
     let error = waiter.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert!(error.is_retryable() && !error.is_timeout());
-    let took = start_time.elapsed();
-    assert!(took > 9 * SECOND && took <= 10 * SECOND, "{took:?}");
+    let elapsed = start_time.elapsed();
+    assert!(
+        elapsed > 9 * SECOND && elapsed <= 10 * SECOND,
+        "{elapsed:?}"
+    );
     // Attempts are at most one second apart and never without a pause.
     let attempts = connector.attempts.load(Ordering::SeqCst);
     assert!((9..40).contains(&attempts), "{attempts}");

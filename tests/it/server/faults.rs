@@ -129,8 +129,8 @@ async fn new_connections_can_be_rejected() {
     let mut before = RawClient::tcp(&server).await;
     before.ping().await;
     server.faults().refuse_connections(true);
-    let refused = server.connector().connect("in-memory").await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let error = server.connector().connect("in-memory").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(RawClient::tcp(&server).await.line().await, EOF);
     before.ping().await;
     server.faults().refuse_connections(false);

@@ -65,10 +65,10 @@ async fn a_client_that_does_not_read_its_replies_is_disconnected() {
             .start()
             .await
             .unwrap();
-        let mut deaf = RawClient::in_memory(&server).await;
-        deaf.hold("pool", 600).await;
+        let mut non_reading = RawClient::in_memory(&server).await;
+        non_reading.hold("pool", 600).await;
         let start_time = tokio::time::Instant::now();
-        deaf.send("stats\n_\n_\n".repeat(4_000)).await;
+        non_reading.send("stats\n_\n_\n".repeat(4_000)).await;
         let mut next = RawClient::in_memory(&server).await;
         let reply = next.request("sl", "pool", "100 1 30").await;
         if let Some(seconds) = seconds {
@@ -76,7 +76,7 @@ async fn a_client_that_does_not_read_its_replies_is_disconnected() {
             assert_eq!(start_time.elapsed().as_secs(), seconds);
         } else {
             assert_eq!(reply, "timeout");
-            assert!(deaf.line().await.starts_with("ok {"));
+            assert!(non_reading.line().await.starts_with("ok {"));
         }
     }
 }

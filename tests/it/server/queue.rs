@@ -168,12 +168,12 @@ async fn a_flooding_waiter_is_disconnected() {
 #[tokio::test]
 async fn a_half_closed_client_leaves_after_its_earlier_requests_are_served() {
     let server = Server::start().await.unwrap();
-    let mut leaver = RawClient::tcp(&server).await;
-    leaver.send("ping\n_\n_\nsl\npool\n0 1 30\n").await;
-    leaver.half_close().await;
-    assert_eq!(leaver.line().await, "ok");
-    token(&leaver.line().await);
-    assert_eq!(leaver.line().await, EOF);
+    let mut leaving_client = RawClient::tcp(&server).await;
+    leaving_client.send("ping\n_\n_\nsl\npool\n0 1 30\n").await;
+    leaving_client.half_close().await;
+    assert_eq!(leaving_client.line().await, "ok");
+    token(&leaving_client.line().await);
+    assert_eq!(leaving_client.line().await, EOF);
 
     let mut holder = RawClient::tcp(&server).await;
     holder.hold("pool", 30).await;

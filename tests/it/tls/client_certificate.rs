@@ -81,13 +81,13 @@ async fn a_client_with_the_required_certificate_is_accepted() {
 #[tokio::test]
 async fn a_client_with_no_certificate_or_another_one_is_rejected() {
     let ca = TestCa::new();
-    let stranger = TestCa::new().issue("worker-1");
+    let untrusted = TestCa::new().issue("worker-1");
     for version in [&TLS12, &TLS13] {
         let server = server(&ca, version).await;
         for tls in [
             ca.tls(),
             ca.tls()
-                .client_pem(&stranger.certificate, &stranger.key)
+                .client_pem(&untrusted.certificate, &untrusted.key)
                 .unwrap(),
         ] {
             let error = cycle(&server, tls).await.unwrap_err();

@@ -130,10 +130,11 @@ async fn connect_to(words: &[u8]) -> Error {
         // A reset ends the connection as well.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
-    let met = timeout(Duration::from_secs(10), async {
+    let result = timeout(Duration::from_secs(10), async {
         tokio::join!(client.ping(), server)
     });
-    met.await
+    result
+        .await
         .expect("the client does not close its connection")
         .0
         .unwrap_err()

@@ -38,7 +38,7 @@ const NO_KEY: PemErrorKind = PemErrorKind::NoKey { found: None };
 
 /// Valid PEM without a certificate.
 const EMPTY_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-const CUT_OFF: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+const TRUNCATED: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n";
 
 #[test]
 fn an_unusable_ca_certificate_is_rejected() {
@@ -50,11 +50,11 @@ fn an_unusable_ca_certificate_is_rejected() {
         &["the CA certificate", &missing, "cannot be read"],
     );
     // A directory is not a file.
-    let place = dir.path("");
+    let directory = dir.path("");
     assert_rejected(
-        Tls::ca_pem_file(&place),
+        Tls::ca_pem_file(&directory),
         &UNREADABLE,
-        &["the CA certificate", &place],
+        &["the CA certificate", &directory],
     );
     assert_rejected(
         Tls::ca_pem_file(&empty),
@@ -66,7 +66,7 @@ fn an_unusable_ca_certificate_is_rejected() {
         ("", NO_CERTIFICATE),
         ("hello", NO_CERTIFICATE),
         (key.as_str(), NO_CERTIFICATE),
-        (CUT_OFF, MALFORMED),
+        (TRUNCATED, MALFORMED),
         (EMPTY_CERTIFICATE, UNUSABLE),
     ] {
         assert_rejected(Tls::ca_pem(pem), &expected, &["the CA certificate"]);
@@ -101,7 +101,7 @@ fn an_unusable_certificate_or_key_is_rejected_and_named() {
         for (chain, expected) in [
             ("", NO_CERTIFICATE),
             (&cert.key, NO_CERTIFICATE),
-            (CUT_OFF, MALFORMED),
+            (TRUNCATED, MALFORMED),
         ] {
             assert_rejected(take(chain, &cert.key), &expected, &[certificate]);
         }

@@ -78,7 +78,7 @@ fn an_unusable_section_is_rejected_with_its_number() {
     let issuer = TestCa::new();
     let cert = issuer.issue(HOST);
     let (a, b) = (cert.certificate, issuer.pem());
-    let cut = |pem: &str, from: &str, to: &str| pem.replacen(from, to, 1);
+    let replace_first = |pem: &str, from: &str, to: &str| pem.replacen(from, to, 1);
     for (bundle, section, why) in [
         (
             format!("  {}{b}", a.replace('\n', "\n  ")),
@@ -127,17 +127,23 @@ fn an_unusable_section_is_rejected_with_its_number() {
             Kind::UnknownLabel,
         ),
         (
-            format!("{}{b}", cut(&a, "-----BEGIN", "----BEGIN")),
+            format!("{}{b}", replace_first(&a, "-----BEGIN", "----BEGIN")),
             1,
             Kind::Damaged,
         ),
         (
-            format!("{}{b}", cut(&a, "CERTIFICATE-----", "CERTIFICATE----")),
+            format!(
+                "{}{b}",
+                replace_first(&a, "CERTIFICATE-----", "CERTIFICATE----")
+            ),
             1,
             Kind::Damaged,
         ),
         (
-            format!("{}{b}", cut(&a, "CERTIFICATE-----", "CERTIFICATE------")),
+            format!(
+                "{}{b}",
+                replace_first(&a, "CERTIFICATE-----", "CERTIFICATE------")
+            ),
             1,
             Kind::NoLineBreakAfterBegin,
         ),
@@ -157,28 +163,41 @@ fn an_unusable_section_is_rejected_with_its_number() {
             Kind::UnknownLabel,
         ),
         (
-            format!("{a}{}", cut(&b, "-----BEGIN CERTIFICATE-----\n", "")),
+            format!(
+                "{a}{}",
+                replace_first(&b, "-----BEGIN CERTIFICATE-----\n", "")
+            ),
             2,
             Kind::NoBegin,
         ),
         (
-            format!("{}{b}", cut(&a, "-----END CERTIFICATE-----\n", "")),
+            format!(
+                "{}{b}",
+                replace_first(&a, "-----END CERTIFICATE-----\n", "")
+            ),
             1,
             Kind::NoEnd,
         ),
         (
-            format!("{a}{}", cut(&b, "-----END CERTIFICATE-----\n", "")),
+            format!(
+                "{a}{}",
+                replace_first(&b, "-----END CERTIFICATE-----\n", "")
+            ),
             2,
             Kind::NoEnd,
         ),
         (
-            format!("{a}{}", cut(&b, "END CERTIFICATE", "END CERT")),
+            format!("{a}{}", replace_first(&b, "END CERTIFICATE", "END CERT")),
             2,
             Kind::OtherEnd,
         ),
-        (format!("{a}{}", cut(&b, "M", "*")), 2, Kind::NotBase64),
+        (
+            format!("{a}{}", replace_first(&b, "M", "*")),
+            2,
+            Kind::NotBase64,
+        ),
     ] {
-        for (what, load) in LOADERS {
+        for (content, load) in LOADERS {
             let error = load(&bundle, &cert.key).expect_err(&bundle);
             let ConfigError::Pem {
                 why:
@@ -191,8 +210,8 @@ fn an_unusable_section_is_rejected_with_its_number() {
             else {
                 panic!("{error:?} of {bundle}");
             };
-            assert_eq!((at, found), (section, why), "{what}: {bundle}");
-            reads_well(&error, &[what, &format!("section {section} ")]);
+            assert_eq!((at, found), (section, why), "{content}: {bundle}");
+            reads_well(&error, &[content, &format!("section {section} ")]);
         }
     }
 }
@@ -240,7 +259,7 @@ fn a_section_of_another_kind_is_named_in_the_error() {
             "but the parameters of a key",
         ),
     ] {
-        for (what, load) in LOADERS {
+        for (content, load) in LOADERS {
             let error = load(&of(label), &cert.key).unwrap_err();
             let ConfigError::Pem {
                 why: PemErrorKind::NoCertificate { found },
@@ -250,7 +269,7 @@ fn a_section_of_another_kind_is_named_in_the_error() {
                 panic!("{error:?} of {label}");
             };
             assert_eq!(found, Some(content));
-            reads_well(&error, &[what, text, "`BEGIN CERTIFICATE`"]);
+            reads_well(&error, &[content, text, "`BEGIN CERTIFICATE`"]);
         }
     }
 }

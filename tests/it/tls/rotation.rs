@@ -82,25 +82,25 @@ fn is_distrusted(result: &Result<(), Error>) -> bool {
 #[tokio::test]
 async fn a_replaced_ca_file_applies_to_new_connections_only() {
     let (old, new) = (TestCa::new(), TestCa::new());
-    let (at_old, at_new) = (start(&old).await, start(&new).await);
+    let (old_server, new_server) = (start(&old).await, start(&new).await);
     let mut mount = Mount::new(&[("ca.pem", &old.pem())]);
     let tls = Tls::ca_pem_file(mount.path("ca.pem"))
         .unwrap()
         .server_name(HOST)
         .unwrap();
     let client = Client::builder()
-        .servers([at_old.addr().to_string()])
+        .servers([old_server.addr().to_string()])
         .tls(tls.clone())
         .build()
         .unwrap();
     let pool = client.semaphore("pool", 5).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     client.ping().await.unwrap();
-    assert!(is_distrusted(&ping(&at_new, &tls).await));
+    assert!(is_distrusted(&ping(&new_server, &tls).await));
 
     mount.replace(&[("ca.pem", &new.pem())]);
-    ping(&at_new, &tls).await.unwrap();
-    assert!(is_distrusted(&ping(&at_old, &tls).await));
+    ping(&new_server, &tls).await.unwrap();
+    assert!(is_distrusted(&ping(&old_server, &tls).await));
     // The slot and the idle connection remain usable.
     held.renew().await.unwrap();
     client.ping().await.unwrap();
@@ -128,7 +128,7 @@ async fn a_file_overwritten_in_place_is_reloaded() {
 #[tokio::test]
 async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
     let (old, new) = (TestCa::new(), TestCa::new());
-    let (at_old, at_new) = (start(&old).await, start(&new).await);
+    let (old_server, new_server) = (start(&old).await, start(&new).await);
     let key = old.issue(HOST).key;
     let dir = TempDir::new();
     let path = dir.file("ca.pem", old.pem());
@@ -143,7 +143,7 @@ async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
     ] {
         dir.file("ca.pem", invalid);
         for _ in 0..3 {
-            ping(&at_old, &tls).await.unwrap();
+            ping(&old_server, &tls).await.unwrap();
         }
         let messages = warnings.take();
         assert_eq!(messages.len(), 1, "{invalid:?}: {messages:?}");
@@ -155,7 +155,7 @@ async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
     }
     fs::remove_file(&path).unwrap();
     for _ in 0..3 {
-        ping(&at_old, &tls).await.unwrap();
+        ping(&old_server, &tls).await.unwrap();
     }
     let messages = warnings.take();
     assert!(
@@ -170,7 +170,7 @@ async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
             .unwrap()
             .success()
     );
-    ping(&at_old, &tls).await.unwrap();
+    ping(&old_server, &tls).await.unwrap();
     let messages = warnings.take();
     assert!(
         messages.len() == 1 && messages[0].contains("not a regular file"),
@@ -179,8 +179,8 @@ async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
     fs::remove_file(&path).unwrap();
 
     dir.file("ca.pem", new.pem());
-    ping(&at_new, &tls).await.unwrap();
-    assert!(is_distrusted(&ping(&at_old, &tls).await));
+    ping(&new_server, &tls).await.unwrap();
+    assert!(is_distrusted(&ping(&old_server, &tls).await));
     assert_eq!(warnings.take(), [""; 0]);
     drop(guard);
 }
@@ -209,14 +209,17 @@ async fn start_asking(test_ca: &TestCa) -> Server {
 async fn a_replaced_client_certificate_is_sent_instead_of_a_session_resumption() {
     let (known, unknown) = (TestCa::new(), TestCa::new());
     let server = start_asking(&known).await;
-    let (mine, strange) = (known.issue("worker-1"), unknown.issue("worker-1"));
-    let mut mount = Mount::new(&[("tls.crt", &mine.certificate), ("tls.key", &mine.key)]);
+    let (trusted, untrusted) = (known.issue("worker-1"), unknown.issue("worker-1"));
+    let mut mount = Mount::new(&[("tls.crt", &trusted.certificate), ("tls.key", &trusted.key)]);
     let (chain, key) = (mount.path("tls.crt"), mount.path("tls.key"));
     let tls = known.tls().client_pem_files(&chain, &key).unwrap();
     ping(&server, &tls).await.unwrap();
     ping(&server, &tls).await.unwrap();
 
-    mount.replace(&[("tls.crt", &strange.certificate), ("tls.key", &strange.key)]);
+    mount.replace(&[
+        ("tls.crt", &untrusted.certificate),
+        ("tls.key", &untrusted.key),
+    ]);
     let error = ping(&server, &tls).await.unwrap_err();
     assert!(
         matches!(
@@ -232,9 +235,9 @@ async fn a_replaced_client_certificate_is_sent_instead_of_a_session_resumption()
     // A partial replacement: the key belongs to another certificate.
     let (warnings, _guard) = Warnings::listen();
     let next = known.issue("worker-1");
-    mount.replace(&[("tls.crt", &mine.certificate), ("tls.key", &mine.key)]);
+    mount.replace(&[("tls.crt", &trusted.certificate), ("tls.key", &trusted.key)]);
     ping(&server, &tls).await.unwrap();
-    mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &mine.key)]);
+    mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &trusted.key)]);
     ping(&server, &tls).await.unwrap();
     let messages = warnings.take();
     assert!(
@@ -250,7 +253,7 @@ async fn a_replaced_client_certificate_is_sent_instead_of_a_session_resumption()
 #[tokio::test]
 async fn an_invalid_client_certificate_does_not_block_a_new_ca() {
     let (old, new) = (TestCa::new(), TestCa::new());
-    let at_new = start(&new).await;
+    let new_server = start(&new).await;
     let cert = old.issue("worker-1");
     let dir = TempDir::new();
     let ca = dir.file("ca.pem", old.pem());
@@ -262,10 +265,10 @@ async fn an_invalid_client_certificate_does_not_block_a_new_ca() {
         .unwrap()
         .client_pem_files(chain, key)
         .unwrap();
-    assert!(is_distrusted(&ping(&at_new, &tls).await));
+    assert!(is_distrusted(&ping(&new_server, &tls).await));
     dir.file("tls.key", "");
     dir.file("ca.pem", new.pem());
-    ping(&at_new, &tls).await.unwrap();
+    ping(&new_server, &tls).await.unwrap();
 }
 
 async fn start_with(token: &str) -> Server {
@@ -277,7 +280,7 @@ async fn start_with(token: &str) -> Server {
         .unwrap()
 }
 
-/// Returns a builder for each way to name the token file.
+/// Returns a builder for each index to name the token file.
 fn auth_file_builders(path: &str) -> [ClientBuilder; 2] {
     let lookup = |name| (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.into());
     [
@@ -289,11 +292,11 @@ fn auth_file_builders(path: &str) -> [ClientBuilder; 2] {
 #[tokio::test]
 async fn a_replaced_auth_token_applies_to_new_connections_only() {
     let (one, two) = (start_with("hush").await, start_with("hush hush").await);
-    for way in 0..2 {
+    for index in 0..2 {
         let mut mount = Mount::new(&[("token", "hush\n")]);
         let builder = auth_file_builders(&mount.path("token"))
             .into_iter()
-            .nth(way)
+            .nth(index)
             .unwrap();
         let client = |server: &Server| {
             builder
@@ -302,14 +305,14 @@ async fn a_replaced_auth_token_applies_to_new_connections_only() {
                 .build()
                 .unwrap()
         };
-        let at_one = client(&one);
-        let held = at_one
+        let client_of_first = client(&one);
+        let held = client_of_first
             .semaphore("pool", 5)
             .unwrap()
             .acquire()
             .await
             .unwrap();
-        at_one.ping().await.unwrap();
+        client_of_first.ping().await.unwrap();
         let error = client(&two).ping().await.unwrap_err();
         assert!(
             matches!(
@@ -336,7 +339,7 @@ async fn a_replaced_auth_token_applies_to_new_connections_only() {
             "{error:?}"
         );
         held.renew().await.unwrap();
-        at_one.ping().await.unwrap();
+        client_of_first.ping().await.unwrap();
         held.release().await.unwrap();
     }
 }
@@ -376,13 +379,13 @@ async fn an_invalid_auth_token_keeps_the_last_valid_one_and_warns_once_per_chang
 #[tokio::test]
 async fn the_ca_file_of_the_environment_is_reloaded() {
     let (old, new) = (TestCa::new(), TestCa::new());
-    let at_new = start(&new).await;
+    let new_server = start(&new).await;
     let dir = TempDir::new();
     let path = dir.file("ca.pem", old.pem());
     let lookup = |name| (name == "DFLOCK_TLS_CA").then(|| path.clone().into());
     let builder = ClientBuilder::from_lookup(lookup)
         .unwrap()
-        .servers([at_new.addr().to_string()]);
+        .servers([new_server.addr().to_string()]);
     assert!(is_distrusted(
         &builder.clone().build().unwrap().ping().await
     ));

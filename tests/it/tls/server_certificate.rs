@@ -40,7 +40,7 @@ async fn an_untrusted_certificate_is_rejected_with_its_reason() {
     let ca = TestCa::new();
     let expired =
         |params: &mut rcgen::CertificateParams| params.not_after = date_time_ymd(2001, 1, 1);
-    let early =
+    let not_yet_valid =
         |params: &mut rcgen::CertificateParams| params.not_before = date_time_ymd(4000, 1, 1);
     let for_clients = |params: &mut rcgen::CertificateParams| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -62,7 +62,7 @@ async fn an_untrusted_certificate_is_rejected_with_its_reason() {
             ["out of date", "clock"],
         ),
         (
-            ca.issue_with(HOST, early),
+            ca.issue_with(HOST, not_yet_valid),
             TlsErrorKind::Date,
             ["not valid yet", "clock"],
         ),
