@@ -109,7 +109,7 @@ async fn a_scoped_client_takes_precedence_over_the_global_client() {
     );
 
     let builder = || Semaphore::builder().key("pool").limit(1).build().unwrap();
-    let global = builder().acquire().await.unwrap();
+    let unscoped = builder().acquire().await.unwrap();
     let here = scoped
         .client
         .clone()
@@ -127,7 +127,7 @@ async fn a_scoped_client_takes_precedence_over_the_global_client() {
         })
         .await;
     assert!(outside.unwrap_err().is_timeout());
-    drop((global, here));
+    drop((unscoped, here));
 }
 
 // A socket works only while the runtime that created it runs.

@@ -22,7 +22,7 @@ async fn a_second_lock_waits_for_the_first() {
             .is_timeout()
     );
     let Enqueued::Queued(queued) = lock.clone().enqueue().await.unwrap() else {
-        panic!("it is held")
+        panic!("the lock is held")
     };
     assert!(!queued.is_granted());
     held.release().await.unwrap();

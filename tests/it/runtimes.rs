@@ -39,11 +39,15 @@ fn a_slot_is_lost_before_its_runtime_releases_it() {
     let server = outside.block_on(Server::start()).unwrap();
     let (written, releasing) = mpsc::channel();
     let (resume, resumed) = mpsc::channel();
-    let slow = PausingConnector {
+    let connector = PausingConnector {
         written,
         resumed: Arc::new(Mutex::new(resumed)),
     };
-    let client = server.client_builder().connector(slow).build().unwrap();
+    let client = server
+        .client_builder()
+        .connector(connector)
+        .build()
+        .unwrap();
     let stopped_runtime = current_thread_runtime();
     let held = stopped_runtime
         .block_on(client.semaphore("pool", 1).unwrap().acquire())
@@ -121,7 +125,7 @@ fn a_connection_released_on_another_runtime_is_not_reused_after_its_runtime_ende
     outside.block_on(async {
         timeout(Duration::from_secs(10), wait_for_connections(&server, 1))
             .await
-            .expect("it stays open");
+            .expect("the connection stays open");
     });
     // Dropping this runtime earlier would end its timers.
     drop(elsewhere);
@@ -378,7 +382,7 @@ impl Connector for PausingConnector {
             let stream = TcpStream::connect(server).await?;
             Ok(Box::new(PausingStream {
                 stream,
-                slow: self.clone(),
+                connector: self.clone(),
             }) as BoxStream)
         })
     }
@@ -390,7 +394,7 @@ impl Connector for PausingConnector {
 
 struct PausingStream {
     stream: TcpStream,
-    slow: PausingConnector,
+    connector: PausingConnector,
 }
 
 impl AsyncRead for PausingStream {
@@ -412,8 +416,13 @@ impl AsyncWrite for PausingStream {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if bytes.starts_with(b"sr\n") && written.is_ready() {
             // The receiver is gone when the test has failed.
-            let _ = self.slow.written.send(());
-            let _ = self.slow.looked.lock().unwrap().recv_timeout(TEST_TIMEOUT);
+            let _ = self.connector.written.send(());
+            let _ = self
+                .connector
+                .resumed
+                .lock()
+                .unwrap()
+                .recv_timeout(TEST_TIMEOUT);
         }
         written
     }

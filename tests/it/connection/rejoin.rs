@@ -302,7 +302,7 @@ async fn a_waiter_reconnects_to_a_restarted_server() {
     let server = server_at(&addr.to_string()).await;
     let held = timeout(10 * SECOND, waiter)
         .await
-        .expect("it does not come back")
+        .expect("the waiter does not reconnect")
         .unwrap()
         .unwrap();
     assert_eq!(server.stats().locks.len(), 1);

@@ -15,14 +15,14 @@ use crate::tls::test_ca::TestCa;
 async fn enqueue_queued(lock: &Lock) -> Lock<Queued> {
     match lock.clone().enqueue().await.unwrap() {
         Enqueued::Queued(queued) => queued,
-        Enqueued::Acquired(_) => panic!("it was free"),
+        Enqueued::Acquired(_) => panic!("the lock was free"),
     }
 }
 
 async fn enqueue_acquired(lock: &Lock) -> Lock<Held> {
     match lock.clone().enqueue().await.unwrap() {
         Enqueued::Acquired(held) => held,
-        Enqueued::Queued(_) => panic!("it was held"),
+        Enqueued::Queued(_) => panic!("the lock was held"),
     }
 }
 

@@ -194,7 +194,7 @@ async fn a_release_behind_a_delayed_reply_is_applied() {
     assert_eq!(
         server.stats().semaphores.len(),
         0,
-        "it is held: {:?}",
+        "the slot is held: {:?}",
         server.stats()
     );
 }

@@ -197,7 +197,7 @@ fn an_unusable_section_is_rejected_with_its_number() {
             Kind::NotBase64,
         ),
     ] {
-        for (content, load) in LOADERS {
+        for (loader_name, load) in LOADERS {
             let error = load(&bundle, &cert.key).expect_err(&bundle);
             let ConfigError::Pem {
                 why:
@@ -210,8 +210,8 @@ fn an_unusable_section_is_rejected_with_its_number() {
             else {
                 panic!("{error:?} of {bundle}");
             };
-            assert_eq!((at, found), (section, why), "{content}: {bundle}");
-            reads_well(&error, &[content, &format!("section {section} ")]);
+            assert_eq!((at, found), (section, why), "{loader_name}: {bundle}");
+            reads_well(&error, &[loader_name, &format!("section {section} ")]);
         }
     }
 }
@@ -259,7 +259,7 @@ fn a_section_of_another_kind_is_named_in_the_error() {
             "but the parameters of a key",
         ),
     ] {
-        for (content, load) in LOADERS {
+        for (loader_name, load) in LOADERS {
             let error = load(&of(label), &cert.key).unwrap_err();
             let ConfigError::Pem {
                 why: PemErrorKind::NoCertificate { found },
@@ -269,7 +269,7 @@ fn a_section_of_another_kind_is_named_in_the_error() {
                 panic!("{error:?} of {label}");
             };
             assert_eq!(found, Some(content));
-            reads_well(&error, &[content, text, "`BEGIN CERTIFICATE`"]);
+            reads_well(&error, &[loader_name, text, "`BEGIN CERTIFICATE`"]);
         }
     }
 }
