@@ -314,14 +314,18 @@ async fn a_slot_that_expires_before_its_confirmation_is_not_a_hold() {
         assert!(matches!(error, Error::LeaseExpired { .. }), "{error:?}");
         server.finish().await;
         let snapshot = recorder.snapshot();
-        let waited = if blocks { 3 } else { 2 };
+        let wait_seconds = if blocks { 3 } else { 2 };
         assert_eq!(
             (
                 snapshot.outcomes(),
                 snapshot.losses(),
                 snapshot.gauge_changes()
             ),
-            (vec![format!("wait failed: {waited}")], 0.0, (0.0, 0.0))
+            (
+                vec![format!("wait failed: {wait_seconds}")],
+                0.0,
+                (0.0, 0.0)
+            )
         );
     }
 }
