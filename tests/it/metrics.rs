@@ -208,7 +208,7 @@ async fn losses_are_counted_by_reason() {
     type Fault = (&'static str, fn(&Fixture));
     let faults: [Fault; 3] = [
         ("rejected", |fixture| {
-            _ = fixture.server.faults().expire("pool")
+            _ = fixture.server.faults().expire("pool");
         }),
         ("disconnected", |fixture| {
             fixture.server.faults().disconnect("pool");

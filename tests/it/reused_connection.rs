@@ -190,7 +190,7 @@ fn the_socket_closes_when_its_runtime_ends() {
         timeout(10 * SECOND, scripted_server)
             .await
             .unwrap()
-            .unwrap()
+            .unwrap();
     });
     assert_eq!(held.check().unwrap_err().reason, LostReason::Disconnected);
 }
