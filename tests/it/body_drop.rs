@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use dflock::{Error, Held};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 /// A guard that tells whether it was dropped.
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ impl Drop for Guard {
 
 #[tokio::test(start_paused = true)]
 async fn run_drops_its_body_when_the_slot_is_lost() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let held = house
         .client
         .semaphore("pool", 1)
@@ -56,7 +56,7 @@ async fn run_drops_its_body_when_the_slot_is_lost() {
 // a future may own guards until it is dropped, not only until it is ready
 #[tokio::test(start_paused = true)]
 async fn run_drops_its_body_when_it_is_ready() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let held = house
         .client
         .semaphore("pool", 1)
@@ -73,7 +73,7 @@ async fn run_drops_its_body_when_it_is_ready() {
 
 #[tokio::test(start_paused = true)]
 async fn with_slot_drops_its_body_when_the_slot_is_lost() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     let dropped = Dropped::default();
     let guard = dropped.guard();
@@ -88,7 +88,7 @@ async fn with_slot_drops_its_body_when_the_slot_is_lost() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn annotated(house: &House, guard: Guard) -> Result<(), Error> {
+async fn annotated(house: &Fixture, guard: Guard) -> Result<(), Error> {
     let _guard = guard;
     house.server.faults().expire("pool");
     pending().await
@@ -96,7 +96,7 @@ async fn annotated(house: &House, guard: Guard) -> Result<(), Error> {
 
 #[tokio::test(start_paused = true)]
 async fn an_annotated_function_drops_its_body_when_the_slot_is_lost() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let dropped = Dropped::default();
     let mut run = pin!(
         house

@@ -12,7 +12,7 @@ use dflock::{Error, Held, Semaphore};
 use tokio::task::yield_now;
 use tower::{Layer, Service, service_fn};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 /// Maximum size of a future in addition to its body, in bytes.
 const MAX_OVERHEAD: usize = 1024;
@@ -42,7 +42,7 @@ macro_rules! for_each_size {
 }
 
 async fn check_run<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let held = house
         .client
         .semaphore("pool", 1)
@@ -64,7 +64,7 @@ async fn run_reserves_space_for_its_body_once() {
 }
 
 async fn check_with_slot<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let (pool, lock) = (
         house.client.semaphore("pool", 1).unwrap(),
         house.client.lock("lock").unwrap(),
@@ -104,7 +104,7 @@ async fn with_slot_reserves_space_for_its_body_once() {
 }
 
 async fn check_scope<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     check(
         "scope",
         size_of_val(&house.client.scope(body::<N>())),
@@ -135,7 +135,7 @@ async fn plain<const N: usize>(bytes: [u8; N]) -> Result<usize, Error> {
 }
 
 async fn check_annotated<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let size = size_of_val(&plain([1; N]));
     check("semaphore", size_of_val(&with_semaphore([1; N])), size);
     check("lock", size_of_val(&with_lock([1; N])), size);
@@ -148,7 +148,7 @@ async fn an_annotated_function_reserves_space_for_its_arguments_once() {
 }
 
 async fn check_layer<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     let work = async |bytes: [u8; N]| {
         yield_now().await;
@@ -168,7 +168,7 @@ async fn the_tower_layer_reserves_space_for_its_inner_service_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_future_of_acquire_is_small() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     check("acquire", size_of_val(&pool.acquire()), 0);
 }
@@ -230,7 +230,7 @@ macro_rules! nest_eight {
 
 #[tokio::test(start_paused = true)]
 async fn each_level_of_nested_calls_adds_a_constant() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let pool = house.client.semaphore("pool", 8).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let (slots, runs) = (nest_eight!(WithSlot, &pool), nest_eight!(Run, &held));

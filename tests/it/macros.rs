@@ -15,7 +15,7 @@ use dflock::Error;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 /// Current and maximum number of bodies that run.
 #[derive(Default)]
@@ -41,7 +41,7 @@ async fn at_most_limit_bodies_run_at_once() {
         now: AtomicU32::new(0),
         max: AtomicU32::new(0),
     };
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let began = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..12 {
@@ -56,7 +56,7 @@ async fn at_most_limit_bodies_run_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn each_scope_has_its_own_server() {
-    let (first, second) = (House::new().await, House::new().await);
+    let (first, second) = (Fixture::new().await, Fixture::new().await);
     let count = Count::default();
     let began = Instant::now();
     let three = async || tokio::try_join!(work(&count), work(&count), work(&count));

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -33,7 +33,7 @@ fn request(tenant: &'static str) -> Request {
 
 /// Returns a function that maps a request to the semaphore of its tenant.
 fn tenant_semaphore(
-    house: &House,
+    house: &Fixture,
     limit: u32,
 ) -> impl Fn(&Request) -> Result<Semaphore, ConfigError> + Clone + use<> {
     let client = house.client.clone();
@@ -42,7 +42,7 @@ fn tenant_semaphore(
 
 #[tokio::test(start_paused = true)]
 async fn independent_services_share_the_slots_of_a_key() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let (now, max) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let (now_in_service, max_in_service) = (now.clone(), max.clone());
     let work = service_fn(move |request: Request| {
@@ -71,7 +71,7 @@ async fn independent_services_share_the_slots_of_a_key() {
 
 #[tokio::test(start_paused = true)]
 async fn the_request_selects_the_key() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let _taken = house
         .client
         .semaphore("acme", 1)
@@ -101,7 +101,7 @@ async fn the_request_selects_the_key() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_slot_cancels_the_inner_service() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let started = Arc::new(Notify::new());
     let guard = Arc::new(());
     let (started_in_service, alive) = (started.clone(), Arc::downgrade(&guard));
@@ -128,7 +128,7 @@ async fn a_lost_slot_cancels_the_inner_service() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_inner_service_is_returned_and_the_slot_is_released() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let service = SlotLayer::new(tenant_semaphore(&house, 1))
         .layer(service_fn(async |_: Request| Err::<(), _>(std::fmt::Error)));
     for _ in 0..2 {
@@ -140,7 +140,7 @@ async fn an_error_of_the_inner_service_is_returned_and_the_slot_is_released() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_request_leaves_the_queue_or_frees_its_slot() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let work = service_fn(async |_: Request| std::future::pending::<Result<(), BoxError>>().await);
     let mut service = SlotLayer::new(tenant_semaphore(&house, 1)).layer(work);
     let first = tokio::spawn(service.ready().await.unwrap().call(request("acme")));
@@ -184,7 +184,7 @@ impl Service<Request> for StrictService {
 
 #[tokio::test(start_paused = true)]
 async fn the_service_that_was_polled_ready_is_called() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let mut service = SlotLayer::new(tenant_semaphore(&house, 1)).layer(StrictService::default());
     for _ in 0..2 {
         service
@@ -208,7 +208,7 @@ async fn the_service_that_was_polled_ready_is_called() {
 
 #[tokio::test(start_paused = true)]
 async fn on_acquired_can_write_the_fence_into_the_request() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let layer = SlotLayer::new(tenant_semaphore(&house, 1))
         .on_acquired(|request: &mut Request, held: &Held| request.fence = held.fence());
     let service = layer.layer(service_fn(async |request: Request| {

@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Wrapped;
-use crate::house::{House, server};
+use super::WrappingConnector;
+use crate::fixture::{Fixture, server};
 
-// connections that were opened together would otherwise be replaced together, each time
+// Without jitter, connections that were opened together are replaced together each time.
 #[tokio::test(start_paused = true)]
 async fn kept_connections_do_not_all_expire_together() {
     const COUNT: u32 = 64;
     let seconds = Duration::from_secs;
     let config = server().read_timeout(seconds(1000)).build();
-    let house = House::with(config).await;
+    let fixture = Fixture::with_config(config).await;
     let opened = Arc::<AtomicU32>::default();
     let count = opened.clone();
-    let connector = Wrapped::new(&house, move |stream| {
+    let connector = WrappingConnector::new(&fixture, move |stream| {
         count.fetch_add(1, Ordering::Relaxed);
         stream
     });
-    let builder = house.server.client_builder().connector(connector);
+    let builder = fixture.server.client_builder().connector(connector);
     let client = builder
         .server_read_timeout(seconds(1000))
         .max_connection_age(seconds(100))
@@ -30,7 +30,7 @@ async fn kept_connections_do_not_all_expire_together() {
         .unwrap();
     let pool = client.semaphore("pool", COUNT).unwrap();
     let began = Instant::now();
-    // uses all connections at once, and returns how many were opened by then
+    // Uses all connections at once, and returns the number of connections opened so far.
     let use_all = async |at: Duration| {
         sleep_until(began + at).await;
         let mut held = Vec::new();

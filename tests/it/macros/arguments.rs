@@ -6,7 +6,7 @@ use std::time::Duration;
 use dflock::{Client, ConfigError, Error, LostReason};
 use tokio::time::{Instant, sleep};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 #[dflock::semaphore(key = "report:{tenant}:{day:02}:{{x}}", limit = 3, slot = held)]
 async fn template(tenant: &str, day: u8) -> Result<String, Error> {
@@ -20,7 +20,7 @@ async fn expression(separator: &str) -> Result<String, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_a_template_or_an_expression() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let client = &house.client;
     assert_eq!(
         client.clone().scope(template("acme", 7)).await.unwrap(),
@@ -32,7 +32,7 @@ async fn a_key_is_a_template_or_an_expression() {
 // T16, N10, G28, P32: invalid values are refused before anything is sent.
 #[tokio::test(start_paused = true)]
 async fn an_invalid_value_of_an_expression_is_a_config_error() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let error = house
         .client
         .clone()
@@ -87,7 +87,7 @@ impl Shop {
 
 #[tokio::test(start_paused = true)]
 async fn the_client_argument_overrides_the_client_of_the_scope() {
-    let (named, scoped) = (House::new().await, House::new().await);
+    let (named, scoped) = (Fixture::new().await, Fixture::new().await);
     let shop = Shop {
         client: Arc::new(named.client.clone()),
         limit: 5,
@@ -125,7 +125,7 @@ async fn impatient() -> Result<(), Error> {
 // T32
 #[tokio::test(start_paused = true)]
 async fn acquire_timeout_sets_the_longest_wait() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let held = house.client.lock("pool").unwrap().acquire().await.unwrap();
     let began = Instant::now();
     assert!(
@@ -167,7 +167,7 @@ async fn server_lease() -> Result<Duration, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn lease_ttl_defaults_to_that_server_lease() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     assert_eq!(
         house
             .client
@@ -198,7 +198,7 @@ async fn renewed_early(after: Duration) -> Result<Duration, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn renew_ratio_sets_the_time_of_the_renewal() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let remaining = house
         .client
         .clone()
@@ -209,7 +209,7 @@ async fn renew_ratio_sets_the_time_of_the_renewal() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 2, slot = held)]
-async fn use_slot_until_lost(house: &House) -> Result<(String, Option<u64>), Error> {
+async fn use_slot_until_lost(house: &Fixture) -> Result<(String, Option<u64>), Error> {
     let before = held.remaining();
     sleep(Duration::from_secs(1)).await;
     assert!(held.remaining() < before);
@@ -222,7 +222,7 @@ async fn use_slot_until_lost(house: &House) -> Result<(String, Option<u64>), Err
 
 #[tokio::test(start_paused = true)]
 async fn the_body_can_use_its_slot() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let client = house
         .server
         .client_builder()
@@ -241,7 +241,7 @@ async fn the_body_can_use_its_slot() {
 }
 
 #[dflock::semaphore(key = "other", limit = 2, on_lost = finish, slot = held)]
-async fn fence_after_inner_loss(house: &House) -> Result<(String, Option<u64>), Error> {
+async fn fence_after_inner_loss(house: &Fixture) -> Result<(String, Option<u64>), Error> {
     assert_eq!(held.key(), "other");
     assert!(use_slot_until_lost(house).await.unwrap_err().is_lost());
     Ok((held.token().as_str().to_owned(), held.fence()))
@@ -260,7 +260,7 @@ async fn through_a_reexport() -> Result<String, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn dflock_may_be_reexported() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     assert_eq!(
         house
             .client
@@ -290,7 +290,7 @@ async fn recorded(log: &std::sync::Mutex<Vec<&'static str>>, client: &Client) ->
 
 #[tokio::test(start_paused = true)]
 async fn expressions_are_evaluated_once_in_source_order_before_the_body() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let log = std::sync::Mutex::default();
     let future = recorded(&log, &house.client);
     assert!(

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::log::Log;
-use crate::house::{House, server};
+use crate::fixture::{Fixture, server};
 
 /// A way in which a body returns.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ impl From<u8> for Failure {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn exits_with(house: &House, exit: Exit) -> Result<u32, Failure> {
+async fn exits_with(house: &Fixture, exit: Exit) -> Result<u32, Failure> {
     assert_eq!(house.holders("pool"), 1);
     sleep(Duration::from_secs(1)).await;
     match exit {
@@ -55,7 +55,7 @@ async fn exits_with(house: &House, exit: Exit) -> Result<u32, Failure> {
 
 #[tokio::test(start_paused = true)]
 async fn the_slot_is_released_before_the_function_returns() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     for exit in [Exit::Value, Exit::Return, Exit::QuestionMark, Exit::Error] {
         let result = house.client.clone().scope(exits_with(&house, exit)).await;
         assert_eq!(house.holders("pool"), 0, "{exit:?}");
@@ -78,7 +78,7 @@ async fn hangs(runs: Arc<Notify>, then: fn()) -> Result<(), Error> {
 }
 
 /// Spawns [`hangs`] and waits until its body runs.
-async fn spawn_hanging(house: &House, then: fn()) -> JoinHandle<Result<(), Error>> {
+async fn spawn_hanging(house: &Fixture, then: fn()) -> JoinHandle<Result<(), Error>> {
     let runs = Arc::new(Notify::new());
     let task = tokio::spawn(house.client.clone().scope(hangs(runs.clone(), then)));
     runs.notified().await;
@@ -89,7 +89,7 @@ async fn spawn_hanging(house: &House, then: fn()) -> JoinHandle<Result<(), Error
 async fn panic_and_cancellation_free_the_slot() {
     // With auto-release off, only a release frees the slot, and not the end of the connection.
     for auto_release in [true, false] {
-        let house = House::with(server().auto_release(auto_release).build()).await;
+        let house = Fixture::with_config(server().auto_release(auto_release).build()).await;
         let panicked = spawn_hanging(&house, || panic!("with a held slot"))
             .await
             .await
@@ -109,7 +109,7 @@ async fn panic_and_cancellation_free_the_slot() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_wait_leaves_the_queue() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let held = house
         .client
         .semaphore("pool", 1)
@@ -129,7 +129,7 @@ async fn a_cancelled_wait_leaves_the_queue() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn freezes(house: &House, result: Result<u32, Failure>) -> Result<u32, Failure> {
+async fn freezes(house: &Fixture, result: Result<u32, Failure>) -> Result<u32, Failure> {
     house.server.faults().freeze();
     result
 }
@@ -138,7 +138,7 @@ async fn freezes(house: &House, result: Result<u32, Failure>) -> Result<u32, Fai
 #[tokio::test(start_paused = true)]
 async fn a_failed_release_is_logged_and_does_not_change_the_result() {
     for result in [Ok(1), Err(Failure::Body(2))] {
-        let house = House::new().await;
+        let house = Fixture::new().await;
         let log = Log::start();
         let expected = format!("{result:?}");
         let returned = house.client.clone().scope(freezes(&house, result)).await;
@@ -153,7 +153,7 @@ async fn a_failed_release_is_logged_and_does_not_change_the_result() {
 
 #[tokio::test(start_paused = true)]
 async fn a_successful_release_is_not_logged() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let log = Log::start();
     house
         .client
@@ -171,7 +171,7 @@ async fn with_another_limit() -> anyhow::Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_acquire_is_an_error_and_the_body_does_not_run() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let held = house
         .client
         .semaphore("pool", 1)

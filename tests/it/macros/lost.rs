@@ -9,7 +9,7 @@ use dflock::Error;
 use tokio::time::{Instant, sleep};
 
 use super::log::Log;
-use crate::house::House;
+use crate::fixture::Fixture;
 
 /// Sets the flag when it is dropped.
 struct SetOnDrop<'a>(&'a mut bool);
@@ -21,7 +21,7 @@ impl Drop for SetOnDrop<'_> {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, lease_ttl = "10s")]
-async fn loses_slot_and_hangs(house: &House, stopped: &mut bool) -> anyhow::Result<()> {
+async fn loses_slot_and_hangs(house: &Fixture, stopped: &mut bool) -> anyhow::Result<()> {
     let _stopped = SetOnDrop(stopped);
     house.server.faults().expire("pool");
     pending().await
@@ -30,7 +30,7 @@ async fn loses_slot_and_hangs(house: &House, stopped: &mut bool) -> anyhow::Resu
 // G12, N8
 #[tokio::test(start_paused = true)]
 async fn a_lost_slot_cancels_the_body_and_the_caller_gets_the_loss() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let (mut stopped, began) = (false, Instant::now());
     let error = house
         .client
@@ -56,7 +56,7 @@ async fn blocks_the_executor(result: anyhow::Result<u32>) -> anyhow::Result<u32>
 
 #[tokio::test(start_paused = true)]
 async fn a_value_that_was_made_without_the_slot_is_discarded() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let log = Log::start();
     let error = house
         .client
@@ -74,7 +74,7 @@ async fn a_value_that_was_made_without_the_slot_is_discarded() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_body_takes_precedence_over_the_loss() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let log = Log::start();
     let error = house
         .client
@@ -93,7 +93,7 @@ async fn an_error_of_the_body_takes_precedence_over_the_loss() {
 }
 
 #[dflock::lock(key = "nightly", lease_ttl = "10s", on_lost = finish, slot = held)]
-async fn finishes_after_loss(house: &House, result: Result<u32, Error>) -> Result<u32, Error> {
+async fn finishes_after_loss(house: &Fixture, result: Result<u32, Error>) -> Result<u32, Error> {
     house.server.faults().expire("nightly");
     held.lost().await;
     sleep(Duration::from_mins(1)).await;
@@ -103,7 +103,7 @@ async fn finishes_after_loss(house: &House, result: Result<u32, Error>) -> Resul
 
 #[tokio::test(start_paused = true)]
 async fn with_on_lost_finish_the_caller_gets_the_result_of_the_body() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     assert_eq!(
         house
             .client
@@ -132,14 +132,14 @@ async fn with_on_lost_finish_the_caller_gets_the_result_of_the_body() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, on_lost = finish)]
-async fn keeps_its_slot(house: &House) -> Result<u64, Error> {
+async fn keeps_its_slot(house: &Fixture) -> Result<u64, Error> {
     sleep(Duration::from_mins(1)).await;
     Ok(house.holders("pool"))
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_on_lost_finish_the_slot_is_released() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     for _ in 0..2 {
         assert_eq!(
             house
@@ -156,20 +156,20 @@ async fn with_on_lost_finish_the_slot_is_released() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn loses_slot(house: &House, result: anyhow::Result<u32>) -> anyhow::Result<u32> {
+async fn loses_slot(house: &Fixture, result: anyhow::Result<u32>) -> anyhow::Result<u32> {
     house.server.faults().expire("pool");
     result
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, on_lost = finish)]
-async fn loses_slot_and_finishes(house: &House) -> Result<u32, Error> {
+async fn loses_slot_and_finishes(house: &Fixture) -> Result<u32, Error> {
     house.server.faults().expire("pool");
     Ok(7)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_loss_that_the_release_reports_is_a_loss() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let scoped = house.client.clone();
     let error = scoped
         .clone()

@@ -8,14 +8,14 @@ use dflock::Error;
 use tokio::time::sleep;
 
 use super::log::Log;
-use crate::house::House;
+use crate::fixture::Fixture;
 
 #[async_trait::async_trait]
 trait Store: Send + Sync {
     async fn load(&self, id: u32) -> Result<u64, Error>;
 
     #[dflock::semaphore(key = "provided:{id}", limit = 2, slot = held)]
-    async fn provided(&self, house: &House, id: u32) -> anyhow::Result<u64> {
+    async fn provided(&self, house: &Fixture, id: u32) -> anyhow::Result<u64> {
         held.check()?;
         assert_eq!(house.holders("provided:7"), 1);
         Ok(self.load(id).await?)
@@ -23,7 +23,7 @@ trait Store: Send + Sync {
 }
 
 struct Disk {
-    house: House,
+    house: Fixture,
     region: String,
 }
 
@@ -45,9 +45,9 @@ impl Store for Disk {
 
 #[tokio::test(start_paused = true)]
 async fn methods_of_trait_objects_hold_a_slot() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let disk: Box<dyn Store> = Box::new(Disk {
-        house: House::new().await,
+        house: Fixture::new().await,
         region: "eu".into(),
     });
     assert_eq!(
@@ -66,20 +66,20 @@ async fn methods_of_trait_objects_hold_a_slot() {
 
 #[tracing::instrument(name = "work", skip_all, ret)]
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn instrument_above(house: &House) -> Result<u64, Error> {
+async fn instrument_above(house: &Fixture) -> Result<u64, Error> {
     Ok(house.holders("pool"))
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
 #[tracing::instrument(name = "work", skip_all, ret)]
-async fn instrument_below(house: &House) -> Result<u64, Error> {
+async fn instrument_below(house: &Fixture) -> Result<u64, Error> {
     tokio::task::yield_now().await;
     Ok(house.holders("pool"))
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attribute_above_applies_to_the_body_and_one_below_includes_the_wait() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     assert_eq!(
         spans(&house, instrument_above(&house)).await,
         ["acquire", "hold", "work"]
@@ -91,7 +91,10 @@ async fn an_attribute_above_applies_to_the_body_and_one_below_includes_the_wait(
 }
 
 /// Runs `call`, which has to wait for its slot. Returns its spans in order.
-async fn spans(house: &House, call: impl Future<Output = Result<u64, Error>>) -> Vec<&'static str> {
+async fn spans(
+    house: &Fixture,
+    call: impl Future<Output = Result<u64, Error>>,
+) -> Vec<&'static str> {
     let held = house
         .client
         .semaphore("pool", 1)
@@ -128,7 +131,7 @@ async fn a_test_holds_a_lock() -> Result<(), Error> {
 
 /// Returns a client whose server lives as long as the runtime.
 async fn leaked_client() -> dflock::Client {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let client = house.client.clone();
     std::mem::forget(house);
     client

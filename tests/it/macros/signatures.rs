@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use dflock::Error;
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 #[dflock::semaphore(key = "nested", limit = 3)]
-async fn nested(house: &House, depth: u32) -> Result<u64, Error> {
+async fn nested(house: &Fixture, depth: u32) -> Result<u64, Error> {
     match depth {
         0 => Ok(house.holders("nested")),
         _ => Box::pin(nested(house, depth - 1)).await,
@@ -19,7 +19,7 @@ async fn nested(house: &House, depth: u32) -> Result<u64, Error> {
 
 #[dflock::semaphore(key = "boxed", limit = 3)]
 fn boxed(
-    house: &House,
+    house: &Fixture,
     depth: u32,
 ) -> Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + '_>> {
     Box::pin(async move {
@@ -33,7 +33,7 @@ fn boxed(
 
 #[tokio::test(start_paused = true)]
 async fn each_recursive_call_holds_a_slot() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     assert_eq!(
         house.client.clone().scope(nested(&house, 2)).await.unwrap(),
         3
@@ -86,14 +86,14 @@ fn nested_calls_do_not_make_the_future_larger() {
 }
 
 #[dflock::semaphore(key = "returned", limit = 1)]
-fn returned(house: &House) -> impl Future<Output = Result<u64, Error>> + Send {
+fn returned(house: &Fixture) -> impl Future<Output = Result<u64, Error>> + Send {
     let before = house.holders("returned");
     async move { Ok(before + house.holders("returned")) }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_future_of_a_plain_function_holds_a_slot_while_it_runs() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     assert_eq!(
         house.client.clone().scope(returned(&house)).await.unwrap(),
         1
@@ -120,7 +120,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn arguments_and_body_can_use_generics_and_patterns() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let future = generic::<_, 3>(Point { x: 1, y: 2 }, ("left", 'c'), 7);
     assert_eq!(
         house
@@ -135,7 +135,7 @@ async fn arguments_and_body_can_use_generics_and_patterns() {
 }
 
 struct Counter {
-    house: House,
+    house: Fixture,
     calls: u32,
 }
 
@@ -160,14 +160,14 @@ impl Counter {
 #[tokio::test(start_paused = true)]
 async fn methods_can_take_self_in_any_form() {
     let mut counter = Counter {
-        house: House::new().await,
+        house: Fixture::new().await,
         calls: 0,
     };
     *counter.by_mutable_reference().await.unwrap() += 10;
     assert_eq!(counter.calls, 11);
     assert_eq!(counter.by_value().await.unwrap(), 11);
     let counter = Arc::new(Counter {
-        house: House::new().await,
+        house: Fixture::new().await,
         calls: 1,
     });
     assert_eq!(tokio::spawn(counter.by_arc(2)).await.unwrap().unwrap(), 3);
@@ -177,7 +177,7 @@ trait Store {
     async fn load(&self) -> Result<u64, Error>;
 }
 
-impl Store for House {
+impl Store for Fixture {
     #[dflock::semaphore(key = "store", limit = 1, client = self.client)]
     async fn load(&self) -> Result<u64, Error> {
         Ok(self.holders("store"))
@@ -186,5 +186,5 @@ impl Store for House {
 
 #[tokio::test(start_paused = true)]
 async fn trait_methods_hold_a_slot() {
-    assert_eq!(House::new().await.load().await.unwrap(), 1);
+    assert_eq!(Fixture::new().await.load().await.unwrap(), 1);
 }

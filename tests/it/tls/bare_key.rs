@@ -4,12 +4,13 @@ use std::ffi::OsString;
 
 use dflock::{Client, ClientBuilder, ConfigError, Tls};
 
-use super::authority::{Authority, HOST};
-use super::content::{WAYS, assert_hides, print};
+use super::redaction::{SOURCES, assert_hides, printed_forms};
+use super::temp_dir::TempDir;
+use super::test_ca::{HOST, TestCa};
 
 /// The base64 of an EC private key. It is shorter than the longest file name.
 fn ec_body() -> String {
-    let key = Authority::new().papers(HOST).key;
+    let key = TestCa::new().issue(HOST).key;
     key.lines().filter(|line| !line.starts_with('-')).collect()
 }
 
@@ -60,9 +61,12 @@ fn a_bare_key_in_place_of_a_path_is_not_shown() {
             format!("./{body}"),
             format!("/run/secrets/{body}.pem"),
         ] {
-            for (way, take) in WAYS.into_iter().filter(|(way, _)| way.starts_with("path")) {
-                let error = take(&super::folder::Folder::new(), &text).expect_err(way);
-                assert_hides(&print(&error), &body);
+            for (way, take) in SOURCES
+                .into_iter()
+                .filter(|(way, _)| way.starts_with("path"))
+            {
+                let error = take(&TempDir::new(), &text).expect_err(way);
+                assert_hides(&printed_forms(&error), &body);
                 assert!(error.to_string().contains("not shown"), "{way}: {error}");
             }
         }
@@ -76,7 +80,7 @@ fn a_random_token_with_a_slash_is_not_shown() {
         "3vQe/8pLk2NzXw7RtYb4UcHs6MdGaJf1o9TqVi0EhBk=",
     ] {
         let error = Client::builder().auth_file(token).build().unwrap_err();
-        assert_hides(&print(&error), token);
+        assert_hides(&printed_forms(&error), token);
     }
 }
 
@@ -85,7 +89,7 @@ fn the_value_of_dflock_tls_ca_is_not_named_when_it_cannot_be_read() {
     let path = "/no/such/authority.pem";
     for native in [&[][..], &[("DFLOCK_TLS", "native")]] {
         let error = variables(&[native, &[("DFLOCK_TLS_CA", path)]].concat()).unwrap_err();
-        assert_hides(&print(&error), path);
+        assert_hides(&printed_forms(&error), path);
         if native.is_empty() {
             let text = error.to_string();
             let wanted = ["DFLOCK_TLS_CA", "cannot be read", "not shown"];
@@ -101,7 +105,7 @@ fn a_value_without_a_separator_is_not_shown_when_it_cannot_be_read() {
             Client::builder().auth_file(value).build().unwrap_err(),
             variables(&[("DFLOCK_AUTH_TOKEN_FILE", value)]).unwrap_err(),
         ] {
-            let text = print(&error);
+            let text = printed_forms(&error);
             assert!(!text.contains(value), "{text}");
             let hint = "the value is not shown, as it may be the token itself";
             assert!(

@@ -1,21 +1,22 @@
-//! A server and a client of it without a socket between them, so that a test can pause the clock.
+//! An embedded server with an in-memory client, so that a test can pause the clock.
 
 use dflock::Client;
 use dflock::server::{Server, ServerBuilder, ServerConfig};
 
-/// An embedded server, and a client that reaches it in memory.
-pub(crate) struct House {
+/// An embedded server and a client that reaches it through memory.
+pub(crate) struct Fixture {
     pub(crate) server: Server,
     pub(crate) client: Client,
 }
 
-impl House {
-    /// With the default options.
+impl Fixture {
+    /// Starts a server with the default options.
     pub(crate) async fn new() -> Self {
-        Self::with(Server::builder().build()).await
+        Self::with_config(Server::builder().build()).await
     }
 
-    pub(crate) async fn with(config: ServerConfig) -> Self {
+    /// Starts a server with `config`.
+    pub(crate) async fn with_config(config: ServerConfig) -> Self {
         let server = config.start().await.unwrap();
         let client = server
             .client_builder()
@@ -25,7 +26,7 @@ impl House {
         Self { server, client }
     }
 
-    /// How many hold `key`.
+    /// Returns the number of holders of the semaphore `key`.
     pub(crate) fn holders(&self, key: &str) -> u64 {
         self.server
             .stats()
@@ -35,7 +36,7 @@ impl House {
             .map_or(0, |s| s.holders)
     }
 
-    /// How many wait for `key`.
+    /// Returns the number of waiters in the queue of the semaphore `key`.
     pub(crate) fn waiters(&self, key: &str) -> u64 {
         self.server
             .stats()
@@ -46,7 +47,7 @@ impl House {
     }
 }
 
-/// Options for a [`House`].
+/// Returns the server options for [`Fixture::with_config`].
 pub(crate) fn server() -> ServerBuilder {
     Server::builder()
 }

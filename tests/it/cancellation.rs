@@ -1,4 +1,4 @@
-//! Whatever is done with a slot may be cut short at each of its polls, in every way that there is, and leaves nothing behind.
+//! Cancellation of every operation at each of its polls. No slot, connection or task remains.
 
 use std::future::{pending, poll_fn};
 use std::panic::resume_unwind;
@@ -13,13 +13,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// Long enough that a grant which comes then is confirmed, and shorter than the lease.
-const TAKEN: Duration = Duration::from_millis(700);
+/// Time for which another client holds the slot. A grant after it needs confirmation, and the lease
+/// is longer.
+const HOLD_TIME: Duration = Duration::from_millis(700);
 
 const LEASE: Duration = Duration::from_secs(1);
 
-/// What users do with a slot, each with all that belongs to it.
-const ERRANDS: [(&str, Errand); 5] = [
+/// Operations on a slot, each from acquisition to release.
+const OPERATIONS: [(&str, Operation); 5] = [
     ("acquire, renew, release", |pool, _| {
         Box::pin(async move {
             let held = pool.acquire().await?;
@@ -55,25 +56,28 @@ const ERRANDS: [(&str, Errand); 5] = [
     }),
 ];
 
-/// With a time to do something else in.
-type Errand = fn(Semaphore, Duration) -> Doing;
+/// An operation whose own work takes the given time.
+type Operation = fn(Semaphore, Duration) -> OperationFuture;
 
-type Doing = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+type OperationFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// Cuts a future short after so many polls. Whether it had come to its end before.
-type Cut = fn(usize, Doing) -> Pin<Box<dyn Future<Output = bool>>>;
+/// Cancels a future after a number of polls and returns whether it had completed before.
+type Cancellation = fn(usize, OperationFuture) -> Pin<Box<dyn Future<Output = bool>>>;
 
 #[tokio::test(start_paused = true)]
-async fn dropped() {
-    leaves_nothing(|polls, mut doing| Box::pin(async move { poll(polls, &mut doing).await })).await;
+async fn dropping_an_operation_leaves_nothing() {
+    assert_leaves_nothing(|polls, mut future| {
+        Box::pin(async move { poll(polls, &mut future).await })
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn panicked() {
-    leaves_nothing(|polls, mut doing| {
+async fn a_panic_during_an_operation_leaves_nothing() {
+    assert_leaves_nothing(|polls, mut future| {
         let panics = async move {
-            if !poll(polls, &mut doing).await {
-                resume_unwind(Box::new("as planned"));
+            if !poll(polls, &mut future).await {
+                resume_unwind(Box::new("planned panic"));
             }
         };
         Box::pin(async move { tokio::spawn(panics).await.is_ok() })
@@ -81,24 +85,24 @@ async fn panicked() {
     .await;
 }
 
-// P16, G05, G09: with its task goes the keeper's
+// Covers bugs P16, G05, G09. The keep-alive task ends with the aborted task.
 #[tokio::test(start_paused = true)]
-async fn aborted() {
-    leaves_nothing(|polls, doing| {
+async fn aborting_the_task_of_an_operation_leaves_nothing() {
+    assert_leaves_nothing(|polls, future| {
         Box::pin(async move {
-            let (task, ended) = keep(polls, doing);
-            let ended = ended.await.unwrap();
+            let (task, completed) = spawn_polls(polls, future);
+            let completed = completed.await.unwrap();
             task.abort();
             let _ = task.await;
-            ended
+            completed
         })
     })
     .await;
 }
 
-/// Over sockets, because a paused clock has one runtime only.
+/// Runs over sockets, because a paused clock allows only one runtime.
 #[test]
-fn its_runtime_shut_down() {
+fn shutting_down_the_runtime_of_an_operation_leaves_nothing() {
     let outside = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -106,31 +110,32 @@ fn its_runtime_shut_down() {
         .unwrap();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = || server.client().semaphore("pool", 1).unwrap();
-    for (name, errand) in ERRANDS {
+    for (name, operation) in OPERATIONS {
         for polls in 0.. {
-            let gone = Builder::new_current_thread().enable_all().build().unwrap();
-            let ended = gone.block_on(async {
-                keep(polls, errand(pool(), Duration::from_millis(2)))
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let completed = runtime.block_on(async {
+                spawn_polls(polls, operation(pool(), Duration::from_millis(2)))
                     .1
                     .await
                     .unwrap()
             });
-            // takes the task with it, and the keeper's
-            drop(gone);
-            // a slot that were left would be taken for longer than this waits
+            // Dropping the runtime ends the task and the keep-alive task.
+            drop(runtime);
+            // A leaked slot would be held for longer than this acquire waits.
             let next = outside
                 .block_on(pool().acquire())
                 .unwrap_or_else(|error| panic!("{name}, after {polls} polls: {error}"));
             outside.block_on(next.release()).unwrap();
-            if ended {
+            if completed {
                 break;
             }
         }
     }
 }
 
-/// Does each errand, alone and behind somebody else, and cuts it short after one poll, after two, and so on until it is done.
-async fn leaves_nothing(cut: Cut) {
+/// Runs each operation with a free and with a taken slot. Cancels it after one poll, after two
+/// polls, and so on until it completes.
+async fn assert_leaves_nothing(cancel: Cancellation) {
     let tasks = || Handle::current().metrics().num_alive_tasks();
     for auto_release in [true, false] {
         let server = Server::builder()
@@ -145,24 +150,25 @@ async fn leaves_nothing(cut: Cut) {
                 .build()
                 .unwrap()
         };
-        // the server before is gone by then
+        // The server of the previous iteration has stopped after this delay.
         sleep(Duration::from_millis(1)).await;
         let before = tasks();
-        for (name, errand) in ERRANDS {
-            for taken in [false, true] {
+        for (name, operation) in OPERATIONS {
+            for is_taken in [false, true] {
                 for polls in 0.. {
-                    let other = if taken {
+                    let other = if is_taken {
                         Some(pool(client()).acquire().await.unwrap())
                     } else {
                         None
                     };
                     let release = tokio::spawn(async move {
-                        sleep(TAKEN).await;
+                        sleep(HOLD_TIME).await;
                         drop(other);
                     });
-                    let ended = cut(polls, errand(pool(client()), 2 * LEASE)).await;
+                    let completed = cancel(polls, operation(pool(client()), 2 * LEASE)).await;
                     release.await.unwrap();
-                    // a wait that is cut off may still be granted, where a slot outlives its connection
+                    // Without auto-release, a slot outlives its connection and may be granted after
+                    // the cancellation.
                     sleep(if auto_release {
                         Duration::from_millis(1)
                     } else {
@@ -171,7 +177,7 @@ async fn leaves_nothing(cut: Cut) {
                     .await;
                     let stats = server.stats();
                     let case = format!(
-                        "{name}, taken: {taken}, auto-release: {auto_release}, after {polls} polls"
+                        "{name}, taken: {is_taken}, auto-release: {auto_release}, {polls} polls"
                     );
                     assert!(
                         stats.semaphores.is_empty(),
@@ -179,8 +185,8 @@ async fn leaves_nothing(cut: Cut) {
                         stats.semaphores
                     );
                     assert_eq!((stats.connections, tasks()), (0, before), "{case}");
-                    if ended {
-                        // each await was one of the ends
+                    if completed {
+                        // The operation was cancelled at each of its awaits.
                         assert!(polls >= 3, "{case}");
                         break;
                     }
@@ -200,27 +206,31 @@ fn pool(client: Client) -> Semaphore {
         .unwrap()
 }
 
-/// A task that polls it `polls` times at most, says whether it came to its end, and keeps it.
-fn keep(polls: usize, mut doing: Doing) -> (JoinHandle<()>, oneshot::Receiver<bool>) {
-    let (tell, ended) = oneshot::channel();
+/// Spawns a task that polls the future at most `polls` times, reports whether it completed, and
+/// keeps it.
+fn spawn_polls(
+    polls: usize,
+    mut future: OperationFuture,
+) -> (JoinHandle<()>, oneshot::Receiver<bool>) {
+    let (sender, completed) = oneshot::channel();
     let task = tokio::spawn(async move {
-        tell.send(poll(polls, &mut doing).await).unwrap();
+        sender.send(poll(polls, &mut future).await).unwrap();
         pending::<()>().await;
     });
-    (task, ended)
+    (task, completed)
 }
 
-/// Polls it `polls` times at most. Whether it came to its end.
-async fn poll(polls: usize, doing: &mut Doing) -> bool {
-    let mut left = polls;
+/// Polls the future at most `polls` times and returns whether it completed.
+async fn poll(polls: usize, future: &mut OperationFuture) -> bool {
+    let mut remaining = polls;
     poll_fn(|cx| {
-        if left == 0 {
+        if remaining == 0 {
             return Poll::Ready(false);
         }
-        left -= 1;
-        match doing.as_mut().poll(cx) {
+        remaining -= 1;
+        match future.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(done.map(|()| true).unwrap()),
-            Poll::Pending if left == 0 => Poll::Ready(false),
+            Poll::Pending if remaining == 0 => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
         }
     })

@@ -1,4 +1,4 @@
-//! The server that a transcript is played on.
+//! Server under test: the embedded server or an external program.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,22 +15,22 @@ use tokio::time::{Instant, sleep};
 
 use super::options::Options;
 
-/// Names a program to test instead of the embedded server.
+/// Environment variable with the path of a program to test instead of the embedded server.
 const PROGRAM: &str = "DFLOCK_CONFORMANCE_SERVER";
 
-/// A server of one transcript's own; dropping it stops it.
-pub(super) enum Subject {
+/// A server for one transcript. Dropping it stops it.
+pub(super) enum ServerUnderTest {
     Embedded(Server),
     Program(Program),
 }
 
-impl Subject {
+impl ServerUnderTest {
     pub(super) async fn start(options: &Options) -> Result<Self, String> {
         match env::var_os(PROGRAM) {
             Some(path) => Program::start(&path, &options.flags)
                 .await
                 .map(Self::Program),
-            None => embedded(options).await.map(Self::Embedded),
+            None => start_embedded(options).await.map(Self::Embedded),
         }
     }
 
@@ -42,7 +42,7 @@ impl Subject {
     }
 }
 
-async fn embedded(options: &Options) -> Result<Server, String> {
+async fn start_embedded(options: &Options) -> Result<Server, String> {
     let builder = Server::builder()
         .default_lease(options.default_lease)
         .read_timeout(options.read_timeout)
@@ -58,27 +58,27 @@ async fn embedded(options: &Options) -> Result<Server, String> {
 
 pub(super) struct Program {
     addr: SocketAddr,
-    /// Killed when it is dropped.
+    /// Process that is killed on drop.
     child: Child,
 }
 
 impl Program {
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const START_TIMEOUT: Duration = Duration::from_secs(10);
 
     async fn start(path: &OsStr, flags: &[String]) -> Result<Self, String> {
         let (addr, child) =
             spawn(path, flags).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut program = Self { addr, child };
         program
-            .listening()
+            .wait_until_listening()
             .await
-            .map_err(|why| format!("{}: {why}", path.display()))?;
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(program)
     }
 
-    /// A program of any kind has no event to await: connects until it answers.
-    async fn listening(&mut self) -> Result<(), String> {
-        let end = Instant::now() + Self::PATIENCE;
+    /// Connects until the program answers, because an external program signals no readiness.
+    async fn wait_until_listening(&mut self) -> Result<(), String> {
+        let end = Instant::now() + Self::START_TIMEOUT;
         while let Err(error) = TcpStream::connect(self.addr).await {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("ended before it listened: {status}"));
@@ -87,7 +87,7 @@ impl Program {
                 return Err(format!(
                     "did not listen on {} in {:?}: {error}",
                     self.addr,
-                    Self::PATIENCE
+                    Self::START_TIMEOUT
                 ));
             }
             sleep(Duration::from_millis(10)).await;
@@ -96,14 +96,15 @@ impl Program {
     }
 }
 
-/// Starts a program on an address that nobody listens on, and that no other test of this run was given.
+/// Starts a program on a free address that no other test of this run has received.
 fn spawn(path: &OsStr, flags: &[String]) -> io::Result<(SocketAddr, Child)> {
-    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
-    // locked until the program runs: a child forked while another test looks for a port holds a copy of its listener until `exec`
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    static ASSIGNED: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    // The lock is held until the program has started. A child forked while another test probes for
+    // a port holds a copy of its listener until `exec`.
+    let mut assigned = ASSIGNED.lock().unwrap_or_else(PoisonError::into_inner);
     let addr = loop {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        if given.insert(addr) {
+        if assigned.insert(addr) {
             break addr;
         }
     };

@@ -1,4 +1,4 @@
-//! The secret goes in private, or somebody is warned; and nothing secret is ever shown.
+//! Warnings about auth tokens sent in clear text, and redaction of secrets.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -9,9 +9,9 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::authority::{Authority, HOST};
+use super::test_ca::{HOST, TestCa};
 
-/// Collects warnings.
+/// Subscriber that collects warnings.
 #[derive(Clone, Default)]
 pub(super) struct Warnings(Arc<Mutex<Vec<String>>>);
 
@@ -22,12 +22,12 @@ impl Warnings {
         (warnings.clone(), tracing::subscriber::set_default(warnings))
     }
 
-    /// Those since the last call.
+    /// Returns the warnings since the previous call.
     pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// What is warned of while `work` runs.
+    /// Returns the warnings emitted while `work` runs.
     fn of(work: impl FnOnce()) -> Vec<String> {
         let warnings = Self::default();
         tracing::subscriber::with_default(warnings.clone(), work);
@@ -74,7 +74,7 @@ fn warnings(builder: ClientBuilder) -> Vec<String> {
 }
 
 #[test]
-fn a_secret_that_would_go_out_in_the_clear_is_warned_of_once_for_each_server() {
+fn a_clear_text_auth_token_causes_one_warning_per_server() {
     let servers = [
         "10.0.0.1:6388",
         "localhost:6388",
@@ -84,11 +84,12 @@ fn a_secret_that_would_go_out_in_the_clear_is_warned_of_once_for_each_server() {
         "[fe80::1]:1",
         "127.9.9.9:1",
     ];
-    let heard = warnings(Client::builder().servers(servers).auth("hush"));
-    assert_eq!(heard.len(), 3, "{heard:?}");
-    for (line, server) in heard
-        .iter()
-        .zip(["10.0.0.1:6388", "lock.internal:6388", "[fe80::1]:1"])
+    let messages = warnings(Client::builder().servers(servers).auth("hush"));
+    assert_eq!(messages.len(), 3, "{messages:?}");
+    for (line, server) in
+        messages
+            .iter()
+            .zip(["10.0.0.1:6388", "lock.internal:6388", "[fe80::1]:1"])
     {
         assert!(
             line.contains(server) && line.contains("TLS") && !line.contains("hush"),
@@ -98,16 +99,16 @@ fn a_secret_that_would_go_out_in_the_clear_is_warned_of_once_for_each_server() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_none_or_goes_in_private_is_not() {
+async fn an_empty_or_protected_auth_token_causes_no_warning() {
     let server = Server::start().await.unwrap();
     let builder = || Client::builder().servers(["lock.internal:6388"]);
     assert_eq!(warnings(builder()), [""; 0]);
     assert_eq!(warnings(builder().auth("")), [""; 0]);
     assert_eq!(
-        warnings(builder().auth("hush").tls(Authority::new().tls())),
+        warnings(builder().auth("hush").tls(TestCa::new().tls())),
         [""; 0]
     );
-    // where that leads is the user's to know
+    // The client cannot know the destination of this connector.
     assert_eq!(
         warnings(builder().auth("hush").connector(server.connector())),
         [""; 0]
@@ -116,17 +117,17 @@ async fn a_secret_that_is_none_or_goes_in_private_is_not() {
 }
 
 #[tokio::test]
-async fn the_secret_is_asked_for_behind_the_handshake() {
-    let authority = Authority::new();
+async fn the_server_requires_the_auth_token_after_the_handshake() {
+    let ca = TestCa::new();
     let server = Server::builder()
-        .tls(authority.server())
+        .tls(ca.server())
         .auth_token("hush")
         .build()
         .start()
         .await
         .unwrap();
     let open = Server::builder()
-        .tls(authority.server())
+        .tls(ca.server())
         .build()
         .start()
         .await
@@ -134,7 +135,7 @@ async fn the_secret_is_asked_for_behind_the_handshake() {
     let builder = |server: &Server| {
         Client::builder()
             .servers([server.addr().to_string()])
-            .tls(authority.tls())
+            .tls(ca.tls())
     };
     builder(&server)
         .auth("hush")
@@ -143,7 +144,7 @@ async fn the_secret_is_asked_for_behind_the_handshake() {
         .ping()
         .await
         .unwrap();
-    for (builder, want) in [
+    for (builder, expected) in [
         (builder(&server), AuthErrorKind::Missing),
         (
             builder(&server).auth("hash"),
@@ -153,7 +154,7 @@ async fn the_secret_is_asked_for_behind_the_handshake() {
     ] {
         let error = builder.build().unwrap().ping().await.unwrap_err();
         assert!(
-            matches!(&error, Error::Auth { fault, .. } if *fault == want),
+            matches!(&error, Error::Auth { fault, .. } if *fault == expected),
             "{error:?}"
         );
         let shown = format!("{error} {error:?}");
@@ -164,13 +165,13 @@ async fn the_secret_is_asked_for_behind_the_handshake() {
     }
 }
 
-// T16
+// Covers bug T16.
 #[test]
-fn a_secret_with_a_line_break_is_refused() {
-    for secret in ["two\nlines", "two\rlines", "two\r\nlines", "hush\n"] {
+fn an_auth_token_with_a_line_break_is_rejected() {
+    for auth_token in ["two\nlines", "two\rlines", "two\r\nlines", "hush\n"] {
         let error = Client::builder()
-            .auth(secret)
-            .tls(Authority::new().tls())
+            .auth(auth_token)
+            .tls(TestCa::new().tls())
             .build()
             .unwrap_err();
         assert_eq!(
@@ -179,33 +180,30 @@ fn a_secret_with_a_line_break_is_refused() {
                 why: TokenErrorKind::Forbidden
             }
         );
-        assert!(!error.to_string().contains(secret.trim()));
+        assert!(!error.to_string().contains(auth_token.trim()));
     }
 }
 
 #[tokio::test]
-async fn nothing_that_is_printed_has_a_key_or_a_secret() {
-    let authority = Authority::new();
-    let papers = authority.papers(HOST);
-    let tls = authority
-        .tls()
-        .client_pem(&papers.certificate, &papers.key)
-        .unwrap();
+async fn printed_values_contain_no_key_and_no_auth_token() {
+    let ca = TestCa::new();
+    let cert = ca.issue(HOST);
+    let tls = ca.tls().client_pem(&cert.certificate, &cert.key).unwrap();
     let config = Server::builder()
-        .tls(papers.server())
+        .tls(cert.server())
         .auth_token("hush")
         .build();
-    let shown = format!("{tls:?} {:?} {config:?}", papers.server());
+    let shown = format!("{tls:?} {:?} {config:?}", cert.server());
     let server = config.start().await.unwrap();
     let builder = server.client_builder().tls(tls);
     let shown = format!("{shown} {server:?} {builder:?} {:?}", server.client());
-    let inner = papers.key.lines().nth(1).unwrap();
-    for secret in [
+    let inner = cert.key.lines().nth(1).unwrap();
+    for auth_token in [
         "hush",
         inner,
         "PRIVATE",
-        &format!("{:?}", &papers.private_key().secret_der()[40..44]),
+        &format!("{:?}", &cert.private_key().secret_der()[40..44]),
     ] {
-        assert!(!shown.contains(secret), "{shown}");
+        assert!(!shown.contains(auth_token), "{shown}");
     }
 }

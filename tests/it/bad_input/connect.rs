@@ -1,4 +1,4 @@
-//! Servers that cannot be reached, or go away before they have answered.
+//! Servers that cannot be reached, or that disconnect before they reply.
 
 use std::error::Error as _;
 use std::future::pending;
@@ -10,12 +10,12 @@ use tokio::net::TcpSocket;
 use tokio::time::{Instant, sleep};
 
 use super::reads_well;
-use crate::peer::*;
+use crate::scripted_server::*;
 
-// T06, T14, P27
+// Covers bugs T06, T14, P27.
 #[tokio::test]
-async fn nobody_listens_and_then_somebody_does() {
-    // bound, so that the port is ours; not listening, so that connections are refused
+async fn connect_fails_until_a_server_listens() {
+    // Binding reserves the port. Connections are refused because nothing listens yet.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = socket.local_addr().unwrap().to_string();
@@ -28,7 +28,11 @@ async fn nobody_listens_and_then_somebody_does() {
 
     let error = pool.clone().acquire().await.unwrap_err();
     assert!(
-        matches!(&error, Error::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused),
+        matches!(
+            &error,
+            Error::Connect { source, .. }
+                if source.kind() == std::io::ErrorKind::ConnectionRefused
+        ),
         "{error:?}"
     );
     assert!(error.is_retryable() && error.source().is_some());
@@ -42,15 +46,20 @@ async fn nobody_listens_and_then_somebody_does() {
     );
     reads_well(&error, &["acquire", "\"pool\"", &address, "`servers`"]);
 
-    let peer = Peer::on(
+    let scripted_server = ScriptedServer::from_listener(
         socket.listen(8).unwrap(),
-        [vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)]],
+        [vec![
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            send(OK),
+        ]],
     );
     pool.acquire().await.unwrap().release().await.unwrap();
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-/// A network that swallows everything.
+/// Connector whose connections never complete.
 struct Blackhole;
 
 impl Connector for Blackhole {
@@ -63,16 +72,16 @@ impl Connector for Blackhole {
     }
 }
 
-// P08, G15
+// Covers bugs P08, G15.
 #[tokio::test(start_paused = true)]
-async fn connecting_ends_with_the_connect_timeout() {
+async fn connect_fails_after_the_connect_timeout() {
     let limit = Duration::from_millis(1300);
     let client = Client::builder()
         .connector(Blackhole)
         .connect_timeout(limit)
         .build()
         .unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     let error = client
         .semaphore("pool", 1)
         .unwrap()
@@ -80,11 +89,11 @@ async fn connecting_ends_with_the_connect_timeout() {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::ConnectTimeout { .. }), "{error:?}");
-    // tokio's timers count in whole milliseconds
+    // Tokio's timers have a resolution of one millisecond.
     assert!(
-        began.elapsed() >= limit && began.elapsed() <= limit + Duration::from_millis(1),
+        start.elapsed() >= limit && start.elapsed() <= limit + Duration::from_millis(1),
         "{:?}",
-        began.elapsed()
+        start.elapsed()
     );
     assert!(error.is_retryable() && !error.is_timeout());
     reads_well(
@@ -99,104 +108,116 @@ async fn connecting_ends_with_the_connect_timeout() {
     );
 }
 
-// T10
+// Covers bug T10.
 #[tokio::test]
-async fn a_connection_that_ends_before_its_reply_is_an_error_at_once() {
-    for (sent, end) in [
+async fn a_disconnect_before_the_reply_fails_immediately() {
+    for (reply, end) in [
         ("", close()),
         ("ok 00000000", close()),
         ("", half_close()),
         ("ok 00000000", half_close()),
     ] {
-        let peer = Peer::tcp([vec![hear(ACQUIRE), say(sent), end]]).await;
-        let error = peer.pool().acquire().await.unwrap_err();
+        let scripted_server = ScriptedServer::tcp([vec![expect(ACQUIRE), send(reply), end]]).await;
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         let Error::Disconnected { source, .. } = &error else {
-            panic!("{sent:?}: {error:?}")
+            panic!("{reply:?}: {error:?}")
         };
-        // what came of the reply is shown
+        // The error shows the received part of the reply.
         let shown = source
             .as_ref()
-            .is_some_and(|source| source.to_string().contains(sent));
+            .is_some_and(|source| source.to_string().contains(reply));
         assert_eq!(
             (source.is_some(), shown),
-            (!sent.is_empty(), !sent.is_empty()),
-            "{sent:?}: {error:?}"
+            (!reply.is_empty(), !reply.is_empty()),
+            "{reply:?}: {error:?}"
         );
         assert!(error.is_retryable());
         reads_well(
             &error,
-            &["acquire", "\"pool\"", peer.address(), "before the answer"],
+            &[
+                "acquire",
+                "\"pool\"",
+                scripted_server.address(),
+                "before the answer",
+            ],
         );
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 #[tokio::test]
-async fn a_reset_is_an_error_that_keeps_its_cause() {
-    let peer = Peer::tcp([vec![hear(ACQUIRE), reset()]]).await;
-    let error = peer.pool().acquire().await.unwrap_err();
-    assert!(
-        matches!(&error, Error::Disconnected { source: Some(source), .. } if source.kind() == std::io::ErrorKind::ConnectionReset)
-    );
+async fn a_reset_is_an_error_with_its_source() {
+    let scripted_server = ScriptedServer::tcp([vec![expect(ACQUIRE), reset()]]).await;
+    let error = scripted_server.pool().acquire().await.unwrap_err();
+    assert!(matches!(
+        &error,
+        Error::Disconnected { source: Some(source), .. }
+            if source.kind() == std::io::ErrorKind::ConnectionReset
+    ));
     assert!(error.source().is_some());
-    reads_well(&error, &["acquire", "\"pool\"", peer.address()]);
-    peer.finish().await;
+    reads_well(&error, &["acquire", "\"pool\"", scripted_server.address()]);
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_is_unresponsive_when_its_time_is_over() {
-    let peer = Peer::memory([
-        vec![hear(ACQUIRE), hear_end()],
-        vec![hear(PING), hear_end()],
+async fn a_silent_server_is_unresponsive_after_the_socket_timeout() {
+    let scripted_server = ScriptedServer::memory([
+        vec![expect(ACQUIRE), expect_eof()],
+        vec![expect(PING), expect_eof()],
     ]);
-    let began = Instant::now();
-    let error = peer.pool().acquire().await.unwrap_err();
+    let start = Instant::now();
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
-    // ten seconds in line, and one to say so
-    assert_eq!(began.elapsed().as_secs(), 11);
+    // Ten seconds in the queue and one second for the reply.
+    assert_eq!(start.elapsed().as_secs(), 11);
     reads_well(
         &error,
         &[
             "acquire",
             "\"pool\"",
-            peer.address(),
+            scripted_server.address(),
             "11s",
             "`socket_timeout`",
         ],
     );
-    let error = peer.client().ping().await.unwrap_err();
+    let error = scripted_server.client().ping().await.unwrap_err();
     reads_well(
         &error,
-        &["ping on", peer.address(), "5s", "`socket_timeout`"],
+        &[
+            "ping on",
+            scripted_server.address(),
+            "5s",
+            "`socket_timeout`",
+        ],
     );
     assert_eq!(error.key(), None);
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-/// A network that swallows all connections but the first `open`.
-struct OpensOnly {
-    peer: BoxConnector,
+/// Connector that completes only the first `open` connections.
+struct LimitedConnector {
+    scripted_server: BoxConnector,
     open: AtomicUsize,
 }
 
 type BoxConnector = Box<dyn Connector>;
 
-/// Asserts that the call of `wait` ended when it was over, and at most `grace` later.
-fn assert_over(began: Instant, wait: Duration, grace: Duration) {
-    let took = began.elapsed();
-    // tokio's timers count in whole milliseconds
+/// Asserts that a call with timeout `wait` ended after `wait` and at most `grace` later.
+fn assert_over(start: Instant, wait: Duration, grace: Duration) {
+    let elapsed = start.elapsed();
+    // Tokio's timers have a resolution of one millisecond.
     assert!(
-        took >= wait && took <= wait + grace + Duration::from_millis(2),
-        "{took:?} for {wait:?}"
+        elapsed >= wait && elapsed <= wait + grace + Duration::from_millis(2),
+        "{elapsed:?} for {wait:?}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_over_in_its_time_where_nothing_can_be_reached() {
+async fn acquire_times_out_while_no_server_is_reachable() {
     let client = Client::builder().connector(Blackhole).build().unwrap();
     let pool = client.semaphore("pool", 1).unwrap();
     for millis in [1, 100, 1000, 1500, 3000] {
-        let (began, wait) = (Instant::now(), Duration::from_millis(millis));
+        let (start, wait) = (Instant::now(), Duration::from_millis(millis));
         let error = pool.clone().acquire_within(wait).await.unwrap_err();
         let Error::ConnectTimeout {
             limit,
@@ -207,26 +228,26 @@ async fn a_wait_is_over_in_its_time_where_nothing_can_be_reached() {
             panic!("{error:?}")
         };
         assert_eq!(*limit, wait);
-        assert_over(began, wait, Duration::ZERO);
+        assert_over(start, wait, Duration::ZERO);
         assert!(error.is_retryable() && !error.is_timeout());
         reads_well(
             &error,
             &["acquire", "`connect_timeout`", "`acquire_timeout`"],
         );
     }
-    // a longer wait does not make `connect_timeout` longer, and no wait does not make it shorter
+    // The wait timeout neither extends nor shortens `connect_timeout`.
     for wait in [Duration::ZERO, Duration::from_secs(20)] {
-        let began = Instant::now();
+        let start = Instant::now();
         assert!(matches!(
             pool.clone().acquire_within(wait).await.unwrap_err(),
             Error::ConnectTimeout { .. }
         ));
-        assert_over(began, Duration::from_secs(5), Duration::ZERO);
+        assert_over(start, Duration::from_secs(5), Duration::ZERO);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_over_in_its_time_where_nothing_is_answered() {
+async fn acquire_times_out_while_no_request_is_answered() {
     let second = Duration::from_secs(1);
     for (millis, grace) in [
         (100, Duration::ZERO),
@@ -236,10 +257,14 @@ async fn a_wait_is_over_in_its_time_where_nothing_is_answered() {
     ] {
         let wait = Duration::from_millis(millis);
         let request = format!("sl\npool\n{} 1\n", millis.div_ceil(1000));
-        let peer = Peer::memory([vec![hear(request), hear_end()]]);
-        let began = Instant::now();
-        let error = peer.pool().acquire_within(wait).await.unwrap_err();
-        // of a wait of whole seconds the server owes the end
+        let scripted_server = ScriptedServer::memory([vec![expect(request), expect_eof()]]);
+        let start = Instant::now();
+        let error = scripted_server
+            .pool()
+            .acquire_within(wait)
+            .await
+            .unwrap_err();
+        // With a wait of whole seconds the server sends the timeout, so its absence is an error.
         let is_owed = matches!(error, Error::Unresponsive { limit, .. } if limit == wait + grace);
         assert!(
             if grace.is_zero() {
@@ -249,17 +274,17 @@ async fn a_wait_is_over_in_its_time_where_nothing_is_answered() {
             },
             "{error:?}"
         );
-        assert_over(began, wait + grace, Duration::ZERO);
-        peer.finish().await;
+        assert_over(start, wait + grace, Duration::ZERO);
+        scripted_server.finish().await;
     }
-    // less grace than a second, where less is enough for an answer
-    let peer = Peer::memory([vec![hear("sl\npool\n1 1\n"), hear_end()]]);
-    let client = peer
+    // A grace period of less than a second, because a reply arrives within it.
+    let scripted_server = ScriptedServer::memory([vec![expect("sl\npool\n1 1\n"), expect_eof()]]);
+    let client = scripted_server
         .builder()
         .socket_timeout(Duration::from_millis(300))
         .build()
         .unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     assert!(
         client
             .semaphore("pool", 1)
@@ -268,17 +293,17 @@ async fn a_wait_is_over_in_its_time_where_nothing_is_answered() {
             .await
             .is_err()
     );
-    assert_over(began, Duration::from_millis(1300), Duration::ZERO);
-    peer.finish().await;
+    assert_over(start, Duration::from_millis(1300), Duration::ZERO);
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_over_in_its_time_where_the_secret_is_not_answered() {
+async fn acquire_times_out_while_the_auth_request_is_not_answered() {
     for millis in [100, 1000, 1500] {
         let wait = Duration::from_millis(millis);
-        let peer = Peer::memory([vec![hear(AUTH), hear_end()]]);
-        let client = peer.builder().auth("hush").build().unwrap();
-        let began = Instant::now();
+        let scripted_server = ScriptedServer::memory([vec![expect(AUTH), expect_eof()]]);
+        let client = scripted_server.builder().auth("hush").build().unwrap();
+        let start = Instant::now();
         let error = client
             .semaphore("pool", 1)
             .unwrap()
@@ -289,22 +314,22 @@ async fn a_wait_is_over_in_its_time_where_the_secret_is_not_answered() {
             panic!("{error:?}")
         };
         assert_eq!((context.operation, *limit), (Operation::Auth, wait));
-        assert_over(began, wait, Duration::ZERO);
+        assert_over(start, wait, Duration::ZERO);
         assert!(error.is_retryable() && !error.is_timeout());
         reads_well(&error, &["auth", "`socket_timeout`", "`acquire_timeout`"]);
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-impl Connector for OpensOnly {
+impl Connector for LimitedConnector {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
-        let opens = self
+        let completes = self
             .open
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                left.checked_sub(1)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |remaining| {
+                remaining.checked_sub(1)
             });
-        if opens.is_ok() {
-            self.peer.connect(server)
+        if completes.is_ok() {
+            self.scripted_server.connect(server)
         } else {
             Blackhole.connect(server)
         }
@@ -315,68 +340,71 @@ impl Connector for OpensOnly {
     }
 }
 
-// and so it is when the first connection takes a part of it
+// The same limit applies when the first connection takes part of the time.
 #[tokio::test(start_paused = true)]
-async fn the_second_try_of_a_wait_has_what_is_left_to_connect() {
+async fn the_second_attempt_connects_within_the_remaining_wait() {
     let millis = Duration::from_millis;
     for (wait, request, limit) in [
         (millis(1000), "sl\npool\n1 1\n", millis(920)),
         (millis(2500), "sl\npool\n3 1\n", millis(2420)),
     ] {
-        let peer = Peer::memory([vec![
-            hear(PING),
-            say(OK),
-            hear(request),
-            tell(),
-            cue(),
+        let scripted_server = ScriptedServer::memory([vec![
+            expect(PING),
+            send(OK),
+            expect(request),
+            checkpoint(),
+            wait_for_test(),
             close(),
         ]]);
-        let connector = OpensOnly {
-            peer: peer.connector(),
+        let connector = LimitedConnector {
+            scripted_server: scripted_server.connector(),
             open: AtomicUsize::new(1),
         };
         let client = Client::builder().connector(connector).build().unwrap();
         client.ping().await.unwrap();
-        let began = Instant::now();
+        let start = Instant::now();
         let waiter = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire_within(wait));
-        peer.told().await;
+        scripted_server.reached().await;
         sleep(millis(80)).await;
-        peer.cue();
+        scripted_server.resume();
         let error = waiter.await.unwrap().unwrap_err();
         assert!(
-            matches!(&error, Error::ConnectTimeout { limit: it, .. } if it.abs_diff(limit) < millis(2)),
+            matches!(
+                &error,
+                Error::ConnectTimeout { limit: it, .. } if it.abs_diff(limit) < millis(2)
+            ),
             "{error:?}"
         );
-        assert_over(began, wait, Duration::ZERO);
-        peer.finish().await;
+        assert_over(start, wait, Duration::ZERO);
+        scripted_server.finish().await;
     }
 }
 
-// one second try, that has a secret to show
+// The second attempt opens a connection that authenticates.
 #[tokio::test(start_paused = true)]
-async fn a_try_without_a_wait_has_the_limits_of_the_client() {
+async fn try_acquire_uses_the_timeouts_of_the_client() {
     let seconds = Duration::from_secs;
-    let peer = Peer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![
-            hear(AUTH),
-            say(OK),
-            hear(PING),
-            say(OK),
-            hear(TRY_ACQUIRE),
-            tell(),
-            cue(),
+            expect(AUTH),
+            send(OK),
+            expect(PING),
+            send(OK),
+            expect(TRY_ACQUIRE),
+            checkpoint(),
+            wait_for_test(),
             close(),
         ],
         vec![
-            hear(AUTH),
-            tell(),
-            cue(),
-            say(OK),
-            hear(TRY_ACQUIRE),
-            hear_end(),
+            expect(AUTH),
+            checkpoint(),
+            wait_for_test(),
+            send(OK),
+            expect(TRY_ACQUIRE),
+            expect_eof(),
         ],
     ]);
-    let client = peer
+    let client = scripted_server
         .builder()
         .auth("hush")
         .connect_timeout(seconds(2))
@@ -384,15 +412,15 @@ async fn a_try_without_a_wait_has_the_limits_of_the_client() {
         .build()
         .unwrap();
     client.ping().await.unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     let waiter = tokio::spawn(client.semaphore("pool", 1).unwrap().try_acquire());
     for _ in 0..2 {
-        peer.told().await;
+        scripted_server.reached().await;
         sleep(seconds(2)).await;
-        peer.cue();
+        scripted_server.resume();
     }
     let error = waiter.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
-    assert_over(began, seconds(5), Duration::ZERO);
-    peer.finish().await;
+    assert_over(start, seconds(5), Duration::ZERO);
+    scripted_server.finish().await;
 }

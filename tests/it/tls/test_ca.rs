@@ -1,4 +1,4 @@
-//! Certificates, made as a test needs them, so that none is stored and none runs out.
+//! Certificates generated for each test, so that none is stored and none expires.
 
 use std::sync::Arc;
 
@@ -12,63 +12,63 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
 
-/// Where the tests' servers are.
+/// Address of the test servers.
 pub(crate) const HOST: &str = "127.0.0.1";
 
-/// An issuer of certificates.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// Certificate authority of a test.
+pub(crate) struct TestCa(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate and its key, in PEM.
-pub(crate) struct Papers {
+/// A certificate and its private key in PEM.
+pub(crate) struct TestCert {
     pub(crate) certificate: String,
     pub(crate) key: String,
 }
 
-impl Authority {
+impl TestCa {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
-        // else it would have the name of what it signs
+        // Without a separate name, the issuer would have that of its certificates.
         params.distinguished_name.push(DnType::CommonName, "issuer");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// The issuer's own certificate.
+    /// Returns the certificate of the issuer.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// Papers for a host or an address.
-    pub(crate) fn papers(&self, name: &str) -> Papers {
-        self.papers_with(name, |_| {})
+    /// Issues a certificate for a host or an address.
+    pub(crate) fn issue(&self, name: &str) -> TestCert {
+        self.issue_with(name, |_| {})
     }
 
-    /// The same, but for a `change`.
-    pub(crate) fn papers_with(
+    /// Creates a certificate whose parameters are modified by `change`.
+    pub(crate) fn issue_with(
         &self,
         name: &str,
         change: impl FnOnce(&mut CertificateParams),
-    ) -> Papers {
+    ) -> TestCert {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        // Python is as strict as RFC 5280 is
+        // Python verifies as strictly as RFC 5280 demands.
         params.use_authority_key_identifier_extension = true;
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        Papers {
+        TestCert {
             certificate: params.signed_by(&key, &self.0).unwrap().pem(),
             key: key.serialize_pem(),
         }
     }
 
-    /// For clients that trust this issuer.
+    /// Returns the configuration of clients that trust this issuer.
     pub(crate) fn tls(&self) -> Tls {
         Tls::ca_pem(self.pem()).unwrap()
     }
 
-    /// For a server on [`HOST`].
+    /// Returns the configuration of a server on [`HOST`].
     pub(crate) fn server(&self) -> ServerTls {
-        self.papers(HOST).server()
+        self.issue(HOST).server()
     }
 
     pub(crate) fn roots(&self) -> Arc<RootCertStore> {
@@ -79,7 +79,7 @@ impl Authority {
         Arc::new(roots)
     }
 
-    /// The configuration of a client that trusts this issuer.
+    /// Returns the rustls configuration of a client that trusts this issuer.
     pub(crate) fn client_config(&self) -> ClientConfig {
         let versions = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -90,13 +90,13 @@ impl Authority {
     }
 }
 
-impl Papers {
-    /// A certificate that nobody else issued.
+impl TestCert {
+    /// Creates a self-signed certificate.
     pub(crate) fn self_signed(name: &str, is_ca: IsCa) -> Self {
         Self::self_signed_with(name, |params| params.is_ca = is_ca)
     }
 
-    /// The same, but for a `change`.
+    /// Creates a self-signed certificate whose parameters are modified by `change`.
     pub(crate) fn self_signed_with(
         name: &str,
         change: impl FnOnce(&mut CertificateParams),
@@ -114,7 +114,7 @@ impl Papers {
         ServerTls::pem(&self.certificate, &self.key).unwrap()
     }
 
-    /// The configuration of a server that shows these papers.
+    /// Returns the rustls configuration of a server with this certificate.
     pub(crate) fn server_config(&self) -> ServerConfig {
         let versions = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()

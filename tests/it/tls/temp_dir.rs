@@ -1,13 +1,13 @@
-//! Files of one test's own.
+//! Temporary files of one test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, process};
 
-/// A folder with files in it; it is deleted with this.
-pub(crate) struct Folder(PathBuf);
+/// Temporary directory that is deleted on drop.
+pub(crate) struct TempDir(PathBuf);
 
-impl Folder {
+impl TempDir {
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -16,21 +16,21 @@ impl Folder {
         Self(path)
     }
 
-    /// Makes a file, and says where it is.
+    /// Writes a file and returns its path.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         fs::write(self.0.join(name), content).unwrap();
         self.path(name)
     }
 
-    /// Where a file of this name would be.
+    /// Returns the path of a file with this name.
     pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).into_os_string().into_string().unwrap()
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempDir {
     fn drop(&mut self) {
-        // a folder that stays hurts nobody
+        // A directory that remains is harmless.
         let _ = fs::remove_dir_all(Path::new(&self.0));
     }
 }

@@ -1,4 +1,4 @@
-//! How a client comes to the peer: by TCP, or through memory.
+//! Transport between the client and the scripted server: TCP or memory.
 
 use std::io;
 use std::time::Duration;
@@ -9,37 +9,41 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-/// The client's side.
-pub(super) enum Entrance {
+/// Address of the server, for the client.
+pub(super) enum Target {
     Tcp(String),
-    Memory(Memory),
+    Memory(MemoryConnector),
 }
 
-/// The peer's side.
-pub(super) enum Door {
+/// Source of new connections, for the server.
+pub(super) enum Listener {
     Tcp(TcpListener),
     Memory(mpsc::UnboundedReceiver<DuplexStream>),
 }
 
-/// Connects through memory, on tokio's clock.
+/// Connector that connects through memory, on tokio's clock.
 #[derive(Clone, Debug)]
-pub(super) struct Memory {
-    door: mpsc::UnboundedSender<DuplexStream>,
-    /// How many bytes are under way at most.
-    room: usize,
+pub(super) struct MemoryConnector {
+    connections: mpsc::UnboundedSender<DuplexStream>,
+    /// Bytes buffered in each direction.
+    capacity: usize,
 }
 
-impl Entrance {
-    pub(super) fn on(listener: TcpListener) -> (Self, Door) {
+impl Target {
+    pub(super) fn tcp(listener: TcpListener) -> (Self, Listener) {
         (
             Self::Tcp(listener.local_addr().unwrap().to_string()),
-            Door::Tcp(listener),
+            Listener::Tcp(listener),
         )
     }
 
-    pub(super) fn memory(room: usize) -> (Self, Door) {
-        let (door, inside) = mpsc::unbounded_channel();
-        (Self::Memory(Memory { door, room }), Door::Memory(inside))
+    pub(super) fn memory(capacity: usize) -> (Self, Listener) {
+        let (connections, accepted) = mpsc::unbounded_channel();
+        let connector = MemoryConnector {
+            connections,
+            capacity,
+        };
+        (Self::Memory(connector), Listener::Memory(accepted))
     }
 
     pub(super) fn address(&self) -> &str {
@@ -49,10 +53,10 @@ impl Entrance {
         }
     }
 
-    /// Connects to the peer through memory.
+    /// Returns a connector that reaches the server through memory.
     pub(super) fn connector(&self) -> Box<dyn Connector> {
         match self {
-            Self::Tcp(_) => panic!("it is not in memory"),
+            Self::Tcp(_) => panic!("this server is not in memory"),
             Self::Memory(memory) => Box::new(memory.clone()),
         }
     }
@@ -66,31 +70,31 @@ impl Entrance {
     }
 }
 
-impl Door {
-    pub(super) async fn open(&mut self) -> Box<dyn Socket> {
+impl Listener {
+    pub(super) async fn accept(&mut self) -> Box<dyn Socket> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
                 Box::new(stream)
             }
-            Self::Memory(inside) => match inside.recv().await {
+            Self::Memory(accepted) => match accepted.recv().await {
                 Some(stream) => Box::new(stream),
-                // every client is gone
+                // Every client has been dropped, so no further connection can arrive.
                 None => std::future::pending().await,
             },
         }
     }
 }
 
-impl Connector for Memory {
+impl Connector for MemoryConnector {
     fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async {
-            let (ours, theirs) = duplex(self.room);
-            self.door
-                .send(theirs)
+            let (local, remote) = duplex(self.capacity);
+            self.connections
+                .send(remote)
                 .map_err(|_| io::ErrorKind::ConnectionRefused)?;
-            Ok(Box::new(ours) as BoxStream)
+            Ok(Box::new(local) as BoxStream)
         })
     }
 
@@ -99,9 +103,9 @@ impl Connector for Memory {
     }
 }
 
-/// One connection, on the peer's side.
+/// The server's end of one connection.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Ends it with a reset instead of in order.
+    /// Closes the connection with a reset instead of an orderly shutdown.
     fn reset(self: Box<Self>);
 }
 
@@ -115,6 +119,6 @@ impl Socket for TcpStream {
 
 impl Socket for DuplexStream {
     fn reset(self: Box<Self>) {
-        panic!("memory has no reset");
+        panic!("an in-memory connection has no reset");
     }
 }

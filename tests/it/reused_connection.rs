@@ -1,4 +1,6 @@
-//! A hold on a connection that has carried one before is looked after just as well, and until then costs no task.
+//! Holds on a reused connection, which has a background task.
+//!
+//! They behave like the first hold of a connection, which has no task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,12 +12,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::house::{House, server};
+use crate::fixture::{Fixture, server};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A slot on a connection that carried `before` holds already, each kept for `time`.
-async fn held_again(pool: &Semaphore, before: u32, time: Duration) -> Semaphore<Held> {
+/// Returns a slot on a connection that carried `before` holds, each held for `time`.
+async fn acquire_on_reused_connection(
+    pool: &Semaphore,
+    before: u32,
+    time: Duration,
+) -> Semaphore<Held> {
     for _ in 0..before {
         let held = pool.clone().acquire().await.unwrap();
         sleep(time).await;
@@ -25,7 +31,7 @@ async fn held_again(pool: &Semaphore, before: u32, time: Duration) -> Semaphore<
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_lease_is_kept() {
+async fn the_lease_is_renewed() {
     for (lease, hold) in [
         (1, 0),
         (1, 300),
@@ -35,21 +41,21 @@ async fn its_lease_is_kept() {
         (33, 7000),
         (3600, 30_000),
     ] {
-        let house = House::new().await;
+        let fixture = Fixture::new().await;
         let lease = Duration::from_secs(lease);
         let pool = Semaphore::builder()
             .key("pool")
             .limit(1)
             .lease_ttl(lease)
-            .client(house.client.clone())
+            .client(fixture.client.clone())
             .build()
             .unwrap();
-        let held = held_again(&pool, 3, Duration::from_millis(hold)).await;
+        let held = acquire_on_reused_connection(&pool, 3, Duration::from_millis(hold)).await;
         sleep(100 * SECOND).await;
         held.check()
             .unwrap_or_else(|lost| panic!("{lease:?}, {hold} ms: {lost}"));
         assert_eq!(
-            (house.holders("pool"), house.server.stats().connections),
+            (fixture.holders("pool"), fixture.server.stats().connections),
             (1, 1)
         );
         held.release().await.unwrap();
@@ -57,36 +63,36 @@ async fn its_lease_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_its_connection_is_told_at_once() {
-    let house = House::new().await;
-    let told = Arc::new(AtomicU32::new(0));
-    let count = told.clone();
+async fn a_disconnect_is_reported_immediately() {
+    let fixture = Fixture::new().await;
+    let loss_count = Arc::new(AtomicU32::new(0));
+    let count = loss_count.clone();
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
-        .client(house.client.clone());
+        .client(fixture.client.clone());
     let pool = pool
         .on_lost(move |_| _ = count.fetch_add(1, Ordering::Relaxed))
         .build()
         .unwrap();
-    let held = held_again(&pool, 3, Duration::ZERO).await;
-    let began = Instant::now();
-    house.server.faults().disconnect("pool");
+    let held = acquire_on_reused_connection(&pool, 3, Duration::ZERO).await;
+    let start = Instant::now();
+    fixture.server.faults().disconnect("pool");
     assert_eq!(held.lost().await.reason, LostReason::Disconnected);
     sleep(Duration::from_millis(1)).await;
-    assert!(began.elapsed() < Duration::from_millis(5));
-    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert!(start.elapsed() < Duration::from_millis(5));
+    assert_eq!(loss_count.load(Ordering::Relaxed), 1);
     assert!(held.release().await.unwrap_err().is_lost());
-    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert_eq!(loss_count.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frozen_server_is_a_loss_in_time() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
-    let held = held_again(&pool, 3, Duration::ZERO).await;
+async fn a_frozen_server_loses_the_slot_before_its_lease_expires() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
+    let held = acquire_on_reused_connection(&pool, 3, Duration::ZERO).await;
     let frozen = Instant::now();
-    house.server.faults().freeze();
+    fixture.server.faults().freeze();
     assert_eq!(held.lost().await.reason, LostReason::Unreachable);
     assert!(
         frozen.elapsed() <= Duration::from_secs_f64(22.78),
@@ -96,10 +102,10 @@ async fn a_frozen_server_is_a_loss_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_renewed_when_its_owner_asks() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
-    let held = held_again(&pool, 3, Duration::ZERO).await;
+async fn renew_sends_a_request() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
+    let held = acquire_on_reused_connection(&pool, 3, Duration::ZERO).await;
     sleep(SECOND).await;
     let before = held.remaining();
     timeout(SECOND, held.renew()).await.unwrap().unwrap();
@@ -108,25 +114,25 @@ async fn it_is_renewed_when_its_owner_asks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_given_up_at_once_by_a_drop() {
+async fn drop_releases_the_slot_immediately() {
     for auto_release in [true, false] {
-        let house = House::with(server().auto_release(auto_release).build()).await;
-        let pool = house.client.semaphore("pool", 1).unwrap();
-        drop(held_again(&pool, 3, Duration::ZERO).await);
+        let fixture = Fixture::with_config(server().auto_release(auto_release).build()).await;
+        let pool = fixture.client.semaphore("pool", 1).unwrap();
+        drop(acquire_on_reused_connection(&pool, 3, Duration::ZERO).await);
         sleep(Duration::from_millis(1)).await;
         assert_eq!(
-            (house.holders("pool"), house.server.stats().connections),
+            (fixture.holders("pool"), fixture.server.stats().connections),
             (0, 0)
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_one_task_for_a_connection_and_none_when_it_has_ended() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn a_connection_has_one_task_that_ends_with_it() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let tasks = || Handle::current().metrics().num_alive_tasks();
-    held_again(&pool, 1, Duration::ZERO)
+    acquire_on_reused_connection(&pool, 1, Duration::ZERO)
         .await
         .release()
         .await
@@ -140,12 +146,12 @@ async fn there_is_one_task_for_a_connection_and_none_when_it_has_ended() {
     }
     drop(pool.clone().acquire().await.unwrap());
     sleep(Duration::from_millis(1)).await;
-    // the session at the other end is gone, too
+    // The session on the server has ended as well.
     assert!(tasks() <= idle - 2, "{} of {idle}", tasks());
 }
 
-/// Says `ok` to everything, until its client hangs up.
-async fn yes(mut stream: TcpStream) {
+/// Replies `ok` to every request until the client disconnects.
+async fn reply_ok(mut stream: TcpStream) {
     let mut request = [0; 256];
     while let Ok(count @ 1..) = stream.read(&mut request).await {
         let reply = if request[..count].starts_with(b"sl") {
@@ -159,9 +165,10 @@ async fn yes(mut stream: TcpStream) {
     }
 }
 
-// the server and the client have a runtime each, so that only the client's end can close the socket
+// Server and client use different runtimes, so that only the end of the client's runtime can close
+// the socket.
 #[test]
-fn its_socket_is_closed_when_its_runtime_ends() {
+fn the_socket_closes_when_its_runtime_ends() {
     let theirs = Builder::new_current_thread().enable_all().build().unwrap();
     let listener = theirs.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let addr = listener.local_addr().unwrap().to_string();
@@ -172,12 +179,18 @@ fn its_socket_is_closed_when_its_runtime_ends() {
         .enable_all()
         .build()
         .unwrap();
-    let held = ours.spawn(async move { held_again(&pool, 3, Duration::ZERO).await });
+    let held =
+        ours.spawn(async move { acquire_on_reused_connection(&pool, 3, Duration::ZERO).await });
     let stream = theirs.block_on(async { listener.accept().await.unwrap().0 });
-    let peer = theirs.spawn(yes(stream));
+    let scripted_server = theirs.spawn(reply_ok(stream));
     let held = theirs.block_on(held).unwrap();
     held.check().unwrap();
     drop(ours);
-    theirs.block_on(async { timeout(10 * SECOND, peer).await.unwrap().unwrap() });
+    theirs.block_on(async {
+        timeout(10 * SECOND, scripted_server)
+            .await
+            .unwrap()
+            .unwrap();
+    });
     assert_eq!(held.check().unwrap_err().reason, LostReason::Disconnected);
 }

@@ -1,4 +1,4 @@
-//! The secret comes first on every new connection, and nowhere else.
+//! The auth token is the first request of every new connection, and is sent nowhere else.
 
 use std::time::Duration;
 
@@ -6,40 +6,40 @@ use dflock::{AuthErrorKind, Client, ClientBuilder, ConfigError, Error, Operation
 use tokio::time::Instant;
 
 use crate::bad_input::reads_well;
-use crate::peer::*;
-use crate::tls::folder::Folder;
+use crate::scripted_server::*;
+use crate::tls::temp_dir::TempDir;
 
-fn knowing(peer: &Peer) -> Client {
-    peer.builder().auth("hush").build().unwrap()
+fn client_with_auth_token(server: &ScriptedServer) -> Client {
+    server.builder().auth("hush").build().unwrap()
 }
 
-// G27: whatever the connection is made for
+// Covers bug G27. Tested with every operation that opens a connection.
 #[tokio::test]
-async fn the_secret_is_shown_first_and_once_a_connection() {
-    let hello = [hear(AUTH), say(OK)];
+async fn the_auth_token_is_sent_first_and_once_per_connection() {
+    let hello = [expect(AUTH), send(OK)];
     let with = |rest: &[Step]| [&hello, rest].concat();
-    let peer = Peer::memory([
+    let server = ScriptedServer::memory([
         with(&[
-            hear(PING),
-            say(OK),
-            hear(ACQUIRE),
-            say(GRANT),
-            cue(),
-            hear(RELEASE),
-            say(OK),
-            hear(PING),
-            say(OK),
+            expect(PING),
+            send(OK),
+            expect(ACQUIRE),
+            send(GRANT),
+            wait_for_test(),
+            expect(RELEASE),
+            send(OK),
+            expect(PING),
+            send(OK),
         ]),
         with(&[
-            hear(STATS),
-            say("ok {\"connections\":1}\n"),
-            hear(ENQUEUE),
-            say(ACQUIRED),
-            hear(RELEASE),
-            say(OK),
+            expect(STATS),
+            send("ok {\"connections\":1}\n"),
+            expect(ENQUEUE),
+            send(ACQUIRED),
+            expect(RELEASE),
+            send(OK),
         ]),
     ]);
-    let client = knowing(&peer);
+    let client = client_with_auth_token(&server);
     let pool = client.semaphore("pool", 1).unwrap();
     client.ping().await.unwrap();
     let held = pool.clone().acquire().await.unwrap();
@@ -53,35 +53,36 @@ async fn the_secret_is_shown_first_and_once_a_connection() {
         .release()
         .await
         .unwrap();
-    peer.cue();
+    server.resume();
     held.release().await.unwrap();
     client.ping().await.unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
-// T37
+// Covers bug T37.
 #[tokio::test]
-async fn an_empty_secret_is_none() {
-    let peer = Peer::memory([vec![hear(PING), say(OK)]]);
-    peer.builder()
+async fn an_empty_auth_token_is_not_sent() {
+    let server = ScriptedServer::memory([vec![expect(PING), send(OK)]]);
+    server
+        .builder()
         .auth("")
         .build()
         .unwrap()
         .ping()
         .await
         .unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
-// T13, N11: the connection is closed, and nothing of the secret is said
+// Covers bugs T13, N11. The client closes the connection, and the error does not contain the token.
 #[tokio::test]
-async fn a_secret_that_is_not_taken_is_an_authentication_error() {
-    for (reply, want) in [
+async fn a_rejected_auth_token_is_an_authentication_error() {
+    for (reply, expected) in [
         ("error_auth\n", AuthErrorKind::Wrong { long: false }),
         ("error\n", AuthErrorKind::Unneeded),
     ] {
-        let peer = Peer::memory([vec![hear(AUTH), say(reply), hear_end()]]);
-        let client = knowing(&peer);
+        let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), expect_eof()]]);
+        let client = client_with_auth_token(&server);
         let error = client
             .semaphore("pool", 1)
             .unwrap()
@@ -89,42 +90,47 @@ async fn a_secret_that_is_not_taken_is_an_authentication_error() {
             .await
             .unwrap_err();
         assert!(
-            matches!(&error, Error::Auth { fault, .. } if *fault == want),
+            matches!(&error, Error::Auth { fault, .. } if *fault == expected),
             "{error:?}"
         );
         assert!(error.is_auth() && !error.is_retryable());
         assert_eq!(
             (error.operation(), error.key(), error.server()),
-            (Some(Operation::Auth), Some("pool"), Some(peer.address()))
+            (Some(Operation::Auth), Some("pool"), Some(server.address()))
         );
         assert!(!format!("{error} {error:?} {client:?}").contains("hush"));
         assert!(!error.to_string().contains("256"), "{error}");
-        peer.finish().await;
+        server.finish().await;
     }
 }
 
-// servers before v1.15 answer a line of more than 256 bytes with `error`, as newer ones do a secret that they did not ask for
+// Servers before v1.15 reply `error` to a line of more than 256 bytes. Newer servers reply so to an
+// auth token that they do not require.
 #[tokio::test]
-async fn a_secret_that_old_servers_do_not_take_is_named() {
-    for (length, reply, want) in [
+async fn an_auth_token_too_long_for_old_servers_is_reported() {
+    for (length, reply, expected) in [
         (256, "error\n", AuthErrorKind::Unneeded),
         (257, "error\n", AuthErrorKind::TooLong),
         (256, "error_auth\n", AuthErrorKind::Wrong { long: false }),
         (257, "error_auth\n", AuthErrorKind::Wrong { long: true }),
     ] {
-        let secret = "hush".repeat(65)[..length].to_owned();
-        for end in [hear_end(), close()] {
-            let peer = Peer::memory([vec![hear(format!("auth\n_\n{secret}\n")), say(reply), end]]);
-            let error = peer
+        let auth_token = "hush".repeat(65)[..length].to_owned();
+        for end in [expect_eof(), close()] {
+            let server = ScriptedServer::memory([vec![
+                expect(format!("auth\n_\n{auth_token}\n")),
+                send(reply),
+                end,
+            ]]);
+            let error = server
                 .builder()
-                .auth(&secret)
+                .auth(&auth_token)
                 .build()
                 .unwrap()
                 .ping()
                 .await
                 .unwrap_err();
             assert!(
-                matches!(&error, Error::Auth { fault, .. } if *fault == want),
+                matches!(&error, Error::Auth { fault, .. } if *fault == expected),
                 "{length} bytes, {reply:?}: {error:?}"
             );
             let old = length > 256;
@@ -137,37 +143,37 @@ async fn a_secret_that_old_servers_do_not_take_is_named() {
                 },
             );
             assert_eq!(error.to_string().contains("256"), old, "{error}");
-            peer.finish().await;
+            server.finish().await;
         }
     }
 }
 
-// T13: the peer goes away, echoes, or talks nonsense
+// Covers bug T13. The server disconnects, echoes the token or sends an invalid reply.
 #[tokio::test]
-async fn a_peer_that_cannot_take_a_secret_does_not_make_it_public() {
+async fn an_invalid_auth_reply_does_not_reveal_the_auth_token() {
     for (reply, end) in [
         ("", close()),
         ("", half_close()),
-        ("auth\n_\nhush\n", hear_end()),
-        ("HTTP/1.1 400 Bad Request\r\n", hear_end()),
+        ("auth\n_\nhush\n", expect_eof()),
+        ("HTTP/1.1 400 Bad Request\r\n", expect_eof()),
     ] {
-        let peer = Peer::memory([vec![hear(AUTH), say(reply), end]]);
-        let error = knowing(&peer).ping().await.unwrap_err();
+        let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), end]]);
+        let error = client_with_auth_token(&server).ping().await.unwrap_err();
         assert!(
             matches!(error, Error::Disconnected { .. } | Error::Protocol { .. }),
             "{reply:?}: {error:?}"
         );
         assert_eq!(error.operation(), Some(Operation::Auth));
         assert!(!format!("{error} {error:?}").contains("hush"));
-        peer.finish().await;
+        server.finish().await;
     }
 }
 
-// whatever the server says to the secret may be the secret
+// Any reply to the auth request may contain the token.
 #[tokio::test]
-async fn an_answer_that_echoes_the_secret_is_not_shown() {
+async fn an_echoed_auth_token_is_redacted() {
     type Check = fn(&Error) -> bool;
-    let wants: [(&str, Check); 6] = [
+    let cases: [(&str, Check); 6] = [
         ("hush\n", |e| matches!(e, Error::Protocol { .. })),
         ("ok {\"secret\":\"hush\"}\n", |e| {
             matches!(e, Error::Protocol { .. })
@@ -183,30 +189,30 @@ async fn an_answer_that_echoes_the_secret_is_not_shown() {
             matches!(e, Error::NotLeader { leader: None, .. })
         }),
     ];
-    for (reply, want) in wants {
-        let peer = Peer::memory([vec![hear(AUTH), say(reply), hear_end()]]);
-        let error = knowing(&peer).ping().await.unwrap_err();
-        assert!(want(&error), "{reply:?}: {error:?}");
+    for (reply, expected) in cases {
+        let server = ScriptedServer::memory([vec![expect(AUTH), send(reply), expect_eof()]]);
+        let error = client_with_auth_token(&server).ping().await.unwrap_err();
+        assert!(expected(&error), "{reply:?}: {error:?}");
         assert!(
             !format!("{error} {error:?} {error:#?}").contains("hush"),
             "{reply:?}: {error:?}"
         );
-        reads_well(&error, &["auth", peer.address()]);
-        peer.finish().await;
+        reads_well(&error, &["auth", server.address()]);
+        server.finish().await;
     }
 }
 
-// P15
+// Covers bug P15.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_to_the_secret_is_unresponsive() {
-    let peer = Peer::memory([vec![hear(AUTH), hear_end()]]);
-    let client = peer
+async fn a_server_silent_after_auth_is_unresponsive() {
+    let server = ScriptedServer::memory([vec![expect(AUTH), expect_eof()]]);
+    let client = server
         .builder()
         .auth("hush")
         .socket_timeout(Duration::from_secs(2))
         .build()
         .unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     let error = client
         .semaphore("pool", 1)
         .unwrap()
@@ -215,26 +221,28 @@ async fn a_server_that_says_nothing_to_the_secret_is_unresponsive() {
         .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
     assert_eq!(error.operation(), Some(Operation::Auth));
-    assert_eq!(began.elapsed().as_secs(), 2);
-    peer.finish().await;
+    assert_eq!(start.elapsed().as_secs(), 2);
+    server.finish().await;
 }
 
-/// The ways to give a secret, and the two of them that are files.
-type Way = (
+/// Ways to set an auth token as text and as a file.
+type TokenSource = (
     &'static str,
-    fn(&Folder, &str) -> Result<ClientBuilder, ConfigError>,
+    fn(&TempDir, &str) -> Result<ClientBuilder, ConfigError>,
 );
 
-const WAYS: [Way; 4] = [
-    ("auth", |_, secret| Ok(Client::builder().auth(secret))),
-    ("DFLOCK_AUTH_TOKEN", |_, secret| {
-        ClientBuilder::from_lookup(|name| (name == "DFLOCK_AUTH_TOKEN").then(|| secret.into()))
+const TOKEN_SOURCES: [TokenSource; 4] = [
+    ("auth", |_, auth_token| {
+        Ok(Client::builder().auth(auth_token))
     }),
-    ("auth_file", |folder, secret| {
-        Ok(Client::builder().auth_file(folder.file("token", secret)))
+    ("DFLOCK_AUTH_TOKEN", |_, auth_token| {
+        ClientBuilder::from_lookup(|name| (name == "DFLOCK_AUTH_TOKEN").then(|| auth_token.into()))
     }),
-    ("DFLOCK_AUTH_TOKEN_FILE", |folder, secret| {
-        let path = folder.file("token", secret);
+    ("auth_file", |dir, auth_token| {
+        Ok(Client::builder().auth_file(dir.file("token", auth_token)))
+    }),
+    ("DFLOCK_AUTH_TOKEN_FILE", |dir, auth_token| {
+        let path = dir.file("token", auth_token);
         ClientBuilder::from_lookup(|name| {
             (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.clone().into())
         })
@@ -242,10 +250,10 @@ const WAYS: [Way; 4] = [
 ];
 
 #[tokio::test]
-async fn a_byte_order_mark_before_the_secret_is_dropped_and_white_space_in_a_file_too() {
-    let folder = Folder::new();
-    for (way, builder) in WAYS {
-        let is_file = way.ends_with("file") || way.ends_with("FILE");
+async fn a_byte_order_mark_and_white_space_around_the_auth_token_are_removed() {
+    let dir = TempDir::new();
+    for (source_name, builder) in TOKEN_SOURCES {
+        let is_file = source_name.ends_with("file") || source_name.ends_with("FILE");
         let contents = [
             "hush",
             "\u{feff}hush",
@@ -254,17 +262,18 @@ async fn a_byte_order_mark_before_the_secret_is_dropped_and_white_space_in_a_fil
             "\u{feff} \thush \n\n",
         ];
         for content in &contents[..if is_file { 5 } else { 2 }] {
-            let peer = Peer::tcp([vec![hear(AUTH), say(OK), hear(PING), say(OK)]]).await;
-            let builder = builder(&folder, content).unwrap().servers([peer.address()]);
+            let server =
+                ScriptedServer::tcp([vec![expect(AUTH), send(OK), expect(PING), send(OK)]]).await;
+            let builder = builder(&dir, content).unwrap().servers([server.address()]);
             builder.build().unwrap().ping().await.unwrap();
-            peer.finish().await;
+            server.finish().await;
         }
     }
 }
 
 #[test]
-fn an_invisible_character_at_an_end_of_the_secret_is_refused_by_name() {
-    let folder = Folder::new();
+fn an_invisible_character_at_an_end_of_the_auth_token_is_rejected_by_name() {
+    let dir = TempDir::new();
     for (character, name) in [
         ('\u{200b}', "U+200B ZERO WIDTH SPACE"),
         ('\u{200d}', "U+200D ZERO WIDTH JOINER"),
@@ -275,39 +284,42 @@ fn an_invisible_character_at_an_end_of_the_secret_is_refused_by_name() {
         ('\u{202e}', "U+202E RIGHT-TO-LEFT OVERRIDE"),
         ('\u{2068}', "U+2068 FIRST STRONG ISOLATE"),
         ('\u{3164}', "U+3164 HANGUL FILLER"),
-        // the end of a file on DOS
+        // End-of-file character of DOS.
         ('\u{1a}', "U+001A CONTROL CHARACTER"),
     ] {
-        for (way, builder) in WAYS {
-            // the first mark is dropped, the second is not
-            for secret in [
+        for (source_name, builder) in TOKEN_SOURCES {
+            // The client drops the first mark and rejects the second.
+            for auth_token in [
                 format!("hush{character}"),
                 format!("\u{feff}{character}hush"),
             ] {
-                let built = builder(&folder, &secret).and_then(ClientBuilder::build);
-                let error = built.expect_err(&format!("{way}: {secret:?}"));
+                let result = builder(&dir, &auth_token).and_then(ClientBuilder::build);
+                let error = result.expect_err(&format!("{source_name}: {auth_token:?}"));
                 reads_well(&error, &["invisible character", name]);
                 assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
             }
         }
     }
-    // these are within, or can be seen
-    for secret in [
+    // These characters are visible, or are not at an end of the token.
+    for auth_token in [
         "hu\u{200b}sh",
         "hush\u{301}",
         "hush\u{2764}\u{fe0f}",
         "h\u{e9}",
     ] {
-        for (way, builder) in WAYS {
-            builder(&folder, secret).unwrap().build().expect(way);
+        for (source_name, builder) in TOKEN_SOURCES {
+            builder(&dir, auth_token)
+                .unwrap()
+                .build()
+                .expect(source_name);
         }
     }
 }
 
 #[test]
-fn a_file_without_a_secret_is_refused_and_named() {
-    let folder = Folder::new();
-    let missing = folder.path("missing");
+fn a_file_without_an_auth_token_is_rejected_and_named() {
+    let dir = TempDir::new();
+    let missing = dir.path("missing");
     let error = Client::builder().auth_file(&missing).build().unwrap_err();
     reads_well(&error, &["the secret in", &missing, "cannot be read"]);
     for (content, why) in [
@@ -315,11 +327,11 @@ fn a_file_without_a_secret_is_refused_and_named() {
         (b"\xef\xbb\xbf \n", "no secret in it"),
         (b"\xff\xfeh\0", "UTF-8"),
     ] {
-        let path = folder.file("token", content);
+        let path = dir.file("token", content);
         let error = Client::builder().auth_file(&path).build().unwrap_err();
         reads_well(&error, &["the secret in", &path, why]);
     }
-    // the last of the two counts
+    // The later call takes precedence.
     Client::builder()
         .auth_file(&missing)
         .auth("hush")

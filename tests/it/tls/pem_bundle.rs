@@ -1,15 +1,15 @@
-//! A file of several certificates: each is used, or the file is refused. None is skipped.
+//! PEM files with several certificates: each is used, or the file is rejected. None is skipped.
 
 use dflock::server::{Server, ServerTls};
 use dflock::{ConfigError, PemContent, PemErrorKind, PemSectionErrorKind, Tls};
 
-use super::authority::{Authority, HOST};
+use super::test_ca::{HOST, TestCa};
 use crate::bad_input::reads_well;
 
-/// Returns whether a client that trusts `bundle` connects to a server of `authority`.
-async fn is_trusted(authority: &Authority, bundle: &str) -> bool {
+/// Returns whether a client that trusts `bundle` connects to a server of `ca`.
+async fn is_trusted(ca: &TestCa, bundle: &str) -> bool {
     let server = Server::builder()
-        .tls(authority.server())
+        .tls(ca.server())
         .build()
         .start()
         .await
@@ -23,48 +23,48 @@ async fn is_trusted(authority: &Authority, bundle: &str) -> bool {
 }
 
 /// Relabels the certificate `pem`.
-fn labelled(pem: &str, label: &str) -> String {
+fn with_label(pem: &str, label: &str) -> String {
     pem.replace("BEGIN CERTIFICATE", &format!("BEGIN {label}"))
         .replace("END CERTIFICATE", &format!("END {label}"))
 }
 
-// OpenSSL 3.0 reads each of these; `openssl storeutl -certs` finds two in each
+// OpenSSL 3.0 reads each of these files. `openssl storeutl -certs` finds two certificates in each.
 #[tokio::test]
-async fn what_openssl_reads_is_read() {
-    let (one, two) = (Authority::new(), Authority::new());
+async fn every_certificate_that_openssl_reads_is_loaded() {
+    let (one, two) = (TestCa::new(), TestCa::new());
     let (a, b) = (one.pem(), two.pem());
     for bundle in [
         format!("{a}{b}"),
         format!("\u{feff}{a}{b}"),
-        format!("{}{b}", labelled(&a, "X509 CERTIFICATE")),
-        format!("{a}{}", labelled(&b, "X509 CERTIFICATE")),
+        format!("{}{b}", with_label(&a, "X509 CERTIFICATE")),
+        format!("{a}{}", with_label(&b, "X509 CERTIFICATE")),
         format!("subject=CN = one\nBag Attributes\n    friendlyName: one\n{a}\n\n# two\n{b}"),
         format!("{a}{b}").replace('\n', "\r\n"),
         format!("{a}{b}").replace('\n', "  \n"),
         format!("{a}{}", b.trim_end()),
-        format!("{a}{}{b}", Authority::new().papers(HOST).key),
-        // the body of one may be on one line
+        format!("{a}{}{b}", TestCa::new().issue(HOST).key),
+        // The base64 body may be one line.
         {
             let (begin, rest) = a.split_once('\n').unwrap();
             let (body, end) = rest.trim_end().rsplit_once('\n').unwrap();
             format!("{begin}\n{}\n{end}\n{b}", body.replace('\n', ""))
         },
     ] {
-        for authority in [&one, &two] {
-            assert!(is_trusted(authority, &bundle).await, "{bundle}");
+        for ca in [&one, &two] {
+            assert!(is_trusted(ca, &bundle).await, "{bundle}");
         }
     }
 }
 
 type Loader = (&'static str, fn(&str, &str) -> Result<(), ConfigError>);
 
-/// Those that read certificates.
+/// Functions that load certificates.
 const LOADERS: [Loader; 3] = [
     ("the CA certificate", |bundle, _| {
         Tls::ca_pem(bundle).map(drop)
     }),
     ("the client certificate", |chain, key| {
-        Authority::new().tls().client_pem(chain, key).map(drop)
+        TestCa::new().tls().client_pem(chain, key).map(drop)
     }),
     ("the server certificate", |chain, key| {
         ServerTls::pem(chain, key).map(drop)
@@ -72,13 +72,13 @@ const LOADERS: [Loader; 3] = [
 ];
 
 #[test]
-fn what_would_be_skipped_is_refused_with_its_number() {
+fn an_unusable_section_is_rejected_with_its_number() {
     use PemSectionErrorKind as Kind;
 
-    let issuer = Authority::new();
-    let papers = issuer.papers(HOST);
-    let (a, b) = (papers.certificate, issuer.pem());
-    let cut = |pem: &str, from: &str, to: &str| pem.replacen(from, to, 1);
+    let issuer = TestCa::new();
+    let cert = issuer.issue(HOST);
+    let (a, b) = (cert.certificate, issuer.pem());
+    let replace_first = |pem: &str, from: &str, to: &str| pem.replacen(from, to, 1);
     for (bundle, section, why) in [
         (
             format!("  {}{b}", a.replace('\n', "\n  ")),
@@ -89,7 +89,7 @@ fn what_would_be_skipped_is_refused_with_its_number() {
         (format!("issuer: {a}{b}"), 1, Kind::NotAtLineStart),
         (format!("# {a}{b}"), 1, Kind::NotAtLineStart),
         (format!("{a}issuer: {b}"), 2, Kind::NotAtLineStart),
-        // two files that both begin with a byte order mark, joined
+        // Two joined files that both start with a byte order mark.
         (format!("\u{feff}{a}\u{feff}{b}"), 2, Kind::NotAtLineStart),
         (format!("{a}\u{200b}{b}"), 2, Kind::NotAtLineStart),
         (format!("{}{b}", a.trim_end()), 2, Kind::JoinedToEnd),
@@ -101,43 +101,49 @@ fn what_would_be_skipped_is_refused_with_its_number() {
             Kind::NoLineBreakAfterEnd,
         ),
         (
-            format!("{}{b}", labelled(&a, "TRUSTED CERTIFICATE")),
+            format!("{}{b}", with_label(&a, "TRUSTED CERTIFICATE")),
             1,
             Kind::TrustedCertificate,
         ),
         (
-            format!("{a}{}", labelled(&b, "TRUSTED CERTIFICATE")),
+            format!("{a}{}", with_label(&b, "TRUSTED CERTIFICATE")),
             2,
             Kind::TrustedCertificate,
         ),
-        // which holds certificates, too
+        // This format contains certificates, too.
         (
-            format!("{a}{}", labelled(&b, "PKCS7")),
+            format!("{a}{}", with_label(&b, "PKCS7")),
             2,
             Kind::UnknownLabel,
         ),
         (
-            format!("{a}{}", labelled(&b, "certificate")),
+            format!("{a}{}", with_label(&b, "certificate")),
             2,
             Kind::UnknownLabel,
         ),
         (
-            format!("{a}{}", labelled(&b, "CERTIFICATE ")),
+            format!("{a}{}", with_label(&b, "CERTIFICATE ")),
             2,
             Kind::UnknownLabel,
         ),
         (
-            format!("{}{b}", cut(&a, "-----BEGIN", "----BEGIN")),
+            format!("{}{b}", replace_first(&a, "-----BEGIN", "----BEGIN")),
             1,
             Kind::Damaged,
         ),
         (
-            format!("{}{b}", cut(&a, "CERTIFICATE-----", "CERTIFICATE----")),
+            format!(
+                "{}{b}",
+                replace_first(&a, "CERTIFICATE-----", "CERTIFICATE----")
+            ),
             1,
             Kind::Damaged,
         ),
         (
-            format!("{}{b}", cut(&a, "CERTIFICATE-----", "CERTIFICATE------")),
+            format!(
+                "{}{b}",
+                replace_first(&a, "CERTIFICATE-----", "CERTIFICATE------")
+            ),
             1,
             Kind::NoLineBreakAfterBegin,
         ),
@@ -152,34 +158,47 @@ fn what_would_be_skipped_is_refused_with_its_number() {
             Kind::Damaged,
         ),
         (
-            format!("{a}{}", labelled(&b, " CERTIFICATE")),
+            format!("{a}{}", with_label(&b, " CERTIFICATE")),
             2,
             Kind::UnknownLabel,
         ),
         (
-            format!("{a}{}", cut(&b, "-----BEGIN CERTIFICATE-----\n", "")),
+            format!(
+                "{a}{}",
+                replace_first(&b, "-----BEGIN CERTIFICATE-----\n", "")
+            ),
             2,
             Kind::NoBegin,
         ),
         (
-            format!("{}{b}", cut(&a, "-----END CERTIFICATE-----\n", "")),
+            format!(
+                "{}{b}",
+                replace_first(&a, "-----END CERTIFICATE-----\n", "")
+            ),
             1,
             Kind::NoEnd,
         ),
         (
-            format!("{a}{}", cut(&b, "-----END CERTIFICATE-----\n", "")),
+            format!(
+                "{a}{}",
+                replace_first(&b, "-----END CERTIFICATE-----\n", "")
+            ),
             2,
             Kind::NoEnd,
         ),
         (
-            format!("{a}{}", cut(&b, "END CERTIFICATE", "END CERT")),
+            format!("{a}{}", replace_first(&b, "END CERTIFICATE", "END CERT")),
             2,
             Kind::OtherEnd,
         ),
-        (format!("{a}{}", cut(&b, "M", "*")), 2, Kind::NotBase64),
+        (
+            format!("{a}{}", replace_first(&b, "M", "*")),
+            2,
+            Kind::NotBase64,
+        ),
     ] {
-        for (what, load) in LOADERS {
-            let error = load(&bundle, &papers.key).expect_err(&bundle);
+        for (loader_name, load) in LOADERS {
+            let error = load(&bundle, &cert.key).expect_err(&bundle);
             let ConfigError::Pem {
                 why:
                     PemErrorKind::Malformed {
@@ -191,16 +210,16 @@ fn what_would_be_skipped_is_refused_with_its_number() {
             else {
                 panic!("{error:?} of {bundle}");
             };
-            assert_eq!((at, found), (section, why), "{what}: {bundle}");
-            reads_well(&error, &[what, &format!("section {section} ")]);
+            assert_eq!((at, found), (section, why), "{loader_name}: {bundle}");
+            reads_well(&error, &[loader_name, &format!("section {section} ")]);
         }
     }
 }
 
 #[test]
-fn what_is_no_certificate_says_what_it_is() {
-    let papers = Authority::new().papers(HOST);
-    let body = papers
+fn a_section_of_another_kind_is_named_in_the_error() {
+    let cert = TestCa::new().issue(HOST);
+    let body = cert
         .key
         .lines()
         .filter(|line| !line.starts_with('-'))
@@ -240,8 +259,8 @@ fn what_is_no_certificate_says_what_it_is() {
             "but the parameters of a key",
         ),
     ] {
-        for (what, load) in LOADERS {
-            let error = load(&of(label), &papers.key).unwrap_err();
+        for (loader_name, load) in LOADERS {
+            let error = load(&of(label), &cert.key).unwrap_err();
             let ConfigError::Pem {
                 why: PemErrorKind::NoCertificate { found },
                 ..
@@ -250,15 +269,15 @@ fn what_is_no_certificate_says_what_it_is() {
                 panic!("{error:?} of {label}");
             };
             assert_eq!(found, Some(content));
-            reads_well(&error, &[what, text, "`BEGIN CERTIFICATE`"]);
+            reads_well(&error, &[loader_name, text, "`BEGIN CERTIFICATE`"]);
         }
     }
 }
 
 #[test]
-fn a_key_that_cannot_be_used_says_why() {
-    let papers = Authority::new().papers(HOST);
-    let body = papers
+fn an_unusable_key_is_rejected_with_its_reason() {
+    let cert = TestCa::new().issue(HOST);
+    let body = cert
         .key
         .lines()
         .filter(|line| !line.starts_with('-'))
@@ -266,11 +285,11 @@ fn a_key_that_cannot_be_used_says_why() {
     let of = |label: &str, headers: &str| {
         format!("-----BEGIN {label}-----\n{headers}{body}\n-----END {label}-----\n")
     };
-    let load = |key: &str| Authority::new().tls().client_pem(&papers.certificate, key);
-    // what OpenSSL writes before a key of an elliptic curve
+    let load = |key: &str| TestCa::new().tls().client_pem(&cert.certificate, key);
+    // OpenSSL writes these parameters before an elliptic curve key.
     let parameters =
         "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
-    load(&format!("{parameters}{}", papers.key)).unwrap();
+    load(&format!("{parameters}{}", cert.key)).unwrap();
     for (key, text) in [
         (of("ENCRYPTED PRIVATE KEY", ""), "encrypted"),
         (
@@ -288,7 +307,7 @@ fn a_key_that_cannot_be_used_says_why() {
             of("OPENSSH PRIVATE KEY", ""),
             "of a form that TLS cannot use",
         ),
-        (papers.certificate.clone(), "but a certificate"),
+        (cert.certificate.clone(), "but a certificate"),
         (of("RSA PRIVATE KEY", ""), "TLS cannot use section 1"),
     ] {
         let error = load(&key).unwrap_err();
@@ -297,8 +316,8 @@ fn a_key_that_cannot_be_used_says_why() {
 }
 
 #[test]
-fn utf_16_is_named() {
-    let pem = Authority::new().pem();
+fn utf_16_is_named_in_the_error() {
+    let pem = TestCa::new().pem();
     for (mark, bytes) in [
         ([0xff, 0xfe], u16::to_le_bytes as fn(u16) -> [u8; 2]),
         ([0xfe, 0xff], u16::to_be_bytes),

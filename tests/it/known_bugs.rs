@@ -1,13 +1,15 @@
-//! Each bug that another client or server of dflockd had has a test here, or a reason why it cannot be had.
+//! Known bugs of other dflockd clients and servers: each has a test here or a reason why it cannot
+//! occur.
 //!
-//! The letters: T, P and G are the clients in TypeScript, Python and Go; S is the server; N is what none of them records. A test
-//! names those that it covers in the comment above it, or all tests of a file in the comment at its head.
+//! The letters T, P and G stand for the clients in TypeScript, Python and Go. S is the server, and
+//! N marks bugs that none of them lists. A test names the bugs it covers in the comment above it. A
+//! file may name them in the comment at its head.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// By letter: how many there are, and with how many digits they are written.
+/// Number of bugs and number of digits of each letter.
 const BUGS: [(char, usize, usize); 5] = [
     ('T', 49, 2),
     ('P', 36, 2),
@@ -26,9 +28,9 @@ fn every_known_bug_has_a_test_or_a_reason() {
         })
         .collect();
     let mut covered = BTreeSet::new();
-    for folder in ["it", "ui", "../dflock/src"] {
-        sources(&root.join(folder), &mut |source| {
-            covered.extend(comments(source).flat_map(named));
+    for dir in ["it", "ui", "../dflock/src"] {
+        for_each_source(&root.join(dir), &mut |source| {
+            covered.extend(comments(source).flat_map(bug_numbers));
         });
     }
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
@@ -36,7 +38,7 @@ fn every_known_bug_has_a_test_or_a_reason() {
         readme
             .lines()
             .filter(|line| line.starts_with("| "))
-            .flat_map(named),
+            .flat_map(bug_numbers),
     );
     let missing: Vec<_> = known.difference(&covered).collect();
     assert!(
@@ -44,21 +46,21 @@ fn every_known_bug_has_a_test_or_a_reason() {
         "neither a test nor tests/README.md names {missing:?}"
     );
     let unknown: Vec<_> = covered.difference(&known).collect();
-    assert!(unknown.is_empty(), "there is no bug {unknown:?}");
+    assert!(unknown.is_empty(), "unknown bugs: {unknown:?}");
 }
 
-fn sources(folder: &Path, read: &mut impl FnMut(&str)) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn for_each_source(dir: &Path, read: &mut impl FnMut(&str)) {
+    for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources(&path, read);
+            for_each_source(&path, read);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             read(&fs::read_to_string(path).unwrap());
         }
     }
 }
 
-/// The comments at the head of a file, and those above a function, with its attributes between.
+/// Returns the comments at the head of a file and those above functions.
 fn comments(source: &str) -> impl Iterator<Item = &str> {
     let mut lines: Vec<_> = source.lines().map(str::trim_start).collect();
     let head = lines
@@ -82,8 +84,8 @@ fn comments(source: &str) -> impl Iterator<Item = &str> {
     lines.into_iter()
 }
 
-/// The words that look like the number of a bug.
-fn named(text: &str) -> impl Iterator<Item = String> {
+/// Returns the words that have the form of a bug number.
+fn bug_numbers(text: &str) -> impl Iterator<Item = String> {
     let words = text.split(|c: char| !c.is_alphanumeric());
     let is_number = |word: &str| {
         let rest = word.strip_prefix(|c| BUGS.iter().any(|(letter, ..)| *letter == c));

@@ -1,4 +1,4 @@
-//! No error shows a byte of a certificate, a key or a secret.
+//! Redaction: no error shows a byte of a certificate, key or auth token.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use dflock::server::ServerTls;
 use dflock::{Client, ClientBuilder, ConfigError, Tls};
 
-use super::authority::{Authority, HOST, Papers};
-use super::folder::Folder;
+use super::temp_dir::TempDir;
+use super::test_ca::{HOST, TestCa, TestCert};
 
-/// The shortest piece of text, and the fewest bytes as numbers, that give content away.
-const TEXT: usize = 8;
-const NUMBERS: usize = 3;
+/// Shortest text and fewest numeric bytes that reveal content.
+const MIN_TEXT: usize = 8;
+const MIN_NUMBERS: usize = 3;
 
-/// Everything that can be printed of `error`.
-pub(super) fn print(error: &dyn Error) -> String {
+/// Returns every printed form of `error`.
+pub(super) fn printed_forms(error: &dyn Error) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -24,23 +24,23 @@ pub(super) fn print(error: &dyn Error) -> String {
     text
 }
 
-/// Fails when `text` has a piece of `content` in it: as text, or as decimal or hexadecimal numbers.
+/// Asserts that `text` contains no part of `content` as text, decimal or hexadecimal numbers.
 pub(super) fn assert_hides(text: &str, content: &str) {
-    // words are between dashes; what is secret is not
+    // PEM labels between dashes are not secret.
     let text = text.replace("-----", "");
     for line in content
         .split(['\n', '-', ' '])
-        .filter(|line| line.len() >= TEXT)
+        .filter(|line| line.len() >= MIN_TEXT)
     {
-        for piece in line.as_bytes().windows(TEXT) {
-            let piece = str::from_utf8(piece).unwrap();
-            assert!(!text.contains(piece), "{piece:?} is in {text}");
+        for segment in line.as_bytes().windows(MIN_TEXT) {
+            let segment = str::from_utf8(segment).unwrap();
+            assert!(!text.contains(segment), "{segment:?} is in {text}");
         }
     }
     let lists = |show: fn(&u8) -> String, separator: &str| -> Vec<String> {
         let numbers: Vec<_> = content.bytes().map(|byte| show(&byte)).collect();
         numbers
-            .windows(NUMBERS)
+            .windows(MIN_NUMBERS)
             .map(|numbers| numbers.join(separator))
             .collect()
     };
@@ -60,7 +60,7 @@ pub(super) fn assert_hides(text: &str, content: &str) {
 }
 
 #[test]
-fn the_check_finds_content_in_every_form() {
+fn assert_hides_detects_content_in_every_form() {
     for text in [
         "see hunter2hunter2",
         "[104, 117, 110]",
@@ -75,8 +75,8 @@ fn the_check_finds_content_in_every_form() {
     assert_hides("section 2 is not PEM", "hunter2hunter2");
 }
 
-/// `pem` as it is damaged when it is pasted, cut off or joined; no form of it can be used.
-fn damaged(pem: &str) -> Vec<String> {
+/// Returns `pem` with the damage of pasting, truncation and joining. None of these is usable.
+fn corruptions(pem: &str) -> Vec<String> {
     let (begin, rest) = pem.split_once('\n').unwrap();
     let (body, end) = rest.trim_end().rsplit_once('\n').unwrap();
     let lines = |separator: &str| pem.trim_end().replace('\n', separator);
@@ -87,22 +87,22 @@ fn damaged(pem: &str) -> Vec<String> {
         lines("\t"),
         lines(""),
         format!("\"{}\"", lines("\\n")),
-        // no break after BEGIN alone, or before END alone
+        // The line break is missing after BEGIN only, or before END only.
         format!("{begin}{body}\n{end}\n"),
         format!("{begin}\n{body}{end}\n"),
-        // cut off
+        // Truncated.
         format!("{begin}\n{body}\n"),
         format!("{begin}\n"),
         format!("{}\n{body}\n{end}", begin.trim_end_matches('-')),
         format!("{}{body}", begin.trim_end_matches('-')),
         format!("{body}\n{end}\n"),
-        // not base64
+        // Not base64.
         format!(
             "{begin}\n{}\n{end}\n",
             body.replacen(&body[20..24], "!\u{a7}!", 1)
         ),
         format!("{begin}\n{body}=A\n{end}\n"),
-        // base64 of something else
+        // Base64 of other content.
         format!("{begin}\n{}\n{end}\n", &body[8..]),
         format!("{begin}\n{}\n{end}\n", &body[..12]),
         pem.replace("-----BEGIN", "-----BEGIN OLD"),
@@ -112,125 +112,122 @@ fn damaged(pem: &str) -> Vec<String> {
     ]
 }
 
-/// The ways on which PEM or a secret gets in, each as a function of the content.
-pub(super) type Way = (&'static str, fn(&Folder, &str) -> Result<(), ConfigError>);
+/// Ways to pass PEM or an auth token, each as a function of the content.
+pub(super) type Source = (&'static str, fn(&TempDir, &str) -> Result<(), ConfigError>);
 
-fn papers() -> Papers {
-    Authority::new().papers(HOST)
+fn cert() -> TestCert {
+    TestCa::new().issue(HOST)
 }
 
 fn tls() -> Tls {
-    Authority::new().tls()
+    TestCa::new().tls()
 }
 
-fn variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
-    let lookup = |asked| (asked == name).then(|| value.into());
+fn load_variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
+    let lookup = |variable| (variable == name).then(|| value.into());
     ClientBuilder::from_lookup(lookup)?.build().map(drop)
 }
 
-pub(super) const WAYS: [Way; 22] = [
+pub(super) const SOURCES: [Source; 22] = [
     ("ca_pem", |_, text| Tls::ca_pem(text).map(drop)),
-    ("ca_pem_file", |folder, text| {
-        Tls::ca_pem_file(folder.file("a", text)).map(drop)
+    ("ca_pem_file", |dir, text| {
+        Tls::ca_pem_file(dir.file("a", text)).map(drop)
     }),
     ("client_pem, chain", |_, text| {
-        tls().client_pem(text, papers().key).map(drop)
+        tls().client_pem(text, cert().key).map(drop)
     }),
     ("client_pem, key", |_, text| {
-        tls().client_pem(papers().certificate, text).map(drop)
+        tls().client_pem(cert().certificate, text).map(drop)
     }),
     ("client_pem, both", |_, text| {
         tls().client_pem(text, text).map(drop)
     }),
-    ("client_pem_files, chain", |folder, text| {
+    ("client_pem_files, chain", |dir, text| {
         tls()
-            .client_pem_files(folder.file("a", text), folder.file("b", papers().key))
+            .client_pem_files(dir.file("a", text), dir.file("b", cert().key))
             .map(drop)
     }),
-    ("client_pem_files, key", |folder, text| {
+    ("client_pem_files, key", |dir, text| {
         tls()
-            .client_pem_files(
-                folder.file("a", papers().certificate),
-                folder.file("b", text),
-            )
+            .client_pem_files(dir.file("a", cert().certificate), dir.file("b", text))
             .map(drop)
     }),
     ("ServerTls::pem, chain", |_, text| {
-        ServerTls::pem(text, papers().key).map(drop)
+        ServerTls::pem(text, cert().key).map(drop)
     }),
     ("ServerTls::pem, key", |_, text| {
-        ServerTls::pem(papers().certificate, text).map(drop)
+        ServerTls::pem(cert().certificate, text).map(drop)
     }),
-    ("ServerTls::pem_files", |folder, text| {
-        let file = folder.file("a", text);
+    ("ServerTls::pem_files", |dir, text| {
+        let file = dir.file("a", text);
         ServerTls::pem_files(&file, &file).map(drop)
     }),
-    ("DFLOCK_TLS_CA", |folder, text| {
-        variable("DFLOCK_TLS_CA", &folder.file("a", text))
+    ("DFLOCK_TLS_CA", |dir, text| {
+        load_variable("DFLOCK_TLS_CA", &dir.file("a", text))
     }),
-    // the content in place of a path
+    // The content in place of a path.
     ("path of ca_pem_file", |_, text| {
         Tls::ca_pem_file(text).map(drop)
     }),
-    ("path of client_pem_files, chain", |folder, text| {
+    ("path of client_pem_files, chain", |dir, text| {
         tls()
-            .client_pem_files(text, folder.file("b", papers().key))
+            .client_pem_files(text, dir.file("b", cert().key))
             .map(drop)
     }),
-    ("path of client_pem_files, key", |folder, text| {
+    ("path of client_pem_files, key", |dir, text| {
         tls()
-            .client_pem_files(folder.file("a", papers().certificate), text)
+            .client_pem_files(dir.file("a", cert().certificate), text)
             .map(drop)
     }),
     ("path of ServerTls::pem_files", |_, text| {
         ServerTls::pem_files(text, text).map(drop)
     }),
     ("path in DFLOCK_TLS_CA", |_, text| {
-        variable("DFLOCK_TLS_CA", text)
+        load_variable("DFLOCK_TLS_CA", text)
     }),
     ("path of auth_file", |_, text| {
         Client::builder().auth_file(text).build().map(drop)
     }),
     ("path in DFLOCK_AUTH_TOKEN_FILE", |_, text| {
-        variable("DFLOCK_AUTH_TOKEN_FILE", text)
+        load_variable("DFLOCK_AUTH_TOKEN_FILE", text)
     }),
-    ("DFLOCK_TLS", |_, text| variable("DFLOCK_TLS", text)),
-    // more than one line is no secret
+    ("DFLOCK_TLS", |_, text| load_variable("DFLOCK_TLS", text)),
+    // An auth token has one line only.
     ("auth", |_, text| {
         Client::builder()
             .auth(format!("{text}\n{text}"))
             .build()
             .map(drop)
     }),
-    ("auth_file", |folder, text| {
+    ("auth_file", |dir, text| {
         Client::builder()
-            .auth_file(folder.file("a", format!("{text}\n{text}")))
+            .auth_file(dir.file("a", format!("{text}\n{text}")))
             .build()
             .map(drop)
     }),
     ("DFLOCK_AUTH_TOKEN", |_, text| {
-        variable("DFLOCK_AUTH_TOKEN", &format!("{text}\n{text}"))
+        load_variable("DFLOCK_AUTH_TOKEN", &format!("{text}\n{text}"))
     }),
 ];
 
 #[test]
-fn an_error_never_shows_what_was_read() {
-    let papers = papers();
-    let folder = Folder::new();
-    for content in [&papers.key, &papers.certificate] {
-        for text in damaged(content) {
-            for (way, take) in WAYS {
-                let error = take(&folder, &text).expect_err(&format!("{way}: {text}"));
-                assert_hides(&print(&error), content);
+fn errors_never_show_file_content() {
+    let cert = cert();
+    let dir = TempDir::new();
+    for content in [&cert.key, &cert.certificate] {
+        for text in corruptions(content) {
+            for (source_name, take) in SOURCES {
+                let error = take(&dir, &text).expect_err(&format!("{source_name}: {text}"));
+                assert_hides(&printed_forms(&error), content);
             }
         }
     }
 }
 
 #[test]
-fn a_key_where_a_path_belongs_is_not_shown() {
-    // as Kubernetes stores it, and as it is without its BEGIN
-    let key = papers().key;
+fn a_key_in_place_of_a_path_is_redacted() {
+    // The base64 form of Kubernetes, and the key without its BEGIN line.
+    let key = cert().key;
     let body = key
         .lines()
         .filter(|line| !line.starts_with('-'))
@@ -241,18 +238,24 @@ fn a_key_where_a_path_belongs_is_not_shown() {
         &format!("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hB{body}"),
         &long,
     ] {
-        for (way, take) in WAYS.into_iter().filter(|(way, _)| way.starts_with("path")) {
-            let error = take(&Folder::new(), text).expect_err(way);
-            assert_hides(&print(&error), text);
-            assert!(error.to_string().contains("the path of"), "{way}: {error}");
+        for (source_name, take) in SOURCES
+            .into_iter()
+            .filter(|(source_name, _)| source_name.starts_with("path"))
+        {
+            let error = take(&TempDir::new(), text).expect_err(source_name);
+            assert_hides(&printed_forms(&error), text);
+            assert!(
+                error.to_string().contains("the path of"),
+                "{source_name}: {error}"
+            );
         }
     }
 }
 
 #[test]
-fn a_secret_in_place_of_its_file_is_not_shown() {
-    let error = variable("DFLOCK_AUTH_TOKEN_FILE", "hunter2hunter2").unwrap_err();
-    assert_hides(&print(&error), "hunter2hunter2");
+fn an_auth_token_in_place_of_its_file_is_redacted() {
+    let error = load_variable("DFLOCK_AUTH_TOKEN_FILE", "hunter2hunter2").unwrap_err();
+    assert_hides(&printed_forms(&error), "hunter2hunter2");
     assert!(
         error.to_string().contains("DFLOCK_AUTH_TOKEN_FILE"),
         "{error}"
@@ -260,9 +263,9 @@ fn a_secret_in_place_of_its_file_is_not_shown() {
 }
 
 #[test]
-fn the_error_says_what_is_wrong_with_the_line_breaks() {
-    let key = papers().key;
-    for (separator, want) in [
+fn the_error_describes_wrong_line_breaks() {
+    let key = cert().key;
+    for (separator, expected) in [
         (
             "",
             "section 1 is not PEM: no line break after the BEGIN line",
@@ -275,11 +278,11 @@ fn the_error_says_what_is_wrong_with_the_line_breaks() {
     ] {
         let text = key.trim_end().replace('\n', separator);
         let error = tls()
-            .client_pem(papers().certificate, text)
+            .client_pem(cert().certificate, text)
             .unwrap_err()
             .to_string();
         assert!(
-            error.starts_with("the client key is refused") && error.contains(want),
+            error.starts_with("the client key is refused") && error.contains(expected),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! Plays a transcript on a server, over real sockets.
+//! Runs a transcript against a server over real sockets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,60 +10,60 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::transcript::{Action, Piece, Transcript, Want, Word};
+use super::transcript::{Action, Expectation, Segment, Transcript, Word};
 
-/// How long a reply may take; the longest wait that a transcript sends is shorter.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Timeout of a reply. The longest wait in a transcript is shorter.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The first step that went another way.
+/// The first step that did not match.
 #[derive(Debug)]
 pub(super) struct Failure {
     file: String,
     line: usize,
-    wanted: String,
-    heard: String,
+    expected: String,
+    received: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}:{}: wanted {}, heard {}",
-            self.file, self.line, self.wanted, self.heard
+            "{}:{}: expected {}, received {}",
+            self.file, self.line, self.expected, self.received
         )
     }
 }
 
-pub(super) async fn play(transcript: &Transcript, server: SocketAddr) -> Result<(), Failure> {
-    let mut player = Player {
+pub(super) async fn run(transcript: &Transcript, server: SocketAddr) -> Result<(), Failure> {
+    let mut runner = Runner {
         server,
         connections: BTreeMap::new(),
         tokens: Tokens::default(),
     };
     for step in &transcript.steps {
-        player.act(&step.action).await.map_err(|heard| Failure {
+        runner.run(&step.action).await.map_err(|received| Failure {
             file: transcript.file.clone(),
             line: step.line,
-            wanted: step.action.to_string(),
-            heard,
+            expected: step.action.to_string(),
+            received,
         })?;
     }
     Ok(())
 }
 
-struct Player {
+struct Runner {
     server: SocketAddr,
     connections: BTreeMap<String, Connection>,
     tokens: Tokens,
 }
 
-impl Player {
-    /// Does one step; the error is what was heard instead.
-    async fn act(&mut self, action: &Action) -> Result<(), String> {
+impl Runner {
+    /// Runs one step. The error describes what was received instead.
+    async fn run(&mut self, action: &Action) -> Result<(), String> {
         match action {
             Action::Sleep(time) => sleep(*time).await,
-            Action::Send { on, pieces } => {
-                let bytes = self.tokens.fill(pieces);
+            Action::Send { on, segments } => {
+                let bytes = self.tokens.substitute(segments);
                 self.connection(on)
                     .await?
                     .stream
@@ -71,18 +71,22 @@ impl Player {
                     .await
                     .map_err(|error| error.to_string())?;
             }
-            Action::Hear { on, want } => {
-                let patience = if let Want::Silence(time) = want {
+            Action::Expect { on, expected } => {
+                let limit = if let Expectation::Silence(time) = expected {
                     *time
                 } else {
-                    PATIENCE
+                    REPLY_TIMEOUT
                 };
-                let heard = self.connection(on).await?.hear(patience).await;
-                if !self.tokens.fit(want, &heard) {
-                    return Err(heard.to_string());
+                let received = self.connection(on).await?.receive(limit).await;
+                if !self.tokens.matches_reply(expected, &received) {
+                    return Err(received.to_string());
                 }
             }
-            Action::Close { on } => drop(self.connections.remove(on).ok_or("that it is not open")?),
+            Action::Close { on } => drop(
+                self.connections
+                    .remove(on)
+                    .ok_or("no open connection of that name")?,
+            ),
         }
         Ok(())
     }
@@ -96,17 +100,17 @@ impl Player {
         }
         self.connections
             .get_mut(name)
-            .ok_or_else(|| format!("that `{name}` is not open"))
+            .ok_or_else(|| format!("no open connection `{name}`"))
     }
 }
 
 struct Connection {
     stream: TcpStream,
-    /// What came and was not heard yet.
+    /// Bytes that were read and not yet consumed.
     buffer: Vec<u8>,
 }
 
-enum Heard {
+enum Received {
     Line(String),
     End,
     Silence(Duration),
@@ -114,7 +118,7 @@ enum Heard {
 
 impl Connection {
     async fn open(server: SocketAddr) -> io::Result<Self> {
-        let stream = timeout(PATIENCE, TcpStream::connect(server)).await??;
+        let stream = timeout(REPLY_TIMEOUT, TcpStream::connect(server)).await??;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
@@ -122,69 +126,73 @@ impl Connection {
         })
     }
 
-    async fn hear(&mut self, patience: Duration) -> Heard {
-        timeout(patience, self.next())
+    async fn receive(&mut self, limit: Duration) -> Received {
+        timeout(limit, self.next())
             .await
-            .unwrap_or(Heard::Silence(patience))
+            .unwrap_or(Received::Silence(limit))
     }
 
-    /// The next line, or the end. Cancel safe: what has come stays in the buffer.
-    async fn next(&mut self) -> Heard {
+    /// Returns the next line or the end of the connection. Cancel safe: the bytes read so far
+    /// remain in the buffer.
+    async fn next(&mut self) -> Received {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
                 self.buffer.drain(..=end);
-                return Heard::Line(line);
+                return Received::Line(line);
             }
-            // a reset is an end, too
+            // A reset ends the connection as well.
             if matches!(self.stream.read_buf(&mut self.buffer).await, Ok(0) | Err(_)) {
-                return Heard::End;
+                return Received::End;
             }
         }
     }
 }
 
-/// The tokens heard, by the names that the transcript gives them.
+/// The received tokens by the names that the transcript gives them.
 #[derive(Default)]
 struct Tokens(BTreeMap<String, String>);
 
 impl Tokens {
-    fn fill(&self, pieces: &[Piece]) -> Vec<u8> {
-        let bytes = |piece: &Piece| match piece {
-            Piece::Bytes(bytes) => bytes.clone(),
-            // a transcript parses only if every name that it sends is in a reply before it, and play stops at a reply that differs
-            Piece::Token(name) => self.0[name].clone().into_bytes(),
+    fn substitute(&self, segments: &[Segment]) -> Vec<u8> {
+        let bytes = |segment: &Segment| match segment {
+            Segment::Bytes(bytes) => bytes.clone(),
+            // The parser accepts a name only after a reply that binds it, and the run stops at the
+            // first mismatch.
+            Segment::Token(name) => self.0[name].clone().into_bytes(),
         };
-        pieces.iter().flat_map(bytes).collect()
+        segments.iter().flat_map(bytes).collect()
     }
 
-    fn fit(&mut self, want: &Want, heard: &Heard) -> bool {
-        match (want, heard) {
-            (Want::Line(words), Heard::Line(line)) => {
-                let heard: Vec<&str> = line.split(' ').collect();
-                words.len() == heard.len()
+    fn matches_reply(&mut self, expected: &Expectation, received: &Received) -> bool {
+        match (expected, received) {
+            (Expectation::Line(words), Received::Line(line)) => {
+                let received: Vec<&str> = line.split(' ').collect();
+                words.len() == received.len()
                     && words
                         .iter()
-                        .zip(heard)
-                        .all(|(word, heard)| self.fits(word, heard))
+                        .zip(received)
+                        .all(|(word, received)| self.matches_word(word, received))
             }
-            (Want::Start(start), Heard::Line(line)) => line.starts_with(start),
-            (Want::Silence(_), Heard::Silence(_)) | (Want::End, Heard::End) => true,
+            (Expectation::Start(start), Received::Line(line)) => line.starts_with(start),
+            (Expectation::Silence(_), Received::Silence(_)) | (Expectation::End, Received::End) => {
+                true
+            }
             _ => false,
         }
     }
 
-    /// A name is bound at its first use, and no token has two names.
-    fn fits(&mut self, word: &Word, heard: &str) -> bool {
+    /// Matches a word. The first use of a name binds it, and no token has two names.
+    fn matches_word(&mut self, word: &Word, received: &str) -> bool {
         match word {
-            Word::Text(text) => text == heard,
+            Word::Text(text) => text == received,
             Word::Token(name) => {
-                if is_token(heard) && !self.0.values().any(|token| token == heard) {
+                if is_token(received) && !self.0.values().any(|token| token == received) {
                     self.0
                         .entry(name.clone())
-                        .or_insert_with(|| heard.to_owned());
+                        .or_insert_with(|| received.to_owned());
                 }
-                self.0.get(name).is_some_and(|token| token == heard)
+                self.0.get(name).is_some_and(|token| token == received)
             }
         }
     }
@@ -197,7 +205,7 @@ fn is_token(word: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-impl fmt::Display for Heard {
+impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(f, "{line:?}"),
@@ -207,19 +215,19 @@ impl fmt::Display for Heard {
     }
 }
 
-/// As it stands behind `wanted`.
+/// Formats the action for the words after `expected`.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sleep(time) => write!(f, "to sleep for {time:?}"),
             Self::Send { on, .. } => write!(f, "to send on `{on}`"),
-            Self::Hear { want, .. } => write!(f, "{want}"),
+            Self::Expect { expected, .. } => write!(f, "{expected}"),
             Self::Close { on } => write!(f, "to close `{on}`"),
         }
     }
 }
 
-impl fmt::Display for Want {
+impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(words) => {

@@ -1,4 +1,4 @@
-//! The server's certificate: which are believed, and what is said of the others.
+//! Verification of the server's certificate, and the errors of rejected ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use dflock::{Error, Operation, Tls, TlsErrorKind};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
 use tokio::time::sleep;
 
-use super::authority::{Authority, HOST, Papers};
+use super::test_ca::{HOST, TestCa, TestCert};
 use crate::bad_input::reads_well;
 
-async fn server(papers: &Papers) -> Server {
+async fn server(cert: &TestCert) -> Server {
     Server::builder()
-        .tls(papers.server())
+        .tls(cert.server())
         .build()
         .start()
         .await
         .unwrap()
 }
 
-/// What a client with `tls` makes of the server, which has no connection left when it is refused (P04).
+/// Pings the server with `tls`. A rejected connection is closed on the server: covers bug P04.
 async fn ping(server: &Server, tls: Tls) -> Result<(), Error> {
     let client = server
         .client_builder()
@@ -36,51 +36,51 @@ async fn ping(server: &Server, tls: Tls) -> Result<(), Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_that_cannot_be_believed_says_why() {
-    let authority = Authority::new();
+async fn an_untrusted_certificate_is_rejected_with_its_reason() {
+    let ca = TestCa::new();
     let expired =
         |params: &mut rcgen::CertificateParams| params.not_after = date_time_ymd(2001, 1, 1);
-    let early =
+    let not_yet_valid =
         |params: &mut rcgen::CertificateParams| params.not_before = date_time_ymd(4000, 1, 1);
     let for_clients = |params: &mut rcgen::CertificateParams| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     };
-    for (papers, want, names) in [
+    for (cert, expected, names) in [
         (
-            authority.papers("lock.internal"),
+            ca.issue("lock.internal"),
             TlsErrorKind::Name,
             ["another name", "`Tls::server_name`"],
         ),
         (
-            authority.papers("127.0.0.2"),
+            ca.issue("127.0.0.2"),
             TlsErrorKind::Name,
             ["another name", "`servers`"],
         ),
         (
-            authority.papers_with(HOST, expired),
+            ca.issue_with(HOST, expired),
             TlsErrorKind::Date,
             ["out of date", "clock"],
         ),
         (
-            authority.papers_with(HOST, early),
+            ca.issue_with(HOST, not_yet_valid),
             TlsErrorKind::Date,
             ["not valid yet", "clock"],
         ),
         (
-            Authority::new().papers(HOST),
+            TestCa::new().issue(HOST),
             TlsErrorKind::Issuer,
             ["nobody who is trusted", "`Tls::ca_pem_file`"],
         ),
         (
-            authority.papers_with(HOST, for_clients),
+            ca.issue_with(HOST, for_clients),
             TlsErrorKind::Certificate,
             ["refused", "see the cause"],
         ),
     ] {
-        let server = server(&papers).await;
-        let error = ping(&server, authority.tls()).await.unwrap_err();
+        let server = server(&cert).await;
+        let error = ping(&server, ca.tls()).await.unwrap_err();
         assert!(
-            matches!(&error, Error::Tls { fault, .. } if *fault == want),
+            matches!(&error, Error::Tls { fault, .. } if *fault == expected),
             "{error:?}"
         );
         assert!(
@@ -97,30 +97,30 @@ async fn a_certificate_that_cannot_be_believed_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_issuers_certificate_is_all_that_is_needed() {
-    let authority = Authority::new();
-    let server = server(&authority.papers(HOST)).await;
-    ping(&server, authority.tls()).await.unwrap();
-    // one of several will do
+async fn the_certificate_of_the_issuer_suffices() {
+    let ca = TestCa::new();
+    let server = server(&ca.issue(HOST)).await;
+    ping(&server, ca.tls()).await.unwrap();
+    // One of several trusted certificates suffices.
     ping(
         &server,
-        Tls::ca_pem(Authority::new().pem() + &authority.pem()).unwrap(),
+        Tls::ca_pem(TestCa::new().pem() + &ca.pem()).unwrap(),
     )
     .await
     .unwrap();
 }
 
-// a CA's certificate that is shown as a server's own, as `openssl req -x509` makes it
+// A CA certificate used as a server certificate, as `openssl req -x509` creates it.
 #[tokio::test(start_paused = true)]
-async fn a_self_signed_certificate_is_believed_unless_it_is_a_cas() {
+async fn a_self_signed_certificate_is_trusted_unless_it_is_a_ca() {
     for (is_ca, believed) in [
         (IsCa::ExplicitNoCa, true),
         (IsCa::NoCa, true),
         (IsCa::Ca(BasicConstraints::Unconstrained), false),
     ] {
-        let papers = Papers::self_signed(HOST, is_ca);
-        let server = server(&papers).await;
-        match ping(&server, Tls::ca_pem(&papers.certificate).unwrap()).await {
+        let cert = TestCert::self_signed(HOST, is_ca);
+        let server = server(&cert).await;
+        match ping(&server, Tls::ca_pem(&cert.certificate).unwrap()).await {
             Ok(()) => assert!(believed, "{is_ca:?}"),
             Err(error) => {
                 assert!(
@@ -140,13 +140,14 @@ async fn a_self_signed_certificate_is_believed_unless_it_is_a_cas() {
     }
 }
 
-// T39: another name is asked for in the certificate, on the connection that would have been made anyway
+// Covers bug T39. The certificate is verified for another name, and the connection goes to the same
+// host.
 #[tokio::test]
-async fn the_name_that_is_given_is_asked_for_instead_of_the_host() {
-    let authority = Authority::new();
-    let server = server(&authority.papers("lock.internal")).await;
+async fn a_given_server_name_is_verified_instead_of_the_host() {
+    let ca = TestCa::new();
+    let server = server(&ca.issue("lock.internal")).await;
     let client = |name: &str| {
-        let tls = authority.tls().server_name(name).unwrap();
+        let tls = ca.tls().server_name(name).unwrap();
         server.client_builder().tls(tls).build().unwrap()
     };
     client("lock.internal").ping().await.unwrap();
@@ -165,15 +166,15 @@ async fn the_name_that_is_given_is_asked_for_instead_of_the_host() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_of_the_users_own_is_used_as_it_is() {
-    let authority = Authority::new();
-    let server = server(&authority.papers(HOST)).await;
-    ping(&server, Tls::from_config(authority.client_config()))
+async fn a_user_defined_rustls_configuration_is_used_unchanged() {
+    let ca = TestCa::new();
+    let server = server(&ca.issue(HOST)).await;
+    ping(&server, Tls::from_config(ca.client_config()))
         .await
         .unwrap();
     let error = ping(
         &server,
-        Tls::from_config(Arc::new(Authority::new().client_config())),
+        Tls::from_config(Arc::new(TestCa::new().client_config())),
     )
     .await
     .unwrap_err();
