@@ -13,7 +13,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
-use crate::engine::dflockd::{Connection, Idle};
+use crate::engine::dflockd::{Connection, IdleConnections};
 pub use crate::server::AcquireRelease;
 use crate::wire::{Capacity, Key, Kind, Limit, Reply, Request, Seconds, Token};
 
@@ -67,14 +67,14 @@ pub fn decode(line: &[u8]) -> bool {
 /// Idle connections of the current runtime.
 #[derive(Debug)]
 pub struct Pool {
-    idle: Arc<Idle>,
+    idle: Arc<IdleConnections>,
     _peers: Vec<DuplexStream>,
 }
 
 impl Pool {
     pub fn new(connections: usize) -> Self {
         const HOUR: Duration = Duration::from_hours(1);
-        let idle = Idle::new(Clock::Boottime, HOUR, HOUR);
+        let idle = IdleConnections::new(Clock::Boottime, HOUR, HOUR);
         let now = Clock::Boottime.now();
         let (streams, peers): (Vec<_>, Vec<_>) = (0..connections).map(|_| duplex(64)).unzip();
         for stream in streams {

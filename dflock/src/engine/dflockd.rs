@@ -38,7 +38,7 @@ pub(crate) use dialer::Dialer;
 pub(crate) use entry::{Entry, EntryError};
 pub(crate) use file::Reloadable;
 #[cfg(dflock_bench)]
-pub(crate) use idle::Idle;
+pub(crate) use idle::IdleConnections;
 #[cfg(feature = "server")]
 pub(crate) use lazy_timer::LazyTimer;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]

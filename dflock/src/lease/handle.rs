@@ -111,7 +111,7 @@ impl LeaseHandle {
         self.0.span()
     }
 
-    /// Whether the slot is held now.
+    /// Returns whether the slot is held now.
     pub(crate) fn is_held(&self) -> bool {
         matches!(self.0.lock_state().phase, Phase::Held { .. })
     }

@@ -139,7 +139,7 @@ impl State {
         self.end_telemetry(outcome)
     }
 
-    /// When the lease expires, if the slot is held.
+    /// Returns the expiry of the lease, if the slot is held.
     pub(super) fn expires_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Held { deadlines, .. } => Some(deadlines.expires_at),
@@ -147,7 +147,7 @@ impl State {
         }
     }
 
-    /// When the next renewal is due, if the slot is held.
+    /// Returns the time of the next renewal, if the slot is held.
     pub(super) fn renew_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Held { deadlines, .. } => Some(deadlines.renew_at),

@@ -1,4 +1,4 @@
-//! When a lease expires for its holder, and when it is renewed.
+//! The expiry of a lease for its holder, and the time of its renewal.
 
 use std::time::Duration;
 

@@ -230,6 +230,29 @@ async fn a_waiter_waits_for_a_server_that_restarts_gracefully() {
     }
 }
 
+// Server v1.10.0 restarts twice within one wait. An `error` that comes at once is no shutdown.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_outlasts_several_shutdowns_of_an_old_server() {
+    let shutdown = |wait| {
+        let wait_in_queue = [expect(acquire(wait)), checkpoint(), wait_for_test()];
+        [wait_in_queue.to_vec(), vec![send("error\n"), expect_eof()]].concat()
+    };
+    let scripted_server = ScriptedServer::memory([
+        shutdown(20),
+        shutdown(15),
+        vec![expect(acquire(10)), send("error\n")],
+    ]);
+    let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+    for _ in 0..2 {
+        scripted_server.reached().await;
+        sleep(5 * SECOND).await;
+        scripted_server.resume();
+    }
+    let error = waiter.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+    scripted_server.finish().await;
+}
+
 // Another attempt would get the same reply.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_ends_the_wait() {

@@ -53,7 +53,7 @@ impl AuthToken {
         &self.0
     }
 
-    /// Whether servers before v1.15 close the connection instead of reading it.
+    /// Returns whether servers before v1.15 close the connection instead of reading it.
     pub(crate) fn is_long(&self) -> bool {
         self.0.len() > 256
     }

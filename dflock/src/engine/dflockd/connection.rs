@@ -50,7 +50,7 @@ pub(crate) struct Connection {
     failed: bool,
     /// Wakes the task that polls the connection: for the time limit of a call, or for a renewal.
     timer: LazyTimer,
-    /// When the last call began. Reading the clock again costs more than what it is needed for.
+    /// The start of the last call. Reading the clock again costs more than what it is needed for.
     called_at: Option<TokioInstant>,
     /// The runtime that drives the socket.
     runtime: Option<Id>,

@@ -94,9 +94,9 @@ pub(crate) struct Files<S: FileSource> {
 }
 
 struct LastRead {
-    /// Those from before the read, whether it was good or not.
+    /// The stamps from before the last read, successful or not.
     stamps: Stamps,
-    /// Whether a read is needless as long as the stamps stay the same. It is not after a read that
+    /// Set if a read is needless as long as the stamps stay the same. It is not after a read that
     /// failed: the reason may be gone, as when the process had too many open files.
     is_settled: bool,
 }
@@ -163,7 +163,7 @@ impl Stamps {
         Self(source.paths().map(stamp).collect())
     }
 
-    /// Whether every later change of a file changes its stamp.
+    /// Returns whether every later change of a file changes its stamp.
     fn are_settled(&self) -> bool {
         let is_old = |time| {
             SystemTime::now()
@@ -190,7 +190,7 @@ impl Stamp {
     }
 }
 
-/// Whether `path` leads to a regular file. Pipes, as shells make them of `<(command)`, can be read
+/// Returns whether `path` leads to a regular file. Pipes, as shells make them of `<(command)`, can be read
 /// only once, so they cannot be read again.
 pub(crate) fn is_regular(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file())
@@ -204,7 +204,7 @@ pub(crate) fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     fs::read(path).map(Zeroizing::new)
 }
 
-/// Whether an error may show `path`, which cannot be read because of `error`: the value may be a key or
+/// Returns whether an error may show `path`, which cannot be read because of `error`: the value may be a key or
 /// a token that was given in place of a path.
 pub(crate) fn is_path(path: &Path, error: &io::Error) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
@@ -219,7 +219,7 @@ pub(crate) fn is_path(path: &Path, error: &io::Error) -> bool {
     has_separator && !is_pem && !is_text && !is_refused && !may_be_base64(text)
 }
 
-/// Whether `text` may be, or contain, a key or a token in base64, which has slashes as paths have.
+/// Returns whether `text` may be, or contain, a key or a token in base64, which has slashes as paths have.
 ///
 /// Base64 of some length has upper case, lower case and digits: a token of 24 random bytes, which are
 /// 32 characters, lacks one of the three in 1 of 200 cases.

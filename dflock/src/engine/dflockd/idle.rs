@@ -1,4 +1,4 @@
-//! Connections that wait for their next use, and close when none comes.
+//! The idle connections to one server.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,59 +11,60 @@ use super::Connection;
 use crate::clock::{Clock, Instant};
 use crate::mutex::Mutex;
 
-/// The idle connections to one server. They are kept apart by runtime: a socket lives and dies with the runtime that made it.
+/// The idle connections to one server, by runtime: a socket is driven by the runtime that made it.
 #[derive(Debug)]
-pub(crate) struct Idle {
+pub(crate) struct IdleConnections {
     clock: Clock,
-    /// After this much silence a connection is not used again: the server is about to close it.
-    longest: Duration,
-    /// At this age a connection is not used again, so that the name of its server is looked up again.
+    /// A connection that was idle for this long is not reused: the server is about to close it.
+    timeout: Duration,
+    /// A connection of this age is not reused, so that the name of its server is resolved again.
     max_age: Duration,
-    /// One for each runtime: mostly there is one.
-    shelves: Mutex<Vec<Shelf>>,
+    /// One entry for each runtime. Most programs have one runtime.
+    by_runtime: Mutex<Vec<RuntimeEntry>>,
 }
 
-/// What one runtime has, for as long as a sweeper looks after it.
+/// The idle connections of one runtime, while a reaper runs for them.
 #[derive(Debug)]
-struct Shelf {
+struct RuntimeEntry {
     runtime: Id,
-    /// When one of its connections was used last.
+    /// The last use of any connection of the runtime.
     used: Instant,
-    /// The longest unused come first.
+    /// The connections with the time of their last use, in the order of that time.
     connections: Vec<(Box<Connection>, Instant)>,
-    /// `None` for the moment in which it is spawned.
-    sweeper: Option<Sweeper>,
+    /// `None` while the task is being spawned.
+    reaper: Option<Reaper>,
 }
 
-/// The task that closes what nobody uses. It ends with its shelf.
+/// The task that closes expired connections. Dropping this stops the task.
 #[derive(Debug)]
-struct Sweeper(AbortHandle);
+struct Reaper(AbortHandle);
 
-impl Idle {
-    pub(crate) fn new(clock: Clock, longest: Duration, max_age: Duration) -> Arc<Self> {
-        // no connection is idle for longer than it is old
-        let longest = longest.min(max_age);
+impl IdleConnections {
+    pub(crate) fn new(clock: Clock, timeout: Duration, max_age: Duration) -> Arc<Self> {
+        // No connection is idle for longer than its age.
+        let timeout = timeout.min(max_age);
         Arc::new(Self {
             clock,
-            longest,
+            timeout,
             max_age,
-            shelves: Mutex::default(),
+            by_runtime: Mutex::default(),
         })
     }
 
-    /// The connection that was used last, if one is fit for use `now`.
+    /// Returns the connection that was used last, if there is one that can be reused `now`.
     pub(crate) fn take(&self, runtime: Id, now: Instant) -> Option<Box<Connection>> {
         loop {
             let (mut connection, since) =
-                self.shelf(runtime, |shelf| shelf.connections.pop())??;
-            // what is too old, or spoken on, is closed here
+                self.with_runtime(runtime, |entry| entry.connections.pop())??;
+            // A connection that has expired, or that has received something, is dropped here.
             if !self.left(&connection, since, now).is_zero() && connection.is_reusable() {
                 return Some(connection);
             }
         }
     }
 
-    /// Keeps `connection`, which was `used` last, for use on its own runtime: on another it would be driven for only as long as that is.
+    /// Returns `connection` to the idle ones of the runtime that made it; no other runtime drives its
+    /// socket. `used` is the time of its last use.
     pub(crate) fn put(self: &Arc<Self>, connection: Box<Connection>, used: Instant) {
         let Some(runtime) = connection.runtime() else {
             return;
@@ -72,13 +73,13 @@ impl Idle {
             return;
         }
         let here = {
-            let mut shelves = self.shelves.lock();
-            if let Some(shelf) = shelves.iter_mut().find(|shelf| shelf.runtime == runtime) {
-                shelf.used = shelf.used.max(used);
-                let place = shelf
+            let mut by_runtime = self.by_runtime.lock();
+            if let Some(entry) = by_runtime.iter_mut().find(|entry| entry.runtime == runtime) {
+                entry.used = entry.used.max(used);
+                let place = entry
                     .connections
                     .partition_point(|(_, since)| *since <= used);
-                return shelf.connections.insert(place, (connection, used));
+                return entry.connections.insert(place, (connection, used));
             }
             let Some(here) = Handle::try_current()
                 .ok()
@@ -86,28 +87,28 @@ impl Idle {
             else {
                 return;
             };
-            shelves.push(Shelf {
+            by_runtime.push(RuntimeEntry {
                 runtime,
                 used,
                 connections: vec![(connection, used)],
-                sweeper: None,
+                reaper: None,
             });
             here
         };
-        // not behind the lock: a runtime that is ending drops the task in here
-        let sweeper = Sweeper(
-            here.spawn(sweep(Cleared {
+        // Outside of the lock: a runtime that shuts down drops the task in `spawn`, and the drop locks.
+        let reaper = Reaper(
+            here.spawn(reap(RemoveOnDrop {
                 idle: Arc::downgrade(self),
                 runtime,
             }))
             .abort_handle(),
         );
-        self.shelf(runtime, |shelf| _ = shelf.sweeper.get_or_insert(sweeper));
+        self.with_runtime(runtime, |entry| _ = entry.reaper.get_or_insert(reaper));
     }
 
     /// Returns how long after `now` a `connection` that was last used at `since` may be used.
     fn left(&self, connection: &Connection, since: Instant, now: Instant) -> Duration {
-        let unused = self.longest.saturating_sub(now.since(since));
+        let unused = self.timeout.saturating_sub(now.since(since));
         let opened = connection.opened();
         let max_age = self
             .max_age
@@ -115,55 +116,60 @@ impl Idle {
         unused.min(max_age.saturating_sub(now.since(opened)))
     }
 
-    /// Closes the connections of all runtimes that were used last at `asked` or before.
-    pub(crate) fn close_unused_since(&self, asked: Instant) {
-        let mut shelves = self.shelves.lock();
-        let closed: Vec<_> = shelves
+    /// Closes the connections of all runtimes whose last use was at `time` or before.
+    pub(crate) fn close_unused_since(&self, time: Instant) {
+        let mut by_runtime = self.by_runtime.lock();
+        let closed: Vec<_> = by_runtime
             .iter_mut()
-            .flat_map(|shelf| {
-                let old = shelf
+            .flat_map(|entry| {
+                let old = entry
                     .connections
-                    .partition_point(|(_, since)| *since <= asked);
-                shelf.connections.drain(..old)
+                    .partition_point(|(_, since)| *since <= time);
+                entry.connections.drain(..old)
             })
             .collect();
-        // every acquire takes this lock, and to close a connection takes time
-        drop(shelves);
+        // Outside of the lock, which every acquire takes: closing a connection takes time.
+        drop(by_runtime);
         drop(closed);
     }
 
-    fn shelf<T>(&self, runtime: Id, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
-        self.shelves
+    fn with_runtime<T>(&self, runtime: Id, work: impl FnOnce(&mut RuntimeEntry) -> T) -> Option<T> {
+        self.by_runtime
             .lock()
             .iter_mut()
-            .find(|shelf| shelf.runtime == runtime)
+            .find(|entry| entry.runtime == runtime)
             .map(work)
     }
 
-    /// Closes what is too old. How long until there may be more; `None` when the shelf was of no use for as long, and is gone.
-    fn close_old(&self, runtime: Id) -> Option<Duration> {
+    /// Closes expired connections. Returns the time until the next one can expire, or `None` if the
+    /// entry of the runtime was unused for as long, and is removed.
+    fn close_expired(&self, runtime: Id) -> Option<Duration> {
         let now = self.clock.now();
-        let mut shelves = self.shelves.lock();
-        let place = shelves.iter().position(|shelf| shelf.runtime == runtime)?;
-        let connections = &mut shelves[place].connections;
+        let mut by_runtime = self.by_runtime.lock();
+        let place = by_runtime
+            .iter()
+            .position(|entry| entry.runtime == runtime)?;
+        let connections = &mut by_runtime[place].connections;
         let left =
             |(connection, since): &(Box<Connection>, Instant)| self.left(connection, *since, now);
         let closed: Vec<_> = connections
             .extract_if(.., |idle| left(idle).is_zero())
             .collect();
-        // an empty shelf is in use, too: it is empty whenever its only connection is
+        // An entry without connections stays: it is empty while its only connection is in use.
         let next = match connections.iter().map(left).min() {
             Some(next) => next,
-            None => self.longest.saturating_sub(now.since(shelves[place].used)),
+            None => self
+                .timeout
+                .saturating_sub(now.since(by_runtime[place].used)),
         };
-        let is_over = next.is_zero();
-        if is_over {
-            shelves.swap_remove(place);
+        let is_unused = next.is_zero();
+        if is_unused {
+            by_runtime.swap_remove(place);
         }
-        // every acquire goes by this lock, and to close takes time
-        drop(shelves);
+        // Outside of the lock, which every acquire takes: closing a connection takes time.
+        drop(by_runtime);
         drop(closed);
-        (!is_over).then_some(next)
+        (!is_unused).then_some(next)
     }
 }
 
@@ -171,7 +177,7 @@ impl Idle {
 /// tenth. Connections that are opened together, as after a restart of their server, would otherwise
 /// all be opened again together, each time.
 fn early_part(max_age: Duration, opened: Instant) -> Duration {
-    // the mixing function of SplitMix64: it spreads instants that are close to each other, too
+    // The mixing function of SplitMix64 also spreads times that are close to each other.
     let mut mixed = opened.as_nanos();
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -179,39 +185,39 @@ fn early_part(max_age: Duration, opened: Instant) -> Duration {
     max_age / 10 / 1024 * part
 }
 
-impl Drop for Sweeper {
+impl Drop for Reaper {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Clears the shelf when the sweeper ends with its runtime.
-struct Cleared {
-    idle: Weak<Idle>,
+/// Removes the entry of the runtime when the reaper stops with the runtime.
+struct RemoveOnDrop {
+    idle: Weak<IdleConnections>,
     runtime: Id,
 }
 
-impl Drop for Cleared {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         if let Some(idle) = self.idle.upgrade() {
-            let mut shelves = idle.shelves.lock();
-            let place = shelves
+            let mut by_runtime = idle.by_runtime.lock();
+            let place = by_runtime
                 .iter()
-                .position(|shelf| shelf.runtime == self.runtime);
-            let gone = place.map(|place| shelves.swap_remove(place));
-            drop((shelves, gone));
+                .position(|entry| entry.runtime == self.runtime);
+            let gone = place.map(|place| by_runtime.swap_remove(place));
+            drop((by_runtime, gone));
         }
     }
 }
 
-async fn sweep(mut shelf: Cleared) {
-    while let Some(next) = shelf
+async fn reap(mut entry: RemoveOnDrop) {
+    while let Some(next) = entry
         .idle
         .upgrade()
-        .and_then(|idle| idle.close_old(shelf.runtime))
+        .and_then(|idle| idle.close_expired(entry.runtime))
     {
         sleep(next).await;
     }
-    // the shelf is gone; another may stand in its place
-    shelf.idle = Weak::new();
+    // The entry is removed, and the runtime may have a new one: do not remove that.
+    entry.idle = Weak::new();
 }

@@ -13,13 +13,13 @@ const GRACE: Duration = Duration::from_secs(1);
 /// attempt has what is left of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallLimits {
-    /// When a new connection must be ready.
+    /// The time at which a new connection must be ready.
     connect_by: Instant,
-    /// When the reply must have been received.
+    /// The time at which the reply must have been received.
     reply_by: Instant,
     /// The longest time from the request to its reply.
     reply_timeout: Duration,
-    /// When the wait of the request ends, if it waits in a queue.
+    /// The end of the wait, if the request waits in a queue.
     wait_until: Option<Instant>,
 }
 

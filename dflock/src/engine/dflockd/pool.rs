@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::idle::Idle;
+use super::idle::IdleConnections;
 use super::limits::CallLimits;
 use super::{Connection, ConnectionError, Dialer};
 use crate::clock::{Clock, Instant};
@@ -23,8 +23,8 @@ pub(crate) struct Pool {
     server: Arc<str>,
     dialer: Arc<Dialer>,
     clock: Clock,
-    idle: Arc<Idle>,
-    /// When the last request with a reply was sent, in nanoseconds of the clock.
+    idle: Arc<IdleConnections>,
+    /// The time of the last request that has a reply, in nanoseconds of the clock.
     last_replied: AtomicU64,
     /// The number of jitter seeds that were given out.
     seeds: AtomicU64,
@@ -103,7 +103,7 @@ impl Pool {
         idle_timeout: Duration,
         max_age: Duration,
     ) -> Self {
-        let idle = Idle::new(clock.clone(), idle_timeout, max_age);
+        let idle = IdleConnections::new(clock.clone(), idle_timeout, max_age);
         let (last_replied, seeds) = (AtomicU64::default(), AtomicU64::default());
         Self {
             server,

@@ -24,7 +24,7 @@ const MAX_LOOK_UPS: usize = 8;
 /// Looks host names up with the system's resolver, which blocks its thread.
 ///
 /// Tokio's blocking pool is not used: a program may have filled it with tasks that wait for a slot,
-/// and a runtime that ends waits for its blocking tasks. Each look-up has a thread of its own, so a
+/// and a runtime that ends waits for its blocking tasks. Each look-up has a separate thread, so a
 /// name that hangs does not delay other names. Calls for a name whose look-up began less than 1 s ago
 /// share that look-up. A name has at most 8 threads: while all of them hang, calls for it wait.
 #[derive(Clone)]
@@ -119,7 +119,7 @@ impl Resolver {
         (is_pending && is_young).then(|| answer.clone())
     }
 
-    /// Joins the look-up of `server`, or starts one on a `thread` of its own.
+    /// Joins the look-up of `server`, or starts one on a separate `thread`.
     fn join_or_start(
         &self,
         server: &str,

@@ -112,10 +112,10 @@ impl Tcp {
     }
 }
 
-/// What is known of a name from the connections that were made to it.
+/// The state of a name from the connections that were made to it.
 #[derive(Debug, Default)]
 struct History {
-    /// Whether it was reported that it has several addresses of one family.
+    /// Set once it was reported that it has several addresses of one family.
     is_reported: bool,
     /// The last addresses that were connected to.
     v6: Option<IpAddr>,
@@ -145,7 +145,7 @@ struct Addresses {
     first: SocketAddr,
     /// The lowest IPv4 address, if it is not the first.
     second: Option<SocketAddr>,
-    /// How many others the name has.
+    /// The number of other addresses of the name.
     unused: usize,
 }
 
