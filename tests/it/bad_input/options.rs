@@ -358,7 +358,7 @@ fn a_secret_is_one_line_and_never_shown() {
         let builder = Client::builder().auth(secret);
         assert!(!format!("{builder:?}").contains("hu"));
         let error = builder.build().unwrap_err();
-        assert_eq!(error, ConfigError::Secret { why: want });
+        assert_eq!(error, ConfigError::AuthToken { why: want });
         reads_well(&error, &["secret", "65536 bytes", "line break or NUL"]);
         assert!(!format!("{error} {error:?}").contains("hu"));
     }

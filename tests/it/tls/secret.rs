@@ -175,7 +175,7 @@ fn a_secret_with_a_line_break_is_refused() {
             .unwrap_err();
         assert_eq!(
             error,
-            ConfigError::Secret {
+            ConfigError::AuthToken {
                 why: TokenErrorKind::Forbidden
             }
         );
