@@ -153,7 +153,7 @@ struct ActiveSpan {
     stage: Stage,
     span: Span,
     /// The span in which the slot was requested. `None` once the slot is held.
-    context: Option<RequestSpan>,
+    request_span: Option<RequestSpan>,
     started_at: Instant,
     metrics: Metrics,
 }
@@ -257,11 +257,11 @@ impl Drop for EmitOnDrop {
 }
 
 impl ActiveSpan {
-    fn new(stage: Stage, span: Span, context: Option<RequestSpan>, server: &Arc<str>) -> Self {
+    fn new(stage: Stage, span: Span, request_span: Option<RequestSpan>, server: &Arc<str>) -> Self {
         Self {
             stage,
             span,
-            context,
+            request_span,
             started_at: Instant::now(),
             metrics: Metrics::begin(stage, server),
         }
@@ -280,7 +280,7 @@ impl ActiveSpan {
             wait,
             "slot acquired"
         );
-        let (parent, follows_from) = match self.context.take() {
+        let (parent, follows_from) = match self.request_span.take() {
             Some(RequestSpan {
                 id,
                 hold: HoldSpan::Child,

@@ -25,7 +25,7 @@ const REUSED: &str = "dflock_connections_reused_total";
 /// One wait or hold in a gauge, from [`begin`](Self::begin) to [`end`](Self::end).
 pub(super) struct Metrics {
     server: SharedString,
-    /// Kept, so that `end` decrements the gauge of the same recorder, even if another was installed.
+    /// Kept, so that `end` decrements the gauge of the recorder that `begin` has used.
     gauge: Gauge,
 }
 
