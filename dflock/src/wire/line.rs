@@ -58,7 +58,7 @@ impl Lines {
         self.end = (self.end + count).min(self.bytes.len());
     }
 
-    /// Consumes and returns the next line, without its line feed and the carriage returns before it.
+    /// Consumes and returns the next line, without its line feed and carriage returns before it.
     ///
     /// Returns `None` if the line is not complete yet.
     ///

@@ -312,29 +312,73 @@ mod tests {
             (Reply::Acquired(grant(33)), format!("acquired {TOKEN} 33\n")),
             (Reply::Granted(fenced(30, 7)), format!("ok {TOKEN} 30 7\n")),
             (Reply::Granted(fenced(1, 0)), format!("ok {TOKEN} 1 0\n")),
-            (Reply::Acquired(fenced(33, u64::MAX)), format!("acquired {TOKEN} 33 18446744073709551615\n")),
+            (
+                Reply::Acquired(fenced(33, u64::MAX)),
+                format!("acquired {TOKEN} 33 18446744073709551615\n"),
+            ),
             (Reply::Queued, "queued\n".to_owned()),
             (Reply::Timeout, "timeout\n".to_owned()),
             #[cfg(any(feature = "stats", feature = "server"))]
             (
-                Reply::Stats(Box::new(Stats { connections: 1, ..Stats::default() })),
-                concat!(r#"ok {"connections":1,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[]}"#, "\n").to_owned(),
+                Reply::Stats(Box::new(Stats {
+                    connections: 1,
+                    ..Stats::default()
+                })),
+                concat!(
+                    r#"ok {"connections":1,"locks":[],"semaphores":[],"#,
+                    r#""idle_locks":[],"idle_semaphores":[]}"#,
+                    "\n"
+                )
+                .to_owned(),
             ),
             (Reply::Refused(Status::Error), "error\n".to_owned()),
             (Reply::Refused(Status::Auth), "error_auth\n".to_owned()),
-            (Reply::Refused(Status::MaxLocks), "error_max_locks\n".to_owned()),
-            (Reply::Refused(Status::MaxWaiters), "error_max_waiters\n".to_owned()),
-            (Reply::Refused(Status::LimitMismatch), "error_limit_mismatch\n".to_owned()),
-            (Reply::Refused(Status::NotEnqueued), "error_not_enqueued\n".to_owned()),
-            (Reply::Refused(Status::AlreadyEnqueued), "error_already_enqueued\n".to_owned()),
-            (Reply::Refused(Status::LeaseExpired), "error_lease_expired\n".to_owned()),
-            (Reply::Refused(Status::Draining), "error_draining\n".to_owned()),
-            (Reply::Refused(Status::NotLeader(None)), "error_not_leader\n".to_owned()),
-            (Reply::Refused(Status::NotLeader(Some("10.0.0.2:6388".into()))), "error_not_leader 10.0.0.2:6388\n".to_owned()),
-            (Reply::Refused(Status::Unknown("error_quota 7 left".into())), "error_quota 7 left\n".to_owned()),
+            (
+                Reply::Refused(Status::MaxLocks),
+                "error_max_locks\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::MaxWaiters),
+                "error_max_waiters\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::LimitMismatch),
+                "error_limit_mismatch\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::NotEnqueued),
+                "error_not_enqueued\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::AlreadyEnqueued),
+                "error_already_enqueued\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::LeaseExpired),
+                "error_lease_expired\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::Draining),
+                "error_draining\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::NotLeader(None)),
+                "error_not_leader\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::NotLeader(Some("10.0.0.2:6388".into()))),
+                "error_not_leader 10.0.0.2:6388\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::Unknown("error_quota 7 left".into())),
+                "error_quota 7 left\n".to_owned(),
+            ),
         ] {
             assert_eq!(bytes(&reply), expected.as_bytes());
-            assert_eq!(Reply::decode(expected.trim_end_matches('\n').as_bytes()), Ok(reply));
+            assert_eq!(
+                Reply::decode(expected.trim_end_matches('\n').as_bytes()),
+                Ok(reply)
+            );
         }
     }
 

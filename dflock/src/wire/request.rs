@@ -471,7 +471,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_round_trip((key, wait, lease, limit, semaphore) in arguments(), digits in "[0-9a-f]{32}") {
+        fn requests_round_trip(
+            (key, wait, lease, limit, semaphore) in arguments(),
+            digits in "[0-9a-f]{32}",
+        ) {
             let key = Key::new(&key).unwrap();
             let token = Token::parse(&digits).unwrap();
             let wait = Seconds::round_up(Duration::from_secs(wait)).unwrap();

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The identifier of one grant, from the server: 32 lower-case hexadecimal digits.
 ///
-/// A client that has the token can renew or release the slot. `Debug` therefore shows only its first
-/// half, which tells tokens apart. [`as_str`](Self::as_str) returns all of it.
+/// A client that has the token can renew or release the slot. `Debug` therefore shows only its
+/// first half, which tells tokens apart. [`as_str`](Self::as_str) returns all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token([u8; Self::LEN]);
 
