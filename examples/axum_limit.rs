@@ -1,6 +1,8 @@
-//! A web service that limits a costly route across all of its processes: at most two reports of a tenant are made at once.
+//! Web service that limits an expensive route across all of its processes.
 //!
-//! `cargo run --example axum_limit` starts it twice and sends requests to both; `-- --listen 127.0.0.1:8080` serves until it is stopped.
+//! At most two reports of a tenant are made at once. `cargo run --example axum_limit` starts the
+//! service twice and sends requests to both. With `-- --listen 127.0.0.1:8080` it serves until it
+//! is stopped.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -21,12 +23,12 @@ use tower::ServiceBuilder;
 
 #[derive(Parser)]
 struct Options {
-    /// Serve here, until stopped
+    /// Address to serve on, until stopped
     #[arg(long)]
     listen: Option<String>,
 }
 
-/// The service: the route `/report/…` is limited, any other is not.
+/// Returns the service. Only its route `/report/…` is limited.
 fn app(client: Client) -> Router {
     let slot = SlotLayer::new(move |request: &Request| {
         let key = request.uri().path().replace('/', ":");
@@ -38,15 +40,16 @@ fn app(client: Client) -> Router {
             .build()
     });
     let limit = ServiceBuilder::new()
-        .layer(HandleErrorLayer::new(refuse))
+        .layer(HandleErrorLayer::new(error_response))
         .layer(slot);
     let report = get(async || tokio::time::sleep(Duration::from_millis(400)).await);
     Router::new()
         .route("/report/{tenant}", report.layer(limit))
-        .route("/health", get("well"))
+        .route("/health", get("ok"))
 }
 
-async fn refuse(error: BoxError) -> (StatusCode, String) {
+/// Maps an error of the layer to a response.
+async fn error_response(error: BoxError) -> (StatusCode, String) {
     match error.downcast_ref::<Error>() {
         Some(error) if error.is_timeout() => (
             StatusCode::TOO_MANY_REQUESTS,
@@ -90,9 +93,9 @@ async fn run(options: Options) -> Outcome {
                         .as_bytes(),
                     )
                     .await?;
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer).await?;
-                let status = answer.lines().next().unwrap_or_default();
+                let mut response = String::new();
+                stream.read_to_string(&mut response).await?;
+                let status = response.lines().next().unwrap_or_default();
                 println!(
                     "process {process}: {path}: {status} after {} ms",
                     began.elapsed().as_millis()

@@ -5,8 +5,9 @@
 //! cargo run --release -p dflock-examples --example bench -- --bars
 //! ```
 //!
-//! A cycle is one acquire and one release. Every contender runs once a round, in turns, so that whatever else the machine does
-//! falls on all of them; what is printed is the median of the rounds. Linux only.
+//! A cycle is one acquire and one release. Every contender runs once a round, in turns, so that
+//! whatever else the machine does falls on all of them; what is printed is the median of the
+//! rounds. Linux only.
 
 #[path = "bench/bars.rs"]
 mod bars;

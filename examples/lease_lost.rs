@@ -1,6 +1,7 @@
-//! What a program does when its slot is gone: it stops what the slot protects, and lines up again.
+//! Reaction to a lost slot: the program stops the protected work and acquires a slot again.
 //!
-//! `cargo run --example lease_lost`. The embedded server takes slots away on demand; on servers of your own, stop one to see it.
+//! `cargo run --example lease_lost`. The embedded server injects the faults. With other servers,
+//! stop one of them to cause a loss.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use dflock::{Error, Held, Lost, Semaphore};
 use dflock_examples::Outcome;
 use tokio::time::sleep;
 
-/// What happens, in words and in deed.
+/// A fault: its title, and the function that injects it.
 type Fault = (&'static str, fn(&Server));
 
 #[tokio::main]
@@ -28,38 +29,38 @@ async fn run() -> Outcome {
         .client(client)
         .build()?;
 
-    println!("1. nothing happens");
+    println!("1. no fault");
     import_rows(&import).await?;
     let Some(server) = servers.first() else {
         return Ok(());
     };
 
     let faults: [Fault; 3] = [
-        ("2. the connection is cut", |server| {
+        ("2. the connection is closed", |server| {
             server.faults().disconnect("import");
         }),
-        ("3. the server ends the lease", |server| {
+        ("3. the lease expires on the server", |server| {
             _ = server.faults().expire("import");
         }),
-        ("4. the server says nothing any more", |server| {
+        ("4. the server stops replying", |server| {
             server.faults().freeze();
         }),
     ];
-    for (title, happens) in faults {
+    for (title, inject) in faults {
         println!("{title}");
-        let trouble = async {
+        let fault = async {
             sleep(Duration::from_millis(250)).await;
-            happens(server);
+            inject(server);
             sleep(Duration::from_millis(1500)).await;
             server.faults().thaw();
             Ok::<_, Error>(())
         };
-        tokio::try_join!(import_rows(&import), trouble)?;
+        tokio::try_join!(import_rows(&import), fault)?;
     }
     Ok(())
 }
 
-/// Imports all rows, however often the slot is lost: what is written already is not written again.
+/// Imports all rows. After a loss it continues with the first row that is not written.
 async fn import_rows(import: &Semaphore) -> Result<(), Error> {
     let mut written = 0;
     loop {
@@ -68,21 +69,21 @@ async fn import_rows(import: &Semaphore) -> Result<(), Error> {
             .await
         {
             Err(error) if error.is_lost() => {
-                println!("  stopped after row {written}; lining up again");
+                println!("  stopped after row {written}; acquiring again");
             }
             outcome => return outcome?,
         }
     }
 }
 
-/// Dropped in the middle when the slot is lost, at an `.await`.
+/// Writes the missing rows. The future is dropped at an `.await` when the slot is lost.
 async fn write_rows(written: &mut u32, held: &Held) -> Result<(), Error> {
     while *written < 30 {
-        // not only at an `.await`: just before what cannot be undone
+        // Checks right before the irreversible step, and not only at the next `.await`.
         held.check()?;
         *written += 1;
         sleep(Duration::from_millis(50)).await;
     }
-    println!("  all {written} rows are written");
+    println!("  all {written} rows written");
     Ok(())
 }

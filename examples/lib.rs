@@ -1,4 +1,4 @@
-//! What the example programs of dflock share; each of them is a file of its own in this folder.
+//! Shared code of the example programs. Each program is a file in this folder.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -6,14 +6,17 @@ use std::process::ExitCode;
 use dflock::Client;
 use dflock::server::Server;
 
-/// What an example ends with.
+/// Result of an example.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
-/// A client of the servers of `DFLOCK_SERVERS`; without it, of as many embedded servers as wanted, which run until they are dropped.
+/// Returns a client of the servers in `DFLOCK_SERVERS`, or of new embedded servers if it is not
+/// set.
+///
+/// The embedded servers run until they are dropped.
 ///
 /// # Errors
 ///
-/// When an option is refused, or when there is no free port.
+/// Returns an error if an option is invalid or no port is free.
 pub async fn connect(
     servers: usize,
 ) -> Result<(Client, Vec<Server>), Box<dyn Error + Send + Sync>> {
@@ -31,7 +34,7 @@ pub async fn connect(
     Ok((client, embedded))
 }
 
-/// Says in words what went wrong, if something did.
+/// Prints the error of an example, if any, and returns the exit code.
 #[must_use]
 pub fn finish(outcome: Outcome) -> ExitCode {
     let Err(error) = outcome else {
@@ -41,7 +44,7 @@ pub fn finish(outcome: Outcome) -> ExitCode {
         "error: {error}{}",
         error
             .source()
-            .map(|why| format!(": {why}"))
+            .map(|source| format!(": {source}"))
             .unwrap_or_default()
     );
     ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! The embedded server as a program of its own, with the flags of the real `dflockd`.
+//! The embedded server as a separate program, with the flags of `dflockd`.
 //!
 //! ```text
 //! cargo run --example local_server -- --port 6388
@@ -24,37 +24,37 @@ struct Flags {
     /// Port to listen on; 0 for a free one
     #[arg(long, default_value_t = 6388)]
     port: u16,
-    /// Lease of requests that name none
+    /// Lease of requests without a lease
     #[arg(long, default_value = "33", value_parser = seconds)]
     default_lease_ttl: Duration,
-    /// How often leases that are over are looked for
+    /// Interval between checks for expired leases
     #[arg(long, default_value = "1", value_parser = seconds)]
     lease_sweep_interval: Duration,
-    /// How often idle keys are looked for
+    /// Interval between checks for idle keys
     #[arg(long, default_value = "5", value_parser = seconds)]
     gc_interval: Duration,
-    /// How long an idle key is remembered
+    /// Time after which an idle key is removed
     #[arg(long, default_value = "60", value_parser = seconds)]
     gc_max_idle: Duration,
-    /// How many keys there may be
+    /// Maximum number of keys
     #[arg(long, default_value_t = 1024)]
     max_locks: usize,
-    /// How many may wait for one key; 0 for no limit
+    /// Maximum number of waiters of a key; 0 for no limit
     #[arg(long, default_value_t = 0)]
     max_waiters: usize,
-    /// How many connections there may be; 0 for no limit
+    /// Maximum number of connections; 0 for no limit
     #[arg(long, default_value_t = 0)]
     max_connections: usize,
-    /// How long a connection may be silent
+    /// Time after which a connection without requests is closed
     #[arg(long, default_value = "23", value_parser = seconds)]
     read_timeout: Duration,
-    /// How long a client may take to take a reply; 0 for as long as it likes
+    /// Time after which an unread reply closes the connection; 0 for no limit
     #[arg(long, default_value = "5", value_parser = seconds)]
     write_timeout: Duration,
-    /// How long holders may take to release at the end; 0 for as long as they like
+    /// Time for which a shutdown waits for holders; 0 for no limit
     #[arg(long, default_value = "30", value_parser = seconds)]
     shutdown_timeout: Duration,
-    /// Secret that every connection has to begin with; the list of processes shows it
+    /// Auth token that clients must send; visible in the list of processes
     #[arg(
         long,
         default_value = "",
@@ -62,31 +62,39 @@ struct Flags {
         hide_default_value = true
     )]
     auth_token: String,
-    /// File with the secret
+    /// File with the auth token
     #[arg(long)]
     auth_token_file: Option<PathBuf>,
-    /// File with the certificate for TLS, in PEM, and behind it those that lead to its issuer
+    /// PEM file with the TLS certificate, followed by its chain
     #[arg(long, requires = "tls_key", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
-    /// File with the key of the certificate
+    /// PEM file with the private key of the certificate
     #[arg(long, requires = "tls_cert", value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// Whether slots go with the connection that acquired them
-    #[arg(long, default_value = "true", value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "BOOL")]
+    /// Free a slot when its connection closes
+    #[arg(
+        long,
+        default_value = "true",
+        value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set,
+        value_name = "BOOL"
+    )]
     auto_release_on_disconnect: bool,
 }
 
 impl Flags {
     fn into_config(self) -> Result<ServerConfig, String> {
-        let secret = match &self.auth_token_file {
+        let token = match &self.auth_token_file {
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
             None => self.auth_token,
         };
-        if secret.trim().is_empty() && (self.auth_token_file.is_some() || !secret.is_empty()) {
-            return Err("the secret is empty: leave it out, or give one that is not".to_owned());
+        if token.trim().is_empty() && (self.auth_token_file.is_some() || !token.is_empty()) {
+            return Err(
+                "the auth token is empty: omit it, or set one that is not empty".to_owned(),
+            );
         }
-        // an IPv6 address is told from its port by brackets
+        // Brackets separate an IPv6 address from the port.
         let host = if self.host.contains(':') {
             format!("[{}]", self.host.trim_matches(['[', ']']))
         } else {
@@ -100,7 +108,7 @@ impl Flags {
         };
         Ok(Server::builder()
             .bind(format!("{host}:{}", self.port))
-            .auth_token(secret.trim())
+            .auth_token(token.trim())
             .tls(tls)
             .default_lease(self.default_lease_ttl)
             .lease_sweep_interval(self.lease_sweep_interval)
@@ -130,7 +138,7 @@ async fn main() -> ExitCode {
         "error: {error}{}",
         error
             .source()
-            .map(|why| format!(": {why}"))
+            .map(|source| format!(": {source}"))
             .unwrap_or_default()
     );
     ExitCode::from(2)
@@ -138,7 +146,7 @@ async fn main() -> ExitCode {
 
 async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let server = flags.into_config()?.start().await?;
-    // from before the address is known, so that no signal is missed
+    // Registered before the address is printed, because a client may send a signal right after it.
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,

@@ -1,5 +1,6 @@
-//! Annotated functions under load, and what becomes of one whose slot is lost: on the embedded server, or on the servers of
-//! `DFLOCK_SERVERS`, where no slot is lost on purpose.
+//! Annotated functions under load, and the reaction of one to the loss of its slot.
+//!
+//! Uses the servers in `DFLOCK_SERVERS`, or the embedded server. Only the latter injects the loss.
 //!
 //! `cargo run --example macro_fn`
 
@@ -14,27 +15,27 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 const SLOTS: u32 = 3;
-static NOW: AtomicU32 = AtomicU32::new(0);
-static MOST: AtomicU32 = AtomicU32::new(0);
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+static MAX_RUNNING: AtomicU32 = AtomicU32::new(0);
 
-/// At most three of them run at once for a tenant, on however many machines.
+/// Builds a report. At most three run at once for a tenant, on all machines together.
 #[dflock::semaphore(key = "report:{tenant}", limit = SLOTS, acquire_timeout = "1m")]
 async fn build_report(tenant: &str, day: u32) -> Result<String, Error> {
-    let running = NOW.fetch_add(1, Ordering::SeqCst) + 1;
-    MOST.fetch_max(running, Ordering::SeqCst);
+    let running = RUNNING.fetch_add(1, Ordering::SeqCst) + 1;
+    MAX_RUNNING.fetch_max(running, Ordering::SeqCst);
     println!("day {day:>2}: {running} of {SLOTS} slots taken");
     sleep(Duration::from_millis(20)).await;
-    NOW.fetch_sub(1, Ordering::SeqCst);
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
     Ok(format!("{tenant}, day {day}"))
 }
 
-/// One at a time, anywhere. It is never ready, and ends with its slot.
+/// Runs until its slot is lost. At most one runs at once, on all machines together.
 #[dflock::semaphore(key = "nightly", limit = 1, lease_ttl = "1s", slot = held)]
 async fn nightly() -> Result<(), Error> {
     println!("nightly: holds a slot with a lease of {:?}", held.lease());
     loop {
         sleep(Duration::from_millis(100)).await;
-        println!("nightly: at work");
+        println!("nightly: working");
     }
 }
 
@@ -51,7 +52,7 @@ async fn run() -> Outcome {
     let client = server
         .as_ref()
         .map_or_else(Client::from_env, |server| Ok(server.client()))?;
-    // for every annotated function of the program
+    // Every annotated function of the program uses this client.
     client.install_global()?;
 
     let mut reports = JoinSet::new();
@@ -61,22 +62,22 @@ async fn run() -> Outcome {
     while let Some(report) = reports.join_next().await {
         report??;
     }
-    let most = MOST.load(Ordering::SeqCst);
-    println!("most at once: {most} of {SLOTS}");
-    assert!(most <= SLOTS, "the limit did not hold");
+    let max_running = MAX_RUNNING.load(Ordering::SeqCst);
+    println!("most at once: {max_running} of {SLOTS}");
+    assert!(max_running <= SLOTS, "the limit was exceeded");
 
     if let Some(server) = server {
         let work = tokio::spawn(nightly());
         sleep(Duration::from_millis(300)).await;
-        println!("the server ends the lease of `nightly`");
+        println!("the lease of `nightly` expires on the server");
         server.faults().expire("nightly");
         let expired = Instant::now();
         let Err(error) = work.await? else {
-            unreachable!("it never ends by itself")
+            unreachable!("`nightly` never returns `Ok`")
         };
         assert!(error.is_lost());
         println!(
-            "the body was stopped after {} ms, and the caller got: {error}",
+            "the body was dropped after {} ms, and the caller got: {error}",
             expired.elapsed().as_millis()
         );
     }

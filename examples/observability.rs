@@ -1,4 +1,4 @@
-//! What dflock tells: spans and events on the terminal, and numbers as Prometheus reads them.
+//! Telemetry of dflock: spans and events on the terminal, and metrics in the format of Prometheus.
 //!
 //! `cargo run -p dflock-examples --features metrics --example observability`
 
@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // before the first client, which describes the metrics
+    // Installed before the first client, because that client registers the metrics.
     let metrics = match PrometheusBuilder::new().install_recorder() {
         Ok(metrics) => metrics,
         Err(error) => return dflock_examples::finish(Err(error.into())),
@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
         .init();
 
     let outcome = run().await;
-    // what a server of `/metrics` would answer
+    // An HTTP server would return this text for `/metrics`.
     println!("{}", metrics.render());
     dflock_examples::finish(outcome)
 }
@@ -35,19 +35,19 @@ async fn run() -> Outcome {
     let (client, servers) = dflock_examples::connect(1).await?;
     let pool = client.semaphore("observed", 1)?;
 
-    // held, renewed, given back
+    // A slot that is renewed and released.
     let held = pool.clone().acquire().await?;
     held.renew().await?;
     let Enqueued::Queued(queued) = pool.clone().enqueue().await? else {
-        return Err("somebody else holds `observed`".into());
+        return Err("`observed` has another holder".into());
     };
     sleep(Duration::from_millis(50)).await;
     held.release().await?;
 
-    // waited for, and dropped
+    // A slot that is dropped after a wait.
     drop(queued.wait().await?);
 
-    // lost
+    // A slot that is lost.
     if let Some(server) = servers.first() {
         let work = async |_: &_| {
             server.faults().disconnect("observed");
@@ -57,9 +57,9 @@ async fn run() -> Outcome {
         assert!(lost.is_err_and(|error| error.is_lost()));
     }
 
-    // waited for in vain
+    // A wait that times out.
     let _taken = pool.clone().acquire().await?;
-    let in_vain = pool.acquire_within(Duration::from_millis(20)).await;
-    assert!(in_vain.is_err_and(|error: Error| error.is_timeout()));
+    let result = pool.acquire_within(Duration::from_millis(20)).await;
+    assert!(result.is_err_and(|error: Error| error.is_timeout()));
     Ok(())
 }

@@ -1,4 +1,6 @@
-//! Workers share the slots of one semaphore, on the embedded server or on the servers of `DFLOCK_SERVERS`.
+//! Workers that share the slots of one semaphore.
+//!
+//! Uses the servers in `DFLOCK_SERVERS`, or the embedded server.
 //!
 //! `cargo run --example quickstart -- --workers 8 --slots 3 --rounds 3`
 
@@ -14,13 +16,13 @@ use tokio::task::JoinSet;
 
 #[derive(Parser)]
 struct Options {
-    /// How many workers want a slot
+    /// Number of workers
     #[arg(long, default_value_t = 8)]
     workers: u32,
-    /// How many of them may hold one at once
+    /// Number of slots
     #[arg(long, default_value_t = 3)]
     slots: u32,
-    /// How often each worker wants one
+    /// Number of acquires of each worker
     #[arg(long, default_value_t = 3)]
     rounds: u32,
 }
@@ -37,7 +39,7 @@ async fn run() -> Outcome {
         rounds,
     } = Options::parse();
     let (client, _server) = dflock_examples::connect(1).await?;
-    // a slot is waited for until it comes, however many stand in line before
+    // A long timeout, because a worker may wait for all the others.
     let pool = Semaphore::builder()
         .key("worker-pool")
         .limit(slots)
@@ -54,10 +56,10 @@ async fn run() -> Outcome {
         worker??;
     }
 
-    let most = count.most.load(Ordering::SeqCst);
-    println!("most holders at once: {most} of {slots}");
-    if most > slots {
-        Err("the limit did not hold".into())
+    let max = count.max.load(Ordering::SeqCst);
+    println!("most holders at once: {max} of {slots}");
+    if max > slots {
+        Err("the limit was exceeded".into())
     } else {
         Ok(())
     }
@@ -68,7 +70,7 @@ async fn work(name: u32, rounds: u32, pool: Semaphore, count: Arc<Count>) -> Res
         println!("worker {name}, round {round}: waiting");
         let held = pool.clone().acquire().await?;
         println!(
-            "worker {name}, round {round}: holding {:?}, {} hold now",
+            "worker {name}, round {round}: holding {:?}, holders now: {}",
             held.token(),
             count.enter()
         );
@@ -81,17 +83,18 @@ async fn work(name: u32, rounds: u32, pool: Semaphore, count: Arc<Count>) -> Res
     Ok(())
 }
 
-/// How many hold a slot now, and the most that ever did.
+/// Current and maximum number of holders.
 #[derive(Default)]
 struct Count {
     now: AtomicU32,
-    most: AtomicU32,
+    max: AtomicU32,
 }
 
 impl Count {
+    /// Counts a new holder. Returns the current number.
     fn enter(&self) -> u32 {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(now, Ordering::SeqCst);
+        self.max.fetch_max(now, Ordering::SeqCst);
         now
     }
 }

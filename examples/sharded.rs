@@ -1,6 +1,7 @@
-//! Three servers, and keys that are spread over them: each key lives on one.
+//! Keys that are sharded over three servers.
 //!
-//! `cargo run --example sharded`, or with servers of your own: `DFLOCK_SERVERS=lock-1:6388,lock-2:6388 cargo run --example sharded`
+//! `cargo run --example sharded`, or with other servers:
+//! `DFLOCK_SERVERS=lock-1:6388,lock-2:6388 cargo run --example sharded`
 
 use std::process::ExitCode;
 
@@ -18,24 +19,25 @@ async fn main() -> ExitCode {
 
 async fn run() -> Outcome {
     let (client, mut servers) = dflock_examples::connect(3).await?;
-    let mut all = Vec::new();
+    let mut slots = Vec::new();
     for tenant in TENANTS {
-        all.push(
+        slots.push(
             client
                 .semaphore(format!("sharded:{tenant}"), 2)?
                 .acquire()
                 .await?,
         );
     }
-    show(&client).await?;
-    for held in all {
+    print_keys(&client).await?;
+    for held in slots {
         held.release().await?;
     }
 
-    // when a server is gone, so are its keys, and no others: nothing moves to another server, or two might hold one slot
-    if let Some(gone) = servers.pop() {
-        println!("without {}:", gone.addr());
-        gone.shutdown().await;
+    // Only the keys of the stopped server are unavailable. They do not move to another server,
+    // because then two clients could hold the same slot.
+    if let Some(server) = servers.pop() {
+        println!("without {}:", server.addr());
+        server.shutdown().await;
         for tenant in TENANTS {
             match client
                 .semaphore(format!("sharded:{tenant}"), 2)?
@@ -43,11 +45,11 @@ async fn run() -> Outcome {
                 .await
             {
                 Ok(held) => {
-                    println!("  sharded:{tenant} is served");
+                    println!("  sharded:{tenant} is available");
                     held.release().await?;
                 }
                 Err(error) if error.is_retryable() => {
-                    println!("  sharded:{tenant} has to wait: {error}");
+                    println!("  sharded:{tenant} is unavailable: {error}");
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -56,8 +58,8 @@ async fn run() -> Outcome {
     Ok(())
 }
 
-/// Prints who holds what, server by server.
-async fn show(client: &Client) -> Result<(), Error> {
+/// Prints the held keys of each server.
+async fn print_keys(client: &Client) -> Result<(), Error> {
     for (n, stats) in client.stats().await?.iter().enumerate() {
         let keys: Vec<_> = stats
             .semaphores

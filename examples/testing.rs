@@ -1,8 +1,9 @@
-//! How to test code that holds slots: in memory, on a clock that stands still, with every fault on demand.
+//! Tests of code that holds slots, with an in-memory server, a paused clock and injected faults.
 //!
-//! `cargo run --example testing`. In your crate each of these is a `#[tokio::test(start_paused = true)]`; switch on the feature `server`
-//! of dflock and `test-util` of tokio under `[dev-dependencies]`.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! `cargo run --example testing`. In your crate, make each function a
+//! `#[tokio::test(start_paused = true)]`. Enable the feature `server` of dflock and `test-util` of
+//! tokio under `[dev-dependencies]`.
+#![allow(clippy::unwrap_used, reason = "a failed `unwrap` fails the test")]
 
 use std::time::Duration;
 
@@ -10,14 +11,16 @@ use dflock::server::Server;
 use dflock::{Client, Error, Semaphore};
 use tokio::time::{Instant, sleep};
 
-/// The code under test: an hour of work under a slot.
+/// The code under test: an hour of work with a slot.
 async fn nightly(pool: &Semaphore) -> Result<&'static str, Error> {
     pool.with_slot(async |_held| sleep(Duration::from_hours(1)).await)
         .await?;
     Ok("done")
 }
 
-/// A server and a client without a socket between them: on a paused clock, time goes on only when all wait for it.
+/// Returns a server, and a client that is connected to it without a socket.
+///
+/// A socket would wake tasks at times that the paused clock does not know.
 async fn server() -> (Server, Client) {
     let server = Server::start().await.unwrap();
     let client = server
@@ -28,7 +31,7 @@ async fn server() -> (Server, Client) {
     (server, client)
 }
 
-async fn an_hour_passes_in_no_time_and_the_lease_is_kept() {
+async fn the_lease_is_kept_for_an_hour() {
     let (_server, client) = server().await;
     let began = Instant::now();
     assert_eq!(
@@ -40,7 +43,7 @@ async fn an_hour_passes_in_no_time_and_the_lease_is_kept() {
     assert_eq!(began.elapsed().as_secs(), 3600);
 }
 
-async fn the_second_waits_for_its_turn_in_vain() {
+async fn the_second_acquire_times_out_and_leaves_the_queue() {
     let (server, client) = server().await;
     let pool = client.semaphore("nightly", 1).unwrap();
     let _held = pool.clone().acquire().await.unwrap();
@@ -48,36 +51,37 @@ async fn the_second_waits_for_its_turn_in_vain() {
     assert_eq!(server.stats().semaphores[0].waiters, 0);
 }
 
-async fn work_stops_when_its_lease_is_ended() {
-    stops(|server| assert!(server.faults().expire("nightly"))).await;
+async fn work_stops_when_its_lease_expires() {
+    assert_stops(|server| assert!(server.faults().expire("nightly"))).await;
 }
 
-async fn work_stops_when_its_connection_is_cut() {
-    stops(|server| server.faults().disconnect("nightly")).await;
+async fn work_stops_when_its_connection_closes() {
+    assert_stops(|server| server.faults().disconnect("nightly")).await;
 }
 
 async fn work_stops_when_the_server_is_frozen() {
-    stops(|server| server.faults().freeze()).await;
+    assert_stops(|server| server.faults().freeze()).await;
 }
 
-async fn stops(fault: impl Fn(&Server)) {
+/// Asserts that the work stops after a fault.
+async fn assert_stops(inject: impl Fn(&Server)) {
     let (server, client) = server().await;
     let pool = client.semaphore("nightly", 1).unwrap();
-    let trouble = async {
+    let fault = async {
         sleep(Duration::from_mins(10)).await;
-        fault(&server);
+        inject(&server);
     };
-    let (outcome, ()) = tokio::join!(nightly(&pool), trouble);
-    assert!(outcome.unwrap_err().is_lost());
+    let (result, ()) = tokio::join!(nightly(&pool), fault);
+    assert!(result.unwrap_err().is_lost());
 }
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() {
     let began = std::time::Instant::now();
-    an_hour_passes_in_no_time_and_the_lease_is_kept().await;
-    the_second_waits_for_its_turn_in_vain().await;
-    work_stops_when_its_lease_is_ended().await;
-    work_stops_when_its_connection_is_cut().await;
+    the_lease_is_kept_for_an_hour().await;
+    the_second_acquire_times_out_and_leaves_the_queue().await;
+    work_stops_when_its_lease_expires().await;
+    work_stops_when_its_connection_closes().await;
     work_stops_when_the_server_is_frozen().await;
     println!("5 tests passed, in {:?}", began.elapsed());
 }

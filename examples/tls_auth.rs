@@ -1,7 +1,11 @@
-//! TLS to the servers, and a secret that they ask for.
+//! TLS and an auth token.
 //!
-//! `cargo run --example tls_auth`, or with servers of your own:
-//! `DFLOCK_SERVERS=lock-1:6388 DFLOCK_TLS_CA=ca.pem DFLOCK_AUTH_TOKEN_FILE=secret cargo run --example tls_auth`
+//! `cargo run --example tls_auth`, or with other servers:
+//!
+//! ```text
+//! export DFLOCK_SERVERS=lock-1:6388 DFLOCK_TLS_CA=ca.pem DFLOCK_AUTH_TOKEN_FILE=token
+//! cargo run --example tls_auth
+//! ```
 
 use std::process::ExitCode;
 
@@ -9,7 +13,7 @@ use dflock::server::{Server, ServerTls};
 use dflock::{Client, Tls};
 use dflock_examples::Outcome;
 
-const SECRET: &str = "an example of a secret";
+const AUTH_TOKEN: &str = "an example auth token";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -18,64 +22,67 @@ async fn main() -> ExitCode {
 
 async fn run() -> Outcome {
     if std::env::var_os("DFLOCK_SERVERS").is_some() {
-        return work(Client::from_env()?, &from_environment()).await;
+        return work(Client::from_env()?, &describe_environment()).await;
     }
 
-    // a certificate for this run alone; yours comes from your authority, in files
+    // A self-signed certificate for this run. In production it is read from files.
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
 
     let server = Server::builder()
-        .auth_token(SECRET)
+        .auth_token(AUTH_TOKEN)
         .tls(ServerTls::pem(&certificate, &key)?)
         .build()
         .start()
         .await?;
     let address = format!("localhost:{}", server.addr().port());
 
-    // trusts this certificate and no other; `Tls::native_roots()?` trusts whom the system trusts
+    // Trusts only this certificate. `Tls::native_roots()?` trusts the system's root certificates.
     let client = Client::builder()
         .servers([&address])
         .tls(Tls::ca_pem(&certificate)?)
-        .auth(SECRET)
+        .auth(AUTH_TOKEN)
         .build()?;
-    work(client, "over TLS, with a secret").await?;
+    work(client, "over TLS, with an auth token").await?;
 
-    println!("with another secret:");
-    let wrong = Client::builder()
+    println!("with another auth token:");
+    let client = Client::builder()
         .servers([&address])
         .tls(Tls::ca_pem(&certificate)?)
         .auth("another")
         .build()?;
-    explain(wrong).await;
+    print_error(client).await;
 
     println!("with another certificate:");
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()])?
         .cert
         .pem();
-    let wrong = Client::builder()
+    let client = Client::builder()
         .servers([&address])
         .tls(Tls::ca_pem(other)?)
-        .auth(SECRET)
+        .auth(AUTH_TOKEN)
         .build()?;
-    explain(wrong).await;
+    print_error(client).await;
 
     println!("without TLS:");
-    let wrong = Client::builder().servers([&address]).auth(SECRET).build()?;
-    explain(wrong).await;
+    let client = Client::builder()
+        .servers([&address])
+        .auth(AUTH_TOKEN)
+        .build()?;
+    print_error(client).await;
     Ok(())
 }
 
-/// Says what the environment sets for the connections of `Client::from_env`.
-fn from_environment() -> String {
+/// Describes the connections of `Client::from_env`.
+fn describe_environment() -> String {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let tls =
         is_set("DFLOCK_TLS_CA") || std::env::var("DFLOCK_TLS").is_ok_and(|tls| tls == "native");
-    let secret = is_set("DFLOCK_AUTH_TOKEN") || is_set("DFLOCK_AUTH_TOKEN_FILE");
+    let token = is_set("DFLOCK_AUTH_TOKEN") || is_set("DFLOCK_AUTH_TOKEN_FILE");
     format!(
-        "{} TLS, {} a secret",
+        "{} TLS, {} an auth token",
         if tls { "over" } else { "without" },
-        if secret { "with" } else { "without" }
+        if token { "with" } else { "without" }
     )
 }
 
@@ -86,9 +93,9 @@ async fn work(client: Client, connected: &str) -> Outcome {
     Ok(())
 }
 
-/// Says why this cannot work; the secret is in no message.
-async fn explain(wrong: Client) {
-    if let Err(error) = wrong.ping().await {
+/// Prints the error of a request. No error contains the auth token.
+async fn print_error(client: Client) {
+    if let Err(error) = client.ping().await {
         println!("  {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! A deployment that tells others when it has to wait in line, and again when it is its turn.
+//! Deployment that sends a message when it has to wait, and another one when it acquires the slot.
 //!
 //! `cargo run --example two_phase`
 
@@ -18,14 +18,14 @@ async fn run() -> Outcome {
     let (client, _server) = dflock_examples::connect(1).await?;
     let deploy = client.semaphore("deploy", 1)?;
 
-    // somebody else is deploying
+    // Another deployment holds the slot.
     let other = deploy.clone().acquire().await?;
     let other = tokio::spawn(async move {
         sleep(Duration::from_millis(200)).await;
         other.release().await
     });
 
-    let held = my_turn(deploy).await?;
+    let held = acquire_with_notice(deploy).await?;
     held.run(sleep(Duration::from_millis(50))).await?;
     held.release().await?;
     notify("deployed").await;
@@ -33,17 +33,17 @@ async fn run() -> Outcome {
     Ok(())
 }
 
-/// Gets the slot; whoever looks on is told if that takes long.
-async fn my_turn(deploy: Semaphore) -> Result<Semaphore<Held>, Error> {
+/// Acquires the slot. Sends messages if it has to wait.
+async fn acquire_with_notice(deploy: Semaphore) -> Result<Semaphore<Held>, Error> {
     match deploy.enqueue().await? {
         Enqueued::Acquired(held) => Ok(held),
         Enqueued::Queued(queued) => {
             let began = Instant::now();
-            // the place in line is kept meanwhile, and a slot that comes is, too
+            // `queued` keeps its place meanwhile, and also a slot that is granted.
             notify("waiting for another deployment").await;
             let held = queued.wait_within(Duration::from_mins(10)).await?;
             notify(&format!(
-                "it is our turn, after {} ms",
+                "acquired after {} ms",
                 began.elapsed().as_millis()
             ))
             .await;
@@ -52,8 +52,8 @@ async fn my_turn(deploy: Semaphore) -> Result<Semaphore<Held>, Error> {
     }
 }
 
-/// Stands for a call to a chat or a dashboard, which takes its time.
+/// Simulates a slow call to a chat service.
 async fn notify(text: &str) {
     sleep(Duration::from_millis(20)).await;
-    println!("to the chat: {text}");
+    println!("chat: {text}");
 }

@@ -1,6 +1,6 @@
-//! Workers that share slots, drawn as they go: a bar for each worker, and the slots and the queue above them.
+//! Workers that share slots, with a progress bar for each worker, the slots and the queue.
 //!
-//! `cargo run --example worker_pool`. Where the output is no terminal, it is plain lines.
+//! `cargo run --example worker_pool`. If the output is not a terminal, it prints plain lines.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ async fn run() -> dflock_examples::Outcome {
         .client(client.clone())
         .build()?;
     let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
-    let board = screen.add(ProgressBar::new(0).with_style(ProgressStyle::with_template("{msg}")?));
+    let header = screen.add(ProgressBar::new(0).with_style(ProgressStyle::with_template("{msg}")?));
     let style = ProgressStyle::with_template("{prefix} {bar:30.green/dim} {msg}")?;
     let mut workers = JoinSet::new();
     for n in 1..=WORKERS {
@@ -42,11 +42,11 @@ async fn run() -> dflock_examples::Outcome {
         workers.spawn(work(pool.clone(), bar));
     }
     loop {
-        say(&board, &picture(&client).await?);
+        show(&header, &slots_and_queue(&client).await?);
         tokio::select! {
             ended = workers.join_next() => match ended {
                 Some(worker) => worker??,
-                None => break board.abandon(),
+                None => break header.abandon(),
             },
             () = sleep(Duration::from_millis(50)) => {}
         }
@@ -56,29 +56,29 @@ async fn run() -> dflock_examples::Outcome {
 
 async fn work(pool: Semaphore, bar: ProgressBar) -> Result<(), Error> {
     for job in 1..=JOBS {
-        say(&bar, &format!("job {job}: in line"));
+        show(&bar, &format!("job {job}: waiting"));
         let held = pool.clone().acquire().await?;
-        say(&bar, &format!("job {job}: holds a slot"));
+        show(&bar, &format!("job {job}: holds a slot"));
         for _ in 0..STEPS {
             held.run(sleep(Duration::from_millis(15))).await?;
             bar.inc(1);
         }
         held.release().await?;
     }
-    say(&bar, "done");
+    show(&bar, "done");
     bar.abandon();
     Ok(())
 }
 
-/// The slots and the queue, as the server sees them.
-async fn picture(client: &Client) -> Result<String, Error> {
-    let all = client
+/// Draws the slots and the queue in the server's statistics.
+async fn slots_and_queue(client: &Client) -> Result<String, Error> {
+    let stats = client
         .stats()
         .await?
         .into_iter()
         .flat_map(|stats| stats.semaphores)
         .find(|semaphore| semaphore.key == KEY);
-    let (held, waiting) = all.map_or((0, 0), |semaphore| (semaphore.holders, semaphore.waiters));
+    let (held, waiting) = stats.map_or((0, 0), |semaphore| (semaphore.holders, semaphore.waiters));
     let draw = |mark: &str, count: u64| mark.repeat(usize::try_from(count).unwrap_or(WORKERS));
     Ok(format!(
         "slots {}{}  queue {}",
@@ -88,8 +88,8 @@ async fn picture(client: &Client) -> Result<String, Error> {
     ))
 }
 
-/// Shows what is new: in its place on the screen, or as a line.
-fn say(bar: &ProgressBar, text: &str) {
+/// Shows a changed text: in its bar, or as a line if the output is not a terminal.
+fn show(bar: &ProgressBar, text: &str) {
     if !std::io::stdout().is_terminal() && bar.message() != text {
         println!("{}", format!("{} {text}", bar.prefix()).trim());
     }

@@ -1,10 +1,11 @@
-//! What the tests of dflock share: the simulation, and the processes of `soak` and `measure`. The integration tests are in `it/`.
+//! Code that the tests of dflock share: the simulation, and the harness of `soak` and `measure`.
+//! The integration tests are in `it/`.
 
-pub mod fleet;
+pub mod harness;
 #[allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::missing_panics_doc,
-    reason = "a simulation that cannot go on has failed"
+    reason = "an unexpected error fails the simulation"
 )]
 pub mod sim;

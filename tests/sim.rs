@@ -1,23 +1,25 @@
-//! The simulation: real clients, the embedded server and a bad network on a paused clock. One seed decides everything.
+//! Simulation of real clients, the embedded server and an unreliable network on a paused clock. One
+//! seed determines a whole run.
 
 mod actor;
-mod body;
-mod chaos;
+mod cancellation;
+mod checker;
 mod clock;
-mod cut;
-mod dice;
-mod end;
+mod endpoint;
+mod fault_injector;
 mod history;
-mod holding;
+mod intervals;
 mod link;
 mod net;
 mod pipe;
 mod plan;
-mod pool;
+mod resource;
+mod rng;
 mod run;
-mod search;
-mod shard;
-mod verdict;
+mod seeds;
+mod server;
+mod tracked_body;
+mod tracked_hold;
 
 pub use run::{Outcome, run};
-pub use search::{Findings, search};
+pub use seeds::{Summary, run_seeds};

@@ -1,12 +1,12 @@
-//! Runs the simulation on any number of seeds; see `README.md`.
+//! Runs the simulation on a range of seeds; see `README.md`.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use dflock_tests::sim::{Findings, Outcome, run, search};
+use dflock_tests::sim::{Outcome, Summary, run, run_seeds};
 
-const USAGE: &str = "simulate [--seeds COUNT] [--from FIRST] | --seed SEED";
+const USAGE: &str = "usage: simulate [--seeds COUNT] [--from FIRST] | --seed SEED";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -24,37 +24,37 @@ fn main() -> ExitCode {
         }
     }
     if let Some(seed) = one {
-        return tell(&run(seed));
+        return print_outcome(&run(seed));
     }
     let began = Instant::now();
-    let Findings {
+    let Summary {
         runs,
         faults,
         events,
         failed,
-    } = search(from..from.saturating_add(seeds));
+    } = run_seeds(from..from.saturating_add(seeds));
     let took = began.elapsed().as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "for the eye")]
+    #[expect(clippy::cast_precision_loss, reason = "only printed")]
     let rate = runs as f64 / took;
     println!("{runs} seeds in {took:.1} s, {rate:.0} a second");
-    list("faults that struck", &faults);
-    list("what happened", &events);
+    print_counts("faults that had an effect", &faults);
+    print_counts("events", &events);
     if let Some(failed) = failed {
-        return tell(&failed);
+        return print_outcome(&failed);
     }
     println!("no violation");
     ExitCode::SUCCESS
 }
 
-fn list(title: &str, counts: &BTreeMap<&str, u64>) {
+fn print_counts(title: &str, counts: &BTreeMap<&str, u64>) {
     println!("{title}: {}", counts.values().sum::<u64>());
     for (what, count) in counts {
         println!("  {count:>9}  {what}");
     }
 }
 
-/// The whole history of one seed, and the verdict.
-fn tell(outcome: &Outcome) -> ExitCode {
+/// Prints the whole history of one seed and its violations.
+fn print_outcome(outcome: &Outcome) -> ExitCode {
     let Outcome {
         seed, violations, ..
     } = outcome;
@@ -63,7 +63,7 @@ fn tell(outcome: &Outcome) -> ExitCode {
         println!("VIOLATION {violation}");
     }
     println!(
-        "seed {seed}: {} violations; again with --seed {seed}",
+        "seed {seed}: {} violations; repeat with `simulate --seed {seed}`",
         violations.len()
     );
     if violations.is_empty() {

@@ -1,7 +1,7 @@
-//! The last test program of `cargo test`: says how many tests were skipped, and why.
+//! Last test program of `cargo test`: prints how many tests were skipped, and why.
 //!
-//! The test harness counts a test that returns early as passed, so each test program lists those that
-//! it skips in a file (`dflock/tests/cli/skipped.rs`).
+//! The test harness counts a test that returns early as passed. Each test program therefore lists
+//! its skipped tests in a file (`dflock/tests/cli/skipped.rs`).
 
 use std::collections::BTreeMap;
 use std::os::unix::process::parent_id;
@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 fn main() {
-    // a test runner that asks for the tests of this program: it has none
+    // A test runner asks for the list of tests. This program has none.
     if env::args().any(|argument| argument == "--list") {
         return;
     }
     let named = env::var_os("DFLOCK_SKIPPED_REPORT").map(PathBuf::from);
-    let report = named.clone().unwrap_or_else(|| {
-        format!("{}/skipped-{}", env!("CARGO_TARGET_TMPDIR"), parent_id()).into()
-    });
+    let report = named
+        .clone()
+        .unwrap_or_else(|| env::temp_dir().join(format!("dflock-skipped-{}", parent_id())));
     let skipped = fs::read_to_string(&report).unwrap_or_default();
     let mut reasons = BTreeMap::<_, usize>::new();
     for line in skipped.lines() {
@@ -29,7 +29,7 @@ fn main() {
     }
     println!();
     if named.is_none() {
-        // the next run has another parent, and a file of its own
+        // The next run has another parent process, and so another file.
         _ = fs::remove_file(report);
     }
 }

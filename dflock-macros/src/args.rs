@@ -1,4 +1,4 @@
-//! The arguments of the attribute.
+//! Arguments of the attributes.
 
 mod value;
 
@@ -9,56 +9,58 @@ use syn::{Expr, Ident, Path, Token};
 
 pub(crate) use value::Value;
 
+use crate::errors::Errors;
 use crate::kind::Kind;
-use crate::mistakes::Mistakes;
-use crate::spelling::nearest;
+use crate::suggest::suggest;
 
-/// What was asked for.
+/// Parsed arguments of one attribute.
 #[derive(Default)]
 pub(crate) struct Args {
-    /// The options of the builder, in the order in which they were written, which is the order in which they are evaluated.
+    /// Options of the builder, in source order. They are evaluated in this order.
     pub(crate) options: Vec<(Ident, Value)>,
     pub(crate) on_lost: OnLost,
-    /// The name under which the body sees its slot.
+    /// Name of the variable through which the body uses its slot.
     pub(crate) slot: Option<Ident>,
-    /// Where `dflock` is.
+    /// Path of the crate `dflock`, if it is re-exported.
     pub(crate) krate: Option<Path>,
     seen: Vec<String>,
-    /// What the names that are unknown were meant to be.
-    meant: Vec<&'static str>,
+    /// Suggestions for the unknown names.
+    suggested: Vec<&'static str>,
 }
 
-/// What becomes of a body whose slot is lost.
+/// Behaviour of the body when its slot is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OnLost {
+    /// The body is cancelled.
     #[default]
     Cancel,
+    /// The body runs to its end.
     Finish,
 }
 
 impl Args {
-    /// Reads the arguments; what is wrong with one does not hide what is wrong with the next.
-    pub(crate) fn read(kind: Kind, tokens: TokenStream, mistakes: &mut Mistakes) -> Self {
+    /// Parses the arguments. An error in one argument does not hide the errors in the next ones.
+    pub(crate) fn parse(kind: Kind, tokens: TokenStream, errors: &mut Errors) -> Self {
         let mut args = Self::default();
         let all = |input: ParseStream<'_>| {
             while !input.is_empty() {
-                mistakes.note(args.argument(kind, input));
+                errors.record(args.argument(kind, input));
                 while !input.is_empty() && input.parse::<Option<Token![,]>>()?.is_none() {
                     input.parse::<TokenTree>()?;
                 }
             }
             Ok(())
         };
-        let read = all.parse2(tokens);
-        mistakes.note(read);
+        let parsed = all.parse2(tokens);
+        errors.record(parsed);
         for (name, example) in kind.required() {
-            // one that is misspelt is reported once
-            if !args.seen.iter().any(|seen| seen == name) && !args.meant.contains(&name) {
+            // A misspelt argument is reported once, and not as missing as well.
+            if !args.seen.iter().any(|seen| seen == name) && !args.suggested.contains(&name) {
                 let message = format!(
                     "`{name}` is missing: `#[dflock::{}]` needs one, as in `{example}`",
                     kind.name()
                 );
-                mistakes.add(syn::Error::new(Span::call_site(), message));
+                errors.push(syn::Error::new(Span::call_site(), message));
             }
         }
         args
@@ -67,8 +69,8 @@ impl Args {
     fn argument(&mut self, kind: Kind, input: ParseStream<'_>) -> syn::Result<()> {
         if !input.peek(Ident::peek_any) {
             return Err(input.error(format!(
-                "expected an argument with its name, as in `key = \"..\"`; {}",
-                there_are(kind)
+                "expected a named argument such as `key = \"..\"`; {}",
+                known_arguments(kind)
             )));
         }
         let ident = input.call(Ident::parse_any)?;
@@ -76,9 +78,10 @@ impl Args {
         if !kind.arguments().any(|known| known == name) {
             skip_value(input);
             let known: Vec<_> = kind.arguments().collect();
-            let meant = nearest(&name, &known);
-            self.meant.extend(meant);
-            return Err(syn::Error::new(ident.span(), unknown(kind, &name, meant)));
+            let suggestion = suggest(&name, &known);
+            self.suggested.extend(suggestion);
+            let message = unknown_argument(kind, &name, suggestion);
+            return Err(syn::Error::new(ident.span(), message));
         }
         if self.seen.contains(&name) {
             skip_value(input);
@@ -88,16 +91,23 @@ impl Args {
             ));
         }
         self.seen.push(name.clone());
-        let wanted = |_| syn::Error::new(ident.span(), format!("`{name}` {}", wanted(&name)));
-        input.parse::<Token![=]>().map_err(wanted)?;
+        let usage_error = |_| {
+            let message = format!("`{name}` {}", expected_syntax(&name));
+            syn::Error::new(ident.span(), message)
+        };
+        input.parse::<Token![=]>().map_err(usage_error)?;
         match name.as_str() {
-            "crate" => self.krate = Some(input.call(Path::parse_mod_style).map_err(wanted)?),
-            "slot" => self.slot = Some(input.parse().map_err(wanted)?),
+            "crate" => self.krate = Some(input.call(Path::parse_mod_style).map_err(usage_error)?),
+            "slot" => self.slot = Some(input.parse().map_err(usage_error)?),
             _ => {
-                let nothing = input.is_empty() || input.peek(Token![,]);
-                let given: Expr = input
-                    .parse()
-                    .map_err(|mistake| if nothing { wanted(mistake) } else { mistake })?;
+                let is_missing = input.is_empty() || input.peek(Token![,]);
+                let given: Expr = input.parse().map_err(|error| {
+                    if is_missing {
+                        usage_error(error)
+                    } else {
+                        error
+                    }
+                })?;
                 if name == "on_lost" {
                     self.on_lost = OnLost::new(&given)?;
                 } else {
@@ -126,7 +136,7 @@ impl OnLost {
         }
     }
 
-    /// Its name, and that of the function that stands for it.
+    /// Returns the value's name, which is also that of the function in `macro_support`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cancel => "cancel",
@@ -135,15 +145,15 @@ impl OnLost {
     }
 }
 
-/// A value that nobody wants is read all the same: there may be commas in it.
+/// Skips the value of an argument that is refused. It may contain commas.
 fn skip_value(input: ParseStream<'_>) {
     let _ = input
         .parse::<Token![=]>()
         .and_then(|_| input.parse::<Expr>());
 }
 
-/// What an argument is, for whoever wrote it in another form.
-fn wanted(name: &str) -> &'static str {
+/// Returns the syntax of an argument, as the end of an error message.
+fn expected_syntax(name: &str) -> &'static str {
     match name {
         "slot" => "is a name, as in `slot = held`",
         "crate" => "is a path without quotes, as in `crate = ::my_reexport`",
@@ -156,19 +166,24 @@ fn wanted(name: &str) -> &'static str {
     }
 }
 
-fn unknown(kind: Kind, name: &str, meant: Option<&str>) -> String {
+/// Returns the error message for an unknown argument.
+fn unknown_argument(kind: Kind, name: &str, suggestion: Option<&str>) -> String {
     if name == "limit" {
-        return "a lock has no `limit`: one holds it at a time; for more there is `#[dflock::semaphore]`".to_owned();
+        return "a lock has no `limit`, because it has one slot; use `#[dflock::semaphore]` for more"
+            .to_owned();
     }
-    match meant {
-        Some(meant) => format!("there is no argument `{name}`; did you mean `{meant}`?"),
-        None => format!("there is no argument `{name}`; {}", there_are(kind)),
+    match suggestion {
+        Some(suggestion) => {
+            format!("unknown argument `{name}`; did you mean `{suggestion}`?")
+        }
+        None => format!("unknown argument `{name}`; {}", known_arguments(kind)),
     }
 }
 
-fn there_are(kind: Kind) -> String {
+/// Returns a list of all arguments, as the end of an error message.
+fn known_arguments(kind: Kind) -> String {
     let known: Vec<_> = kind.arguments().map(|name| format!("`{name}`")).collect();
-    format!("there are {}", known.join(", "))
+    format!("expected one of {}", known.join(", "))
 }
 
 #[cfg(test)]
@@ -176,11 +191,11 @@ mod tests {
     use super::*;
     use quote::{ToTokens, quote};
 
-    /// What was read, and the messages of what could not be.
-    fn read(kind: Kind, tokens: TokenStream) -> (Args, Vec<String>) {
-        let mut mistakes = Mistakes::default();
-        let args = Args::read(kind, tokens, &mut mistakes);
-        let messages = mistakes.messages();
+    /// Parses `tokens`. Returns the arguments and the error messages.
+    fn parse(kind: Kind, tokens: TokenStream) -> (Args, Vec<String>) {
+        let mut errors = Errors::default();
+        let args = Args::parse(kind, tokens, &mut errors);
+        let messages = errors.messages();
         (args, messages)
     }
 
@@ -192,8 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn every_argument_is_read_and_options_keep_their_order() {
-        let (args, messages) = read(
+    fn every_argument_is_parsed_and_options_keep_their_order() {
+        let (args, messages) = parse(
             Kind::Semaphore,
             quote!(
                 limit = self.limit,
@@ -228,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_has_its_default() {
-        let (args, messages) = read(Kind::Lock, quote!(key = "a"));
+    fn omitted_arguments_have_defaults() {
+        let (args, messages) = parse(Kind::Lock, quote!(key = "a"));
         assert!(
             messages.is_empty() && args.slot.is_none() && args.krate.is_none(),
             "{messages:?}"
@@ -239,32 +254,32 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_does_not_hide_what_comes_after_it() {
+    fn an_error_does_not_hide_later_errors() {
         for (tokens, beginnings) in [
             (quote!(), &["`key` is missing", "`limit` is missing"][..]),
-            (quote!(key = "", limit = 1), &["this key is refused"]),
+            (quote!(key = "", limit = 1), &["invalid key"]),
             (
                 quote!(kee = f::<A, B>(), limit = 0),
                 &[
-                    "there is no argument `kee`; did you mean `key`",
-                    "this limit",
+                    "unknown argument `kee`; did you mean `key`",
+                    "invalid limit",
                 ],
             ),
             (
                 quote!("a", limit = 0),
                 &[
-                    "expected an argument with its name",
-                    "this limit",
+                    "expected a named argument",
+                    "invalid limit",
                     "`key` is missing",
                 ],
             ),
             (
                 quote!(key, limit = 0),
-                &["`key` needs a value, as in", "this limit"],
+                &["`key` needs a value, as in", "invalid limit"],
             ),
             (
                 quote!(key = , limit = 0),
-                &["`key` needs a value, as in", "this limit"],
+                &["`key` needs a value, as in", "invalid limit"],
             ),
             (
                 quote!(key = "a" limit = 0),
@@ -272,7 +287,7 @@ mod tests {
             ),
             (
                 quote!(key = "a", key = f::<A, B>(), limit = 0),
-                &["`key` is given twice", "this limit"],
+                &["`key` is given twice", "invalid limit"],
             ),
             (
                 quote!(
@@ -297,7 +312,7 @@ mod tests {
             ),
             (
                 quote!(key = 1 + , limit = 0),
-                &["expected an expression", "this limit"],
+                &["expected an expression", "invalid limit"],
             ),
             (
                 quote!(key = "a", limit = 1, slot = _),
@@ -310,12 +325,12 @@ mod tests {
             (
                 quote!(Key = "a", _limit = 1),
                 &[
-                    "there is no argument `Key`; did you mean `key`",
-                    "there is no argument `_limit`",
+                    "unknown argument `Key`; did you mean `key`",
+                    "unknown argument `_limit`",
                 ],
             ),
         ] {
-            let (_, messages) = read(Kind::Semaphore, tokens.clone());
+            let (_, messages) = parse(Kind::Semaphore, tokens.clone());
             assert_eq!(messages.len(), beginnings.len(), "{tokens}: {messages:?}");
             for (message, beginning) in messages.iter().zip(beginnings) {
                 assert!(message.starts_with(beginning), "{tokens}: {message}");
@@ -325,8 +340,8 @@ mod tests {
 
     #[test]
     fn a_lock_needs_no_limit_and_takes_none() {
-        assert_eq!(read(Kind::Lock, quote!()).1.len(), 1);
-        let (_, messages) = read(Kind::Lock, quote!(key = "a", limit = 3));
+        assert_eq!(parse(Kind::Lock, quote!()).1.len(), 1);
+        let (_, messages) = parse(Kind::Lock, quote!(key = "a", limit = 3));
         assert!(
             messages[0].starts_with("a lock has no `limit`"),
             "{messages:?}"

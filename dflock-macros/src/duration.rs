@@ -1,7 +1,8 @@
-//! Durations that are written as text: `"2s"`, `"500ms"`, `"1h30m"`.
+//! Parser for durations in text form: `"2s"`, `"500ms"`, `"1h30m"`.
 
 use std::time::Duration;
 
+/// Unit names with their length in milliseconds, from large to small.
 const UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
     ("h", 3_600_000),
@@ -10,24 +11,24 @@ const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
 ];
 
-/// Reads numbers with their units, the larger unit first; `None` when it cannot be read.
-pub(crate) fn read(text: &str) -> Option<Duration> {
+/// Parses numbers with their units, larger units first. Returns `None` for any other text.
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let (mut rest, mut units, mut millis) = (text, &UNITS[..], 0_u64);
     while !rest.is_empty() {
-        let (number, behind) = split(rest, |c| c.is_ascii_digit());
-        let (unit, behind) = split(behind, char::is_alphabetic);
-        let at = units.iter().position(|(name, _)| *name == unit)?;
+        let (number, after_number) = split(rest, |c| c.is_ascii_digit());
+        let (unit, after_unit) = split(after_number, char::is_alphabetic);
+        let index = units.iter().position(|(name, _)| *name == unit)?;
         millis = number
             .parse::<u64>()
             .ok()?
-            .checked_mul(units[at].1)?
+            .checked_mul(units[index].1)?
             .checked_add(millis)?;
-        (rest, units) = (behind, &units[at + 1..]);
+        (rest, units) = (after_unit, &units[index + 1..]);
     }
     (!text.is_empty()).then(|| Duration::from_millis(millis))
 }
 
-/// What `text` begins with, and the rest.
+/// Splits `text` before the first character that does not match `part`.
 fn split(text: &str, part: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !part(c)).unwrap_or(text.len()))
 }
@@ -46,12 +47,12 @@ mod tests {
             ("1h30m", 5_400_000),
             ("1d2h3m4s5ms", 93_784_005),
         ] {
-            assert_eq!(read(text), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(parse(text), Some(Duration::from_millis(millis)), "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_duration_is_not_read() {
+    fn other_text_is_not_parsed() {
         for text in [
             "",
             "2",
@@ -68,7 +69,7 @@ mod tests {
             "99999999999999999999s",
             "9999999999999999d",
         ] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What an annotated function becomes.
+//! Expansion of an annotated function.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -6,51 +6,53 @@ use syn::spanned::Spanned;
 use syn::{Path, Type, parse_quote_spanned};
 
 use crate::args::Args;
+use crate::errors::Errors;
 use crate::function::Function;
 use crate::kind::Kind;
-use crate::mistakes::Mistakes;
 
-/// The function with a slot around what it does. If there are mistakes, all of them, and the function as it was, so that its callers
-/// are not told that there is none.
+/// Returns the function with a body that runs with a slot.
+///
+/// If there are errors, returns all of them and the function with its original body, because
+/// otherwise the compiler would report its callers as well.
 pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> TokenStream {
-    let mut mistakes = Mistakes::default();
-    let args = Args::read(kind, args, &mut mistakes);
+    let mut errors = Errors::default();
+    let args = Args::parse(kind, args, &mut errors);
     let function: Function = match syn::parse2(item.clone()) {
         Ok(function) => function,
-        Err(other) => {
-            mistakes.add(syn::Error::new(
-                other.span(),
+        Err(error) => {
+            errors.push(syn::Error::new(
+                error.span(),
                 format!(
-                    "`#[dflock::{}]` goes on an `async fn` with a body",
+                    "`#[dflock::{}]` requires an `async fn` with a body",
                     kind.name()
                 ),
             ));
-            let mut emitted = mistakes.report();
+            let mut emitted = errors.into_compile_errors();
             emitted.extend(item);
             return emitted;
         }
     };
-    function.check(kind, &mut mistakes);
-    if mistakes.is_empty()
+    function.check(kind, &mut errors);
+    if errors.is_empty()
         && let Some(expanded) = function
             .clone()
-            .around(|output, statements| slot_around(kind, &args, output, statements))
+            .map_body(|output, statements| wrap_body(kind, &args, output, statements))
     {
         return quote!(#expanded);
     }
-    let (mistakes, function) = (
-        mistakes.report(),
-        function.after(stand_in(&args).unwrap_or_default()),
-    );
-    quote!(#mistakes #function)
+    let errors = errors.into_compile_errors();
+    let function = function.prepend(placeholder(&args).unwrap_or_default());
+    quote!(#errors #function)
 }
 
-/// Statements that acquire a slot, run `statements` and release it. All names but the user's are out of the user's sight.
-fn slot_around(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -> TokenStream {
+/// Returns statements that acquire a slot, run `statements` and release the slot.
+///
+/// Hygiene hides all names but the user's from the user's code.
+fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -> TokenStream {
     let here = Span::mixed_site();
     let dflock = dflock(args);
-    let (built, run) = (
-        Ident::new(kind.built(), here),
+    let (builder_type, run) = (
+        Ident::new(kind.builder_type(), here),
         Ident::new(kind.name(), here),
     );
     let options = args.options.iter().map(|(name, value)| {
@@ -62,35 +64,45 @@ fn slot_around(kind: Kind, args: &Args, output: &Type, statements: &TokenStream)
         .slot
         .as_ref()
         .map(|name| quote_spanned!(here=> let #name: &#dflock::Held = &__dflock_held;));
-    // where the compiler points when the body is of another type
+    // The compiler points to the declared type when the body has another type.
     let as_declared = quote_spanned!(here.located_at(output.span())=> return __dflock_never);
     let body = quote_spanned! {here=>
-        // gives the body its type, so that coercions in it work
-        if let ::core::option::Option::Some(__dflock_never) = ::core::option::Option::None::<#output> {
+        // Gives the body its type, so that coercions in it work.
+        if let ::core::option::Option::Some(__dflock_never)
+            = ::core::option::Option::None::<#output>
+        {
             #as_declared;
         }
         #held
         #statements
     };
-    // where the compiler points when the body ends without a value
+    // The compiler points to the declared type when the body ends without a value.
     let mut body = Group::new(Delimiter::Brace, body);
     body.set_span(here.located_at(output.span()));
-    // names that no constant has: hygiene does not keep a pattern from being the user's constant
+    // The names are such that no constant has them: despite hygiene, a pattern may resolve to a
+    // constant of the user's.
     quote_spanned! {here=>
-        // a statement of its own, so that what the options borrow is given back before anything is waited for
-        let __dflock_built = #dflock::#built::builder()#(#options)*.build();
-        #dflock::macro_support::#run(__dflock_built, #dflock::macro_support::#on_lost::<#output>(), move |__dflock_held| async move #body).await
+        // A separate statement, so that borrows and lock guards in the options end before the wait.
+        let __dflock_semaphore = #dflock::#builder_type::builder()#(#options)*.build();
+        #dflock::macro_support::#run(
+            __dflock_semaphore,
+            #dflock::macro_support::#on_lost::<#output>(),
+            move |__dflock_held| async move #body
+        ).await
     }
 }
 
-/// What a body needs that sees its slot, where there is none.
-fn stand_in(args: &Args) -> Option<TokenStream> {
+/// Returns a declaration of the slot's variable for a body that runs without a slot.
+///
+/// Without it, the compiler would report every use of the variable.
+fn placeholder(args: &Args) -> Option<TokenStream> {
     let (name, dflock) = (args.slot.as_ref()?, dflock(args));
-    Some(
-        quote_spanned!(Span::mixed_site()=> let #name: &#dflock::Held = ::core::option::Option::None.unwrap();),
-    )
+    Some(quote_spanned! {Span::mixed_site()=>
+        let #name: &#dflock::Held = ::core::option::Option::None.unwrap();
+    })
 }
 
+/// Returns the path of the crate `dflock`.
 fn dflock(args: &Args) -> Path {
     args.krate
         .clone()
@@ -101,18 +113,18 @@ fn dflock(args: &Args) -> Path {
 mod tests {
     use super::*;
 
-    /// What `item` becomes, as `rustfmt` would write it.
+    /// Returns the formatted expansion of `item`.
     fn expanded(kind: Kind, args: TokenStream, item: TokenStream) -> String {
         prettyplease::unparse(&syn::parse2(expand(kind, args, item)).unwrap())
     }
 
-    /// The messages, in their order, and what is emitted besides.
-    fn refused(kind: Kind, args: TokenStream, item: TokenStream) -> (Vec<String>, String) {
+    /// Returns the error messages in order, and the formatted rest of the expansion.
+    fn expansion_errors(kind: Kind, args: TokenStream, item: TokenStream) -> (Vec<String>, String) {
         let mut file: syn::File = syn::parse2(expand(kind, args, item)).unwrap();
         let mut messages = Vec::new();
         file.items.retain(|item| match item {
-            syn::Item::Macro(mistake) => {
-                messages.push(mistake.mac.parse_body::<syn::LitStr>().unwrap().value());
+            syn::Item::Macro(error) => {
+                messages.push(error.mac.parse_body::<syn::LitStr>().unwrap().value());
                 false
             }
             _ => true,
@@ -134,12 +146,12 @@ mod tests {
         );
         let golden = r#"/// Documented.
 pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
-    let __dflock_built = ::dflock::Semaphore::builder()
+    let __dflock_semaphore = ::dflock::Semaphore::builder()
         .key(::std::format!("report:{tenant}"))
         .limit(3)
         .build();
     ::dflock::macro_support::semaphore(
-            __dflock_built,
+            __dflock_semaphore,
             ::dflock::macro_support::cancel::<Result<Report, AppError>>(),
             move |__dflock_held| async move {
                 if let ::core::option::Option::Some(__dflock_never) = ::core::option::Option::None::<
@@ -158,7 +170,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     }
 
     #[test]
-    fn arguments_keep_their_order_and_go_where_they_belong() {
+    fn arguments_keep_their_order_in_the_expansion() {
         let expanded = expanded(
             Kind::Lock,
             quote!(
@@ -175,7 +187,8 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         );
         let spaceless: String = expanded.split_whitespace().collect();
         for part in [
-            "::my::reexport::Lock::builder().lease_ttl(::core::time::Duration::new(60u64,0u32)).client(",
+            "::my::reexport::Lock::builder().lease_ttl(",
+            ".lease_ttl(::core::time::Duration::new(60u64,0u32)).client(",
             "::my::reexport::macro_support::client(&self.locks)",
             ").key(self.name()).build();::my::reexport::macro_support::lock(",
             "::my::reexport::macro_support::finish::<Result<(),Error>>()",
@@ -186,11 +199,14 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     }
 
     #[test]
-    fn all_that_belongs_to_a_function_stays_on_it() {
+    fn attributes_and_signature_are_kept() {
         let item = quote! {
             #[must_use]
             #[cfg(unix)]
-            pub(crate) async unsafe fn f<'a, T: Copy>(mut self, (a, _): (&'a T, u8)) -> Result<&'a T, E>
+            pub(crate) async unsafe fn f<'a, T: Copy>(
+                mut self,
+                (a, _): (&'a T, u8),
+            ) -> Result<&'a T, E>
             where
                 T: 'a,
             {
@@ -204,7 +220,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     }
 
     #[test]
-    fn what_has_no_name_is_left_to_the_compiler() {
+    fn an_unnameable_type_is_inferred() {
         let expanded = expanded(
             Kind::Lock,
             quote!(key = "a"),
@@ -219,7 +235,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     }
 
     #[test]
-    fn the_future_that_a_plain_function_ends_with_is_what_runs_with_the_slot() {
+    fn the_tail_future_of_a_plain_function_runs_with_the_slot() {
         for (output, value, named) in [
             (
                 quote!(impl Future<Output = Result<u8, E>> + Send),
@@ -257,7 +273,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     }
 
     #[test]
-    fn a_future_that_a_plain_function_returns_before_its_end_is_refused() {
+    fn an_early_return_of_a_plain_function_is_refused() {
         let function = |statement: TokenStream| {
             quote!(
                 fn f() -> BoxFuture<u8> {
@@ -280,12 +296,12 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
                 0,
             ),
         ] {
-            let mut mistakes = Mistakes::default();
+            let mut errors = Errors::default();
             syn::parse2::<Function>(function(statement.clone()))
                 .unwrap()
-                .check(Kind::Lock, &mut mistakes);
+                .check(Kind::Lock, &mut errors);
             assert_eq!(
-                mistakes.messages(),
+                errors.messages(),
                 vec!["this future would run without a slot; make `f` an `async fn`"; found],
                 "{statement}"
             );
@@ -293,7 +309,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     }
 
     #[test]
-    fn every_mistake_is_reported_and_the_function_is_there_all_the_same() {
+    fn every_error_is_reported_and_the_function_is_kept() {
         let function = quote!(
             const fn f() -> u8 {
                 1
@@ -307,12 +323,12 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
             on_lost = stop,
             limit = 4
         );
-        let (messages, emitted) = refused(Kind::Semaphore, args, function.clone());
+        let (messages, emitted) = expansion_errors(Kind::Semaphore, args, function.clone());
         let beginnings = [
-            "there is no argument `kye`; did you mean `key`?",
-            "this limit is refused",
-            "this ratio is refused",
-            "this is no duration",
+            "unknown argument `kye`; did you mean `key`?",
+            "invalid limit",
+            "invalid ratio",
+            "this is not a duration",
             "`on_lost` is `cancel`",
             "`limit` is given twice",
             "a `const fn` cannot wait",
@@ -328,8 +344,8 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     }
 
     #[test]
-    fn a_body_that_sees_its_slot_has_one_to_see_where_there_are_mistakes() {
-        let (_, emitted) = refused(
+    fn the_slot_is_declared_in_a_function_with_errors() {
+        let (_, emitted) = expansion_errors(
             Kind::Lock,
             quote!(slot = held),
             quote!(
@@ -345,8 +361,8 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
     }
 
     #[test]
-    fn what_is_no_function_is_left_as_it_was() {
-        let (messages, emitted) = refused(
+    fn an_item_that_is_not_a_function_is_kept() {
+        let (messages, emitted) = expansion_errors(
             Kind::Lock,
             quote!(key = "a"),
             quote!(
@@ -355,7 +371,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         );
         assert_eq!(
             messages,
-            ["`#[dflock::lock]` goes on an `async fn` with a body"]
+            ["`#[dflock::lock]` requires an `async fn` with a body"]
         );
         assert_eq!(emitted, "struct S;\n");
     }

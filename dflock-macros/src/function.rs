@@ -1,4 +1,4 @@
-//! The annotated function.
+//! Annotated functions.
 
 mod future;
 
@@ -8,10 +8,12 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::token::Brace;
 use syn::{Attribute, Block, Expr, ReturnType, Signature, Stmt, Type, Visibility, braced};
 
+use crate::errors::Errors;
 use crate::kind::Kind;
-use crate::mistakes::Mistakes;
 
-/// A function, taken apart no further than is needed: what stands in its body is the compiler's business.
+/// A parsed function.
+///
+/// The body is kept as tokens, so that the compiler reports the errors in it.
 #[derive(Clone)]
 pub(crate) struct Function {
     attributes: Vec<Attribute>,
@@ -23,8 +25,8 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    /// What keeps it from having a slot around it.
-    pub(crate) fn check(&self, kind: Kind, mistakes: &mut Mistakes) {
+    /// Records an error if the function cannot run with a slot.
+    pub(crate) fn check(&self, kind: Kind, errors: &mut Errors) {
         let Signature {
             constness,
             asyncness,
@@ -35,46 +37,50 @@ impl Function {
         } = &self.signature;
         let attribute = kind.name();
         if let Some(constness) = constness {
-            mistakes.at(
+            errors.push_spanned(
                 constness,
                 "a `const fn` cannot wait for a slot; make it an `async fn`",
             );
         } else if asyncness.is_some() && matches!(output, ReturnType::Default) {
-            let why = "returns nothing, and there may be no slot for it; let it return a `Result` whose error is `From<dflock::Error>`";
-            mistakes.at(ident, format!("`{ident}` {why}"));
+            let why = "returns nothing, but the acquire may fail; let it return a `Result` whose \
+                       error is `From<dflock::Error>`";
+            errors.push_spanned(ident, format!("`{ident}` {why}"));
         } else if asyncness.is_none()
             && self
                 .clone()
-                .around(|_, statements| statements.clone())
+                .map_body(|_, statements| statements.clone())
                 .is_none()
         {
-            let tokio = if mentions(&self.statements, "block_on") {
-                "; if `#[tokio::main]` or `#[tokio::test]` stands above it, swap the two"
+            let tokio = if contains_ident(&self.statements, "block_on") {
+                "; if `#[tokio::main]` or `#[tokio::test]` is above it, swap the two"
             } else {
                 ""
             };
-            let why = "waiting for a slot takes an `async fn`, or a function that ends with `async move { .. }` or \
-                       `Box::pin(async move { .. })`";
-            mistakes.at(
+            let why = "requires an `async fn`, or a function that ends with `async \
+                       move { .. }` or `Box::pin(async move { .. })`";
+            errors.push_spanned(
                 fn_token,
-                format!("`#[dflock::{attribute}]` finds that `{ident}` is not async: {why}{tokio}"),
+                format!("`{ident}` is not async, but `#[dflock::{attribute}]` {why}{tokio}"),
             );
         } else if asyncness.is_none() {
             let statements = Block::parse_within
                 .parse2(self.statements.clone())
                 .unwrap_or_default();
-            for end in future::ends_before(statements) {
-                mistakes.add(syn::Error::new(
-                    end,
+            for span in future::early_returns(statements) {
+                errors.push(syn::Error::new(
+                    span,
                     format!("this future would run without a slot; make `{ident}` an `async fn`"),
                 ));
             }
         }
     }
 
-    /// The function with something else in place of what it does: given the type of its value and its statements, `wrap` says what.
-    /// What it does is the body of an `async fn`, or the future that a function ends with; `None` if it is neither.
-    pub(crate) fn around(
+    /// Replaces the body by the result of `wrap`, which is given the output type and the
+    /// statements.
+    ///
+    /// The body is that of an `async fn`, or of the future that a plain function ends with. Returns
+    /// `None` for any other function.
+    pub(crate) fn map_body(
         mut self,
         wrap: impl FnOnce(&Type, &TokenStream) -> TokenStream,
     ) -> Option<Self> {
@@ -82,10 +88,10 @@ impl Function {
             let ReturnType::Type(_, output) = &self.signature.output else {
                 return None;
             };
-            self.statements = wrap(&future::nameable(output), &self.statements);
+            self.statements = wrap(&future::erase_impl_trait(output), &self.statements);
         } else {
             let mut statements = Block::parse_within.parse2(self.statements).ok()?;
-            let future = future::at_the_end(&mut statements)?;
+            let future = future::tail_async_block(&mut statements)?;
             let inner = &future.block.stmts;
             let wrapped = wrap(&future::output(&self.signature.output), &quote!(#(#inner)*));
             future.block.stmts = vec![Stmt::Expr(Expr::Verbatim(wrapped), None)];
@@ -94,10 +100,10 @@ impl Function {
         Some(self)
     }
 
-    /// The function with more at the beginning of its body.
-    pub(crate) fn after(mut self, mut beginning: TokenStream) -> Self {
-        beginning.extend(self.statements);
-        self.statements = beginning;
+    /// Inserts `first` before the statements of the body.
+    pub(crate) fn prepend(mut self, mut first: TokenStream) -> Self {
+        first.extend(self.statements);
+        self.statements = first;
         self
     }
 }
@@ -128,10 +134,11 @@ impl ToTokens for Function {
     }
 }
 
-fn mentions(tokens: &TokenStream, name: &str) -> bool {
+/// Returns whether `tokens` contain the identifier `name`, at any depth.
+fn contains_ident(tokens: &TokenStream, name: &str) -> bool {
     tokens.clone().into_iter().any(|token| match token {
         TokenTree::Ident(ident) => ident == name,
-        TokenTree::Group(group) => mentions(&group.stream(), name),
+        TokenTree::Group(group) => contains_ident(&group.stream(), name),
         _ => false,
     })
 }

@@ -1,4 +1,4 @@
-//! A key that is written as a literal: text with `{name}` in it, as `format!` has it.
+//! Keys: templates with `{name}` as in `format!`, and checks of literals.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote_spanned};
@@ -9,27 +9,27 @@ use syn::{
     Expr, ExprCall, ExprLit, ExprMacro, ExprMethodCall, Ident, Lit, LitStr, Macro, Stmt, Token,
 };
 
-/// The most that a line of the wire can carry.
+/// Maximum length of a line in the protocol.
 const MAX_BYTES: usize = 256;
 
-/// A literal that can be a key.
+/// A valid key literal.
 pub(crate) enum Template {
-    /// It names nothing.
+    /// Text without names.
     Text(LitStr),
-    /// It names what goes in. `format!` looks it up, and reports what it does not find at its place in the literal.
+    /// Text with names. `format!` resolves them, and reports unknown ones at their place.
     Format(LitStr),
 }
 
 impl Template {
+    /// Parses and validates a literal.
     pub(crate) fn new(literal: LitStr) -> syn::Result<Self> {
-        let refused =
-            |why: String| syn::Error::new(literal.span(), format!("this key is refused: {why}"));
+        let refuse = |why: String| syn::Error::new(literal.span(), format!("invalid key: {why}"));
         let source = literal.value();
-        let Parts { text, names } = Parts::of(&source)
-            .ok_or_else(|| refused("a brace has no partner; `{{` is a `{`, `}}` a `}`".into()))?;
+        let ParsedTemplate { text, names } = ParsedTemplate::parse(&source)
+            .ok_or_else(|| refuse("unbalanced brace; `{{` is a `{`, `}}` a `}`".into()))?;
         if let Some(name) = names.iter().find(|name| !is_name(name)) {
-            return Err(refused(match *name {
-                "" => "`{}` names nothing; write `{name}`, or `key = format!(..)`".into(),
+            return Err(refuse(match *name {
+                "" => "`{}` has no name; write `{name}`, or `key = format!(..)`".into(),
                 _ => format!("`{name}` is not a name; write `key = format!(\"..{{}}..\", {name})`"),
             }));
         }
@@ -43,7 +43,8 @@ impl Template {
 }
 
 /// Checks the literal that an expression is made of: `"..".to_owned()`, `concat!(..)`,
-/// `format!("..{}", x)`. Any other expression passes, and its value is checked when it is evaluated.
+/// `format!("..{}", x)`. Any other expression passes, and its value is checked when it is
+/// evaluated.
 pub(crate) fn check_expression(key: &Expr) -> syn::Result<()> {
     match key {
         Expr::Lit(ExprLit {
@@ -70,8 +71,8 @@ pub(crate) fn check_expression(key: &Expr) -> syn::Result<()> {
         }
         Expr::Macro(ExprMacro { mac, .. }) if mac.path.is_ident("concat") => {
             let pieces = arguments(mac);
-            let whole: Option<String> = pieces.iter().map(as_text).collect();
-            whole.map_or(Ok(()), |text| check_text(&pieces, &text, true))
+            let text: Option<String> = pieces.iter().map(literal_text).collect();
+            text.map_or(Ok(()), |text| check_text(&pieces, &text, true))
         }
         Expr::Macro(ExprMacro { mac, .. }) if mac.path.is_ident("format") => {
             let Some(Expr::Lit(ExprLit {
@@ -81,9 +82,11 @@ pub(crate) fn check_expression(key: &Expr) -> syn::Result<()> {
             else {
                 return Ok(());
             };
-            match Parts::of(&template.value()) {
-                Some(Parts { text, names }) => check_text(&template, &text, names.is_empty()),
-                // `format!` itself reports braces that do not pair
+            match ParsedTemplate::parse(&template.value()) {
+                Some(ParsedTemplate { text, names }) => {
+                    check_text(&template, &text, names.is_empty())
+                }
+                // `format!` itself reports unbalanced braces.
                 None => Ok(()),
             }
         }
@@ -91,14 +94,14 @@ pub(crate) fn check_expression(key: &Expr) -> syn::Result<()> {
     }
 }
 
-/// Returns the arguments of a macro, or none where they are no expressions.
+/// Returns the arguments of a macro, or none if they are not expressions.
 fn arguments(mac: &Macro) -> Punctuated<Expr, Token![,]> {
     mac.parse_body_with(Punctuated::parse_terminated)
         .unwrap_or_default()
 }
 
-/// Returns what `concat!` makes of a literal that keys are made of.
-fn as_text(piece: &Expr) -> Option<String> {
+/// Returns the text of a literal in `concat!`.
+fn literal_text(piece: &Expr) -> Option<String> {
     match piece {
         Expr::Lit(ExprLit {
             lit: Lit::Str(text),
@@ -116,19 +119,19 @@ fn as_text(piece: &Expr) -> Option<String> {
     }
 }
 
-/// Checks the text of a key; unless it is `whole`, something that is not known yet is put into it.
-fn check_text(tokens: &impl ToTokens, text: &str, whole: bool) -> syn::Result<()> {
-    let refused = |why: String| {
+/// Checks the text of a key. Unless it `is_complete`, values are inserted into it at run time.
+fn check_text(tokens: &impl ToTokens, text: &str, is_complete: bool) -> syn::Result<()> {
+    let refuse = |why: String| {
         Err(syn::Error::new_spanned(
             tokens,
-            format!("this key is refused: {why}"),
+            format!("invalid key: {why}"),
         ))
     };
-    if text.is_empty() && whole {
-        return refused("it is empty".into());
+    if text.is_empty() && is_complete {
+        return refuse("it is empty".into());
     }
     if text.len() > MAX_BYTES {
-        return refused(format!(
+        return refuse(format!(
             "it has {} bytes, and a key has at most {MAX_BYTES}",
             text.len()
         ));
@@ -137,13 +140,14 @@ fn check_text(tokens: &impl ToTokens, text: &str, whole: bool) -> syn::Result<()
         .chars()
         .find(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\0'))
     {
-        Some(found) => refused(format!(
+        Some(found) => refuse(format!(
             "it contains {found:?}; a key has no space, tab, line break or NUL"
         )),
         None => Ok(()),
     }
 }
 
+/// Returns whether `function` is `String::from`.
 fn is_string_from(function: &Expr) -> bool {
     let Expr::Path(path) = function else {
         return false;
@@ -168,40 +172,41 @@ impl ToTokens for Template {
     }
 }
 
-/// A template taken apart.
+/// The text and names of a template.
 #[derive(Default)]
-struct Parts<'a> {
-    /// What stands between the names, without escapes.
+struct ParsedTemplate<'a> {
+    /// Text between the names, without escapes.
     text: String,
     names: Vec<&'a str>,
 }
 
-impl<'a> Parts<'a> {
-    /// `None` when the braces do not pair.
-    fn of(mut source: &'a str) -> Option<Self> {
-        let mut parts = Self::default();
-        while let Some(at) = source.find(['{', '}']) {
-            let (text, braced) = source.split_at(at);
-            parts.text += text;
+impl<'a> ParsedTemplate<'a> {
+    /// Parses a template. Returns `None` if the braces are unbalanced.
+    fn parse(mut source: &'a str) -> Option<Self> {
+        let mut template = Self::default();
+        while let Some(index) = source.find(['{', '}']) {
+            let (text, braced) = source.split_at(index);
+            template.text += text;
             source = if braced.starts_with("{{") || braced.starts_with("}}") {
-                parts.text += &braced[..1];
+                template.text += &braced[..1];
                 &braced[2..]
             } else {
-                let (field, behind) = braced.strip_prefix('{')?.split_once('}')?;
-                parts.names.push(
+                let (field, rest) = braced.strip_prefix('{')?.split_once('}')?;
+                template.names.push(
                     field
                         .split_once(':')
                         .map_or(field, |(name, _spec)| name)
                         .trim(),
                 );
-                behind
+                rest
             };
         }
-        parts.text += source;
-        Some(parts)
+        template.text += source;
+        Some(template)
     }
 }
 
+/// Returns whether `text` is an identifier.
 fn is_name(text: &str) -> bool {
     Ident::parse_any.parse_str(text).is_ok()
 }
@@ -216,11 +221,11 @@ mod tests {
         let template = Template::new(LitStr::new(source, Span::call_site()));
         template
             .map(|template| template.to_token_stream().to_string())
-            .map_err(|mistake| mistake.to_string())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn names_are_left_to_format() {
+    fn names_are_resolved_by_format() {
         for source in [
             "report:{tenant}",
             "{a}{b:>4}",
@@ -237,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_taken_as_it_is_and_a_doubled_brace_is_one() {
+    fn text_is_kept_and_a_doubled_brace_is_one() {
         assert_eq!(template("nightly").unwrap(), r#""nightly""#);
         assert_eq!(template("{{a}}").unwrap(), r#""{a}""#);
         assert_eq!(
@@ -247,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_inside_of_an_expression_is_checked() {
+    fn a_literal_in_an_expression_is_checked() {
         let long = "k".repeat(250);
         for (key, why) in [
             (quote!("a b".to_owned()), Some("contains ' '")),
@@ -273,7 +278,7 @@ mod tests {
             (quote!(KEY), None),
         ] {
             let checked = check_expression(&syn::parse2(key.clone()).unwrap())
-                .map_err(|mistake| mistake.to_string());
+                .map_err(|error| error.to_string());
             match why {
                 Some(why) => assert!(checked.is_err_and(|message| message.contains(why)), "{key}"),
                 None => assert!(checked.is_ok(), "{key}"),
@@ -282,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_key_is_refused() {
+    fn an_invalid_key_is_refused() {
         let long = "k".repeat(257);
         for (source, why) in [
             ("", "it is empty"),
@@ -295,15 +300,15 @@ mod tests {
                 &format!("{}{{x}}{}", &long[..200], &long[200..]),
                 "has 257 bytes",
             ),
-            ("{}", "`{}` names nothing"),
-            ("a{:>4}", "`{}` names nothing"),
+            ("{}", "`{}` has no name"),
+            ("a{:>4}", "`{}` has no name"),
             ("{0}", "`0` is not a name"),
             (
                 "{self.region}",
                 r#"write `key = format!("..{}..", self.region)`"#,
             ),
-            ("{a", "a brace has no partner"),
-            ("a}", "a brace has no partner"),
+            ("{a", "unbalanced brace"),
+            ("a}", "unbalanced brace"),
         ] {
             let message = template(source).unwrap_err();
             assert!(message.contains(why), "{source:?}: {message}");

@@ -1,6 +1,6 @@
-//! The two attributes.
+//! Kinds of attributes.
 
-/// Which of them it is.
+/// The attribute that is expanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Semaphore,
@@ -8,7 +8,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Its name, and that of the function that does the work.
+    /// Returns the name of the attribute, which is also that of the function in `macro_support`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Semaphore => "semaphore",
@@ -16,22 +16,22 @@ impl Kind {
         }
     }
 
-    /// The type whose builder takes the options.
-    pub(crate) fn built(self) -> &'static str {
+    /// Returns the name of the type whose builder takes the options.
+    pub(crate) fn builder_type(self) -> &'static str {
         match self {
             Self::Semaphore => "Semaphore",
             Self::Lock => "Lock",
         }
     }
 
-    /// What it needs, each with an example.
+    /// Returns the required arguments, each with an example.
     pub(crate) fn required(self) -> impl Iterator<Item = (&'static str, &'static str)> {
         [("key", "key = \"report:{tenant}\""), ("limit", "limit = 3")]
             .into_iter()
             .filter(move |(name, _)| self.has(name))
     }
 
-    /// The arguments that it knows.
+    /// Returns the names of all arguments.
     pub(crate) fn arguments(self) -> impl Iterator<Item = &'static str> {
         [
             "key",

@@ -1,17 +1,16 @@
-//! The attribute macros of [dflock](https://docs.rs/dflock), for use through that crate only, which documents them.
-#![allow(
-    missing_docs,
-    reason = "what is said here would be said again where they are documented"
-)]
+//! Attribute macros of [dflock](https://docs.rs/dflock).
+//!
+//! Use them through that crate, which documents them.
+#![allow(missing_docs, reason = "the crate dflock documents the attributes")]
 
 mod args;
 mod duration;
+mod errors;
 mod expand;
 mod function;
 mod key;
 mod kind;
-mod mistakes;
-mod spelling;
+mod suggest;
 
 use expand::expand;
 use kind::Kind;

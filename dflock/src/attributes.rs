@@ -1,17 +1,17 @@
-//! The attribute macros, and what they take.
+//! Attribute macros.
 
-/// Runs an `async fn` with a slot: it is acquired before the body and released after it.
+/// Runs an `async fn` with a slot: acquires it before the body and releases it after the body.
 ///
-/// However the body ends, the slot is given back behind it: on its value, `return`, `?`, a panic, and when the future is dropped. The
-/// caller gets the body's value or error, whatever becomes of the release: one that fails is logged. A slot that is lost stops the body,
-/// unless `on_lost = finish`.
+/// The slot is free again however the body ends: with a value, `return`, `?`, a panic, or a drop of
+/// the future. The caller gets the value or error of the body, even if the release fails; a failed
+/// release is logged. The loss of the slot stops the body, unless `on_lost = finish`.
 ///
 /// ```
 /// # struct Report;
 /// # type AppError = Box<dyn std::error::Error + Send + Sync>;
 /// #[dflock::semaphore(key = "report:{tenant}", limit = 3)]
 /// async fn build_report(tenant: &str) -> Result<Report, AppError> {
-///     // at most three of these run at once for a tenant, on all machines together
+///     // At most three of these run at once for a tenant, on all machines together.
 ///     # tokio::task::yield_now().await;
 ///     Ok(Report)
 /// }
@@ -23,22 +23,23 @@
 ///
 /// # Arguments
 ///
-/// | argument | what | default | refused |
+/// | argument | meaning | default | refused |
 /// |---|---|---|---|
-/// | `key` | the name that all who share the semaphore give: a literal, in which `{name}` is an argument of the function or whatever else is in scope, as in `format!`, with its format specs, and `{{` a brace; or any expression that is `Into<String>` | required | what is empty, is over 256 bytes, or has a space, tab, line break or NUL; `{}` and `{0}`, which name nothing |
-/// | `limit` | how many slots there are: a literal, or any `u32` | required | 0, and more than 1,048,576 |
-/// | `client` | the [`Client`](crate::Client) to use: one, a reference to one, or a pointer to one, as an `Arc` is. It is cloned, not moved | [`Client::current`](crate::Client::current): the task's scope's, else the global one, else one made from the environment | |
-/// | `acquire_timeout` | how long to wait in line: text such as `"2s"`, `"500ms"`, `"1h30m"` (units d, h, m, s, ms), or any [`Duration`](std::time::Duration) | 10 s | more than 9,223,372,036 s; as text, zero: `Duration::ZERO` means "only if one is free now" |
-/// | `lease_ttl` | how long the server keeps the slot without hearing of its holder: text or a `Duration` as above. It is renewed for as long as the body runs | the server's | less than 1 s, more than 9,223,372,036 s, and parts of a second |
-/// | `renew_ratio` | the part of a lease after which it is renewed: a literal, or any `f64` | 0.5 | what does not lie between 0 and 1, both excluded |
-/// | `on_lost` | `cancel`: the body is stopped when its slot is lost, and the caller gets [`Error::Lost`](crate::Error::Lost); so it does when the body ends with `Ok` before it can be stopped, but an `Err` of its own stands; `finish`: it runs on, and the caller gets what it gives | `cancel` | anything else |
-/// | `slot` | the name under which the body sees its slot, a `&`[`Held`](crate::Held) | none | what is not an identifier |
-/// | `crate` | where `dflock` is, for those who re-export it | `::dflock` | what is not a path |
+/// | `key` | the key of the semaphore: a template or an expression, see [below](#keys) | required | an empty key, more than 256 bytes, a space, tab, line break or NUL; `{}` and `{0}` in a template |
+/// | `limit` | the number of slots: a literal or any `u32` | required | 0, and more than 1,048,576 |
+/// | `client` | the [`Client`](crate::Client): a value, a reference, or a pointer such as an `Arc`. It is cloned, not moved | [`Client::current`](crate::Client::current): the client of the task's scope, else the global one, else one that is configured by the environment | |
+/// | `acquire_timeout` | the longest wait for a slot: text such as `"2s"`, `"500ms"`, `"1h30m"` (units d, h, m, s, ms), or any [`Duration`](std::time::Duration) | 10 s | more than 9,223,372,036 s; zero as text: `Duration::ZERO` means "only a slot that is free now" |
+/// | `lease_ttl` | the lease: how long the server keeps the slot of a holder that does not renew it. Text or a `Duration` as above. The lease is renewed while the body runs | the server's | less than 1 s, more than 9,223,372,036 s, and fractions of a second |
+/// | `renew_ratio` | the fraction of the lease after which it is renewed: a literal or any `f64` | 0.5 | a value that is not between 0 and 1, both excluded |
+/// | `on_lost` | `cancel`: the loss of the slot stops the body; `finish`: the body runs to its end. See [below](#lost-slots) | `cancel` | anything else |
+/// | `slot` | the name of a variable for the body: its slot, a `&`[`Held`](crate::Held) | none | anything but an identifier |
+/// | `crate` | the path of `dflock`, if another crate re-exports it | `::dflock` | anything but a path |
 ///
-/// Literals are checked at compile time, and every mistake is reported where it is. Expressions see the arguments of the function and
-/// `self`, may `.await` and `?`, and are evaluated once for each call, in the order in which they are written, before the slot is
-/// acquired; what they give is checked then, before anything is sent. What they borrow is given back before the wait begins. Inside of
-/// `#[async_trait]` they do not see the names in an argument that is taken apart, such as `a` in `(a, b): (u8, u8)`.
+/// Literals are checked at compile time, and every error is reported at its place. Expressions can
+/// use the arguments of the function, `self`, `.await` and `?`. They are evaluated once for each
+/// call, in source order, before the slot is acquired. Their values are checked before anything is
+/// sent. Their borrows end before the wait begins. In a function of `#[async_trait]` they cannot
+/// use the names in a destructured argument, such as `a` in `(a, b): (u8, u8)`.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -61,32 +62,56 @@
 ///         slot = held,
 ///     )]
 ///     pub async fn ship(&self, order: &Order) -> Result<(), dflock::Error> {
-///         println!("slot of {}, {:?} left for certain", held.key(), held.remaining());
-///         // nobody stops this body: it asks before it does what cannot be undone
+///         println!("holds {} for {:?} more", held.key(), held.remaining());
+///         // With `finish` a loss does not stop the body: check before an irreversible step.
 ///         held.check()?;
 ///         Ok(())
 ///     }
 /// }
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let server = dflock::server::Server::start().await?;
 /// # let shop = Shop { region: "eu".into(), limit: 1, locks: server.client() };
 /// # shop.ship(&Order { id: 1 }).await?;
 /// # Ok(()) }
 /// ```
 ///
+/// # Keys
+///
+/// A literal key is a template as in `format!`. `{name}` inserts an argument of the function or any
+/// other variable in scope, with format specs such as `{day:02}`. `{{` is a brace. Any other key is
+/// an expression of a type that is `Into<String>`.
+///
+/// # Lost slots
+///
+/// With `on_lost = cancel` the body is dropped at its `.await` when its slot is lost, and the
+/// caller gets [`Error::Lost`](crate::Error::Lost). A body that blocks its thread cannot be
+/// stopped. If it returns `Ok` after the loss, its value is discarded and logged, and the caller
+/// gets `Error::Lost`, because a value that was made without the slot is not a success. If it
+/// returns an error, the caller gets that error.
+///
+/// With `on_lost = finish` the body runs to its end, and the caller gets its value.
+///
 /// # Functions
 ///
-/// Any `async fn` with a body that returns a `Result` whose error is `From<dflock::Error>`: free or a method, generic, in a trait or in
-/// an `impl` of one. So is a function that ends with `async move { .. }` or `Box::pin(async move { .. })`, as functions inside of
-/// `#[async_trait]` do, and those that call themselves; then what stands before is done without a slot, and may not `return`. A call
-/// inside of a call takes a slot of its own, so that a recursion deeper than `limit` waits for itself until `acquire_timeout`.
-/// Arguments that the body does not mention are dropped after the release, not before it.
+/// The attribute accepts any `async fn` with a body that returns a `Result` whose error is
+/// `From<dflock::Error>`: free functions and methods, generic functions, and functions in a trait
+/// or an `impl`.
 ///
-/// The future is `Send` when that of the body and its value are, for the value is kept while the slot is given back: one that returns a
-/// `Box<dyn Error>` is not, and with `Box<dyn Error + Send + Sync>` it is.
+/// It also accepts a function that ends with `async move { .. }` or `Box::pin(async move { .. })`,
+/// such as functions in `#[async_trait]` and recursive functions. Statements before the returned
+/// future run without a slot and may not `return`.
 ///
-/// Attributes below this one go around it all, waiting included; those above go around the body, inside the slot. So
-/// `#[tracing::instrument]` above has a span for the work alone, and below for the wait, too. `#[tokio::main]` and `#[tokio::test]` go
+/// Each nested call takes its own slot. A recursion deeper than `limit` therefore waits for itself
+/// until `acquire_timeout`. Arguments that the body does not mention are dropped after the release.
+///
+/// The future is `Send` if the body's future and its value are `Send`, because the value is kept
+/// during the release. A `Result` with `Box<dyn Error>` is not `Send`; one with `Box<dyn Error +
+/// Send + Sync>` is.
+///
+/// Attributes below this one apply to the whole function, including the wait. Attributes above it
+/// apply to the body, inside the slot. So the span of `#[tracing::instrument]` covers only the body
+/// if it is above, and also the wait if it is below. `#[tokio::main]` and `#[tokio::test]` go
 /// below:
 ///
 /// ```no_run
@@ -100,20 +125,21 @@
 ///
 /// # Errors
 ///
-/// The function returns, as its own error: what [`acquire`](crate::Semaphore::acquire) fails with, and then the body has not run;
-/// [`Error::Config`](crate::Error::Config) when the value of an argument is refused; and [`Error::Lost`](crate::Error::Lost) when the
-/// slot was lost before the body ended, unless `on_lost = finish`. A body that kept its thread busy while the slot was lost cannot be
-/// stopped: when it ends with `Ok`, its value is given up, which is logged, and the caller gets `Error::Lost`, for a value that was made
-/// without the slot is no success; when it ends with an error of its own, the caller gets that.
+/// The function returns these errors, converted to its own error type:
+///
+/// - the errors of [`acquire`](crate::Semaphore::acquire); the body does not run then;
+/// - [`Error::Config`](crate::Error::Config) if the value of an argument is refused;
+/// - [`Error::Lost`](crate::Error::Lost) if the slot was lost before the body ended, unless
+///   `on_lost = finish`. See [lost slots](#lost-slots).
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the body, and gives up the slot or the place in line. A body that is stopped by a loss is dropped at its
-/// `.await`, as one that is cancelled.
+/// Dropping the future drops the body, and frees the slot or leaves the queue. A body that is
+/// stopped by a loss is dropped at its `.await`, like a cancelled one.
 ///
 /// # Testing
 ///
-/// With the feature `server`, each test has a server of its own, on tokio's paused clock:
+/// With the feature `server`, each test has its own server on tokio's paused clock:
 ///
 /// ```
 /// use std::future::pending;
@@ -124,11 +150,13 @@
 ///     pending().await
 /// }
 ///
-/// # tokio::macro_support::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+/// # let mut runtime = tokio::runtime::Builder::new_current_thread();
+/// # runtime.enable_all().start_paused(true).build().unwrap().block_on(async {
 /// let server = Server::start().await.unwrap();
 /// let client = server.client_builder().connector(server.connector()).build().unwrap();
 ///
-/// let work = tokio::spawn(client.scope(nightly())); // a task that is spawned inside needs a scope of its own
+/// // A task that is spawned inside the scope would need its own scope.
+/// let work = tokio::spawn(client.scope(nightly()));
 /// while server.stats().semaphores.is_empty() {
 ///     tokio::task::yield_now().await;
 /// }
@@ -138,11 +166,14 @@
 /// ```
 pub use dflock_macros::semaphore;
 
-/// Runs an `async fn` with a lock: it is acquired before the body and released after it.
+/// Runs an `async fn` with a lock: acquires it before the body and releases it after the body.
 ///
-/// It is [`#[semaphore]`](macro@crate::semaphore) with one slot: the same arguments with the same defaults, but no `limit`, and what is
-/// said there of functions, errors, cancellation and tests holds here. A lock and a semaphore of one key share it on servers before v1.14;
-/// see [`Lock`](crate::Lock#locks-and-semaphores-of-one-key).
+/// The attribute is [`#[semaphore]`](macro@crate::semaphore) with one slot. It has the same
+/// arguments and defaults, except for `limit`, and the same rules for functions, errors,
+/// cancellation and tests.
+///
+/// On servers before v1.14 a lock and a semaphore of the same key share it; see
+/// [`Lock`](crate::Lock#locks-and-semaphores-of-one-key).
 ///
 /// # Examples
 ///
@@ -155,7 +186,8 @@ pub use dflock_macros::semaphore;
 ///     }
 ///     Ok(())
 /// }
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let server = dflock::server::Server::start().await?;
 /// # server.client().scope(nightly()).await?;
 /// # Ok(()) }

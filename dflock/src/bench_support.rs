@@ -1,9 +1,9 @@
-//! What the microbenchmarks measure: an entry for each part that they reach.
+//! Entry points for the microbenchmarks.
 #![allow(
     missing_docs,
     clippy::expect_used,
     clippy::missing_panics_doc,
-    reason = "this is a benchmark, in no build that is released"
+    reason = "benchmark code, which is not part of a release"
 )]
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::engine::dflockd::{Connection, Idle};
 pub use crate::server::AcquireRelease;
 use crate::wire::{Capacity, Key, Kind, Limit, Reply, Request, Seconds, Token};
 
-/// The two requests of a cycle.
+/// The two requests of an acquire and release cycle.
 #[derive(Debug)]
 pub struct Requests {
     acquire: Request<'static>,
@@ -27,10 +27,11 @@ pub struct Requests {
 
 impl Default for Requests {
     fn default() -> Self {
-        let key = Key::new("worker-pool").expect("it is one word");
-        let capacity = Capacity::Semaphore(Limit::new(5).expect("it is not zero"));
-        let wait = Seconds::round_up(Duration::from_secs(10)).expect("it is short");
-        let token = Token::parse("00000000000000ff0123456789abcdef").expect("it is 32 digits");
+        let key = Key::new("worker-pool").expect("the key is valid");
+        let capacity = Capacity::Semaphore(Limit::new(5).expect("the limit is not zero"));
+        let wait = Seconds::round_up(Duration::from_secs(10)).expect("the wait is short");
+        let token =
+            Token::parse("00000000000000ff0123456789abcdef").expect("the token has 32 digits");
         Self {
             acquire: Request::Acquire {
                 key,
@@ -49,6 +50,7 @@ impl Default for Requests {
 }
 
 impl Requests {
+    /// Encodes both requests into the reused buffer.
     pub fn encode(&mut self) -> &[u8] {
         self.out.clear();
         self.acquire.encode(&mut self.out);
@@ -57,12 +59,12 @@ impl Requests {
     }
 }
 
-/// Whether `line` is a reply.
+/// Returns whether `line` is a valid reply.
 pub fn decode(line: &[u8]) -> bool {
     Reply::decode(line).is_ok()
 }
 
-/// Idle connections of the runtime that it is made on.
+/// Idle connections of the current runtime.
 #[derive(Debug)]
 pub struct Pool {
     idle: Arc<Idle>,
@@ -74,8 +76,8 @@ impl Pool {
         const HOUR: Duration = Duration::from_hours(1);
         let idle = Idle::new(Clock::Boottime, HOUR, HOUR);
         let now = Clock::Boottime.now();
-        let (ours, peers): (Vec<_>, Vec<_>) = (0..connections).map(|_| duplex(64)).unzip();
-        for stream in ours {
+        let (streams, peers): (Vec<_>, Vec<_>) = (0..connections).map(|_| duplex(64)).unzip();
+        for stream in streams {
             idle.put(Connection::new(Box::new(stream), now), now);
         }
         Self {
@@ -84,13 +86,13 @@ impl Pool {
         }
     }
 
-    /// Takes a connection out, and puts it back.
+    /// Takes a connection and returns it.
     pub fn checkout(&self) {
         let now = Clock::Boottime.now();
         let connection = self
             .idle
             .take(Handle::current().id(), now)
-            .expect("nobody else takes one");
+            .expect("no other task takes connections");
         self.idle.put(connection, now);
     }
 }

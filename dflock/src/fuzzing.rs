@@ -1,12 +1,12 @@
-//! What must hold for any bytes.
+//! Fuzz targets: properties that hold for any bytes.
 #![allow(
     missing_docs,
     clippy::expect_used,
     clippy::missing_panics_doc,
-    reason = "this is a test, in no build that is released"
+    reason = "test code, which is not part of a release"
 )]
 
-// a package is tested without the server
+// A published package is tested without the feature `server`.
 #[cfg(feature = "server")]
 mod session;
 #[cfg(feature = "server")]
@@ -16,7 +16,7 @@ use crate::wire::Lines;
 #[cfg(feature = "server")]
 pub use target::{lines, reply, request, session, table};
 
-/// Puts all `bytes` in, as reads would.
+/// Appends `bytes` to `lines` as socket reads would.
 pub(crate) fn feed(lines: &mut Lines, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         let room = lines.room();

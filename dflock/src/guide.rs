@@ -1,4 +1,4 @@
-//! How to use all this well: a page a question.
+//! User guide, with one page for each topic.
 
 #[doc = include_str!("../docs/leases.md")]
 pub mod leases {}

@@ -100,6 +100,9 @@ mod mutex;
 mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(test)]
+#[path = "../tests/cli/skipped.rs"]
+mod skipped;
 mod slot;
 #[cfg(any(feature = "stats", feature = "server"))]
 mod stats;

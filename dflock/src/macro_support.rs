@@ -1,4 +1,6 @@
-//! What the attribute macros call. No part of the public API: it changes without notice.
+//! Functions that expanded attribute macros call.
+//!
+//! Not part of the public API: they change without notice.
 
 use std::fmt;
 use std::future::Future;
@@ -12,15 +14,17 @@ use crate::lock::Lock;
 use crate::semaphore::{Held, Semaphore};
 use crate::telemetry;
 
-/// The client that is named, by value or behind a pointer.
+/// Clones the client of the argument `client`.
+///
+/// Deref coercion at the call accepts a client behind a pointer such as an `Arc`.
 #[must_use]
-pub fn client(named: &Client) -> Client {
-    named.clone()
+pub fn client(client: &Client) -> Client {
+    client.clone()
 }
 
 /// Runs `body` with a slot of a semaphore.
 pub fn semaphore<R, B, F>(
-    built: Result<Semaphore, ConfigError>,
+    semaphore: Result<Semaphore, ConfigError>,
     on_lost: OnLost<R>,
     body: B,
 ) -> impl Future<Output = R>
@@ -28,19 +32,19 @@ where
     B: FnOnce(Arc<Semaphore<Held>>) -> F,
     F: Future<Output = R>,
 {
-    // boxed, because each future on the way keeps room for what it captures: for all that the
-    // annotated function was called with
+    // Boxed, because otherwise each of the nested futures would reserve space for the captures of
+    // `body`, which are all arguments of the annotated function.
     let body = Box::new(body);
     async move {
-        run(built, &on_lost, body)
+        run(semaphore, &on_lost, body)
             .await
-            .unwrap_or_else(on_lost.refused)
+            .unwrap_or_else(on_lost.from_error)
     }
 }
 
 /// Runs `body` with a lock.
 pub fn lock<R, B, F>(
-    built: Result<Lock, ConfigError>,
+    lock: Result<Lock, ConfigError>,
     on_lost: OnLost<R>,
     body: B,
 ) -> impl Future<Output = R>
@@ -48,106 +52,107 @@ where
     B: FnOnce(Arc<Semaphore<Held>>) -> F,
     F: Future<Output = R>,
 {
-    semaphore(built.map(Lock::into_semaphore), on_lost, body)
+    semaphore(lock.map(Lock::into_semaphore), on_lost, body)
 }
 
-/// The body of a lost slot is stopped, and the caller gets the loss.
+/// Returns the behaviour of `on_lost = cancel`: the loss of the slot cancels the body.
 #[must_use]
-pub fn cancel<R: Outcome>() -> OnLost<R> {
+pub fn cancel<R: MacroOutput>() -> OnLost<R> {
     OnLost {
-        stops: true,
-        refused: R::refused,
-        succeeded: R::succeeded,
+        cancels: true,
+        from_error: R::from_error,
+        is_success: R::is_success,
     }
 }
 
-/// The body of a lost slot runs on, and the caller gets what it gives back.
+/// Returns the behaviour of `on_lost = finish`: the body runs to its end.
 #[must_use]
-pub fn finish<R: Outcome>() -> OnLost<R> {
+pub fn finish<R: MacroOutput>() -> OnLost<R> {
     OnLost {
-        stops: false,
-        refused: R::refused,
-        succeeded: R::succeeded,
+        cancels: false,
+        from_error: R::from_error,
+        is_success: R::is_success,
     }
 }
 
-/// What becomes of a body whose slot is lost, and of a caller for whom there is none.
+/// Behaviour of an annotated function whose slot is lost or cannot be acquired.
 pub struct OnLost<R> {
-    stops: bool,
-    refused: fn(Error) -> R,
-    succeeded: fn(&R) -> bool,
+    cancels: bool,
+    from_error: fn(Error) -> R,
+    is_success: fn(&R) -> bool,
 }
 
-/// What an annotated function gives back.
+/// Return type of an annotated function.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a `Result`, and there may be no slot for this function",
+    message = "`{Self}` is not a `Result`, but the acquire of the slot may fail",
     label = "not a `Result`",
     note = "let the function return a `Result` whose error is `From<dflock::Error>`"
 )]
-pub trait Outcome {
-    /// That there is no slot, or none any more.
-    fn refused(error: Error) -> Self;
+pub trait MacroOutput {
+    /// Returns the output for a failed acquire or a lost slot.
+    fn from_error(error: Error) -> Self;
 
-    /// Whether it is a value, and not an error of the body's own.
-    fn succeeded(&self) -> bool;
+    /// Returns whether the body returned a value and not an error.
+    fn is_success(&self) -> bool;
 }
 
-impl<T, E: Carrier> Outcome for Result<T, E> {
-    fn refused(error: Error) -> Self {
-        Err(E::carrying(error))
+impl<T, E: FromDflockError> MacroOutput for Result<T, E> {
+    fn from_error(error: Error) -> Self {
+        Err(E::from_dflock(error))
     }
 
-    fn succeeded(&self) -> bool {
+    fn is_success(&self) -> bool {
         self.is_ok()
     }
 }
 
-/// An error that can hold ours.
+/// Error type that a `dflock::Error` can be converted to.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot hold a `dflock::Error`, and there may be no slot for this function",
+    message = "`{Self}` is not `From<dflock::Error>`, but the acquire of the slot may fail",
     label = "the error of this `Result` is not `From<dflock::Error>`",
-    note = "implement `From<dflock::Error>` for it, or, if it is a type parameter, require it: `E: From<dflock::Error>`"
+    note = "implement `From<dflock::Error>` for it, or add it as a bound of the type parameter"
 )]
-pub trait Carrier {
-    /// The error that holds `error`.
-    fn carrying(error: Error) -> Self;
+pub trait FromDflockError {
+    /// Converts `error`.
+    fn from_dflock(error: Error) -> Self;
 }
 
-// so that the message above is shown, not one about `From`
+// With this the compiler shows the message above instead of one about `From`.
 #[diagnostic::do_not_recommend]
-impl<E: From<Error>> Carrier for E {
-    fn carrying(error: Error) -> Self {
+impl<E: From<Error>> FromDflockError for E {
+    fn from_dflock(error: Error) -> Self {
         error.into()
     }
 }
 
 async fn run<R, F: Future<Output = R>>(
-    built: Result<Semaphore, ConfigError>,
+    semaphore: Result<Semaphore, ConfigError>,
     on_lost: &OnLost<R>,
     body: Box<impl FnOnce(Arc<Semaphore<Held>>) -> F>,
 ) -> Result<R, Error> {
-    // shared, not lent: futures that are generic over a lifetime, as an async closure's is, are not always seen to be `Send`
-    let held = Arc::new(built?.acquire_for_body().await?);
-    // boxed, so that functions that call each other do not add up to one large future
+    // An `Arc` instead of a reference, because the compiler cannot always prove that a future that
+    // is generic over a lifetime, such as that of an async closure, is `Send`.
+    let held = Arc::new(semaphore?.acquire_for_body().await?);
+    // Boxed, so that nested calls of annotated functions do not add up to one large future.
     let body = Box::pin(body(held.clone()).instrument(held.span()));
-    let (value, is_void_when_lost) = if on_lost.stops {
-        // `body` may have kept the executor busy for longer than the lease
+    let (value, discard_if_lost) = if on_lost.cancels {
+        // `body` may have blocked the executor for longer than the lease.
         let check = |value: &R| {
-            if (on_lost.succeeded)(value) {
+            if (on_lost.is_success)(value) {
                 held.check().inspect_err(telemetry::value_discarded)?;
             }
             Ok(())
         };
         let value = held.until_lost(body, check).await?;
-        let succeeded = (on_lost.succeeded)(&value);
-        (value, succeeded)
+        let is_success = (on_lost.is_success)(&value);
+        (value, is_success)
     } else {
         (body.await, false)
     };
-    // the body is gone, and its share with it
+    // The body has been dropped, and with it its reference to `held`.
     if let Some(held) = Arc::into_inner(held) {
         match held.release().await {
-            Err(Error::Lost(lost)) if is_void_when_lost => {
+            Err(Error::Lost(lost)) if discard_if_lost => {
                 telemetry::value_discarded(&lost);
                 return Err(lost.into());
             }
@@ -160,6 +165,6 @@ async fn run<R, F: Future<Output = R>>(
 
 impl<R> fmt::Debug for OnLost<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.stops { "cancel" } else { "finish" })
+        f.write_str(if self.cancels { "cancel" } else { "finish" })
     }
 }

@@ -1,86 +1,92 @@
-//! What a server tells of itself.
+//! Statistics of a server.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Who holds what on one server. Fields of newer servers that are not here are passed over.
+/// Keys, holders and waiters of one server. Unknown fields of newer servers are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Open connections.
     pub connections: u64,
-    /// Locks that are held or waited for. Servers up to v1.13 list semaphores of 1 here, too.
-    #[serde(default, deserialize_with = "listed")]
+    /// Locks with a holder or waiters. Servers up to v1.13 list semaphores with limit 1 here as
+    /// well.
+    #[serde(default, deserialize_with = "null_as_empty")]
     pub locks: Vec<LockStats>,
-    /// Semaphores that are held or waited for.
-    #[serde(default, deserialize_with = "listed")]
+    /// Semaphores with holders or waiters.
+    #[serde(default, deserialize_with = "null_as_empty")]
     pub semaphores: Vec<SemaphoreStats>,
-    /// Locks that nobody holds and that the server still remembers.
-    #[serde(default, deserialize_with = "listed")]
+    /// Locks without a holder that the server has not yet removed.
+    #[serde(default, deserialize_with = "null_as_empty")]
     pub idle_locks: Vec<IdleStats>,
-    /// Semaphores that nobody holds and whose limit the server still remembers.
-    #[serde(default, deserialize_with = "listed")]
+    /// Semaphores without a holder whose limit the server still enforces.
+    #[serde(default, deserialize_with = "null_as_empty")]
     pub idle_semaphores: Vec<IdleStats>,
 }
 
 #[cfg(feature = "stats")]
 impl Stats {
-    /// The limit of the semaphore `key` that is not `ours`, as far as it is told: not while the key is idle.
-    pub(crate) fn limit_besides(&self, ours: u32, key: &str) -> Option<u32> {
+    /// Returns the limit of the semaphore `key` if it differs from `ours`.
+    ///
+    /// Returns `None` while the key is idle, because servers do not report the limit then.
+    pub(crate) fn conflicting_limit(&self, ours: u32, key: &str) -> Option<u32> {
         let semaphore = self
             .semaphores
             .iter()
             .find(|semaphore| semaphore.key == key)
             .map(|semaphore| semaphore.limit);
-        // older servers list a semaphore of 1 as a lock; newer ones may have a lock of the same name beside an idle semaphore
-        let is_lock = || {
+        // Older servers list a semaphore with limit 1 as a lock. Newer ones may list a lock of the
+        // same key beside an idle semaphore.
+        let is_limit_one = || {
             self.locks.iter().any(|lock| lock.key == key)
                 && !self.idle_semaphores.iter().any(|idle| idle.key == key)
         };
         semaphore
-            .or_else(|| is_lock().then_some(1))
+            .or_else(|| is_limit_one().then_some(1))
             .filter(|theirs| *theirs != ours)
     }
 }
 
-/// A list; servers before v1.11.2 say `null` for an empty one.
-fn listed<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Vec<T>, D::Error> {
+/// Deserializes a list. Servers before v1.11.2 send `null` for an empty one.
+fn null_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    list: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(list)?.unwrap_or_default())
 }
 
-/// A lock that is held or waited for.
+/// A lock with a holder or waiters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LockStats {
-    /// Its key.
+    /// The key.
     pub key: String,
-    /// The server's number for the connection that holds it; 0 when nobody does.
+    /// Connection number of the holder on the server; 0 without a holder.
     pub owner_conn_id: u64,
-    /// What is left of its lease, in seconds.
+    /// Remaining time of the lease, in seconds.
     pub lease_expires_in_s: f64,
-    /// How many stand in line.
+    /// Number of waiters in the queue.
     pub waiters: u64,
 }
 
-/// A semaphore that is held or waited for.
+/// A semaphore with holders or waiters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SemaphoreStats {
-    /// Its key.
+    /// The key.
     pub key: String,
-    /// How many may hold it.
+    /// Number of slots.
     pub limit: u32,
-    /// How many hold it.
+    /// Number of holders.
     pub holders: u64,
-    /// How many stand in line.
+    /// Number of waiters in the queue.
     pub waiters: u64,
 }
 
-/// A key that nobody holds.
+/// A key without holders and waiters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct IdleStats {
     /// The key.
     pub key: String,
-    /// For how long nobody has asked for it, in seconds.
+    /// Time since its last use, in seconds.
     pub idle_s: f64,
 }

@@ -41,6 +41,7 @@
 //! | `release failed` | warn | a release failed after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the auth token will be sent to another machine in clear text; use TLS` | warn | a client without TLS was built with an auth token | `server` |
 //! | `the server's name has several addresses of one family; only the lowest is used` | warn | at the first connection to such a name; see [`guide::sharding`](crate::guide::sharding) | `server`, `used`, `unused` |
+//! | `the address of the server's name has changed; both addresses may grant the same key` | warn | a connection is made to another address than the last one to that name and family; see [`guide::sharding`](crate::guide::sharding) | `server`, `from`, `to` |
 //! | `changed file not used; the last good one is kept` | warn | once for each invalid change of a file of the auth token or of TLS | `error` |
 //! | `file reloaded` | debug | a changed file of the auth token or of TLS was read | `file` |
 //! | `on_lost panicked` | error | a callback of the program panicked | `key` |
@@ -78,7 +79,7 @@ mod metrics;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -384,6 +385,15 @@ pub(crate) fn warn_plaintext_token(server: &str) {
 pub(crate) fn ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
     let message = "the server's name has several addresses of one family; only the lowest is used";
     warn!(target: "dflock", server, ?used, unused, "{message}");
+}
+
+/// Warns that a name leads to another address than before.
+///
+/// That is another server, unless the server has moved.
+pub(crate) fn address_changed(server: &str, from: IpAddr, to: IpAddr) {
+    let message =
+        "the address of the server's name has changed; both addresses may grant the same key";
+    warn!(target: "dflock", server, %from, %to, "{message}");
 }
 
 /// Warns that a changed file is invalid.

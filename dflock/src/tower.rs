@@ -1,4 +1,4 @@
-//! A layer for tower: the distributed sibling of `ConcurrencyLimit`.
+//! Layer for tower, like `ConcurrencyLimit` across processes and machines.
 
 use std::fmt;
 use std::future::Future;
@@ -11,35 +11,43 @@ use tower_service::Service;
 use crate::error::{ConfigError, Error};
 use crate::semaphore::{Held, Semaphore};
 
-/// What a [`SlotService`] fails with: an [`Error`] of this crate, or that of the service inside. `downcast_ref` tells them
-/// apart.
+/// Error of a [`SlotService`]: an [`Error`] of this crate, or the error of the inner service.
+///
+/// `downcast_ref` distinguishes them.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Lets a request pass when it holds a slot: all services on all machines together serve at most `limit` requests of a key at once,
-/// first come, first served.
+/// Layer that acquires a slot for each request.
 ///
-/// - The request says which semaphore it needs a slot of. It waits for that semaphore's `acquire_timeout`, and then fails with
-///   [`Error::Timeout`].
-/// - When the slot is lost, the future of the service inside is dropped, and the request fails with
+/// All services on all machines together serve at most `limit` requests of a key at once, in the
+/// order in which the requests arrived.
+///
+/// - Each request is mapped to a semaphore. It waits for a slot for at most the semaphore's
+///   `acquire_timeout`, and then fails with [`Error::Timeout`].
+/// - When the slot is lost, the future of the inner service is dropped, and the request fails with
 ///   [`Error::Lost`].
-/// - The slot is given back when the service inside has answered. What it streams after that, it streams without a slot.
-/// - When the future is dropped, the slot or the place in line is given up at once.
-/// - A slot is waited for when the service inside is ready. What being ready takes up there, such as a permit of a local
-///   `ConcurrencyLimit`, it takes up during the wait, too.
+/// - The slot is released when the inner service has returned its response. A body that is streamed
+///   later is streamed without a slot.
+/// - Dropping the future frees the slot or leaves the queue.
+/// - The wait begins when the inner service is ready. A resource that makes it ready, such as a
+///   permit of a local `ConcurrencyLimit`, stays in use during the wait.
 ///
 /// # Examples
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let server = dflock::server::Server::start().await?;
 /// # let client = server.client();
 /// use dflock::tower::SlotLayer;
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 ///
-/// // at most 3 reports of a tenant at once
-/// let reports = ServiceBuilder::new()
-///     .layer(SlotLayer::new(move |tenant: &String| client.semaphore(format!("report:{tenant}"), 3)))
-///     .service(service_fn(async |tenant: String| Ok::<_, std::io::Error>(format!("the report of {tenant}"))));
+/// // At most 3 reports of a tenant are made at once.
+/// let slot = SlotLayer::new(move |tenant: &String| {
+///     client.semaphore(format!("report:{tenant}"), 3)
+/// });
+/// let reports = ServiceBuilder::new().layer(slot).service(service_fn(async |tenant: String| {
+///     Ok::<_, std::io::Error>(format!("the report of {tenant}"))
+/// }));
 ///
 /// assert_eq!(reports.oneshot("acme".to_owned()).await?, "the report of acme");
 /// # Ok(()) }
@@ -54,9 +62,11 @@ impl<C, R> SlotLayer<C, fn(&mut R, &Held)>
 where
     C: Fn(&R) -> Result<Semaphore, ConfigError>,
 {
-    /// A layer that asks `semaphore_for` which semaphore a request needs a slot of; a request that it has none for fails with its error.
+    /// Creates a layer that acquires a slot of the semaphore that `semaphore_for` returns for a
+    /// request.
     ///
-    /// One semaphore for all requests is `SlotLayer::new(move |_: &Request| Ok(pool.clone()))`.
+    /// A request fails if `semaphore_for` returns an error for it. For one semaphore for all
+    /// requests, write `SlotLayer::new(move |_: &Request| Ok(pool.clone()))`.
     pub fn new(semaphore_for: C) -> Self {
         Self {
             semaphore_for,
@@ -66,8 +76,9 @@ where
 }
 
 impl<C, A> SlotLayer<C, A> {
-    /// Calls `on_acquired` with each request that has its slot, just before the service inside is called: to write into the request what the
-    /// service needs to know of the slot, such as its [`fence`](Held::fence).
+    /// Calls `on_acquired` with each request and its slot before the inner service is called.
+    ///
+    /// Use it to add data of the slot to the request, such as its [`fence`](Held::fence).
     ///
     /// # Examples
     ///
@@ -79,7 +90,8 @@ impl<C, A> SlotLayer<C, A> {
     ///     fence: Option<u64>,
     /// }
     ///
-    /// let layer = SlotLayer::new(move |_: &Write| Ok(pool.clone())).on_acquired(|write: &mut Write, held: &Held| write.fence = held.fence());
+    /// let layer = SlotLayer::new(move |_: &Write| Ok(pool.clone()))
+    ///     .on_acquired(|write: &mut Write, held: &Held| write.fence = held.fence());
     /// # }
     /// ```
     pub fn on_acquired<B, R>(self, on_acquired: B) -> SlotLayer<C, B>
@@ -104,7 +116,7 @@ impl<S, C: Clone, A: Clone> Layer<S> for SlotLayer<C, A> {
     }
 }
 
-/// Serves a request when it holds a slot. Made by a [`SlotLayer`].
+/// Service that acquires a slot for each request. Created by [`SlotLayer`].
 #[derive(Clone)]
 pub struct SlotService<S, C, A> {
     inner: S,
@@ -127,12 +139,13 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        // the one that said that it is ready serves; its clone may not be
-        let fresh = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, fresh);
-        let pool = (self.layer.semaphore_for)(&request).map_err(Error::from);
+        // The service that was polled ready handles the request, because its clone may not be
+        // ready.
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        let semaphore = (self.layer.semaphore_for)(&request).map_err(Error::from);
         let on_acquired = self.layer.on_acquired.clone();
-        // boxed, because the futures below would have room for it more than once
+        // Boxed, because each of the nested futures below would reserve space for it.
         let call = Box::new((ready, request));
         let serve = async move |held: &Held| {
             let response = {
@@ -142,7 +155,7 @@ where
             };
             response.await.map_err(Into::into)
         };
-        Box::pin(async move { pool?.with_slot(serve).await? })
+        Box::pin(async move { semaphore?.with_slot(serve).await? })
     }
 }
 

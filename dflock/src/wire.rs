@@ -38,6 +38,9 @@ pub(crate) const MAX_REPLY: usize = 1024 * 1024;
 /// (measured), so this is enough for half a million keys.
 pub(crate) const MAX_STATS: usize = 64 * 1024 * 1024;
 
+/// The lowest limit for a reply to `stats`, in bytes. A server without any key writes about 100.
+pub(crate) const MIN_STATS: usize = 1024;
+
 /// The error of a line that the protocol does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;

@@ -1,4 +1,4 @@
-//! See `dflock::fuzzing::lines`.
+//! Fuzz target for `dflock::fuzzing::lines`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dflock::fuzzing::lines(bytes));

@@ -1,4 +1,4 @@
-//! See `dflock::fuzzing::session`.
+//! Fuzz target for `dflock::fuzzing::session`.
 #![no_main]
 
 use tokio::runtime::Builder;
@@ -8,6 +8,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         .enable_time()
         .start_paused(true)
         .build()
-        .expect("a runtime without IO needs nothing");
+        .expect("a runtime without IO can always be built");
     runtime.block_on(dflock::fuzzing::session(bytes));
 });

@@ -1,4 +1,4 @@
-"""Runs cases side by side: one line for each, and at the end how many passed."""
+"""Runs cases concurrently, and prints one line for each and a summary."""
 
 import asyncio
 import sys
@@ -9,8 +9,8 @@ from typing import NoReturn
 
 Case = Callable[[], Awaitable[None]]
 
-PATIENCE_S = 20
-# every case may have several calls of the sync client blocked at once
+CASE_TIMEOUT_S = 20
+# A case may have several blocked calls of the sync client at the same time.
 THREADS = 200
 
 
@@ -20,17 +20,21 @@ def main(cases: dict[str, Case]) -> NoReturn:
 
 async def _run(cases: dict[str, Case]) -> int:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-    passed = await asyncio.gather(*(_passes(name, case) for name, case in cases.items()))
+    passed = await asyncio.gather(*(_run_case(name, case) for name, case in cases.items()))
     print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed", flush=True)
     return 0 if all(passed) else 1
 
 
-async def _passes(name: str, case: Case) -> bool:
+async def _run_case(name: str, case: Case) -> bool:
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(CASE_TIMEOUT_S):
             await case()
     except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if "site-packages" not in frame.filename
+        ]
         print(f"FAIL {name}: {error!r} at `{frames[-1].line}`", flush=True)
         return False
     print(f"ok {name}", flush=True)

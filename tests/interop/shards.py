@@ -1,4 +1,4 @@
-"""Prints where the Python package puts random keys, a line each: the number of servers, the index of the key's, and the key."""
+"""Prints the shards of random keys: the number of servers, the index of the server, and the key."""
 
 import argparse
 import random
@@ -6,8 +6,11 @@ import sys
 
 from dflockd_client import stable_hash_shard
 
-# one letter of each script, and what needs two, three and four bytes in UTF-8
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_./:%éßøñжщλωאבعن中文鍵日本語かな한국어ไทย☃€𝄞🔑🦀𐍈\u00a0\u0301"
+# Letters of several scripts, with one to four bytes each in UTF-8.
+LETTERS = (
+    "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_./:%"
+    "éßøñжщλωאבعن中文鍵日本語かな한국어ไทย☃€𝄞🔑🦀𐍈\u00a0\u0301"
+)
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--seed", type=int, required=True)

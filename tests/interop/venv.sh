@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
-# Makes the virtual environment of the interop tests under the target directory, unless it is there, and prints its interpreter.
-# Takes the newest Python >= 3.12 on the path or under pyenv; the Python server needs 3.13, and is left out below. Fails, and says why, when there is none or when pip cannot fill it.
+# Creates the virtual environment of the interop tests under the target directory, unless it
+# exists, and prints the path of its interpreter.
+# Uses the newest Python >= 3.12 on the path or under pyenv. The Python server needs 3.13 and is
+# skipped with 3.12. Fails with a message if there is no such Python or if pip fails.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 needs=tests/interop/requirements.txt
 venv=${CARGO_TARGET_DIR:-target}/interop-venv
 
-# the minor version of the Python 3 that $1 starts; nothing if it starts none (a shim of pyenv may not)
+# minor: prints the minor version of the Python 3 that $1 starts. Prints nothing if $1 starts none,
+# as a shim of pyenv may do.
 minor() {
-    "$1" -c 'import sys, venv; print(sys.version_info.minor if sys.version_info.major == 3 else "")' 2>/dev/null || true
+    "$1" -c 'import sys, venv
+print(sys.version_info.minor if sys.version_info.major == 3 else "")' 2>/dev/null || true
 }
 
 newest() {
-    local python found best=0 path=
-    for python in $(compgen -c python3 | sort -u) "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python; do
+    local python found best=0 path= pyenv=${PYENV_ROOT:-$HOME/.pyenv}
+    for python in $(compgen -c python3 | sort -u) "$pyenv"/versions/*/bin/python; do
         [[ ${python##*/} =~ ^python(3(\.[0-9]+)?)?$ ]] || continue
         found=$(minor "$python")
         if [ "${found:-0}" -gt "$best" ]; then
@@ -28,7 +32,7 @@ newest() {
     echo "$path"
 }
 
-# the copy of the requirements is the last thing that is made: with it the rest is whole
+# The copy of the requirements is created last, so its presence shows a complete environment.
 if ! { [ -x "$venv/bin/python" ] && cmp -s "$needs" "$venv/requirements.txt"; }; then
     python=$(newest)
     rm -rf "$venv"

@@ -1,35 +1,38 @@
-"""Takes slots on order. `acquire` is answered `held TOKEN`, `release` is answered `released`; anything else says what went wrong."""
+"""Acquires and releases slots on command.
+
+Replies to `acquire` with `held TOKEN` and to `release` with `released`, or with an error.
+"""
 
 import asyncio
 import sys
 
-from fleet import Fleet, Kind, do
+from cluster import Cluster, Kind, invoke
 
-parser = Fleet.arguments()
+parser = Cluster.arguments()
 parser.add_argument("--client", choices=["sync", "async"], required=True)
-parser.add_argument("--limit", type=int, help="how many may hold a semaphore; without it, a lock")
+parser.add_argument("--limit", type=int, help="limit of the semaphore; a lock without it")
 parser.add_argument("--two-phase", action="store_true", help="enqueue, then wait")
 parser.add_argument("--key", required=True)
 args = parser.parse_args()
-handle = Fleet.of(args).handle(Kind(args.client, args.limit), args.key, acquire_timeout_s=20)
+handle = Cluster.of(args).handle(Kind(args.client, args.limit), args.key, acquire_timeout_s=20)
 
 
-async def answer(order: str) -> str:
-    match order:
+async def execute(command: str) -> str:
+    match command:
         case "acquire" if args.two_phase:
-            await do(handle.enqueue)
-            return f"held {handle.token}" if await do(handle.wait) else "timeout"
+            await invoke(handle.enqueue)
+            return f"held {handle.token}" if await invoke(handle.wait) else "timeout"
         case "acquire":
-            return f"held {handle.token}" if await do(handle.acquire) else "timeout"
+            return f"held {handle.token}" if await invoke(handle.acquire) else "timeout"
         case "release":
-            return "released" if await do(handle.release) else "it was not held"
-    return "unknown order"
+            return "released" if await invoke(handle.release) else "not held"
+    return "unknown command"
 
 
 async def main() -> None:
-    while order := await asyncio.to_thread(sys.stdin.readline):
+    while command := await asyncio.to_thread(sys.stdin.readline):
         try:
-            reply = await answer(order.strip())
+            reply = await execute(command.strip())
         except Exception as error:
             reply = repr(error)
         print(reply, flush=True)

@@ -1,6 +1,6 @@
-//! What may go to other threads: every public type, and the future of every public async method.
+//! Send and Sync of every public type, and Send of the future of every public async method.
 //!
-//! The tables are checked by the compiler; a line that does not hold does not compile.
+//! The compiler checks the tables: a wrong line does not compile.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use dflock::server::{Faults, MemoryConnector, Server, ServerConfig, ServerError, ServerTls};
 use dflock::*;
 
-use crate::peer::{ACQUIRE, GRANT, OK, Peer, RELEASE, hear, say};
+use crate::scripted_server::{ACQUIRE, GRANT, OK, RELEASE, ScriptedServer, expect, send};
 
 macro_rules! types {
     ($($type:ty: $($marker:ident)&+ $(& !$not:ident)*;)+) => {
@@ -17,7 +17,7 @@ macro_rules! types {
             fn is<T: ?Sized + Debug $(+ $marker)+ + 'static>() {}
             is::<$type>();
             $({
-                // ambiguous for a type that is what it must not be
+                // Ambiguous for a type that implements the excluded trait.
                 trait Not<Marker> {
                     fn is() {}
                 }
@@ -81,7 +81,7 @@ types! {
 
 fn is_send<F: Future + Send>(_: F) {}
 
-/// Never called: that it compiles is the test.
+/// Compile-time check; never called.
 #[allow(dead_code, reason = "the compiler reads it")]
 fn every_future_is_send(client: Client, pool: &Semaphore, held: &Held, server: Server) {
     is_send(client.ping());
@@ -131,9 +131,9 @@ fn every_future_of_a_lock_is_send(
     is_send(enqueued.wait());
 }
 
-/// A held slot is the view of it that can be shared.
+/// Checks that a held semaphore and a held lock dereference to `Slot`, which can be shared.
 #[allow(dead_code, reason = "the compiler reads it")]
-fn what_is_held_derefs_to_its_slot<'a>(
+fn held_values_deref_to_slot<'a>(
     semaphore: &'a Semaphore<Held>,
     lock: &'a Lock<Held>,
 ) -> [&'a Held; 2] {
@@ -141,14 +141,14 @@ fn what_is_held_derefs_to_its_slot<'a>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_slot_runs_on_any_thread_with_closures_that_move_and_that_borrow() {
-    let round = [hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)];
-    let peer = Peer::tcp([vec![round; 2].concat()]).await;
-    let pool = peer.pool();
-    let (moved, by_reference) = (pool.clone(), pool);
+async fn with_slot_future_is_send_with_moving_and_borrowing_closures() {
+    let cycle = [expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
+    let scripted_server = ScriptedServer::tcp([vec![cycle; 2].concat()]).await;
+    let pool = scripted_server.pool();
+    let (by_value, by_reference) = (pool.clone(), pool);
     let text = String::from("mine");
     let length = tokio::spawn(async move {
-        moved
+        by_value
             .with_slot(async move |held| text.len() + held.key().len())
             .await
     });
@@ -157,7 +157,7 @@ async fn with_slot_runs_on_any_thread_with_closures_that_move_and_that_borrow() 
         let mut calls = 0;
         by_reference
             .with_slot(async |held| {
-                // a point at which the task may change its thread
+                // A task can move to another thread at this await.
                 tokio::task::yield_now().await;
                 calls += held.key().len();
             })
@@ -165,5 +165,5 @@ async fn with_slot_runs_on_any_thread_with_closures_that_move_and_that_borrow() 
             .map(|()| calls)
     });
     assert_eq!(count.await.unwrap().unwrap(), 4);
-    peer.finish().await;
+    scripted_server.finish().await;
 }

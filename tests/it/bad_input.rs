@@ -1,11 +1,14 @@
-//! Bad input, from the caller and from the server: each has its typed error, which names what is allowed.
+//! Invalid input from the caller and from the server. Each has a typed error that names the allowed
+//! values.
 
+mod connect;
 mod options;
-mod reaching;
 mod replies;
+mod sizes;
 mod statuses;
 
-/// What every error owes its reader: lower case, no final stop, one line, `names`, and nothing twice.
+/// Asserts that an error message is one lower-case line without a final full stop. It contains
+/// `names` and repeats no part.
 pub(crate) fn reads_well(error: &dyn std::error::Error, names: &[&str]) {
     let text = error.to_string();
     assert!(text.starts_with(|c: char| c.is_ascii_lowercase()), "{text}");
@@ -18,7 +21,7 @@ pub(crate) fn reads_well(error: &dyn std::error::Error, names: &[&str]) {
     }
     let mut source = error.source();
     while let Some(cause) = source {
-        // P27
+        // Covers bug P27.
         assert!(
             !text.contains(&cause.to_string()),
             "{text:?} repeats its source"

@@ -1,4 +1,4 @@
-//! Where the servers are, which of them a key lives on, and which client is meant when none is named.
+//! Server addresses, sharding of keys, and selection of the default client.
 
 use std::pin::pin;
 use std::sync::{Arc, Barrier};
@@ -8,9 +8,9 @@ use std::time::Duration;
 use dflock::server::Server;
 use dflock::{Client, ConfigError, Connector, Crc32, Enqueued, Error, Semaphore, Sharding};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
-async fn three() -> [Server; 3] {
+async fn start_three_servers() -> [Server; 3] {
     [
         Server::start().await.unwrap(),
         Server::start().await.unwrap(),
@@ -25,10 +25,10 @@ fn addresses(servers: &[Server]) -> Vec<String> {
         .collect()
 }
 
-// G27: whatever is built on a client goes where the client says
+// Covers bug G27. Everything built on a client uses the server that the client selects.
 #[tokio::test]
-async fn a_key_lives_on_the_server_that_its_hash_says() {
-    let servers = three().await;
+async fn a_key_is_assigned_to_a_server_by_its_hash() {
+    let servers = start_three_servers().await;
     let client = Client::builder()
         .servers(addresses(&servers))
         .build()
@@ -49,15 +49,15 @@ async fn a_key_lives_on_the_server_that_its_hash_says() {
     assert_eq!(all, holds.len());
     let stats = client.stats().await.unwrap();
     assert_eq!(stats.len(), 3);
-    for (told, server) in stats.iter().zip(&servers) {
-        assert_eq!(told.semaphores.len(), server.stats().semaphores.len());
+    for (listed, server) in stats.iter().zip(&servers) {
+        assert_eq!(listed.semaphores.len(), server.stats().semaphores.len());
     }
     client.ping().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_sharding_of_the_users_own_is_asked() {
-    let servers = three().await;
+async fn a_user_defined_sharding_function_is_called() {
+    let servers = start_three_servers().await;
     let client = Client::builder()
         .servers(addresses(&servers))
         .sharding(|key: &str, servers: usize| key.len() % servers)
@@ -73,9 +73,9 @@ async fn a_sharding_of_the_users_own_is_asked() {
     assert_eq!(held.key(), "four");
 }
 
-// T21, G16
+// Covers bugs T21, G16.
 #[test]
-fn a_sharding_that_answers_out_of_range_is_an_error() {
+fn an_out_of_range_sharding_result_is_an_error() {
     let client = Client::builder()
         .servers(["a:1", "b:1"])
         .sharding(|_: &str, servers: usize| servers)
@@ -100,8 +100,8 @@ fn a_sharding_that_answers_out_of_range_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_scope_comes_before_the_global_client_and_works_side_by_side() {
-    let (global, scoped) = (House::new().await, House::new().await);
+async fn a_scoped_client_takes_precedence_over_the_global_client() {
+    let (global, scoped) = (Fixture::new().await, Fixture::new().await);
     global.client.clone().install_global().unwrap();
     assert_eq!(
         scoped.client.clone().install_global(),
@@ -109,14 +109,14 @@ async fn the_scope_comes_before_the_global_client_and_works_side_by_side() {
     );
 
     let builder = || Semaphore::builder().key("pool").limit(1).build().unwrap();
-    let everywhere = builder().acquire().await.unwrap();
+    let unscoped = builder().acquire().await.unwrap();
     let here = scoped
         .client
         .clone()
         .scope(async { builder().acquire().await.unwrap() })
         .await;
     assert_eq!((global.holders("pool"), scoped.holders("pool")), (1, 1));
-    // a scope ends with its future, and a spawned task is outside of it
+    // A scope ends with its future and does not include spawned tasks.
     let outside = scoped
         .client
         .clone()
@@ -127,12 +127,12 @@ async fn the_scope_comes_before_the_global_client_and_works_side_by_side() {
         })
         .await;
     assert!(outside.unwrap_err().is_timeout());
-    drop((everywhere, here));
+    drop((unscoped, here));
 }
 
-// a socket lives and dies with the runtime that made it
+// A socket works only while the runtime that created it runs.
 #[test]
-fn one_client_serves_many_runtimes() {
+fn one_client_works_on_several_runtimes() {
     let outside = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -159,9 +159,9 @@ fn one_client_serves_many_runtimes() {
     }
 }
 
-// a program may wait for slots on all of its blocking threads: none is left to look a name up
+// A program may block all of its blocking threads on slots, so that none is free for name lookup.
 #[test]
-fn a_name_is_looked_up_while_all_blocking_threads_wait_for_slots() {
+fn host_names_are_resolved_while_all_blocking_threads_wait_for_slots() {
     let outside = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -183,12 +183,12 @@ fn a_name_is_looked_up_while_all_blocking_threads_wait_for_slots() {
         .enable_all()
         .build()
         .unwrap();
-    // none takes a slot before all four threads are taken
-    let together = Arc::new(Barrier::new(4));
+    // The barrier makes all four threads block before any of them takes a slot.
+    let barrier = Arc::new(Barrier::new(4));
     let jobs = [(); 4].map(|()| {
-        let (handle, pool, together) = (runtime.handle().clone(), pool.clone(), together.clone());
+        let (handle, pool, barrier) = (runtime.handle().clone(), pool.clone(), barrier.clone());
         runtime.spawn_blocking(move || {
-            together.wait();
+            barrier.wait();
             handle.block_on(pool.acquire())
         })
     });
@@ -197,11 +197,11 @@ fn a_name_is_looked_up_while_all_blocking_threads_wait_for_slots() {
     }
 }
 
-/// Polls `call` once, where no runtime is.
-fn outside<T>(call: impl Future<Output = Result<T, Error>>) {
+/// Polls `call` once outside of a runtime.
+fn poll_outside_runtime<T>(call: impl Future<Output = Result<T, Error>>) {
     let mut cx = Context::from_waker(Waker::noop());
     let Poll::Ready(Err(error)) = pin!(call).poll(&mut cx) else {
-        panic!("it waits for a runtime")
+        panic!("the call waits for a runtime")
     };
     assert!(
         matches!(error, Error::Config(ConfigError::NoRuntime)),
@@ -210,7 +210,7 @@ fn outside<T>(call: impl Future<Output = Result<T, Error>>) {
 }
 
 #[test]
-fn a_call_outside_of_a_runtime_is_an_error() {
+fn a_call_outside_a_runtime_is_an_error() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -221,14 +221,14 @@ fn a_call_outside_of_a_runtime_is_an_error() {
     let Enqueued::Queued(queued) = runtime.block_on(pool.clone().enqueue()).unwrap() else {
         panic!("both are held")
     };
-    outside(pool.clone().acquire());
-    outside(pool.enqueue());
-    outside(queued.wait());
-    outside(first.renew());
-    outside(first.run(async {}));
-    outside(second.release());
+    poll_outside_runtime(pool.clone().acquire());
+    poll_outside_runtime(pool.enqueue());
+    poll_outside_runtime(queued.wait());
+    poll_outside_runtime(first.renew());
+    poll_outside_runtime(first.run(async {}));
+    poll_outside_runtime(second.release());
     first.check().unwrap();
-    // whoever cannot release gives the slot back all the same
+    // A slot that cannot be released is freed by closing its connection.
     runtime.block_on(async {
         server
             .client()
@@ -240,11 +240,11 @@ fn a_call_outside_of_a_runtime_is_an_error() {
     });
 }
 
-// G25: one connection, one holder
+// Covers bug G25. A connection serves one holder at a time.
 #[tokio::test(start_paused = true)]
-async fn a_connection_serves_one_holder_at_a_time_and_is_used_again() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 3).unwrap();
+async fn a_connection_serves_one_holder_at_a_time_and_is_reused() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 3).unwrap();
     for _ in 0..10 {
         pool.clone()
             .acquire()
@@ -254,25 +254,25 @@ async fn a_connection_serves_one_holder_at_a_time_and_is_used_again() {
             .await
             .unwrap();
     }
-    assert_eq!(house.server.stats().connections, 1);
+    assert_eq!(fixture.server.stats().connections, 1);
     let holds = [
         pool.clone().acquire().await.unwrap(),
         pool.clone().acquire().await.unwrap(),
         pool.clone().acquire().await.unwrap(),
     ];
-    assert_eq!(house.server.stats().connections, 3);
+    assert_eq!(fixture.server.stats().connections, 3);
     for held in holds {
         held.release().await.unwrap();
     }
     pool.acquire().await.unwrap();
-    assert_eq!(house.server.stats().connections, 3);
+    assert_eq!(fixture.server.stats().connections, 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_idled_too_long_is_not_used_again() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
-    // long enough for the client to give it up, and for the server to close it
+async fn a_connection_is_not_reused_after_a_long_idle_time() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
+    // Idle times after which the client or the server closes the connection.
     for idle in [18, 22, 24, 60] {
         pool.clone()
             .acquire()
@@ -289,14 +289,14 @@ async fn a_connection_that_idled_too_long_is_not_used_again() {
             .release()
             .await
             .unwrap();
-        assert_eq!(house.server.stats().connections, 1, "after {idle} s");
+        assert_eq!(fixture.server.stats().connections, 1, "after {idle} s");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn a_pooled_connection_closed_by_the_server_causes_no_error() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     for _ in 0..5 {
         pool.clone()
             .acquire()
@@ -305,7 +305,7 @@ async fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
             .release()
             .await
             .unwrap();
-        house.server.faults().disconnect_all();
+        fixture.server.faults().disconnect_all();
         pool.clone()
             .acquire()
             .await
@@ -316,19 +316,19 @@ async fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
     }
 }
 
-// the last line of a connection that the server ends is written, however long it takes
+// The client reads the last line of a closing server however late it arrives.
 #[tokio::test(start_paused = true)]
-async fn a_wrong_secret_is_said_so_by_a_slow_server_too() {
-    let house = House::with(crate::house::server().auth_token("right").build()).await;
-    house
+async fn a_wrong_auth_token_is_reported_by_a_slow_server() {
+    let fixture = Fixture::with_config(crate::fixture::server().auth_token("right").build()).await;
+    fixture
         .server
         .faults()
         .delay_replies(Duration::from_millis(300));
-    let client = house
+    let client = fixture
         .server
         .client_builder()
         .auth("wrong")
-        .connector(house.server.connector())
+        .connector(fixture.server.connector())
         .build()
         .unwrap();
     let error = client
@@ -341,11 +341,11 @@ async fn a_wrong_secret_is_said_so_by_a_slow_server_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connector_that_is_chosen_at_run_time_is_one() {
-    let house = House::new().await;
-    let chosen: Box<dyn Connector> = Box::new(house.server.connector());
-    let shared: Arc<dyn Connector> = Arc::new(chosen);
-    house
+async fn a_boxed_connector_is_a_connector() {
+    let fixture = Fixture::new().await;
+    let connector: Box<dyn Connector> = Box::new(fixture.server.connector());
+    let shared: Arc<dyn Connector> = Arc::new(connector);
+    fixture
         .server
         .client_builder()
         .connector(shared)

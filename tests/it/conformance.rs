@@ -1,16 +1,16 @@
-//! The wire, line by line: transcripts recorded from a real dflockd, replayed against the embedded server, or against the program
-//! that `DFLOCK_CONFORMANCE_SERVER` names.
+//! Wire protocol conformance. Transcripts recorded from a real dflockd run against the embedded
+//! server, or against the program that `DFLOCK_CONFORMANCE_SERVER` names.
 
 mod options;
-mod play;
-mod subject;
+mod runner;
+mod server_under_test;
 mod transcript;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use play::play;
-use subject::Subject;
+use runner::run;
+use server_under_test::ServerUnderTest;
 use transcript::Transcript;
 
 macro_rules! transcripts {
@@ -20,8 +20,9 @@ macro_rules! transcripts {
         $(
             #[tokio::test]
             async fn $name() {
-                let path = folder().join($file);
-                let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let path = transcripts().join($file);
+                let text = std::fs::read_to_string(&path)
+                    .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
                 if let Err(failure) = replay($file, &text).await {
                     panic!("{failure}");
                 }
@@ -52,17 +53,17 @@ transcripts! {
     default_lease: "24-default-lease.txt",
 }
 
-fn folder() -> PathBuf {
+fn transcripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
 }
 
-/// Replays one transcript on a server of its own; the error says file, line and what was wrong.
+/// Replays one transcript on a new server. The error contains file, line and mismatch.
 async fn replay(file: &str, text: &str) -> Result<(), String> {
-    let transcript = Transcript::parse(file, text).map_err(|mistake| mistake.to_string())?;
-    let subject = Subject::start(&transcript.options)
+    let transcript = Transcript::parse(file, text).map_err(|error| error.to_string())?;
+    let server = ServerUnderTest::start(&transcript.options)
         .await
-        .map_err(|why| format!("{file}: {why}"))?;
-    play(&transcript, subject.addr())
+        .map_err(|error| format!("{file}: {error}"))?;
+    run(&transcript, server.addr())
         .await
         .map_err(|failure| failure.to_string())
 }
@@ -70,73 +71,73 @@ async fn replay(file: &str, text: &str) -> Result<(), String> {
 #[test]
 fn every_transcript_is_listed() {
     let listed: BTreeSet<String> = LISTED.iter().map(ToString::to_string).collect();
-    let found: BTreeSet<String> = std::fs::read_dir(folder())
+    let found: BTreeSet<String> = std::fs::read_dir(transcripts())
         .and_then(|entries| {
             entries
                 .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
                 .collect()
         })
-        .unwrap_or_else(|error| panic!("{}: {error}", folder().display()));
+        .unwrap_or_else(|error| panic!("{}: {error}", transcripts().display()));
     assert_eq!(
         listed, found,
-        "the list in this file (left) against the folder (right)"
+        "the list in this file (left) against the directory (right)"
     );
 }
 
 #[tokio::test]
-async fn a_reply_that_differs_fails_with_its_line() {
+async fn a_mismatch_is_reported_with_its_line() {
     let cases = [
         (
             "a > sl | k | 0 1 30\na < timeout",
-            r#"wrong:2: wanted "timeout", heard "ok "#,
+            r#"wrong:2: expected "timeout", received "ok "#,
         ),
         (
             "a > sl | k | 0 1 30\na < ok $t1",
-            r#"wrong:2: wanted "ok $t1", heard "ok "#,
+            r#"wrong:2: expected "ok $t1", received "ok "#,
         ),
         (
             "a > sl | k | 0 1 30\na < $t1 ok 30",
-            r#"wrong:2: wanted "$t1 ok 30", heard "ok "#,
+            r#"wrong:2: expected "$t1 ok 30", received "ok "#,
         ),
         (
             "a > sl | k | 0 1 30\na <* error",
-            r#"wrong:2: wanted "error..", heard "ok "#,
+            r#"wrong:2: expected "error..", received "ok "#,
         ),
         (
             "a > sl | k | 0 1 30\n\n# silence\na <? 5",
-            r#"wrong:4: wanted silence for 5s, heard "ok "#,
+            r#"wrong:4: expected silence for 5s, received "ok "#,
         ),
         (
             "a > sl | k | 0 1 30\na < EOF",
-            r#"wrong:2: wanted the end, heard "ok "#,
+            r#"wrong:2: expected the end, received "ok "#,
         ),
         (
             "@server --auth-token s\na > sl | k | 0 1\na < error_auth\na < error",
-            r#"wrong:4: wanted "error", heard the end"#,
+            r#"wrong:4: expected "error", received the end"#,
         ),
         (
             "a > se | k | 1\na < acquired $t1 33\na > sw | k | 0\na < ok $t2 33",
-            r#"wrong:4: wanted "ok $t2 33", heard "ok "#,
+            r#"wrong:4: expected "ok $t2 33", received "ok "#,
         ),
         (
             "a > sl | k | 0 2\na < ok $t1 33\na > sl | k | 0 2\na < ok $t1 33",
-            r#"wrong:4: wanted "ok $t1 33", heard "ok "#,
+            r#"wrong:4: expected "ok $t1 33", received "ok "#,
         ),
         (
             "a close",
-            "wrong:1: wanted to close `a`, heard that it is not open",
+            "wrong:1: expected to close `a`, received no open connection of that name",
         ),
     ];
-    for (text, wanted) in cases {
+    for (text, expected) in cases {
         match replay("wrong", text).await {
-            Ok(()) => panic!("passed, but must not:\n{text}"),
-            Err(failure) => assert!(failure.starts_with(wanted), "{failure}\n{text}"),
+            Ok(()) => panic!("accepted a wrong transcript:\n{text}"),
+            Err(failure) => assert!(failure.starts_with(expected), "{failure}\n{text}"),
         }
     }
 }
 
 #[tokio::test]
-async fn raw_bytes_are_sent_as_they_stand() {
+async fn raw_bytes_are_sent_unchanged() {
     let text = r"
 a raw sl\r\nkey\r\n0 1 30\r\nsl\nk\x65y\n0 1\n  # two requests in one segment
 a < ok $t1 30
@@ -153,11 +154,11 @@ b < EOF
 }
 
 #[test]
-fn a_mistake_in_a_transcript_names_file_and_line() {
+fn a_parse_error_names_file_and_line() {
     let cases = [
         (
             "# fine\na",
-            "bad:2: a step is `NAME WHAT ..`, `sleep SECONDS` or `@server FLAGS`",
+            "bad:2: a step is `NAME ACTION ..`, `sleep SECONDS` or `@server FLAGS`",
         ),
         ("a ? x", "bad:1: unknown step `?`"),
         ("@sever --max-locks 2", "bad:1: unknown word `@sever`"),
@@ -174,8 +175,8 @@ fn a_mistake_in_a_transcript_names_file_and_line() {
             "@server --auto-release-on-disconnect false",
             "bad:1: `--auto-release-on-disconnect` needs `=true` or `=false`",
         ),
-        ("sleep -1", "bad:1: `-1` is no number of seconds"),
-        ("a <? soon", "bad:1: `soon` is no number of seconds"),
+        ("sleep -1", "bad:1: `-1` is not a number of seconds"),
+        ("a <? soon", "bad:1: `soon` is not a number of seconds"),
         (
             "a > sl | key",
             "bad:1: a request has 3 lines, this one has 2",
@@ -186,10 +187,10 @@ fn a_mistake_in_a_transcript_names_file_and_line() {
         (r"a raw \x4", r"bad:1: `\x` needs two hex digits"),
         (r"a raw \n*3", "bad:1: an escape cannot be repeated"),
     ];
-    for (text, wanted) in cases {
+    for (text, expected) in cases {
         match Transcript::parse("bad", text) {
-            Ok(transcript) => panic!("parsed, but must not: {text}\n{transcript:?}"),
-            Err(mistake) => assert_eq!(mistake.to_string(), wanted),
+            Ok(transcript) => panic!("parsed an invalid transcript: {text}\n{transcript:?}"),
+            Err(error) => assert_eq!(error.to_string(), expected),
         }
     }
 }

@@ -1,40 +1,41 @@
-//! One connection: its bytes, its end, its secret, and who may use it next.
+//! Behaviour of one connection: framing, disconnection, authentication and reuse.
 
+mod age;
+mod auth_token;
 mod bytes;
-mod cut_off;
-mod end;
+mod cancelled_calls;
+mod disconnect;
+mod panicking_stream;
 mod pool;
 mod rejoin;
-mod rotten;
-mod secret;
-mod woken;
+mod wakeups;
 mod writes;
 
 use dflock::{BoxStream, Clock, ConnectFuture, Connector};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
-/// A connector to the server of a house whose streams are wrapped in others.
-struct Wrapped<F> {
-    whole: Box<dyn Connector>,
+/// Connector to the fixture's server that wraps each stream.
+struct WrappingConnector<F> {
+    inner: Box<dyn Connector>,
     wrap: F,
 }
 
-impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> Wrapped<F> {
-    fn new(house: &House, wrap: F) -> Self {
+impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> WrappingConnector<F> {
+    fn new(fixture: &Fixture, wrap: F) -> Self {
         Self {
-            whole: Box::new(house.server.connector()),
+            inner: Box::new(fixture.server.connector()),
             wrap,
         }
     }
 }
 
-impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> Connector for Wrapped<F> {
+impl<F: Fn(BoxStream) -> BoxStream + Send + Sync + 'static> Connector for WrappingConnector<F> {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
-        Box::pin(async move { Ok((self.wrap)(self.whole.connect(server).await?)) })
+        Box::pin(async move { Ok((self.wrap)(self.inner.connect(server).await?)) })
     }
 
     fn clock(&self) -> Clock {
-        self.whole.clock()
+        self.inner.clock()
     }
 }

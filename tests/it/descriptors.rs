@@ -1,4 +1,4 @@
-//! No descriptor is left behind: T48, P01, T13, G07, T06.
+//! Leaks of file descriptors: covers bugs T48, P01, T13, G07, T06.
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
@@ -6,20 +6,20 @@ use std::process::Command;
 use dflock::Client;
 use tokio::net::TcpSocket;
 
-use crate::peer::*;
+use crate::scripted_server::*;
 
-/// How many descriptors this process has open.
-fn open() -> usize {
+/// Returns the number of open descriptors of this process.
+fn count_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 #[test]
-fn none_is_left_behind() {
-    // in a process of its own: the other tests open some, too
+fn no_descriptor_is_leaked() {
+    // A separate process, because the other tests open descriptors as well.
     let child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "descriptors::every_way_to_end",
+            "descriptors::child_process_ends_connections_in_every_way",
             "--ignored",
             "--test-threads=1",
         ])
@@ -33,35 +33,35 @@ fn none_is_left_behind() {
 }
 
 #[tokio::test]
-#[ignore = "counts the descriptors of its whole process; `none_is_left_behind` runs it alone"]
-async fn every_way_to_end() {
+#[ignore = "counts the descriptors of its whole process; `no_descriptor_is_leaked` runs it alone"]
+async fn child_process_ends_connections_in_every_way() {
     const TIMES: usize = 10_000;
-    let round = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)];
-    let peer = Peer::tcp([vec![round; TIMES].concat()]).await;
-    let mut pool = peer.pool();
-    let before = open();
+    let cycle = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
+    let server = ScriptedServer::tcp([vec![cycle; TIMES].concat()]).await;
+    let mut pool = server.pool();
+    let before = count_descriptors();
     for _ in 0..TIMES {
         pool = pool.acquire().await.unwrap().release().await.unwrap();
     }
-    // one for each side of the only connection
-    assert_eq!(open(), before + 2);
-    peer.finish().await;
+    // One descriptor for each end of the connection.
+    assert_eq!(count_descriptors(), before + 2);
+    server.finish().await;
     drop(pool);
-    same_after(refused_connections, 300).await;
-    same_after(refused_secrets, 300).await;
-    same_after(refused_renewals, 300).await;
-    same_after(dropped_holds, 300).await;
+    assert_no_leak(fail_connections, 300).await;
+    assert_no_leak(fail_authentications, 300).await;
+    assert_no_leak(fail_renewals, 300).await;
+    assert_no_leak(drop_holds, 300).await;
 }
 
-async fn same_after(way: impl AsyncFn(usize), times: usize) {
-    // what is opened once, by the runtime or by the first use, is open now
-    way(1).await;
-    let before = open();
-    way(times).await;
-    assert_eq!(open(), before);
+async fn assert_no_leak(operation: impl AsyncFn(usize), times: usize) {
+    // The first run opens the descriptors that the runtime opens once.
+    operation(1).await;
+    let before = count_descriptors();
+    operation(times).await;
+    assert_eq!(count_descriptors(), before);
 }
 
-async fn refused_connections(times: usize) {
+async fn fail_connections(times: usize) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let client = Client::builder()
@@ -73,27 +73,31 @@ async fn refused_connections(times: usize) {
     }
 }
 
-async fn refused_secrets(times: usize) {
-    let peer = Peer::tcp(vec![vec![hear(AUTH), say("error_auth\n"), close()]; times]).await;
-    let client = peer.builder().auth("hush").build().unwrap();
+async fn fail_authentications(times: usize) {
+    let server = ScriptedServer::tcp(vec![
+        vec![expect(AUTH), send("error_auth\n"), close()];
+        times
+    ])
+    .await;
+    let client = server.builder().auth("hush").build().unwrap();
     for _ in 0..times {
         assert!(client.ping().await.unwrap_err().is_auth());
     }
-    peer.finish().await;
+    server.finish().await;
 }
 
-async fn refused_renewals(times: usize) {
+async fn fail_renewals(times: usize) {
     let script = vec![
-        hear(ACQUIRE),
-        say(GRANT),
-        hear(RENEW),
-        say("error\n"),
-        hear(RELEASE),
-        hear_end(),
+        expect(ACQUIRE),
+        send(GRANT),
+        expect(RENEW),
+        send("error\n"),
+        expect(RELEASE),
+        expect_eof(),
         close(),
     ];
-    let peer = Peer::tcp(vec![script; times]).await;
-    let pool = peer.pool();
+    let server = ScriptedServer::tcp(vec![script; times]).await;
+    let pool = server.pool();
     for _ in 0..times {
         assert!(
             pool.clone()
@@ -106,24 +110,24 @@ async fn refused_renewals(times: usize) {
                 .is_lost()
         );
     }
-    peer.finish().await;
+    server.finish().await;
 }
 
-async fn dropped_holds(times: usize) {
-    let peer = Peer::tcp(vec![
+async fn drop_holds(times: usize) {
+    let server = ScriptedServer::tcp(vec![
         vec![
-            hear(ACQUIRE),
-            say(GRANT),
-            hear(RELEASE),
-            hear_end(),
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            expect_eof(),
             close()
         ];
         times
     ])
     .await;
-    let pool = peer.pool();
+    let pool = server.pool();
     for _ in 0..times {
         drop(pool.clone().acquire().await.unwrap());
     }
-    peer.finish().await;
+    server.finish().await;
 }

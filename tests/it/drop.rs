@@ -1,4 +1,4 @@
-//! A slot is never leaked: dropped, panicked, aborted, with the runtime stopped or gone.
+//! Slots are never leaked: not by drop, panic, abort or the end of the runtime.
 
 use std::time::Duration;
 
@@ -9,91 +9,94 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
-use crate::house::{House, server};
+use crate::fixture::{Fixture, server};
 
-/// Longer than a hand-over takes, and less than a lease: only a test that fails waits for it.
-const TOO_LONG: Duration = Duration::from_secs(20);
+/// Limit of every wait. It is longer than a hand-over and shorter than a lease.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
+async fn a_dropped_slot_goes_to_the_next_waiter_with_and_without_auto_release() {
     for auto_release in [true, false] {
-        let house = House::with(server().auto_release(auto_release).build()).await;
-        let pool = house.client.semaphore("pool", 1).unwrap();
+        let fixture = Fixture::with_config(server().auto_release(auto_release).build()).await;
+        let pool = fixture.client.semaphore("pool", 1).unwrap();
         let held = pool.clone().acquire().await.unwrap();
         let next = tokio::spawn(pool.acquire());
         sleep(Duration::from_millis(1)).await;
         drop(held);
-        let began = tokio::time::Instant::now();
+        let start_time = tokio::time::Instant::now();
         next.await.unwrap().unwrap().release().await.unwrap();
-        assert!(began.elapsed() < Duration::from_millis(5), "{auto_release}");
+        assert!(
+            start_time.elapsed() < Duration::from_millis(5),
+            "{auto_release}"
+        );
     }
 }
 
-// tokio gives a task a share of time: a drop does not wait for the next
+// A drop releases the slot without waiting for the next coop budget of its task.
 #[tokio::test(start_paused = true)]
-async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
-    let house = House::with(server().auto_release(false).build()).await;
-    let pool = house.client.semaphore("pool", 300).unwrap();
+async fn hundreds_of_slots_dropped_together_are_all_released() {
+    let fixture = Fixture::with_config(server().auto_release(false).build()).await;
+    let pool = fixture.client.semaphore("pool", 300).unwrap();
     let mut holds = Vec::new();
     for _ in 0..300 {
         holds.push(pool.clone().acquire().await.unwrap());
     }
     drop(holds);
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(house.holders("pool"), 0);
+    assert_eq!(fixture.holders("pool"), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn close_leaves_without_a_word() {
-    let house = House::with(server().auto_release(false).build()).await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn close_sends_no_release() {
+    let fixture = Fixture::with_config(server().auto_release(false).build()).await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let idle = pool.acquire().await.unwrap().close();
     sleep(Duration::from_millis(1)).await;
-    // nobody told the server, which keeps the slot until its lease ends
-    assert_eq!(house.holders("pool"), 1);
+    // The server was not told, and keeps the slot until the lease expires.
+    assert_eq!(fixture.holders("pool"), 1);
     sleep(Duration::from_secs(34)).await;
     idle.try_acquire().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_is_cut_off_leaves_nothing_behind() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn cancelled_operations_leave_nothing() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     for polls in 0..12 {
         let held = pool.clone().acquire().await.unwrap();
-        cut(polls, pool.clone().acquire()).await;
-        cut(polls, pool.clone().enqueue()).await;
-        cut(polls, held.renew()).await;
-        cut(polls, held.release()).await;
+        cancel_after(polls, pool.clone().acquire()).await;
+        cancel_after(polls, pool.clone().enqueue()).await;
+        cancel_after(polls, held.renew()).await;
+        cancel_after(polls, held.release()).await;
         let held = pool.clone().acquire().await.unwrap();
         let Enqueued::Queued(queued) = pool.clone().enqueue().await.unwrap() else {
             panic!("the slot is taken")
         };
-        cut(polls, queued.wait()).await;
+        cancel_after(polls, queued.wait()).await;
         drop(held);
-        cut(polls, pool.with_slot(async |held| held.lost().await)).await;
-        cut(polls, pool.clone().acquire()).await;
-        // whoever comes next holds, and is alone
+        cancel_after(polls, pool.with_slot(async |held| held.lost().await)).await;
+        cancel_after(polls, pool.clone().acquire()).await;
+        // The next client holds the slot alone.
         let held = pool.clone().acquire().await.unwrap();
         sleep(Duration::from_millis(1)).await;
         assert_eq!(
-            (house.holders("pool"), house.waiters("pool")),
+            (fixture.holders("pool"), fixture.waiters("pool")),
             (1, 0),
             "after {polls} polls"
         );
         held.release().await.unwrap();
     }
-    assert_eq!(house.server.stats().connections, 1);
+    assert_eq!(fixture.server.stats().connections, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_that_is_left_takes_its_task_with_it() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn leaving_the_queue_ends_the_keep_alive_task() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let tasks = || {
         tokio::runtime::Handle::current()
@@ -106,13 +109,13 @@ async fn a_place_in_line_that_is_left_takes_its_task_with_it() {
         sleep(Duration::from_millis(time)).await;
         drop(queued);
         sleep(Duration::from_millis(1)).await;
-        assert_eq!(tasks(), before, "left after {time} ms");
+        assert_eq!(tasks(), before, "cancelled after {time} ms");
     }
     held.release().await.unwrap();
 }
 
-/// Polls `future` at most `polls` times, letting everyone else run in between, and drops it.
-async fn cut<F: Future>(polls: usize, future: F) {
+/// Polls `future` at most `polls` times with other tasks running in between, and drops it.
+async fn cancel_after<F: Future>(polls: usize, future: F) {
     let mut future = std::pin::pin!(future);
     for _ in 0..polls {
         let ready =
@@ -125,9 +128,9 @@ async fn cut<F: Future>(polls: usize, future: F) {
     }
 }
 
-// the executor of the holder does not run when its hold is dropped
+// The executor of the holder does not run when the hold is dropped.
 #[test]
-fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
+fn dropping_a_slot_outside_its_executor_releases_it() {
     let outside = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -141,7 +144,7 @@ fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
     let held = stopped
         .block_on(client.semaphore("pool", 1).unwrap().acquire())
         .unwrap();
-    // `stopped` runs nothing any more
+    // The `stopped` runtime no longer runs any task.
     drop(held);
     outside
         .block_on(async { client.semaphore("pool", 1).unwrap().acquire().await })
@@ -149,9 +152,9 @@ fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
     drop(stopped);
 }
 
-// T22
+// Covers bug T22.
 #[test]
-fn a_runtime_that_ends_takes_its_slots_with_it_and_they_know() {
+fn slots_are_lost_when_their_runtime_ends() {
     let outside = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -159,15 +162,15 @@ fn a_runtime_that_ends_takes_its_slots_with_it_and_they_know() {
         .unwrap();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
-    let gone = runtime();
-    let held = gone.block_on(pool.clone().acquire()).unwrap();
-    let queued = gone.block_on(pool.clone().enqueue()).unwrap();
-    drop(gone);
+    let stopped_runtime = runtime();
+    let held = stopped_runtime.block_on(pool.clone().acquire()).unwrap();
+    let queued = stopped_runtime.block_on(pool.clone().enqueue()).unwrap();
+    drop(stopped_runtime);
     assert!(held.is_lost());
     outside.block_on(async {
-        let again = pool.acquire().await.unwrap();
+        let next = pool.acquire().await.unwrap();
         assert!(queued.wait().await.is_err());
-        again.check().unwrap();
+        next.check().unwrap();
     });
     drop(held);
 }
@@ -180,10 +183,10 @@ async fn a_panic_frees_the_slot_over_a_real_socket() {
     let next = waiter(&server).await;
     let panicked = tokio::spawn(async move {
         let _held = held;
-        panic!("with a slot in hand");
+        panic!("planned panic");
     });
     assert!(panicked.await.unwrap_err().is_panic());
-    assert!(next.granted().await.starts_with("ok "));
+    assert!(next.wait_for_grant().await.starts_with("ok "));
 }
 
 #[tokio::test]
@@ -199,17 +202,17 @@ async fn an_aborted_task_frees_the_slot_over_a_real_socket() {
     holds.await.unwrap();
     let next = waiter(&server).await;
     task.abort();
-    assert!(next.granted().await.starts_with("ok "));
+    assert!(next.wait_for_grant().await.starts_with("ok "));
 }
 
-/// A client that shares no code with ours, and waits in line for `pool`.
+/// Independent client that waits in the queue of `pool`.
 struct Waiter(BufReader<TcpStream>);
 
-/// One that the server counts already: what comes next hands the slot over to somebody in line.
+/// Returns a waiter that is already in the queue, so that the next release hands the slot to it.
 async fn waiter(server: &Server) -> Waiter {
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     stream.write_all(b"sl\npool\n60 1\n").await.unwrap();
-    let counted = async {
+    let queued_on_server = async {
         while server
             .stats()
             .semaphores
@@ -219,16 +222,16 @@ async fn waiter(server: &Server) -> Waiter {
             tokio::task::yield_now().await;
         }
     };
-    timeout(TOO_LONG, counted)
+    timeout(TEST_TIMEOUT, queued_on_server)
         .await
-        .expect("the server counts nobody in line");
+        .expect("the server has no waiter in the queue");
     Waiter(BufReader::new(stream))
 }
 
 impl Waiter {
-    async fn granted(mut self) -> String {
+    async fn wait_for_grant(mut self) -> String {
         let mut reply = String::new();
-        timeout(TOO_LONG, self.0.read_line(&mut reply))
+        timeout(TEST_TIMEOUT, self.0.read_line(&mut reply))
             .await
             .expect("the slot is not handed over")
             .unwrap();
@@ -236,13 +239,16 @@ impl Waiter {
     }
 }
 
-// G09: the grant had come, and nobody had looked
+// Covers bug G09. The grant had arrived and was not read.
 #[tokio::test(start_paused = true)]
-async fn a_grant_that_was_not_heard_of_is_given_back_with_auto_release_off() {
+async fn an_unread_grant_is_released_with_auto_release_off() {
     for enqueue in [false, true] {
-        let house = House::with(server().auto_release(false).build()).await;
-        let pool = house.client.semaphore("pool", 1).unwrap();
-        house.server.faults().delay_replies(Duration::from_secs(1));
+        let fixture = Fixture::with_config(server().auto_release(false).build()).await;
+        let pool = fixture.client.semaphore("pool", 1).unwrap();
+        fixture
+            .server
+            .faults()
+            .delay_replies(Duration::from_secs(1));
         let mut acquire = Box::pin(async {
             if enqueue {
                 drop(pool.clone().enqueue().await);
@@ -256,10 +262,10 @@ async fn a_grant_that_was_not_heard_of_is_given_back_with_auto_release_off() {
                 .is_err()
         );
         sleep(Duration::from_secs(5)).await;
-        assert_eq!(house.holders("pool"), 1);
+        assert_eq!(fixture.holders("pool"), 1);
         drop(acquire);
-        house.server.faults().delay_replies(Duration::ZERO);
+        fixture.server.faults().delay_replies(Duration::ZERO);
         sleep(Duration::from_millis(10)).await;
-        assert_eq!(house.holders("pool"), 0, "enqueue {enqueue}");
+        assert_eq!(fixture.holders("pool"), 0, "enqueue {enqueue}");
     }
 }

@@ -1,4 +1,4 @@
-//! Servers that name a fence beside the token, and those that have it in the token alone.
+//! Fences in replies of servers that send them, and fences in the token alone.
 
 use std::time::Duration;
 
@@ -6,17 +6,18 @@ use dflock::{Enqueued, Error, Held, LostReason, Semaphore};
 use tokio::time::sleep;
 
 use crate::bad_input::reads_well;
-use crate::peer::*;
+use crate::scripted_server::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Returns `line` with `more` fields.
-fn with(line: &str, more: &str) -> String {
+fn with_fields(line: &str, more: &str) -> String {
     format!("{} {more}\n", line.trim_end())
 }
 
-fn pool(peer: &Peer, fencing: bool) -> Semaphore {
-    peer.builder()
+fn pool(server: &ScriptedServer, fencing: bool) -> Semaphore {
+    server
+        .builder()
         .fencing(fencing)
         .build()
         .unwrap()
@@ -24,157 +25,171 @@ fn pool(peer: &Peer, fencing: bool) -> Semaphore {
         .unwrap()
 }
 
-async fn acquire(peer: &Peer, fencing: bool) -> Semaphore<Held> {
-    pool(peer, fencing).acquire().await.unwrap()
+async fn acquire(server: &ScriptedServer, fencing: bool) -> Semaphore<Held> {
+    pool(server, fencing).acquire().await.unwrap()
 }
 
-async fn enqueue(peer: &Peer, fencing: bool) -> Enqueued {
-    pool(peer, fencing).enqueue().await.unwrap()
+async fn enqueue(server: &ScriptedServer, fencing: bool) -> Enqueued {
+    pool(server, fencing).enqueue().await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fence_that_the_server_names_is_the_fence_of_every_kind_of_grant() {
+async fn every_kind_of_grant_uses_the_fence_of_the_server() {
     for fencing in [false, true] {
         for (text, fence) in [("7", 7), ("0", 0), ("18446744073709551615", u64::MAX)] {
             let granted = [
-                say(with(GRANT, text)),
-                hear(RENEW),
-                say(with("ok 30", text)),
+                send(with_fields(GRANT, text)),
+                expect(RENEW),
+                send(with_fields("ok 30", text)),
             ];
-            let release = [hear(RELEASE), say(OK)];
-            let acquired = [&[hear(ACQUIRE)], &granted[..], &release].concat();
-            let at_once = [&[hear(ENQUEUE), say(with(ACQUIRED, text))], &release[..]].concat();
+            let release = [expect(RELEASE), send(OK)];
+            let acquired = [&[expect(ACQUIRE)], &granted[..], &release].concat();
+            let immediate = [
+                &[expect(ENQUEUE), send(with_fields(ACQUIRED, text))],
+                &release[..],
+            ]
+            .concat();
             let waited = [
-                &[hear(ENQUEUE), say("queued\n"), hear(WAIT)],
+                &[expect(ENQUEUE), send("queued\n"), expect(WAIT)],
                 &granted[..],
                 &release,
             ]
             .concat();
-            let peer = Peer::memory([acquired, at_once, waited]);
+            let server = ScriptedServer::memory([acquired, immediate, waited]);
 
-            let held = acquire(&peer, fencing).await;
+            let held = acquire(&server, fencing).await;
             assert_eq!(held.fence(), Some(fence));
             held.renew().await.unwrap();
             assert_eq!((held.fence(), held.lease()), (Some(fence), 30 * SECOND));
             held.release().await.unwrap();
 
-            let Enqueued::Acquired(held) = enqueue(&peer, fencing).await else {
+            let Enqueued::Acquired(held) = enqueue(&server, fencing).await else {
                 panic!("queued")
             };
             assert_eq!((held.fence(), held.lease()), (Some(fence), 30 * SECOND));
             held.release().await.unwrap();
 
-            let Enqueued::Queued(queued) = enqueue(&peer, fencing).await else {
+            let Enqueued::Queued(queued) = enqueue(&server, fencing).await else {
                 panic!("acquired")
             };
             let held = queued.wait().await.unwrap();
             assert_eq!((held.fence(), held.lease()), (Some(fence), 30 * SECOND));
             held.release().await.unwrap();
-            peer.finish().await;
+            server.finish().await;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn locks_have_it_too() {
+async fn locks_have_a_fence() {
     let release = format!("r\npool\n{TOKEN}\n");
     let script = vec![
-        hear("l\npool\n10\n"),
-        say(with(GRANT, "7")),
-        hear(release),
-        say(OK),
+        expect("l\npool\n10\n"),
+        send(with_fields(GRANT, "7")),
+        expect(release),
+        send(OK),
     ];
-    let peer = Peer::memory([script]);
-    let held = peer.client().lock("pool").unwrap().acquire().await.unwrap();
+    let server = ScriptedServer::memory([script]);
+    let held = server
+        .client()
+        .lock("pool")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     assert_eq!(held.fence(), Some(7));
     held.release().await.unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_one_it_is_in_the_token_if_the_client_is_told_so() {
+async fn a_fencing_client_reads_the_fence_from_the_token() {
     for (fencing, fence) in [(false, None), (true, Some(1))] {
-        // a server that names it in its renewals alone changes nothing
+        // A fence that appears only in renewal replies is ignored.
         let script = vec![
-            hear(ACQUIRE),
-            say(GRANT),
-            hear(RENEW),
-            say("ok 30 7\n"),
-            hear(RELEASE),
-            say(OK),
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RENEW),
+            send("ok 30 7\n"),
+            expect(RELEASE),
+            send(OK),
         ];
-        let peer = Peer::memory([script]);
-        let held = acquire(&peer, fencing).await;
+        let server = ScriptedServer::memory([script]);
+        let held = acquire(&server, fencing).await;
         held.renew().await.unwrap();
         assert_eq!(held.fence(), fence);
         held.release().await.unwrap();
-        peer.finish().await;
+        server.finish().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_need_not_name_it() {
+async fn a_renewal_reply_may_omit_the_fence() {
     for renewed in [OK, "ok 30\n", "ok 30 7\n"] {
         let script = vec![
-            hear(ACQUIRE),
-            say(with(GRANT, "7")),
-            hear(RENEW),
-            say(renewed),
-            hear(RELEASE),
-            say(OK),
+            expect(ACQUIRE),
+            send(with_fields(GRANT, "7")),
+            expect(RENEW),
+            send(renewed),
+            expect(RELEASE),
+            send(OK),
         ];
-        let peer = Peer::memory([script]);
-        let held = acquire(&peer, false).await;
+        let server = ScriptedServer::memory([script]);
+        let held = acquire(&server, false).await;
         held.renew().await.unwrap();
         assert_eq!(held.fence(), Some(7));
         held.release().await.unwrap();
-        peer.finish().await;
+        server.finish().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_names_another_is_not_of_this_slot() {
+async fn a_renewal_reply_with_another_fence_is_rejected() {
     for other in ["ok 30 8\n", "ok 30 6\n", "ok 0 8\n"] {
-        let kept = vec![
-            hear(ACQUIRE),
-            say(with(GRANT, "7")),
-            hear(RENEW),
-            say(other),
-            hear(RELEASE),
-            hear_end(),
+        let renewal = vec![
+            expect(ACQUIRE),
+            send(with_fields(GRANT, "7")),
+            expect(RENEW),
+            send(other),
+            expect(RELEASE),
+            expect_eof(),
         ];
         let confirmed = [
-            say(with(GRANT, "7")),
-            hear(RENEW),
-            say(other),
-            hear(RELEASE),
-            hear_end(),
+            send(with_fields(GRANT, "7")),
+            expect(RENEW),
+            send(other),
+            expect(RELEASE),
+            expect_eof(),
         ];
-        let late = [&[hear(ACQUIRE), tell(), cue()], &confirmed[..]].concat();
-        let waited = [
-            &[hear(ENQUEUE), say("queued\n"), hear(WAIT)],
+        let late = [
+            &[expect(ACQUIRE), checkpoint(), wait_for_test()],
             &confirmed[..],
         ]
         .concat();
-        let peer = Peer::memory([kept, late, waited]);
+        let waited = [
+            &[expect(ENQUEUE), send("queued\n"), expect(WAIT)],
+            &confirmed[..],
+        ]
+        .concat();
+        let server = ScriptedServer::memory([renewal, late, waited]);
 
-        let held = acquire(&peer, false).await;
+        let held = acquire(&server, false).await;
         assert!(held.renew().await.unwrap_err().is_lost());
         assert_eq!(held.lost().await.reason, LostReason::Rejected);
 
-        let acquire = tokio::spawn(pool(&peer, false).acquire());
-        peer.told().await;
+        let acquire = tokio::spawn(pool(&server, false).acquire());
+        server.reached().await;
         sleep(3 * SECOND).await;
-        peer.cue();
+        server.resume();
         let error = acquire.await.unwrap().unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         reads_well(&error, &["renew", "\"pool\"", other.trim_end()]);
 
-        let Enqueued::Queued(queued) = enqueue(&peer, false).await else {
+        let Enqueued::Queued(queued) = enqueue(&server, false).await else {
             panic!("acquired")
         };
         let error = queued.wait().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
-        peer.finish().await;
+        server.finish().await;
     }
 }

@@ -1,7 +1,7 @@
-//! Sizes of the futures that run a body: that of the body and a constant.
+//! Sizes of futures that run a body: at most that of the body and a constant.
 //!
-//! An `async fn` that takes a future and awaits it has room for it twice: its size doubles with each
-//! call inside of a call.
+//! An `async fn` that takes a future and awaits it reserves space for it twice. So its size would
+//! double with each nested call.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,20 +12,20 @@ use dflock::{Error, Held, Semaphore};
 use tokio::task::yield_now;
 use tower::{Layer, Service, service_fn};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
-/// Most bytes that a future of ours has besides the body that it runs.
-const OWN: usize = 1024;
+/// Maximum size of a future in addition to its body, in bytes.
+const MAX_OVERHEAD: usize = 1024;
 
-/// Checks that a future that runs `body` is at most a tenth larger, besides a constant.
-fn check(what: &str, future: usize, body: usize) {
+/// Asserts that a future is at most a tenth and a constant larger than its body.
+fn check(name: &str, future: usize, body: usize) {
     assert!(
-        future <= body + body / 10 + OWN,
-        "{what}: {future} bytes to run a body of {body}"
+        future <= body + body / 10 + MAX_OVERHEAD,
+        "{name}: {future} bytes for a body of {body} bytes"
     );
 }
 
-/// A body of at least `N` bytes.
+/// Returns a future of at least `N` bytes.
 async fn body<const N: usize>() -> usize {
     let bytes = [1; N];
     yield_now().await;
@@ -42,7 +42,7 @@ macro_rules! for_each_size {
 }
 
 async fn check_run<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let held = house
         .client
         .semaphore("pool", 1)
@@ -59,12 +59,12 @@ async fn check_run<const N: usize>() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn run_has_room_for_its_body_once() {
+async fn run_reserves_space_for_its_body_once() {
     for_each_size!(check_run);
 }
 
 async fn check_with_slot<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let (pool, lock) = (
         house.client.semaphore("pool", 1).unwrap(),
         house.client.lock("lock").unwrap(),
@@ -80,31 +80,31 @@ async fn check_with_slot<const N: usize>() {
         size_of_val(&lock.with_slot(async |_| body::<N>().await)),
         size,
     );
-    // the body owns what it works with
+    // A body that owns its data.
     let bytes = [1; N];
     let plain_body = async move {
         yield_now().await;
         black_box(&bytes).len()
     };
-    let owned = async move |_: &_| {
+    let owned_body = async move |_: &_| {
         yield_now().await;
         black_box(&bytes).len()
     };
     check(
-        "with_slot that moves",
-        size_of_val(&pool.with_slot(owned)),
+        "with_slot with an owned body",
+        size_of_val(&pool.with_slot(owned_body)),
         size_of_val(&plain_body),
     );
-    assert_eq!(pool.with_slot(owned).await.unwrap(), N);
+    assert_eq!(pool.with_slot(owned_body).await.unwrap(), N);
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_slot_has_room_for_its_body_once() {
+async fn with_slot_reserves_space_for_its_body_once() {
     for_each_size!(check_with_slot);
 }
 
 async fn check_scope<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     check(
         "scope",
         size_of_val(&house.client.scope(body::<N>())),
@@ -113,18 +113,18 @@ async fn check_scope<const N: usize>() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_has_room_for_its_body_once() {
+async fn scope_reserves_space_for_its_body_once() {
     for_each_size!(check_scope);
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn of_a_semaphore<const N: usize>(bytes: [u8; N]) -> Result<usize, Error> {
+async fn with_semaphore<const N: usize>(bytes: [u8; N]) -> Result<usize, Error> {
     yield_now().await;
     Ok(black_box(&bytes).len())
 }
 
 #[dflock::lock(key = "pool", on_lost = finish)]
-async fn of_a_lock<const N: usize>(bytes: [u8; N]) -> Result<usize, Error> {
+async fn with_lock<const N: usize>(bytes: [u8; N]) -> Result<usize, Error> {
     yield_now().await;
     Ok(black_box(&bytes).len())
 }
@@ -135,20 +135,20 @@ async fn plain<const N: usize>(bytes: [u8; N]) -> Result<usize, Error> {
 }
 
 async fn check_annotated<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let size = size_of_val(&plain([1; N]));
-    check("semaphore", size_of_val(&of_a_semaphore([1; N])), size);
-    check("lock", size_of_val(&of_a_lock([1; N])), size);
-    assert_eq!(house.client.scope(of_a_semaphore([1; N])).await.unwrap(), N);
+    check("semaphore", size_of_val(&with_semaphore([1; N])), size);
+    check("lock", size_of_val(&with_lock([1; N])), size);
+    assert_eq!(house.client.scope(with_semaphore([1; N])).await.unwrap(), N);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_annotated_function_has_room_for_its_arguments_once() {
+async fn an_annotated_function_reserves_space_for_its_arguments_once() {
     for_each_size!(check_annotated);
 }
 
 async fn check_layer<const N: usize>() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     let work = async |bytes: [u8; N]| {
         yield_now().await;
@@ -162,22 +162,22 @@ async fn check_layer<const N: usize>() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_layer_for_tower_has_room_for_the_service_inside_once() {
+async fn the_tower_layer_reserves_space_for_its_inner_service_once() {
     for_each_size!(check_layer);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquire_is_small() {
-    let house = House::new().await;
+async fn the_future_of_acquire_is_small() {
+    let house = Fixture::new().await;
     let pool = house.client.semaphore("pool", 1).unwrap();
     check("acquire", size_of_val(&pool.acquire()), 0);
 }
 
-/// Futures inside of each other.
+/// A chain of nested futures.
 trait Nested {
     fn future(&self) -> impl Future;
 
-    /// The sizes of the futures, from the innermost on.
+    /// Returns the sizes of the futures, starting with the innermost.
     fn sizes(&self) -> Vec<usize>;
 }
 
@@ -218,25 +218,29 @@ impl<N: Nested> Nested for Run<'_, N> {
 }
 
 /// Nests eight calls.
-macro_rules! eight {
+macro_rules! nest_eight {
     ($call:ident, $with:expr) => {
-        eight!(@ $call, $with, . . . . . . . .)
+        nest_eight!(@ $call, $with, . . . . . . . .)
     };
     (@ $call:ident, $with:expr,) => { Innermost };
-    (@ $call:ident, $with:expr, . $($rest:tt)*) => { $call($with, eight!(@ $call, $with, $($rest)*)) };
+    (@ $call:ident, $with:expr, . $($rest:tt)*) => {
+        $call($with, nest_eight!(@ $call, $with, $($rest)*))
+    };
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_level_of_nested_calls_adds_a_constant() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let pool = house.client.semaphore("pool", 8).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let (slots, runs) = (eight!(WithSlot, &pool), eight!(Run, &held));
-    for (what, sizes) in [("with_slot", slots.sizes()), ("run", runs.sizes())] {
+    let (slots, runs) = (nest_eight!(WithSlot, &pool), nest_eight!(Run, &held));
+    for (name, sizes) in [("with_slot", slots.sizes()), ("run", runs.sizes())] {
         assert_eq!(sizes.len(), 1 + 8);
         assert!(
-            sizes.windows(2).all(|pair| pair[1] <= pair[0] + OWN),
-            "{what}: {sizes:?}"
+            sizes
+                .windows(2)
+                .all(|pair| pair[1] <= pair[0] + MAX_OVERHEAD),
+            "{name}: {sizes:?}"
         );
     }
     held.release().await.unwrap();

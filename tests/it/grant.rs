@@ -1,4 +1,4 @@
-//! A grant that took long to come is not believed until a renewal confirms it.
+//! Late grants, which count only after a renewal has confirmed them.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -6,78 +6,84 @@ use std::time::Duration;
 use dflock::{Client, Enqueued, Error, Operation};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::peer::*;
+use crate::scripted_server::*;
 
-// N1: the dead token of `sw`, as servers before `error_lease_expired` hand it out
+// Covers bug N1. Servers before `error_lease_expired` return an expired token from `sw`.
 #[tokio::test(start_paused = true)]
-async fn a_dead_token_of_a_wait_is_never_a_hold() {
-    let peer = Peer::memory([vec![
-        hear(ENQUEUE),
-        say("queued\n"),
-        hear(WAIT),
-        say(GRANT),
-        hear(RENEW),
-        say("error\n"),
-        hear(RELEASE),
+async fn an_expired_token_of_a_wait_is_not_a_hold() {
+    let server = ScriptedServer::memory([vec![
+        expect(ENQUEUE),
+        send("queued\n"),
+        expect(WAIT),
+        send(GRANT),
+        expect(RENEW),
+        send("error\n"),
+        expect(RELEASE),
     ]]);
-    let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else {
-        panic!("the peer said `queued`")
+    let Enqueued::Queued(queued) = server.pool().enqueue().await.unwrap() else {
+        panic!("the reply was `queued`")
     };
     let error = queued.wait().await.unwrap_err();
     assert!(
         matches!(error, Error::LeaseExpired { .. }) && error.is_retryable(),
         "{error:?}"
     );
-    peer.finish().await;
+    server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_token_of_a_blocked_acquire_is_never_a_hold() {
-    let peer = Peer::memory([vec![
-        hear(ACQUIRE),
-        tell(),
-        cue(),
-        say(GRANT),
-        hear(RENEW),
-        say("error\n"),
-        hear(RELEASE),
+async fn an_expired_token_of_a_blocked_acquire_is_not_a_hold() {
+    let server = ScriptedServer::memory([vec![
+        expect(ACQUIRE),
+        checkpoint(),
+        wait_for_test(),
+        send(GRANT),
+        expect(RENEW),
+        send("error\n"),
+        expect(RELEASE),
     ]]);
-    let acquire = tokio::spawn(peer.pool().acquire());
-    peer.told().await;
+    let acquire = tokio::spawn(server.pool().acquire());
+    server.reached().await;
     sleep(Duration::from_secs(3)).await;
-    peer.cue();
+    server.resume();
     let error = acquire.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::LeaseExpired { .. }), "{error:?}");
-    peer.finish().await;
+    server.finish().await;
 }
 
-// and a grant that came at once costs no renewal
+// A prompt grant needs no renewal.
 #[tokio::test(start_paused = true)]
-async fn a_prompt_grant_is_believed() {
-    let peer = Peer::memory([vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)]]);
-    peer.pool()
+async fn a_prompt_grant_needs_no_confirmation() {
+    let server = ScriptedServer::memory([vec![
+        expect(ACQUIRE),
+        send(GRANT),
+        expect(RELEASE),
+        send(OK),
+    ]]);
+    server
+        .pool()
         .acquire()
         .await
         .unwrap()
         .release()
         .await
         .unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
-/// Longer than all limits here: only a test that fails waits for it.
-const TOO_LONG: Duration = Duration::from_mins(2);
+/// Limit of every wait. It is longer than all timeouts here.
+const TEST_TIMEOUT: Duration = Duration::from_mins(2);
 
 type Acquire = fn(Client) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// Every way to a slot whose grant comes late: with what the server hears and says before the grant,
-/// the grant, and the renewal that confirms it.
+/// Returns every way to acquire a slot with a late grant. Each has the script before the grant, the
+/// grant, and the renewal that confirms it.
 fn late_grants() -> [(&'static str, Vec<Step>, &'static str, String, Acquire); 6] {
     let lock_renewal = RENEW.replacen("sn", "n", 1);
     [
         (
             "acquire",
-            vec![hear(ACQUIRE)],
+            vec![expect(ACQUIRE)],
             GRANT,
             RENEW.to_owned(),
             |client| {
@@ -86,7 +92,7 @@ fn late_grants() -> [(&'static str, Vec<Step>, &'static str, String, Acquire); 6
         ),
         (
             "with_slot",
-            vec![hear(ACQUIRE)],
+            vec![expect(ACQUIRE)],
             GRANT,
             RENEW.to_owned(),
             |client| {
@@ -95,7 +101,7 @@ fn late_grants() -> [(&'static str, Vec<Step>, &'static str, String, Acquire); 6
         ),
         (
             "enqueue, granted late",
-            vec![hear(ENQUEUE)],
+            vec![expect(ENQUEUE)],
             ACQUIRED,
             RENEW.to_owned(),
             |client| {
@@ -104,7 +110,7 @@ fn late_grants() -> [(&'static str, Vec<Step>, &'static str, String, Acquire); 6
         ),
         (
             "enqueue and wait",
-            vec![hear(ENQUEUE), say("queued\n"), hear(WAIT)],
+            vec![expect(ENQUEUE), send("queued\n"), expect(WAIT)],
             GRANT,
             RENEW.to_owned(),
             |client| {
@@ -121,14 +127,14 @@ fn late_grants() -> [(&'static str, Vec<Step>, &'static str, String, Acquire); 6
         ),
         (
             "lock",
-            vec![hear("l\npool\n10\n")],
+            vec![expect("l\npool\n10\n")],
             GRANT,
             lock_renewal.clone(),
             |client| Box::pin(async move { client.lock("pool")?.acquire().await.map(drop) }),
         ),
         (
             "lock, enqueue",
-            vec![hear("e\npool\n\n")],
+            vec![expect("e\npool\n\n")],
             ACQUIRED,
             lock_renewal,
             |client| Box::pin(async move { client.lock("pool")?.enqueue().await.map(drop) }),
@@ -137,32 +143,32 @@ fn late_grants() -> [(&'static str, Vec<Step>, &'static str, String, Acquire); 6
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_confirmation_that_is_not_answered_has_the_socket_timeout() {
+async fn a_confirmation_times_out_after_the_socket_timeout() {
     for (name, before, grant, renewal, acquire) in late_grants() {
         let limit = Duration::from_secs(3);
-        // the server freezes between the grant and its confirmation
+        // The server freezes between the grant and its confirmation.
         let release = renewal.replacen("n\n", "r\n", 1);
         let rest = vec![
-            tell(),
-            cue(),
-            say(grant),
-            hear(&renewal),
-            tell(),
-            hear(release),
-            hear_end(),
+            checkpoint(),
+            wait_for_test(),
+            send(grant),
+            expect(&renewal),
+            checkpoint(),
+            expect(release),
+            expect_eof(),
         ];
-        let peer = Peer::memory([[before, rest].concat()]);
+        let server = ScriptedServer::memory([[before, rest].concat()]);
         let acquired = tokio::spawn(acquire(
-            peer.builder().socket_timeout(limit).build().unwrap(),
+            server.builder().socket_timeout(limit).build().unwrap(),
         ));
-        peer.told().await;
+        server.reached().await;
         sleep(Duration::from_secs(1)).await;
-        peer.cue();
-        peer.told().await;
-        let asked = Instant::now();
-        let error = timeout(TOO_LONG, acquired)
+        server.resume();
+        server.reached().await;
+        let start = Instant::now();
+        let error = timeout(TEST_TIMEOUT, acquired)
             .await
-            .unwrap_or_else(|_| panic!("{name} waits for ever"));
+            .unwrap_or_else(|_| panic!("{name} does not time out"));
         let error = error.unwrap().unwrap_err();
         assert!(
             matches!(&error, Error::Unresponsive { limit: it, .. } if *it == limit),
@@ -173,42 +179,42 @@ async fn a_confirmation_that_is_not_answered_has_the_socket_timeout() {
             (Some(Operation::Renew), true),
             "{name}"
         );
-        let took = asked.elapsed();
+        let elapsed = start.elapsed();
         assert!(
-            took >= limit && took <= limit + Duration::from_millis(2),
-            "{name}: {took:?}"
+            elapsed >= limit && elapsed <= limit + Duration::from_millis(2),
+            "{name}: {elapsed:?}"
         );
-        peer.finish().await;
+        server.finish().await;
     }
 }
 
-// the wait is the whole call
+// The wait timeout covers the whole call.
 #[tokio::test(start_paused = true)]
-async fn a_confirmation_has_no_more_than_the_grace_of_the_wait() {
+async fn a_confirmation_ends_within_the_grace_of_the_wait() {
     for (wait, granted_at) in [(4000, 3900), (2500, 2400), (2500, 600)] {
         let wait = Duration::from_millis(wait);
         let request = format!("sl\npool\n{} 1\n", wait.as_millis().div_ceil(1000));
-        let peer = Peer::memory([vec![
-            hear(request),
-            tell(),
-            cue(),
-            say(GRANT),
-            hear(RENEW),
-            hear(RELEASE),
-            hear_end(),
+        let server = ScriptedServer::memory([vec![
+            expect(request),
+            checkpoint(),
+            wait_for_test(),
+            send(GRANT),
+            expect(RENEW),
+            expect(RELEASE),
+            expect_eof(),
         ]]);
-        let began = Instant::now();
-        let acquired = tokio::spawn(peer.pool().acquire_within(wait));
-        peer.told().await;
+        let start = Instant::now();
+        let acquired = tokio::spawn(server.pool().acquire_within(wait));
+        server.reached().await;
         sleep(Duration::from_millis(granted_at)).await;
-        peer.cue();
+        server.resume();
         let error = acquired.await.unwrap().unwrap_err();
         assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
-        let (took, most) = (began.elapsed(), wait + Duration::from_secs(1));
+        let (elapsed, most) = (start.elapsed(), wait + Duration::from_secs(1));
         assert!(
-            took >= wait && took <= most + Duration::from_millis(2),
-            "{took:?} for {wait:?}"
+            elapsed >= wait && elapsed <= most + Duration::from_millis(2),
+            "{elapsed:?} for {wait:?}"
         );
-        peer.finish().await;
+        server.finish().await;
     }
 }

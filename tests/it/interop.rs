@@ -1,5 +1,7 @@
-//! Programs that nobody here wrote: the Python client of dflockd on our server, our locks on the Python server, and both clients
-//! side by side. The Python halves are in `tests/interop/`.
+//! Interoperability with the Python client and the Python server of dflockd.
+//!
+//! The tests run the Python client on the embedded server, the Rust locks on the Python server, and
+//! both clients side by side. The Python scripts are in `tests/interop/`.
 
 mod client;
 mod dflockd;

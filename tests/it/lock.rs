@@ -1,16 +1,16 @@
-//! A lock is a semaphore of one with commands, and names, of its own.
+//! Locks: semaphores of limit 1 with separate commands and a separate key space.
 
 use std::time::Duration;
 
 use dflock::{Enqueued, Lock, LostReason};
 use tokio::time::sleep;
 
-use crate::house::{House, server};
+use crate::fixture::{Fixture, server};
 
 #[tokio::test(start_paused = true)]
-async fn one_holds_and_the_next_waits() {
-    let house = House::new().await;
-    let lock = house.client.lock("job").unwrap();
+async fn a_second_lock_waits_for_the_first() {
+    let fixture = Fixture::new().await;
+    let lock = fixture.client.lock("job").unwrap();
     let held = lock.clone().acquire().await.unwrap();
     assert_eq!((lock.key(), held.key()), ("job", "job"));
     assert!(lock.clone().try_acquire().await.unwrap_err().is_timeout());
@@ -22,7 +22,7 @@ async fn one_holds_and_the_next_waits() {
             .is_timeout()
     );
     let Enqueued::Queued(queued) = lock.clone().enqueue().await.unwrap() else {
-        panic!("it is held")
+        panic!("the lock is held")
     };
     assert!(!queued.is_granted());
     held.release().await.unwrap();
@@ -35,12 +35,18 @@ async fn one_holds_and_the_next_waits() {
     assert_eq!(key_length, 3);
 }
 
-// S17
+// Covers bug S17.
 #[tokio::test(start_paused = true)]
-async fn a_lock_and_a_semaphore_of_the_same_key_are_two() {
-    let house = House::new().await;
-    let lock = house.client.lock("both").unwrap().acquire().await.unwrap();
-    let slots = house.client.semaphore("both", 2).unwrap();
+async fn a_lock_and_a_semaphore_of_the_same_key_are_independent() {
+    let fixture = Fixture::new().await;
+    let lock = fixture
+        .client
+        .lock("both")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let slots = fixture.client.semaphore("both", 2).unwrap();
     let (first, second) = (
         slots.clone().try_acquire().await.unwrap(),
         slots.try_acquire().await.unwrap(),
@@ -49,21 +55,21 @@ async fn a_lock_and_a_semaphore_of_the_same_key_are_two() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_is_kept_and_lost_as_a_slot_is() {
-    let house = House::with(server().auto_release(false).build()).await;
+async fn a_lock_is_renewed_and_lost_like_a_semaphore() {
+    let fixture = Fixture::with_config(server().auto_release(false).build()).await;
     let lock = Lock::builder()
         .key("job")
         .lease_ttl(Duration::from_secs(1))
-        .client(house.client.clone())
+        .client(fixture.client.clone())
         .build()
         .unwrap();
     let held = lock.clone().acquire().await.unwrap();
     sleep(Duration::from_secs(10)).await;
     held.check().unwrap();
-    // dropped, it is released by its own command
+    // Dropping the lock releases it with the lock's own command.
     drop(held);
     sleep(Duration::from_millis(1)).await;
     let held = lock.try_acquire().await.unwrap();
-    house.server.faults().expire("job");
+    fixture.server.faults().expire("job");
     assert_eq!(held.lost().await.reason, LostReason::Rejected);
 }

@@ -1,11 +1,11 @@
-//! Annotated functions: a slot is held while the body runs, and only then.
+//! Annotated functions hold a slot exactly while their body runs.
 
 mod arguments;
-mod company;
-mod ending;
+mod completion;
 mod log;
 mod lost;
-mod shapes;
+mod other_attributes;
+mod signatures;
 mod ui;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,18 +15,18 @@ use dflock::Error;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
-/// The most that were ever inside at once.
+/// Current and maximum number of bodies that run.
 #[derive(Default)]
 struct Count {
     now: AtomicU32,
-    most: AtomicU32,
+    max: AtomicU32,
 }
 
 #[dflock::semaphore(key = "pool", limit = 3)]
 async fn work(count: &Count) -> Result<(), Error> {
-    count.most.fetch_max(
+    count.max.fetch_max(
         count.now.fetch_add(1, Ordering::SeqCst) + 1,
         Ordering::SeqCst,
     );
@@ -36,35 +36,35 @@ async fn work(count: &Count) -> Result<(), Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_run_at_once_as_there_are_slots() {
+async fn at_most_limit_bodies_run_at_once() {
     static COUNT: Count = Count {
         now: AtomicU32::new(0),
-        most: AtomicU32::new(0),
+        max: AtomicU32::new(0),
     };
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let began = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..12 {
         tasks.spawn(house.client.clone().scope(work(&COUNT)));
     }
-    while let Some(worked) = tasks.join_next().await {
-        worked.unwrap().unwrap();
+    while let Some(result) = tasks.join_next().await {
+        result.unwrap().unwrap();
     }
-    assert_eq!(COUNT.most.load(Ordering::SeqCst), 3);
-    assert_eq!(began.elapsed().as_secs(), 4, "12 in turns of 3");
+    assert_eq!(COUNT.max.load(Ordering::SeqCst), 3);
+    assert_eq!(began.elapsed().as_secs(), 4, "12 calls, 3 at a time");
 }
 
 #[tokio::test(start_paused = true)]
-async fn functions_under_test_side_by_side_have_servers_of_their_own() {
-    let (one, other) = (House::new().await, House::new().await);
+async fn each_scope_has_its_own_server() {
+    let (first, second) = (Fixture::new().await, Fixture::new().await);
     let count = Count::default();
     let began = Instant::now();
     let three = async || tokio::try_join!(work(&count), work(&count), work(&count));
     tokio::try_join!(
-        one.client.clone().scope(three()),
-        other.client.clone().scope(three())
+        first.client.clone().scope(three()),
+        second.client.clone().scope(three())
     )
     .unwrap();
-    assert_eq!(count.most.load(Ordering::SeqCst), 6);
+    assert_eq!(count.max.load(Ordering::SeqCst), 6);
     assert_eq!(began.elapsed().as_secs(), 1);
 }

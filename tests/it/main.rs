@@ -1,32 +1,34 @@
-//! The integration tests of dflock: one binary, a module for each behaviour.
+//! Integration tests of dflock: one binary with a module for each behaviour.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that cannot go on has failed"
+    reason = "a panic fails the test"
 )]
 
 mod auto_traits;
 mod bad_input;
-mod bugs;
+mod body_drop;
+mod cancellation;
 mod client;
 mod conformance;
 mod connection;
-mod cut_short;
 mod cycles;
 mod descriptors;
 mod drop;
 mod fence;
+mod fixture;
 mod future_size;
 mod grant;
-mod house;
 mod interop;
+mod known_bugs;
 mod lease;
 mod lock;
 mod macros;
 mod metrics;
-mod peer;
 mod public_api;
+mod reused_connection;
 mod runtimes;
+mod scripted_server;
 mod semaphore;
 mod server;
 mod simulation;
@@ -39,4 +41,3 @@ mod tower;
 mod two_phase;
 mod ui;
 mod waker;
-mod warm;

@@ -1,4 +1,4 @@
-//! The metrics: who is counted is counted out however it ends, and each ending has its name.
+//! Metrics. Each gauge returns to zero, and each outcome has a label.
 
 mod recorder;
 
@@ -9,20 +9,20 @@ use std::time::Duration;
 use dflock::{Enqueued, Error, Held, Semaphore};
 use tokio::time::sleep;
 
-use crate::house::House;
-use crate::peer::*;
+use crate::fixture::Fixture;
+use crate::scripted_server::*;
 use recorder::Recorder;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn pool(house: &House) -> Semaphore {
-    house.client.semaphore("pool", 1).unwrap()
+fn pool(fixture: &Fixture) -> Semaphore {
+    fixture.client.semaphore("pool", 1).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_is_measured_and_its_end_has_a_name() {
-    type Ending = (&'static str, fn(Semaphore<Held>, &House));
-    let endings: [Ending; 9] = [
+async fn a_hold_is_measured_with_its_outcome() {
+    type Outcome = (&'static str, fn(Semaphore<Held>, &Fixture));
+    let outcomes: [Outcome; 9] = [
         ("released: 3", |held, _| drop(tokio::spawn(held.release()))),
         ("dropped: 3", |held, _| drop(held)),
         ("closed: 3", |held, _| drop(held.close())),
@@ -32,63 +32,67 @@ async fn a_hold_is_measured_and_its_end_has_a_name() {
                 panic!("on purpose");
             });
         }),
-        ("lost: 3", |held, house| {
-            house.server.faults().disconnect("pool");
+        ("lost: 3", |held, fixture| {
+            fixture.server.faults().disconnect("pool");
             tokio::spawn(async move { held.lost().await });
         }),
-        // the server gave it to another before
-        ("lost: 3", |held, house| {
-            house.server.faults().expire("pool");
+        // The server has given the slot to another client.
+        ("lost: 3", |held, fixture| {
+            fixture.server.faults().expire("pool");
             tokio::spawn(held.release());
         }),
-        // its release is not confirmed, nor waited for
-        ("closed: 8", |held, house| {
-            house.server.faults().freeze();
+        // The release is neither confirmed nor awaited.
+        ("closed: 8", |held, fixture| {
+            fixture.server.faults().freeze();
             tokio::spawn(held.release());
         }),
-        ("dropped: 5", |held, house| {
-            house.server.faults().freeze();
+        ("dropped: 5", |held, fixture| {
+            fixture.server.faults().freeze();
             tokio::spawn(tokio::time::timeout(2 * SECOND, held.release()));
         }),
-        // a loss is one even if its owner was never told
-        ("lost: 23", |held, house| {
-            house.server.faults().freeze();
+        // A loss is counted even if the owner has not observed it.
+        ("lost: 23", |held, fixture| {
+            fixture.server.faults().freeze();
             tokio::spawn(async move {
                 sleep(40 * SECOND).await;
                 drop(held.close());
             });
         }),
     ];
-    for (outcome, end) in endings {
+    for (outcome, end) in outcomes {
         let recorder = Recorder::new();
-        let house = House::new().await;
-        let held = pool(&house).acquire().await.unwrap();
+        let fixture = Fixture::new().await;
+        let held = pool(&fixture).acquire().await.unwrap();
         sleep(3 * SECOND).await;
-        assert_eq!(recorder.told().more(), (0.0, 1.0), "{outcome}");
-        end(held, &house);
+        assert_eq!(recorder.snapshot().gauge_changes(), (0.0, 1.0), "{outcome}");
+        end(held, &fixture);
         sleep(50 * SECOND).await;
-        let told = recorder.told();
+        let snapshot = recorder.snapshot();
         let losses = if outcome.starts_with("lost") {
             1.0
         } else {
             0.0
         };
         assert_eq!(
-            (told.more(), told.endings(), told.losses()),
+            (
+                snapshot.gauge_changes(),
+                snapshot.outcomes(),
+                snapshot.losses()
+            ),
             ((0.0, -1.0), vec![format!("hold {outcome}")], losses)
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_measured_and_its_end_has_a_name() {
-    type Ending = (&'static str, fn(Semaphore, &House));
-    let endings: [Ending; 6] = [
+async fn a_wait_is_measured_with_its_outcome() {
+    type Outcome = (&'static str, fn(Semaphore, &Fixture));
+    let outcomes: [Outcome; 6] = [
         ("timeout: 5", |pool, _| {
             drop(tokio::spawn(pool.acquire_within(5 * SECOND)));
         }),
-        ("failed: 5", |pool, house| {
-            house.server.faults().freeze();
+        ("failed: 5", |pool, fixture| {
+            fixture.server.faults().freeze();
             tokio::spawn(pool.enqueue());
         }),
         ("dropped: 5", |pool, _| {
@@ -111,28 +115,31 @@ async fn a_wait_is_measured_and_its_end_has_a_name() {
                 sleep(5 * SECOND).await;
             });
         }),
-        // the server says no at once
-        ("failed: 0", |pool, house| {
-            let other = house.client.semaphore(pool.key(), 2).unwrap();
+        // The server rejects the request immediately.
+        ("failed: 0", |pool, fixture| {
+            let other = fixture.client.semaphore(pool.key(), 2).unwrap();
             tokio::spawn(other.acquire());
         }),
     ];
-    for (outcome, begin) in endings {
+    for (outcome, begin) in outcomes {
         let recorder = Recorder::new();
-        let house = House::new().await;
-        let _taken = pool(&house).acquire().await.unwrap();
-        recorder.told();
-        begin(pool(&house), &house);
+        let fixture = Fixture::new().await;
+        let _held = pool(&fixture).acquire().await.unwrap();
+        recorder.snapshot();
+        begin(pool(&fixture), &fixture);
         sleep(SECOND).await;
-        let now = recorder.told();
+        let now = recorder.snapshot();
         sleep(6 * SECOND).await;
-        let then = recorder.told();
+        let then = recorder.snapshot();
         assert_eq!(
-            [now.endings(), then.endings()].concat(),
+            [now.outcomes(), then.outcomes()].concat(),
             [format!("wait {outcome}")]
         );
         assert_eq!(
-            (now.more().0 + then.more().0, now.more().1 + then.more().1),
+            (
+                now.gauge_changes().0 + then.gauge_changes().0,
+                now.gauge_changes().1 + then.gauge_changes().1
+            ),
             (0.0, 0.0),
             "{outcome}"
         );
@@ -140,50 +147,53 @@ async fn a_wait_is_measured_and_its_end_has_a_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_waits_until_its_grant_and_holds_from_then_on() {
+async fn a_queued_request_is_waiting_until_its_grant_and_then_holding() {
     let recorder = Recorder::new();
-    let house = House::new().await;
-    let held = pool(&house).acquire().await.unwrap();
-    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
+    let fixture = Fixture::new().await;
+    let held = pool(&fixture).acquire().await.unwrap();
+    let Enqueued::Queued(queued) = pool(&fixture).enqueue().await.unwrap() else {
         panic!("the slot is taken")
     };
     sleep(5 * SECOND).await;
-    assert_eq!(recorder.told().more(), (1.0, 1.0));
+    assert_eq!(recorder.snapshot().gauge_changes(), (1.0, 1.0));
     held.release().await.unwrap();
     sleep(SECOND).await;
-    let told = recorder.told();
+    let snapshot = recorder.snapshot();
     assert!(queued.is_granted());
     assert_eq!(
-        (told.more(), told.of("dflock_wait_seconds granted")),
+        (
+            snapshot.gauge_changes(),
+            snapshot.values("dflock_wait_seconds granted")
+        ),
         ((-1.0, 0.0), vec![5.0])
     );
     sleep(SECOND).await;
     queued.wait().await.unwrap().release().await.unwrap();
-    let told = recorder.told();
+    let snapshot = recorder.snapshot();
     assert_eq!(
-        (told.more(), told.endings()),
+        (snapshot.gauge_changes(), snapshot.outcomes()),
         ((0.0, -1.0), vec!["hold released: 2".to_owned()])
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_are_counted_with_what_was_left_of_the_lease() {
+async fn renewals_are_counted_with_the_remaining_lease() {
     let recorder = Recorder::new();
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let held = Semaphore::builder()
         .key("pool")
         .limit(1)
         .lease_ttl(20 * SECOND)
-        .client(house.client.clone())
+        .client(fixture.client.clone())
         .build()
         .unwrap();
     let held = held.acquire().await.unwrap();
     sleep(10 * SECOND).await;
     held.renew().await.unwrap();
-    let told = recorder.told();
-    // after 4 to 8 s, and after what is left of 10 s, of 19.8 s each
-    assert_eq!(told.of("dflock_renewals_total"), [2.0]);
-    let margins = told.of("dflock_renewal_margin_seconds");
+    let snapshot = recorder.snapshot();
+    // The first renewal is after 4 to 8 s. The rest is the remaining time of 10 s, of 19.8 s each.
+    assert_eq!(snapshot.values("dflock_renewals_total"), [2.0]);
+    let margins = snapshot.values("dflock_renewal_margin_seconds");
     let [first, second] = margins[..] else {
         panic!("{margins:?}")
     };
@@ -194,123 +204,138 @@ async fn renewals_are_counted_with_what_was_left_of_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn losses_are_counted_by_their_reason() {
-    type Fault = (&'static str, fn(&House));
+async fn losses_are_counted_by_reason() {
+    type Fault = (&'static str, fn(&Fixture));
     let faults: [Fault; 3] = [
-        ("rejected", |house| _ = house.server.faults().expire("pool")),
-        ("disconnected", |house| {
-            house.server.faults().disconnect("pool");
+        ("rejected", |fixture| {
+            _ = fixture.server.faults().expire("pool");
         }),
-        ("unreachable", |house| house.server.faults().freeze()),
+        ("disconnected", |fixture| {
+            fixture.server.faults().disconnect("pool");
+        }),
+        ("unreachable", |fixture| fixture.server.faults().freeze()),
     ];
-    for (reason, happens) in faults {
+    for (reason, inject) in faults {
         let recorder = Recorder::new();
-        let house = House::new().await;
-        let held = pool(&house).acquire().await.unwrap();
-        happens(&house);
+        let fixture = Fixture::new().await;
+        let held = pool(&fixture).acquire().await.unwrap();
+        inject(&fixture);
         held.lost().await;
         drop(held);
         sleep(SECOND).await;
         assert_eq!(
-            recorder.told().of(&format!("dflock_lost_total {reason}")),
+            recorder
+                .snapshot()
+                .values(&format!("dflock_lost_total {reason}")),
             [1.0]
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_that_is_lost_before_anybody_took_it_over_is_counted_and_told_to_nobody() {
+async fn a_slot_lost_before_the_caller_received_it_is_counted_without_a_callback() {
     let recorder = Recorder::new();
-    let house = House::new().await;
-    let told = Arc::new(AtomicU32::new(0));
-    let count = told.clone();
+    let fixture = Fixture::new().await;
+    let snapshot = Arc::new(AtomicU32::new(0));
+    let count = snapshot.clone();
     let waiter = Semaphore::builder()
         .key("pool")
         .limit(1)
-        .client(house.client.clone());
+        .client(fixture.client.clone());
     let waiter = waiter
         .on_lost(move |_| _ = count.fetch_add(1, Ordering::Relaxed))
         .build()
         .unwrap();
-    let held = pool(&house).acquire().await.unwrap();
+    let held = pool(&fixture).acquire().await.unwrap();
     let Enqueued::Queued(queued) = waiter.enqueue().await.unwrap() else {
         panic!("the slot is taken")
     };
     held.release().await.unwrap();
     sleep(SECOND).await;
-    recorder.told();
-    house.server.faults().disconnect("pool");
+    recorder.snapshot();
+    fixture.server.faults().disconnect("pool");
     sleep(SECOND).await;
-    let told_then = recorder.told();
+    let restored = recorder.snapshot();
     assert_eq!(
         (
-            told_then.endings(),
-            told_then.of("dflock_lost_total disconnected")
+            restored.outcomes(),
+            restored.values("dflock_lost_total disconnected")
         ),
         (vec!["hold lost: 1".to_owned()], vec![1.0])
     );
     assert!(queued.wait().await.unwrap_err().is_lost());
     assert_eq!(
-        (recorder.told().losses(), told.load(Ordering::Relaxed)),
+        (
+            recorder.snapshot().losses(),
+            snapshot.load(Ordering::Relaxed)
+        ),
         (0.0, 0)
     );
 }
 
-// the two ways to a grant that is confirmed first
+// Both requests whose late grant is confirmed first.
 #[tokio::test(start_paused = true)]
-async fn a_slot_whose_lease_ends_before_it_is_confirmed_was_never_held() {
+async fn a_slot_that_expires_before_its_confirmation_is_not_a_hold() {
     let granted = "ok 00000000000000010123456789abcdef 1\n";
     let confirmed = [
-        say(granted),
-        hear(RENEW),
-        tell(),
-        cue(),
-        say("ok 1\n"),
-        hear(RELEASE),
+        send(granted),
+        expect(RENEW),
+        checkpoint(),
+        wait_for_test(),
+        send("ok 1\n"),
+        expect(RELEASE),
     ];
-    let ways = [
-        (false, vec![hear(ENQUEUE), say("queued\n"), hear(WAIT)]),
-        (true, vec![hear(ACQUIRE), tell(), cue()]),
+    let requests = [
+        (false, vec![expect(ENQUEUE), send("queued\n"), expect(WAIT)]),
+        (true, vec![expect(ACQUIRE), checkpoint(), wait_for_test()]),
     ];
-    for (blocks, asked) in ways {
+    for (blocks, request) in requests {
         let recorder = Recorder::new();
-        let peer = Peer::memory([[&asked[..], &confirmed[..]].concat()]);
-        let pool = peer.pool();
-        let asking = tokio::spawn(async move {
+        let server = ScriptedServer::memory([[&request[..], &confirmed[..]].concat()]);
+        let pool = server.pool();
+        let waiter = tokio::spawn(async move {
             if blocks {
                 return pool.acquire().await;
             }
             let Enqueued::Queued(queued) = pool.enqueue().await? else {
-                panic!("the peer said `queued`")
+                panic!("the reply was `queued`")
             };
             queued.wait().await
         });
         if blocks {
-            peer.told().await;
+            server.reached().await;
             sleep(SECOND).await;
-            peer.cue();
+            server.resume();
         }
-        peer.told().await;
+        server.reached().await;
         sleep(2 * SECOND).await;
-        peer.cue();
-        let error = asking.await.unwrap().unwrap_err();
+        server.resume();
+        let error = waiter.await.unwrap().unwrap_err();
         assert!(matches!(error, Error::LeaseExpired { .. }), "{error:?}");
-        peer.finish().await;
-        let told = recorder.told();
-        let waited = if blocks { 3 } else { 2 };
+        server.finish().await;
+        let snapshot = recorder.snapshot();
+        let wait_seconds = if blocks { 3 } else { 2 };
         assert_eq!(
-            (told.endings(), told.losses(), told.more()),
-            (vec![format!("wait failed: {waited}")], 0.0, (0.0, 0.0))
+            (
+                snapshot.outcomes(),
+                snapshot.losses(),
+                snapshot.gauge_changes()
+            ),
+            (
+                vec![format!("wait failed: {wait_seconds}")],
+                0.0,
+                (0.0, 0.0)
+            )
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_are_counted_made_and_used_again() {
+async fn new_and_reused_connections_are_counted() {
     let recorder = Recorder::new();
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     for _ in 0..3 {
-        pool(&house)
+        pool(&fixture)
             .acquire()
             .await
             .unwrap()
@@ -318,25 +343,25 @@ async fn connections_are_counted_made_and_used_again() {
             .await
             .unwrap();
     }
-    let told = recorder.told();
+    let snapshot = recorder.snapshot();
     assert_eq!(
         (
-            told.of("dflock_connections_opened_total"),
-            told.of("dflock_connections_reused_total")
+            snapshot.values("dflock_connections_opened_total"),
+            snapshot.values("dflock_connections_reused_total")
         ),
         (vec![1.0], vec![2.0])
     );
 }
 
 #[tokio::test]
-async fn a_connection_that_died_while_it_was_idle_is_not_used_again() {
+async fn a_dead_idle_connection_is_not_reused() {
     let recorder = Recorder::new();
-    let peer = Peer::tcp([
-        vec![hear(PING), say(OK), hear(ACQUIRE), close()],
-        vec![hear(ACQUIRE), say(GRANT)],
+    let server = ScriptedServer::tcp([
+        vec![expect(PING), send(OK), expect(ACQUIRE), close()],
+        vec![expect(ACQUIRE), send(GRANT)],
     ])
     .await;
-    let client = peer.client();
+    let client = server.client();
     client.ping().await.unwrap();
     client
         .semaphore("pool", 1)
@@ -345,12 +370,12 @@ async fn a_connection_that_died_while_it_was_idle_is_not_used_again() {
         .await
         .unwrap()
         .close();
-    peer.finish().await;
-    let told = recorder.told();
+    server.finish().await;
+    let snapshot = recorder.snapshot();
     assert_eq!(
         (
-            told.of("dflock_connections_opened_total"),
-            told.of("dflock_connections_reused_total")
+            snapshot.values("dflock_connections_opened_total"),
+            snapshot.values("dflock_connections_reused_total")
         ),
         (vec![2.0], vec![])
     );

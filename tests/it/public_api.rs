@@ -1,4 +1,4 @@
-//! The public API is what `dflock/public-api.txt` says: no change of it goes unseen.
+//! Comparison of the public API with `dflock/public-api.txt`.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,13 +6,15 @@ use std::{env, fs};
 
 use public_api::Builder;
 
-/// All features but the second provider of crypto, which adds nothing to the API and takes minutes to build.
+/// All features except the second crypto provider, which adds nothing to the API and takes minutes
+/// to build.
 const FEATURES: &str = "macros,metrics,server,stats,tls,tower";
 
 #[test]
-fn the_public_api_is_what_its_list_says() {
+fn the_public_api_matches_its_list() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    // beside the build that this test is part of: what rustdoc is allowed to do here must not make that one anew
+    // A separate target directory, because the environment of this build would invalidate the main
+    // one.
     let target = root.join("target/public-api");
     let output = Command::new(env!("CARGO"))
         .args([
@@ -36,7 +38,8 @@ fn the_public_api_is_what_its_list_says() {
             "allow",
         ])
         .current_dir(root)
-        // the format belongs to the toolchain, which is pinned; a nightly would be another every day
+        // The JSON format depends on the toolchain, which is pinned. A nightly toolchain would
+        // change daily.
         .env("RUSTC_BOOTSTRAP", "1")
         .output()
         .unwrap();
@@ -57,18 +60,18 @@ fn the_public_api_is_what_its_list_says() {
     if env::var_os("DFLOCK_UPDATE_PUBLIC_API").is_some() {
         fs::write(&list, &now).unwrap();
     }
-    let then = fs::read_to_string(&list).unwrap();
+    let recorded = fs::read_to_string(&list).unwrap();
     let only = |here: &str, there: &str, sign: char| -> Vec<String> {
         here.lines()
             .filter(|line| !there.lines().any(|other| other == *line))
             .map(|line| format!("{sign} {line}"))
             .collect()
     };
-    let changes = [only(&then, &now, '-'), only(&now, &then, '+')].concat();
+    let changes = [only(&recorded, &now, '-'), only(&now, &recorded, '+')].concat();
     assert!(
         changes.is_empty(),
-        "the public API is not what dflock/public-api.txt says; if it should be so, run this test with DFLOCK_UPDATE_PUBLIC_API=1 \
-         and write the change into CHANGELOG.md\n{}",
+        "the public API differs from dflock/public-api.txt; if that is intended, run this test \
+         with DFLOCK_UPDATE_PUBLIC_API=1 and add the change to CHANGELOG.md\n{}",
         changes.join("\n")
     );
 }

@@ -1,4 +1,4 @@
-//! Slots and connections end with the runtime that they were made on, and serve no other.
+//! Runtimes: slots and connections end with the runtime that created them and serve no other.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
@@ -17,13 +17,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Longer than anything here takes: only a test that fails waits for it.
-const TOO_LONG: Duration = Duration::from_secs(20);
+/// Limit of every wait. It is longer than any operation here.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Much more than a server needs to answer, however busy the machine is: the tests with a server that does not wait for it once.
+/// Socket timeout of tests with a silent server, which wait for it once. It is long enough for a
+/// busy machine.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 
-fn one_thread() -> Runtime {
+fn current_thread_runtime() -> Runtime {
     Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -31,25 +32,29 @@ fn one_thread() -> Runtime {
         .unwrap()
 }
 
-// N4: whoever looks from elsewhere knows before the slot is free
+// Covers bug N4. A check from another runtime reports the loss before the slot is free.
 #[test]
-fn a_slot_is_lost_before_its_runtime_gives_it_back() {
-    let outside = one_thread();
+fn a_slot_is_lost_before_its_runtime_releases_it() {
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let (written, releasing) = mpsc::channel();
-    let (go_on, looked) = mpsc::channel();
-    let slow = Slow {
+    let (resume, resumed) = mpsc::channel();
+    let connector = PausingConnector {
         written,
-        looked: Arc::new(Mutex::new(looked)),
+        resumed: Arc::new(Mutex::new(resumed)),
     };
-    let client = server.client_builder().connector(slow).build().unwrap();
-    let gone = one_thread();
-    let held = gone
+    let client = server
+        .client_builder()
+        .connector(connector)
+        .build()
+        .unwrap();
+    let stopped_runtime = current_thread_runtime();
+    let held = stopped_runtime
         .block_on(client.semaphore("pool", 1).unwrap().acquire())
         .unwrap();
-    let end = thread::spawn(move || drop(gone));
+    let end = thread::spawn(move || drop(stopped_runtime));
     releasing
-        .recv_timeout(TOO_LONG)
+        .recv_timeout(TEST_TIMEOUT)
         .expect("nothing is released");
     let second = outside
         .block_on(
@@ -57,46 +62,48 @@ fn a_slot_is_lost_before_its_runtime_gives_it_back() {
                 .client()
                 .semaphore("pool", 1)
                 .unwrap()
-                .acquire_within(TOO_LONG),
+                .acquire_within(TEST_TIMEOUT),
         )
         .unwrap();
     assert!(held.is_lost());
-    go_on.send(()).expect("it did not wait for the look");
+    resume
+        .send(())
+        .expect("the writer did not wait for the test");
     end.join().unwrap();
     drop(second);
 }
 
 #[test]
-fn a_connection_that_is_given_back_elsewhere_is_not_used_there() {
-    let outside = one_thread();
+fn a_connection_released_on_another_runtime_is_not_used_there() {
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
-    let (give, take) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let (stop, stopped) = oneshot::channel::<()>();
     let first = {
         let pool = pool.clone();
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                give.send(pool.acquire().await.unwrap()).unwrap();
+                sender.send(pool.acquire().await.unwrap()).unwrap();
                 let _ = stopped.await;
             });
             runtime
         })
     };
-    let held = take.recv().unwrap();
+    let held = receiver.recv().unwrap();
     let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
     elsewhere.block_on(held.release()).unwrap();
     stop.send(()).unwrap();
-    // there, but not driven: what was made on it hears nothing
+    // The runtime exists and is not driven, so its tasks do not run.
     let idle = first.join().unwrap();
     elsewhere.block_on(pool.acquire()).unwrap().close();
     drop(idle);
 }
 
 #[test]
-fn a_connection_that_was_given_back_elsewhere_is_not_used_again() {
-    let outside = one_thread();
+fn a_connection_released_on_another_runtime_is_not_reused_after_its_runtime_ended() {
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let client = server
         .client_builder()
@@ -104,43 +111,43 @@ fn a_connection_that_was_given_back_elsewhere_is_not_used_again() {
         .build()
         .unwrap();
     let pool = client.semaphore("pool", 2).unwrap();
-    let (here, elsewhere) = (one_thread(), one_thread());
+    let (here, elsewhere) = (current_thread_runtime(), current_thread_runtime());
     let (first, second) = here.block_on(async {
         (
             pool.clone().acquire().await.unwrap(),
             pool.clone().acquire().await.unwrap(),
         )
     });
-    // others wait there for their next use
+    // Other connections are idle in that pool.
     here.block_on(first.release()).unwrap();
     elsewhere.block_on(second.release()).unwrap();
-    // long before the client closes what nobody has used
+    // This is long before the client closes idle connections.
     outside.block_on(async {
-        timeout(Duration::from_secs(10), until_connections(&server, 1))
+        timeout(Duration::from_secs(10), wait_for_connections(&server, 1))
             .await
-            .expect("it stays open");
+            .expect("the connection stays open");
     });
-    // its timers would be gone with it
+    // Dropping this runtime earlier would end its timers.
     drop(elsewhere);
     server.faults().freeze();
     let error = here.block_on(async {
-        timeout(TOO_LONG, pool.acquire_within(Duration::ZERO))
+        timeout(TEST_TIMEOUT, pool.acquire_within(Duration::ZERO))
             .await
             .expect("it hangs")
     });
     assert!(matches!(error.unwrap_err(), Error::Unresponsive { .. }));
 }
 
-async fn until_connections(server: &Server, count: u64) {
+async fn wait_for_connections(server: &Server, count: u64) {
     while server.stats().connections != count {
         tokio::task::yield_now().await;
     }
 }
 
-// its own runtime drives neither its socket nor its timers any more
+// The runtime of the connection drives neither its socket nor its timers.
 #[test]
-fn a_release_elsewhere_ends_in_its_time() {
-    let outside = one_thread();
+fn a_release_on_another_runtime_times_out() {
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let client = server
         .client_builder()
@@ -154,23 +161,27 @@ fn a_release_elsewhere_ends_in_its_time() {
     server.faults().freeze();
     let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
     let error = elsewhere
-        .block_on(async { timeout(TOO_LONG, held.release()).await.expect("it hangs") })
+        .block_on(async {
+            timeout(TEST_TIMEOUT, held.release())
+                .await
+                .expect("it hangs")
+        })
         .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
 }
 
-/// A runtime with neither timers nor IO.
-fn bare() -> Runtime {
+/// Returns a runtime without timers and IO.
+fn runtime_without_drivers() -> Runtime {
     Builder::new_current_thread().build().unwrap()
 }
 
-/// A runtime with timers and without IO.
-fn without_io() -> Runtime {
+/// Returns a runtime with timers and without IO.
+fn runtime_without_io() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Asserts that every call of `client` that connects fails with `want`, and does not panic.
-fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
+/// Asserts that every call of `client` that connects fails with `expected` and does not panic.
+fn assert_rejected(runtime: &Runtime, client: &Client, expected: &ConfigError) {
     runtime.block_on(async {
         let (pool, lock) = (
             client.semaphore("pool", 1).unwrap(),
@@ -192,7 +203,7 @@ fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
         ];
         for error in errors {
             assert!(
-                matches!(&error, Error::Config(it) if it == want),
+                matches!(&error, Error::Config(it) if it == expected),
                 "{error:?}"
             );
             assert!(!error.is_retryable());
@@ -201,8 +212,8 @@ fn assert_refused(runtime: &Runtime, client: &Client, want: &ConfigError) {
 }
 
 #[test]
-fn a_runtime_without_timers_or_io_is_an_error_and_no_panic() {
-    let outside = one_thread();
+fn a_runtime_without_timers_or_io_is_an_error_instead_of_a_panic() {
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let in_memory = server
         .client_builder()
@@ -210,13 +221,13 @@ fn a_runtime_without_timers_or_io_is_an_error_and_no_panic() {
         .build()
         .unwrap();
     for client in [server.client(), in_memory.clone()] {
-        assert_refused(&bare(), &client, &ConfigError::NoTimers);
-        // and no slot was taken
+        assert_rejected(&runtime_without_drivers(), &client, &ConfigError::NoTimers);
+        // No slot was taken.
         assert!(server.stats().semaphores.is_empty());
     }
-    assert_refused(&without_io(), &server.client(), &ConfigError::NoIo);
-    // there is no socket in memory
-    without_io().block_on(async {
+    assert_rejected(&runtime_without_io(), &server.client(), &ConfigError::NoIo);
+    // An in-memory connection needs no socket.
+    runtime_without_io().block_on(async {
         in_memory.ping().await.unwrap();
         in_memory
             .semaphore("pool", 1)
@@ -235,11 +246,11 @@ fn a_runtime_without_timers_or_io_is_an_error_and_no_panic() {
 #[test]
 fn a_server_needs_a_runtime_with_timers_and_io() {
     let start = |runtime: &Runtime| runtime.block_on(Server::start()).unwrap_err();
-    for (error, want) in [
-        (start(&bare()), ConfigError::NoTimers),
-        (start(&without_io()), ConfigError::NoIo),
+    for (error, expected) in [
+        (start(&runtime_without_drivers()), ConfigError::NoTimers),
+        (start(&runtime_without_io()), ConfigError::NoIo),
         (
-            bare()
+            runtime_without_drivers()
                 .block_on(async { Server::builder().build().start_in_memory() })
                 .unwrap_err(),
             ConfigError::NoTimers,
@@ -253,30 +264,30 @@ fn a_server_needs_a_runtime_with_timers_and_io() {
             ConfigError::NoRuntime,
         ),
     ] {
-        assert_eq!(error.to_string(), want.to_string());
-        assert!(matches!(error, ServerError::Runtime(it) if it == want));
+        assert_eq!(error.to_string(), expected.to_string());
+        assert!(matches!(error, ServerError::Runtime(it) if it == expected));
     }
     drop(
-        without_io()
+        runtime_without_io()
             .block_on(async { Server::builder().build().start_in_memory() })
             .unwrap(),
     );
 }
 
-// a slot from a runtime that has all, in the hands of a task of one that has nothing
+// A slot acquired on a complete runtime and used on a runtime without timers.
 #[test]
-fn a_slot_on_a_runtime_without_timers_is_an_error_and_no_panic() {
+fn a_slot_on_a_runtime_without_timers_is_an_error_instead_of_a_panic() {
     for auto_release in [true, false] {
-        let outside = one_thread();
+        let outside = current_thread_runtime();
         let server = outside
             .block_on(Server::builder().auto_release(auto_release).build().start())
             .unwrap();
         let pool = server.client().semaphore("pool", 1).unwrap();
         let held = outside.block_on(pool.clone().acquire()).unwrap();
         let Enqueued::Queued(queued) = outside.block_on(pool.clone().enqueue()).unwrap() else {
-            panic!("it is taken")
+            panic!("the slot is taken")
         };
-        bare().block_on(async {
+        runtime_without_drivers().block_on(async {
             assert!(matches!(
                 held.renew().await.unwrap_err(),
                 Error::Config(ConfigError::NoTimers)
@@ -295,17 +306,17 @@ fn a_slot_on_a_runtime_without_timers_is_an_error_and_no_panic() {
                 Error::Config(ConfigError::NoTimers)
             ));
         });
-        // it was given back all the same
+        // The slot was released nevertheless.
         outside
             .block_on(pool.acquire_within(Duration::from_secs(10)))
             .unwrap();
     }
 }
 
-// the task that keeps the lease has timers of its own
+// The keep-alive task uses the timers of its own runtime.
 #[test]
-fn a_loss_is_heard_of_on_a_runtime_without_timers_and_outside_of_any() {
-    let outside = one_thread();
+fn a_loss_is_reported_on_a_runtime_without_timers_and_outside_any_runtime() {
+    let outside = current_thread_runtime();
     let server = outside.block_on(Server::start()).unwrap();
     let client = server
         .client_builder()
@@ -331,7 +342,7 @@ fn a_loss_is_heard_of_on_a_runtime_without_timers_and_outside_of_any() {
         .each_ref()
         .map(|held| async { held.lost().await.reason });
     thread::scope(|scope| {
-        let first = scope.spawn(|| bare().block_on(first));
+        let first = scope.spawn(|| runtime_without_drivers().block_on(first));
         let second = scope.spawn(|| block_on(second));
         for reason in [first.join().unwrap(), second.join().unwrap()] {
             assert_eq!(reason, LostReason::Unreachable);
@@ -339,7 +350,7 @@ fn a_loss_is_heard_of_on_a_runtime_without_timers_and_outside_of_any() {
     });
 }
 
-/// Drives a future outside of tokio.
+/// Runs a future outside of tokio.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
@@ -353,25 +364,25 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return output;
         }
-        thread::park_timeout(TOO_LONG);
+        thread::park_timeout(TEST_TIMEOUT);
     }
 }
 
-/// TCP on which whoever writes a release goes no further until the test has looked.
+/// TCP connector that pauses the writer of a release until the test continues.
 #[derive(Clone)]
-struct Slow {
-    /// Hears of every release that the server has.
+struct PausingConnector {
+    /// Receives a message for every release that has been written.
     written: mpsc::Sender<()>,
-    looked: Arc<Mutex<mpsc::Receiver<()>>>,
+    resumed: Arc<Mutex<mpsc::Receiver<()>>>,
 }
 
-impl Connector for Slow {
+impl Connector for PausingConnector {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async move {
             let stream = TcpStream::connect(server).await?;
-            Ok(Box::new(SlowStream {
+            Ok(Box::new(PausingStream {
                 stream,
-                slow: self.clone(),
+                connector: self.clone(),
             }) as BoxStream)
         })
     }
@@ -381,12 +392,12 @@ impl Connector for Slow {
     }
 }
 
-struct SlowStream {
+struct PausingStream {
     stream: TcpStream,
-    slow: Slow,
+    connector: PausingConnector,
 }
 
-impl AsyncRead for SlowStream {
+impl AsyncRead for PausingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -396,7 +407,7 @@ impl AsyncRead for SlowStream {
     }
 }
 
-impl AsyncWrite for SlowStream {
+impl AsyncWrite for PausingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -404,9 +415,14 @@ impl AsyncWrite for SlowStream {
     ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if bytes.starts_with(b"sr\n") && written.is_ready() {
-            // a test that failed hears nothing any more, and says nothing
-            let _ = self.slow.written.send(());
-            let _ = self.slow.looked.lock().unwrap().recv_timeout(TOO_LONG);
+            // The receiver is gone when the test has failed.
+            let _ = self.connector.written.send(());
+            let _ = self
+                .connector
+                .resumed
+                .lock()
+                .unwrap()
+                .recv_timeout(TEST_TIMEOUT);
         }
         written
     }

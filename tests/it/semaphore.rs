@@ -1,4 +1,4 @@
-//! Slots are shared, first come, first served.
+//! Semaphores: slots are granted in order of arrival.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use dflock::{Enqueued, Error, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
-// G18
+// Covers bug G18.
 #[tokio::test(start_paused = true)]
-async fn no_more_than_the_limit_hold_at_once() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 3).unwrap();
+async fn at_most_limit_slots_are_held() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 3).unwrap();
     let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let mut workers = JoinSet::new();
     for _ in 0..20 {
@@ -30,16 +30,16 @@ async fn no_more_than_the_limit_hold_at_once() {
     }
     workers.join_all().await;
     assert_eq!(most.load(Ordering::SeqCst), 3);
-    assert_eq!(house.holders("pool"), 0);
+    assert_eq!(fixture.holders("pool"), 0);
 }
 
-// P24
+// Covers bug P24.
 #[tokio::test(start_paused = true)]
-async fn waiters_are_served_in_the_order_of_their_coming() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn waiters_are_granted_in_order_of_arrival() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let first = pool.clone().acquire().await.unwrap();
-    let (order, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (order, mut received) = tokio::sync::mpsc::unbounded_channel();
     let mut waiters = JoinSet::new();
     for n in 0..5 {
         let (pool, order) = (pool.clone(), order.clone());
@@ -56,17 +56,17 @@ async fn waiters_are_served_in_the_order_of_their_coming() {
     waiters.join_all().await;
     drop(order);
     let mut served = Vec::new();
-    while let Some(n) = heard.recv().await {
+    while let Some(n) = received.recv().await {
         served.push(n);
     }
     assert_eq!(served, [0, 1, 2, 3, 4]);
 }
 
-// T32
+// Covers bug T32.
 #[tokio::test(start_paused = true)]
-async fn a_wait_in_vain_is_a_timeout_after_its_time_and_leaves_the_line() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn acquire_times_out_and_leaves_the_queue() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     for wait in [
         Duration::ZERO,
@@ -74,31 +74,31 @@ async fn a_wait_in_vain_is_a_timeout_after_its_time_and_leaves_the_line() {
         Duration::from_secs(2),
         Duration::from_millis(2500),
     ] {
-        let began = tokio::time::Instant::now();
+        let start = tokio::time::Instant::now();
         let error = pool.clone().acquire_within(wait).await.unwrap_err();
         assert!(
             error.is_timeout() && error.is_retryable() && !error.is_lost(),
             "{error:?}"
         );
         assert!(matches!(error, Error::Timeout { waited, .. } if waited == wait));
-        let waited = began.elapsed();
+        let waited = start.elapsed();
         assert!(
             waited >= wait && waited < wait + Duration::from_millis(100),
             "{waited:?} for {wait:?}"
         );
     }
-    // the default is 10 s
-    let began = tokio::time::Instant::now();
+    // The default timeout is 10 s.
+    let start = tokio::time::Instant::now();
     assert!(pool.clone().acquire().await.unwrap_err().is_timeout());
-    assert_eq!(began.elapsed().as_secs(), 10);
+    assert_eq!(start.elapsed().as_secs(), 10);
     held.release().await.unwrap();
     pool.try_acquire().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_of_whole_seconds_leaves_the_connection_for_the_next_request() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn a_timed_out_wait_of_whole_seconds_keeps_its_connection() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     for _ in 0..5 {
         assert!(
@@ -109,19 +109,19 @@ async fn a_wait_of_whole_seconds_leaves_the_connection_for_the_next_request() {
                 .is_timeout()
         );
     }
-    // the holder's, and the one that was used five times
-    assert_eq!(house.server.stats().connections, 2);
+    // The connection of the holder, and one that five acquires reused.
+    assert_eq!(fixture.server.stats().connections, 2);
     held.release().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_says_what_it_is() {
-    let house = House::new().await;
+async fn a_hold_exposes_its_properties() {
+    let fixture = Fixture::new().await;
     let pool = Semaphore::builder()
         .key("pool")
         .limit(2)
         .lease_ttl(Duration::from_secs(20))
-        .client(house.client.clone())
+        .client(fixture.client.clone())
         .build()
         .unwrap();
     assert_eq!((pool.key(), pool.limit()), ("pool", 2));
@@ -140,16 +140,16 @@ async fn a_hold_says_what_it_is() {
     assert!(first.check().is_ok() && !first.is_lost());
 }
 
-// T26: no invented default lease
+// Covers bug T26. The client sends no lease by default.
 #[tokio::test(start_paused = true)]
-async fn the_default_lease_is_the_servers() {
-    let house = House::with(
-        crate::house::server()
+async fn the_default_lease_is_that_of_the_server() {
+    let fixture = Fixture::with_config(
+        crate::fixture::server()
             .default_lease(Duration::from_secs(7))
             .build(),
     )
     .await;
-    let held = house
+    let held = fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
@@ -157,23 +157,23 @@ async fn the_default_lease_is_the_servers() {
         .await
         .unwrap();
     assert_eq!(held.lease(), Duration::from_secs(7));
-    // and so it is after a renewal
+    // The lease is the same after a renewal.
     held.renew().await.unwrap();
     assert_eq!(held.lease(), Duration::from_secs(7));
 }
 
-// N6
+// Covers bug N6.
 #[tokio::test(start_paused = true)]
-async fn another_limit_is_refused_and_both_are_named() {
-    let house = House::new().await;
-    let held = house
+async fn a_different_limit_is_rejected_and_both_limits_are_named() {
+    let fixture = Fixture::new().await;
+    let held = fixture
         .client
         .semaphore("pool", 2)
         .unwrap()
         .acquire()
         .await
         .unwrap();
-    let error = house
+    let error = fixture
         .client
         .semaphore("pool", 3)
         .unwrap()
@@ -198,7 +198,7 @@ async fn another_limit_is_refused_and_both_are_named() {
             && text.contains("idle for a minute"),
         "{text}"
     );
-    let error = house
+    let error = fixture
         .client
         .semaphore("pool", 3)
         .unwrap()
@@ -206,10 +206,10 @@ async fn another_limit_is_refused_and_both_are_named() {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::LimitMismatch { .. }), "{error:?}");
-    // after a minute of idleness any limit is welcome
+    // After an idle minute the server accepts any limit.
     held.release().await.unwrap();
     tokio::time::advance(Duration::from_secs(66)).await;
-    house
+    fixture
         .client
         .semaphore("pool", 3)
         .unwrap()
@@ -219,19 +219,19 @@ async fn another_limit_is_refused_and_both_are_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_runs_with_a_slot_and_gives_it_back() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn with_slot_runs_its_body_and_releases_the_slot() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let token = pool
         .with_slot(async |held| held.token().as_str().to_owned())
         .await
         .unwrap();
     assert_eq!(token.len(), 32);
-    assert_eq!(house.holders("pool"), 0);
-    // T43: the body's own error comes through
+    assert_eq!(fixture.holders("pool"), 0);
+    // The error of the body is returned unchanged: covers bug T43.
     let body: Result<(), &str> = pool.with_slot(async |_| Err("the body's")).await.unwrap();
     assert_eq!(body, Err("the body's"));
-    assert_eq!(house.holders("pool"), 0);
+    assert_eq!(fixture.holders("pool"), 0);
     let panicked = tokio::spawn(pool.with_slot(async |_| panic!("in the body"))).await;
     assert!(panicked.unwrap_err().is_panic());
     pool.clone().acquire().await.unwrap();
@@ -244,12 +244,12 @@ async fn a_body_runs_with_a_slot_and_gives_it_back() {
     pool.acquire().await.unwrap();
 }
 
-// T43, P03
+// Covers bugs T43, P03.
 #[tokio::test(start_paused = true)]
-async fn a_release_that_fails_does_not_hide_what_the_body_gave() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
-    let faults = house.server.faults();
+async fn a_failed_release_keeps_the_value_of_the_body() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
+    let faults = fixture.server.faults();
     let value = pool
         .with_slot(async |_| {
             faults.freeze();
@@ -259,22 +259,22 @@ async fn a_release_that_fails_does_not_hide_what_the_body_gave() {
     assert_eq!(value.unwrap(), 7);
 }
 
-// the server knows better: there was nothing to give back
+// The server reports that there was no slot to release.
 #[tokio::test(start_paused = true)]
-async fn what_was_made_without_a_slot_is_not_given_back_as_if_there_had_been_one() {
-    let house = House::new().await;
+async fn with_slot_reports_a_loss_that_the_release_detects() {
+    let fixture = Fixture::new().await;
     let losses = Arc::new(AtomicU32::new(0));
-    let counted = losses.clone();
-    let on_lost = move |_: &dflock::Lost| _ = counted.fetch_add(1, Ordering::SeqCst);
+    let counter = losses.clone();
+    let on_lost = move |_: &dflock::Lost| _ = counter.fetch_add(1, Ordering::SeqCst);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
         .on_lost(on_lost)
-        .client(house.client.clone())
+        .client(fixture.client.clone())
         .build()
         .unwrap();
     let value = pool
-        .with_slot(async |_| house.server.faults().expire("pool"))
+        .with_slot(async |_| fixture.server.faults().expire("pool"))
         .await;
     assert!(value.unwrap_err().is_lost());
     assert_eq!(losses.load(Ordering::SeqCst), 1);

@@ -1,8 +1,8 @@
-//! The embedded server as a client hears it: bytes in, bytes out.
+//! Embedded server at the level of the wire protocol.
 
 mod faults;
 mod limits;
-mod line;
+mod queue;
 mod raw;
 mod requests;
-mod stopping;
+mod shutdown;

@@ -1,8 +1,8 @@
-//! The simulation, on as many seeds as a test run can spare; `simulate` runs more.
+//! The simulation on a small number of seeds. The program `simulate` runs more.
 
-use dflock_tests::sim::{Findings, run, search};
+use dflock_tests::sim::{Summary, run, run_seeds};
 
-/// What each of the other clients would not survive.
+/// Faults that the other clients do not survive.
 const FAULTS: [&str; 14] = [
     "busy client",
     "delayed replies",
@@ -21,50 +21,50 @@ const FAULTS: [&str; 14] = [
 ];
 
 #[test]
-fn whatever_goes_wrong_nobody_holds_what_he_does_not_have() {
-    let Findings {
+fn no_fault_causes_an_invalid_hold() {
+    let Summary {
         runs,
         faults,
         events,
         failed,
-    } = search(0..300);
+    } = run_seeds(0..300);
     if let Some(failed) = failed {
         panic!(
-            "`simulate --seed {}` shows how: {:#?}",
+            "`simulate --seed {}` reproduces: {:#?}",
             failed.seed, failed.violations
         );
     }
     assert_eq!(runs, 300);
-    // a simulation in which nothing happens finds nothing
+    // A simulation without faults finds nothing.
     assert!(faults.keys().copied().eq(FAULTS), "{faults:?}");
-    for what in [
-        "futures cut short",
+    for event in [
+        "cancelled futures",
         "grants of other shards",
         "holds of bodies",
         "holds of locks",
         "lease expired",
-        "leases ended",
-        "losses told",
+        "expired leases",
+        "losses reported",
         "read timeouts",
         "timeout",
-        "waits in line",
+        "waits in the queue",
     ] {
         assert!(
-            events.get(what).is_some_and(|count| *count >= 10),
-            "{what}: {events:?}"
+            events.get(event).is_some_and(|count| *count >= 10),
+            "{event}: {events:?}"
         );
     }
 }
 
 #[test]
-fn a_seed_decides_everything() {
+fn a_seed_determines_the_whole_run() {
     for seed in [0, 1, 7, 41] {
-        let (first, again, another) = (
+        let (first, second, another) = (
             run(seed).history(),
             run(seed).history(),
             run(seed + 1).history(),
         );
-        assert!(first == again, "seed {seed}");
+        assert!(first == second, "seed {seed}");
         assert!(first != another, "seed {seed}");
     }
 }

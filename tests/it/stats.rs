@@ -1,4 +1,4 @@
-//! Stats of many keys, and the longest replies that are read.
+//! Stats of many keys, and the size limits of replies.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, split};
 
 use crate::bad_input::reads_well;
-use crate::house::{House, server};
-use crate::peer::*;
+use crate::fixture::{Fixture, server};
+use crate::scripted_server::*;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The most that is sent before the client is noticed to have closed: the room between the two.
-const UNDERWAY: usize = 80 * KIB;
+/// Maximum number of bytes in flight before the peer notices that the client has closed.
+const BUFFERED: usize = 80 * KIB;
 
-/// Holds `count` semaphores of the limit 3 on one connection, until the value is dropped.
+/// Holds `count` semaphores of limit 3 on one connection until the value is dropped.
 async fn hold(server: &Server, count: usize) -> impl Sized {
     let (read, mut write) = split(server.connector().connect("in-memory").await.unwrap());
     let ask = async {
@@ -42,12 +42,12 @@ fn key(n: usize) -> String {
     format!("a-key-as-long-as-those-of-programs-with-many-tenants-are/tenant-{n:05}")
 }
 
-// 20,000 keys took more than the 1 MiB of other replies
+// 20,000 keys exceed the 1 MiB that other replies may have.
 #[tokio::test]
 async fn stats_of_many_keys_are_read() {
-    let house = House::with(server().max_keys(30_000).build()).await;
-    let holds = hold(&house.server, 20_000).await;
-    let [stats] = &house.client.stats().await.unwrap()[..] else {
+    let fixture = Fixture::with_config(server().max_keys(30_000).build()).await;
+    let holds = hold(&fixture.server, 20_000).await;
+    let [stats] = &fixture.client.stats().await.unwrap()[..] else {
         panic!("one server")
     };
     assert_eq!(stats.semaphores.len(), 20_000);
@@ -56,10 +56,10 @@ async fn stats_of_many_keys_are_read() {
 }
 
 #[tokio::test]
-async fn a_limit_mismatch_among_many_keys_names_the_other_limit() {
-    let house = House::with(server().max_keys(30_000).build()).await;
-    let holds = hold(&house.server, 20_000).await;
-    let error = house
+async fn a_limit_mismatch_with_many_keys_names_the_other_limit() {
+    let fixture = Fixture::with_config(server().max_keys(30_000).build()).await;
+    let holds = hold(&fixture.server, 20_000).await;
+    let error = fixture
         .client
         .semaphore(key(10_000), 5)
         .unwrap()
@@ -77,11 +77,11 @@ async fn a_limit_mismatch_among_many_keys_names_the_other_limit() {
         ),
         "{error:?}"
     );
-    // over the limit the error names what it knows
-    let client = house
+    // The error beyond the limit names the limit that the client knows.
+    let client = fixture
         .server
         .client_builder()
-        .connector(house.server.connector())
+        .connector(fixture.server.connector())
         .max_stats_size(MIB)
         .build()
         .unwrap();
@@ -105,8 +105,9 @@ async fn a_limit_mismatch_among_many_keys_names_the_other_limit() {
     drop(holds);
 }
 
-/// A reply to `stats` of `size` bytes, its line feed not counted, that lists `keys` idle keys if there is room.
-fn stats_of(size: usize, keys: usize) -> String {
+/// Returns a `stats` reply of `size` bytes without its line feed. It lists `keys` idle keys if they
+/// fit.
+fn stats_reply(size: usize, keys: usize) -> String {
     let entry = r#"{"key":"idle","idle_s":0.25}"#;
     let (start, end) = (r#"ok {"connections":7,"idle_locks":["#, "]}");
     let room = size.saturating_sub(start.len() + end.len()) / (entry.len() + 1);
@@ -120,25 +121,39 @@ async fn stats(client: &Client) -> Result<usize, Error> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn no_reply_within_its_limit_is_refused_for_its_size(
-        size in 40..3000usize,
+    fn a_reply_within_the_size_limit_is_accepted(
+        size in 1026..4000usize,
         room in prop_oneof![-2..=2isize, -3000..3000isize],
         keys in 0..90usize,
         byte_by_byte: bool,
     ) {
-        let limit = size.saturating_add_signed(room);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let limit = size.saturating_add_signed(room).max(KIB);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(async {
-            let reply = stats_of(size, keys);
+            let reply = stats_reply(size, keys);
             assert_eq!(reply.len(), size);
-            let (first, again) = (vec![hear(STATS), say(reply + "\n")], vec![hear(STATS), say("ok {\"connections\":1}\n")]);
-            let (fits, script) = if size <= limit { (true, vec![[first, again].concat()]) } else { (false, vec![first]) };
-            // a peer that is cut off in the middle would take it for a fault
-            let peer = if byte_by_byte && fits { Peer::byte_by_byte(script) } else { Peer::memory(script) };
-            let client = peer.builder().max_stats_size(limit).build().unwrap();
+            let first = vec![expect(STATS), send(reply + "\n")];
+            let second = vec![expect(STATS), send("ok {\"connections\":1}\n")];
+            let fits = size <= limit;
+            let script = if fits { vec![[first, second].concat()] } else { vec![first] };
+            // The scripted server fails when the client closes in the middle of a send.
+            let scripted_server = if byte_by_byte && fits {
+                ScriptedServer::byte_by_byte(script)
+            } else {
+                ScriptedServer::memory(script)
+            };
+            let client = scripted_server.builder().max_stats_size(limit).build().unwrap();
             match stats(&client).await {
                 Ok(listed) => {
                     assert!(fits, "{size} bytes are read with a limit of {limit}");
@@ -147,65 +162,74 @@ proptest! {
                 }
                 Err(error) => {
                     assert!(!fits, "{size} bytes are refused with a limit of {limit}: {error}");
-                    assert!(matches!(error, Error::StatsTooLarge { limit: named, .. } if named == limit), "{error:?}");
+                    let is_expected = matches!(
+                        error,
+                        Error::StatsTooLarge { limit: named, .. } if named == limit
+                    );
+                    assert!(is_expected, "{error:?}");
                     assert!(!error.is_retryable());
                     let limit = format!("{limit} bytes");
-                    reads_well(&error, &["stats on", peer.address(), &limit, "`max_stats_size`"]);
+                    let address = scripted_server.address();
+                    reads_well(&error, &["stats on", address, &limit, "`max_stats_size`"]);
                 }
             }
-            peer.finish().await;
+            scripted_server.finish().await;
         });
     }
 }
 
-// T05, P14: as much is read as the limit says, and no more than the room for it
+// Covers bugs T05, P14. The client reads up to the limit and no more than its buffer holds.
 #[tokio::test]
-async fn stats_without_end_are_cut_off_at_their_limit() {
-    for limit in [1, 1000, 300 * KIB, 3 * MIB] {
-        let peer = Peer::memory([vec![hear(STATS), say("ok {"), flood()]]);
-        let client = peer.builder().max_stats_size(limit).build().unwrap();
+async fn endless_stats_are_rejected_at_the_size_limit() {
+    for limit in [KIB, KIB + 1, 300 * KIB, 3 * MIB] {
+        let scripted_server = ScriptedServer::memory([vec![expect(STATS), send("ok {"), flood()]]);
+        let client = scripted_server
+            .builder()
+            .max_stats_size(limit)
+            .build()
+            .unwrap();
         let error = client.stats().await.unwrap_err();
         assert!(
             matches!(error, Error::StatsTooLarge { limit: named, .. } if named == limit),
             "{error:?}"
         );
-        // what is sent behind the first four bytes
-        let taken = limit.saturating_sub(4)..2 * limit + UNDERWAY;
+        // The bytes sent after the first four.
+        let allowed = limit.saturating_sub(4)..2 * limit + BUFFERED;
         assert!(
-            taken.contains(&peer.flooded()),
+            allowed.contains(&scripted_server.flooded()),
             "{limit}: {}",
-            peer.flooded()
+            scripted_server.flooded()
         );
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-// what is not the beginning of stats gets no more room than any other reply
+// A reply that does not begin like stats has the limit of any other reply.
 #[tokio::test]
-async fn garbage_in_place_of_stats_is_cut_off_as_elsewhere() {
-    let peer = Peer::memory([vec![hear(STATS), flood()]]);
-    let error = peer.client().stats().await.unwrap_err();
+async fn an_invalid_stats_reply_has_the_size_limit_of_other_replies() {
+    let scripted_server = ScriptedServer::memory([vec![expect(STATS), flood()]]);
+    let error = scripted_server.client().stats().await.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
     reads_well(
         &error,
         &[
             "stats on",
-            peer.address(),
+            scripted_server.address(),
             "xxxx",
             "over 1 MiB without a line feed",
         ],
     );
     assert!(
-        (MIB..2 * MIB + MIB / 4).contains(&peer.flooded()),
+        (MIB..2 * MIB + MIB / 4).contains(&scripted_server.flooded()),
         "{}",
-        peer.flooded()
+        scripted_server.flooded()
     );
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test]
-async fn other_replies_have_1_mib_to_the_byte() {
-    // carriage returns before the line feed count, and mean nothing
+async fn other_replies_have_a_limit_of_exactly_1_mib() {
+    // Carriage returns before the line feed count towards the size and have no meaning.
     let padded = |line: &str, size: usize| {
         format!(
             "{}{}\n",
@@ -214,9 +238,9 @@ async fn other_replies_have_1_mib_to_the_byte() {
         )
     };
     for (size, fits) in [(MIB, true), (MIB + 1, false)] {
-        let release = vec![hear(RELEASE), say(OK)];
-        let acquired = vec![hear(ACQUIRE), say(padded(GRANT, size))];
-        let enqueued = vec![hear(ENQUEUE), say(padded(ACQUIRED, size))];
+        let release = vec![expect(RELEASE), send(OK)];
+        let acquired = vec![expect(ACQUIRE), send(padded(GRANT, size))];
+        let enqueued = vec![expect(ENQUEUE), send(padded(ACQUIRED, size))];
         let scripts = [acquired, enqueued].map(|script| {
             if fits {
                 [script, release.clone()].concat()
@@ -224,30 +248,31 @@ async fn other_replies_have_1_mib_to_the_byte() {
                 script
             }
         });
-        let peer = Peer::memory(scripts);
+        let scripted_server = ScriptedServer::memory(scripts);
         let pool = |max| {
-            peer.builder()
+            scripted_server
+                .builder()
                 .max_stats_size(max)
                 .build()
                 .unwrap()
                 .semaphore("pool", 1)
                 .unwrap()
         };
-        // neither a higher limit for stats nor a lower one changes it
+        // The limit is independent of the limit for stats.
         let acquired = pool(64 * MIB).acquire().await;
-        let enqueued = pool(1000).enqueue().await;
+        let enqueued = pool(KIB).enqueue().await;
         assert_eq!((acquired.is_ok(), enqueued.is_ok()), (fits, fits), "{size}");
         if let (Ok(acquired), Ok(dflock::Enqueued::Acquired(enqueued))) = (acquired, enqueued) {
             acquired.release().await.unwrap();
             enqueued.release().await.unwrap();
         }
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_says_what_was_received_before_what_to_do() {
-    for (said, shown, advice) in [
+async fn an_error_shows_the_reply_before_the_advice() {
+    for (line, shown, advice) in [
         (
             "HTTP/1.1 400 Bad Request\r\n",
             "HTTP/1.1 400 Bad Request",
@@ -270,8 +295,8 @@ async fn an_error_says_what_was_received_before_what_to_do() {
             "a version that this client knows",
         ),
     ] {
-        let peer = Peer::memory([vec![hear(ACQUIRE), say(said)]]);
-        let error = peer.pool().acquire().await.unwrap_err();
+        let scripted_server = ScriptedServer::memory([vec![expect(ACQUIRE), send(line)]]);
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         let received = format!(
             "the server answered {}",
@@ -285,7 +310,7 @@ async fn an_error_says_what_was_received_before_what_to_do() {
             &error,
             &[
                 "acquire",
-                peer.address(),
+                scripted_server.address(),
                 &received,
                 "no reply to acquire",
                 advice,
@@ -293,18 +318,18 @@ async fn an_error_says_what_was_received_before_what_to_do() {
         );
         let text = error.to_string();
         assert!(text.find(&received) < text.find(advice), "{text}");
-        assert_eq!(text.contains("`tls`"), said.starts_with('\x15'), "{text}");
-        peer.finish().await;
+        assert_eq!(text.contains("`tls`"), line.starts_with('\x15'), "{text}");
+        scripted_server.finish().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_breaks_off_is_shown_as_far_as_it_came() {
-    let peer = Peer::memory([
-        vec![hear(ACQUIRE), say("HTTP/1.1 4"), close()],
-        vec![hear(ACQUIRE), close()],
+async fn a_truncated_reply_is_shown_in_the_error() {
+    let scripted_server = ScriptedServer::memory([
+        vec![expect(ACQUIRE), send("HTTP/1.1 4"), close()],
+        vec![expect(ACQUIRE), close()],
     ]);
-    let error = peer.pool().acquire().await.unwrap_err();
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     let Error::Disconnected {
         source: Some(source),
         ..
@@ -318,35 +343,35 @@ async fn a_reply_that_breaks_off_is_shown_as_far_as_it_came() {
         &["acquire", "the connection ended before the answer came"],
     );
     assert!(error.is_retryable());
-    let error = peer.pool().acquire().await.unwrap_err();
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(
         matches!(error, Error::Disconnected { source: None, .. }),
         "{error:?}"
     );
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-// a server that repeats the secret, with no line behind it
+// The server echoes the auth token without a line feed.
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_the_secret_is_not_shown() {
-    for said in ["hush", "hush\n", "\x15\x03hush\n"] {
-        let peer = Peer::memory([vec![hear(AUTH), say(said), close()]]);
-        let client = peer.builder().auth("hush").build().unwrap();
+async fn a_reply_to_the_auth_request_is_redacted() {
+    for line in ["hush", "hush\n", "\x15\x03hush\n"] {
+        let scripted_server = ScriptedServer::memory([vec![expect(AUTH), send(line), close()]]);
+        let client = scripted_server.builder().auth("hush").build().unwrap();
         let error = client.ping().await.unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string);
         assert!(
             !format!("{error} {error:?} {source:?}").contains("hush"),
             "{error:?}"
         );
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-// the time of a slow reply is that of any reply
+// A slow stats reply has the timeout of any reply.
 #[tokio::test(start_paused = true)]
 async fn stats_have_the_socket_timeout() {
-    let peer = Peer::memory([vec![hear(STATS), say("ok {"), hear_end()]]);
-    let client = peer
+    let scripted_server = ScriptedServer::memory([vec![expect(STATS), send("ok {"), expect_eof()]]);
+    let client = scripted_server
         .builder()
         .socket_timeout(Duration::from_secs(3))
         .build()
@@ -356,5 +381,5 @@ async fn stats_have_the_socket_timeout() {
         matches!(error, Error::Unresponsive { limit, .. } if limit == Duration::from_secs(3)),
         "{error:?}"
     );
-    peer.finish().await;
+    scripted_server.finish().await;
 }

@@ -1,4 +1,4 @@
-//! Time that the machine slept counts: the clock of leases goes on, and timers stand still.
+//! Suspended machines: the lease clock includes suspended time, and timers do not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,45 +8,49 @@ use dflock::{Client, Clock, ConnectFuture, Connector, Held, Semaphore};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-// check() is right at once, and lost() and on_lost come a heartbeat later at most, whether or not anybody asks
+// `check()` is correct immediately. `lost()` and `on_lost` follow within a heartbeat, even if no
+// call is made.
 #[tokio::test(start_paused = true)]
-async fn a_slot_does_not_outlive_a_suspend() {
-    for (renewing, asked) in [(false, false), (false, true), (true, false), (true, true)] {
-        let house = House::new().await;
-        let bed = Bed::default();
-        let (lost, mut told) = mpsc::unbounded_channel();
-        let held = slot(&house, &bed, move || lost.send(()).unwrap()).await;
+async fn a_slot_is_lost_when_its_lease_expires_during_suspend() {
+    for (renewing, checked) in [(false, false), (false, true), (true, false), (true, true)] {
+        let fixture = Fixture::new().await;
+        let clock = SuspendClock::default();
+        let (lost, mut losses) = mpsc::unbounded_channel();
+        let held = slot(&fixture, &clock, move || lost.send(()).unwrap()).await;
         if renewing {
-            house.server.faults().freeze();
-            // a renewal was sent and is not answered
+            fixture.server.faults().freeze();
+            // A renewal was sent and has no reply.
             sleep(Duration::from_secs(9)).await;
         }
-        bed.sleep(HOUR);
-        let woke = Instant::now();
-        if asked {
+        clock.sleep(HOUR);
+        let wakeup = Instant::now();
+        if checked {
             assert!(held.is_lost());
             assert_eq!(held.remaining(), Duration::ZERO);
         }
-        timeout(Duration::from_secs(20), told.recv()).await.unwrap();
+        timeout(Duration::from_secs(20), losses.recv())
+            .await
+            .unwrap();
         assert!(
-            woke.elapsed() <= Duration::from_millis(8001),
-            "renewing {renewing}, asked {asked}: {:?}",
-            woke.elapsed()
+            wakeup.elapsed() <= Duration::from_millis(8001),
+            "renewing {renewing}, checked {checked}: {:?}",
+            wakeup.elapsed()
         );
     }
 }
 
+/// Acquires a slot whose loss calls `on_lost`.
 async fn slot(
-    house: &House,
-    bed: &Bed,
+    fixture: &Fixture,
+    clock: &SuspendClock,
     on_lost: impl Fn() + Send + Sync + 'static,
 ) -> Semaphore<Held> {
-    let client = client(house, bed);
+    let client = client(fixture, clock);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
@@ -58,16 +62,16 @@ async fn slot(
     pool.acquire().await.unwrap()
 }
 
-fn client(house: &House, bed: &Bed) -> Client {
-    client_on(house, bed, 1.0)
+fn client(fixture: &Fixture, clock: &SuspendClock) -> Client {
+    client_with_rate(fixture, clock, 1.0)
 }
 
-/// One whose clock goes at `rate`, too.
-fn client_on(house: &House, bed: &Bed, rate: f64) -> Client {
-    let connector = Sleepy {
-        awake: Box::new(house.server.connector()),
-        bed: bed.clone(),
-        began: Instant::now(),
+/// Returns a client whose clock runs at `rate` and includes suspended time.
+fn client_with_rate(fixture: &Fixture, clock: &SuspendClock, rate: f64) -> Client {
+    let connector = SuspendConnector {
+        inner: Box::new(fixture.server.connector()),
+        clock: clock.clone(),
+        start: Instant::now(),
         rate,
     };
     Client::builder()
@@ -77,8 +81,9 @@ fn client_on(house: &House, bed: &Bed, rate: f64) -> Client {
         .unwrap()
 }
 
-/// A client whose connection has served before, so that it has a task that stays, and a timer that was set for another request.
-async fn warm(house: &House, client: &Client) -> Semaphore {
+/// Returns a semaphore whose connection was used before. It has a background task, and a timer set
+/// by an earlier request.
+async fn reused_semaphore(fixture: &Fixture, client: &Client) -> Semaphore {
     let pool = client
         .semaphore("pool", 1)
         .unwrap()
@@ -89,18 +94,18 @@ async fn warm(house: &House, client: &Client) -> Semaphore {
         .await
         .unwrap();
     sleep(5 * SECOND).await;
-    assert_eq!(house.server.stats().connections, 1);
+    assert_eq!(fixture.server.stats().connections, 1);
     pool
 }
 
-/// A slot that `pool` waits for as long as `wait` says, and gets when `meanwhile` is over.
-async fn waited_for(
-    house: &House,
+/// Returns a slot that `pool` waits for with timeout `wait`. The slot is free after `delay`.
+async fn acquire_after(
+    fixture: &Fixture,
     pool: Semaphore,
     wait: Duration,
-    meanwhile: impl Future<Output = ()>,
+    delay: impl Future<Output = ()>,
 ) -> Semaphore<Held> {
-    let other = house
+    let other = fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
@@ -108,36 +113,38 @@ async fn waited_for(
         .await
         .unwrap();
     let waiting = tokio::spawn(pool.acquire_within(wait));
-    meanwhile.await;
+    delay.await;
     other.release().await.unwrap();
     waiting.await.unwrap().unwrap()
 }
 
-async fn is_kept(held: &Semaphore<Held>) {
+/// Asserts that the slot is held for another minute.
+async fn assert_kept(held: &Semaphore<Held>) {
     for second in 0..60 {
         assert!(!held.is_lost(), "after {second} s");
         sleep(SECOND).await;
     }
 }
 
-async fn nap(bed: &Bed) {
+/// Suspends the machine for 58 s after one second.
+async fn suspend(clock: &SuspendClock) {
     sleep(SECOND).await;
-    bed.sleep(58 * SECOND);
+    clock.sleep(58 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_that_was_waited_for_through_a_suspend_is_kept() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let pool = warm(&house, &client(&house, &bed)).await;
-    is_kept(&waited_for(&house, pool, 60 * SECOND, nap(&bed)).await).await;
+async fn a_slot_granted_after_a_suspended_wait_is_kept() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let pool = reused_semaphore(&fixture, &client(&fixture, &clock)).await;
+    assert_kept(&acquire_after(&fixture, pool, 60 * SECOND, suspend(&clock)).await).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_loss_of_a_slot_that_was_waited_for_through_a_suspend_is_told() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let client = client(&house, &bed);
-    warm(&house, &client).await;
-    let (lost, mut told) = mpsc::unbounded_channel();
+async fn the_loss_of_a_slot_granted_after_a_suspended_wait_is_reported() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let client = client(&fixture, &clock);
+    reused_semaphore(&fixture, &client).await;
+    let (lost, mut losses) = mpsc::unbounded_channel();
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
@@ -145,23 +152,23 @@ async fn the_loss_of_a_slot_that_was_waited_for_through_a_suspend_is_told() {
         .client(client)
         .build()
         .unwrap();
-    // nobody waits for the loss: only the callback tells
-    let _held = waited_for(&house, pool, 60 * SECOND, nap(&bed)).await;
-    house.server.faults().freeze();
-    let began = Instant::now();
-    timeout(60 * SECOND, told.recv())
+    // No task awaits the loss, so only the callback reports it.
+    let _held = acquire_after(&fixture, pool, 60 * SECOND, suspend(&clock)).await;
+    fixture.server.faults().freeze();
+    let start = Instant::now();
+    timeout(60 * SECOND, losses.recv())
         .await
-        .expect("nobody tells")
+        .expect("the loss is not reported")
         .unwrap();
-    assert!(began.elapsed() <= 23 * SECOND, "{:?}", began.elapsed());
+    assert!(start.elapsed() <= 23 * SECOND, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_lease_after_a_short_suspend_is_kept() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let client = client(&house, &bed);
-    warm(&house, &client).await;
-    bed.sleep(10 * SECOND);
+async fn a_short_lease_is_renewed_after_a_short_suspend() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let client = client(&fixture, &clock);
+    reused_semaphore(&fixture, &client).await;
+    clock.sleep(10 * SECOND);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
@@ -169,62 +176,62 @@ async fn a_short_lease_after_a_short_suspend_is_kept() {
         .client(client)
         .build()
         .unwrap();
-    is_kept(&pool.acquire().await.unwrap()).await;
+    assert_kept(&pool.acquire().await.unwrap()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_after_a_suspend_ends_in_time() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let held = warm(&house, &client(&house, &bed))
+async fn a_release_after_a_suspend_times_out() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let held = reused_semaphore(&fixture, &client(&fixture, &clock))
         .await
         .acquire()
         .await
         .unwrap();
-    bed.sleep(10 * SECOND);
-    house.server.faults().freeze();
-    let began = Instant::now();
+    clock.sleep(10 * SECOND);
+    fixture.server.faults().freeze();
+    let start = Instant::now();
     held.release().await.unwrap_err();
     assert!(
-        began.elapsed() <= Duration::from_millis(1002),
+        start.elapsed() <= Duration::from_millis(1002),
         "{:?}",
-        began.elapsed()
+        start.elapsed()
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_a_hundredth_fast_keeps_what_was_waited_for() {
-    let (house, bed) = (House::new().await, Bed::default());
-    let pool = warm(&house, &client_on(&house, &bed, 1.01)).await;
-    is_kept(&waited_for(&house, pool, HOUR, sleep(Duration::from_secs(3560))).await).await;
+async fn a_lease_clock_that_is_one_percent_fast_keeps_the_granted_slot() {
+    let (fixture, clock) = (Fixture::new().await, SuspendClock::default());
+    let pool = reused_semaphore(&fixture, &client_with_rate(&fixture, &clock, 1.01)).await;
+    assert_kept(&acquire_after(&fixture, pool, HOUR, sleep(Duration::from_secs(3560))).await).await;
 }
 
-/// How long the machine has slept.
+/// Total suspended time of the simulated machine.
 #[derive(Clone, Default)]
-struct Bed(Arc<AtomicU64>);
+struct SuspendClock(Arc<AtomicU64>);
 
-impl Bed {
+impl SuspendClock {
     fn sleep(&self, time: Duration) {
         self.0.fetch_add(time.as_secs(), Ordering::SeqCst);
     }
 }
 
-/// A connector whose clock counts the sleep.
-struct Sleepy {
-    awake: Box<dyn Connector>,
-    bed: Bed,
-    began: Instant,
+/// Connector whose clock includes the suspended time.
+struct SuspendConnector {
+    inner: Box<dyn Connector>,
+    clock: SuspendClock,
+    start: Instant,
     rate: f64,
 }
 
-impl Connector for Sleepy {
+impl Connector for SuspendConnector {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
-        self.awake.connect(server)
+        self.inner.connect(server)
     }
 
     fn clock(&self) -> Clock {
-        let (bed, began, rate) = (self.bed.clone(), self.began, self.rate);
+        let (clock, start, rate) = (self.clock.clone(), self.start, self.rate);
         Clock::Custom(Arc::new(move || {
-            began.elapsed().mul_f64(rate) + Duration::from_secs(bed.0.load(Ordering::SeqCst))
+            start.elapsed().mul_f64(rate) + Duration::from_secs(clock.0.load(Ordering::SeqCst))
         }))
     }
 }

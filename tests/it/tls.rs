@@ -1,16 +1,17 @@
-//! TLS: who is believed and who is refused, and that what holds on a plain connection holds on one that is not.
+//! TLS: certificate verification, and the guarantees of plain connections over TLS.
 
-pub(crate) mod authority;
-mod bundle;
-mod certificate;
-mod content;
+mod auth_token;
+mod bare_key;
+mod client_certificate;
 mod environment;
-pub(crate) mod folder;
 mod handshake;
 mod hold;
-mod identity;
 mod pem;
+mod pem_bundle;
+mod redaction;
 mod resumption;
 mod rotation;
-mod secret;
 mod server;
+mod server_certificate;
+pub(crate) mod temp_dir;
+pub(crate) mod test_ca;

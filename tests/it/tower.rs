@@ -1,4 +1,4 @@
-//! The layer for tower.
+//! Tower layer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,65 +13,65 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a request asks for.
+/// A request of a tenant.
 #[derive(Default)]
-struct Ask {
+struct Request {
     tenant: &'static str,
     fence: Option<u64>,
 }
 
-fn of(tenant: &'static str) -> Ask {
-    Ask {
+fn request(tenant: &'static str) -> Request {
+    Request {
         tenant,
         fence: None,
     }
 }
 
-/// The semaphore of a tenant.
-fn of_tenant(
-    house: &House,
+/// Returns a function that maps a request to the semaphore of its tenant.
+fn tenant_semaphore(
+    house: &Fixture,
     limit: u32,
-) -> impl Fn(&Ask) -> Result<Semaphore, ConfigError> + Clone + use<> {
+) -> impl Fn(&Request) -> Result<Semaphore, ConfigError> + Clone + use<> {
     let client = house.client.clone();
-    move |ask| client.semaphore(ask.tenant, limit)
+    move |request| client.semaphore(request.tenant, limit)
 }
 
 #[tokio::test(start_paused = true)]
-async fn services_that_know_nothing_of_each_other_share_the_slots_of_a_key() {
-    let house = House::new().await;
-    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let (counted, seen) = (now.clone(), most.clone());
-    let work = service_fn(move |ask: Ask| {
-        let (now, most) = (counted.clone(), seen.clone());
+async fn independent_services_share_the_slots_of_a_key() {
+    let house = Fixture::new().await;
+    let (now, max) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (now_in_service, max_in_service) = (now.clone(), max.clone());
+    let work = service_fn(move |request: Request| {
+        let (now, max) = (now_in_service.clone(), max_in_service.clone());
         async move {
-            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            max.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             sleep(SECOND).await;
             now.fetch_sub(1, Ordering::SeqCst);
-            Ok::<_, BoxError>(ask.tenant)
+            Ok::<_, BoxError>(request.tenant)
         }
     });
     let mut requests = JoinSet::new();
     let began = Instant::now();
     for _ in 0..3 {
-        let service = SlotLayer::new(of_tenant(&house, 2)).layer(work.clone());
-        requests.spawn(service.clone().oneshot(of("acme")));
-        requests.spawn(service.oneshot(of("acme")));
+        let service = SlotLayer::new(tenant_semaphore(&house, 2)).layer(work.clone());
+        requests.spawn(service.clone().oneshot(request("acme")));
+        requests.spawn(service.oneshot(request("acme")));
     }
-    while let Some(answer) = requests.join_next().await {
-        assert_eq!(answer.unwrap().unwrap(), "acme");
+    while let Some(response) = requests.join_next().await {
+        assert_eq!(response.unwrap().unwrap(), "acme");
     }
-    assert_eq!(most.load(Ordering::SeqCst), 2);
+    assert_eq!(max.load(Ordering::SeqCst), 2);
     assert_eq!(began.elapsed().as_secs(), 3);
     assert_eq!(house.holders("acme"), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_key_is_of_the_request() {
-    let house = House::new().await;
+async fn the_request_selects_the_key() {
+    let house = Fixture::new().await;
     let _taken = house
         .client
         .semaphore("acme", 1)
@@ -79,12 +79,17 @@ async fn the_key_is_of_the_request() {
         .acquire()
         .await
         .unwrap();
-    let service = SlotLayer::new(of_tenant(&house, 1))
-        .layer(service_fn(async |ask: Ask| Ok::<_, BoxError>(ask.tenant)));
-    assert_eq!(service.clone().oneshot(of("other")).await.unwrap(), "other");
-    let error = service.clone().oneshot(of("acme")).await.unwrap_err();
+    let service =
+        SlotLayer::new(tenant_semaphore(&house, 1)).layer(service_fn(async |request: Request| {
+            Ok::<_, BoxError>(request.tenant)
+        }));
+    assert_eq!(
+        service.clone().oneshot(request("other")).await.unwrap(),
+        "other"
+    );
+    let error = service.clone().oneshot(request("acme")).await.unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_timeout());
-    let error = service.oneshot(of("")).await.unwrap_err();
+    let error = service.oneshot(request("")).await.unwrap_err();
     assert!(
         matches!(
             error.downcast_ref(),
@@ -95,56 +100,52 @@ async fn the_key_is_of_the_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_slot_stops_the_service_inside() {
-    let house = House::new().await;
-    let begun = Arc::new(Notify::new());
+async fn a_lost_slot_cancels_the_inner_service() {
+    let house = Fixture::new().await;
+    let started = Arc::new(Notify::new());
     let guard = Arc::new(());
-    let (tell, alive) = (begun.clone(), Arc::downgrade(&guard));
-    let work = service_fn(move |_: Ask| {
-        let (begun, guard) = (tell.clone(), guard.clone());
+    let (started_in_service, alive) = (started.clone(), Arc::downgrade(&guard));
+    let work = service_fn(move |_: Request| {
+        let (started, guard) = (started_in_service.clone(), guard.clone());
         async move {
-            begun.notify_one();
+            started.notify_one();
             std::future::pending::<()>().await;
             drop(guard);
             Ok::<_, BoxError>(())
         }
     });
-    let request = tokio::spawn(
-        SlotLayer::new(of_tenant(&house, 1))
+    let task = tokio::spawn(
+        SlotLayer::new(tenant_semaphore(&house, 1))
             .layer(work)
-            .oneshot(of("acme")),
+            .oneshot(request("acme")),
     );
-    begun.notified().await;
+    started.notified().await;
     house.server.faults().disconnect("acme");
-    let error = timeout(SECOND, request)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap_err();
+    let error = timeout(SECOND, task).await.unwrap().unwrap().unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_lost());
     assert_eq!(alive.strong_count(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_from_inside_comes_out_as_it_is_and_gives_the_slot_back() {
-    let house = House::new().await;
-    let service = SlotLayer::new(of_tenant(&house, 1))
-        .layer(service_fn(async |_: Ask| Err::<(), _>(std::fmt::Error)));
+async fn an_error_of_the_inner_service_is_returned_and_the_slot_is_released() {
+    let house = Fixture::new().await;
+    let service = SlotLayer::new(tenant_semaphore(&house, 1))
+        .layer(service_fn(async |_: Request| Err::<(), _>(std::fmt::Error)));
     for _ in 0..2 {
-        let error = service.clone().oneshot(of("acme")).await.unwrap_err();
+        let error = service.clone().oneshot(request("acme")).await.unwrap_err();
         assert!(error.is::<std::fmt::Error>());
         assert_eq!(house.holders("acme"), 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_dropped_leaves_the_line_and_gives_its_slot_back() {
-    let house = House::new().await;
-    let work = service_fn(async |_: Ask| std::future::pending::<Result<(), BoxError>>().await);
-    let mut service = SlotLayer::new(of_tenant(&house, 1)).layer(work);
-    let first = tokio::spawn(service.ready().await.unwrap().call(of("acme")));
+async fn a_dropped_request_leaves_the_queue_or_frees_its_slot() {
+    let house = Fixture::new().await;
+    let work = service_fn(async |_: Request| std::future::pending::<Result<(), BoxError>>().await);
+    let mut service = SlotLayer::new(tenant_semaphore(&house, 1)).layer(work);
+    let first = tokio::spawn(service.ready().await.unwrap().call(request("acme")));
     sleep(SECOND).await;
-    let second = tokio::spawn(service.ready().await.unwrap().call(of("acme")));
+    let second = tokio::spawn(service.ready().await.unwrap().call(request("acme")));
     sleep(SECOND).await;
     assert_eq!((house.holders("acme"), house.waiters("acme")), (1, 1));
     second.abort();
@@ -153,19 +154,19 @@ async fn a_request_that_is_dropped_leaves_the_line_and_gives_its_slot_back() {
     assert_eq!((house.holders("acme"), house.waiters("acme")), (0, 0));
 }
 
-/// A service that panics when a clone of it is called that was not polled ready.
+/// A service that panics if it is called without being polled ready. Clones are not ready.
 #[derive(Default)]
-struct Fussy {
+struct StrictService {
     ready: bool,
 }
 
-impl Clone for Fussy {
+impl Clone for StrictService {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl Service<Ask> for Fussy {
+impl Service<Request> for StrictService {
     type Response = ();
     type Error = BoxError;
     type Future = std::future::Ready<Result<(), BoxError>>;
@@ -175,43 +176,45 @@ impl Service<Ask> for Fussy {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Ask) -> Self::Future {
+    fn call(&mut self, _: Request) -> Self::Future {
         assert!(std::mem::take(&mut self.ready), "called, but not ready");
         std::future::ready(Ok(()))
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_service_that_was_ready_is_the_one_that_serves() {
-    let house = House::new().await;
-    let mut service = SlotLayer::new(of_tenant(&house, 1)).layer(Fussy::default());
+async fn the_service_that_was_polled_ready_is_called() {
+    let house = Fixture::new().await;
+    let mut service = SlotLayer::new(tenant_semaphore(&house, 1)).layer(StrictService::default());
     for _ in 0..2 {
         service
             .ready()
             .await
             .unwrap()
-            .call(of("acme"))
+            .call(request("acme"))
             .await
             .unwrap();
     }
-    // and it is as busy as what is inside of it
+    // The layer is ready only if the inner service is.
     let mut service = ServiceBuilder::new()
-        .layer(SlotLayer::new(of_tenant(&house, 1)))
+        .layer(SlotLayer::new(tenant_semaphore(&house, 1)))
         .layer(ConcurrencyLimitLayer::new(1))
-        .service(Fussy::default());
-    let call = service.ready().await.unwrap().call(of("acme"));
+        .service(StrictService::default());
+    let call = service.ready().await.unwrap().call(request("acme"));
     assert!(timeout(SECOND, service.ready()).await.is_err());
     call.await.unwrap();
     service.ready().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_service_needs_to_know_of_its_slot_is_written_into_the_request() {
-    let house = House::new().await;
-    let layer = SlotLayer::new(of_tenant(&house, 1))
-        .on_acquired(|ask: &mut Ask, held: &Held| ask.fence = held.fence());
-    let service = layer.layer(service_fn(async |ask: Ask| Ok::<_, BoxError>(ask.fence)));
-    let first = service.clone().oneshot(of("acme")).await.unwrap();
-    let second = service.oneshot(of("acme")).await.unwrap();
+async fn on_acquired_can_write_the_fence_into_the_request() {
+    let house = Fixture::new().await;
+    let layer = SlotLayer::new(tenant_semaphore(&house, 1))
+        .on_acquired(|request: &mut Request, held: &Held| request.fence = held.fence());
+    let service = layer.layer(service_fn(async |request: Request| {
+        Ok::<_, BoxError>(request.fence)
+    }));
+    let first = service.clone().oneshot(request("acme")).await.unwrap();
+    let second = service.oneshot(request("acme")).await.unwrap();
     assert!(first.is_some() && second > first, "{first:?}, {second:?}");
 }

@@ -1,4 +1,4 @@
-//! Enqueue, do something else, wait.
+//! Two-phase acquisition: enqueue, other work, wait.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::time::{advance, sleep};
 
-use crate::house::{House, server};
+use crate::fixture::{Fixture, server};
 
-async fn queued(pool: &Semaphore) -> Semaphore<Queued> {
+async fn enqueue_queued(pool: &Semaphore) -> Semaphore<Queued> {
     match pool.clone().enqueue().await.unwrap() {
         Enqueued::Queued(queued) => queued,
         Enqueued::Acquired(_) => panic!("a slot was free"),
     }
 }
 
-async fn acquired(pool: &Semaphore) -> Semaphore<Held> {
+async fn enqueue_acquired(pool: &Semaphore) -> Semaphore<Held> {
     match pool.clone().enqueue().await.unwrap() {
         Enqueued::Acquired(held) => held,
         Enqueued::Queued(_) => panic!("no slot was free"),
@@ -24,25 +24,25 @@ async fn acquired(pool: &Semaphore) -> Semaphore<Held> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_free_slot_is_acquired_by_enqueue() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
-    let held = acquired(&pool).await;
+async fn enqueue_acquires_a_free_slot() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
+    let held = enqueue_acquired(&pool).await;
     held.check().unwrap();
-    // the connection can join the same line again
+    // The connection can join the same queue again.
     held.release().await.unwrap();
-    acquired(&pool).await.release().await.unwrap();
-    assert_eq!(house.server.stats().connections, 1);
+    enqueue_acquired(&pool).await.release().await.unwrap();
+    assert_eq!(fixture.server.stats().connections, 1);
     let held = pool.enqueue().await.unwrap().wait().await.unwrap();
     held.check().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_becomes_a_slot() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn a_queued_request_becomes_a_slot() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let queued = queued(&pool).await;
+    let queued = enqueue_queued(&pool).await;
     assert_eq!(
         (queued.key(), queued.limit(), queued.is_granted()),
         ("pool", 1, false)
@@ -53,19 +53,19 @@ async fn a_place_in_line_becomes_a_slot() {
     held.release().await.unwrap();
 }
 
-// N5, T01, T08: nothing times out while it stands in line, and what it was promoted to is kept
+// Covers bugs N5, T01, T08. A queued request does not time out, and the promoted slot is kept.
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
-    let house = House::new().await;
+async fn a_queue_position_is_kept_during_other_work() {
+    let fixture = Fixture::new().await;
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
         .lease_ttl(Duration::from_secs(2))
-        .client(house.client.clone())
+        .client(fixture.client.clone())
         .build()
         .unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let queued = queued(&pool).await;
+    let queued = enqueue_queued(&pool).await;
     sleep(Duration::from_secs(100)).await;
     assert!(!queued.is_granted());
     held.release().await.unwrap();
@@ -75,11 +75,11 @@ async fn a_place_in_line_is_kept_while_its_owner_does_something_else() {
     queued.wait().await.unwrap().release().await.unwrap();
 }
 
-// N5, T08
+// Covers bugs N5, T08.
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
+async fn a_queue_position_and_its_slot_are_kept_within_any_read_timeout() {
     for read_timeout in [2, 3, 5, 11, 23] {
-        let house = House::with(
+        let fixture = Fixture::with_config(
             server()
                 .read_timeout(Duration::from_secs(read_timeout))
                 .build(),
@@ -90,23 +90,23 @@ async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
             let builder = Semaphore::builder()
                 .key("pool")
                 .limit(1)
-                .client(house.client.clone());
+                .client(fixture.client.clone());
             let pool = builder
                 .lease_ttl(Duration::from_secs(lease))
                 .build()
                 .unwrap();
             let held = pool.clone().acquire().await.unwrap();
-            let place = queued(&pool).await;
+            let waiter = enqueue_queued(&pool).await;
             sleep(Duration::from_mins(2)).await;
             assert_eq!(
-                (house.holders("pool"), house.waiters("pool")),
+                (fixture.holders("pool"), fixture.waiters("pool")),
                 (1, 1),
                 "{case}"
             );
             held.release().await.unwrap();
             sleep(Duration::from_mins(2)).await;
-            assert!(place.is_granted(), "{case}");
-            place
+            assert!(waiter.is_granted(), "{case}");
+            waiter
                 .wait_within(Duration::ZERO)
                 .await
                 .unwrap()
@@ -118,25 +118,25 @@ async fn a_place_in_line_is_kept_against_any_read_timeout_and_so_is_its_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_in_vain_gives_up_the_place() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn a_wait_that_times_out_leaves_the_queue() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = queued(&pool).await;
-    assert_eq!(house.waiters("pool"), 1);
-    let began = tokio::time::Instant::now();
+    let waiter = enqueue_queued(&pool).await;
+    assert_eq!(fixture.waiters("pool"), 1);
+    let start = tokio::time::Instant::now();
     assert!(
-        place
+        waiter
             .wait_within(Duration::from_millis(1500))
             .await
             .unwrap_err()
             .is_timeout()
     );
-    assert_eq!(began.elapsed().as_millis(), 1500);
-    let place = queued(&pool).await;
-    assert!(place.wait().await.unwrap_err().is_timeout());
+    assert_eq!(start.elapsed().as_millis(), 1500);
+    let waiter = enqueue_queued(&pool).await;
+    assert!(waiter.wait().await.unwrap_err().is_timeout());
     assert!(
-        queued(&pool)
+        enqueue_queued(&pool)
             .await
             .wait_within(Duration::ZERO)
             .await
@@ -144,21 +144,21 @@ async fn a_wait_in_vain_gives_up_the_place() {
             .is_timeout()
     );
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(house.waiters("pool"), 0);
+    assert_eq!(fixture.waiters("pool"), 0);
     held.release().await.unwrap();
     pool.try_acquire().await.unwrap();
 }
 
-// G24
+// Covers bug G24.
 #[tokio::test(start_paused = true)]
-async fn leaving_the_line_is_fine_before_and_after_the_grant() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn leaving_the_queue_works_before_and_after_the_grant() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let (before, after, next) = (
-        queued(&pool).await,
-        queued(&pool).await,
-        queued(&pool).await,
+        enqueue_queued(&pool).await,
+        enqueue_queued(&pool).await,
+        enqueue_queued(&pool).await,
     );
     let idle = before.close();
     assert_eq!(idle.key(), "pool");
@@ -169,45 +169,46 @@ async fn leaving_the_line_is_fine_before_and_after_the_grant() {
     next.wait().await.unwrap();
 }
 
-// with auto-release off the server keeps a dropped connection's slots: they must be released by name
+// With auto-release off, the server keeps the slots of a dropped connection. The client must
+// release them explicitly.
 #[tokio::test(start_paused = true)]
-async fn a_granted_place_that_is_dropped_is_released_without_auto_release() {
-    let house = House::with(server().auto_release(false).build()).await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn a_dropped_grant_is_released_without_auto_release() {
+    let fixture = Fixture::with_config(server().auto_release(false).build()).await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = queued(&pool).await;
+    let waiter = enqueue_queued(&pool).await;
     held.release().await.unwrap();
-    while !place.is_granted() {
+    while !waiter.is_granted() {
         tokio::task::yield_now().await;
     }
-    drop(place);
+    drop(waiter);
     sleep(Duration::from_millis(1)).await;
     pool.try_acquire().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_that_is_lost_in_the_meantime_is_an_error_of_wait() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn wait_fails_when_the_granted_slot_was_lost() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = queued(&pool).await;
+    let waiter = enqueue_queued(&pool).await;
     held.release().await.unwrap();
     sleep(Duration::from_millis(1)).await;
-    house.server.faults().disconnect("pool");
+    fixture.server.faults().disconnect("pool");
     sleep(Duration::from_millis(1)).await;
-    assert!(!place.is_granted());
-    assert!(place.wait().await.unwrap_err().is_lost());
+    assert!(!waiter.is_granted());
+    assert!(waiter.wait().await.unwrap_err().is_lost());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_ends_tells_who_waits_in_it() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn wait_fails_when_the_connection_closes() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let (waiting, later) = (queued(&pool).await, queued(&pool).await);
+    let (waiting, later) = (enqueue_queued(&pool).await, enqueue_queued(&pool).await);
     let waiting = tokio::spawn(waiting.wait_within(Duration::from_secs(1000)));
     advance(Duration::from_secs(1)).await;
-    house.server.faults().disconnect_all();
+    fixture.server.faults().disconnect_all();
     let error = waiting.await.unwrap().unwrap_err();
     assert!(
         error.is_retryable() && matches!(error, dflock::Error::Disconnected { .. }),
@@ -221,18 +222,18 @@ async fn a_line_that_ends_tells_who_waits_in_it() {
     assert!(held.is_lost());
 }
 
-// S23
+// Covers bug S23.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_shuts_down_tells_who_waits() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn wait_fails_when_the_server_shuts_down() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
-    let place = queued(&pool).await;
+    let waiter = enqueue_queued(&pool).await;
     let waiting = tokio::spawn(pool.clone().acquire());
     sleep(Duration::from_millis(1)).await;
-    let shutdown = tokio::spawn(house.server.shutdown());
+    let shutdown = tokio::spawn(fixture.server.shutdown());
     assert!(matches!(
-        place.wait().await.unwrap_err(),
+        waiter.wait().await.unwrap_err(),
         dflock::Error::Draining { .. }
     ));
     assert!(matches!(
@@ -243,15 +244,15 @@ async fn a_server_that_shuts_down_tells_who_waits() {
     shutdown.await.unwrap();
 }
 
-// S08: a server that keeps an enqueue in mind until its connection ends
+// Covers bug S08. The server remembers an enqueue until its connection ends.
 #[tokio::test]
-async fn a_line_can_be_joined_again_where_the_server_forgets_nothing() {
+async fn a_queue_can_be_joined_again_on_a_server_that_remembers_enqueues() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder()
         .servers([server.local_addr().unwrap().to_string()])
         .build()
         .unwrap();
-    let serving = tokio::spawn(async move {
+    let server_task = tokio::spawn(async move {
         let granted = format!("acquired {} 33", "0".repeat(32));
         for replies in [
             ["se", &*granted, "sr", "ok", "se", "error_already_enqueued"].as_slice(),
@@ -272,7 +273,7 @@ async fn a_line_can_be_joined_again_where_the_server_forgets_nothing() {
         }
     });
     let pool = client.semaphore("pool", 1).unwrap();
-    acquired(&pool).await.release().await.unwrap();
-    acquired(&pool).await.release().await.unwrap();
-    serving.await.unwrap();
+    enqueue_acquired(&pool).await.release().await.unwrap();
+    enqueue_acquired(&pool).await.release().await.unwrap();
+    server_task.await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Executors that run a task as soon as it is woken: nothing is locked while somebody is.
+//! Executors that run a task inside `wake`: no lock is held while a waker is called.
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock, mpsc};
@@ -10,13 +10,13 @@ use dflock::{Held, Semaphore};
 use tokio::runtime::Builder;
 use tokio::time::advance;
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
-/// Looks at a hold whenever it is woken.
+/// Waker that checks a hold whenever it is woken.
 #[derive(Default)]
-struct Looks(OnceLock<Arc<Semaphore<Held>>>);
+struct CheckingWaker(OnceLock<Arc<Semaphore<Held>>>);
 
-impl Wake for Looks {
+impl Wake for CheckingWaker {
     fn wake(self: Arc<Self>) {
         if let Some(held) = self.0.get() {
             _ = (held.is_lost(), held.remaining());
@@ -24,11 +24,11 @@ impl Wake for Looks {
     }
 }
 
-/// Ends a hold, which somebody waits for who looks at once.
-async fn end(how: impl AsyncFnOnce(&House, Arc<Semaphore<Held>>)) {
-    let house = House::new().await;
+/// Ends a hold while a waker that calls `check` is registered.
+async fn assert_check_during_wake(end_hold: impl AsyncFnOnce(&Fixture, Arc<Semaphore<Held>>)) {
+    let fixture = Fixture::new().await;
     let held = Arc::new(
-        house
+        fixture
             .client
             .semaphore("pool", 1)
             .unwrap()
@@ -36,9 +36,9 @@ async fn end(how: impl AsyncFnOnce(&House, Arc<Semaphore<Held>>)) {
             .await
             .unwrap(),
     );
-    let looks = Arc::<Looks>::default();
-    _ = looks.0.set(held.clone());
-    let waker = Waker::from(looks);
+    let checking = Arc::<CheckingWaker>::default();
+    _ = checking.0.set(held.clone());
+    let waker = Waker::from(checking);
     let other = held.clone();
     let mut lost = pin!(other.lost());
     assert!(
@@ -46,45 +46,46 @@ async fn end(how: impl AsyncFnOnce(&House, Arc<Semaphore<Held>>)) {
             .poll(&mut Context::from_waker(&waker))
             .is_pending()
     );
-    how(&house, held).await;
+    end_hold(&fixture, held).await;
     assert!(matches!(
         lost.poll(&mut Context::from_waker(Waker::noop())),
         Poll::Ready(_)
     ));
 }
 
-async fn all_ends() {
-    end(async |house, held| {
-        house.server.faults().freeze();
+async fn run_all() {
+    assert_check_during_wake(async |fixture, held| {
+        fixture.server.faults().freeze();
         advance(Duration::from_mins(1)).await;
         assert!(held.is_lost());
     })
     .await;
-    end(async |house, held| {
-        house.server.faults().disconnect("pool");
+    assert_check_during_wake(async |fixture, held| {
+        fixture.server.faults().disconnect("pool");
         held.lost().await;
     })
     .await;
-    end(async |house, held| {
-        house.server.faults().expire("pool");
+    assert_check_during_wake(async |fixture, held| {
+        fixture.server.faults().expire("pool");
         held.renew().await.unwrap_err();
     })
     .await;
 }
 
 #[test]
-fn whoever_is_woken_may_look_at_once() {
-    let (ended, end) = mpsc::channel();
-    // a thread that is locked out of its own lock never ends
+fn a_waker_may_call_check_immediately() {
+    let (sender, receiver) = mpsc::channel();
+    // A deadlocked thread would never end, so the test runs on another thread.
     thread::spawn(move || {
         Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
             .build()
             .unwrap()
-            .block_on(all_ends());
-        ended.send(())
+            .block_on(run_all());
+        sender.send(())
     });
-    end.recv_timeout(Duration::from_secs(30))
-        .expect("it waits for itself");
+    receiver
+        .recv_timeout(Duration::from_secs(30))
+        .expect("the test deadlocks");
 }

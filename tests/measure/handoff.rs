@@ -1,26 +1,26 @@
-//! How long it takes until the next in line holds.
+//! Measurement of the time between the end of one hold and the start of the next.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use dflock::{Client, Enqueued, Semaphore};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::now;
-use dflock_tests::fleet::program::{Program, end_with_parent};
-use dflock_tests::fleet::server::{Recipe, ServerProcess};
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::clock::now;
+use dflock_tests::harness::program::{Program, end_with_parent};
+use dflock_tests::harness::server::{ServerCommand, ServerProcess};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::sleep;
 
 use crate::Row;
 
-/// How long a request takes at most until it stands in line.
-const IN_LINE: Duration = Duration::from_millis(2);
+/// Time after which a request is certain to be in the queue.
+const ENQUEUE_TIME: Duration = Duration::from_millis(2);
 
-/// A process is dear: so many fewer are killed.
-const DEAR: usize = 10;
+/// Divisor for the number of hand-offs that kill a process, because processes are expensive.
+const KILL_DIVISOR: usize = 10;
 
-/// The mode in which this program holds a slot until it is killed.
+/// Arguments of a process that holds a slot until it is killed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Holder {
     #[arg(long)]
@@ -28,7 +28,7 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    pub(crate) fn run(self) -> Outcome<Infallible> {
+    pub(crate) fn run(self) -> HarnessResult<Infallible> {
         end_with_parent()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -46,9 +46,9 @@ impl Holder {
     }
 }
 
-/// How a slot is given up.
+/// Ways in which a hold ends.
 #[derive(Clone, Copy)]
-enum End {
+enum ReleaseKind {
     Release,
     Drop,
     DropToQueued,
@@ -56,42 +56,42 @@ enum End {
     Kill,
 }
 
-const ENDS: [(End, &str, &str); 5] = [
+const RELEASE_KINDS: [(ReleaseKind, &str, &str); 5] = [
     (
-        End::Release,
+        ReleaseKind::Release,
         "hand-off after `release`",
-        "on the bare wire: 0.19 ms median",
+        "raw protocol: 0.19 ms median",
     ),
     (
-        End::Drop,
+        ReleaseKind::Drop,
         "hand-off after drop",
-        "on the bare wire, closing the socket: 0.23 ms median",
+        "raw protocol, closing the socket: 0.23 ms median",
     ),
     (
-        End::DropToQueued,
-        "the same, to one who enqueued (the grant is confirmed)",
+        ReleaseKind::DropToQueued,
+        "hand-off after drop, to a two-phase waiter (the grant is confirmed)",
         "not measured",
     ),
     (
-        End::Abort,
+        ReleaseKind::Abort,
         "hand-off after the abort of the holding task",
         "not measured",
     ),
     (
-        End::Kill,
+        ReleaseKind::Kill,
         "hand-off after `kill -9` of the holder",
-        "on the bare wire: 1.5 ms median",
+        "raw protocol: 1.5 ms median",
     ),
 ];
 
-pub(crate) async fn table(servers: &[Recipe], times: usize) -> Outcome<Vec<Row>> {
+pub(crate) async fn table(servers: &[ServerCommand], times: usize) -> HarnessResult<Vec<Row>> {
     let mut table = Vec::new();
-    for (end, what, others) in ENDS {
+    for (end, what, others) in RELEASE_KINDS {
         let mut ours = Vec::new();
         for server in servers {
             let server = server.start().await?;
-            let times = if let End::Kill = end {
-                times / DEAR
+            let times = if let ReleaseKind::Kill = end {
+                times / KILL_DIVISOR
             } else {
                 times
             };
@@ -106,45 +106,45 @@ pub(crate) async fn table(servers: &[Recipe], times: usize) -> Outcome<Vec<Row>>
     Ok(table)
 }
 
-/// How long it takes from the end of one hold to the next.
-async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
-    let next = pool(server.addr())?;
-    if let End::Kill = end {
+/// Measures the time from the end of one hold to the start of the next.
+async fn hand_off(end: ReleaseKind, server: &ServerProcess) -> HarnessResult<Duration> {
+    let next = semaphore(server.addr())?;
+    if let ReleaseKind::Kill = end {
         let (program, pipes) = Program::start(["hold", "--server", &server.addr().to_string()])?;
         BufReader::new(pipes.stdout).lines().next_line().await?;
         let next = tokio::spawn(wait(next));
-        sleep(IN_LINE).await;
+        sleep(ENQUEUE_TIME).await;
         let began = now();
         let killed = program.kill();
         let (took, killed) = tokio::join!(next, killed);
         killed?;
         return Ok(took??.saturating_sub(began));
     }
-    let held = pool(server.addr())?.acquire().await?;
+    let held = semaphore(server.addr())?.acquire().await?;
     let next = match end {
-        End::DropToQueued => match next.enqueue().await? {
+        ReleaseKind::DropToQueued => match next.enqueue().await? {
             Enqueued::Queued(queued) => {
                 tokio::spawn(async { queued.wait().await.map(|_held| now()) })
             }
-            Enqueued::Acquired(_) => return Err("the slot is taken".into()),
+            Enqueued::Acquired(_) => return Err("the slot is already held".into()),
         },
         _ => tokio::spawn(wait(next)),
     };
-    sleep(IN_LINE).await;
+    sleep(ENQUEUE_TIME).await;
     let began = match end {
-        End::Release => {
+        ReleaseKind::Release => {
             let began = now();
             held.release().await?;
             began
         }
-        End::Abort => {
+        ReleaseKind::Abort => {
             let holding = tokio::spawn(async move { held.lost().await });
-            sleep(IN_LINE).await;
+            sleep(ENQUEUE_TIME).await;
             let began = now();
             holding.abort();
             began
         }
-        End::Drop | End::DropToQueued | End::Kill => {
+        ReleaseKind::Drop | ReleaseKind::DropToQueued | ReleaseKind::Kill => {
             let began = now();
             drop(held);
             began
@@ -153,13 +153,13 @@ async fn hand_off(end: End, server: &ServerProcess) -> Outcome<Duration> {
     Ok(next.await??.saturating_sub(began))
 }
 
-/// When the slot came.
-async fn wait(pool: Semaphore) -> Result<Duration, dflock::Error> {
-    let _held = pool.acquire().await?;
+/// Waits for the slot. Returns the time of the grant.
+async fn wait(semaphore: Semaphore) -> Result<Duration, dflock::Error> {
+    let _held = semaphore.acquire().await?;
     Ok(now())
 }
 
-fn pool(server: SocketAddr) -> Outcome<Semaphore> {
+fn semaphore(server: SocketAddr) -> HarnessResult<Semaphore> {
     Ok(Client::builder()
         .servers([server.to_string()])
         .build()?

@@ -1,4 +1,6 @@
-//! Measures what the other clients were measured at, and prints both side by side: `cargo run --release --bin measure`.
+//! Measures safety and hand-off times, and prints them beside the figures of the other clients.
+//!
+//! Run it with `cargo run --release --bin measure`.
 
 mod handoff;
 mod safety;
@@ -8,35 +10,35 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::server::{Recipe, Serve};
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::server::{ServeArgs, ServerCommand};
 
-/// Measures how safe a slot is and how fast it is handed on, and prints a table.
+/// Measures how safe a slot is and how fast it is handed on, and prints a table
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Options {
     #[command(subcommand)]
     mode: Option<Mode>,
-    /// A program with dflockd's flags, to measure with besides the embedded server
+    /// Server program with the flags of dflockd, measured in addition to the embedded server
     #[arg(long)]
     server_bin: Option<PathBuf>,
-    /// How many hand-offs of each kind
+    /// Number of hand-offs of each kind
     #[arg(long, default_value_t = 2000)]
     times: usize,
 }
 
-/// What the processes that it starts are.
+/// Internal modes of the child processes.
 #[derive(Debug, Subcommand)]
 enum Mode {
     #[command(hide = true)]
-    Serve(Serve),
+    Serve(ServeArgs),
     #[command(hide = true)]
     Hold(handoff::Holder),
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let done: Outcome<Infallible> = match options.mode {
+    let done: HarnessResult<Infallible> = match options.mode {
         Some(Mode::Serve(server)) => server.run(),
         Some(Mode::Hold(holder)) => holder.run(),
         None => match measure(options) {
@@ -50,34 +52,35 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn measure(options: Options) -> Outcome<()> {
+async fn measure(options: Options) -> HarnessResult<()> {
     let programs = [None].into_iter().chain(options.server_bin.map(Some));
-    let recipes: Vec<_> = programs
-        .map(|program| Recipe {
+    let commands: Vec<_> = programs
+        .map(|program| ServerCommand {
             program,
             read_timeout: 23,
         })
         .collect();
-    // these wait most of the time, and do not disturb each other; those below do
-    let mut table = safety::table(&recipes).await?;
-    table.extend(handoff::table(&recipes, options.times).await?);
+    // These cases mostly wait and can run side by side. The hand-offs below would disturb each
+    // other.
+    let mut table = safety::table(&commands).await?;
+    table.extend(handoff::table(&commands, options.times).await?);
     let servers = ["the embedded server", "the server of `--server-bin`"]
         .map(|server| format!("dflock on {server}"));
     println!(
         "| | other clients, on dflockd v1.10.0 | {} |",
-        servers[..recipes.len()].join(" | ")
+        servers[..commands.len()].join(" | ")
     );
-    println!("|---|---|{}", "---|".repeat(recipes.len()));
+    println!("|---|---|{}", "---|".repeat(commands.len()));
     for Row { what, others, ours } in table {
         println!("| {what} | {others} | {} |", ours.join(" | "));
     }
     Ok(())
 }
 
-/// A line of the table.
+/// A row of the table.
 struct Row {
     what: &'static str,
     others: &'static str,
-    /// One for each server.
+    /// Results of dflock, one for each server.
     ours: Vec<String>,
 }

@@ -1,10 +1,12 @@
-//! What is left of a secret in memory: it is looked for wherever the process can write.
+//! Tests that no copy of the auth token stays in memory. They search all memory that the process
+//! can write.
 //!
-//! A binary of its own, so that there is little to look through. Linux only, which shows a process its own memory as a file.
+//! A separate test binary, so that there is little memory to search. Linux only, because the memory
+//! of a process is read from a file there.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
-mod secret;
+mod token;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,45 +16,45 @@ use std::sync::Mutex;
 use std::{env, fs, process, thread};
 
 use dflock::{Client, ClientBuilder};
-use secret::Secret;
+use token::AuthToken;
 
-/// Held by each test: one that looks through memory has copies of what it sees.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Held by each test, because a search copies memory and another test could find the copy.
+static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
 #[test]
-fn a_secret_is_there_once_while_a_client_knows_it_and_then_no_more() {
-    type Way = (&'static str, fn(Secret) -> ClientBuilder);
-    let _alone = ALONE.lock();
-    let ways: [Way; 3] = [
-        ("an option", with_option),
-        ("a variable", with_variable),
-        ("a file", with_file),
+fn memory_holds_the_auth_token_once_while_a_client_exists_and_then_never() {
+    type Source = (&'static str, fn(AuthToken) -> ClientBuilder);
+    let _exclusive = EXCLUSIVE.lock();
+    let sources: [Source; 3] = [
+        ("the option", with_option),
+        ("the variable", with_variable),
+        ("the file", with_file),
     ];
-    for (seed, (way, builder)) in (1..).zip(ways) {
-        let secret = Secret::new(seed);
+    for (seed, (source, builder)) in (1..).zip(sources) {
+        let token = AuthToken::new(seed);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let client = builder(secret)
+        let client = builder(token)
             .servers([listener.local_addr().unwrap().to_string()])
             .build()
             .unwrap();
-        let server = thread::spawn(move || answer(&listener.accept().unwrap().0));
+        let server = thread::spawn(move || serve(&listener.accept().unwrap().0));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(client.ping()).unwrap();
-        // the client's own, and nothing of what went out
-        assert_eq!(secret.places().len(), 1, "from {way}");
+        // The only copy is that of the client; no copy of the sent request is left.
+        assert_eq!(token.addresses().len(), 1, "from {source}");
         drop((client, runtime));
         server.join().unwrap();
-        assert_eq!(secret.places().len(), 0, "from {way}");
+        assert_eq!(token.addresses().len(), 0, "from {source}");
     }
 }
 
 #[test]
-fn a_secret_that_was_replaced_in_its_file_is_there_no_more() {
-    let _alone = ALONE.lock();
-    let (old, new) = (Secret::new(101), Secret::new(102));
+fn memory_does_not_hold_an_auth_token_that_was_replaced_in_its_file() {
+    let _exclusive = EXCLUSIVE.lock();
+    let (old, new) = (AuthToken::new(101), AuthToken::new(102));
     let path = env::temp_dir().join(format!("dflock-memory-rotated-{}", process::id()));
     write(&path, old);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -61,17 +63,17 @@ fn a_secret_that_was_replaced_in_its_file_is_there_no_more() {
         .servers([listener.local_addr().unwrap().to_string()])
         .build()
         .unwrap();
-    for (secret, gone) in [(old, new), (new, old)] {
-        write(&path, secret);
+    for (token, gone) in [(old, new), (new, old)] {
+        write(&path, token);
         let server = thread::scope(|scope| {
-            let server = scope.spawn(|| answer(&listener.accept().unwrap().0));
-            // a runtime of its own has a connection of its own
+            let server = scope.spawn(|| serve(&listener.accept().unwrap().0));
+            // A new runtime opens a new connection.
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
             runtime.block_on(client.ping()).unwrap();
-            assert_eq!((secret.places().len(), gone.places().len()), (1, 0));
+            assert_eq!((token.addresses().len(), gone.addresses().len()), (1, 0));
             drop(runtime);
             server.join()
         });
@@ -79,22 +81,22 @@ fn a_secret_that_was_replaced_in_its_file_is_there_no_more() {
     }
     drop(client);
     fs::remove_file(&path).unwrap();
-    assert_eq!((old.places().len(), new.places().len()), (0, 0));
+    assert_eq!((old.addresses().len(), new.addresses().len()), (0, 0));
 }
 
-fn with_option(secret: Secret) -> ClientBuilder {
-    Client::builder().auth(secret.letters().collect::<String>())
+fn with_option(token: AuthToken) -> ClientBuilder {
+    Client::builder().auth(token.letters().collect::<String>())
 }
 
-fn with_variable(secret: Secret) -> ClientBuilder {
+fn with_variable(token: AuthToken) -> ClientBuilder {
     let lookup =
-        |name| (name == "DFLOCK_AUTH_TOKEN").then(|| secret.letters().collect::<String>().into());
+        |name| (name == "DFLOCK_AUTH_TOKEN").then(|| token.letters().collect::<String>().into());
     ClientBuilder::from_lookup(lookup).unwrap()
 }
 
-fn with_file(secret: Secret) -> ClientBuilder {
+fn with_file(token: AuthToken) -> ClientBuilder {
     let path = env::temp_dir().join(format!("dflock-memory-{}", process::id()));
-    write(&path, secret);
+    write(&path, token);
     let builder = ClientBuilder::from_lookup(|name| {
         (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.clone().into())
     });
@@ -102,17 +104,17 @@ fn with_file(secret: Secret) -> ClientBuilder {
     builder.unwrap()
 }
 
-fn write(path: &Path, secret: Secret) {
+fn write(path: &Path, token: AuthToken) {
     let mut file = File::create(path).unwrap();
-    // one by one: what is written at once is in memory at once
-    secret
+    // The letters are written one by one, because a buffer would hold the whole token.
+    token
         .letters()
         .for_each(|letter| write!(file, "{letter}").unwrap());
 }
 
-/// Says `ok` to each request until the client leaves.
-#[expect(clippy::unbuffered_bytes, reason = "a buffer would have the secret")]
-fn answer(mut stream: &TcpStream) {
+/// Answers `ok` to each request until the client disconnects.
+#[expect(clippy::unbuffered_bytes, reason = "a buffer would hold the token")]
+fn serve(mut stream: &TcpStream) {
     let mut lines = 0;
     for byte in stream.bytes() {
         if byte.unwrap() == b'\n' {

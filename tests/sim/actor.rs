@@ -1,4 +1,4 @@
-//! A user's life: slots are acquired, held, lost and given back, and half of what he does is cut short.
+//! Simulated user: acquires, holds, loses and releases slots. Half of its operations are cancelled.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,53 +8,56 @@ use std::time::Duration;
 use dflock::{Client, Enqueued, Error, Held};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::body::Body;
-use super::chaos::jump;
-use super::cut::Cut;
-use super::dice::Dice;
-use super::history::What;
-use super::holding::Holding;
-use super::pool::Pool;
-use super::run::Stage;
+use super::cancellation::Cancellation;
+use super::fault_injector::advance_time;
+use super::history::Event;
+use super::resource::Resource;
+use super::rng::Rng;
+use super::run::Simulation;
+use super::tracked_body::TrackedBody;
+use super::tracked_hold::TrackedHold;
 
-/// What an operation may take beyond its bound: timers are as fine as this.
+/// Tolerance for the resolution of timers.
 const SLACK: Duration = Duration::from_millis(5);
 
-/// An acquire whose wait may be over before a connection is made, where nothing is wrong.
-pub(super) const HASTY: &str = "hasty acquire";
+/// Name of an acquire so short that it can time out while connecting, without any fault.
+pub(super) const SHORT_ACQUIRE: &str = "short acquire";
 
 #[derive(Clone)]
 pub(super) struct Actor {
-    pub(super) stage: Arc<Stage>,
+    pub(super) simulation: Arc<Simulation>,
     pub(super) index: usize,
     pub(super) client: Client,
-    /// One for each key.
-    pub(super) pools: Vec<Pool>,
-    pub(super) dice: Dice,
+    /// Semaphores and locks, one for each key.
+    pub(super) resources: Vec<Resource>,
+    pub(super) rng: Rng,
 }
 
 impl Actor {
-    pub(super) async fn live(mut self) {
-        let ends = self.stage.history.begun() + self.stage.plan.length;
-        while Instant::now() < ends {
-            sleep(self.dice.spread(1..=4000)).await;
-            let cut = Cut::throw(&mut self.dice);
-            let then = self.dice.percent(5).then(|| self.dice.spread(20..=4000));
-            let mut act = self.clone();
-            act.dice = Dice::new(self.dice.throw(), 2);
-            let (stage, index) = (Arc::clone(&self.stage), self.index);
-            if !Box::pin(cut.run(unless_busy(stage, index, act.act()))).await {
-                self.stage.history.note(What::Cut { client: self.index });
-                if let Some(time) = then {
-                    // whoever dropped it keeps the executor
-                    jump(&self.stage, time);
+    pub(super) async fn run(mut self) {
+        let end = self.simulation.history.start() + self.simulation.plan.length;
+        while Instant::now() < end {
+            sleep(self.rng.log_uniform(1..=4000)).await;
+            let cancellation = Cancellation::random(&mut self.rng);
+            let jump = self.rng.percent(5).then(|| self.rng.log_uniform(20..=4000));
+            let mut actor = self.clone();
+            actor.rng = Rng::new(self.rng.next_u64(), 2);
+            let (simulation, index) = (Arc::clone(&self.simulation), self.index);
+            if !Box::pin(cancellation.run(pause_while_busy(simulation, index, actor.step()))).await
+            {
+                self.simulation
+                    .history
+                    .record(Event::Cancelled { client: self.index });
+                if let Some(time) = jump {
+                    // The code that dropped the future blocks the executor.
+                    advance_time(&self.simulation, time);
                 }
             }
         }
     }
 
-    async fn act(mut self) {
-        match self.dice.between(0..=99) {
+    async fn step(mut self) {
+        match self.rng.range(0..=99) {
             0..=49 => self.acquire().await,
             50..=74 => self.enqueue().await,
             75..=94 => self.with_slot().await,
@@ -63,45 +66,48 @@ impl Actor {
     }
 
     async fn acquire(mut self) {
-        let pool = self.dice.pick(&self.pools);
-        let wait = match self.dice.between(0..=3) {
+        let resource = self.rng.pick(&self.resources);
+        let wait = match self.rng.range(0..=3) {
             0 => Duration::ZERO,
-            1 => self.dice.millis(1..=1999),
-            2 => Duration::from_secs(self.dice.between(1..=5)),
-            _ => Duration::from_secs(self.dice.between(10..=30)),
+            1 => self.rng.millis(1..=1999),
+            2 => Duration::from_secs(self.rng.range(1..=5)),
+            _ => Duration::from_secs(self.rng.range(10..=30)),
         };
-        let plan = &self.stage.plan.clients[self.index];
-        // the wait is the whole call, on a clock that may be slow
+        let plan = &self.simulation.plan.clients[self.index];
+        // The wait limits the whole call, on a clock that may be slow.
         let allowed = if wait.is_zero() {
             plan.connect_timeout + plan.socket_timeout
         } else {
             (wait + plan.socket_timeout.min(Duration::from_secs(1))).mul_f64(1.01)
         };
-        let is_hasty = !wait.is_zero() && wait < 4 * self.stage.plan.longest_latency();
-        let what = if is_hasty { HASTY } else { "acquire" };
-        if let Some(held) = self.timed(what, allowed, pool.acquire_within(wait)).await {
+        let is_short = !wait.is_zero() && wait < 4 * self.simulation.plan.longest_latency();
+        let operation = if is_short { SHORT_ACQUIRE } else { "acquire" };
+        if let Some(held) = self
+            .run_timed(operation, allowed, resource.acquire_within(wait))
+            .await
+        {
             self.hold(held).await;
         }
     }
 
     async fn enqueue(mut self) {
-        let pool = self.dice.pick(&self.pools);
-        let plan = &self.stage.plan.clients[self.index];
+        let resource = self.rng.pick(&self.resources);
+        let plan = &self.simulation.plan.clients[self.index];
         let allowed = plan.connect_timeout + 3 * plan.socket_timeout;
-        let queued = match self.timed("enqueue", allowed, pool.enqueue()).await {
+        let queued = match self.run_timed("enqueue", allowed, resource.enqueue()).await {
             Some(Enqueued::Acquired(held)) => return self.hold(held).await,
             Some(Enqueued::Queued(queued)) => queued,
             None => return,
         };
-        if self.dice.percent(70) {
-            sleep(self.dice.spread(1..=30_000)).await;
+        if self.rng.percent(70) {
+            sleep(self.rng.log_uniform(1..=30_000)).await;
         }
-        match self.dice.between(0..=9) {
+        match self.rng.range(0..=9) {
             0 => queued.close(),
             1 => drop(queued),
             _ => {
-                let wait = self.dice.spread(1..=30_000);
-                if let Some(held) = self.timed("wait", wait, queued.wait_within(wait)).await {
+                let wait = self.rng.log_uniform(1..=30_000);
+                if let Some(held) = self.run_timed("wait", wait, queued.wait_within(wait)).await {
                     self.hold(held).await;
                 }
             }
@@ -109,123 +115,133 @@ impl Actor {
     }
 
     async fn with_slot(mut self) {
-        let pool = self.dice.pick(&self.pools);
-        let time = self.dice.spread(1..=30_000);
-        let (stage, index) = (Arc::clone(&self.stage), self.index);
-        let worked = pool.with_slot(async move |held: &Held| {
-            Body::new(&stage, index, held).work(sleep(time)).await;
+        let resource = self.rng.pick(&self.resources);
+        let time = self.rng.log_uniform(1..=30_000);
+        let (simulation, index) = (Arc::clone(&self.simulation), self.index);
+        let worked = resource.with_slot(async move |held: &Held| {
+            TrackedBody::new(&simulation, index, held)
+                .run(sleep(time))
+                .await;
         });
-        self.note("with_slot", worked.await);
+        self.record("with_slot", worked.await);
     }
 
     async fn ping(self) {
-        let plan = &self.stage.plan.clients[self.index];
-        let servers = u32::try_from(self.stage.plan.servers).expect("a few");
+        let plan = &self.simulation.plan.clients[self.index];
+        let servers = u32::try_from(self.simulation.plan.servers).expect("at most three");
         let allowed = servers * (plan.connect_timeout + 2 * plan.socket_timeout);
-        self.timed("ping", allowed, self.client.ping()).await;
+        self.run_timed("ping", allowed, self.client.ping()).await;
     }
 
-    async fn hold(mut self, held: Pool<Held>) {
-        let holding = Holding::new(&self.stage, self.index, held);
-        for _ in 0..self.dice.between(0..=3) {
-            let time = self.dice.spread(1..=30_000);
-            let since = self.stage.history.begun().elapsed();
-            let told = match self.dice.between(0..=10) {
+    async fn hold(mut self, held: Resource<Held>) {
+        let tracked = TrackedHold::new(&self.simulation, self.index, held);
+        for _ in 0..self.rng.range(0..=3) {
+            let time = self.rng.log_uniform(1..=30_000);
+            let since = self.simulation.history.start().elapsed();
+            let notified = match self.rng.range(0..=10) {
                 0..=4 => tokio::select! {
                     biased;
-                    _ = holding.lost() => true,
+                    _ = tracked.lost() => true,
                     () = sleep(time) => false,
                 },
-                5 | 6 => holding.work(sleep(time)).await.is_err(),
+                5 | 6 => tracked.run_tracked(sleep(time)).await.is_err(),
                 7 => {
                     sleep(time).await;
                     false
                 }
                 8 => {
-                    // whoever asks and goes away leaves a renewal under way
-                    let _ = timeout(self.dice.millis(0..=60), holding.renew()).await;
+                    // A cancelled call leaves a renewal in flight.
+                    let _ = timeout(self.rng.millis(0..=60), tracked.renew()).await;
                     false
                 }
                 _ => {
-                    let allowed = holding
+                    let allowed = tracked
                         .lease()
-                        .min(self.stage.plan.read_timeout)
+                        .min(self.simulation.plan.read_timeout)
                         .mul_f64(1.01);
-                    self.timed("renew", allowed, holding.renew())
+                    self.run_timed("renew", allowed, tracked.renew())
                         .await
                         .is_none()
                 }
             };
-            if told {
-                holding.note_told(since);
-                if !holding.is_lost() {
-                    self.stage.history.note(What::Wrong(
-                        "told that it is lost, and it is not".to_owned(),
+            if notified {
+                tracked.record_notified(since);
+                if !tracked.is_lost() {
+                    self.simulation.history.record(Event::Violation(
+                        "`lost()` resolved, but `is_lost()` is false".to_owned(),
                     ));
                 }
                 break;
             }
         }
-        match self.dice.between(0..=9) {
+        match self.rng.range(0..=9) {
             0..=5 => {
-                let allowed = self.stage.plan.clients[self.index].socket_timeout;
-                self.timed("release", allowed, holding.release()).await;
+                let allowed = self.simulation.plan.clients[self.index].socket_timeout;
+                self.run_timed("release", allowed, tracked.release()).await;
             }
-            6 => holding.close(),
+            6 => tracked.close(),
             7 => {
-                drop(holding);
-                jump(&self.stage, self.dice.spread(1..=2000));
+                drop(tracked);
+                advance_time(&self.simulation, self.rng.log_uniform(1..=2000));
             }
-            _ => drop(holding),
+            _ => drop(tracked),
         }
     }
 
-    /// Does it, and notes that it failed or took too long. Nobody is slow who was not let run.
-    async fn timed<T>(
+    /// Runs `future`, and records an error or an excessive duration. Durations during which a
+    /// program was suspended are not checked.
+    async fn run_timed<T>(
         &self,
-        what: &'static str,
+        operation: &'static str,
         allowed: Duration,
         future: impl Future<Output = Result<T, Error>>,
     ) -> Option<T> {
-        let (began, pauses) = (Instant::now(), self.stage.pauses.load(Ordering::Relaxed));
+        let (began, pauses) = (
+            Instant::now(),
+            self.simulation.pauses.load(Ordering::Relaxed),
+        );
         let result = future.await;
         let took = began.elapsed();
-        if took > allowed + SLACK && pauses == self.stage.pauses.load(Ordering::Relaxed) {
-            self.stage.history.note(What::Slow {
+        if took > allowed + SLACK && pauses == self.simulation.pauses.load(Ordering::Relaxed) {
+            self.simulation.history.record(Event::Slow {
                 client: self.index,
-                what,
+                operation,
                 took,
                 allowed,
             });
         }
-        self.note(what, result)
+        self.record(operation, result)
     }
 
-    fn note<T>(&self, what: &'static str, result: Result<T, Error>) -> Option<T> {
+    fn record<T>(&self, operation: &'static str, result: Result<T, Error>) -> Option<T> {
         result
             .map_err(|error| {
-                self.stage.history.note(What::Failed {
+                self.simulation.history.record(Event::Failed {
                     client: self.index,
-                    what,
-                    why: name(&error),
+                    operation,
+                    why: error_kind(&error),
                 });
             })
             .ok()
     }
 }
 
-/// Polls nothing while the client is busy.
-async fn unless_busy(stage: Arc<Stage>, index: usize, act: impl Future<Output = ()>) {
-    let mut act = std::pin::pin!(act);
+/// Runs `operation`, but does not poll it while the client is busy.
+async fn pause_while_busy(
+    simulation: Arc<Simulation>,
+    index: usize,
+    operation: impl Future<Output = ()>,
+) {
+    let mut operation = std::pin::pin!(operation);
     std::future::poll_fn(|cx| {
-        ready!(stage.net.poll_idle(index, cx));
-        act.as_mut().poll(cx)
+        ready!(simulation.net.poll_not_busy(index, cx));
+        operation.as_mut().poll(cx)
     })
     .await;
 }
 
-/// What kind of error it is.
-pub(super) fn name(error: &Error) -> &'static str {
+/// Returns the kind of an error.
+pub(super) fn error_kind(error: &Error) -> &'static str {
     match error {
         Error::Config(_) => "config",
         Error::Timeout { .. } => "timeout",

@@ -1,29 +1,29 @@
-//! What the server did and what clients believed, in order.
+//! Ordered record of the server's actions and of the state that clients saw.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use dflock::server::{EndReason, Event};
+use dflock::server::{EndReason, Event as ServerEvent};
 use dflock::{Held, LostReason, Token};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::plan::Fault;
-use super::pool::Pool;
+use super::resource::Resource;
 
-/// A grant, by its number in the history.
-pub(super) type Slot = usize;
+/// Number of a grant in the history.
+pub(super) type GrantId = usize;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    /// A server started that knows of nothing.
+pub(super) enum Event {
+    /// An empty server started.
     Started {
         shard: usize,
         server: usize,
     },
-    /// The server is gone.
+    /// The server stopped.
     Stopped {
         shard: usize,
     },
@@ -37,102 +37,102 @@ pub(super) enum What {
     },
     Granted {
         key: Arc<str>,
-        slot: Slot,
+        slot: GrantId,
         server: usize,
         connection: u64,
         waiter: Option<u64>,
     },
     Renewed {
-        slot: Slot,
+        slot: GrantId,
     },
     Ended {
-        slot: Slot,
+        slot: GrantId,
         why: EndReason,
     },
-    Silent {
+    ReadTimeout {
         server: usize,
         connection: u64,
     },
-    /// A user has a slot.
-    Had {
+    /// A user received a slot.
+    Acquired {
         client: usize,
         key: Arc<str>,
-        slot: Slot,
+        slot: GrantId,
         lease: Duration,
-        asked: Asked,
-        /// Whether only the body of a `with_slot` has it.
+        probe: Probe,
+        /// True if only the body of a `with_slot` has access to it.
         in_body: bool,
     },
-    /// A user believed so long: a look at it failed for the first time.
-    Doubted {
-        slot: Slot,
+    /// `is_lost` returned true for the first time.
+    ReportedLost {
+        slot: GrantId,
     },
-    /// A look at it succeeded after one that failed.
-    Unlost {
-        slot: Slot,
+    /// `is_lost` returned false after it had returned true.
+    ReportedHeld {
+        slot: GrantId,
     },
     /// `on_lost` was called.
     OnLost {
-        slot: Slot,
+        slot: GrantId,
         reason: LostReason,
     },
-    /// Who waited for the loss since then was told.
-    Told {
-        slot: Slot,
+    /// A future that waited for the loss since then completed.
+    LossNotified {
+        slot: GrantId,
         since: Duration,
     },
-    /// The body of a `run` came to its end.
-    Worked {
-        slot: Slot,
+    /// The body of a `run` ended.
+    RunEnded {
+        slot: GrantId,
     },
-    /// The user let go of it.
-    Gone {
-        slot: Slot,
-        how: How,
-        believed: bool,
+    /// The user gave the slot up.
+    GivenUp {
+        slot: GrantId,
+        kind: ReleaseKind,
+        was_held: bool,
     },
-    /// `release` came back.
-    Released {
-        slot: Slot,
+    /// `release` returned.
+    ReleaseReturned {
+        slot: GrantId,
         outcome: Result<(), &'static str>,
     },
     Failed {
         client: usize,
-        what: &'static str,
+        operation: &'static str,
         why: &'static str,
     },
-    /// Something took longer than it may.
+    /// An operation took longer than allowed.
     Slow {
         client: usize,
-        what: &'static str,
+        operation: &'static str,
         took: Duration,
         allowed: Duration,
     },
-    Cut {
+    Cancelled {
         client: usize,
     },
-    Fault(Fault),
-    Healed(Fault),
-    /// The time jumped to here.
-    Jumped {
+    FaultStarted(Fault),
+    FaultEnded(Fault),
+    /// Time jumped from `from` to this entry.
+    TimeJumped {
         from: Duration,
     },
-    /// Something that must not be was seen.
-    Wrong(String),
+    /// An invariant was violated.
+    Violation(String),
 }
 
-/// Who is asked at each event what he believes.
+/// Code that polls `is_lost` at each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// The user, whether or not his client runs.
-    Outside,
-    /// A body, when its client runs.
-    Inside,
-    Never,
+pub(super) enum Probe {
+    /// The history, whether or not the client runs.
+    History,
+    /// The body, only when the client runs.
+    Body,
+    Disabled,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub(super) enum ReleaseKind {
     Release,
     Close,
     Drop,
@@ -141,77 +141,77 @@ pub(super) enum How {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) at: Duration,
-    pub(super) what: What,
+    pub(super) event: Event,
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:10.3} s  {:?}", self.at.as_secs_f64(), self.what)
+        write!(f, "{:10.3} s  {:?}", self.at.as_secs_f64(), self.event)
     }
 }
 
 pub(super) struct History {
-    begun: Instant,
-    watched: bool,
-    /// Something happened.
-    news: watch::Sender<()>,
+    start: Instant,
+    polls_is_lost: bool,
+    /// Notified at each event.
+    changes: watch::Sender<()>,
     log: Mutex<Log>,
 }
 
 #[derive(Default)]
 struct Log {
     entries: Vec<Entry>,
-    slots: HashMap<Token, Slot>,
-    believers: Vec<Believer>,
+    slots: HashMap<Token, GrantId>,
+    observed: Vec<Observed>,
     servers: usize,
 }
 
-struct Believer {
-    slot: Slot,
-    held: Weak<Pool<Held>>,
-    doubted: bool,
+struct Observed {
+    slot: GrantId,
+    held: Weak<Resource<Held>>,
+    was_lost: bool,
 }
 
 impl History {
-    pub(super) fn new(begun: Instant, watched: bool) -> Arc<Self> {
+    pub(super) fn new(start: Instant, polls_is_lost: bool) -> Arc<Self> {
         Arc::new(Self {
-            begun,
-            watched,
-            news: watch::Sender::new(()),
+            start,
+            polls_is_lost,
+            changes: watch::Sender::new(()),
             log: Mutex::default(),
         })
     }
 
-    pub(super) fn begun(&self) -> Instant {
-        self.begun
+    pub(super) fn start(&self) -> Instant {
+        self.start
     }
 
-    /// Notes what happened, and what all who hold believe now.
-    pub(super) fn note(&self, what: What) {
-        let at = self.begun.elapsed();
+    /// Records an event, and each change of `is_lost` of the observed slots.
+    pub(super) fn record(&self, event: Event) {
+        let at = self.start.elapsed();
         let log = &mut *self.log.lock().unwrap();
-        log.entries.push(Entry { at, what });
-        if !self.watched {
+        log.entries.push(Entry { at, event });
+        if !self.polls_is_lost {
             return;
         }
-        self.news.send_replace(());
+        self.changes.send_replace(());
         let Log {
-            entries, believers, ..
+            entries, observed, ..
         } = log;
-        believers.retain_mut(|believer| {
-            let Some(held) = believer.held.upgrade() else {
+        observed.retain_mut(|hold| {
+            let Some(held) = hold.held.upgrade() else {
                 return false;
             };
             let lost = held.is_lost();
-            if lost != believer.doubted {
-                let slot = believer.slot;
-                believer.doubted = lost;
+            if lost != hold.was_lost {
+                let slot = hold.slot;
+                hold.was_lost = lost;
                 entries.push(Entry {
                     at,
-                    what: if lost {
-                        What::Doubted { slot }
+                    event: if lost {
+                        Event::ReportedLost { slot }
                     } else {
-                        What::Unlost { slot }
+                        Event::ReportedHeld { slot }
                     },
                 });
             }
@@ -219,86 +219,87 @@ impl History {
         });
     }
 
-    /// The number of a grant.
-    pub(super) fn slot(&self, token: &Token) -> Slot {
+    /// Returns the number of a grant.
+    pub(super) fn grant_id(&self, token: &Token) -> GrantId {
         let slots = &mut self.log.lock().unwrap().slots;
         let next = slots.len();
         *slots.entry(*token).or_insert(next)
     }
 
-    /// A new server of this shard is there: its number, and what it tells its events.
+    /// Registers a new server of this shard. Returns its number and an observer for its events.
     pub(super) fn start_server(
         self: &Arc<Self>,
         shard: usize,
-    ) -> (usize, impl Fn(Event) + Send + Sync + 'static) {
+    ) -> (usize, impl Fn(ServerEvent) + Send + Sync + 'static) {
         let server = {
             let mut log = self.log.lock().unwrap();
             log.servers += 1;
             log.servers
         };
-        self.note(What::Started { shard, server });
+        self.record(Event::Started { shard, server });
         let history = Arc::clone(self);
         (server, move |event| {
-            history.note(history.read(server, event));
+            history.record(history.convert(server, event));
         })
     }
 
-    fn read(&self, server: usize, event: Event) -> What {
+    fn convert(&self, server: usize, event: ServerEvent) -> Event {
         match event {
-            Event::Joined { key, waiter, .. } => What::Joined { key, waiter },
-            Event::Left { key, waiter } => What::Left { key, waiter },
-            Event::Granted {
+            ServerEvent::Joined { key, waiter, .. } => Event::Joined { key, waiter },
+            ServerEvent::Left { key, waiter } => Event::Left { key, waiter },
+            ServerEvent::Granted {
                 key,
                 token,
                 connection,
                 waiter,
-            } => What::Granted {
+            } => Event::Granted {
                 key,
-                slot: self.slot(&token),
+                slot: self.grant_id(&token),
                 server,
                 connection,
                 waiter,
             },
-            Event::Renewed { token } => What::Renewed {
-                slot: self.slot(&token),
+            ServerEvent::Renewed { token } => Event::Renewed {
+                slot: self.grant_id(&token),
             },
-            Event::Ended { token, reason, .. } => What::Ended {
-                slot: self.slot(&token),
+            ServerEvent::Ended { token, reason, .. } => Event::Ended {
+                slot: self.grant_id(&token),
                 why: reason,
             },
-            Event::ReadTimeout { connection } => What::Silent { server, connection },
+            ServerEvent::ReadTimeout { connection } => Event::ReadTimeout { server, connection },
         }
     }
 
-    /// A user has a slot, and will be asked what he believes.
-    pub(super) fn had(&self, client: usize, held: &Arc<Pool<Held>>) -> Slot {
-        let slot = self.slot(held.token());
-        if self.watched {
-            self.log.lock().unwrap().believers.push(Believer {
+    /// Records that a user received a slot, and observes the slot from now on.
+    pub(super) fn record_acquired(&self, client: usize, held: &Arc<Resource<Held>>) -> GrantId {
+        let slot = self.grant_id(held.token());
+        if self.polls_is_lost {
+            self.log.lock().unwrap().observed.push(Observed {
                 slot,
                 held: Arc::downgrade(held),
-                doubted: false,
+                was_lost: false,
             });
         }
-        let asked = if self.watched {
-            Asked::Outside
+        let probe = if self.polls_is_lost {
+            Probe::History
         } else {
-            Asked::Never
+            Probe::Disabled
         };
-        self.note(What::Had {
+        self.record(Event::Acquired {
             client,
             key: held.key().into(),
             slot,
             lease: held.lease(),
-            asked,
+            probe,
             in_body: false,
         });
         slot
     }
 
-    /// Resolves at each event; `None` where nobody asks what anybody believes.
-    pub(super) fn news(&self) -> Option<watch::Receiver<()>> {
-        self.watched.then(|| self.news.subscribe())
+    /// Returns a receiver that is notified at each event, or `None` if the plan does not observe
+    /// slots.
+    pub(super) fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.polls_is_lost.then(|| self.changes.subscribe())
     }
 
     pub(super) fn take_entries(&self) -> Vec<Entry> {

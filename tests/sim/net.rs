@@ -1,4 +1,4 @@
-//! A network in memory between clients and the servers, with all that can be wrong with one.
+//! In-memory network between the clients and the servers, with injected faults.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,42 +9,43 @@ use dflock::server::MemoryConnector;
 use dflock::{BoxStream, Clock, ConnectFuture, Connector};
 use tokio::time::{Instant, sleep};
 
-use super::dice::Dice;
-use super::end::{End, Side};
+use super::endpoint::{Endpoint, Side};
 use super::link::Link;
-use super::pipe::{Parcel, Pipe};
+use super::pipe::{Pipe, Segment};
 use super::plan::SERVERS;
+use super::rng::Rng;
 
 pub(super) struct Net {
     state: Mutex<State>,
 }
 
 pub(super) struct State {
-    dice: Dice,
-    /// Of each shard the server that listens now.
+    rng: Rng,
+    /// Current listener of each shard.
     servers: [Option<Listener>; SERVERS.len()],
-    hosts: Vec<Host>,
+    hosts: Vec<ClientHost>,
     pub(super) links: Vec<Link>,
 }
 
-/// A server that takes connections.
+/// A server that accepts connections.
 #[derive(Clone)]
 struct Listener {
     connector: MemoryConnector,
     number: usize,
-    /// The number of its last connection.
+    /// Number of its last connection.
     last: u64,
 }
 
-/// What a client is to the network.
-struct Host {
+/// State of the network for one client.
+struct ClientHost {
     up: RangeInclusive<u64>,
     down: RangeInclusive<u64>,
-    /// How many faults keep packets from going up, from coming down, and the program from running.
+    /// Numbers of faults that hold back packets to the servers, packets from the servers, and the
+    /// program.
     stalls: Stalls,
     busy: u32,
-    /// Who waits for any of this to end.
-    waiting: Vec<Waker>,
+    /// Wakers of the tasks that wait for these faults to end.
+    wakers: Vec<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,15 +59,15 @@ impl Net {
         seed: u64,
         hosts: impl Iterator<Item = (RangeInclusive<u64>, RangeInclusive<u64>)>,
     ) -> Arc<Self> {
-        let host = |(up, down)| Host {
+        let host = |(up, down)| ClientHost {
             up,
             down,
             stalls: Stalls::default(),
             busy: 0,
-            waiting: Vec::new(),
+            wakers: Vec::new(),
         };
         let state = State {
-            dice: Dice::new(seed, 1),
+            rng: Rng::new(seed, 1),
             servers: Default::default(),
             hosts: hosts.map(host).collect(),
             links: Vec::new(),
@@ -80,8 +81,8 @@ impl Net {
         self.state.lock().unwrap()
     }
 
-    /// New connections to this shard go there from now on; `None`: they are refused.
-    pub(super) fn serve(&self, shard: usize, server: Option<(MemoryConnector, usize)>) {
+    /// Sends new connections to `shard` to `server` from now on, or refuses them if it is `None`.
+    pub(super) fn set_listener(&self, shard: usize, server: Option<(MemoryConnector, usize)>) {
         self.lock().servers[shard] = server.map(|(connector, number)| Listener {
             connector,
             number,
@@ -89,16 +90,16 @@ impl Net {
         });
     }
 
-    /// How a client reaches the servers.
+    /// Returns the connector of a client.
     pub(super) fn connector(self: &Arc<Self>, host: usize, clock: Clock) -> impl Connector {
-        Way {
+        SimConnector {
             net: Arc::clone(self),
             host,
             clock,
         }
     }
 
-    /// A client's packets do not get through.
+    /// Holds back the packets of a client.
     pub(super) fn stall(&self, host: usize, up: bool, down: bool) {
         let state = &mut *self.lock();
         state.hosts[host].stalls.up += u32::from(up);
@@ -117,29 +118,29 @@ impl Net {
         state.hosts[host].wake();
     }
 
-    /// One connection of a client, which of those that are open `throw` says, does not get through; which it is.
-    pub(super) fn stall_one(
+    /// Holds back one open connection of a client, chosen by `random`. Returns its index.
+    pub(super) fn stall_connection(
         &self,
         host: usize,
-        throw: usize,
+        random: usize,
         up: bool,
         down: bool,
     ) -> Option<usize> {
         let state = &mut *self.lock();
-        let open: Vec<_> = state.open(host).collect();
-        let found = *open.get(throw.checked_rem(open.len())?)?;
+        let open: Vec<_> = state.open_links(host).collect();
+        let found = *open.get(random.checked_rem(open.len())?)?;
         state.links[found].stall(Instant::now(), up, down, false);
         Some(found)
     }
 
-    pub(super) fn heal_one(&self, index: usize, up: bool, down: bool) {
+    pub(super) fn heal_connection(&self, index: usize, up: bool, down: bool) {
         let state = &mut *self.lock();
         let mut each = 0..;
         state.heal_where(up, down, |_| each.next() == Some(index));
     }
 
-    /// A client's program does not run: nothing that arrives is read, and nothing is written.
-    pub(super) fn keep_busy(&self, host: usize) {
+    /// Suspends a client: its received packets are not read, and it sends nothing.
+    pub(super) fn start_busy(&self, host: usize) {
         let state = &mut *self.lock();
         state.hosts[host].busy += 1;
         let now = Instant::now();
@@ -149,44 +150,45 @@ impl Net {
         }
     }
 
-    pub(super) fn let_run(&self, host: usize) {
+    pub(super) fn end_busy(&self, host: usize) {
         let state = &mut *self.lock();
         state.hosts[host].busy -= 1;
         state.heal_where(true, true, |link| link.host == host);
         state.hosts[host].wake();
     }
 
-    /// Connections of a client are reset at both ends: the one that `throw` says, or all. Whether there was any.
-    pub(super) fn reset(&self, host: usize, throw: Option<usize>) -> bool {
+    /// Resets open connections of a client at both ends: the one chosen by `random`, or all.
+    /// Returns whether there was one.
+    pub(super) fn reset(&self, host: usize, random: Option<usize>) -> bool {
         let state = &mut *self.lock();
-        let mut open: Vec<_> = state.open(host).collect();
-        if let (Some(throw), 1..) = (throw, open.len()) {
-            open = vec![open[throw % open.len()]];
+        let mut open: Vec<_> = state.open_links(host).collect();
+        if let (Some(random), 1..) = (random, open.len()) {
+            open = vec![open[random % open.len()]];
         }
         let now = Instant::now();
         for &link in &open {
             for side in [Side::Client, Side::Server] {
-                state.send(link, side, Parcel::Reset, now);
+                state.send(link, side, Segment::Reset, now);
             }
         }
         !open.is_empty()
     }
 
-    pub(super) fn poll_idle(&self, host: usize, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_not_busy(&self, host: usize, cx: &mut Context<'_>) -> Poll<()> {
         let host = &mut self.lock().hosts[host];
         if host.busy == 0 {
             return Poll::Ready(());
         }
-        host.waiting.push(cx.waker().clone());
+        host.wakers.push(cx.waker().clone());
         Poll::Pending
     }
 
-    /// How many connections are not closed at both ends.
-    pub(super) fn open(&self) -> usize {
+    /// Returns the number of connections that are not dropped at both ends.
+    pub(super) fn open_connections(&self) -> usize {
         self.lock()
             .links
             .iter()
-            .filter(|link| link.ends < 2)
+            .filter(|link| link.dropped_ends < 2)
             .count()
     }
 
@@ -195,12 +197,12 @@ impl Net {
         if host.busy == 0 && host.stalls.up == 0 && host.stalls.down == 0 {
             return Poll::Ready(());
         }
-        host.waiting.push(cx.waker().clone());
+        host.wakers.push(cx.waker().clone());
         Poll::Pending
     }
 
     async fn connect(self: &Arc<Self>, host: usize, server: &str) -> std::io::Result<BoxStream> {
-        let Some(shard) = SERVERS.iter().position(|there| *there == server) else {
+        let Some(shard) = SERVERS.iter().position(|address| *address == server) else {
             return Err(std::io::ErrorKind::NotFound.into());
         };
         let round_trip = {
@@ -210,42 +212,42 @@ impl Net {
         std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
         sleep(round_trip).await;
         std::future::poll_fn(|cx| self.poll_reachable(host, cx)).await;
-        let Some(there) = self.lock().servers[shard].clone() else {
+        let Some(listener) = self.lock().servers[shard].clone() else {
             return Err(std::io::ErrorKind::ConnectionRefused.into());
         };
         let link = self.lock().add(host);
-        let ours = End::new(self, link, Side::Client);
-        there
+        let client = Endpoint::new(self, link, Side::Client);
+        listener
             .connector
-            .accept_stream(Box::new(End::new(self, link, Side::Server)))
+            .accept_stream(Box::new(Endpoint::new(self, link, Side::Server)))
             .await?;
         let state = &mut *self.lock();
         if let Some(Listener { number, last, .. }) = &mut state.servers[shard] {
-            // the server numbers them in the same order, and from 1
+            // The server numbers its connections in the same order, starting at 1.
             *last += 1;
             state.links[link].peer = Some((*number, *last));
         }
-        Ok(Box::new(ours))
+        Ok(Box::new(client))
     }
 }
 
 impl State {
-    pub(super) fn send(&mut self, link: usize, from: Side, parcel: Parcel, now: Instant) {
+    pub(super) fn send(&mut self, link: usize, from: Side, segment: Segment, now: Instant) {
         let latency = self.latency(self.links[link].host, from);
-        let torn =
-            matches!(&parcel, Parcel::Bytes(bytes) if bytes.len() > 1) && self.dice.percent(10);
-        match parcel {
-            Parcel::Bytes(mut bytes) if torn => {
-                let rest = bytes.split_off(1 + self.dice.index(bytes.len() - 1));
-                let later = latency + self.dice.millis(0..=30);
+        let splits =
+            matches!(&segment, Segment::Bytes(bytes) if bytes.len() > 1) && self.rng.percent(10);
+        match segment {
+            Segment::Bytes(mut bytes) if splits => {
+                let rest = bytes.split_off(1 + self.rng.index(bytes.len() - 1));
+                let later = latency + self.rng.millis(0..=30);
                 self.links[link]
-                    .from(from)
-                    .push(Parcel::Bytes(bytes), now, latency);
+                    .pipe_from(from)
+                    .push(Segment::Bytes(bytes), now, latency);
                 self.links[link]
-                    .from(from)
-                    .push(Parcel::Bytes(rest), now, later);
+                    .pipe_from(from)
+                    .push(Segment::Bytes(rest), now, later);
             }
-            parcel => self.links[link].from(from).push(parcel, now, latency),
+            segment => self.links[link].pipe_from(from).push(segment, now, latency),
         }
     }
 
@@ -254,11 +256,11 @@ impl State {
             Side::Client => self.hosts[host].up.clone(),
             Side::Server => self.hosts[host].down.clone(),
         };
-        self.dice.millis(range)
+        self.rng.millis(range)
     }
 
     fn add(&mut self, host: usize) -> usize {
-        let Host { stalls, busy, .. } = self.hosts[host];
+        let ClientHost { stalls, busy, .. } = self.hosts[host];
         let (up, down) = (
             Pipe::stalled(stalls.up + busy),
             Pipe::stalled(stalls.down + busy),
@@ -268,18 +270,18 @@ impl State {
             up,
             down,
             peer: None,
-            closed: None,
-            hung_up: None,
-            ends: 0,
+            closed_by_client: None,
+            closed_by_server: None,
+            dropped_ends: 0,
         });
         self.links.len() - 1
     }
 
-    fn open(&self, host: usize) -> impl Iterator<Item = usize> {
+    fn open_links(&self, host: usize) -> impl Iterator<Item = usize> {
         self.links
             .iter()
             .enumerate()
-            .filter(move |(_, link)| link.host == host && link.ends == 0)
+            .filter(move |(_, link)| link.host == host && link.dropped_ends == 0)
             .map(|(index, _)| index)
     }
 
@@ -293,27 +295,27 @@ impl State {
             for (heals, side) in [(up, Side::Client), (down, Side::Server)] {
                 if heals {
                     let latency = self.latency(host, side);
-                    self.links[index].from(side).heal(now, latency);
+                    self.links[index].pipe_from(side).heal(now, latency);
                 }
             }
         }
     }
 }
 
-impl Host {
+impl ClientHost {
     fn wake(&mut self) {
-        self.waiting.drain(..).for_each(Waker::wake);
+        self.wakers.drain(..).for_each(Waker::wake);
     }
 }
 
-/// One client's way to the servers.
-struct Way {
+/// Connector of one client.
+struct SimConnector {
     net: Arc<Net>,
     host: usize,
     clock: Clock,
 }
 
-impl Connector for Way {
+impl Connector for SimConnector {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
         Box::pin(self.net.connect(self.host, server))
     }

@@ -1,4 +1,4 @@
-//! One direction of a connection: bytes that are on their way, and when they arrive.
+//! One direction of a connection: a queue of segments with arrival times.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -6,105 +6,105 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What travels.
+/// Unit of transmission.
 #[derive(Debug)]
-pub(super) enum Parcel {
+pub(super) enum Segment {
     Bytes(Vec<u8>),
     Fin,
     Reset,
 }
 
-/// What a reader finds.
-pub(super) enum Found {
+/// Outcome of a read.
+pub(super) enum ReadOutcome {
     Bytes(usize),
     Fin,
     Reset,
-    /// Nothing before this moment.
-    Later(Instant),
+    /// No data before this time.
+    NotBefore(Instant),
     Nothing,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
-    /// With the time of arrival; `None` while it is held up.
-    queue: VecDeque<(Option<Instant>, Parcel)>,
+    /// Segments with their arrival times; `None` while a fault holds the segment back.
+    queue: VecDeque<(Option<Instant>, Segment)>,
     last: Option<Instant>,
     reader: Option<Waker>,
-    /// Nothing more goes in.
+    /// True if a FIN or a reset was sent.
     pub(super) closed: bool,
-    /// Nobody reads any more.
-    deaf: bool,
-    /// How many faults hold it up.
+    /// True if the reader was dropped.
+    reader_closed: bool,
+    /// Number of faults that hold the direction back.
     stalls: u32,
-    /// Whether one ever did, or reset it.
-    pub(super) hindered: bool,
+    /// True if a fault ever held it back or reset it.
+    pub(super) disturbed: bool,
 }
 
 impl Pipe {
     pub(super) fn stalled(stalls: u32) -> Self {
         Self {
             stalls,
-            hindered: stalls > 0,
+            disturbed: stalls > 0,
             ..Self::default()
         }
     }
 
-    pub(super) fn push(&mut self, parcel: Parcel, now: Instant, latency: Duration) {
-        match parcel {
-            Parcel::Fin if self.closed => return,
-            Parcel::Reset => {
+    pub(super) fn push(&mut self, segment: Segment, now: Instant, latency: Duration) {
+        match segment {
+            Segment::Fin if self.closed => return,
+            Segment::Reset => {
                 self.queue.clear();
-                self.hindered = true;
+                self.disturbed = true;
             }
             _ => {}
         }
-        self.closed |= !matches!(parcel, Parcel::Bytes(_));
-        if !self.deaf || self.closed {
+        self.closed |= !matches!(segment, Segment::Bytes(_));
+        if !self.reader_closed || self.closed {
             let at = (self.stalls == 0).then(|| self.stamp(now, latency));
-            self.queue.push_back((at, parcel));
+            self.queue.push_back((at, segment));
         }
         self.wake();
     }
 
-    pub(super) fn read(&mut self, now: Instant, room: &mut [u8], waker: &Waker) -> Found {
+    pub(super) fn read(&mut self, now: Instant, buffer: &mut [u8], waker: &Waker) -> ReadOutcome {
         self.reader = Some(waker.clone());
         match self.queue.front_mut() {
-            None | Some((None, _)) => Found::Nothing,
-            Some((Some(at), _)) if *at > now => Found::Later(*at),
-            // what ends a connection stays there for whoever reads again
-            Some((_, Parcel::Fin)) => Found::Fin,
-            Some((_, Parcel::Reset)) => Found::Reset,
-            Some((_, Parcel::Bytes(bytes))) => {
-                let count = bytes.len().min(room.len());
-                room[..count].copy_from_slice(&bytes[..count]);
+            None | Some((None, _)) => ReadOutcome::Nothing,
+            Some((Some(at), _)) if *at > now => ReadOutcome::NotBefore(*at),
+            // The end of a connection stays in the queue, so that every later read finds it.
+            Some((_, Segment::Fin)) => ReadOutcome::Fin,
+            Some((_, Segment::Reset)) => ReadOutcome::Reset,
+            Some((_, Segment::Bytes(bytes))) => {
+                let count = bytes.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&bytes[..count]);
                 bytes.drain(..count);
                 if bytes.is_empty() {
                     self.queue.pop_front();
                 }
-                Found::Bytes(count)
+                ReadOutcome::Bytes(count)
             }
         }
     }
 
-    /// When the reader can know that the connection has ended.
+    /// Returns the time at which the reader can notice the end of the connection.
     pub(super) fn end_arrives(&self) -> Option<Instant> {
         let (at, last) = self.queue.back()?;
-        if matches!(last, Parcel::Bytes(_)) {
+        if matches!(last, Segment::Bytes(_)) {
             None
         } else {
             *at
         }
     }
 
-    /// Whether the other side has reset it, and that has arrived.
+    /// Returns whether a reset by the other side has arrived.
     pub(super) fn is_reset(&self, now: Instant) -> bool {
-        matches!(self.queue.front(), Some((Some(at), Parcel::Reset)) if *at <= now)
+        matches!(self.queue.front(), Some((Some(at), Segment::Reset)) if *at <= now)
     }
 
-    /// Holds up what is on its way; with `all` what has arrived and was not read, too.
+    /// Holds back the segments that have not arrived; with `all` those that were not read, too.
     pub(super) fn stall(&mut self, now: Instant, all: bool) {
         self.stalls += 1;
-        self.hindered = true;
+        self.disturbed = true;
         for (at, _) in &mut self.queue {
             if all || at.is_some_and(|at| at > now) {
                 *at = None;
@@ -125,11 +125,11 @@ impl Pipe {
         }
     }
 
-    /// Nobody reads any more: only the end is still of interest, to whoever looks when it would have arrived.
-    pub(super) fn deafen(&mut self) {
-        self.deaf = true;
+    /// Drops the reader. Only the end of the stream stays in the queue, for `end_arrives`.
+    pub(super) fn close_reader(&mut self) {
+        self.reader_closed = true;
         self.queue
-            .retain(|(_, parcel)| !matches!(parcel, Parcel::Bytes(_)));
+            .retain(|(_, segment)| !matches!(segment, Segment::Bytes(_)));
     }
 
     fn stamp(&mut self, now: Instant, latency: Duration) -> Instant {

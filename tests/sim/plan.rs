@@ -1,4 +1,4 @@
-//! What one seed decides before anything runs.
+//! Decisions that a seed makes before anything runs.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,41 +6,42 @@ use std::time::Duration;
 
 use dflock::{Crc32, Sharding};
 
-use super::dice::Dice;
+use super::rng::Rng;
 
-/// Where the servers are, as clients are told; how many of them there are is up to the seed.
+/// Addresses that are given to the clients. The seed decides how many of them are used.
 pub(super) const SERVERS: [&str; 3] = ["shard-0:6388", "shard-1:6388", "shard-2:6388"];
 
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) seed: u64,
-    /// How long the actors live.
+    /// Time during which the actors start new operations.
     pub(super) length: Duration,
     pub(super) auto_release: bool,
     pub(super) read_timeout: Duration,
     pub(super) sweep: Duration,
-    /// Whether beliefs are asked for at each event. Asking may wake a client up, so half of the seeds do without.
-    pub(super) watched: bool,
-    /// How many servers there are.
+    /// True if `is_lost` is polled at each event. Polling may wake a client, so half of the seeds
+    /// do without it.
+    pub(super) polls_is_lost: bool,
+    /// Number of servers.
     pub(super) servers: usize,
     pub(super) keys: Vec<Key>,
     pub(super) clients: Vec<ClientPlan>,
-    pub(super) faults: Vec<Planned>,
+    pub(super) faults: Vec<ScheduledFault>,
 }
 
-/// What is shared.
+/// A key that the clients share.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) name: String,
     pub(super) limit: u32,
     pub(super) is_lock: bool,
-    /// Which server it lives on.
+    /// Index of the server that owns the key.
     pub(super) shard: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct ClientPlan {
-    /// How far its clock goes while the server's goes a million.
+    /// Microseconds that the client's clock advances in one second of the server's clock.
     pub(super) per_million: u32,
     pub(super) up: RangeInclusive<u64>,
     pub(super) down: RangeInclusive<u64>,
@@ -48,49 +49,49 @@ pub(super) struct ClientPlan {
     pub(super) socket_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) renew_ratio: f64,
-    /// One for each key.
+    /// Leases, one for each key.
     pub(super) leases: Vec<Duration>,
     pub(super) actors: u64,
 }
 
-/// A fault, from `at` on for `lasts`.
+/// A fault that starts at `at` and lasts for `lasts`.
 #[derive(Debug)]
-pub(super) struct Planned {
+pub(super) struct ScheduledFault {
     pub(super) at: Duration,
-    pub(super) lasts: Duration,
+    pub(super) duration: Duration,
     pub(super) fault: Fault,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A client's packets do not get through, to the server, from it, or both; new connections do not, either.
+    /// Packets of a client are held back in one or both directions. New connections do not succeed.
     Partition {
         client: usize,
         up: bool,
         down: bool,
     },
-    /// The same for one of its connections only.
+    /// Packets of one connection of a client are held back in one or both directions.
     HalfOpen {
         client: usize,
         up: bool,
         down: bool,
     },
-    /// One of a client's connections, or all, are reset at both ends.
+    /// One or all connections of a client are reset at both ends.
     Reset {
         client: usize,
         all: bool,
     },
-    /// The client's program does not run.
+    /// The program of the client does not run.
     Busy {
         client: usize,
     },
-    /// Nobody runs, and the time passes.
+    /// Time passes, and no program runs.
     Jump,
-    /// The server is stopped, and goes on.
+    /// The process of the server is suspended and resumed.
     Freeze {
         shard: usize,
     },
-    /// The server is gone with all that it knew, and comes back with nothing.
+    /// The server loses all its state and starts again empty.
     Restart {
         shard: usize,
     },
@@ -151,44 +152,45 @@ impl Fault {
     }
 }
 
-/// How clients' clocks may differ from the server's: 1 % and a hair less, so that rounding is nobody's fault.
+/// Rates of the clients' clocks. They differ from the server's by just under 1 %, so that rounding
+/// never exceeds the permitted drift.
 const RATES: RangeInclusive<u64> = 990_010..=1_009_990;
 
-/// How long replies are held back, in milliseconds.
+/// Delays of replies, in milliseconds.
 pub(super) const DELAYS: RangeInclusive<u64> = 20..=3000;
 
 impl Plan {
     pub(super) fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed, 0);
-        let read_timeout = Duration::from_secs(dice.pick(&[2, 3, 5, 8, 8, 23]));
-        let auto_release = dice.percent(75);
-        let servers = dice.pick(&[1, 1, 2, 3]);
-        let keys: Vec<_> = (0..dice.between(1..=3))
-            .map(|number| Key::new(&mut dice, number, servers))
+        let mut rng = Rng::new(seed, 0);
+        let read_timeout = Duration::from_secs(rng.pick(&[2, 3, 5, 8, 8, 23]));
+        let auto_release = rng.percent(75);
+        let servers = rng.pick(&[1, 1, 2, 3]);
+        let keys: Vec<_> = (0..rng.range(1..=3))
+            .map(|number| Key::new(&mut rng, number, servers))
             .collect();
         let longest = if auto_release { 7200 } else { 90 };
-        let count = dice.between(2..=5);
-        let slow = dice.percent(30);
+        let count = rng.range(2..=5);
+        let slow = rng.percent(30);
         let clients: Vec<_> = (0..count)
-            .map(|_| ClientPlan::new(&mut dice, read_timeout, keys.len(), longest, slow))
+            .map(|_| ClientPlan::new(&mut rng, read_timeout, keys.len(), longest, slow))
             .collect();
-        let length = Duration::from_secs(dice.between(40..=100));
-        let watched = dice.percent(50);
-        let sweep = Duration::from_millis(dice.pick(&[10, 10, 10, 50, 200, 1000]));
+        let length = Duration::from_secs(rng.range(40..=100));
+        let polls_is_lost = rng.percent(50);
+        let sweep = Duration::from_millis(rng.pick(&[10, 10, 10, 50, 200, 1000]));
         let mut faults = Vec::new();
-        // one in eight is calm: nothing may be lost and nothing may fail there
-        if !dice.percent(12) {
-            let pause = dice.pick(&[2000, 4000, 8000, 16_000]);
-            let mut at = dice.millis(0..=pause);
+        // One seed in eight has no faults: there no slot may be lost and no operation may fail.
+        if !rng.percent(12) {
+            let pause = rng.pick(&[2000, 4000, 8000, 16_000]);
+            let mut at = rng.millis(0..=pause);
             while at < length {
-                faults.push(Planned::new(
-                    &mut dice,
+                faults.push(ScheduledFault::new(
+                    &mut rng,
                     at,
                     clients.len(),
                     &keys,
                     read_timeout,
                 ));
-                at += dice.millis(0..=2 * pause);
+                at += rng.millis(0..=2 * pause);
             }
         }
         Self {
@@ -197,7 +199,7 @@ impl Plan {
             auto_release,
             read_timeout,
             sweep,
-            watched,
+            polls_is_lost,
             servers,
             keys,
             clients,
@@ -205,15 +207,15 @@ impl Plan {
         }
     }
 
-    /// The key of this name.
+    /// Returns the key with this name.
     pub(super) fn key(&self, name: &str) -> &Key {
         self.keys
             .iter()
             .find(|key| key.name == name)
-            .expect("clients want no others")
+            .expect("clients use planned keys only")
     }
 
-    /// The longest that anything is on its way.
+    /// Returns the longest latency of a packet.
     pub(super) fn longest_latency(&self) -> Duration {
         Duration::from_millis(
             self.clients
@@ -224,7 +226,7 @@ impl Plan {
         )
     }
 
-    /// The longest lease of anybody.
+    /// Returns the longest lease of all clients.
     pub(super) fn longest_lease(&self) -> Duration {
         self.clients
             .iter()
@@ -236,18 +238,18 @@ impl Plan {
 }
 
 impl Key {
-    fn new(dice: &mut Dice, number: u64, servers: usize) -> Self {
-        let is_lock = dice.percent(30);
-        // their names spread them over the servers
+    fn new(rng: &mut Rng, number: u64, servers: usize) -> Self {
+        let is_lock = rng.percent(30);
+        // The random number spreads the keys over the servers.
         let name = format!(
             "{}-{number}-{}",
             if is_lock { "lock" } else { "pool" },
-            dice.between(0..=99)
+            rng.range(0..=99)
         );
         let limit = if is_lock {
             1
         } else {
-            dice.pick(&[1, 1, 1, 2, 3])
+            rng.pick(&[1, 1, 1, 2, 3])
         };
         Self {
             shard: Crc32.shard(&name, servers),
@@ -259,58 +261,58 @@ impl Key {
 }
 
 impl ClientPlan {
-    fn new(dice: &mut Dice, read_timeout: Duration, keys: usize, longest: u64, slow: bool) -> Self {
-        let (up, down) = match dice.between(0..=9) {
+    fn new(rng: &mut Rng, read_timeout: Duration, keys: usize, longest: u64, slow: bool) -> Self {
+        let (up, down) = match rng.range(0..=9) {
             0 | 1 => (0..=0, 0..=0),
             2..=4 if slow => (0..=20, 50..=400),
             5 | 6 if slow => (30..=250, 0..=250),
             _ => (0..=20, 0..=20),
         };
-        // as many at the ends, where rounding and margins matter, as between
-        // a slow clock believes too long, a fast one gives up too early
-        let rate = match dice.between(0..=9) {
+        // Half of the clocks run at the slow limit, where rounding and margins matter most. A slow
+        // clock makes a client hold on too long; a fast one makes it give up early.
+        let rate = match rng.range(0..=9) {
             0..=4 => *RATES.start(),
             5 | 6 => *RATES.end(),
-            _ => dice.between(RATES),
+            _ => rng.range(RATES),
         };
-        let leases = (0..keys).map(|_| match dice.between(0..=9) {
+        let leases = (0..keys).map(|_| match rng.range(0..=9) {
             0..=2 => 1,
-            3..=5 => dice.between(2..=6),
-            6..=7 => dice.between(7..=60),
-            _ => dice.between(60..=longest),
+            3..=5 => rng.range(2..=6),
+            6..=7 => rng.range(7..=60),
+            _ => rng.range(60..=longest),
         });
         Self {
             per_million: u32::try_from(rate).expect("about a million"),
             up,
             down,
             leases: leases.map(Duration::from_secs).collect(),
-            heartbeat: read_timeout.mul_f64(dice.pick(&[0.15, 0.33, 0.33, 0.5, 0.7])),
-            socket_timeout: Duration::from_secs(dice.pick(&[1, 2, 5])),
-            connect_timeout: Duration::from_secs(dice.pick(&[1, 5])),
-            renew_ratio: dice.pick(&[0.1, 0.3, 0.5, 0.5, 0.5, 0.8, 0.99]),
-            actors: dice.between(1..=3),
+            heartbeat: read_timeout.mul_f64(rng.pick(&[0.15, 0.33, 0.33, 0.5, 0.7])),
+            socket_timeout: Duration::from_secs(rng.pick(&[1, 2, 5])),
+            connect_timeout: Duration::from_secs(rng.pick(&[1, 5])),
+            renew_ratio: rng.pick(&[0.1, 0.3, 0.5, 0.5, 0.5, 0.8, 0.99]),
+            actors: rng.range(1..=3),
         }
     }
 }
 
-impl Planned {
+impl ScheduledFault {
     fn new(
-        dice: &mut Dice,
+        rng: &mut Rng,
         at: Duration,
         clients: usize,
         keys: &[Key],
         read_timeout: Duration,
     ) -> Self {
-        let (client, key) = (dice.index(clients), dice.index(keys.len()));
-        // a server that no key lives on is of no interest
-        let shard = keys[dice.index(keys.len())].shard;
-        let (up, down) = dice.pick(&[(true, true), (true, false), (false, true)]);
-        let fault = match dice.between(0..=99) {
+        let (client, key) = (rng.index(clients), rng.index(keys.len()));
+        // Servers without keys are not worth a fault.
+        let shard = keys[rng.index(keys.len())].shard;
+        let (up, down) = rng.pick(&[(true, true), (true, false), (false, true)]);
+        let fault = match rng.range(0..=99) {
             0..=21 => Fault::Partition { client, up, down },
             22..=39 => Fault::HalfOpen { client, up, down },
             40..=47 => Fault::Reset {
                 client,
-                all: dice.percent(50),
+                all: rng.percent(50),
             },
             48..=57 => Fault::Busy { client },
             58..=65 => Fault::Jump,
@@ -318,21 +320,25 @@ impl Planned {
             74..=77 => Fault::Restart { shard },
             78..=87 => Fault::DelayReplies {
                 shard,
-                delay: dice.spread(DELAYS),
+                delay: rng.log_uniform(DELAYS),
             },
             88..=90 => Fault::Refuse { shard },
             91..=94 => Fault::Disconnect { key },
             95 => Fault::DisconnectAll { shard },
             _ => Fault::Expire { key },
         };
-        // about the times that matter: a round trip, a short lease, the read timeout
+        // Close to the times that matter: a round trip, a short lease and the read timeout.
         let longest = u64::try_from(read_timeout.as_millis()).expect("seconds") * 3 / 2 + 2000;
-        let lasts = match fault {
-            Fault::Jump => dice.spread(20..=6000),
-            _ if fault.is_lasting() => dice.spread(50..=longest),
+        let duration = match fault {
+            Fault::Jump => rng.log_uniform(20..=6000),
+            _ if fault.is_lasting() => rng.log_uniform(50..=longest),
             _ => Duration::ZERO,
         };
-        Self { at, lasts, fault }
+        Self {
+            at,
+            duration,
+            fault,
+        }
     }
 }
 
@@ -344,7 +350,7 @@ impl fmt::Display for Plan {
             auto_release,
             read_timeout,
             sweep,
-            watched,
+            polls_is_lost,
             servers,
             keys,
             clients,
@@ -352,18 +358,24 @@ impl fmt::Display for Plan {
         } = self;
         writeln!(
             f,
-            "seed {seed}: {length:?}, auto-release {auto_release}, read timeout {read_timeout:?}, sweep {sweep:?}, watched {watched}"
+            "seed {seed}: {length:?}, auto-release {auto_release}, read timeout {read_timeout:?}, \
+             sweep {sweep:?}, polls is_lost {polls_is_lost}"
         )?;
         writeln!(f, "  {servers} servers, keys {keys:?}")?;
         for (index, client) in clients.iter().enumerate() {
             writeln!(f, "  client {index}: {client:?}")?;
         }
-        for Planned { at, lasts, fault } in faults {
+        for ScheduledFault {
+            at,
+            duration,
+            fault,
+        } in faults
+        {
             writeln!(
                 f,
                 "  {:10.3} s for {:6.3} s: {fault:?}",
                 at.as_secs_f64(),
-                lasts.as_secs_f64()
+                duration.as_secs_f64()
             )?;
         }
         Ok(())

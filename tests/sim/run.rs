@@ -1,4 +1,4 @@
-//! One simulation from its seed to its verdict.
+//! One simulation, from its seed to the check of its history.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,40 +13,40 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::actor::Actor;
-use super::chaos::Chaos;
+use super::checker::CheckResult;
 use super::clock::skewed;
-use super::dice::Dice;
-use super::history::{Entry, History, What};
+use super::fault_injector::FaultInjector;
+use super::history::{Entry, Event, History};
 use super::net::Net;
 use super::plan::{ClientPlan, Key, Plan, SERVERS};
-use super::pool::Pool;
-use super::verdict::Verdict;
+use super::resource::Resource;
+use super::rng::Rng;
 
-/// What all parts of a simulation share.
-pub(super) struct Stage {
+/// State that all parts of a simulation share.
+pub(super) struct Simulation {
     pub(super) plan: Plan,
     pub(super) history: Arc<History>,
     pub(super) net: Arc<Net>,
-    /// How many times anybody was kept from running.
+    /// Number of events that kept a program from running.
     pub(super) pauses: AtomicU64,
 }
 
-/// What came of one seed.
+/// Result of one seed.
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// What must not be, in words; empty when all is well.
+    /// Descriptions of violated invariants; empty if the run passed.
     pub violations: Vec<String>,
-    /// How many faults of each kind struck something.
+    /// Numbers of faults that had an effect, by kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// What happened, by kind.
+    /// Numbers of events, by kind.
     pub events: BTreeMap<&'static str, u64>,
     plan: Plan,
     entries: Vec<Entry>,
 }
 
 impl Outcome {
-    /// The whole history, a line an event; the same for the same seed.
+    /// Returns the whole history with one event per line. It is the same for the same seed.
     #[must_use]
     pub fn history(&self) -> String {
         let lines: Vec<_> = self.entries.iter().map(Entry::to_string).collect();
@@ -71,110 +71,118 @@ pub fn run(seed: u64) -> Outcome {
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(play(seed))
+    runtime.block_on(run_seed(seed))
 }
 
-async fn play(seed: u64) -> Outcome {
+async fn run_seed(seed: u64) -> Outcome {
     let plan = Plan::new(seed);
-    let history = History::new(Instant::now(), plan.watched);
+    let history = History::new(Instant::now(), plan.polls_is_lost);
     let net = Net::new(
         seed,
         plan.clients
             .iter()
             .map(|client| (client.up.clone(), client.down.clone())),
     );
-    let stage = Arc::new(Stage {
+    let simulation = Arc::new(Simulation {
         plan,
         history,
         net,
         pauses: AtomicU64::new(0),
     });
-    let chaos = Chaos::new(&stage);
+    let injector = FaultInjector::new(&simulation);
     let tasks = Handle::current().metrics().num_alive_tasks();
-    let mut actors = cast(&stage);
-    let (servers, faults) = chaos.run().await;
-    // everything works again, so nobody can be kept for long
-    let longest = stage.plan.length + Duration::from_mins(10);
+    let mut actors = spawn_actors(&simulation);
+    let (servers, faults) = injector.run().await;
+    // All faults have ended, so no operation can take long.
+    let longest = simulation.plan.length + Duration::from_mins(10);
     if timeout(longest, async {
         while actors.join_next().await.is_some() {}
     })
     .await
     .is_err()
     {
-        stage
-            .history
-            .note(What::Wrong(format!("{} actors are stuck", actors.len())));
+        simulation.history.record(Event::Violation(format!(
+            "{} actors did not finish",
+            actors.len()
+        )));
         actors.shutdown().await;
     }
     drop(actors);
-    come_to_rest(&stage, &servers, tasks).await;
+    check_quiescent(&simulation, &servers, tasks).await;
 
-    let Stage {
+    let Simulation {
         plan, history, net, ..
-    } = Arc::into_inner(stage).expect("all who shared it are gone");
+    } = Arc::into_inner(simulation).expect("all clones were dropped");
     let entries = history.take_entries();
-    let verdict = Verdict::of(&plan, history.begun(), &entries, &net.lock().links);
+    let result = CheckResult::check(&plan, history.start(), &entries, &net.lock().links);
     Outcome {
         seed,
-        violations: verdict.violations,
+        violations: result.violations,
         faults,
-        events: verdict.events,
+        events: result.events,
         plan,
         entries,
     }
 }
 
-/// Starts all actors; those of one client share its connections.
-fn cast(stage: &Arc<Stage>) -> JoinSet<()> {
+/// Spawns all actors. The actors of one client share its connections.
+fn spawn_actors(simulation: &Arc<Simulation>) -> JoinSet<()> {
     let mut actors = JoinSet::new();
     let mut number = 0;
-    for (index, plan) in stage.plan.clients.iter().enumerate() {
-        let client = client(stage, index, plan);
-        let pool = |(index, key): (usize, &Key)| {
-            let history = Arc::clone(&stage.history);
+    for (index, plan) in simulation.plan.clients.iter().enumerate() {
+        let client = client(simulation, index, plan);
+        let resource = |(index, key): (usize, &Key)| {
+            let history = Arc::clone(&simulation.history);
             let on_lost = move |lost: &Lost| {
-                history.note(What::OnLost {
-                    slot: history.slot(&lost.token),
+                history.record(Event::OnLost {
+                    slot: history.grant_id(&lost.token),
                     reason: lost.reason,
                 });
             };
-            Pool::new(&client, key, plan.leases[index], plan.renew_ratio, on_lost)
+            Resource::new(&client, key, plan.leases[index], plan.renew_ratio, on_lost)
         };
-        let pools: Vec<_> = stage.plan.keys.iter().enumerate().map(pool).collect();
+        let resources: Vec<_> = simulation
+            .plan
+            .keys
+            .iter()
+            .enumerate()
+            .map(resource)
+            .collect();
         for _ in 0..plan.actors {
             number += 1;
-            let dice = Dice::new(stage.plan.seed, 100 + number);
+            let rng = Rng::new(simulation.plan.seed, 100 + number);
             let actor = Actor {
-                stage: Arc::clone(stage),
+                simulation: Arc::clone(simulation),
                 index,
                 client: client.clone(),
-                pools: pools.clone(),
-                dice,
+                resources: resources.clone(),
+                rng,
             };
-            actors.spawn(actor.live());
+            actors.spawn(actor.run());
         }
     }
     actors
 }
 
-fn client(stage: &Arc<Stage>, index: usize, plan: &ClientPlan) -> Client {
-    let clock = skewed(stage.history.begun(), plan.per_million);
+fn client(simulation: &Arc<Simulation>, index: usize, plan: &ClientPlan) -> Client {
+    let clock = skewed(simulation.history.start(), plan.per_million);
     Client::builder()
-        .servers(SERVERS[..stage.plan.servers].iter().copied())
-        .connector(stage.net.connector(index, clock))
-        .server_read_timeout(stage.plan.read_timeout)
+        .servers(SERVERS[..simulation.plan.servers].iter().copied())
+        .connector(simulation.net.connector(index, clock))
+        .server_read_timeout(simulation.plan.read_timeout)
         .heartbeat(plan.heartbeat)
         .socket_timeout(plan.socket_timeout)
         .connect_timeout(plan.connect_timeout)
         .build()
-        .expect("the options are good")
+        .expect("valid options")
 }
 
-/// Nobody does anything any more: nothing may be left of what was.
-async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
-    let wrong = |what: String| stage.history.note(What::Wrong(what));
-    let plan = &stage.plan;
-    // what is on its way arrives; without auto-release a wait that was cut off may cost a lease
+/// Checks, after all actors have ended, that no holder, waiter, connection or task is left.
+async fn check_quiescent(simulation: &Simulation, servers: &[Server], tasks: usize) {
+    let violation = |what: String| simulation.history.record(Event::Violation(what));
+    let plan = &simulation.plan;
+    // Packets on their way must arrive first. Without auto-release a cancelled wait can occupy its
+    // slot for a lease.
     let owed = if plan.auto_release {
         Duration::ZERO
     } else {
@@ -186,7 +194,7 @@ async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
     } in servers.iter().map(Server::stats)
     {
         if !semaphores.is_empty() || !locks.is_empty() {
-            wrong(format!("held by nobody: {semaphores:?} {locks:?}"));
+            violation(format!("still on the server: {semaphores:?} {locks:?}"));
         }
     }
     sleep(plan.read_timeout + Duration::from_secs(2)).await;
@@ -194,14 +202,14 @@ async fn come_to_rest(stage: &Stage, servers: &[Server], tasks: usize) {
         .iter()
         .map(|server| server.stats().connections)
         .sum();
-    if connections > 0 || stage.net.open() > 0 {
-        wrong(format!(
-            "{connections} connections on the servers and {} in the net are left",
-            stage.net.open()
+    if connections > 0 || simulation.net.open_connections() > 0 {
+        violation(format!(
+            "{connections} connections on the servers and {} in the network are left",
+            simulation.net.open_connections()
         ));
     }
     let left = Handle::current().metrics().num_alive_tasks();
     if left != tasks {
-        wrong(format!("{left} tasks are left of {tasks}"));
+        violation(format!("{left} tasks are left, {tasks} expected"));
     }
 }

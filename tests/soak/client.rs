@@ -1,4 +1,5 @@
-//! A client process: several tasks that want slots of several keys, hold them, give them up, and change their minds.
+//! Client process: several tasks acquire, hold and give up slots of several keys, and cancel some
+//! of these operations.
 
 use std::convert::Infallible;
 use std::io::BufRead;
@@ -7,48 +8,48 @@ use std::thread;
 use std::time::Duration;
 
 use dflock::{Client, Enqueued, Error, Held, Queued, Semaphore};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::now;
-use dflock_tests::fleet::program::end_with_parent;
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::clock::now;
+use dflock_tests::harness::program::end_with_parent;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::event::{Away, Event, What};
+use crate::event::{Event, EventKind, Stall};
+use crate::hold_monitor::{self, HoldMonitor};
 use crate::key::KEYS;
-use crate::pulse;
-use crate::witness::{self, Witness};
+use crate::stall_monitor;
 
-/// How many tasks of one process want each key.
+/// Number of tasks per key in one process.
 pub(crate) const TASKS: u32 = 2;
 
-/// The pause between looks at a slot that the witness does not see.
-const LOOK: Duration = Duration::from_millis(1);
+/// Poll interval for slots that the hold monitor does not check.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The mode in which this program is a client.
+/// Arguments of a client process.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Customer {
+pub(crate) struct ClientArgs {
     #[arg(long)]
     server: String,
-    /// In milliseconds
+    /// In milliseconds.
     #[arg(long)]
     read_timeout: u64,
     #[arg(long)]
     seed: u64,
 }
 
-impl Customer {
-    pub(crate) fn run(self) -> Outcome<Infallible> {
+impl ClientArgs {
+    pub(crate) fn run(self) -> HarnessResult<Infallible> {
         end_with_parent()?;
-        // one thread, so that what blocks it blocks all
+        // With a single thread, a blocking call blocks every task.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(self.serve())
     }
 
-    async fn serve(self) -> Outcome<Infallible> {
+    async fn serve(self) -> HarnessResult<Infallible> {
         let read_timeout = Duration::from_millis(self.read_timeout);
         let client = Client::builder()
             .servers([self.server])
@@ -57,35 +58,35 @@ impl Customer {
             .connect_timeout(Duration::from_secs(1))
             .socket_timeout(Duration::from_secs(1))
             .build()?;
-        let witness = Witness::start();
+        let monitor = HoldMonitor::start();
         for task in 0..TASKS {
-            for (key, about) in KEYS.iter().enumerate() {
-                let pool = Semaphore::builder()
-                    .key(about.name)
-                    .limit(about.limit)
-                    .lease_ttl(Duration::from_secs(about.lease))
+            for (key, settings) in KEYS.iter().enumerate() {
+                let semaphore = Semaphore::builder()
+                    .key(settings.name)
+                    .limit(settings.limit)
+                    .lease_ttl(Duration::from_secs(settings.lease))
                     .acquire_timeout(Duration::from_secs(5))
                     .client(client.clone())
                     .build()?;
                 let seed = self.seed.wrapping_add(u64::from(task) * 10 + key as u64);
                 let worker = Worker {
-                    witness: witness.clone(),
+                    monitor: monitor.clone(),
                     key,
-                    pool,
-                    dice: StdRng::seed_from_u64(seed),
+                    semaphore,
+                    rng: StdRng::seed_from_u64(seed),
                 };
                 tokio::spawn(worker.work());
             }
         }
-        let tell = |away| witness::tell(&Event::Away(away));
-        tokio::spawn(pulse::watch(tell));
-        let mut orders = orders();
-        while let Some(busy) = orders.recv().await {
+        let report = |stall| hold_monitor::send(&Event::Stall(stall));
+        tokio::spawn(stall_monitor::monitor(report));
+        let mut commands = commands();
+        while let Some(busy) = commands.recv().await {
             let from = now();
-            // a program that blocks its executor, on purpose
+            // Blocks the executor intentionally.
             thread::sleep(busy);
-            tell(Away {
-                on_purpose: true,
+            report(Stall {
+                intentional: true,
                 from,
                 to: now(),
             });
@@ -94,62 +95,63 @@ impl Customer {
     }
 }
 
-/// What the parent says, a line each: how many milliseconds to be busy. It ends with the parent.
-fn orders() -> mpsc::UnboundedReceiver<Duration> {
-    let (order, orders) = mpsc::unbounded_channel();
+/// Returns the commands of the parent: durations to block the executor for, one number of
+/// milliseconds per line.
+fn commands() -> mpsc::UnboundedReceiver<Duration> {
+    let (command, commands) = mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             let _ = line
                 .parse()
-                .map(|millis| order.send(Duration::from_millis(millis)));
+                .map(|millis| command.send(Duration::from_millis(millis)));
         }
     });
-    orders
+    commands
 }
 
 struct Worker {
-    witness: Arc<Witness>,
+    monitor: Arc<HoldMonitor>,
     key: usize,
-    pool: Semaphore,
-    dice: StdRng,
+    semaphore: Semaphore,
+    rng: StdRng,
 }
 
 impl Worker {
     async fn work(mut self) {
         loop {
-            // whatever went wrong, the server may be down: it is tried again soon
-            let pause = if self.turn().await.is_err() {
+            // The server may be down, so a failed operation is repeated soon.
+            let pause = if self.step().await.is_err() {
                 20
             } else {
-                self.dice.random_range(0..50)
+                self.rng.random_range(0..50)
             };
             sleep(Duration::from_millis(pause)).await;
         }
     }
 
-    async fn turn(&mut self) -> Result<(), Error> {
-        let pool = self.pool.clone();
-        match self.dice.random_range(0..10) {
+    async fn step(&mut self) -> Result<(), Error> {
+        let semaphore = self.semaphore.clone();
+        match self.rng.random_range(0..10) {
             0..=2 => {
-                let held = pool.acquire().await?;
+                let held = semaphore.acquire().await?;
                 self.hold(held).await
             }
             3 => {
-                let held = pool.try_acquire().await?;
+                let held = semaphore.try_acquire().await?;
                 self.hold(held).await
             }
-            // a caller that changes its mind
-            4 => match timeout(self.millis(0..80), pool.acquire()).await {
+            // The caller cancels the acquire.
+            4 => match timeout(self.millis(0..80), semaphore.acquire()).await {
                 Ok(held) => self.hold(held?).await,
                 Err(_) => Ok(()),
             },
-            5..=7 => match pool.enqueue().await? {
+            5..=7 => match semaphore.enqueue().await? {
                 Enqueued::Acquired(held) => self.hold(held).await,
                 Enqueued::Queued(queued) => {
-                    // longer than a lease
+                    // Longer than a lease.
                     let time = self.millis(0..3000);
-                    self.linger(&queued, time).await;
-                    match self.dice.random_range(0..4) {
+                    self.poll_queued(&queued, time).await;
+                    match self.rng.random_range(0..4) {
                         0 => drop(queued),
                         1 => drop(queued.close()),
                         _ => {
@@ -160,29 +162,29 @@ impl Worker {
                     Ok(())
                 }
             },
-            // stopped in the middle, more often than not
-            _ => match timeout(self.time(), self.run()).await {
+            // In most cases this is cancelled before it ends.
+            _ => match timeout(self.hold_time(), self.run()).await {
                 Ok(done) => done,
                 Err(_) => Ok(()),
             },
         }
     }
 
-    /// Holds a slot for a while, and gives it up in one of the ways there are.
+    /// Holds a slot for a while, and then releases, closes or drops it.
     async fn hold(&mut self, held: Semaphore<Held>) -> Result<(), Error> {
-        let time = self.time();
-        let held = self.witness.watch(self.key, held);
-        if self.dice.random_bool(0.3) {
+        let time = self.hold_time();
+        let held = self.monitor.watch(self.key, held);
+        if self.rng.random_bool(0.3) {
             let _ = timeout(time, held.renew()).await;
         }
         tokio::select! {
             _ = held.lost() => {}
             () = sleep(time) => {}
         }
-        let Some(held) = self.witness.part(held) else {
+        let Some(held) = self.monitor.stop(held) else {
             return Ok(());
         };
-        match self.dice.random_range(0..4) {
+        match self.rng.random_range(0..4) {
             0 | 1 => held.release().await.map(drop),
             2 => {
                 held.close();
@@ -195,61 +197,61 @@ impl Worker {
         }
     }
 
-    /// Does something else while it stands in line, and looks now and then whether its turn has come.
-    async fn linger(&mut self, queued: &Semaphore<Queued>, time: Duration) {
-        let name = format!("queued-{:x}", self.dice.random::<u64>());
+    /// Stays in the queue for `time` without waiting, and polls whether the slot was granted.
+    async fn poll_queued(&mut self, queued: &Semaphore<Queued>, time: Duration) {
+        let name = format!("queued-{:x}", self.rng.random::<u64>());
         let end = now() + time;
         let mut is_granted = false;
         while now() < end {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
             let before = now();
             let was_granted = std::mem::replace(&mut is_granted, queued.is_granted());
             if is_granted && !was_granted {
-                witness::say(&name, before, What::Held { key: self.key });
+                hold_monitor::report(&name, before, EventKind::Held { key: self.key });
             }
             if is_granted {
-                witness::say(&name, before, What::Sure { ends: None });
+                hold_monitor::report(&name, before, EventKind::Confirmed { ends: None });
             } else if was_granted {
-                return witness::say(&name, now(), What::Lost);
+                return hold_monitor::report(&name, now(), EventKind::Lost);
             }
         }
         if is_granted {
-            witness::say(&name, now(), What::Given);
+            hold_monitor::report(&name, now(), EventKind::GivenUp);
         }
     }
 
     async fn run(&mut self) -> Result<(), Error> {
-        let (key, time) = (self.key, self.time());
-        self.pool
+        let (key, time) = (self.key, self.hold_time());
+        self.semaphore
             .with_slot(async move |held| {
-                let _end = End(held);
-                witness::begin(key, held);
+                let _end = EndGuard(held);
+                hold_monitor::report_start(key, held);
                 let end = now() + time;
                 while now() < end {
-                    sleep(LOOK).await;
-                    witness::sure(held);
+                    sleep(POLL_INTERVAL).await;
+                    hold_monitor::check(held);
                 }
             })
             .await
     }
 
-    /// How long the next slot is held.
-    fn time(&mut self) -> Duration {
+    /// Returns a random duration for the next hold.
+    fn hold_time(&mut self) -> Duration {
         let [short, long] = KEYS[self.key].holds;
-        let is_long = self.dice.random_bool(0.3);
+        let is_long = self.rng.random_bool(0.3);
         self.millis(if is_long { short..long } else { 0..short })
     }
 
     fn millis(&mut self, range: std::ops::Range<u64>) -> Duration {
-        Duration::from_millis(self.dice.random_range(range))
+        Duration::from_millis(self.rng.random_range(range))
     }
 }
 
-/// Says that the slot is about to be given up, however its holder is stopped.
-struct End<'a>(&'a Held);
+/// Guard that reports the end of a hold, also if the body is cancelled.
+struct EndGuard<'a>(&'a Held);
 
-impl Drop for End<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
-        witness::end(self.0);
+        hold_monitor::report_end(self.0);
     }
 }

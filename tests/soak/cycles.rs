@@ -1,4 +1,5 @@
-//! Many short lives of slots in one process, cut off at every point, on a server that misbehaves: nothing is left of them.
+//! Many short cycles of acquire and release in one process, cancelled at every point, on a server
+//! with faults. Afterwards no descriptor, task, connection, holder or waiter may be left.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -11,25 +12,25 @@ use std::time::Duration;
 
 use dflock::server::Server;
 use dflock::{Client, Enqueued, Error, Semaphore};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::{now, since};
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::clock::{elapsed, now};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-/// How many lives there are at once.
+/// Number of concurrent workers.
 const WORKERS: u64 = 8;
 
-/// The keys, and how many may hold them.
+/// Keys and their limits.
 const KEYS: [(&str, u32); 3] = [("one", 1), ("two", 2), ("three", 3)];
 
-/// How long what is over may take to be gone.
-const SETTLED: Duration = Duration::from_secs(10);
+/// Time in which resources must be freed after the last cycle.
+const FREE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether all was as before after this many `cycles`.
-pub(crate) fn run(cycles: u64, seed: u64) -> Outcome<bool> {
+/// Runs `cycles` cycles. Returns whether all resources were freed.
+pub(crate) fn run(cycles: u64, seed: u64) -> HarnessResult<bool> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -37,105 +38,112 @@ pub(crate) fn run(cycles: u64, seed: u64) -> Outcome<bool> {
     runtime.block_on(compare(cycles, seed))
 }
 
-async fn compare(cycles: u64, seed: u64) -> Outcome<bool> {
+async fn compare(cycles: u64, seed: u64) -> HarnessResult<bool> {
     let server = Arc::new(Server::start().await?);
     let began = now();
-    let before = Footprint::of(&server)?;
-    let counts = live(&server, cycles, seed).await?;
-    let after = settled(&server, before).await?;
+    let before = ResourceCounts::new(&server)?;
+    let counts = run_cycles(&server, cycles, seed).await?;
+    let after = wait_until_freed(&server, before).await?;
     println!(
         "{cycles} cycles, seed {seed}, {:.1} s\n\n{counts}\n",
-        since(began).as_secs_f64()
+        elapsed(began).as_secs_f64()
     );
     println!("before: {before}\nafter:  {after}");
     Ok(before == after)
 }
 
-/// So many cycles, with a client that is gone afterwards.
-async fn live(server: &Arc<Server>, cycles: u64, seed: u64) -> Outcome<Counts> {
+/// Runs all cycles with one client, and drops it.
+async fn run_cycles(server: &Arc<Server>, cycles: u64, seed: u64) -> HarnessResult<Counts> {
     let counts = Arc::new(Counts::default());
     let client = server
         .client_builder()
         .socket_timeout(Duration::from_secs(1))
         .build()?;
-    let mut trouble = JoinSet::new();
-    trouble.spawn(misbehave(
+    let mut faults = JoinSet::new();
+    faults.spawn(inject_faults(
         server.clone(),
         StdRng::seed_from_u64(seed),
         counts.clone(),
     ));
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
-        let mine = cycles / WORKERS + u64::from(worker < cycles % WORKERS);
-        let dice = StdRng::seed_from_u64(seed.wrapping_add(worker + 1));
-        workers.spawn(work(client.clone(), mine, dice, counts.clone()));
+        let share = cycles / WORKERS + u64::from(worker < cycles % WORKERS);
+        let rng = StdRng::seed_from_u64(seed.wrapping_add(worker + 1));
+        workers.spawn(work(client.clone(), share, rng, counts.clone()));
     }
     while let Some(done) = workers.join_next().await {
         done??;
     }
-    trouble.shutdown().await;
+    faults.shutdown().await;
     heal(server);
     Ok(Arc::into_inner(counts).unwrap_or_default())
 }
 
-async fn work(client: Client, cycles: u64, mut dice: StdRng, counts: Arc<Counts>) -> Outcome<()> {
+async fn work(
+    client: Client,
+    cycles: u64,
+    mut rng: StdRng,
+    counts: Arc<Counts>,
+) -> HarnessResult<()> {
     for _ in 0..cycles {
-        let (key, limit) = KEYS[dice.random_range(0..KEYS.len())];
-        let pool = Semaphore::builder()
+        let (key, limit) = KEYS[rng.random_range(0..KEYS.len())];
+        let semaphore = Semaphore::builder()
             .key(key)
             .limit(limit)
             .lease_ttl(Duration::from_secs(1))
             .client(client.clone())
             .build()?;
-        let way = dice.random_range(0..WAYS.len());
-        // the server misbehaves: that a cycle fails is no failure
-        match cycle(way, pool, dice.random_range(0..60)).await {
-            Ok(()) => counts.ways[way].done.fetch_add(1, Ordering::Relaxed),
-            Err(_) => counts.ways[way].failed.fetch_add(1, Ordering::Relaxed),
+        let kind = rng.random_range(0..CYCLES.len());
+        // Faults make cycles fail; such a failure is counted, but is not an error.
+        match cycle(kind, semaphore, rng.random_range(0..60)).await {
+            Ok(()) => counts.cycles[kind]
+                .succeeded
+                .fetch_add(1, Ordering::Relaxed),
+            Err(_) => counts.cycles[kind].failed.fetch_add(1, Ordering::Relaxed),
         };
     }
     Ok(())
 }
 
-/// What becomes of a slot, or of the wish for one.
-const WAYS: [&str; 12] = [
-    "acquired, released",
-    "acquired, dropped",
-    "acquired, closed",
-    "acquire cut off",
-    "renew cut off",
-    "release cut off",
-    "enqueued, dropped",
-    "enqueued, waited, released",
-    "wait cut off",
-    "with_slot cut off",
+/// Ways in which a slot, or the attempt to get one, ends.
+const CYCLES: [&str; 12] = [
+    "acquire, release",
+    "acquire, drop",
+    "acquire, close",
+    "acquire cancelled",
+    "renew cancelled",
+    "release cancelled",
+    "enqueue, drop",
+    "enqueue, wait, release",
+    "wait cancelled",
+    "with_slot cancelled",
     "panic in with_slot",
-    "holding task aborted",
+    "task aborted",
 ];
 
-async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
-    match WAYS[way] {
-        "acquired, released" => pool.acquire().await?.release().await.map(drop),
-        "acquired, dropped" => pool.acquire().await.map(drop),
-        "acquired, closed" => {
-            pool.acquire().await?.close();
+async fn cycle(kind: usize, semaphore: Semaphore, polls: u32) -> Result<(), Error> {
+    match CYCLES[kind] {
+        "acquire, release" => semaphore.acquire().await?.release().await.map(drop),
+        "acquire, drop" => semaphore.acquire().await.map(drop),
+        "acquire, close" => {
+            semaphore.acquire().await?.close();
             Ok(())
         }
-        "acquire cut off" => {
-            cut(polls, pool.acquire()).await;
+        "acquire cancelled" => {
+            poll_at_most(polls, semaphore.acquire()).await;
             Ok(())
         }
-        "renew cut off" => {
-            let held = pool.acquire().await?;
-            cut(polls, held.renew()).await;
+        "renew cancelled" => {
+            let held = semaphore.acquire().await?;
+            poll_at_most(polls, held.renew()).await;
             held.release().await.map(drop)
         }
-        "release cut off" => {
-            cut(polls, pool.acquire().await?.release()).await;
+        "release cancelled" => {
+            poll_at_most(polls, semaphore.acquire().await?.release()).await;
             Ok(())
         }
-        "enqueued, dropped" => pool.enqueue().await.map(drop),
-        "enqueued, waited, released" => pool
+        "enqueue, drop" => semaphore.enqueue().await.map(drop),
+        "enqueue, wait, release" => semaphore
             .enqueue()
             .await?
             .wait()
@@ -143,26 +151,27 @@ async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
             .release()
             .await
             .map(drop),
-        "wait cut off" => {
-            if let Enqueued::Queued(queued) = pool.enqueue().await? {
-                cut(polls, queued.wait()).await;
+        "wait cancelled" => {
+            if let Enqueued::Queued(queued) = semaphore.enqueue().await? {
+                poll_at_most(polls, queued.wait()).await;
             }
             Ok(())
         }
-        "with_slot cut off" => {
-            cut(polls, pool.with_slot(async |held| held.lost().await)).await;
+        "with_slot cancelled" => {
+            poll_at_most(polls, semaphore.with_slot(async |held| held.lost().await)).await;
             Ok(())
         }
         "panic in with_slot" => {
-            // without the message of a panic
+            // Unlike `panic!`, this prints no message.
             let body = async move {
-                pool.with_slot(async |_| resume_unwind(Box::new("in the body")))
+                semaphore
+                    .with_slot(async |_| resume_unwind(Box::new("in the body")))
                     .await
             };
             tokio::spawn(body).await.unwrap_or(Ok(()))
         }
         _ => {
-            let task = tokio::spawn(async move { pool.acquire().await?.renew().await });
+            let task = tokio::spawn(async move { semaphore.acquire().await?.renew().await });
             for _ in 0..polls {
                 yield_now().await;
             }
@@ -172,8 +181,8 @@ async fn cycle(way: usize, pool: Semaphore, polls: u32) -> Result<(), Error> {
     }
 }
 
-/// Polls `future` at most `polls` times, letting others run in between, and drops it.
-async fn cut<F: Future>(polls: u32, future: F) {
+/// Polls `future` at most `polls` times, yields after each poll, and drops it.
+async fn poll_at_most<F: Future>(polls: u32, future: F) {
     let mut future = pin!(future);
     for _ in 0..polls {
         if poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await {
@@ -183,32 +192,32 @@ async fn cut<F: Future>(polls: u32, future: F) {
     }
 }
 
-/// What the server does.
+/// Faults of the server.
 const FAULTS: [&str; 6] = [
-    "lease ended",
-    "key cut off",
-    "all cut off",
+    "lease expired",
+    "key disconnected",
+    "all disconnected",
     "frozen",
     "connections refused",
     "replies delayed",
 ];
 
-async fn misbehave(server: Arc<Server>, mut dice: StdRng, counts: Arc<Counts>) {
+async fn inject_faults(server: Arc<Server>, mut rng: StdRng, counts: Arc<Counts>) {
     loop {
-        sleep(Duration::from_millis(dice.random_range(1..6))).await;
-        let fault = dice.random_range(0..FAULTS.len());
-        let (key, _) = KEYS[dice.random_range(0..KEYS.len())];
+        sleep(Duration::from_millis(rng.random_range(1..6))).await;
+        let fault = rng.random_range(0..FAULTS.len());
+        let (key, _) = KEYS[rng.random_range(0..KEYS.len())];
         let faults = server.faults();
         match FAULTS[fault] {
-            "lease ended" => _ = faults.expire(key),
-            "key cut off" => faults.disconnect(key),
-            "all cut off" => faults.disconnect_all(),
+            "lease expired" => _ = faults.expire(key),
+            "key disconnected" => faults.disconnect(key),
+            "all disconnected" => faults.disconnect_all(),
             "frozen" => faults.freeze(),
             "connections refused" => faults.refuse_connections(true),
             _ => faults.delay_replies(Duration::from_millis(1)),
         }
         counts.faults[fault].fetch_add(1, Ordering::Relaxed);
-        sleep(Duration::from_millis(dice.random_range(1..4))).await;
+        sleep(Duration::from_millis(rng.random_range(1..4))).await;
         heal(&server);
     }
 }
@@ -220,9 +229,9 @@ fn heal(server: &Server) {
     faults.delay_replies(Duration::ZERO);
 }
 
-/// What there is of this process and on its server.
+/// Numbers of resources in use in this process and on its server.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Footprint {
+struct ResourceCounts {
     descriptors: usize,
     tasks: usize,
     connections: u64,
@@ -230,8 +239,8 @@ struct Footprint {
     waiters: u64,
 }
 
-impl Footprint {
-    fn of(server: &Server) -> Outcome<Self> {
+impl ResourceCounts {
+    fn new(server: &Server) -> HarnessResult<Self> {
         let stats = server.stats();
         Ok(Self {
             descriptors: std::fs::read_dir("/proc/self/fd")?.count(),
@@ -251,19 +260,23 @@ impl Footprint {
     }
 }
 
-/// What there is when nothing is under way any more: as much as `before`, or what has not gone in its time.
-async fn settled(server: &Server, before: Footprint) -> Outcome<Footprint> {
-    let end = now() + SETTLED;
+/// Waits until the counts equal `before`. Returns the last counts, which differ if the time is
+/// over.
+async fn wait_until_freed(
+    server: &Server,
+    before: ResourceCounts,
+) -> HarnessResult<ResourceCounts> {
+    let end = now() + FREE_TIMEOUT;
     loop {
-        let footprint = Footprint::of(server)?;
-        if footprint == before || now() > end {
-            return Ok(footprint);
+        let current = ResourceCounts::new(server)?;
+        if current == before || now() > end {
+            return Ok(current);
         }
         sleep(Duration::from_millis(1)).await;
     }
 }
 
-impl fmt::Display for Footprint {
+impl fmt::Display for ResourceCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             descriptors,
@@ -274,21 +287,22 @@ impl fmt::Display for Footprint {
         } = self;
         write!(
             f,
-            "{descriptors} descriptors, {tasks} tasks; on the server {connections} connections, {holders} holders, {waiters} waiters"
+            "{descriptors} descriptors, {tasks} tasks; \
+             server: {connections} connections, {holders} holders, {waiters} waiters"
         )
     }
 }
 
-/// What was done.
+/// Numbers of finished cycles and injected faults.
 #[derive(Debug, Default)]
 struct Counts {
-    ways: [Way; WAYS.len()],
+    cycles: [CycleCounts; CYCLES.len()],
     faults: [AtomicU64; FAULTS.len()],
 }
 
 #[derive(Debug, Default)]
-struct Way {
-    done: AtomicU64,
+struct CycleCounts {
+    succeeded: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -297,12 +311,12 @@ impl fmt::Display for Counts {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         writeln!(
             f,
-            "| a slot is | times | failed, as a fault came |\n|---|---|---|"
+            "| cycle | succeeded | failed because of a fault |\n|---|---|---|"
         )?;
-        for (name, Way { done, failed }) in WAYS.iter().zip(&self.ways) {
-            writeln!(f, "| {name} | {} | {} |", count(done), count(failed))?;
+        for (name, CycleCounts { succeeded, failed }) in CYCLES.iter().zip(&self.cycles) {
+            writeln!(f, "| {name} | {} | {} |", count(succeeded), count(failed))?;
         }
-        write!(f, "\n| fault | times |\n|---|---|")?;
+        write!(f, "\n| fault | count |\n|---|---|")?;
         for (name, times) in FAULTS.iter().zip(&self.faults) {
             write!(f, "\n| {name} | {} |", count(times))?;
         }

@@ -1,49 +1,49 @@
-//! What a client says, a line each.
+//! Reports of a client process, one per line.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::span::Span;
+use crate::interval::Interval;
 
-/// Something that a client knows of itself.
+/// A report of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
-    /// Of a slot, by a name that no other slot of this client has.
+    /// An event of a slot. The name of the slot is unique in this client.
     Slot {
         name: String,
         at: Duration,
-        what: What,
+        kind: EventKind,
     },
-    /// Its executor did not run.
-    Away(Away),
+    /// A time in which the executor did not run.
+    Stall(Stall),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum What {
-    /// The slot of this key came.
+pub(crate) enum EventKind {
+    /// A slot of this key was granted.
     Held { key: usize },
-    /// It was asked after `at` whether the slot is held, and it was. As no loss is undone, it was held at `at`, too.
-    /// `ends` is when its holder thought that this would end at the latest, if nothing more were answered.
-    Sure { ends: Option<Duration> },
-    /// The loss was told.
+    /// A check that began at `at` succeeded. A loss is final, so the slot was held at `at`, too.
+    /// `ends` is the latest end of the hold without another reply of the server.
+    Confirmed { ends: Option<Duration> },
+    /// The loss was reported.
     Lost,
-    /// The slot was given up on its holder's wish.
-    Given,
+    /// The client is about to give the slot up.
+    GivenUp,
 }
 
 /// A time in which an executor did not run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Away {
-    /// It was told to be busy; else the system had no time for it.
-    pub(crate) on_purpose: bool,
+pub(crate) struct Stall {
+    /// True if the parent asked for it. Otherwise the operating system caused it.
+    pub(crate) intentional: bool,
     pub(crate) from: Duration,
     pub(crate) to: Duration,
 }
 
-impl Away {
-    pub(crate) fn span(self) -> Span {
-        Span {
+impl Stall {
+    pub(crate) fn interval(self) -> Interval {
+        Interval {
             from: self.from,
             to: self.to,
         }
@@ -53,25 +53,25 @@ impl Away {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Slot { name, at, what } => {
+            Self::Slot { name, at, kind } => {
                 let at = at.as_nanos();
-                match what {
-                    What::Held { key } => write!(f, "held {name} {at} {key}"),
-                    What::Sure { ends: None } => write!(f, "sure {name} {at}"),
-                    What::Sure { ends: Some(ends) } => {
-                        write!(f, "sure {name} {at} {}", ends.as_nanos())
+                match kind {
+                    EventKind::Held { key } => write!(f, "held {name} {at} {key}"),
+                    EventKind::Confirmed { ends: None } => write!(f, "confirmed {name} {at}"),
+                    EventKind::Confirmed { ends: Some(ends) } => {
+                        write!(f, "confirmed {name} {at} {}", ends.as_nanos())
                     }
-                    What::Lost => write!(f, "lost {name} {at}"),
-                    What::Given => write!(f, "given {name} {at}"),
+                    EventKind::Lost => write!(f, "lost {name} {at}"),
+                    EventKind::GivenUp => write!(f, "given_up {name} {at}"),
                 }
             }
-            Self::Away(Away {
-                on_purpose,
+            Self::Stall(Stall {
+                intentional,
                 from,
                 to,
             }) => {
-                let kind = if *on_purpose { "busy" } else { "starved" };
-                write!(f, "{kind} {} {}", from.as_nanos(), to.as_nanos())
+                let word = if *intentional { "busy" } else { "stall" };
+                write!(f, "{word} {} {}", from.as_nanos(), to.as_nanos())
             }
         }
     }
@@ -81,36 +81,36 @@ impl FromStr for Event {
     type Err = String;
 
     fn from_str(line: &str) -> Result<Self, String> {
-        parse(line).ok_or_else(|| format!("it said {line:?}"))
+        parse(line).ok_or_else(|| format!("invalid report {line:?}"))
     }
 }
 
 fn parse(line: &str) -> Option<Event> {
     let mut words = line.split(' ');
-    let kind = words.next()?;
-    let event = if let "busy" | "starved" = kind {
-        Event::Away(Away {
-            on_purpose: kind == "busy",
+    let word = words.next()?;
+    let event = if let "busy" | "stall" = word {
+        Event::Stall(Stall {
+            intentional: word == "busy",
             from: time(words.next()?)?,
             to: time(words.next()?)?,
         })
     } else {
         let (name, at) = (words.next()?.to_owned(), time(words.next()?)?);
-        let what = match kind {
-            "held" => What::Held {
+        let kind = match word {
+            "held" => EventKind::Held {
                 key: words.next()?.parse().ok()?,
             },
-            "sure" => What::Sure {
+            "confirmed" => EventKind::Confirmed {
                 ends: words
                     .next()
                     .map(time)
                     .map_or(Some(None), |ends| ends.map(Some))?,
             },
-            "lost" => What::Lost,
-            "given" => What::Given,
+            "lost" => EventKind::Lost,
+            "given_up" => EventKind::GivenUp,
             _ => return None,
         };
-        Event::Slot { name, at, what }
+        Event::Slot { name, at, kind }
     };
     words.next().is_none().then_some(event)
 }
@@ -124,32 +124,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_event_is_read_as_it_was_written() {
+    fn every_event_round_trips() {
         let at = Duration::from_nanos(12_345_678_901);
-        for what in [
-            What::Held { key: 2 },
-            What::Sure { ends: None },
-            What::Sure { ends: Some(at * 3) },
-            What::Lost,
-            What::Given,
+        for kind in [
+            EventKind::Held { key: 2 },
+            EventKind::Confirmed { ends: None },
+            EventKind::Confirmed { ends: Some(at * 3) },
+            EventKind::Lost,
+            EventKind::GivenUp,
         ] {
             let event = Event::Slot {
                 name: "ab".into(),
                 at,
-                what,
+                kind,
             };
             assert_eq!(event.to_string().parse(), Ok(event));
         }
-        for on_purpose in [true, false] {
-            let event = Event::Away(Away {
-                on_purpose,
+        for intentional in [true, false] {
+            let event = Event::Stall(Stall {
+                intentional,
                 from: at,
                 to: at * 2,
             });
             assert_eq!(event.to_string().parse(), Ok(event));
         }
-        assert!("sure".parse::<Event>().is_err());
-        assert!("sure a 1 b".parse::<Event>().is_err());
-        assert!("given a 1 2".parse::<Event>().is_err());
+        assert!("confirmed".parse::<Event>().is_err());
+        assert!("confirmed a 1 b".parse::<Event>().is_err());
+        assert!("given_up a 1 2".parse::<Event>().is_err());
     }
 }

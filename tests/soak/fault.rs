@@ -1,18 +1,18 @@
-//! The faults, and what each does to a client.
+//! Kinds of faults, and their effects on a client.
 
 use std::time::Duration;
 
-use crate::span::Span;
+use crate::interval::Interval;
 
-/// What goes wrong.
+/// Kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FaultKind {
     ClientStopped,
     ClientKilled,
     ClientBusy,
     ServerStopped,
     ServerKilled,
-    Cut,
+    Closed,
     Reset,
     HalfOpen,
     StalledUp,
@@ -22,14 +22,14 @@ pub(crate) enum Kind {
     Trickled,
 }
 
-impl Kind {
+impl FaultKind {
     pub(crate) const ALL: [Self; 13] = [
         Self::ClientStopped,
         Self::ClientKilled,
         Self::ClientBusy,
         Self::ServerStopped,
         Self::ServerKilled,
-        Self::Cut,
+        Self::Closed,
         Self::Reset,
         Self::HalfOpen,
         Self::StalledUp,
@@ -46,9 +46,9 @@ impl Kind {
             Self::ClientBusy => "client's executor blocked",
             Self::ServerStopped => "server SIGSTOP, SIGCONT",
             Self::ServerKilled => "server SIGKILL, restart",
-            Self::Cut => "connections cut",
+            Self::Closed => "connections closed",
             Self::Reset => "connections reset",
-            Self::HalfOpen => "half open: only the client hears",
+            Self::HalfOpen => "half open, server not notified",
             Self::StalledUp => "stalled, to the server",
             Self::StalledDown => "stalled, to the client",
             Self::Stalled => "stalled, both ways",
@@ -57,21 +57,23 @@ impl Kind {
         }
     }
 
-    /// What hits one client, and not the server with all of them.
-    pub(crate) fn is_clients(self) -> bool {
+    /// Returns whether it affects one client only. The other kinds affect the server.
+    pub(crate) fn is_client_fault(self) -> bool {
         !matches!(self, Self::ServerStopped | Self::ServerKilled)
     }
 
-    /// The connections of a client end, or its server has forgotten what it granted on them: it must know soon.
-    pub(crate) fn severs(self) -> bool {
+    /// Returns whether it ends the connections of a client, or makes the server forget the grants
+    /// on them. The client must notice this soon.
+    pub(crate) fn ends_connections(self) -> bool {
         matches!(
             self,
-            Self::ServerKilled | Self::Cut | Self::Reset | Self::HalfOpen
+            Self::ServerKilled | Self::Closed | Self::Reset | Self::HalfOpen
         )
     }
 
-    /// While it lasts no request is answered: a client that held a slot before must know when its time is over.
-    pub(crate) fn silences(self) -> bool {
+    /// Returns whether no request is answered meanwhile. A client that held a slot before must
+    /// notice when the time of the slot is over.
+    pub(crate) fn blocks_replies(self) -> bool {
         let network = matches!(self, Self::StalledUp | Self::StalledDown | Self::Stalled);
         network
             || matches!(
@@ -80,8 +82,8 @@ impl Kind {
             )
     }
 
-    /// While it lasts the end of a connection reaches the client late or not at all.
-    pub(crate) fn deafens(self) -> bool {
+    /// Returns whether the end of a connection reaches the client late or not at all meanwhile.
+    pub(crate) fn delays_disconnect(self) -> bool {
         let network = matches!(
             self,
             Self::StalledDown | Self::Stalled | Self::Delayed | Self::Trickled
@@ -90,27 +92,27 @@ impl Kind {
     }
 }
 
-/// Something that went wrong.
+/// A fault that was injected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fault {
-    pub(crate) kind: Kind,
-    /// `None`: all clients.
+    pub(crate) kind: FaultKind,
+    /// The affected client; `None` for all clients.
     pub(crate) client: Option<usize>,
-    /// From when on it was in force: before connections are cut, and when a server that is killed is gone.
+    /// Start of the effect: before connections are closed, and after a killed server has ended.
     pub(crate) from: Duration,
-    /// When nothing of it was left.
+    /// End of all effects.
     pub(crate) to: Duration,
 }
 
 impl Fault {
-    pub(crate) fn span(&self) -> Span {
-        Span {
+    pub(crate) fn interval(&self) -> Interval {
+        Interval {
             from: self.from,
             to: self.to,
         }
     }
 
-    pub(crate) fn concerns(&self, client: usize) -> bool {
+    pub(crate) fn affects(&self, client: usize) -> bool {
         self.client.is_none_or(|hit| hit == client)
     }
 }

@@ -1,19 +1,20 @@
-//! The keys that all clients share.
+//! Keys that all clients share.
 
 use std::time::Duration;
 
-/// A key, its limit, and what its holders want.
+/// A key, its limit, and the leases and hold times of its holders.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) limit: u32,
     /// In seconds.
     pub(crate) lease: u64,
-    /// In milliseconds, how long a slot is held at most when it is held for short, and when for long.
+    /// Upper bounds of a short and of a long hold, in milliseconds.
     pub(crate) holds: [u64; 2],
 }
 
-/// The shortest lease there is; more than one slot; and one that the server's read timeout ends long before its lease does.
+/// The shortest lease there is; a limit above 1; and a lease much longer than the read timeout of
+/// the server.
 pub(crate) const KEYS: [Key; 3] = [
     Key {
         name: "narrow",
@@ -36,8 +37,8 @@ pub(crate) const KEYS: [Key; 3] = [
 ];
 
 impl Key {
-    /// How long a server that hears nothing more keeps a slot at least.
-    pub(crate) fn term(&self, read_timeout: Duration) -> Duration {
+    /// Returns the time for which the server keeps a slot at least, after the last request on it.
+    pub(crate) fn min_hold(&self, read_timeout: Duration) -> Duration {
         Duration::from_secs(self.lease).min(read_timeout)
     }
 }

@@ -1,79 +1,83 @@
-//! A soak: processes that share slots, a server, and everything that can go wrong between them, over real sockets.
+//! Soak test: client processes that share slots, a server, and faults between them, over real
+//! sockets.
 //!
-//! Each client says what it believes to hold, and when; all clocks of a machine are the same, so what they say is merged and
-//! judged: too many believers, a loss that was told late, a slot that nobody has while somebody waits for it. Ends with a status
-//! that is not zero when there was any of these. `--cycles` counts descriptors and tasks instead.
+//! Each client process reports the slots that it considers held, and when. All processes of a
+//! machine share one clock, so the reports are merged into one timeline and checked for three
+//! violations: more holders than the limit, a loss that was noticed too late, and a free slot that
+//! a waiter does not get. The exit status is not zero if there was a violation. With `--cycles` the
+//! program counts descriptors and tasks instead.
 
+mod analysis;
 mod client;
 mod cycles;
-mod deck;
 mod event;
-mod evidence;
 mod fault;
-mod judge;
+mod fault_target;
+mod hold_monitor;
+mod interval;
 mod key;
+mod late_loss;
 mod probe;
-mod pulse;
 mod report;
 mod run;
-mod span;
+mod schedule;
+mod stall_monitor;
 mod timeline;
-mod victim;
 mod violation;
-mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::now;
-use dflock_tests::fleet::server::{Recipe, Serve};
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::clock::now;
+use dflock_tests::harness::server::{ServeArgs, ServerCommand};
 
-/// Puts clients and a server through faults, and counts the slots that too many or nobody had.
+/// Runs clients and a server under faults, and checks that the limit holds and no slot is lost.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Options {
     #[command(subcommand)]
     mode: Option<Mode>,
-    /// How long
+    /// Duration of the run, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// What decides which faults come in which order [default: a new one]
+    /// Seed of the order of the faults [default: random]
     #[arg(long)]
     seed: Option<u64>,
-    /// How many client processes
+    /// Number of client processes
     #[arg(long, default_value_t = 6)]
     clients: usize,
-    /// A program with dflockd's flags, instead of the embedded server
+    /// Server program with the flags of dflockd, instead of the embedded server
     #[arg(long)]
     server_bin: Option<PathBuf>,
-    /// The server's, in seconds
+    /// Read timeout of the server, in seconds
     #[arg(long, default_value_t = 2)]
     read_timeout: u64,
-    /// What the clients are told it is, in seconds; more is a mistake that the soak must find
+    /// Read timeout that the clients assume, in seconds [default: that of the server]. More than
+    /// the server's is a misconfiguration that the soak must detect
     #[arg(long)]
-    told_read_timeout: Option<u64>,
-    /// Instead: this many cycles in one process, and what is left of them
+    client_read_timeout: Option<u64>,
+    /// Run this many cycles in one process instead, and report what they leave behind
     #[arg(long)]
     cycles: Option<u64>,
 }
 
-/// What the processes that it starts are.
+/// Internal modes of the child processes.
 #[derive(Debug, Subcommand)]
 enum Mode {
     #[command(hide = true)]
-    Serve(Serve),
+    Serve(ServeArgs),
     #[command(hide = true)]
-    Client(client::Customer),
+    Client(client::ClientArgs),
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let done = match options.mode {
         Some(Mode::Serve(server)) => server.run().map(|never| match never {}),
-        Some(Mode::Client(customer)) => customer.run().map(|never| match never {}),
+        Some(Mode::Client(client)) => client.run().map(|never| match never {}),
         None => soak(options),
     };
     match done {
@@ -86,8 +90,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all went well.
-fn soak(options: Options) -> Outcome<bool> {
+/// Runs the soak. Returns whether it passed.
+fn soak(options: Options) -> HarnessResult<bool> {
     let seed = options.seed.unwrap_or_else(|| now().subsec_nanos().into());
     if let Some(cycles) = options.cycles {
         return cycles::run(cycles, seed);
@@ -96,13 +100,15 @@ fn soak(options: Options) -> Outcome<bool> {
         length: Duration::from_secs(options.seconds),
         seed,
         clients: options.clients,
-        server: Recipe {
+        server: ServerCommand {
             program: options.server_bin,
             read_timeout: options.read_timeout,
         },
-        told: Duration::from_secs(options.told_read_timeout.unwrap_or(options.read_timeout)),
+        client_read_timeout: Duration::from_secs(
+            options.client_read_timeout.unwrap_or(options.read_timeout),
+        ),
     };
-    // one thread: when it does not get to run, its pulse knows
+    // On a single thread the stall monitor notices every delay of the executor.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -1,100 +1,103 @@
-//! Those who wait in line for every key, directly at the server: no fault hits them, so nothing excuses the server or the others if
-//! they do not get their turn.
+//! Waiters for each key that connect to the server directly. No fault of a client affects them, so
+//! a probe that does not get its turn shows a leak.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dflock_tests::fleet::clock::now;
-use dflock_tests::fleet::raw::Raw;
+use dflock_tests::harness::clock::now;
+use dflock_tests::harness::raw_client::RawClient;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::key::Key;
-use crate::timeline::{Book, Wait};
+use crate::timeline::{SharedTimeline, Wait};
 
-/// How long a probe holds a slot, and how long it then stays out of the line.
-const PACE: Duration = Duration::from_millis(20);
+/// Time for which a probe holds a slot, and time until it enqueues again.
+const INTERVAL: Duration = Duration::from_millis(20);
 
-/// A wait that no run outlasts, in seconds.
-const EVER: u64 = 100_000;
+/// A wait longer than any run, in seconds.
+const LONG_WAIT: u64 = 100_000;
 
 pub(crate) struct Probe {
-    /// Whom it is in the timeline.
+    /// Number of the probe among the clients in the timeline.
     pub(crate) client: usize,
     pub(crate) key: usize,
-    pub(crate) about: &'static Key,
-    pub(crate) book: Book,
+    pub(crate) settings: &'static Key,
+    pub(crate) timeline: SharedTimeline,
 }
 
 impl Probe {
-    /// Waits and holds in turns, wherever the server is.
+    /// Waits for a slot and holds it in turns, on the current server.
     pub(crate) async fn run(self, server: watch::Receiver<SocketAddr>) {
         loop {
             let addr = *server.borrow();
-            if let Ok(mut raw) = Raw::connect(addr).await {
-                while self.turn(&mut raw).await.is_some() {
-                    sleep(PACE).await;
+            if let Ok(mut raw) = RawClient::connect(addr).await {
+                while self.step(&mut raw).await.is_some() {
+                    sleep(INTERVAL).await;
                 }
             }
-            sleep(PACE).await;
+            sleep(INTERVAL).await;
         }
     }
 
-    /// `None`: the connection has ended.
-    async fn turn(&self, raw: &mut Raw) -> Option<()> {
+    /// Waits for a slot and holds it once. Returns `None` when the connection ends.
+    async fn step(&self, raw: &mut RawClient) -> Option<()> {
         let Key {
             name, limit, lease, ..
-        } = *self.about;
-        let waiting = Waiting {
+        } = *self.settings;
+        let guard = WaitGuard {
             probe: self,
             from: now(),
         };
-        let token = raw.acquire(name, EVER, limit, lease).await;
-        drop(waiting);
+        let token = raw.acquire(name, LONG_WAIT, limit, lease).await;
+        drop(guard);
         let token = token.ok()??;
-        // the grant may be as old as it likes: the slot is held from its renewal on
+        // The grant may have arrived late. The slot is certain to be held only from its renewal on.
         let renewed = now();
         let is_held = raw
-            .ask("sn", name, &format!("{token} {lease}"))
+            .request("sn", name, &format!("{token} {lease}"))
             .await
             .ok()?
             .starts_with("ok");
         let first = now();
         if is_held {
-            sleep(PACE).await;
+            sleep(INTERVAL).await;
             let last = now();
             let ends = renewed + Duration::from_secs(lease);
-            let mut timeline = self.book.open();
-            let mut say = |at, what| {
-                timeline.note(
+            let mut timeline = self.timeline.lock();
+            let mut report = |at, kind| {
+                timeline.add(
                     self.client,
                     Event::Slot {
                         name: token.clone(),
                         at,
-                        what,
+                        kind,
                     },
                 );
             };
-            say(first, What::Held { key: self.key });
-            say(first, What::Sure { ends: Some(ends) });
-            say(last.min(ends).max(first), What::Sure { ends: Some(ends) });
-            say(last, What::Given);
+            report(first, EventKind::Held { key: self.key });
+            report(first, EventKind::Confirmed { ends: Some(ends) });
+            report(
+                last.min(ends).max(first),
+                EventKind::Confirmed { ends: Some(ends) },
+            );
+            report(last, EventKind::GivenUp);
         }
-        raw.ask("sr", name, &token).await.ok()?;
+        raw.request("sr", name, &token).await.ok()?;
         Some(())
     }
 }
 
-/// A wait, which is written down however it ends: the longest is the one in vain.
-struct Waiting<'a> {
+/// Guard that records a wait however it ends. A wait without a grant is the most important one.
+struct WaitGuard<'a> {
     probe: &'a Probe,
     from: Duration,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
-        self.probe.book.open().waits.push(Wait {
+        self.probe.timeline.lock().waits.push(Wait {
             key: self.probe.key,
             from: self.from,
             to: now(),

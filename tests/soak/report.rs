@@ -1,24 +1,24 @@
-//! What came of a soak.
+//! Report of a soak run.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::fault::Kind;
-use crate::judge::{Bound, Judge};
+use crate::analysis::{Analysis, Deadline};
+use crate::fault::FaultKind;
 use crate::run::Plan;
 use crate::timeline::Timeline;
-use crate::violation::{Violation, Wrong};
+use crate::violation::{Violation, ViolationKind};
 
 pub(crate) struct Report<'a> {
     plan: &'a Plan,
-    /// How long it was in truth.
+    /// Actual duration of the run.
     length: Duration,
     timeline: &'a Timeline,
-    judge: Judge<'a>,
+    analysis: Analysis<'a>,
     violations: Vec<Violation>,
-    /// How many slots were held in the end, when nobody was left.
+    /// Number of slots that were still held at the end, without clients.
     left: u64,
-    /// How long after the clients were killed none was.
+    /// Time after the kill of the clients at which no slot was held.
     freed: Duration,
 }
 
@@ -30,49 +30,49 @@ impl<'a> Report<'a> {
         left: u64,
         freed: Duration,
     ) -> Self {
-        let judge = Judge::new(timeline, Duration::from_secs(plan.server.read_timeout));
-        let violations = judge.violations();
+        let analysis = Analysis::new(timeline, Duration::from_secs(plan.server.read_timeout));
+        let violations = analysis.violations();
         Self {
             plan,
             length,
             timeline,
-            judge,
+            analysis,
             violations,
             left,
             freed,
         }
     }
 
-    /// Nothing was wrong.
-    pub(crate) fn is_good(&self) -> bool {
-        self.violations.is_empty() && self.timeline.complaints.is_empty() && self.left == 0
+    /// Returns whether the run passed.
+    pub(crate) fn passed(&self) -> bool {
+        self.violations.is_empty() && self.timeline.errors.is_empty() && self.left == 0
     }
 
-    fn row(&self, fault: Option<Kind>) -> Row {
-        let count = |wrong| {
+    fn row(&self, fault: Option<FaultKind>) -> Row {
+        let count = |kind| {
             self.violations
                 .iter()
-                .filter(|violation| violation.fault == fault && violation.what == wrong)
+                .filter(|violation| violation.fault == fault && violation.kind == kind)
                 .count()
         };
-        let bounds = self
-            .judge
-            .bounds()
-            .map(|(_, bound)| bound)
-            .filter(|bound| Some(bound.fault.kind) == fault);
-        // nobody can know of the end of a connection before it
-        let margin = |bound: Bound| {
-            if bound.fault.kind.severs() {
-                bound.last.max(bound.due)
+        let deadlines = self
+            .analysis
+            .deadlines()
+            .map(|(_, deadline)| deadline)
+            .filter(|deadline| Some(deadline.fault.kind) == fault);
+        // A client cannot notice the end of a connection before it happens.
+        let margin = |deadline: Deadline| {
+            if deadline.fault.kind.ends_connections() {
+                deadline.last.max(deadline.due)
             } else {
-                bound.last
+                deadline.last
             }
             .as_secs_f64()
-                - seconds(bound.due)
+                - seconds(deadline.due)
         };
-        let margins: Vec<_> = bounds.map(margin).collect();
+        let margins: Vec<_> = deadlines.map(margin).collect();
         Row {
-            name: fault.map_or("none", Kind::name),
+            name: fault.map_or("none", FaultKind::name),
             times: self
                 .timeline
                 .faults
@@ -80,17 +80,17 @@ impl<'a> Report<'a> {
                 .filter(|happened| Some(happened.kind) == fault)
                 .count(),
             ended: margins.len(),
-            known: margins.into_iter().reduce(f64::max),
-            crowded: self
-                .judge
-                .crowds()
+            noticed: margins.into_iter().reduce(f64::max),
+            excess: self
+                .analysis
+                .overlapping()
                 .into_iter()
                 .filter(|&(before, _)| before == fault)
                 .map(|(_, length)| length)
                 .max(),
-            overlaps: count(Wrong::Overlap),
-            late: count(Wrong::Late),
-            leaks: count(Wrong::Leak),
+            overlaps: count(ViolationKind::Overlap),
+            late: count(ViolationKind::Late),
+            leaks: count(ViolationKind::Leak),
         }
     }
 }
@@ -106,45 +106,55 @@ impl fmt::Display for Report<'_> {
                 program.display().to_string()
             });
         let (seed, read_timeout) = (plan.seed, plan.server.read_timeout);
-        let Plan { clients, told, .. } = plan;
+        let Plan {
+            clients,
+            client_read_timeout,
+            ..
+        } = plan;
         writeln!(
             f,
-            "seed {seed}, {:.1} s, {clients} clients, {server} with a read timeout of {read_timeout} s",
+            "seed {seed}, {:.1} s, {clients} clients, \
+             {server} with a read timeout of {read_timeout} s",
             seconds(self.length)
         )?;
-        if told.as_secs() != read_timeout {
+        if client_read_timeout.as_secs() != read_timeout {
             writeln!(
                 f,
-                "the clients were told a read timeout of {} s",
-                told.as_secs()
+                "the clients assume a read timeout of {} s",
+                client_read_timeout.as_secs()
             )?;
         }
         writeln!(f, "\n{}", Row::HEAD)?;
-        let kinds = Kind::ALL.into_iter().map(Some).chain([None]);
-        let mut idle = Vec::new();
+        let kinds = FaultKind::ALL.into_iter().map(Some).chain([None]);
+        let mut without_effect = Vec::new();
         for kind in kinds {
             let row = self.row(kind);
             writeln!(f, "{row}")?;
             if row.ended == 0 && kind.is_some() {
-                idle.push(row.name);
+                without_effect.push(row.name);
             }
         }
         writeln!(
             f,
-            "\nno hold had to end by: {}",
-            if idle.is_empty() {
+            "\nfaults that ended no hold: {}",
+            if without_effect.is_empty() {
                 "none".into()
             } else {
-                idle.join(", ")
+                without_effect.join("; ")
             }
         )?;
-        let count = |what| {
+        let count = |kind| {
             self.violations
                 .iter()
-                .filter(|violation| violation.what == what)
+                .filter(|violation| violation.kind == kind)
                 .count()
         };
-        let [overlaps, late, leaks] = [Wrong::Overlap, Wrong::Late, Wrong::Leak].map(count);
+        let [overlaps, late, leaks] = [
+            ViolationKind::Overlap,
+            ViolationKind::Late,
+            ViolationKind::Leak,
+        ]
+        .map(count);
         let (faults, holds) = (timeline.faults.len(), timeline.holds().count());
         let lost = timeline.holds().filter(|hold| hold.lost.is_some()).count();
         writeln!(
@@ -152,52 +162,57 @@ impl fmt::Display for Report<'_> {
             "\n{faults} faults, {holds} holds, {} checks, {lost} losses",
             timeline.checks
         )?;
-        let starved = timeline.starved().map(|away| away.span().length());
-        let (times, longest) = starved.fold((0, Duration::ZERO), |(times, longest), this| {
+        let stalls = timeline
+            .system_stalls()
+            .map(|stall| stall.interval().length());
+        let (times, longest) = stalls.fold((0, Duration::ZERO), |(times, longest), this| {
             (times + 1, longest.max(this))
         });
         writeln!(
             f,
-            "{times} times a process did not get to run for 10 ms or more by the system's fault, {} ms at most",
+            "{times} stalls of 10 ms or more caused by the operating system, {} ms at most",
             longest.as_millis()
         )?;
         writeln!(
             f,
-            "slots held {:.1} ms after all clients were killed: {}",
+            "slots still held {:.1} ms after all clients were killed: {}",
             seconds(self.freed) * 1000.0,
             self.left
         )?;
         for violation in self.violations.iter().take(40) {
             writeln!(f, "  {violation}")?;
         }
-        for complaint in timeline.complaints.iter().take(40) {
-            writeln!(f, "  {complaint}")?;
+        for error in timeline.errors.iter().take(40) {
+            writeln!(f, "  {error}")?;
         }
         write!(
             f,
-            "{overlaps} overlaps, {late} late losses, {leaks} leaks, {} complaints",
-            timeline.complaints.len()
+            "{overlaps} overlaps, {late} late losses, {leaks} leaks, {} errors",
+            timeline.errors.len()
         )
     }
 }
 
-/// What came of one kind of fault.
+/// Results for one kind of fault.
 struct Row {
     name: &'static str,
     times: usize,
-    /// How many holds it had to end.
+    /// Number of holds that it had to end.
     ended: usize,
-    /// How long after it could know did the last holder know, in seconds; less than zero is before the slot was given away.
-    known: Option<f64>,
-    /// The longest time in which too many were sure, whether or not that could be helped.
-    crowded: Option<Duration>,
+    /// Delay until the last holder noticed its loss, in seconds. A negative value is a time before
+    /// the slot could be granted again.
+    noticed: Option<f64>,
+    /// The longest time with more confirmed holds than the limit, whether or not the client could
+    /// know.
+    excess: Option<Duration>,
     overlaps: usize,
     late: usize,
     leaks: usize,
 }
 
 impl Row {
-    const HEAD: &'static str = "| fault | times | holds that had to end | known, at the latest | too many, at most | overlaps | late losses | leaks |\n\
+    const HEAD: &'static str = "| fault | count | holds to end | noticed at the latest \
+| longest excess of holders | overlaps | late losses | leaks |\n\
          |---|---|---|---|---|---|---|---|";
 }
 
@@ -212,19 +227,19 @@ impl fmt::Display for Row {
             leaks,
             ..
         } = self;
-        let known = self.known.map_or(String::new(), |known| {
-            if known < 0.0 {
-                format!("{:.1} ms before", known * -1000.0)
+        let noticed = self.noticed.map_or(String::new(), |noticed| {
+            if noticed < 0.0 {
+                format!("{:.1} ms before", noticed * -1000.0)
             } else {
-                format!("{:.1} ms after", known * 1000.0)
+                format!("{:.1} ms after", noticed * 1000.0)
             }
         });
-        let crowded = self.crowded.map_or("0 ms".into(), |crowded| {
-            format!("{:.1} ms", seconds(crowded) * 1000.0)
+        let excess = self.excess.map_or("0 ms".into(), |excess| {
+            format!("{:.1} ms", seconds(excess) * 1000.0)
         });
         write!(
             f,
-            "| {name} | {times} | {ended} | {known} | {crowded} | {overlaps} | {late} | {leaks} |"
+            "| {name} | {times} | {ended} | {noticed} | {excess} | {overlaps} | {late} | {leaks} |"
         )
     }
 }

@@ -1,112 +1,122 @@
-//! The soak from its start to its end.
+//! Course of a soak run.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use dflock::Client;
-use dflock_tests::fleet::Outcome;
-use dflock_tests::fleet::clock::{now, since};
-use dflock_tests::fleet::server::Recipe;
+use dflock_tests::harness::HarnessResult;
+use dflock_tests::harness::clock::{elapsed, now};
+use dflock_tests::harness::server::ServerCommand;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::fault_target::{ClientTarget, ServerTarget};
 use crate::key::KEYS;
 use crate::probe::Probe;
-use crate::pulse;
 use crate::report::Report;
-use crate::timeline::Book;
-use crate::victim::{Host, Victim};
+use crate::stall_monitor;
+use crate::timeline::SharedTimeline;
 
-/// How long there are faults before all is calm for a while.
-const SPELL: Duration = Duration::from_secs(7);
+/// Duration of faults between two pauses.
+const FAULT_PHASE: Duration = Duration::from_secs(7);
 
-/// For how long: the leaks that the faults left show in it.
-const CALM: Duration = Duration::from_millis(1500);
+/// Duration of a pause without faults, in which leaks become visible.
+const CALM_PHASE: Duration = Duration::from_millis(1500);
 
-/// How long the server may take to free the slots of clients that were killed.
-const FREE: Duration = Duration::from_secs(1);
+/// Time in which the server must free the slots of killed clients.
+const FREE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The pause between two looks at what is left.
-const LOOK: Duration = Duration::from_millis(1);
+/// Interval between two requests for the statistics.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// What to do.
+/// Settings of a run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) length: Duration,
     pub(crate) seed: u64,
     pub(crate) clients: usize,
-    pub(crate) server: Recipe,
-    /// The read timeout that the clients are told.
-    pub(crate) told: Duration,
+    pub(crate) server: ServerCommand,
+    /// Read timeout that the clients assume.
+    pub(crate) client_read_timeout: Duration,
 }
 
-/// Whether all went well.
-pub(crate) async fn run(plan: Plan) -> Outcome<bool> {
-    let book = Book::default();
+/// Runs the soak. Returns whether it passed.
+pub(crate) async fn run(plan: Plan) -> HarnessResult<bool> {
+    let timeline = SharedTimeline::default();
     let began = now();
-    let mut host = Host::start(plan.server.clone(), plan.seed, &book).await?;
-    let mut victims = Vec::new();
+    let mut server = ServerTarget::start(plan.server.clone(), plan.seed, &timeline).await?;
+    let mut targets = Vec::new();
     for index in 0..plan.clients {
         let seed = plan.seed.wrapping_add(1000 * index as u64);
-        victims.push(Victim::start(index, host.addr(), plan.told, seed, &book).await?);
+        targets.push(
+            ClientTarget::start(
+                index,
+                server.addr(),
+                plan.client_read_timeout,
+                seed,
+                &timeline,
+            )
+            .await?,
+        );
     }
-    let mut others = JoinSet::new();
-    let pulse = book.clone();
-    others.spawn(pulse::watch(move |away| {
-        pulse.open().aways.push((None, away));
+    let mut tasks = JoinSet::new();
+    let shared = timeline.clone();
+    tasks.spawn(stall_monitor::monitor(move |stall| {
+        shared.lock().stalls.push((None, stall));
     }));
-    for (key, about) in KEYS.iter().enumerate() {
-        others.spawn(
+    for (key, settings) in KEYS.iter().enumerate() {
+        tasks.spawn(
             Probe {
                 client: plan.clients + key,
                 key,
-                about,
-                book: book.clone(),
+                settings,
+                timeline: timeline.clone(),
             }
-            .run(host.addr()),
+            .run(server.addr()),
         );
     }
 
-    let end = began + plan.length.saturating_sub(CALM);
+    let end = began + plan.length.saturating_sub(CALM_PHASE);
     while now() < end {
-        let mut pause = now() + SPELL;
-        // the rest of the time is no spell of its own
-        if pause + CALM + SPELL / 2 > end {
+        let mut pause = now() + FAULT_PHASE;
+        // A rest that is too short for another round of faults is added to this one.
+        if pause + CALM_PHASE + FAULT_PHASE / 2 > end {
             pause = end;
         }
         let mut faults = JoinSet::new();
-        for mut victim in victims {
-            faults.spawn(async move { victim.suffer_until(pause).await.map(|()| victim) });
+        for mut target in targets {
+            faults.spawn(async move { target.run_faults(pause).await.map(|()| target) });
         }
-        host.suffer_until(pause).await?;
-        victims = faults
+        server.run_faults(pause).await?;
+        targets = faults
             .join_all()
             .await
             .into_iter()
-            .collect::<Outcome<Vec<_>>>()?;
-        sleep(CALM).await;
+            .collect::<HarnessResult<Vec<_>>>()?;
+        sleep(CALM_PHASE).await;
     }
 
-    let addr = *host.addr().borrow();
-    others.shutdown().await;
-    for victim in victims {
-        victim.end().await?;
+    let addr = *server.addr().borrow();
+    tasks.shutdown().await;
+    for target in targets {
+        target.end().await?;
     }
     let killed = now();
-    let left = left_when_free(addr).await?;
-    let freed = since(killed);
-    let mut timeline = book.open();
-    let unstopped = timeline.unstopped();
-    timeline.complaints.extend(unstopped);
+    let left = count_holders_left(addr).await?;
+    let freed = elapsed(killed);
+    let mut timeline = timeline.lock();
+    let ran_while_stopped = timeline.ran_while_stopped();
+    timeline.errors.extend(ran_while_stopped);
     let report = Report::new(&plan, killed.saturating_sub(began), &timeline, left, freed);
     println!("{report}");
-    Ok(report.is_good())
+    Ok(report.passed())
 }
 
-/// How many slots the server says are held although nobody is there, when none is or its time is over.
-async fn left_when_free(server: SocketAddr) -> Outcome<u64> {
+/// Returns the number of slots that the server still lists as held: 0 as soon as none is, otherwise
+/// their number when the time is over.
+async fn count_holders_left(server: SocketAddr) -> HarnessResult<u64> {
     let client = Client::builder().servers([server.to_string()]).build()?;
-    let end = now() + FREE;
+    let end = now() + FREE_TIMEOUT;
     loop {
         let mut held = 0;
         for stats in client.stats().await? {
@@ -115,7 +125,7 @@ async fn left_when_free(server: SocketAddr) -> Outcome<u64> {
                 .iter()
                 .map(|semaphore| semaphore.holders)
                 .sum::<u64>();
-            // older servers list a semaphore of 1 as a lock
+            // Older servers list a semaphore with a limit of 1 as a lock.
             held += stats
                 .locks
                 .iter()
@@ -125,6 +135,6 @@ async fn left_when_free(server: SocketAddr) -> Outcome<u64> {
         if held == 0 || now() > end {
             return Ok(held);
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

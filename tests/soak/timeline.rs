@@ -1,30 +1,31 @@
-//! What all processes said, merged.
+//! Merged reports of all processes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::event::{Away, Event, What};
-use crate::fault::{Fault, Kind};
-use crate::span::Span;
+use crate::event::{Event, EventKind, Stall};
+use crate::fault::{Fault, FaultKind};
+use crate::interval::Interval;
 
-/// One slot as its holder knew it.
+/// A hold as its holder reported it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Hold {
     pub(crate) client: usize,
     pub(crate) key: usize,
     pub(crate) from: Duration,
-    /// The first and the last moment of which its holder was sure. A loss is final, so it was held in between.
-    pub(crate) sure: Option<Span>,
-    /// When its holder thought last that it would end.
+    /// First and last time at which the slot was confirmed. A loss is final, so the slot was held
+    /// in between.
+    pub(crate) confirmed: Option<Interval>,
+    /// Latest end of the hold, as the client last computed it.
     pub(crate) ends: Option<Duration>,
-    /// When its loss was told first.
+    /// Time of the first report of the loss.
     pub(crate) lost: Option<Duration>,
-    /// When it was given up on its holder's wish.
-    pub(crate) given: Option<Duration>,
+    /// Time at which the client gave the slot up.
+    pub(crate) given_up: Option<Duration>,
 }
 
-/// Somebody who waited in line, and did nothing else.
+/// A wait in the queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
     pub(crate) key: usize,
@@ -32,12 +33,12 @@ pub(crate) struct Wait {
     pub(crate) to: Duration,
 }
 
-/// Where all that is heard is written down.
+/// Timeline that the tasks of the parent share.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Book(Arc<Mutex<Timeline>>);
+pub(crate) struct SharedTimeline(Arc<Mutex<Timeline>>);
 
-impl Book {
-    pub(crate) fn open(&self) -> MutexGuard<'_, Timeline> {
+impl SharedTimeline {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Timeline> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -47,14 +48,14 @@ pub(crate) struct Timeline {
     holds: HashMap<(usize, String), Hold>,
     pub(crate) waits: Vec<Wait>,
     pub(crate) faults: Vec<Fault>,
-    /// Executors that did not run; `None` is the proxies'.
-    pub(crate) aways: Vec<(Option<usize>, Away)>,
-    /// The moments that each client spoke of: it ran then.
-    pub(crate) signs: Vec<(usize, Duration)>,
-    /// How many times a holder checked its slot and was sure of it.
+    /// Times in which an executor did not run; `None` is the executor of the proxies.
+    pub(crate) stalls: Vec<(Option<usize>, Stall)>,
+    /// Times of all reports of the clients. The client ran at each of them.
+    pub(crate) report_times: Vec<(usize, Duration)>,
+    /// Number of successful checks of a slot.
     pub(crate) checks: u64,
-    /// What should not have been said.
-    pub(crate) complaints: Vec<String>,
+    /// Reports that contradict each other, and other unexpected events.
+    pub(crate) errors: Vec<String>,
 }
 
 impl Timeline {
@@ -62,36 +63,42 @@ impl Timeline {
         self.holds.values()
     }
 
-    /// The times in which the system let an executor wait.
-    pub(crate) fn starved(&self) -> impl Iterator<Item = Away> {
-        self.aways
+    /// Returns the stalls that the operating system caused.
+    pub(crate) fn system_stalls(&self) -> impl Iterator<Item = Stall> {
+        self.stalls
             .iter()
-            .filter(|&&(client, away)| !away.on_purpose && !self.is_ours(client, away))
-            .map(|&(_, away)| away)
+            .filter(|&&(client, stall)| !stall.intentional && !self.is_injected(client, stall))
+            .map(|&(_, stall)| stall)
     }
 
-    /// Whether a fault of ours kept `client` from running.
-    fn is_ours(&self, client: Option<usize>, away: Away) -> bool {
+    /// Returns whether an injected fault suspended `client` during this stall.
+    fn is_injected(&self, client: Option<usize>, stall: Stall) -> bool {
         let stopped = |fault: &&Fault| {
-            matches!(fault.kind, Kind::ClientStopped | Kind::ClientBusy) && fault.client == client
+            matches!(fault.kind, FaultKind::ClientStopped | FaultKind::ClientBusy)
+                && fault.client == client
         };
         self.faults
             .iter()
             .filter(stopped)
-            .any(|fault| fault.from < away.to && away.from < fault.to)
+            .any(|fault| fault.from < stall.to && stall.from < fault.to)
     }
 
-    /// Clients that ran while they were stopped: what we did to them is not what we think, and nothing can be judged by it.
-    pub(crate) fn unstopped(&self) -> Vec<String> {
+    /// Returns an error for each client that reported something while it was stopped. Then the
+    /// fault was not effective, and the results are worthless.
+    pub(crate) fn ran_while_stopped(&self) -> Vec<String> {
         let stops = self
             .faults
             .iter()
-            .filter(|fault| fault.kind == Kind::ClientStopped);
+            .filter(|fault| fault.kind == FaultKind::ClientStopped);
         let ran = stops.filter_map(|stop| {
             let ran = |&&(client, at): &&(usize, Duration)| {
-                stop.concerns(client) && stop.from < at && at < stop.to
+                stop.affects(client) && stop.from < at && at < stop.to
             };
-            let last = self.signs.iter().filter(ran).max_by_key(|(_, at)| *at);
+            let last = self
+                .report_times
+                .iter()
+                .filter(ran)
+                .max_by_key(|(_, at)| *at);
             last.map(|(client, at)| {
                 format!(
                     "client {client} ran {:.1?} after it was stopped",
@@ -102,69 +109,70 @@ impl Timeline {
         ran.collect()
     }
 
-    /// Takes down what `client` says.
-    pub(crate) fn note(&mut self, client: usize, event: Event) {
-        let (name, at, what) = match event {
-            Event::Slot { name, at, what } => (name, at, what),
-            Event::Away(away) => {
-                self.signs.extend([(client, away.from), (client, away.to)]);
-                return self.aways.push((Some(client), away));
+    /// Adds a report of `client`.
+    pub(crate) fn add(&mut self, client: usize, event: Event) {
+        let (name, at, kind) = match event {
+            Event::Slot { name, at, kind } => (name, at, kind),
+            Event::Stall(stall) => {
+                self.report_times
+                    .extend([(client, stall.from), (client, stall.to)]);
+                return self.stalls.push((Some(client), stall));
             }
         };
-        self.signs.push((client, at));
-        if let What::Held { key } = what {
+        self.report_times.push((client, at));
+        if let EventKind::Held { key } = kind {
             let hold = Hold {
                 client,
                 key,
                 from: at,
-                sure: None,
+                confirmed: None,
                 ends: None,
                 lost: None,
-                given: None,
+                given_up: None,
             };
             if self.holds.insert((client, name), hold).is_some() {
-                self.complaints
-                    .push(format!("client {client} was given a slot twice"));
+                self.errors
+                    .push(format!("client {client} received a slot twice"));
             }
             return;
         }
         let Some(hold) = self.holds.get_mut(&(client, name)) else {
-            return self.complaints.push(format!(
-                "client {client} said {what:?} of a slot that it never had"
+            return self.errors.push(format!(
+                "client {client} reported {kind:?} of an unknown slot"
             ));
         };
-        match what {
-            What::Sure { ends } => {
+        match kind {
+            EventKind::Confirmed { ends } => {
                 self.checks += 1;
                 hold.ends = hold.ends.max(ends);
-                let Span { from, to } = hold.sure.unwrap_or(Span { from: at, to: at });
-                hold.sure = Some(Span {
+                let Interval { from, to } = hold.confirmed.unwrap_or(Interval { from: at, to: at });
+                hold.confirmed = Some(Interval {
                     from: from.min(at),
                     to: to.max(at),
                 });
             }
-            What::Lost => hold.lost = Some(hold.lost.map_or(at, |lost| lost.min(at))),
-            What::Given => hold.given = Some(at),
-            What::Held { .. } => {}
+            EventKind::Lost => hold.lost = Some(hold.lost.map_or(at, |lost| lost.min(at))),
+            EventKind::GivenUp => hold.given_up = Some(at),
+            EventKind::Held { .. } => {}
         }
     }
 }
 
 impl Hold {
-    /// When its holder was last heard of it.
+    /// Returns the time of the last report.
     pub(crate) fn end(&self) -> Duration {
-        let sure = self.sure.map(|sure| sure.to);
-        [self.lost, self.given, sure]
+        let confirmed = self.confirmed.map(|confirmed| confirmed.to);
+        [self.lost, self.given_up, confirmed]
             .into_iter()
             .flatten()
             .fold(self.from, Duration::max)
     }
 
-    /// Its holder believed in it after it had been told that it is lost.
-    pub(crate) fn is_undead(&self) -> bool {
+    /// Returns whether the slot was confirmed after its loss had been reported.
+    pub(crate) fn held_after_loss(&self) -> bool {
         self.lost
-            .zip(self.sure)
-            .is_some_and(|(lost, sure)| lost < sure.to)
+            .zip(self.confirmed)
+            .is_some_and(|(lost, confirmed)| lost < confirmed.to)
     }
 }
 
@@ -173,13 +181,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_ran_while_it_was_stopped_was_not() {
+    fn reports_of_a_stopped_client_are_an_error() {
         let ms = Duration::from_millis;
         let mut timeline = Timeline::default();
         for (kind, client, from, to) in [
-            (Kind::ClientStopped, Some(0), 1000, 2000),
-            (Kind::ClientStopped, Some(1), 3000, 4000),
-            (Kind::ServerStopped, None, 1000, 4000),
+            (FaultKind::ClientStopped, Some(0), 1000, 2000),
+            (FaultKind::ClientStopped, Some(1), 3000, 4000),
+            (FaultKind::ServerStopped, None, 1000, 4000),
         ] {
             timeline.faults.push(Fault {
                 kind,
@@ -189,15 +197,15 @@ mod tests {
             });
         }
         let mut ran = |client, at| {
-            timeline.note(
+            timeline.add(
                 client,
-                Event::Away(Away {
-                    on_purpose: false,
+                Event::Stall(Stall {
+                    intentional: false,
                     from: ms(at),
                     to: ms(at),
                 }),
             );
-            timeline.unstopped()
+            timeline.ran_while_stopped()
         };
         for (client, at) in [(0, 1000), (0, 2000), (0, 3500), (1, 1500)] {
             assert_eq!(ran(client, at), [""; 0]);

@@ -1,54 +1,54 @@
-//! What must not happen.
+//! Violations that the soak detects.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::evidence::Evidence;
-use crate::fault::Kind;
+use crate::fault::FaultKind;
 use crate::key::KEYS;
+use crate::late_loss::LateLoss;
 
-/// A promise that was broken.
+/// Kind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
-    /// More believed to hold than may.
+pub(crate) enum ViolationKind {
+    /// More holders than the limit.
     Overlap,
-    /// A loss was known later than it must be.
+    /// A loss that was noticed too late.
     Late,
-    /// A slot was nobody's while somebody waited for it.
+    /// A slot that was free while a client waited for it.
     Leak,
 }
 
-/// Something that must not happen and did.
+/// A violation, with its time and the fault before it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
-    pub(crate) what: Wrong,
-    /// The fault that may have led to it.
-    pub(crate) fault: Option<Kind>,
+    pub(crate) kind: ViolationKind,
+    /// The fault that may have caused it.
+    pub(crate) fault: Option<FaultKind>,
     pub(crate) key: usize,
     pub(crate) at: Duration,
     pub(crate) length: Duration,
-    /// Of a late loss.
-    pub(crate) evidence: Option<Evidence>,
+    /// Context of a late loss.
+    pub(crate) late_loss: Option<LateLoss>,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            what,
+            kind,
             fault,
             key,
             at,
             length,
-            evidence,
+            late_loss,
         } = self;
-        let fault = fault.map_or("no fault", Kind::name);
+        let fault = fault.map_or("no fault", FaultKind::name);
         write!(
             f,
-            "{what:?} of {length:.1?} on {:?} at {at:.3?}, after: {fault}",
+            "{kind:?} of {length:.1?} on {:?} at {at:.3?}, last fault: {fault}",
             KEYS[*key].name
         )?;
-        evidence
+        late_loss
             .as_ref()
-            .map_or(Ok(()), |evidence| write!(f, "\n{evidence}"))
+            .map_or(Ok(()), |late_loss| write!(f, "\n{late_loss}"))
     }
 }

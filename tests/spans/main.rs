@@ -1,13 +1,14 @@
-//! The spans and events.
+//! Tests of the tracing spans and events.
 //!
-//! A binary of its own: tracing remembers for the whole process which of them nobody wants, and here somebody wants all.
+//! A separate test binary, because tracing caches for the whole process which spans and events have
+//! no subscriber. These tests need all of them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that cannot go on has failed"
+    reason = "a test that cannot continue has failed"
 )]
 
-mod notes;
+mod recorder;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, mpsc};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use dflock::server::Server;
 use dflock::tower::SlotLayer;
 use dflock::{Client, Enqueued, Held, Semaphore};
-use notes::{Fields, Notes};
+use recorder::{Fields, Recorder};
 use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt, service_fn};
 use tracing::{Event, Instrument, Subscriber, info, info_span};
@@ -25,12 +26,12 @@ use tracing_subscriber::layer::{Context, Layer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct House {
+struct Fixture {
     server: Server,
     client: Client,
 }
 
-impl House {
+impl Fixture {
     async fn new() -> Self {
         let server = Server::start().await.unwrap();
         let client = server
@@ -42,62 +43,63 @@ impl House {
     }
 }
 
-fn pool(house: &House) -> Semaphore {
+fn semaphore(fixture: &Fixture) -> Semaphore {
     Semaphore::builder()
         .key("pool")
         .limit(1)
         .lease_ttl(4 * SECOND)
-        .client(house.client.clone())
+        .client(fixture.client.clone())
         .build()
         .unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquire_and_its_hold_are_told_from_beginning_to_end() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    let held = pool(&house).acquire().await.unwrap();
+async fn an_acquire_and_its_hold_emit_spans_and_events_from_beginning_to_end() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    let held = semaphore(&fixture).acquire().await.unwrap();
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         [
             "acquire: DEBUG connection opened server",
             "acquire: DEBUG slot acquired key=pool server token wait=0",
             "acquire key=pool server token wait=0 outcome=granted",
         ]
     );
-    // the first renewal comes by itself much earlier than due, or a little; those after it, a little
+    // The jitter of the first renewal is large. Renewing explicitly leaves only later renewals,
+    // which have a small jitter.
     held.renew().await.unwrap();
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         ["hold: DEBUG renewed key=pool server token margin=4"]
     );
     sleep(Duration::from_millis(2500)).await;
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         ["hold: DEBUG renewed key=pool server token margin=2"]
     );
     held.release().await.unwrap();
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         ["hold key=pool server token wait=0 held=3 outcome=released"]
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_are_children_of_the_span_that_asked_and_what_runs_with_a_slot_runs_in_its_hold() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    let asked = async {
-        pool(&house)
+async fn with_slot_creates_child_spans_of_the_current_span_and_runs_its_body_in_the_hold() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    let request = async {
+        semaphore(&fixture)
             .with_slot(async |_| info!("at work"))
             .await
             .unwrap();
     };
-    asked.instrument(info_span!("request")).await;
-    let told = notes.told().await;
-    assert_eq!(notes.links(), [("hold", "acquire")]);
+    request.instrument(info_span!("request")).await;
+    let lines = recorder.lines().await;
+    assert_eq!(recorder.links(), [("hold", "acquire")]);
     assert_eq!(
-        told[2..],
+        lines[2..],
         [
             "request:acquire key=pool server token wait=0 outcome=granted",
             "hold: INFO at work",
@@ -107,125 +109,134 @@ async fn both_are_children_of_the_span_that_asked_and_what_runs_with_a_slot_runs
     );
 }
 
-#[dflock::lock(key = "pool", client = house.client)]
-async fn annotated(house: &House) -> Result<(), dflock::Error> {
+#[dflock::lock(key = "pool", client = fixture.client)]
+async fn annotated(fixture: &Fixture) -> Result<(), dflock::Error> {
     info!("at work");
     Ok(())
 }
 
-#[dflock::lock(key = "pool", client = house.client, on_lost = finish)]
-async fn annotated_to_finish(house: &House) -> Result<(), dflock::Error> {
+#[dflock::lock(key = "pool", client = fixture.client, on_lost = finish)]
+async fn annotated_to_finish(fixture: &Fixture) -> Result<(), dflock::Error> {
     info!("at work");
     Ok(())
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_annotated_function_does_it_does_in_its_hold() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    annotated(&house).await.unwrap();
-    assert_eq!(notes.told().await[3], "hold: INFO at work");
-    annotated_to_finish(&house).await.unwrap();
-    assert_eq!(notes.told().await[2], "hold: INFO at work");
+async fn an_annotated_function_runs_in_the_span_of_its_hold() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    annotated(&fixture).await.unwrap();
+    assert_eq!(recorder.lines().await[3], "hold: INFO at work");
+    annotated_to_finish(&fixture).await.unwrap();
+    assert_eq!(recorder.lines().await[2], "hold: INFO at work");
 }
 
-/// The requests of a slot that may outlive the span in which they are made.
+/// Ways to acquire a slot that may outlive the span in which it is requested.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum AcquireMethod {
     Acquire,
     AcquireWithin,
     TryAcquire,
     Enqueue,
 }
 
-impl Way {
-    async fn take(self, house: &House) -> Semaphore<Held> {
+impl AcquireMethod {
+    async fn acquire(self, fixture: &Fixture) -> Semaphore<Held> {
         match self {
-            Self::Acquire => pool(house).acquire().await.unwrap(),
-            Self::AcquireWithin => pool(house).acquire_within(SECOND).await.unwrap(),
-            Self::TryAcquire => pool(house).try_acquire().await.unwrap(),
-            Self::Enqueue => pool(house).enqueue().await.unwrap().wait().await.unwrap(),
+            Self::Acquire => semaphore(fixture).acquire().await.unwrap(),
+            Self::AcquireWithin => semaphore(fixture).acquire_within(SECOND).await.unwrap(),
+            Self::TryAcquire => semaphore(fixture).try_acquire().await.unwrap(),
+            Self::Enqueue => semaphore(fixture)
+                .enqueue()
+                .await
+                .unwrap()
+                .wait()
+                .await
+                .unwrap(),
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_span_is_closed_before_the_slot_that_was_requested_in_it_is_released() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    for way in [
-        Way::Acquire,
-        Way::AcquireWithin,
-        Way::TryAcquire,
-        Way::Enqueue,
+async fn the_span_of_an_acquire_closes_before_its_slot_is_released() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    for method in [
+        AcquireMethod::Acquire,
+        AcquireMethod::AcquireWithin,
+        AcquireMethod::TryAcquire,
+        AcquireMethod::Enqueue,
     ] {
-        let held = way.take(&house).instrument(info_span!("request")).await;
-        let told = notes.told().await;
+        let held = method
+            .acquire(&fixture)
+            .instrument(info_span!("request"))
+            .await;
+        let lines = recorder.lines().await;
         let granted = "request:acquire key=pool server token wait=0 outcome=granted";
-        assert_eq!(told[told.len() - 2..], [granted, "request"], "{way:?}");
+        assert_eq!(lines[lines.len() - 2..], [granted, "request"], "{method:?}");
         assert_eq!(
-            notes.links(),
+            recorder.links(),
             [("hold", "acquire"), ("hold", "request")],
-            "{way:?}"
+            "{method:?}"
         );
         held.release().await.unwrap();
         let released = "hold key=pool server token wait=0 held=0 outcome=released";
-        assert_eq!(notes.told().await, [released], "{way:?}");
+        assert_eq!(recorder.lines().await, [released], "{method:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_span_is_closed_before_the_slot_that_was_waited_for_in_it_is_released() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    let held = pool(&house).acquire().await.unwrap();
-    notes.told().await;
-    notes.links();
+async fn the_span_of_a_wait_closes_before_its_slot_is_released() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    let held = semaphore(&fixture).acquire().await.unwrap();
+    recorder.lines().await;
+    recorder.links();
     let request = async {
-        let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
-            panic!("the slot is taken")
+        let Enqueued::Queued(queued) = semaphore(&fixture).enqueue().await.unwrap() else {
+            panic!("the slot is held")
         };
         drop(held);
         queued.wait().await.unwrap()
     };
     let held = request.instrument(info_span!("request")).await;
-    assert_eq!(notes.told().await.pop().as_deref(), Some("request"));
-    assert_eq!(notes.links(), [("hold", "acquire"), ("hold", "request")]);
+    assert_eq!(recorder.lines().await.pop().as_deref(), Some("request"));
+    assert_eq!(recorder.links(), [("hold", "acquire"), ("hold", "request")]);
     held.release().await.unwrap();
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         ["hold key=pool server token wait=0 held=0 outcome=released"]
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_run_with_a_slot_stays_in_the_span_of_its_caller() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
+async fn run_keeps_the_span_of_its_caller() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
     let request = async {
-        let held = pool(&house).acquire().await.unwrap();
+        let held = semaphore(&fixture).acquire().await.unwrap();
         held.run(async { info!("at work") }).await.unwrap();
     };
     request.instrument(info_span!("request")).await;
     assert!(
-        notes
-            .told()
+        recorder
+            .lines()
             .await
             .contains(&"request: INFO at work".to_owned())
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hold_of_an_annotated_function_and_of_a_layer_is_a_child_of_the_span_that_called() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
+async fn the_hold_of_an_annotated_function_and_of_a_layer_is_a_child_of_the_caller_span() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
     let released = "request:hold key=pool server token wait=0 held=0 outcome=released".to_owned();
-    annotated(&house)
+    annotated(&fixture)
         .instrument(info_span!("request"))
         .await
         .unwrap();
-    assert!(notes.told().await.contains(&released));
-    let pool = pool(&house);
+    assert!(recorder.lines().await.contains(&released));
+    let pool = semaphore(&fixture);
     let work = service_fn(async |()| {
         info!("at work");
         Ok::<_, Infallible>(())
@@ -236,24 +247,24 @@ async fn the_hold_of_an_annotated_function_and_of_a_layer_is_a_child_of_the_span
         .instrument(info_span!("request"))
         .await
         .unwrap();
-    let told = notes.told().await;
+    let lines = recorder.lines().await;
     assert!(
-        told.contains(&released) && told.contains(&"hold: INFO at work".to_owned()),
-        "{told:?}"
+        lines.contains(&released) && lines.contains(&"hold: INFO at work".to_owned()),
+        "{lines:?}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_in_line_is_told_and_a_handle_that_is_dropped() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    let held = pool(&house).acquire().await.unwrap();
-    notes.told().await;
-    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
-        panic!("the slot is taken")
+async fn enqueuing_and_dropping_a_handle_emit_events() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    let held = semaphore(&fixture).acquire().await.unwrap();
+    recorder.lines().await;
+    let Enqueued::Queued(queued) = semaphore(&fixture).enqueue().await.unwrap() else {
+        panic!("the slot is held")
     };
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         [
             "acquire: DEBUG connection opened server",
             "acquire: DEBUG queued key=pool server"
@@ -262,7 +273,7 @@ async fn a_place_in_line_is_told_and_a_handle_that_is_dropped() {
     sleep(SECOND).await;
     drop(held);
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         [
             "hold: DEBUG slot dropped",
             "hold key=pool server token wait=0 held=1 outcome=dropped",
@@ -272,7 +283,7 @@ async fn a_place_in_line_is_told_and_a_handle_that_is_dropped() {
     );
     drop(queued);
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         [
             "hold: DEBUG slot dropped",
             "hold key=pool server token wait=1 held=0 outcome=dropped"
@@ -282,25 +293,25 @@ async fn a_place_in_line_is_told_and_a_handle_that_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_renewal_is_a_warning_and_so_is_a_loss() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    let held = pool(&house).acquire().await.unwrap();
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    let held = semaphore(&fixture).acquire().await.unwrap();
     held.renew().await.unwrap();
-    notes.told().await;
-    // the next renewal has about 2 s, and is answered after more than three quarters of that
-    house
+    recorder.lines().await;
+    // The next renewal has about 2 s, and its reply takes more than three quarters of them.
+    fixture
         .server
         .faults()
         .delay_replies(Duration::from_millis(1700));
     sleep(Duration::from_millis(3800)).await;
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         ["hold: WARN slow renewal key=pool server token margin=0"]
     );
-    house.server.faults().disconnect("pool");
+    fixture.server.faults().disconnect("pool");
     held.lost().await;
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         [
             "hold: WARN slot lost key=pool server token reason=its connection ended",
             "hold key=pool server token wait=0 held=4 outcome=lost",
@@ -309,49 +320,50 @@ async fn a_slow_renewal_is_a_warning_and_so_is_a_loss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_loss_of_a_slot_that_nobody_took_over_is_a_warning_too() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    let held = pool(&house).acquire().await.unwrap();
-    let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
-        panic!("the slot is taken")
+async fn the_loss_of_a_granted_slot_that_was_not_collected_is_a_warning() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    let held = semaphore(&fixture).acquire().await.unwrap();
+    let Enqueued::Queued(queued) = semaphore(&fixture).enqueue().await.unwrap() else {
+        panic!("the slot is held")
     };
     held.release().await.unwrap();
     sleep(SECOND).await;
     assert!(queued.is_granted());
-    notes.told().await;
-    house.server.faults().disconnect("pool");
+    recorder.lines().await;
+    fixture.server.faults().disconnect("pool");
     let warning = "hold: WARN slot lost key=pool server token reason=its connection ended";
     assert_eq!(
-        notes.told().await,
+        recorder.lines().await,
         [
             warning,
             "hold key=pool server token wait=0 held=1 outcome=lost"
         ]
     );
     assert!(queued.wait().await.unwrap_err().is_lost());
-    assert!(notes.told().await.is_empty());
+    assert!(recorder.lines().await.is_empty());
 }
 
-type Todo = Box<dyn FnOnce() + Send>;
+type Action = Box<dyn FnOnce() + Send>;
 
-/// What another thread does while somebody is told of a grant, and whether it was done by then.
+/// Layer that runs an action on another thread while it handles a grant event. It records whether
+/// the action finished meanwhile.
 #[derive(Clone, Default)]
-struct Meanwhile {
-    todo: Arc<Mutex<Option<Todo>>>,
+struct ReentrantLayer {
+    action: Arc<Mutex<Option<Action>>>,
     done: Arc<Mutex<Option<bool>>>,
 }
 
-impl<S: Subscriber> Layer<S> for Meanwhile {
+impl<S: Subscriber> Layer<S> for ReentrantLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = String::new();
         event.record(&mut Fields(&mut line));
         if line.starts_with(" slot acquired")
-            && let Some(todo) = self.todo.lock().unwrap().take()
+            && let Some(action) = self.action.lock().unwrap().take()
         {
             let (done, is_done) = mpsc::channel();
             thread::spawn(move || {
-                todo();
+                action();
                 done.send(())
             });
             *self.done.lock().unwrap() = Some(is_done.recv_timeout(10 * SECOND).is_ok());
@@ -359,34 +371,38 @@ impl<S: Subscriber> Layer<S> for Meanwhile {
     }
 }
 
-// who is told may look at the slot, even give it up, and waits for nobody
+// A subscriber may look at the slot or give it up, and does not wait for a lock.
 #[tokio::test(start_paused = true)]
-async fn who_is_told_of_a_grant_holds_nobody_up() {
-    let meanwhile = Meanwhile::default();
-    let (notes, _guard) = Notes::begin_with(meanwhile.clone());
-    let house = House::new().await;
-    for leaves in [false, true] {
-        let held = pool(&house).acquire().await.unwrap();
-        let Enqueued::Queued(queued) = pool(&house).enqueue().await.unwrap() else {
-            panic!("the slot is taken")
+async fn a_subscriber_that_uses_the_slot_during_its_grant_event_does_not_deadlock() {
+    let layer = ReentrantLayer::default();
+    let (recorder, _guard) = Recorder::start_with(layer.clone());
+    let fixture = Fixture::new().await;
+    for drops in [false, true] {
+        let held = semaphore(&fixture).acquire().await.unwrap();
+        let Enqueued::Queued(queued) = semaphore(&fixture).enqueue().await.unwrap() else {
+            panic!("the slot is held")
         };
         let queued = Arc::new(Mutex::new(Some(queued)));
-        let theirs = queued.clone();
-        let look = move || {
-            let mut queued = theirs.lock().unwrap();
-            assert!(!queued.as_ref().unwrap().is_granted(), "it is told first");
-            if leaves {
+        let shared = queued.clone();
+        let action = move || {
+            let mut queued = shared.lock().unwrap();
+            assert!(
+                !queued.as_ref().unwrap().is_granted(),
+                "the event comes before the grant is visible"
+            );
+            if drops {
                 *queued = None;
             }
         };
-        *meanwhile.todo.lock().unwrap() = Some(Box::new(look));
+        *layer.action.lock().unwrap() = Some(Box::new(action));
         held.release().await.unwrap();
         sleep(SECOND).await;
-        assert_eq!(meanwhile.done.lock().unwrap().take(), Some(true));
+        assert_eq!(layer.done.lock().unwrap().take(), Some(true));
         drop(queued);
-        let told = notes.told().await;
+        let lines = recorder.lines().await;
         let count = |begin, end| {
-            told.iter()
+            lines
+                .iter()
                 .filter(|line| line.starts_with(begin) && line.ends_with(end))
                 .count()
         };
@@ -396,10 +412,10 @@ async fn who_is_told_of_a_grant_holds_nobody_up() {
                 count("hold key", "outcome=dropped")
             ),
             (1, 1),
-            "{told:?}"
+            "{lines:?}"
         );
         assert!(
-            house
+            fixture
                 .server
                 .stats()
                 .semaphores
@@ -410,38 +426,41 @@ async fn who_is_told_of_a_grant_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_in_vain_says_how_it_ended() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    let _held = pool(&house).acquire().await.unwrap();
-    notes.told().await;
-    pool(&house).acquire_within(2 * SECOND).await.unwrap_err();
-    let last = notes.told().await.pop();
+async fn the_span_of_an_acquire_that_times_out_records_the_outcome() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    let _held = semaphore(&fixture).acquire().await.unwrap();
+    recorder.lines().await;
+    semaphore(&fixture)
+        .acquire_within(2 * SECOND)
+        .await
+        .unwrap_err();
+    let last = recorder.lines().await.pop();
     assert_eq!(
         last.as_deref(),
         Some("acquire key=pool server wait=2 outcome=timeout")
     );
 }
 
-// it is behind all others then
+// The client is at the end of the queue then.
 #[tokio::test(start_paused = true)]
-async fn a_place_in_the_queue_that_is_lost_is_a_warning() {
-    let (notes, _guard) = Notes::begin();
-    let house = House::new().await;
-    let held = pool(&house).acquire().await.unwrap();
-    let waiter = tokio::spawn(pool(&house).acquire());
+async fn losing_the_place_in_the_queue_is_a_warning() {
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    let held = semaphore(&fixture).acquire().await.unwrap();
+    let waiter = tokio::spawn(semaphore(&fixture).acquire());
     sleep(SECOND).await;
-    notes.told().await;
-    house.server.faults().disconnect_all();
+    recorder.lines().await;
+    fixture.server.faults().disconnect_all();
     held.lost().await;
     waiter.await.unwrap().unwrap().release().await.unwrap();
-    let told = notes.told().await;
-    let warnings: Vec<_> = told
+    let lines = recorder.lines().await;
+    let warnings: Vec<_> = lines
         .iter()
         .filter(|line| line.contains("place in the queue"))
         .collect();
     let [warning] = warnings[..] else {
-        panic!("{told:?}")
+        panic!("{lines:?}")
     };
     let begin = "acquire: WARN place in the queue lost key=pool server error=acquire \"pool\" on";
     assert!(
@@ -450,28 +469,29 @@ async fn a_place_in_the_queue_that_is_lost_is_a_warning() {
     );
 }
 
-// the keeper, on a thread of its own, hears of the end at once
+// The keep-alive task runs on another thread and reacts to the end immediately.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_ends_a_hold_says_how() {
-    let (notes, _guard) = Notes::begin();
+async fn the_span_of_a_hold_records_whether_it_was_released_or_closed() {
+    let (recorder, _guard) = Recorder::start();
     let server = Server::start().await.unwrap();
-    let house = House {
+    let fixture = Fixture {
         client: server.client(),
         server,
     };
     for _ in 0..300 {
-        pool(&house)
+        semaphore(&fixture)
             .acquire()
             .await
             .unwrap()
             .release()
             .await
             .unwrap();
-        drop(pool(&house).acquire().await.unwrap().close());
+        drop(semaphore(&fixture).acquire().await.unwrap().close());
     }
-    let told = notes.told().await;
+    let lines = recorder.lines().await;
     let ends = |outcome| {
-        told.iter()
+        lines
+            .iter()
             .filter(|line| line.starts_with("hold ") && line.ends_with(outcome))
             .count()
     };

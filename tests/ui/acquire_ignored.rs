@@ -1,6 +1,6 @@
-//! A slot that nobody takes would be given up at once: T46.
+//! An unused slot is dropped at once, so the compiler warns: T46.
 //!
-//! Behind a `?` the compiler looks at the type alone, which is `Semaphore` also for what a release returns.
+//! It cannot warn after `?`, because the type `Semaphore` is also that of a released handle.
 #![deny(unused_must_use)]
 
 async fn ignore(pool: dflock::Semaphore) {

@@ -1,6 +1,6 @@
-//! A slot that is held cannot be acquired: T36, P01, P28.
+//! A held handle cannot acquire: T36, P01, P28.
 
-async fn again(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
+async fn acquire_held(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
     held.acquire().await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! A handle that acquired is the slot now: T36, T46, P01.
+//! Acquiring consumes the handle: T36, T46, P01.
 
-async fn twice(pool: dflock::Semaphore) -> Result<(), dflock::Error> {
+async fn acquire_twice(pool: dflock::Semaphore) -> Result<(), dflock::Error> {
     drop(pool.acquire().await?);
     drop(pool.acquire().await?);
     Ok(())

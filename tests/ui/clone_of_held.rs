@@ -1,6 +1,6 @@
-//! One slot has one owner: P01.
+//! A held handle cannot be cloned, because a slot has one owner: P01.
 
-fn twice(held: dflock::Semaphore<dflock::Held>) -> [dflock::Semaphore<dflock::Held>; 2] {
+fn clone_held(held: dflock::Semaphore<dflock::Held>) -> [dflock::Semaphore<dflock::Held>; 2] {
     [held.clone(), held]
 }
 

@@ -1,6 +1,6 @@
-//! One place in line has one owner: P01.
+//! A queued handle cannot be cloned: P01.
 
-fn twice(queued: dflock::Semaphore<dflock::Queued>) -> [dflock::Semaphore<dflock::Queued>; 2] {
+fn clone_queued(queued: dflock::Semaphore<dflock::Queued>) -> [dflock::Semaphore<dflock::Queued>; 2] {
     [queued.clone(), queued]
 }
 

@@ -1,6 +1,6 @@
-//! A task that borrowed the slot cannot go on with it after the release: G21, T15.
+//! A borrow of the slot cannot be used after the release: G21, T15.
 
-async fn borrow(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
+async fn use_after_release(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
     let slot: &dflock::Held = &held;
     held.release().await?;
     slot.check()?;

@@ -1,6 +1,6 @@
-//! What was closed cannot be released, let alone with success: T19.
+//! A closed slot cannot be released: T19.
 
-async fn late(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
+async fn release_closed(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
     held.close();
     held.release().await?;
     Ok(())

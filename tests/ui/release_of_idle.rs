@@ -1,6 +1,6 @@
-//! There is nothing to release before a slot is held: T19.
+//! An idle handle cannot be released: T19.
 
-async fn early(pool: dflock::Semaphore) -> Result<(), dflock::Error> {
+async fn release_idle(pool: dflock::Semaphore) -> Result<(), dflock::Error> {
     pool.release().await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! A place in line is no slot; it is left with `close`: T19, G24.
+//! A queued handle cannot be released. `close` leaves the queue: T19, G24.
 
-async fn early(queued: dflock::Semaphore<dflock::Queued>) -> Result<(), dflock::Error> {
+async fn release_queued(queued: dflock::Semaphore<dflock::Queued>) -> Result<(), dflock::Error> {
     queued.release().await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! A slot is given back once: T19.
+//! A slot cannot be released twice: T19.
 
-async fn twice(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
+async fn release_twice(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
     held.release().await?;
     held.release().await?;
     Ok(())

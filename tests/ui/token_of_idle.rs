@@ -1,4 +1,4 @@
-//! There is no token without a slot, empty or other: G21.
+//! An idle handle has no token: G21.
 
 fn token(pool: &dflock::Semaphore) -> String {
     pool.token().as_str().to_owned()

@@ -1,6 +1,6 @@
-//! The token and the state of a slot go with it: G21, T09.
+//! A released slot has no token and no state: G21, T09.
 
-async fn use_it(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
+async fn use_released(held: dflock::Semaphore<dflock::Held>) -> Result<(), dflock::Error> {
     held.release().await?;
     println!("{}", held.token().as_str());
     Ok(())

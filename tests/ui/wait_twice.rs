@@ -1,6 +1,6 @@
-//! A place in line becomes one slot: T20.
+//! Waiting consumes the queued handle: T20.
 
-async fn twice(queued: dflock::Semaphore<dflock::Queued>) -> Result<(), dflock::Error> {
+async fn wait_twice(queued: dflock::Semaphore<dflock::Queued>) -> Result<(), dflock::Error> {
     drop(queued.wait().await?);
     drop(queued.wait().await?);
     Ok(())

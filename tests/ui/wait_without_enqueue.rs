@@ -1,6 +1,6 @@
-//! Who waits must stand in line: T20.
+//! An idle handle cannot wait: T20.
 
-async fn wait(pool: dflock::Semaphore) -> Result<(), dflock::Error> {
+async fn wait_idle(pool: dflock::Semaphore) -> Result<(), dflock::Error> {
     pool.wait().await?;
     Ok(())
 }

@@ -1,4 +1,7 @@
-//! The value of an option: literals are checked here, anything else by the compiler and when it is evaluated.
+//! Values of options.
+//!
+//! Literals are validated here. Other expressions are type-checked by the compiler, and their
+//! values are validated when they are evaluated.
 
 use std::time::Duration;
 
@@ -10,13 +13,13 @@ use syn::{Expr, ExprLit, ExprUnary, Lit, Path, UnOp};
 use crate::duration;
 use crate::key::{self, Template};
 
-/// The highest limit that a server takes.
+/// Highest limit that a server accepts.
 const MAX_LIMIT: f64 = 1_048_576.0;
 
-/// The longest lease and wait that every server can count.
-const LONGEST: Duration = Duration::from_secs(9_223_372_036);
+/// Longest lease and wait that every server accepts.
+const MAX_DURATION: Duration = Duration::from_secs(9_223_372_036);
 
-/// What an option of the builder is set to.
+/// Value of an option of the builder.
 pub(crate) enum Value {
     Key(Template),
     Duration(Duration),
@@ -25,46 +28,46 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    /// Validates the value `given` for `option`.
     pub(crate) fn new(option: &str, given: Expr) -> syn::Result<Self> {
-        let refused = |why: &str| Err(syn::Error::new_spanned(&given, why));
+        let refuse = |why: &str| Err(syn::Error::new_spanned(&given, why));
         match option {
             "key" => match literal(&given) {
                 Some(Lit::Str(text)) => return Template::new(text.clone()).map(Self::Key),
-                Some(_) => return refused("a key is text, as in `key = \"report:{tenant}\"`"),
+                Some(_) => return refuse("a key is text, as in `key = \"report:{tenant}\"`"),
                 None => key::check_expression(&given)?,
             },
             "limit" if number(&given).is_some_and(|limit| !(1.0..=MAX_LIMIT).contains(&limit)) => {
-                return refused("this limit is refused: a limit is 1 to 1048576");
+                return refuse("invalid limit: a limit is 1 to 1048576");
             }
             "renew_ratio" if number(&given).is_some_and(|ratio| ratio <= 0.0 || ratio >= 1.0) => {
-                return refused("this ratio is refused: it lies between 0 and 1, both excluded");
+                return refuse("invalid ratio: it must lie between 0 and 1, both excluded");
             }
             "acquire_timeout" | "lease_ttl" if number(&given).is_some() => {
-                return refused(
-                    "a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression of type `Duration`",
+                return refuse(
+                    "a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression \
+                     of type `Duration`",
                 );
             }
             "acquire_timeout" | "lease_ttl" => {
                 if let Some(Lit::Str(text)) = literal(&given) {
-                    let Some(duration) = duration::read(&text.value()) else {
-                        return refused(
-                            "this is no duration; write numbers with their units d, h, m, s, ms: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`",
+                    let Some(duration) = duration::parse(&text.value()) else {
+                        return refuse(
+                            "this is not a duration; write numbers with their units d, h, m, s, \
+                             ms: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`",
                         );
                     };
-                    if duration > LONGEST {
-                        return refused(
-                            "this is too long: the longest that a server can count is 9223372036 s",
-                        );
+                    if duration > MAX_DURATION {
+                        return refuse("this is too long: a server accepts at most 9223372036 s");
                     }
                     if option == "lease_ttl" && (duration.is_zero() || duration.subsec_nanos() > 0)
                     {
-                        return refused(
-                            "this lease is refused: it is whole seconds, and at least one",
-                        );
+                        return refuse("invalid lease: it must be whole seconds, and at least one");
                     }
                     if duration.is_zero() {
-                        return refused(
-                            "no time is left to wait; for a slot only if one is free now, write `acquire_timeout = Duration::ZERO`",
+                        return refuse(
+                            "this timeout is zero; to acquire only a slot that is free now, write \
+                             `acquire_timeout = Duration::ZERO`",
                         );
                     }
                     return Ok(Self::Duration(duration));
@@ -76,7 +79,7 @@ impl Value {
         Ok(Self::Other(Box::new(given)))
     }
 
-    /// The expression that gives it.
+    /// Returns the expression for the argument of the builder's method.
     pub(crate) fn expression(&self, dflock: &Path) -> TokenStream {
         let here = Span::mixed_site();
         match self {
@@ -85,17 +88,20 @@ impl Value {
                 let (secs, nanos) = (duration.as_secs(), duration.subsec_nanos());
                 quote_spanned!(here=> ::core::time::Duration::new(#secs, #nanos))
             }
-            // lent, so that a client that is owned by something else need not be cloned by hand, and one behind a pointer is found
+            // Borrowed, so that a client in a field need not be cloned by the user, and so that
+            // deref coercion accepts an `Arc<Client>`.
             Self::Client(client) => {
-                let lent = quote_spanned!(here.located_at(client.span())=> &#client);
-                quote_spanned!(here=> #dflock::macro_support::client(#lent))
+                let borrowed = quote_spanned!(here.located_at(client.span())=> &#client);
+                quote_spanned!(here=> #dflock::macro_support::client(#borrowed))
             }
             Self::Other(value) => value.to_token_stream(),
         }
     }
 }
 
-/// The literal that an expression is, in parentheses and in the invisible group that a `macro_rules` macro puts around it.
+/// Returns the literal that an expression consists of.
+///
+/// Looks through parentheses and through the invisible group of a `macro_rules` argument.
 fn literal(expr: &Expr) -> Option<&Lit> {
     match expr {
         Expr::Lit(ExprLit { lit, .. }) => Some(lit),
@@ -105,7 +111,7 @@ fn literal(expr: &Expr) -> Option<&Lit> {
     }
 }
 
-/// The number that an expression is.
+/// Returns the number that an expression consists of.
 fn number(expr: &Expr) -> Option<f64> {
     match expr {
         Expr::Unary(ExprUnary {
@@ -129,13 +135,13 @@ mod tests {
     use quote::quote;
 
     fn value(option: &str, given: TokenStream) -> Result<String, String> {
-        let value = Value::new(option, syn::parse2(given).unwrap())
-            .map_err(|mistake| mistake.to_string())?;
+        let value =
+            Value::new(option, syn::parse2(given).unwrap()).map_err(|error| error.to_string())?;
         Ok(value.expression(&syn::parse_quote!(::dflock)).to_string())
     }
 
     #[test]
-    fn an_expression_stays_what_it_is() {
+    fn an_expression_is_not_changed() {
         for (option, given) in [
             ("key", quote!(self.name())),
             ("limit", quote!(self.limit)),
@@ -151,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_a_duration_where_one_is_wanted() {
+    fn text_is_parsed_as_a_duration() {
         assert_eq!(
             value("acquire_timeout", quote!("1500ms")).unwrap(),
             ":: core :: time :: Duration :: new (1u64 , 500000000u32)"
@@ -163,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_that_is_refused_when_it_runs_is_refused_here() {
+    fn an_invalid_literal_is_refused_at_compile_time() {
         for (option, given, why) in [
             ("key", quote!(7), "a key is text"),
             ("key", quote!(b"a"), "a key is text"),
@@ -173,13 +179,13 @@ mod tests {
             ("limit", quote!((0)), "a limit is 1 to 1048576"),
             ("limit", quote!((-1)), "a limit is 1 to 1048576"),
             ("key", quote!(("a b")), "contains ' '"),
-            ("lease_ttl", quote!(("soon")), "this is no duration"),
+            ("lease_ttl", quote!(("soon")), "this is not a duration"),
             ("renew_ratio", quote!(0.0), "between 0 and 1"),
             ("renew_ratio", quote!(1), "between 0 and 1"),
             ("renew_ratio", quote!(-0.5), "between 0 and 1"),
             ("acquire_timeout", quote!(2), "a duration has a unit"),
-            ("acquire_timeout", quote!("2"), "this is no duration"),
-            ("acquire_timeout", quote!("0s"), "no time is left"),
+            ("acquire_timeout", quote!("2"), "this is not a duration"),
+            ("acquire_timeout", quote!("0s"), "this timeout is zero"),
             (
                 "acquire_timeout",
                 quote!("106751991168d"),

@@ -1,4 +1,6 @@
-//! The future that a function without `async` gives back: what `#[async_trait]` leaves behind, and what is boxed by hand.
+//! Futures that are returned by a function without `async`.
+//!
+//! `#[async_trait]` expands to such functions, and recursive functions box their future by hand.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::spanned::Spanned;
@@ -8,8 +10,8 @@ use syn::{
 };
 use syn::{Token, Type, TypeInfer, TypeParamBound};
 
-/// The block of the `async move { .. }` or the `Box::pin(async move { .. })` at the end.
-pub(super) fn at_the_end(statements: &mut [Stmt]) -> Option<&mut ExprAsync> {
+/// Returns the block of the last expression: `async move { .. }` or `Box::pin(async move { .. })`.
+pub(super) fn tail_async_block(statements: &mut [Stmt]) -> Option<&mut ExprAsync> {
     let Stmt::Expr(last, None) = statements.last_mut()? else {
         return None;
     };
@@ -25,25 +27,28 @@ pub(super) fn at_the_end(statements: &mut [Stmt]) -> Option<&mut ExprAsync> {
     }
 }
 
-/// Where the function could end before its last statement: with a future that is not the one at the end.
-pub(super) fn ends_before(mut statements: Vec<Stmt>) -> Vec<Span> {
+/// Returns the spans of each `return` and `?` before the last statement.
+///
+/// The future that is returned there would run without a slot.
+pub(super) fn early_returns(mut statements: Vec<Stmt>) -> Vec<Span> {
     statements.pop();
-    let mut ends = Ends(Vec::new());
+    let mut returns = EarlyReturns(Vec::new());
     for statement in &mut statements {
-        ends.visit_stmt_mut(statement);
+        returns.visit_stmt_mut(statement);
     }
-    ends.0
+    returns.0
 }
 
-struct Ends(Vec<Span>);
+/// Visitor that collects each `return` and `?` of a function.
+struct EarlyReturns(Vec<Span>);
 
-impl VisitMut for Ends {
+impl VisitMut for EarlyReturns {
     fn visit_expr_mut(&mut self, expr: &mut Expr) {
         match expr {
-            // what they return is their own
+            // A `return` in these does not end the function.
             Expr::Closure(_) | Expr::Async(_) => return,
-            Expr::Return(end) => self.0.push(end.return_token.span),
-            Expr::Try(end) => self.0.push(end.question_token.span()),
+            Expr::Return(expr) => self.0.push(expr.return_token.span),
+            Expr::Try(expr) => self.0.push(expr.question_token.span()),
             _ => {}
         }
         visit_expr_mut(self, expr);
@@ -51,83 +56,89 @@ impl VisitMut for Ends {
 
     fn visit_item_mut(&mut self, _: &mut Item) {}
 
-    // what is in there need not be Rust: a `return` is believed to be one
+    // The tokens of a macro need not be Rust. A `return` in them is assumed to end the function.
     fn visit_macro_mut(&mut self, call: &mut Macro) {
-        self.0.extend(returns(&call.tokens));
+        self.0.extend(return_spans(&call.tokens));
     }
 }
 
-fn returns(tokens: &TokenStream) -> Vec<Span> {
+/// Returns the spans of each `return` in `tokens`.
+fn return_spans(tokens: &TokenStream) -> Vec<Span> {
     let each = |token| match token {
         TokenTree::Ident(ident) if ident == "return" => vec![ident.span()],
-        TokenTree::Group(group) => returns(&group.stream()),
+        TokenTree::Group(group) => return_spans(&group.stream()),
         _ => Vec::new(),
     };
     tokens.clone().into_iter().flat_map(each).collect()
 }
 
 fn is_pin(function: &Expr) -> bool {
-    matches!(function, Expr::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "pin"))
+    matches!(
+        function,
+        Expr::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "pin")
+    )
 }
 
-/// The type of its value, as far as the function names it.
+/// Returns the output type of a returned future, with `_` for what the signature does not name.
 pub(super) fn output(returned: &ReturnType) -> Type {
     let ReturnType::Type(_, returned) = returned else {
-        return unnamed();
+        return infer();
     };
-    in_type(returned).map_or_else(unnamed, |output| nameable(&output))
+    output_in_type(returned).map_or_else(infer, |output| erase_impl_trait(&output))
 }
 
-/// The type with `_` where it has no name.
-pub(super) fn nameable(ty: &Type) -> Type {
+/// Replaces each `impl Trait` in a type by `_`.
+pub(super) fn erase_impl_trait(ty: &Type) -> Type {
     let mut ty = ty.clone();
-    Unname.visit_type_mut(&mut ty);
+    EraseImplTrait.visit_type_mut(&mut ty);
     ty
 }
 
-struct Unname;
+/// Visitor that replaces each `impl Trait` by `_`.
+struct EraseImplTrait;
 
-impl VisitMut for Unname {
+impl VisitMut for EraseImplTrait {
     fn visit_type_mut(&mut self, ty: &mut Type) {
         match ty {
-            Type::ImplTrait(_) => *ty = unnamed(),
+            Type::ImplTrait(_) => *ty = infer(),
             _ => visit_type_mut(self, ty),
         }
     }
 }
 
-fn unnamed() -> Type {
+/// Returns the type `_`.
+fn infer() -> Type {
     Type::Infer(TypeInfer {
         underscore_token: <Token![_]>::default(),
     })
 }
 
-/// The `Output = ..` in `impl Future<..>`, `dyn Future<..>` and whatever is around it.
-fn in_type(ty: &Type) -> Option<Type> {
+/// Returns the `Output = ..` in `impl Future<..>` or `dyn Future<..>`, at any depth.
+fn output_in_type(ty: &Type) -> Option<Type> {
     match ty {
-        Type::Path(path) => in_arguments(&path.path.segments.last()?.arguments),
-        Type::ImplTrait(future) => future.bounds.iter().find_map(in_bound),
-        Type::TraitObject(future) => future.bounds.iter().find_map(in_bound),
-        Type::Paren(inner) => in_type(&inner.elem),
-        Type::Group(inner) => in_type(&inner.elem),
+        Type::Path(path) => output_in_arguments(&path.path.segments.last()?.arguments),
+        Type::ImplTrait(future) => future.bounds.iter().find_map(output_in_bound),
+        Type::TraitObject(future) => future.bounds.iter().find_map(output_in_bound),
+        Type::Paren(inner) => output_in_type(&inner.elem),
+        Type::Group(inner) => output_in_type(&inner.elem),
         _ => None,
     }
 }
 
-fn in_bound(bound: &TypeParamBound) -> Option<Type> {
+fn output_in_bound(bound: &TypeParamBound) -> Option<Type> {
     let TypeParamBound::Trait(bound) = bound else {
         return None;
     };
-    in_arguments(&bound.path.segments.last()?.arguments)
+    output_in_arguments(&bound.path.segments.last()?.arguments)
 }
 
-fn in_arguments(arguments: &PathArguments) -> Option<Type> {
+fn output_in_arguments(arguments: &PathArguments) -> Option<Type> {
     let PathArguments::AngleBracketed(arguments) = arguments else {
         return None;
     };
     arguments.args.iter().find_map(|argument| match argument {
         GenericArgument::AssocType(output) if output.ident == "Output" => Some(output.ty.clone()),
-        GenericArgument::Type(ty) => in_type(ty),
+        GenericArgument::Type(ty) => output_in_type(ty),
         _ => None,
     })
 }

@@ -15,7 +15,7 @@ use crate::engine::dflockd::{
 };
 use crate::error::ConfigError;
 use crate::lease::{LATEST, Timing};
-use crate::wire::MAX_STATS;
+use crate::wire::{MAX_STATS, MIN_STATS};
 
 /// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
 const IDLE: f64 = 0.75;
@@ -206,7 +206,8 @@ impl ClientBuilder {
     }
 
     /// Sets the longest reply to [`Client::stats`] that is read, in bytes. Defaults to 64 MiB
-    /// (67,108,864), about half a million held keys: a server writes some 125 bytes for each.
+    /// (67,108,864), about half a million held keys: a server writes some 125 bytes for each. Less
+    /// than 1 KiB (1,024) is refused.
     ///
     /// A longer reply is [`Error::StatsTooLarge`](crate::Error::StatsTooLarge). The same limit holds
     /// for the reply that tells the other limit in a
@@ -220,6 +221,9 @@ impl ClientBuilder {
     }
 
     /// Sets the age at which a kept connection is closed instead of used again. Defaults to 5 minutes; zero is refused.
+    ///
+    /// Each connection expires up to a tenth earlier, by a part of its own, because connections that
+    /// were opened together would otherwise be replaced together.
     ///
     /// The connection that replaces it looks the name of the server up again, so this bounds for how
     /// long a client goes on to use a server whose name has moved. A connection that holds a slot or
@@ -262,6 +266,11 @@ impl ClientBuilder {
         if !(self.clock_drift >= 0.0 && self.clock_drift < 0.5) {
             return Err(ConfigError::ClockDrift {
                 drift: self.clock_drift,
+            });
+        }
+        if self.max_stats_size < MIN_STATS {
+            return Err(ConfigError::MaxStatsSize {
+                bytes: self.max_stats_size,
             });
         }
         let heartbeat = self

@@ -12,7 +12,7 @@ use super::address::check_addresses;
 use super::builder::LONGEST;
 use super::{Client, ClientBuilder};
 use crate::engine::dflockd::{AuthToken, AuthTokenFile, Reloadable};
-use crate::error::ConfigError;
+use crate::error::{AuthTokenFileErrorKind, ConfigError};
 
 const AUTH: &str = "DFLOCK_AUTH_TOKEN";
 const AUTH_FILE: &str = "DFLOCK_AUTH_TOKEN_FILE";
@@ -106,7 +106,15 @@ fn from_text(
         (None, Some(file)) => {
             let token = AuthTokenFile::open(file.into()).map_err(|error| match error {
                 // the file is not named: the value may be the secret itself, in the wrong variable
-                ConfigError::AuthTokenFile { why, .. } => refused(AUTH_FILE, why.to_string()),
+                ConfigError::AuthTokenFile { why, .. } => {
+                    let why = match why {
+                        AuthTokenFileErrorKind::Unreadable { error } => {
+                            AuthTokenFileErrorKind::NotPath { error }
+                        }
+                        why => why,
+                    };
+                    refused(AUTH_FILE, why.to_string())
+                }
                 error => variable(AUTH_FILE, &error),
             })?;
             builder.auth_token(Some(token))

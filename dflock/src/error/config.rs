@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address::{AddressErrorKind, public_part};
 use super::invisible;
 use super::pem::PemErrorKind;
-use crate::wire::InvalidKey;
+use crate::wire::{InvalidKey, MIN_STATS};
 
 /// An error of an option or an argument.
 ///
@@ -61,6 +61,13 @@ pub enum ConfigError {
         given: Duration,
         /// The allowed values.
         allowed: &'static str,
+    },
+
+    /// The limit for replies to `stats` is too low for any reply.
+    #[error("max_stats_size {bytes} is refused; it must be {MIN_STATS} bytes or more")]
+    MaxStatsSize {
+        /// The given limit.
+        bytes: usize,
     },
 
     /// The clock drift is out of range.
@@ -251,8 +258,11 @@ pub enum AuthTokenFileErrorKind {
         /// The error of the operating system.
         error: String,
     },
-    /// The path of a file is expected, and something else was given, such as the token itself.
-    NotPath,
+    /// The file cannot be read, and the value that was given as its path may be the token itself.
+    NotPath {
+        /// The error of the operating system.
+        error: String,
+    },
     /// The file is not UTF-8.
     NotUtf8,
     /// The file has no content apart from white space.
@@ -265,9 +275,10 @@ impl fmt::Display for AuthTokenFileErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { error } => write!(f, "the file cannot be read: {error}"),
-            Self::NotPath => f.write_str(
-                "it is not the path of a file, and not shown because it may be the secret; give \
-                 the path of a file with the secret in it",
+            Self::NotPath { error } => write!(
+                f,
+                "the file cannot be read: {error}; the value is not shown, as it may be the token \
+                 itself; give the path of a file with the token in it"
             ),
             Self::NotUtf8 => f.write_str("the file is not UTF-8; save it as UTF-8"),
             Self::Empty => f.write_str("the file has no secret in it"),

@@ -11,8 +11,11 @@ pub enum PemErrorKind {
         /// The error of the operating system.
         error: String,
     },
-    /// The path of a file is expected, and something else was given, such as the PEM itself.
-    NotPath,
+    /// The file cannot be read, and the value that was given as its path may be the key itself.
+    NotPath {
+        /// The error of the operating system.
+        error: String,
+    },
     /// The text is UTF-16, not ASCII or UTF-8.
     Utf16,
     /// One of its sections, from a BEGIN line to an END line, is malformed.
@@ -47,9 +50,10 @@ impl fmt::Display for PemErrorKind {
         const GIVE_KEY: &str = "give PEM with one `BEGIN PRIVATE KEY` that is not encrypted";
         match self {
             Self::Unreadable { error } => write!(f, "it cannot be read: {error}"),
-            Self::NotPath => f.write_str(
-                "it is not the path of a file, and not shown because it may be a key; give the \
-                 path of a PEM file",
+            Self::NotPath { error } => write!(
+                f,
+                "the file cannot be read: {error}; the value is not shown, as it may be the key \
+                 itself; give the path of a PEM file"
             ),
             Self::Utf16 => f.write_str("it is UTF-16; save it as ASCII or UTF-8"),
             Self::Malformed { section, why } => write!(f, "section {section} is not PEM: {why}"),

@@ -1,102 +1,108 @@
-//! An entry for each fuzz target, for the property tests and for the replay of the corpus.
+//! Functions of the fuzz targets, which the property tests and the corpus test call as well.
 
 use super::feed;
 use super::session::run_session;
 use crate::server;
 use crate::wire::{Lines, MAX_LINE, MAX_REPLY, MAX_SECRET, Reply, Request};
 
-/// What decodes as a reply decodes to the same when it is sent on, and is one line that a client takes.
+/// Checks that a decoded reply survives encoding and decoding, and is encoded as one valid line.
 pub fn reply(bytes: &[u8]) {
-    // no bytes panic, with line feeds or without
+    // Decoding must not panic, even if the bytes contain line feeds.
     let _ = Reply::decode(bytes);
-    for line in all(bytes, MAX_REPLY) {
+    for line in split_lines(bytes, MAX_REPLY) {
         let Ok(reply) = Reply::decode(&line) else {
             continue;
         };
-        let mut sent = Vec::new();
-        reply.encode(&mut sent);
-        let heard = all(&sent, MAX_REPLY);
-        assert_eq!(heard.len(), 1, "{reply:?} is not one line");
-        match (Reply::decode(&heard[0]), reply) {
-            // the last digit of a time may differ, as JSON is read
-            (Ok(Reply::Stats(again)), Reply::Stats(stats)) => {
-                assert_eq!(again.semaphores, stats.semaphores);
+        let mut encoded = Vec::new();
+        reply.encode(&mut encoded);
+        let received = split_lines(&encoded, MAX_REPLY);
+        assert_eq!(received.len(), 1, "{reply:?} is not one line");
+        match (Reply::decode(&received[0]), reply) {
+            // JSON parsing may change the last digit of a time.
+            (Ok(Reply::Stats(decoded)), Reply::Stats(stats)) => {
+                assert_eq!(decoded.semaphores, stats.semaphores);
             }
-            (again, reply) => assert_eq!(again, Ok(reply)),
+            (decoded, reply) => assert_eq!(decoded, Ok(reply)),
         }
     }
 }
 
-/// What decodes as a request decodes to the same when it is sent on, and is three lines that a server takes.
+/// Checks that a decoded request survives encoding and decoding, and is encoded as three valid
+/// lines.
 pub fn request(bytes: &[u8]) {
-    for lines in all(bytes, MAX_SECRET).chunks_exact(3) {
+    for lines in split_lines(bytes, MAX_SECRET).chunks_exact(3) {
         let Some(Ok(request)) = decode(lines) else {
             continue;
         };
-        let mut sent = Vec::new();
-        request.encode(&mut sent);
+        let mut encoded = Vec::new();
+        request.encode(&mut encoded);
         let cap = if matches!(request, Request::Auth { .. }) {
             MAX_SECRET
         } else {
             MAX_LINE
         };
-        let heard = all(&sent, cap);
-        assert_eq!(heard.len(), 3, "{request:?} is not three lines");
-        assert_eq!(decode(&heard), Some(Ok(request)));
+        let received = split_lines(&encoded, cap);
+        assert_eq!(received.len(), 3, "{request:?} is not three lines");
+        assert_eq!(decode(&received), Some(Ok(request)));
     }
 }
 
-/// However a stream is cut, the lines are those between the line feeds, up to the first that is over the cap; and no more is kept
-/// than what has not been taken, doubled. The first two bytes are the cap, and the third says where to cut.
+/// Checks that the size of the reads does not change the lines of a stream.
+///
+/// The lines end at the first one that is longer than the cap. The buffer never has more than twice
+/// the capacity of the lines that have not been taken. The first two bytes are the cap, and the
+/// third is the seed of the chunk sizes.
 pub fn lines(bytes: &[u8]) {
-    let [high, low, cuts, stream @ ..] = bytes else {
+    let [high, low, seed, stream @ ..] = bytes else {
         return;
     };
-    let (cap, mut cuts) = (
+    let (cap, mut sizes) = (
         usize::from(u16::from_be_bytes([*high, *low])),
-        Cuts(u64::from(*cuts)),
+        ChunkSizes(u64::from(*seed)),
     );
     let mut lines = Lines::default();
     let mut taken = Vec::new();
     let mut rest = stream;
-    let mut is_whole = true;
-    let mut untaken_at_most = 0;
-    while is_whole && !rest.is_empty() {
-        let (now, later) = rest.split_at(cuts.next().min(rest.len()));
-        feed(&mut lines, now);
-        rest = later;
-        untaken_at_most = lines.len().max(untaken_at_most);
+    let mut is_readable = true;
+    let mut max_untaken = 0;
+    while is_readable && !rest.is_empty() {
+        let (chunk, remaining) = rest.split_at(sizes.next().min(rest.len()));
+        feed(&mut lines, chunk);
+        rest = remaining;
+        max_untaken = lines.len().max(max_untaken);
         assert!(
-            lines.capacity() <= 2 * untaken_at_most.max(256),
-            "{} bytes for {untaken_at_most}",
+            lines.capacity() <= 2 * max_untaken.max(256),
+            "{} bytes for {max_untaken}",
             lines.capacity()
         );
-        // a reader may have more to do than to take
-        if rest.is_empty() || cuts.next() % 4 > 0 {
-            is_whole = take_all(&mut lines, cap, &mut taken);
+        // The reader does not always take the lines after a read.
+        if rest.is_empty() || sizes.next() % 4 > 0 {
+            is_readable = take_all(&mut lines, cap, &mut taken);
         }
         if lines.is_empty() {
             lines.room();
-            assert!(lines.capacity() <= 2 * 256, "memory is not given back");
-            untaken_at_most = 0;
+            assert!(lines.capacity() <= 2 * 256, "the buffer did not shrink");
+            max_untaken = 0;
         }
     }
-    let (expected, expected_whole) = split(stream, cap);
+    let (expected, expected_readable) = expected_lines(stream, cap);
     assert_eq!(taken, expected, "cap {cap}");
-    assert_eq!(is_whole, expected_whole, "cap {cap}");
+    assert_eq!(is_readable, expected_readable, "cap {cap}");
 }
 
-/// Operations on the server's table, with the promises checked after each.
+/// Runs operations on the server's table and checks its invariants after each.
 pub fn table(bytes: &[u8]) {
     server::model::run(bytes);
 }
 
-/// Connections that say anything to a server. It waits for seconds, so the clock should be paused: the caller's, for only tests have one.
+/// Runs clients that send any bytes to a server.
+///
+/// It sleeps for seconds, so the caller should pause the clock of its runtime.
 pub async fn session(bytes: &[u8]) {
     run_session(bytes).await;
 }
 
-/// Takes what there is, and says whether the stream can be read on.
+/// Takes all complete lines. Returns whether no line was longer than the cap.
 fn take_all(lines: &mut Lines, cap: usize, taken: &mut Vec<Vec<u8>>) -> bool {
     loop {
         match lines.take(cap) {
@@ -107,16 +113,16 @@ fn take_all(lines: &mut Lines, cap: usize, taken: &mut Vec<Vec<u8>>) -> bool {
     }
 }
 
-/// The whole lines in `bytes`.
-fn all(bytes: &[u8], cap: usize) -> Vec<Vec<u8>> {
+/// Returns the complete lines in `bytes`.
+fn split_lines(bytes: &[u8], cap: usize) -> Vec<Vec<u8>> {
     let (mut lines, mut taken) = (Lines::default(), Vec::new());
     feed(&mut lines, bytes);
     take_all(&mut lines, cap, &mut taken);
     taken
 }
 
-/// The same as simply as it can be said: the lines, and whether the stream can be read on.
-fn split(stream: &[u8], cap: usize) -> (Vec<Vec<u8>>, bool) {
+/// Reference implementation of [`take_all`] for a whole stream.
+fn expected_lines(stream: &[u8], cap: usize) -> (Vec<Vec<u8>>, bool) {
     let mut parts: Vec<_> = stream.split(|&b| b == b'\n').collect();
     let too_long = parts.iter().position(|part| part.len() > cap);
     parts.truncate(too_long.unwrap_or(parts.len() - 1));
@@ -141,11 +147,11 @@ fn decode(lines: &[Vec<u8>]) -> Option<Result<Request<'_>, crate::wire::Malforme
     Some(Request::decode(text(command)?, text(key)?, text(argument)?))
 }
 
-/// Where a stream is cut, all from one number.
-struct Cuts(u64);
+/// Pseudo-random sizes of reads.
+struct ChunkSizes(u64);
 
-impl Cuts {
-    /// Most are short; some are more than the room of a read.
+impl ChunkSizes {
+    /// Returns the next size. Most are small; some are larger than the buffer of a read.
     fn next(&mut self) -> usize {
         self.0 = self
             .0
@@ -166,13 +172,14 @@ mod tests {
 
     const REPLY: &str =
         "(ok|acquired|queued|timeout|error)[_a-z]{0,9} ?[0-9a-f]{0,33} ?[-0-9.x]{0,12}\r?\n";
-    /// Replies with a number of fields that are or are not a fence.
+    /// Replies with fields that may be a fence.
     const FENCED: &str =
         "(ok|acquired)( [0-9a-f]{32})?( [0-9]{1,11})?( [-+ ]?[0-9]{1,20}x?){0,2}\n";
     const REQUEST: &str =
         "((s?[lewrn])|auth|ping|stats|\\PC{0,4})\r?\n\\PC{0,9}\r?\n[-0-9a-z \\PC]{0,40}\r?\n";
-    /// What may be granted, so that connections meet.
-    const ROUND: &str = "(s[lew]\n[ab]\n([0-3]|9999)( [12]){0,2}\n|[lew]\n[ab]\n([0-3]|9999)?( [1-3])?\n|stats\n\n\n|ping\n\n\n)";
+    /// Acquire and enqueue requests on few keys, so that the clients share keys.
+    const TURN: &str = "(s[lew]\n[ab]\n([0-3]|9999)( [12]){0,2}\n\
+        |[lew]\n[ab]\n([0-3]|9999)?( [1-3])?\n|stats\n\n\n|ping\n\n\n)";
 
     fn session(bytes: &[u8]) {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -185,17 +192,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_for_a_reply_is_what_was_sent(text in prop::collection::vec(REPLY, 1..9)) {
+        fn a_decoded_reply_is_what_was_sent(text in prop::collection::vec(REPLY, 1..9)) {
             reply(text.concat().as_bytes());
         }
 
         #[test]
-        fn a_fence_is_what_was_sent(text in prop::collection::vec(FENCED, 1..9)) {
+        fn a_decoded_fence_is_what_was_sent(text in prop::collection::vec(FENCED, 1..9)) {
             reply(text.concat().as_bytes());
         }
 
         #[test]
-        fn what_is_taken_for_a_request_is_what_was_sent(text in prop::collection::vec(REQUEST, 1..9)) {
+        fn a_decoded_request_is_what_was_sent(text in prop::collection::vec(REQUEST, 1..9)) {
             request(text.concat().as_bytes());
         }
 
@@ -208,18 +215,25 @@ mod tests {
 
         // T03, T27
         #[test]
-        fn cuts_do_not_matter(cap in 0..600_u16, cuts in any::<u8>(), text in "([a-c☃\r\n]{0,200}|[a-c]{0,700}\n){0,9}") {
-            lines(&[&cap.to_be_bytes()[..], &[cuts], text.as_bytes()].concat());
+        fn read_sizes_do_not_change_lines(
+            cap in 0..600_u16,
+            seed in any::<u8>(),
+            text in "([a-c☃\r\n]{0,200}|[a-c]{0,700}\n){0,9}",
+        ) {
+            lines(&[&cap.to_be_bytes()[..], &[seed], text.as_bytes()].concat());
         }
 
         #[test]
-        fn nobody_leaves_anything(start in "[!*]?", turns in prop::collection::vec(ROUND, 0..40)) {
+        fn disconnected_clients_leave_no_state(
+            start in "[!*]?",
+            turns in prop::collection::vec(TURN, 0..40),
+        ) {
             let turns: Vec<_> = turns.iter().map(String::as_bytes).collect();
             session(&[start.as_bytes(), &turns.join(&0xff)].concat());
         }
     }
 
-    /// Plays every named case of a target: the seeds, and what was ever found.
+    /// Runs a target on every case of its corpus: the seeds, and inputs that once failed.
     fn replay(name: &str, target: fn(&[u8])) {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../fuzz/corpus")
@@ -231,7 +245,7 @@ mod tests {
         cases.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
         assert!(!cases.is_empty(), "no case for {name}");
         for case in cases {
-            // shown when it fails
+            // The output is shown only if the test fails.
             println!("{}", case.display());
             target(&std::fs::read(case).unwrap());
         }
@@ -239,12 +253,12 @@ mod tests {
 
     #[test]
     fn the_corpus_of_every_target_passes() {
-        // a package has no corpus: cargo puts this file into it, and into no checkout
+        // A published package has no corpus. Cargo adds this file to packages only.
         if Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("Cargo.toml.orig")
             .exists()
         {
-            // past the harness, which hides the output of tests that pass
+            // Written directly, because the harness hides the output of passing tests.
             let skipped = b"test fuzzing::target ... skipped: a package has no corpus\n";
             return std::io::Write::write_all(&mut std::io::stderr(), skipped).unwrap();
         }

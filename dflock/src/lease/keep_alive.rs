@@ -207,9 +207,9 @@ impl Lease {
             return Ok(None);
         };
         let mut cx = Context::from_waker(&waker);
-        let timer = tokio::time::Instant::now() + self.sleep_duration(renew_at, now);
+        let delay = self.sleep_duration(renew_at, now);
         let is_ready =
-            entry.poll_closed(&mut cx).is_ready() || entry.poll_timer(&mut cx, timer).is_ready();
+            entry.poll_closed(&mut cx).is_ready() || entry.poll_delay(&mut cx, delay).is_ready();
         Ok(is_ready.then_some(waker))
     }
 

@@ -166,7 +166,7 @@ impl Held {
         };
         UntilLost {
             lost,
-            body: future,
+            body: Some(future),
             check,
         }
     }

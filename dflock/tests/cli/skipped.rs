@@ -1,7 +1,7 @@
 //! Reports tests that cannot run on this machine. The test harness has no such result and prints
 //! `ok`.
 //!
-//! Shared with the integration tests. `tests/summary.rs` reads the report.
+//! Shared with the integration tests and the unit tests. `tests/summary.rs` reads the report.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -30,8 +30,8 @@ pub(crate) fn skip(reason: &str) {
 }
 
 /// Returns the path of the report of one `cargo test`. All of its test programs have the same
-/// parent.
+/// parent. The folder is not that of Cargo, because unit tests do not know it.
 fn report_path() -> PathBuf {
-    let default_path = || format!("{}/skipped-{}", env!("CARGO_TARGET_TMPDIR"), parent_id()).into();
+    let default_path = || env::temp_dir().join(format!("dflock-skipped-{}", parent_id()));
     env::var_os("DFLOCK_SKIPPED_REPORT").map_or_else(default_path, PathBuf::from)
 }

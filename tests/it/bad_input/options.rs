@@ -1,4 +1,4 @@
-//! What the caller gives is looked at before a byte is sent: P32.
+//! Options are validated before a byte is sent: covers bug P32.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use dflock::{
 };
 
 use super::reads_well;
-use crate::peer::Peer;
+use crate::scripted_server::ScriptedServer;
 
 const LONGEST: Duration = Duration::from_secs(9_223_372_036);
 const NANO: Duration = Duration::from_nanos(1);
 
-// T16, P21, N10
+// Covers bugs T16, P21, N10.
 #[tokio::test]
-async fn a_key_is_one_word_of_1_to_256_bytes() {
-    let peer = Peer::memory([]);
-    for (key, want) in [
+async fn a_key_has_1_to_256_bytes_and_no_white_space() {
+    let scripted_server = ScriptedServer::memory([]);
+    for (key, expected) in [
         (String::new(), InvalidKey::Empty),
         ("k".repeat(257), InvalidKey::TooLong { bytes: 257 }),
         ("é".repeat(129), InvalidKey::TooLong { bytes: 258 }),
@@ -31,9 +31,12 @@ async fn a_key_is_one_word_of_1_to_256_bytes() {
         ),
         ("\0".to_owned(), InvalidKey::Forbidden { found: '\0' }),
     ] {
-        let error = peer.client().semaphore(key.as_str(), 1).unwrap_err();
+        let error = scripted_server
+            .client()
+            .semaphore(key.as_str(), 1)
+            .unwrap_err();
         assert!(
-            matches!(error, ConfigError::Key { why, .. } if why == want),
+            matches!(error, ConfigError::Key { why, .. } if why == expected),
             "{key:?}: {error:?}"
         );
         reads_well(
@@ -46,38 +49,52 @@ async fn a_key_is_one_word_of_1_to_256_bytes() {
         );
     }
     for key in ["k".repeat(256), "键☃".to_owned(), "a\u{a0}b".to_owned()] {
-        assert_eq!(peer.client().semaphore(key.as_str(), 1).unwrap().key(), key);
+        assert_eq!(
+            scripted_server
+                .client()
+                .semaphore(key.as_str(), 1)
+                .unwrap()
+                .key(),
+            key
+        );
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
 #[tokio::test]
 async fn a_limit_is_1_to_1048576() {
-    let peer = Peer::memory([]);
+    let scripted_server = ScriptedServer::memory([]);
     for limit in [0, 1_048_577, u32::MAX] {
-        let error = peer.client().semaphore("pool", limit).unwrap_err();
+        let error = scripted_server
+            .client()
+            .semaphore("pool", limit)
+            .unwrap_err();
         assert_eq!(error, ConfigError::Limit { limit });
         reads_well(&error, &["limit", &limit.to_string(), "1 to 1048576"]);
     }
     for limit in [1, 1_048_576] {
         assert_eq!(
-            peer.client().semaphore("pool", limit).unwrap().limit(),
+            scripted_server
+                .client()
+                .semaphore("pool", limit)
+                .unwrap()
+                .limit(),
             limit
         );
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
-// T18, P22, G20
+// Covers bugs T18, P22, G20.
 #[tokio::test]
-async fn a_renew_ratio_lies_between_0_and_1() {
-    let peer = Peer::memory([]);
+async fn a_renew_ratio_is_between_0_and_1() {
+    let scripted_server = ScriptedServer::memory([]);
     let pool = |ratio| {
         Semaphore::builder()
             .key("pool")
             .limit(1)
             .renew_ratio(ratio)
-            .client(peer.client())
+            .client(scripted_server.client())
             .build()
     };
     for ratio in [
@@ -100,19 +117,19 @@ async fn a_renew_ratio_lies_between_0_and_1() {
     for ratio in [f64::MIN_POSITIVE, 0.5, 0.999] {
         pool(ratio).unwrap();
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
-// G20, T47
+// Covers bugs G20, T47.
 #[tokio::test]
-async fn a_lease_is_whole_seconds_that_a_server_can_count() {
-    let peer = Peer::memory([]);
+async fn a_lease_is_a_valid_number_of_whole_seconds() {
+    let scripted_server = ScriptedServer::memory([]);
     let pool = |lease| {
         Semaphore::builder()
             .key("pool")
             .limit(1)
             .lease_ttl(lease)
-            .client(peer.client())
+            .client(scripted_server.client())
             .build()
     };
     for lease in [
@@ -139,19 +156,19 @@ async fn a_lease_is_whole_seconds_that_a_server_can_count() {
     for lease in [Duration::from_secs(1), LONGEST] {
         pool(lease).unwrap();
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
-// G20: the longest wait counts after rounding up
+// Covers bug G20. The limit applies after rounding up to whole seconds.
 #[tokio::test]
-async fn a_wait_is_no_longer_than_a_server_can_count() {
-    let peer = Peer::memory([]);
+async fn a_wait_timeout_has_a_maximum() {
+    let scripted_server = ScriptedServer::memory([]);
     let pool = |wait| {
         Semaphore::builder()
             .key("pool")
             .limit(1)
             .acquire_timeout(wait)
-            .client(peer.client())
+            .client(scripted_server.client())
             .build()
     };
     for wait in [
@@ -162,7 +179,11 @@ async fn a_wait_is_no_longer_than_a_server_can_count() {
         let error = pool(wait).unwrap_err();
         assert_eq!(error, ConfigError::Wait { wait });
         reads_well(&error, &["wait", &format!("{wait:?}"), "9223372036 s"]);
-        let error = peer.pool().acquire_within(wait).await.unwrap_err();
+        let error = scripted_server
+            .pool()
+            .acquire_within(wait)
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, Error::Config(ConfigError::Wait { .. })),
             "{error:?}"
@@ -172,17 +193,17 @@ async fn a_wait_is_no_longer_than_a_server_can_count() {
     for wait in [Duration::ZERO, NANO, LONGEST] {
         pool(wait).unwrap();
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }
 
-// G28
+// Covers bug G28.
 #[test]
-fn a_server_is_a_host_and_a_port() {
+fn a_server_address_is_a_host_and_a_port() {
     let none: [&str; 0] = [];
     let error = Client::builder().servers(none).build().unwrap_err();
     assert_eq!(error, ConfigError::NoServers);
     reads_well(&error, &["host:port", "servers"]);
-    for (address, want) in [
+    for (address, expected) in [
         ("", AddressErrorKind::NoPort),
         ("localhost", AddressErrorKind::NoPort),
         ("localhost:", AddressErrorKind::NoPort),
@@ -201,7 +222,7 @@ fn a_server_is_a_host_and_a_port() {
             .build()
             .unwrap_err();
         assert!(
-            matches!(&error, ConfigError::Address { why, .. } if *why == want),
+            matches!(&error, ConfigError::Address { why, .. } if *why == expected),
             "{address:?}: {error:?}"
         );
         reads_well(&error, &["server", &format!("{address:?}"), "`host:port`"]);
@@ -209,7 +230,7 @@ fn a_server_is_a_host_and_a_port() {
 }
 
 #[test]
-fn a_password_in_an_address_is_never_shown() {
+fn a_password_in_an_address_is_redacted() {
     let password_leaks = |shown: &str| {
         ["hun", "ter2", "user", "redis", "tcp"]
             .iter()
@@ -225,7 +246,7 @@ fn a_password_in_an_address_is_never_shown() {
         "hunter2%40lock-1:6388",
         "user:hunter2%2540lock-1:6388",
         "user:hunter2@lock-1:6388?password=hunter2",
-        // the comma in the password makes two of it
+        // The comma in the password splits this value into two addresses.
         "redis://:hun,ter2@lock-1:6388",
         "other:1,redis://:hunter2@lock-1:6388,:0",
         ":0,redis://:hunter2@lock-1:6388",
@@ -236,11 +257,11 @@ fn a_password_in_an_address_is_never_shown() {
             "{address}: {builder:?}"
         );
         let error = builder.build().unwrap_err();
-        let want = ConfigError::Address {
+        let expected = ConfigError::Address {
             address: "lock-1:6388".to_owned(),
             why: AddressErrorKind::UserInfo,
         };
-        assert_eq!(error, want, "{address}");
+        assert_eq!(error, expected, "{address}");
         reads_well(
             &error,
             &[
@@ -276,9 +297,9 @@ fn a_password_in_an_address_is_never_shown() {
     );
 }
 
-// G28
+// Covers bug G28.
 #[test]
-fn limits_of_time_must_make_sense_together() {
+fn timeouts_must_be_consistent() {
     let seconds = Duration::from_secs;
     for (option, builder) in [
         (
@@ -318,7 +339,7 @@ fn limits_of_time_must_make_sense_together() {
                 .heartbeat(seconds(8))
                 .server_read_timeout(seconds(8)),
         ),
-        // not less than what is believed of the read timeout
+        // The minimum is the read timeout that the client assumes for the server.
         (
             "heartbeat",
             Client::builder()
@@ -344,10 +365,10 @@ fn limits_of_time_must_make_sense_together() {
     }
 }
 
-// T16
+// Covers bug T16.
 #[test]
-fn a_secret_is_one_line_and_never_shown() {
-    for (secret, want) in [
+fn an_auth_token_is_one_line_and_redacted() {
+    for (auth_token, expected) in [
         ("hush\nl\nkey\n0", TokenErrorKind::Forbidden),
         ("hush\r", TokenErrorKind::Forbidden),
         ("hu\0sh", TokenErrorKind::Forbidden),
@@ -355,10 +376,10 @@ fn a_secret_is_one_line_and_never_shown() {
         ("hush\t", TokenErrorKind::Padded),
         (&"hush".repeat(20_000), TokenErrorKind::TooLong),
     ] {
-        let builder = Client::builder().auth(secret);
+        let builder = Client::builder().auth(auth_token);
         assert!(!format!("{builder:?}").contains("hu"));
         let error = builder.build().unwrap_err();
-        assert_eq!(error, ConfigError::AuthToken { why: want });
+        assert_eq!(error, ConfigError::AuthToken { why: expected });
         reads_well(&error, &["secret", "65536 bytes", "line break or NUL"]);
         assert!(!format!("{error} {error:?}").contains("hu"));
     }
@@ -367,12 +388,12 @@ fn a_secret_is_one_line_and_never_shown() {
     assert!(!format!("{client:?} {client:#?} {pool:?}").contains("hush"));
 }
 
-// T21, G16
+// Covers bugs T21, G16.
 #[tokio::test]
-async fn a_sharding_answers_with_a_server_that_there_is() {
-    let peer = Peer::memory([]);
+async fn a_sharding_function_returns_an_existing_server() {
+    let scripted_server = ScriptedServer::memory([]);
     for index in [1, 2, usize::MAX] {
-        let client = peer
+        let client = scripted_server
             .builder()
             .sharding(move |_: &str, _: usize| index)
             .build()
@@ -391,5 +412,5 @@ async fn a_sharding_answers_with_a_server_that_there_is() {
             &["sharding", "\"pool\"", &index.to_string(), "from 0 to 0"],
         );
     }
-    assert_eq!(peer.connections(), 0);
+    assert_eq!(scripted_server.connections(), 0);
 }

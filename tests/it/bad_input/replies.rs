@@ -1,11 +1,11 @@
-//! Replies that are not of the protocol, and those of old servers.
+//! Replies that violate the protocol, and replies of old servers.
 
 use dflock::Error;
 
 use super::reads_well;
-use crate::peer::*;
+use crate::scripted_server::*;
 
-/// What no request of ours may be answered with.
+/// Returns lines that are an invalid reply to every request of the client.
 fn garbage() -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> = [
         "",
@@ -32,7 +32,8 @@ fn garbage() -> Vec<Vec<u8>> {
     ]
     .map(Vec::from)
     .into();
-    // T17, T23, T38, P20, P33, T40, T35: a grant is a word, a token and a lease that can be counted
+    // Covers bugs T17, T23, T38, P20, P33, T40, T35. A grant is a status, a token and a valid
+    // lease.
     for grant in [
         "ok TOKEN ",
         "ok TOKEN 0",
@@ -70,70 +71,76 @@ fn garbage() -> Vec<Vec<u8>> {
         lines.push(grant.replace("TOKEN", TOKEN).into_bytes());
     }
     lines.push(GRANT.to_uppercase().trim_end().into());
-    // no UTF-8; a TLS alert
+    // Invalid UTF-8 and a TLS alert.
     lines.push(b"ok \xff\xfe 30".to_vec());
     lines.push(b"\x15\x03\x01\x00\x02\x02".to_vec());
     lines.push(b"ok\0".to_vec());
     lines
 }
 
-// T05, T28, P29, P34: the connection is closed, and the next begins with nothing
+// Covers bugs T05, T28, P29, P34. The client closes the connection, and the next one starts with an
+// empty buffer.
 #[tokio::test]
-async fn garbage_is_never_a_slot() {
+async fn an_invalid_reply_is_never_a_slot() {
     for line in garbage() {
-        let said = [line.as_slice(), b"\n"].concat();
+        let reply = [line.as_slice(), b"\n"].concat();
         let shown = line.escape_ascii().to_string();
-        let again = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)];
-        let peer = Peer::memory([
-            vec![hear(ACQUIRE), say(&said), hear_end()],
-            again,
-            vec![hear(ENQUEUE), say(&said), hear_end()],
+        let cycle = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
+        let scripted_server = ScriptedServer::memory([
+            vec![expect(ACQUIRE), send(&reply), expect_eof()],
+            cycle,
+            vec![expect(ENQUEUE), send(&reply), expect_eof()],
         ]);
-        let pool = peer.pool();
+        let pool = scripted_server.pool();
         let error = pool.clone().acquire().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
             "{shown}: {error:?}"
         );
         assert!(!error.is_retryable());
-        reads_well(&error, &["acquire", "\"pool\"", peer.address(), "dflockd"]);
+        reads_well(
+            &error,
+            &["acquire", "\"pool\"", scripted_server.address(), "dflockd"],
+        );
         assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
         pool.acquire().await.unwrap().release().await.unwrap();
-        let error = peer.pool().enqueue().await.unwrap_err();
+        let error = scripted_server.pool().enqueue().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
             "{shown}: {error:?}"
         );
-        reads_well(&error, &["enqueue", "\"pool\"", peer.address()]);
-        peer.finish().await;
+        reads_well(&error, &["enqueue", "\"pool\"", scripted_server.address()]);
+        scripted_server.finish().await;
     }
 }
 
-// P31, T25, P07: what is a reply, but to another question, is garbage here; it may have left a slot behind, and must not reach the
-// pool
+// Covers bugs P31, T25, P07. A reply to a different request is a protocol error. The request may
+// have left a slot behind, so the connection must not return to the pool.
 #[tokio::test(start_paused = true)]
-async fn a_reply_to_another_question_closes_the_connection() {
-    for said in [OK, "ok 30\n", "ok 30 7\n", ACQUIRED, "queued\n", "ok {}\n"] {
-        let peer = Peer::memory([vec![hear(ACQUIRE), say(said), hear_end()]]);
-        let pool = peer.pool();
+async fn a_reply_to_a_different_request_closes_the_connection() {
+    for reply in [OK, "ok 30\n", "ok 30 7\n", ACQUIRED, "queued\n", "ok {}\n"] {
+        let scripted_server =
+            ScriptedServer::memory([vec![expect(ACQUIRE), send(reply), expect_eof()]]);
+        let pool = scripted_server.pool();
         let error = pool.clone().acquire().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
-            "{said:?}: {error:?}"
+            "{reply:?}: {error:?}"
         );
-        peer.finish().await;
+        scripted_server.finish().await;
     }
-    for said in [OK, "ok 30\n", GRANT, "timeout\n", "ok {}\n"] {
-        let peer = Peer::memory([vec![hear(ENQUEUE), say(said), hear_end()]]);
-        let pool = peer.pool();
+    for reply in [OK, "ok 30\n", GRANT, "timeout\n", "ok {}\n"] {
+        let scripted_server =
+            ScriptedServer::memory([vec![expect(ENQUEUE), send(reply), expect_eof()]]);
+        let pool = scripted_server.pool();
         let error = pool.clone().enqueue().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
-            "{said:?}: {error:?}"
+            "{reply:?}: {error:?}"
         );
-        peer.finish().await;
+        scripted_server.finish().await;
     }
-    for said in [
+    for reply in [
         "ok 30\n",
         GRANT,
         ACQUIRED,
@@ -141,14 +148,14 @@ async fn a_reply_to_another_question_closes_the_connection() {
         "queued\n",
         "ok {}\n",
     ] {
-        let peer = Peer::memory([vec![
-            hear(ACQUIRE),
-            say(GRANT),
-            hear(RELEASE),
-            say(said),
-            hear_end(),
+        let scripted_server = ScriptedServer::memory([vec![
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            send(reply),
+            expect_eof(),
         ]]);
-        let pool = peer.pool();
+        let pool = scripted_server.pool();
         let error = pool
             .clone()
             .acquire()
@@ -159,12 +166,12 @@ async fn a_reply_to_another_question_closes_the_connection() {
             .unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
-            "{said:?}: {error:?}"
+            "{reply:?}: {error:?}"
         );
-        peer.finish().await;
+        scripted_server.finish().await;
     }
-    // stats that are none
-    for said in [
+    // Invalid stats.
+    for reply in [
         OK,
         "ok 30\n",
         GRANT,
@@ -174,51 +181,57 @@ async fn a_reply_to_another_question_closes_the_connection() {
         "ok {}\n",
         "ok {\"connections\":-1}\n",
     ] {
-        let peer = Peer::memory([vec![hear(STATS), say(said), hear_end()]]);
-        let client = peer.client();
+        let scripted_server =
+            ScriptedServer::memory([vec![expect(STATS), send(reply), expect_eof()]]);
+        let client = scripted_server.client();
         let error = client.stats().await.unwrap_err();
         assert!(
             matches!(error, Error::Protocol { .. }),
-            "{said:?}: {error:?}"
+            "{reply:?}: {error:?}"
         );
-        reads_well(&error, &["stats on", peer.address()]);
-        peer.finish().await;
+        reads_well(&error, &["stats on", scripted_server.address()]);
+        scripted_server.finish().await;
     }
 }
 
-// T05, P14, G14: closed in the middle, with as much read as a reply may have and no more than the room for it
+// Covers bugs T05, P14, G14. The client stops reading at the size limit of a reply and closes the
+// connection.
 #[tokio::test]
-async fn a_reply_without_end_is_cut_off() {
+async fn an_endless_reply_is_rejected_at_the_size_limit() {
     const MIB: usize = 1024 * 1024;
-    let peer = Peer::memory([
-        vec![hear(ACQUIRE), flood()],
-        vec![hear(ACQUIRE), say(GRANT)],
+    let scripted_server = ScriptedServer::memory([
+        vec![expect(ACQUIRE), flood()],
+        vec![expect(ACQUIRE), send(GRANT)],
     ]);
-    let pool = peer.pool();
+    let pool = scripted_server.pool();
     let error = pool.clone().acquire().await.unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
-    reads_well(&error, &["acquire", "\"pool\"", peer.address(), "1 MiB"]);
+    reads_well(
+        &error,
+        &["acquire", "\"pool\"", scripted_server.address(), "1 MiB"],
+    );
     assert!(error.to_string().len() < 300, "{error}");
     assert!(
-        (MIB..2 * MIB + MIB / 4).contains(&peer.flooded()),
+        (MIB..2 * MIB + MIB / 4).contains(&scripted_server.flooded()),
         "{}",
-        peer.flooded()
+        scripted_server.flooded()
     );
     pool.acquire().await.unwrap().close();
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-// S18
+// Covers bug S18.
 #[tokio::test]
-async fn lists_that_are_null_or_missing_are_empty() {
-    let nulls = "ok {\"connections\":1,\"locks\":null,\"semaphores\":null,\"idle_locks\":null,\"idle_semaphores\":null}\n";
-    let peer = Peer::memory([vec![
-        hear(STATS),
-        say(nulls),
-        hear(STATS),
-        say("ok {\"connections\":1}\n"),
+async fn null_and_missing_lists_in_stats_are_empty() {
+    let nulls = "ok {\"connections\":1,\"locks\":null,\"semaphores\":null,\
+                 \"idle_locks\":null,\"idle_semaphores\":null}\n";
+    let scripted_server = ScriptedServer::memory([vec![
+        expect(STATS),
+        send(nulls),
+        expect(STATS),
+        send("ok {\"connections\":1}\n"),
     ]]);
-    let client = peer.client();
+    let client = scripted_server.client();
     for _ in 0..2 {
         let [stats] = &client.stats().await.unwrap()[..] else {
             panic!("one server")
@@ -231,5 +244,5 @@ async fn lists_that_are_null_or_missing_are_empty() {
                 && stats.idle_semaphores.is_empty()
         );
     }
-    peer.finish().await;
+    scripted_server.finish().await;
 }

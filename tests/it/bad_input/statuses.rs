@@ -1,4 +1,4 @@
-//! The server's own words for no: each has its error, and its predicate.
+//! Error statuses of the server: each has an error and a predicate.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +6,7 @@ use dflock::{AuthErrorKind, BoxStream, Clock, ConnectFuture, Connector, Enqueued
 use tokio::net::TcpStream;
 
 use super::reads_well;
-use crate::peer::*;
+use crate::scripted_server::*;
 
 type Check = fn(&Error) -> bool;
 
@@ -82,28 +82,29 @@ const STATUSES: [(&str, Check, &str); 13] = [
     ("error_0", |e| matches!(e, Error::Refused { .. }), "error_0"),
 ];
 
-// G03, G04, N11, T32: each in every command that waits for a slot; the connection stays good
+// Covers bugs G03, G04, N11, T32. Each status is tested with every command that acquires a slot.
+// The connection remains usable.
 #[tokio::test]
-async fn every_status_has_its_own_error() {
+async fn every_status_has_a_distinct_error() {
     for (status, is_it, named) in STATUSES {
-        let no = say(format!("{status}\n"));
-        let peer = Peer::memory([
-            vec![hear(ACQUIRE), no.clone(), hear(TRY_ACQUIRE), no.clone()],
-            vec![hear(ENQUEUE), no.clone()],
+        let no = send(format!("{status}\n"));
+        let scripted_server = ScriptedServer::memory([
+            vec![expect(ACQUIRE), no.clone(), expect(TRY_ACQUIRE), no.clone()],
+            vec![expect(ENQUEUE), no.clone()],
             vec![
-                hear(ENQUEUE),
-                say("queued\n"),
-                hear(WAIT),
+                expect(ENQUEUE),
+                send("queued\n"),
+                expect(WAIT),
                 no.clone(),
-                hear_end(),
+                expect_eof(),
             ],
         ]);
-        let pool = peer.pool();
+        let pool = scripted_server.pool();
         let acquire = pool.clone().acquire().await.unwrap_err();
         pool.try_acquire().await.unwrap_err();
-        // on a connection of its own: an old server may keep another one in a line that is long over
-        let enqueue = peer.pool().enqueue().await.unwrap_err();
-        let Enqueued::Queued(queued) = peer.pool().enqueue().await.unwrap() else {
+        // A separate connection, because an old server may keep the previous one in a stale queue.
+        let enqueue = scripted_server.pool().enqueue().await.unwrap_err();
+        let Enqueued::Queued(queued) = scripted_server.pool().enqueue().await.unwrap() else {
             panic!("queued")
         };
         let wait = queued.wait().await.unwrap_err();
@@ -111,29 +112,40 @@ async fn every_status_has_its_own_error() {
             assert!(is_it(&error), "{status} to {operation}: {error:?}");
             assert_eq!(error.is_auth(), status == "error_auth");
             assert!(!error.is_timeout() && !error.is_lost());
-            reads_well(&error, &[operation, "\"pool\"", peer.address(), named]);
+            reads_well(
+                &error,
+                &[operation, "\"pool\"", scripted_server.address(), named],
+            );
         }
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-// N11
+// Covers bug N11.
 #[tokio::test]
-async fn error_auth_is_an_authentication_error_whatever_it_answers() {
-    let peer = Peer::memory([
-        vec![hear(PING), say("error_auth\n")],
-        vec![hear(STATS), say("error_auth\n")],
+async fn error_auth_is_an_authentication_error_in_reply_to_every_request() {
+    let scripted_server = ScriptedServer::memory([
+        vec![expect(PING), send("error_auth\n")],
+        vec![expect(STATS), send("error_auth\n")],
         vec![
-            hear(ACQUIRE),
-            say(GRANT),
-            hear(RELEASE),
-            say("error_auth\n"),
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            send("error_auth\n"),
         ],
     ]);
-    assert!(peer.client().ping().await.unwrap_err().is_auth());
-    assert!(peer.client().stats().await.unwrap_err().is_auth());
+    assert!(scripted_server.client().ping().await.unwrap_err().is_auth());
     assert!(
-        peer.pool()
+        scripted_server
+            .client()
+            .stats()
+            .await
+            .unwrap_err()
+            .is_auth()
+    );
+    assert!(
+        scripted_server
+            .pool()
             .acquire()
             .await
             .unwrap()
@@ -142,30 +154,36 @@ async fn error_auth_is_an_authentication_error_whatever_it_answers() {
             .unwrap_err()
             .is_auth()
     );
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-/// A lock of the name of our semaphore, in what a server tells.
+/// Stats entry of a lock that has the same name as the semaphore.
 const LOCK: &str =
     "\"locks\":[{\"key\":\"pool\",\"owner_conn_id\":1,\"lease_expires_in_s\":9.5,\"waiters\":0}]";
 
-// N6
+// Covers bug N6.
 #[tokio::test]
-async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
-    let theirs = "ok {\"connections\":1,\"semaphores\":[{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
-    let asked = |answer: &str| {
+async fn a_limit_mismatch_names_both_limits_and_a_solution() {
+    let theirs = "ok {\"connections\":1,\"semaphores\":\
+                  [{\"key\":\"pool\",\"limit\":7,\"holders\":1,\"waiters\":0}]}\n";
+    let script = |reply: &str| {
         vec![
-            hear(ACQUIRE),
-            say("error_limit_mismatch\n"),
-            hear(STATS),
-            say(answer),
+            expect(ACQUIRE),
+            send("error_limit_mismatch\n"),
+            expect(STATS),
+            send(reply),
         ]
     };
-    // our own limit is not theirs
+    // The limit of this client is not the limit of the server.
     let same = format!("ok {{\"connections\":1,{LOCK}}}\n");
-    let untold = ["ok {\"connections\":1}\n", "error\n", &same];
-    let peer = Peer::memory([theirs].iter().chain(&untold).map(|answer| asked(answer)));
-    let error = peer.pool().acquire().await.unwrap_err();
+    let without_limit = ["ok {\"connections\":1}\n", "error\n", &same];
+    let scripted_server = ScriptedServer::memory(
+        [theirs]
+            .iter()
+            .chain(&without_limit)
+            .map(|reply| script(reply)),
+    );
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -182,13 +200,13 @@ async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
         &[
             "acquire",
             "\"pool\"",
-            peer.address(),
+            scripted_server.address(),
             "limit 7, not 1",
             "idle for a minute",
         ],
     );
-    for stats in untold {
-        let error = peer.pool().acquire().await.unwrap_err();
+    for stats in without_limit {
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         assert!(
             matches!(
                 error,
@@ -202,22 +220,23 @@ async fn a_limit_mismatch_names_both_limits_and_what_to_do() {
         );
         reads_well(&error, &["another limit than 1", "idle for a minute"]);
     }
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-// servers before v1.14 list a semaphore of 1 as a lock; newer ones may have both, and tell no limit while the semaphore is idle
+// Servers before v1.14 list a semaphore of limit 1 as a lock. Newer servers may have both, and
+// report no limit while the semaphore is idle.
 #[tokio::test]
-async fn a_lock_of_the_same_name_has_the_limit_only_where_it_is_the_semaphore() {
+async fn a_lock_of_the_same_name_counts_only_where_servers_list_semaphores_as_locks() {
     let idle = "\"idle_semaphores\":[{\"key\":\"pool\",\"idle_s\":2.5}]";
-    for (lists, want) in [(LOCK.to_owned(), Some(1)), (format!("{LOCK},{idle}"), None)] {
+    for (lists, expected) in [(LOCK.to_owned(), Some(1)), (format!("{LOCK},{idle}"), None)] {
         let stats = format!("ok {{\"connections\":1,{lists}}}\n");
-        let peer = Peer::memory([vec![
-            hear("sl\npool\n10 5\n"),
-            say("error_limit_mismatch\n"),
-            hear(STATS),
-            say(&stats),
+        let scripted_server = ScriptedServer::memory([vec![
+            expect("sl\npool\n10 5\n"),
+            send("error_limit_mismatch\n"),
+            expect(STATS),
+            send(&stats),
         ]]);
-        let error = peer
+        let error = scripted_server
             .client()
             .semaphore("pool", 5)
             .unwrap()
@@ -225,22 +244,22 @@ async fn a_lock_of_the_same_name_has_the_limit_only_where_it_is_the_semaphore() 
             .await
             .unwrap_err();
         assert!(
-            matches!(error, Error::LimitMismatch { ours: 5, theirs, .. } if theirs == want),
+            matches!(error, Error::LimitMismatch { ours: 5, theirs, .. } if theirs == expected),
             "{stats:?}: {error:?}"
         );
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-/// TCP that remembers every address that it was asked for.
+/// TCP connector that records every requested address.
 #[derive(Clone, Default)]
 struct Recorder {
-    asked: Arc<Mutex<Vec<String>>>,
+    addresses: Arc<Mutex<Vec<String>>>,
 }
 
 impl Connector for Recorder {
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
-        self.asked.lock().unwrap().push(server.to_owned());
+        self.addresses.lock().unwrap().push(server.to_owned());
         Box::pin(async move { Ok(Box::new(TcpStream::connect(server).await?) as BoxStream) })
     }
 
@@ -249,40 +268,47 @@ impl Connector for Recorder {
     }
 }
 
-// G29
+// Covers bug G29.
 #[tokio::test]
-async fn a_leader_that_is_named_is_not_gone_to() {
-    let no = || say("error_not_leader b:1\n");
-    let peer = Peer::tcp([
+async fn the_client_does_not_connect_to_a_leader_in_a_reply() {
+    let no = || send("error_not_leader b:1\n");
+    let scripted_server = ScriptedServer::tcp([
         vec![
-            hear(ACQUIRE),
+            expect(ACQUIRE),
             no(),
-            hear(ACQUIRE),
+            expect(ACQUIRE),
             no(),
-            hear(PING),
+            expect(PING),
             no(),
-            hear_end(),
+            expect_eof(),
         ],
-        vec![hear(STATS), no(), hear_end()],
-        vec![hear(ENQUEUE), no()],
+        vec![expect(STATS), no(), expect_eof()],
+        vec![expect(ENQUEUE), no()],
     ])
     .await;
     let recorder = Recorder::default();
-    let client = peer.builder().connector(recorder.clone()).build().unwrap();
+    let client = scripted_server
+        .builder()
+        .connector(recorder.clone())
+        .build()
+        .unwrap();
     let pool = client.semaphore("pool", 1).unwrap();
     for _ in 0..2 {
         assert!(pool.clone().acquire().await.unwrap_err().is_not_leader());
     }
-    // any answer is one
+    // A ping accepts any reply.
     client.ping().await.unwrap();
     assert!(client.stats().await.unwrap_err().is_not_leader());
     assert!(pool.enqueue().await.unwrap_err().is_not_leader());
-    assert_eq!(*recorder.asked.lock().unwrap(), [peer.address(); 3]);
-    peer.finish().await;
+    assert_eq!(
+        *recorder.addresses.lock().unwrap(),
+        [scripted_server.address(); 3]
+    );
+    scripted_server.finish().await;
 }
 
 #[tokio::test]
-async fn every_status_has_its_predicate() {
+async fn every_status_has_a_predicate() {
     let predicates: [(&str, Check); 7] = [
         ("error_auth", Error::is_auth),
         ("error_max_locks", Error::is_too_many_keys),
@@ -293,22 +319,23 @@ async fn every_status_has_its_predicate() {
         ("error_limit_mismatch", Error::is_limit_mismatch),
     ];
     for (status, _) in predicates {
-        let mut script = vec![hear(ACQUIRE), say(format!("{status}\n"))];
+        let mut script = vec![expect(ACQUIRE), send(format!("{status}\n"))];
         if status == "error_limit_mismatch" {
-            script.extend([hear(STATS), say("error\n")]);
+            script.extend([expect(STATS), send("error\n")]);
         }
-        let peer = Peer::memory([script]);
-        let error = peer.pool().acquire().await.unwrap_err();
+        let scripted_server = ScriptedServer::memory([script]);
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         for (name, is_it) in predicates {
             assert_eq!(is_it(&error), name == status, "{name}: {error:?}");
         }
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-// G25: the server may still count the slot on that connection, where nobody renews it
+// Covers bug G25. The server may still count the slot of that connection, which no task renews any
+// more.
 #[tokio::test(start_paused = true)]
-async fn a_connection_on_which_the_release_was_refused_is_closed() {
+async fn a_rejected_release_closes_the_connection() {
     for (status, is_done) in [
         ("error_draining", false),
         ("error_not_leader", false),
@@ -317,22 +344,22 @@ async fn a_connection_on_which_the_release_was_refused_is_closed() {
         ("error_lease_expired", true),
     ] {
         let mut first = vec![
-            hear(ACQUIRE),
-            say(GRANT),
-            hear(RELEASE),
-            say(format!("{status}\n")),
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RELEASE),
+            send(format!("{status}\n")),
         ];
-        let next = vec![hear(PING), say(OK)];
-        // what holds nothing carries the next request
+        let next = vec![expect(PING), send(OK)];
+        // A connection that holds no slot is reused for the next request.
         let scripts = if is_done {
             first.extend(next);
             vec![first]
         } else {
-            first.push(hear_end());
+            first.push(expect_eof());
             vec![first, next]
         };
-        let peer = Peer::memory(scripts);
-        let client = peer.client();
+        let scripted_server = ScriptedServer::memory(scripts);
+        let client = scripted_server.client();
         let error = client
             .semaphore("pool", 1)
             .unwrap()
@@ -344,22 +371,26 @@ async fn a_connection_on_which_the_release_was_refused_is_closed() {
             .unwrap_err();
         assert_eq!(error.is_lost(), is_done, "{status}: {error:?}");
         client.ping().await.unwrap();
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-// what a server says is shown on terminals, which obey such characters
+// Terminals interpret control characters, and error messages are printed there.
 #[tokio::test(start_paused = true)]
-async fn no_status_carries_control_characters_into_an_error() {
+async fn errors_contain_no_control_characters_of_a_status() {
     for status in [
         "error_not_leader \x1b[2J\x07",
         "error_of_2040 \x1b]0;ours\x07",
         "error_not_leader \u{9b}2J",
     ] {
-        let peer = Peer::memory([vec![hear(ACQUIRE), say(format!("{status}\n")), hear_end()]]);
-        let error = peer.pool().acquire().await.unwrap_err();
+        let scripted_server = ScriptedServer::memory([vec![
+            expect(ACQUIRE),
+            send(format!("{status}\n")),
+            expect_eof(),
+        ]]);
+        let error = scripted_server.pool().acquire().await.unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         assert!(!error.to_string().contains(char::is_control), "{error:?}");
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }

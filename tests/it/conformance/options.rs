@@ -1,16 +1,16 @@
-//! What a transcript's `@server` lines ask of the server, in dflockd's own flags.
+//! Server options in a transcript's `@server` lines, attached as flags of dflockd.
 
 use std::time::Duration;
 
-/// The options of one server; what no flag says is dflockd's default.
+/// Options of one server. The defaults are those of dflockd.
 #[derive(Debug)]
 pub(super) struct Options {
-    /// The flags as they are written, for a program.
+    /// The flags as attached, for an external program.
     pub(super) flags: Vec<String>,
     pub(super) default_lease: Duration,
     pub(super) read_timeout: Duration,
     pub(super) max_keys: usize,
-    /// Of one key; 0 is no limit.
+    /// Limit of one key; 0 means unlimited.
     pub(super) max_waiters: usize,
     pub(super) auth_token: Option<String>,
     pub(super) auto_release: bool,
@@ -31,16 +31,17 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Takes in the flags of one `@server` line: words between white space, no quotes.
+    /// Adds the flags of one `@server` line. Flags are separated by white space and cannot be
+    /// quoted.
     pub(super) fn add(&mut self, line: &str) -> Result<(), String> {
         let mut words = line.split_whitespace();
         while let Some(word) = words.next() {
             self.flags.push(word.to_owned());
-            let (flag, written) = word
+            let (flag, attached) = word
                 .split_once('=')
                 .map_or((word, None), |(flag, value)| (flag, Some(value)));
             let mut value = || {
-                written.map_or_else(
+                attached.map_or_else(
                     || {
                         words
                             .next()
@@ -52,17 +53,17 @@ impl Options {
             };
             match flag {
                 "--default-lease-ttl" => {
-                    self.default_lease = Duration::from_secs(number(flag, value()?)?);
+                    self.default_lease = Duration::from_secs(parse_number(flag, value()?)?);
                 }
                 "--read-timeout" => {
-                    self.read_timeout = Duration::from_secs(number(flag, value()?)?);
+                    self.read_timeout = Duration::from_secs(parse_number(flag, value()?)?);
                 }
-                "--max-locks" => self.max_keys = number(flag, value()?)?,
-                "--max-waiters" => self.max_waiters = number(flag, value()?)?,
+                "--max-locks" => self.max_keys = parse_number(flag, value()?)?,
+                "--max-waiters" => self.max_waiters = parse_number(flag, value()?)?,
                 "--auth-token" => self.auth_token = Some(value()?.to_owned()),
-                // a flag of Go's: a value in the next word would not be this flag's
+                // Go flag syntax: a boolean takes its value only after `=`.
                 "--auto-release-on-disconnect" => {
-                    let value = written.and_then(|value| value.parse().ok());
+                    let value = attached.and_then(|value| value.parse().ok());
                     self.auto_release =
                         value.ok_or(format!("`{flag}` needs `=true` or `=false`"))?;
                 }
@@ -73,7 +74,7 @@ impl Options {
     }
 }
 
-fn number<N: std::str::FromStr>(flag: &str, value: &str) -> Result<N, String> {
+fn parse_number<N: std::str::FromStr>(flag: &str, value: &str) -> Result<N, String> {
     value
         .parse()
         .map_err(|_| format!("`{flag}` cannot be `{value}`"))

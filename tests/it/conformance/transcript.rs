@@ -1,4 +1,4 @@
-//! A transcript, parsed: every line that says something is a typed step, and every other line is a mistake.
+//! Parser of transcripts: every line is a typed step, a comment or an error.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::options::Options;
 
-/// What is said to a server, and what it must answer.
+/// The requests to a server and the expected replies.
 #[derive(Debug)]
 pub(super) struct Transcript {
     pub(super) file: String,
@@ -20,29 +20,30 @@ pub(super) struct Step {
     pub(super) action: Action,
 }
 
-/// Connections go by their name; one is opened by the first step that speaks or listens on it.
+/// A step of a transcript. The first step that names a connection opens it.
 #[derive(Debug)]
 pub(super) enum Action {
     /// `sleep 1.5`
     Sleep(Duration),
-    /// `a > sl | key | 0 2 30`; `a ~ ..` says the same and tells the reader that no reply is due yet; `a raw BYTES`
-    Send { on: String, pieces: Vec<Piece> },
+    /// `a > sl | key | 0 2 30`, or `a raw BYTES`. `a ~ ..` sends the same as `>` and tells the
+    /// reader that no reply is due yet.
+    Send { on: String, segments: Vec<Segment> },
     /// `a < ..`, `a <* ..`, `a <? ..`
-    Hear { on: String, want: Want },
+    Expect { on: String, expected: Expectation },
     /// `a close`
     Close { on: String },
 }
 
-/// A part of what is sent.
+/// A part of the bytes to send.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum Segment {
     Bytes(Vec<u8>),
     /// `$t1`: the token bound to this name.
     Token(String),
 }
 
 #[derive(Debug)]
-pub(super) enum Want {
+pub(super) enum Expectation {
     /// `< ok $t1 30`: this line.
     Line(Vec<Word>),
     /// `<* ok {`: a line that starts with this.
@@ -53,66 +54,66 @@ pub(super) enum Want {
     End,
 }
 
-/// A word of a reply.
+/// An expected word of a reply.
 #[derive(Debug)]
 pub(super) enum Word {
     Text(String),
-    /// `$t1`: at its first use any token that has no name yet, afterwards the same token.
+    /// `$t1`: any new token at its first use, afterwards the same token.
     Token(String),
 }
 
-/// Why a transcript does not parse.
+/// Error of the transcript parser.
 #[derive(Debug)]
-pub(super) struct Mistake {
+pub(super) struct ParseError {
     file: String,
     line: usize,
-    what: String,
+    message: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+        write!(f, "{}:{}: {}", self.file, self.line, self.message)
     }
 }
 
 impl Transcript {
-    pub(super) fn parse(file: &str, text: &str) -> Result<Self, Mistake> {
+    pub(super) fn parse(file: &str, text: &str) -> Result<Self, ParseError> {
         let mut transcript = Self {
             file: file.to_owned(),
             options: Options::default(),
             steps: Vec::new(),
         };
         let mut bound = BTreeSet::new();
-        for (line, written) in (1..).zip(text.lines()) {
-            let said = written.split("  #").next().unwrap_or_default().trim_end();
+        for (line, text_line) in (1..).zip(text.lines()) {
+            let content = text_line.split("  #").next().unwrap_or_default().trim_end();
             transcript
-                .take(line, said, &mut bound)
-                .map_err(|what| Mistake {
+                .parse_line(line, content, &mut bound)
+                .map_err(|message| ParseError {
                     file: file.to_owned(),
                     line,
-                    what,
+                    message,
                 })?;
         }
         Ok(transcript)
     }
 
-    /// Takes in one line; `bound` are the tokens that the replies before it name.
-    fn take(
+    /// Parses one line. `bound` contains the tokens that earlier replies bind.
+    fn parse_line(
         &mut self,
         line: usize,
-        said: &str,
+        content: &str,
         bound: &mut BTreeSet<String>,
     ) -> Result<(), String> {
-        if said.is_empty() || said.starts_with('#') {
+        if content.is_empty() || content.starts_with('#') {
             return Ok(());
         }
-        let (first, rest) = said.split_once(' ').unwrap_or((said, ""));
+        let (first, rest) = content.split_once(' ').unwrap_or((content, ""));
         let action = match first {
             "@server" => return self.options.add(rest),
-            // a feature that not every server has; the embedded server has them all
+            // Names a feature that some servers lack. The embedded server has all of them.
             "@needs" => return Ok(()),
             word if word.starts_with('@') => return Err(format!("unknown word `{word}`")),
-            "sleep" => Action::Sleep(seconds(rest)?),
+            "sleep" => Action::Sleep(parse_seconds(rest)?),
             name => Action::parse(name, rest, bound)?,
         };
         self.steps.push(Step { line, action });
@@ -121,55 +122,55 @@ impl Transcript {
 }
 
 impl Action {
-    fn parse(name: &str, said: &str, bound: &mut BTreeSet<String>) -> Result<Self, String> {
+    fn parse(name: &str, content: &str, bound: &mut BTreeSet<String>) -> Result<Self, String> {
         let on = name.to_owned();
-        let (what, rest) = said.split_once(' ').unwrap_or((said, ""));
-        Ok(match what {
+        let (symbol, rest) = content.split_once(' ').unwrap_or((content, ""));
+        Ok(match symbol {
             "" => {
                 return Err(
-                    "a step is `NAME WHAT ..`, `sleep SECONDS` or `@server FLAGS`".to_owned(),
+                    "a step is `NAME ACTION ..`, `sleep SECONDS` or `@server FLAGS`".to_owned(),
                 );
             }
             ">" | "~" => Self::Send {
                 on,
-                pieces: pieces(&request(rest)?, |text| Ok(text.into()), bound)?,
+                segments: parse_segments(&parse_request(rest)?, |text| Ok(text.into()), bound)?,
             },
             "raw" => Self::Send {
                 on,
-                pieces: pieces(rest, unescape, bound)?,
+                segments: parse_segments(rest, unescape, bound)?,
             },
-            "<" if rest == "EOF" => Self::Hear {
+            "<" if rest == "EOF" => Self::Expect {
                 on,
-                want: Want::End,
+                expected: Expectation::End,
             },
-            "<" => Self::Hear {
+            "<" => Self::Expect {
                 on,
-                want: Want::Line(words(rest, bound)?),
+                expected: Expectation::Line(parse_words(rest, bound)?),
             },
-            "<*" => Self::Hear {
+            "<*" => Self::Expect {
                 on,
-                want: Want::Start(rest.to_owned()),
+                expected: Expectation::Start(rest.to_owned()),
             },
-            "<?" => Self::Hear {
+            "<?" => Self::Expect {
                 on,
-                want: Want::Silence(seconds(rest)?),
+                expected: Expectation::Silence(parse_seconds(rest)?),
             },
             "close" => Self::Close { on },
-            unknown => return Err(format!("unknown step `{unknown}`")),
+            other => return Err(format!("unknown step `{other}`")),
         })
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+fn parse_seconds(text: &str) -> Result<Duration, String> {
     let parsed = text
         .parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    parsed.ok_or_else(|| format!("`{text}` is no number of seconds"))
+    parsed.ok_or_else(|| format!("`{text}` is not a number of seconds"))
 }
 
-/// `sl | key | 0 2 30` as the three lines that it stands for.
-fn request(text: &str) -> Result<String, String> {
+/// Converts `sl | key | 0 2 30` to the three lines of a request.
+fn parse_request(text: &str) -> Result<String, String> {
     match text.split('|').map(str::trim).collect::<Vec<_>>()[..] {
         [command, key, arg] => Ok(format!("{command}\n{key}\n{arg}\n")),
         ref lines => Err(format!(
@@ -179,7 +180,7 @@ fn request(text: &str) -> Result<String, String> {
     }
 }
 
-fn words(text: &str, bound: &mut BTreeSet<String>) -> Result<Vec<Word>, String> {
+fn parse_words(text: &str, bound: &mut BTreeSet<String>) -> Result<Vec<Word>, String> {
     let word = |word: &str| match word.strip_prefix('$') {
         None => Ok(Word::Text(word.to_owned())),
         Some("") => Err("a token needs a name after its `$`".to_owned()),
@@ -191,16 +192,16 @@ fn words(text: &str, bound: &mut BTreeSet<String>) -> Result<Vec<Word>, String> 
     text.split(' ').map(word).collect()
 }
 
-/// Cuts `text` at its `$names`, and makes bytes of what is between them.
-fn pieces(
+/// Splits `text` at its `$names` and converts the parts between them to bytes.
+fn parse_segments(
     text: &str,
     bytes: fn(&str) -> Result<Vec<u8>, String>,
     bound: &BTreeSet<String>,
-) -> Result<Vec<Piece>, String> {
+) -> Result<Vec<Segment>, String> {
     let (start, named) = text
         .split_once('$')
         .map_or((text, None), |(start, named)| (start, Some(named)));
-    let mut pieces = vec![Piece::Bytes(bytes(start)?)];
+    let mut segments = vec![Segment::Bytes(bytes(start)?)];
     for text in named.into_iter().flat_map(|named| named.split('$')) {
         let (name, after) = text.split_at(
             text.find(|c: char| !c.is_alphanumeric() && c != '_')
@@ -209,32 +210,35 @@ fn pieces(
         if !bound.contains(name) {
             return Err(format!("no earlier reply binds `${name}`"));
         }
-        pieces.extend([Piece::Token(name.to_owned()), Piece::Bytes(bytes(after)?)]);
+        segments.extend([
+            Segment::Token(name.to_owned()),
+            Segment::Bytes(bytes(after)?),
+        ]);
     }
-    Ok(pieces)
+    Ok(segments)
 }
 
-/// `\n \r \t \0 \\ \xNN`, and `x*300` for three hundred `x`.
+/// Decodes `\n \r \t \0 \\ \xNN`, and expands `x*300` to three hundred `x`.
 fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
         if c == '\\' {
-            bytes.push(escape(&mut rest)?);
-            if repeat(&mut rest).is_some() {
+            bytes.push(take_escape(&mut rest)?);
+            if take_repeat_count(&mut rest).is_some() {
                 return Err("an escape cannot be repeated".to_owned());
             }
         } else {
-            let times = repeat(&mut rest).unwrap_or(1);
+            let times = take_repeat_count(&mut rest).unwrap_or(1);
             bytes.extend(c.to_string().repeat(times).bytes());
         }
     }
     Ok(bytes)
 }
 
-/// The byte that an escape stands for, taken off the start of `rest` behind its `\`.
-fn escape(rest: &mut &str) -> Result<u8, String> {
+/// Takes an escape without its `\` off the start of `rest` and returns its byte.
+fn take_escape(rest: &mut &str) -> Result<u8, String> {
     let c = rest.chars().next().unwrap_or(' ');
     *rest = rest.get(c.len_utf8()..).unwrap_or_default();
     Ok(match c {
@@ -251,17 +255,17 @@ fn escape(rest: &mut &str) -> Result<u8, String> {
             *rest = &rest[2..];
             byte
         }
-        unknown => return Err(format!(r"unknown escape `\{unknown}`")),
+        other => return Err(format!(r"unknown escape `\{other}`")),
     })
 }
 
-/// The number of a `*300`, taken off the start of `rest`.
-fn repeat(rest: &mut &str) -> Option<usize> {
-    let behind = rest.strip_prefix('*')?;
-    let end = behind
+/// Takes a repeat count such as `*300` off the start of `rest`.
+fn take_repeat_count(rest: &mut &str) -> Option<usize> {
+    let after = rest.strip_prefix('*')?;
+    let end = after
         .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(behind.len());
-    let times = behind[..end].parse().ok()?;
-    *rest = &behind[end..];
+        .unwrap_or(after.len());
+    let times = after[..end].parse().ok()?;
+    *rest = &after[end..];
     Some(times)
 }

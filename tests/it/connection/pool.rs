@@ -1,4 +1,4 @@
-//! Who may use a connection next.
+//! Reuse and expiry of pooled connections.
 
 use std::time::Duration;
 
@@ -7,77 +7,85 @@ use dflock::{Error, LostReason};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep};
 
-use crate::house::House;
-use crate::peer::*;
+use crate::fixture::Fixture;
+use crate::scripted_server::*;
 
-// G25: a holding connection is nobody else's, and an idle one is anybody's
+// Covers bug G25. A connection that holds a slot is not shared. An idle one can be used by every
+// task.
 #[tokio::test]
-async fn three_holds_are_three_connections_and_no_more_are_ever_made() {
-    let hold = vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)];
-    let peer = Peer::memory(vec![vec![hold; 4].concat(); 3]);
-    let pool = peer.pool();
+async fn three_holds_use_three_connections_that_are_reused() {
+    let hold = vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)];
+    let scripted_server = ScriptedServer::memory(vec![vec![hold; 4].concat(); 3]);
+    let pool = scripted_server.pool();
     for _ in 0..4 {
         let mut slots = Vec::new();
         for _ in 0..3 {
             slots.push(pool.clone().acquire().await.unwrap());
         }
-        assert_eq!(peer.connections(), 3);
+        assert_eq!(scripted_server.connections(), 3);
         for held in slots {
             held.release().await.unwrap();
         }
     }
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-// G26
+// Covers bug G26.
 #[tokio::test(start_paused = true)]
-async fn one_hold_is_renewed_and_released_while_another_acquire_blocks() {
-    let peer = Peer::memory([
+async fn a_hold_is_renewed_and_released_while_another_acquire_blocks() {
+    let scripted_server = ScriptedServer::memory([
         vec![
-            hear(ACQUIRE),
-            say(GRANT),
-            hear(RENEW),
-            say("ok 30\n"),
-            hear(RELEASE),
-            say(OK),
+            expect(ACQUIRE),
+            send(GRANT),
+            expect(RENEW),
+            send("ok 30\n"),
+            expect(RELEASE),
+            send(OK),
         ],
-        vec![hear(ACQUIRE), tell(), cue(), say(GRANT)],
+        vec![expect(ACQUIRE), checkpoint(), wait_for_test(), send(GRANT)],
     ]);
-    let pool = peer.pool();
+    let pool = scripted_server.pool();
     let first = pool.clone().acquire().await.unwrap();
     let second = tokio::spawn(pool.acquire());
-    peer.told().await;
+    scripted_server.reached().await;
     first.renew().await.unwrap();
     first.release().await.unwrap();
-    peer.cue();
+    scripted_server.resume();
     second.await.unwrap().unwrap().close();
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-// T10, N9, T33: it ended, or the peer spoke, while it was idle
+// Covers bugs T10, N9, T33. The server closed the connection or sent a line while it was idle.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_stale_is_found_out() {
+async fn a_stale_connection_is_replaced() {
     let ends = [
         vec![close()],
-        vec![half_close(), hear_end()],
-        vec![say("error\n"), hear_end()],
-        vec![say("ok"), hear_end()],
+        vec![half_close(), expect_eof()],
+        vec![send("error\n"), expect_eof()],
+        vec![send("ok"), expect_eof()],
     ];
     for end in ends {
         let first = [
-            vec![hear(PING), say(OK), hear(PING), say(OK), cue(), tell()],
+            vec![
+                expect(PING),
+                send(OK),
+                expect(PING),
+                send(OK),
+                wait_for_test(),
+                checkpoint(),
+            ],
             end,
         ]
         .concat();
-        let peer = Peer::memory([
+        let scripted_server = ScriptedServer::memory([
             first,
-            vec![hear(ACQUIRE), say(GRANT), hear(RELEASE), say(OK)],
+            vec![expect(ACQUIRE), send(GRANT), expect(RELEASE), send(OK)],
         ]);
-        let client = peer.client();
+        let client = scripted_server.client();
         client.ping().await.unwrap();
         client.ping().await.unwrap();
-        peer.cue();
-        peer.told().await;
+        scripted_server.resume();
+        scripted_server.reached().await;
         client
             .semaphore("pool", 1)
             .unwrap()
@@ -87,23 +95,23 @@ async fn a_connection_that_is_stale_is_found_out() {
             .release()
             .await
             .unwrap();
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-// T34: whether the end is seen before the request is sent or after
+// Covers bug T34. The client sees the end before or after it sends the request.
 #[tokio::test]
-async fn a_socket_that_ends_while_it_is_idle_is_replaced() {
+async fn an_idle_socket_that_closes_is_replaced() {
     for end in [close(), reset()] {
-        let peer = Peer::tcp([
-            vec![hear(PING), say(OK), cue(), tell(), end],
-            vec![hear(ACQUIRE), say(GRANT)],
+        let scripted_server = ScriptedServer::tcp([
+            vec![expect(PING), send(OK), wait_for_test(), checkpoint(), end],
+            vec![expect(ACQUIRE), send(GRANT)],
         ])
         .await;
-        let client = peer.client();
+        let client = scripted_server.client();
         client.ping().await.unwrap();
-        peer.cue();
-        peer.told().await;
+        scripted_server.resume();
+        scripted_server.reached().await;
         client
             .semaphore("pool", 1)
             .unwrap()
@@ -111,16 +119,17 @@ async fn a_socket_that_ends_while_it_is_idle_is_replaced() {
             .await
             .unwrap()
             .close();
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 #[tokio::test]
-async fn a_request_that_dies_with_an_idle_connection_is_tried_again_once() {
+async fn a_request_that_fails_on_an_idle_connection_is_retried_once() {
     for end in [close(), reset()] {
-        let first = vec![hear(PING), say(OK), hear(ACQUIRE), end.clone()];
-        let peer = Peer::tcp([first.clone(), vec![hear(ACQUIRE), say(GRANT)]]).await;
-        let client = peer.client();
+        let first = vec![expect(PING), send(OK), expect(ACQUIRE), end.clone()];
+        let scripted_server =
+            ScriptedServer::tcp([first.clone(), vec![expect(ACQUIRE), send(GRANT)]]).await;
+        let client = scripted_server.client();
         client.ping().await.unwrap();
         client
             .semaphore("pool", 1)
@@ -129,11 +138,11 @@ async fn a_request_that_dies_with_an_idle_connection_is_tried_again_once() {
             .await
             .unwrap()
             .close();
-        peer.finish().await;
+        scripted_server.finish().await;
 
-        // a third connection would be no part of the script
-        let peer = Peer::tcp([first, vec![hear(ACQUIRE), end]]).await;
-        let client = peer.client();
+        // The script expects no third connection.
+        let scripted_server = ScriptedServer::tcp([first, vec![expect(ACQUIRE), end]]).await;
+        let client = scripted_server.client();
         client.ping().await.unwrap();
         let error = client
             .semaphore("pool", 1)
@@ -142,36 +151,44 @@ async fn a_request_that_dies_with_an_idle_connection_is_tried_again_once() {
             .await
             .unwrap_err();
         assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
 #[tokio::test]
-async fn a_request_that_dies_with_a_new_connection_is_not_tried_again() {
-    let peer = Peer::memory([vec![hear(ACQUIRE), close()]]);
-    let error = peer.pool().acquire().await.unwrap_err();
+async fn a_request_that_fails_on_a_new_connection_is_not_retried() {
+    let scripted_server = ScriptedServer::memory([vec![expect(ACQUIRE), close()]]);
+    let error = scripted_server.pool().acquire().await.unwrap_err();
     assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-// the second try is told no more than what is left of the wait
+// The second attempt sends the remaining wait.
 #[tokio::test(start_paused = true)]
-async fn a_second_try_waits_for_what_is_left() {
-    let first = vec![hear(PING), say(OK), hear(ACQUIRE), tell(), cue(), close()];
-    let peer = Peer::memory([first, vec![hear("sl\npool\n6 1\n"), say("timeout\n")]]);
-    let client = peer.client();
+async fn a_second_attempt_waits_for_the_remaining_time() {
+    let first = vec![
+        expect(PING),
+        send(OK),
+        expect(ACQUIRE),
+        checkpoint(),
+        wait_for_test(),
+        close(),
+    ];
+    let scripted_server =
+        ScriptedServer::memory([first, vec![expect("sl\npool\n6 1\n"), send("timeout\n")]]);
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     let acquire = tokio::spawn(client.semaphore("pool", 1).unwrap().acquire());
-    peer.told().await;
+    scripted_server.reached().await;
     sleep(Duration::from_secs(4)).await;
-    peer.cue();
+    scripted_server.resume();
     assert!(acquire.await.unwrap().unwrap_err().is_timeout());
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-// the clock of the leases goes on while that of the timers is turned
+// The lease clock advances while the test turns the timer clock.
 #[tokio::test(start_paused = true)]
-async fn each_request_has_its_time_however_fast_timers_go() {
+async fn each_request_has_a_full_timeout_on_a_fast_clock() {
     let server = Server::start().await.unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
     for _ in 0..3 {
@@ -186,61 +203,67 @@ async fn each_request_has_its_time_however_fast_timers_go() {
     }
 }
 
-// 0.75 of 23 s: the server is about to close it
+// At 0.75 of the read timeout of 23 s, the server is about to close the connection.
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_not_used_again_after_three_quarters_of_the_read_timeout() {
-    let peer = Peer::memory([
-        vec![hear(PING), say(OK), hear(PING), say(OK), hear_end()],
-        vec![hear(PING), say(OK)],
+async fn a_connection_is_not_reused_after_three_quarters_of_the_read_timeout() {
+    let scripted_server = ScriptedServer::memory([
+        vec![expect(PING), send(OK), expect(PING), send(OK), expect_eof()],
+        vec![expect(PING), send(OK)],
     ]);
-    let client = peer.client();
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     sleep(Duration::from_millis(17_200)).await;
     client.ping().await.unwrap();
     sleep(Duration::from_millis(17_250)).await;
     client.ping().await.unwrap();
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_replaced_at_its_age_however_often_it_is_used() {
-    let peer = Peer::memory([
+async fn a_busy_connection_is_replaced_at_its_maximum_age() {
+    let scripted_server = ScriptedServer::memory([
         vec![
-            hear(PING),
-            say(OK),
-            hear(PING),
-            say(OK),
-            hear(PING),
-            say(OK),
-            hear_end(),
-            tell(),
+            expect(PING),
+            send(OK),
+            expect(PING),
+            send(OK),
+            expect(PING),
+            send(OK),
+            expect_eof(),
+            checkpoint(),
         ],
-        vec![hear(PING), say(OK)],
+        vec![expect(PING), send(OK)],
     ]);
-    let client = peer
+    let client = scripted_server
         .builder()
         .max_connection_age(Duration::from_secs(10))
         .build()
         .unwrap();
-    let began = Instant::now();
+    let start_time = Instant::now();
     for _ in 0..3 {
         client.ping().await.unwrap();
         sleep(Duration::from_secs(4)).await;
     }
-    // it was closed when it was 10 s old, not when it was used next
-    peer.told().await;
-    assert_eq!((peer.connections(), began.elapsed().as_secs()), (1, 12));
+    // The client closed the connection at the age of 10 s, not at its next use.
+    scripted_server.reached().await;
+    assert_eq!(
+        (
+            scripted_server.connections(),
+            start_time.elapsed().as_secs()
+        ),
+        (1, 12)
+    );
     client.ping().await.unwrap();
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_holds_is_not_closed_for_its_age() {
-    let house = House::new().await;
-    let client = house
+async fn a_connection_that_holds_a_slot_is_not_closed_at_its_maximum_age() {
+    let fixture = Fixture::new().await;
+    let client = fixture
         .server
         .client_builder()
-        .connector(house.server.connector());
+        .connector(fixture.server.connector());
     let client = client
         .max_connection_age(Duration::from_secs(1))
         .build()
@@ -253,68 +276,72 @@ async fn a_connection_that_holds_is_not_closed_for_its_age() {
         .unwrap();
     sleep(Duration::from_secs(100)).await;
     held.check().unwrap();
-    assert_eq!(house.server.stats().connections, 1);
+    assert_eq!(fixture.server.stats().connections, 1);
     held.release().await.unwrap();
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(house.server.stats().connections, 0);
+    assert_eq!(fixture.server.stats().connections, 0);
 }
 
-// whether or not the client is ever used again
+// The connection is closed even if the client is never used again.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_nobody_uses_is_closed() {
-    let ping = vec![hear(PING), say(OK), hear_end(), tell()];
-    let peer = Peer::memory([ping.clone(), ping]);
-    let client = peer.client();
+async fn an_unused_connection_is_closed() {
+    let ping = vec![expect(PING), send(OK), expect_eof(), checkpoint()];
+    let scripted_server = ScriptedServer::memory([ping.clone(), ping]);
+    let client = scripted_server.client();
     let tasks = Handle::current().metrics().num_alive_tasks();
     for _ in 0..2 {
         client.ping().await.unwrap();
-        let began = Instant::now();
-        peer.told().await;
-        assert_eq!(began.elapsed().as_secs(), 17);
+        let start_time = Instant::now();
+        scripted_server.reached().await;
+        assert_eq!(start_time.elapsed().as_secs(), 17);
     }
     assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-// a server of before v1.14 does not know the question, and may close after it
+// A server before v1.14 does not know `ping`, and may close the connection after its reply.
 #[tokio::test(start_paused = true)]
-async fn any_answer_to_a_ping_will_do() {
-    let peer = Peer::memory([
-        vec![hear(PING), say("error\n"), hear_end()],
-        vec![hear(PING), say("error\n"), close()],
+async fn a_ping_accepts_any_reply() {
+    let scripted_server = ScriptedServer::memory([
+        vec![expect(PING), send("error\n"), expect_eof()],
+        vec![expect(PING), send("error\n"), close()],
     ]);
-    let client = peer.client();
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     client.ping().await.unwrap();
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-// a socket lives and dies with the runtime that made it
+// A socket works only while the runtime that created it runs.
 #[test]
-fn a_client_goes_from_one_runtime_to_the_next() {
-    let stage = Builder::new_multi_thread()
+fn a_client_works_on_one_runtime_after_another() {
+    let server_runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .unwrap();
-    let again = vec![
-        hear(PING),
-        say(OK),
-        hear(ACQUIRE),
-        say(GRANT),
-        hear(RELEASE),
-        say(OK),
-        hear(PING),
-        say(OK),
+    let cycle_script = vec![
+        expect(PING),
+        send(OK),
+        expect(ACQUIRE),
+        send(GRANT),
+        expect(RELEASE),
+        send(OK),
+        expect(PING),
+        send(OK),
     ];
-    let twice = [again.clone(), vec![hear(PING), say(OK)]].concat();
-    let peer = stage.block_on(Peer::tcp([twice, again.clone(), again]));
-    let client = peer.client();
-    let round = async |client: &dflock::Client| {
+    let two_cycles = [cycle_script.clone(), vec![expect(PING), send(OK)]].concat();
+    let scripted_server = server_runtime.block_on(ScriptedServer::tcp([
+        two_cycles,
+        cycle_script.clone(),
+        cycle_script,
+    ]));
+    let client = scripted_server.client();
+    let cycle = async |client: &dflock::Client| {
         client.ping().await.unwrap();
         client
             .semaphore("pool", 1)
@@ -328,20 +355,20 @@ fn a_client_goes_from_one_runtime_to_the_next() {
         client.ping().await.unwrap();
     };
     let (first, second) = (runtime(), runtime());
-    first.block_on(round(&client));
-    second.block_on(round(&client));
-    // each finds its own again
+    first.block_on(cycle(&client));
+    second.block_on(cycle(&client));
+    // Each runtime reuses its own connection.
     first.block_on(client.ping()).unwrap();
     drop((first, second));
-    runtime().block_on(round(&client));
-    stage.block_on(peer.finish());
+    runtime().block_on(cycle(&client));
+    server_runtime.block_on(scripted_server.finish());
 }
 
-// the server's word that there was no slot in time is as good a sign of life as any
+// A timeout reply shows that the connection is alive.
 #[tokio::test(start_paused = true)]
-async fn a_connection_on_which_a_long_wait_was_in_vain_is_used_again() {
-    let house = House::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+async fn a_connection_is_reused_after_a_long_wait_timed_out() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let _held = pool.clone().acquire().await.unwrap();
     assert!(
         pool.acquire_within(Duration::from_secs(18))
@@ -349,26 +376,30 @@ async fn a_connection_on_which_a_long_wait_was_in_vain_is_used_again() {
             .unwrap_err()
             .is_timeout()
     );
-    // what is too old to be used is closed
+    // A connection that is too old is closed.
     sleep(Duration::from_millis(5)).await;
-    assert_eq!(house.server.stats().connections, 2);
+    assert_eq!(fixture.server.stats().connections, 2);
 }
 
-/// A client with `count` kept connections on which nothing is answered any more, and a peer that
-/// expects one more connection with `then`.
-async fn kept(count: usize, silent: &str, then: Script) -> (Peer, dflock::Client) {
+/// Returns a client with `count` pooled connections that no longer answer. The server expects one
+/// more connection, which runs `then`.
+async fn client_with_idle_connections(
+    count: usize,
+    silent: &str,
+    then: Script,
+) -> (ScriptedServer, dflock::Client) {
     let idle = vec![
-        hear("sl\npool\n10 20\n"),
-        say(GRANT),
-        hear(RELEASE),
-        say(OK),
+        expect("sl\npool\n10 20\n"),
+        send(GRANT),
+        expect(RELEASE),
+        send(OK),
     ];
-    let mut scripts = vec![[idle.clone(), vec![hear_end()]].concat(); count - 1];
-    // the one that was released last is used first
-    scripts.push([idle, vec![hear(silent), hear_end()]].concat());
+    let mut scripts = vec![[idle.clone(), vec![expect_eof()]].concat(); count - 1];
+    // The pool uses the most recently released connection first.
+    scripts.push([idle, vec![expect(silent), expect_eof()]].concat());
     scripts.push(then);
-    let peer = Peer::memory(scripts);
-    let client = peer.client();
+    let scripted_server = ScriptedServer::memory(scripts);
+    let client = scripted_server.client();
     let pool = client.semaphore("pool", 20).unwrap();
     let mut slots = Vec::new();
     for _ in 0..count {
@@ -378,48 +409,49 @@ async fn kept(count: usize, silent: &str, then: Script) -> (Peer, dflock::Client
         held.release().await.unwrap();
     }
     sleep(Duration::from_secs(1)).await;
-    (peer, client)
+    (scripted_server, client)
 }
 
-// a NAT that forgot all of them, or a virtual IP that moved
+// As after a NAT has dropped its entries, or a virtual IP has moved.
 #[tokio::test(start_paused = true)]
-async fn kept_connections_that_died_without_a_word_cost_one_failure() {
-    let works = vec![hear(PING), say(OK)];
-    // a limit for the reply, and a wait that is cut off here
+async fn silently_dead_idle_connections_cause_one_failure() {
+    let success = vec![expect(PING), send(OK)];
+    // The first request has a reply timeout, and the second a wait that ends on the client.
     for (request, wait) in [("sl\npool\n3 1\n", 3000), ("sl\npool\n1 1\n", 300)] {
-        let (peer, client) = kept(10, request, works.clone()).await;
+        let (scripted_server, client) =
+            client_with_idle_connections(10, request, success.clone()).await;
         let pool = client.semaphore("pool", 1).unwrap();
         pool.acquire_within(Duration::from_millis(wait))
             .await
             .unwrap_err();
         client.ping().await.unwrap();
-        peer.finish().await;
+        scripted_server.finish().await;
     }
-    let (peer, client) = kept(10, PING, works).await;
+    let (scripted_server, client) = client_with_idle_connections(10, PING, success).await;
     assert!(matches!(
         client.ping().await.unwrap_err(),
         Error::Unresponsive { .. }
     ));
     client.ping().await.unwrap();
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_connections_are_dropped_when_a_holder_finds_silence() {
-    let granted = vec![hear(ACQUIRE), say(GRANT)];
-    let works = vec![hear(PING), say(OK)];
-    for how in ["release", "renewal"] {
-        let silent = if how == "release" {
-            vec![hear(RELEASE), hear_end()]
+async fn idle_connections_are_dropped_when_a_holder_detects_a_silent_server() {
+    let granted = vec![expect(ACQUIRE), send(GRANT)];
+    let success = vec![expect(PING), send(OK)];
+    for operation in ["release", "renewal"] {
+        let silent = if operation == "release" {
+            vec![expect(RELEASE), expect_eof()]
         } else {
-            vec![hear(RENEW), hear(RELEASE), hear_end()]
+            vec![expect(RENEW), expect(RELEASE), expect_eof()]
         };
-        let peer = Peer::memory([
+        let scripted_server = ScriptedServer::memory([
             [granted.clone(), silent].concat(),
-            vec![hear(PING), say(OK), hear_end()],
-            works.clone(),
+            vec![expect(PING), send(OK), expect_eof()],
+            success.clone(),
         ]);
-        let client = peer
+        let client = scripted_server
             .builder()
             .heartbeat(Duration::from_secs(2))
             .build()
@@ -431,7 +463,7 @@ async fn kept_connections_are_dropped_when_a_holder_finds_silence() {
             .await
             .unwrap();
         client.ping().await.unwrap();
-        if how == "release" {
+        if operation == "release" {
             assert!(matches!(
                 held.release().await.unwrap_err(),
                 Error::Unresponsive { .. }
@@ -440,25 +472,25 @@ async fn kept_connections_are_dropped_when_a_holder_finds_silence() {
             assert_eq!(held.lost().await.reason, LostReason::Unreachable);
         }
         client.ping().await.unwrap();
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-// what was used while the silent request was under way is not as dead as that
+// A connection used while the silent request was pending is not considered dead.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_was_used_since_is_kept() {
+async fn a_recently_used_connection_is_kept() {
     let second = Duration::from_secs(1);
-    let peer = Peer::memory([
+    let scripted_server = ScriptedServer::memory([
         vec![
-            hear(PING),
-            say(OK),
-            hear("sl\npool\n3 1\n"),
-            tell(),
-            hear_end(),
+            expect(PING),
+            send(OK),
+            expect("sl\npool\n3 1\n"),
+            checkpoint(),
+            expect_eof(),
         ],
-        vec![hear(PING), say(OK), hear(PING), say(OK)],
+        vec![expect(PING), send(OK), expect(PING), send(OK)],
     ]);
-    let client = peer.client();
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     let waiter = tokio::spawn(
         client
@@ -466,10 +498,10 @@ async fn a_connection_that_was_used_since_is_kept() {
             .unwrap()
             .acquire_within(3 * second),
     );
-    peer.told().await;
+    scripted_server.reached().await;
     sleep(second).await;
     client.ping().await.unwrap();
     waiter.await.unwrap().unwrap_err();
     client.ping().await.unwrap();
-    peer.finish().await;
+    scripted_server.finish().await;
 }

@@ -1,4 +1,4 @@
-//! A waiter whose connection ends joins the queue again, for as long as its wait lasts.
+//! Waiters that rejoin the queue after a disconnect, within the time of their wait.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,45 +12,50 @@ use tokio::io::duplex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::house::House;
-use crate::peer::*;
+use crate::fixture::Fixture;
+use crate::scripted_server::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An acquire of the script's key that waits in the queue for `wait` seconds.
+/// Returns an acquire request for the script's key that waits for `wait` seconds.
 fn acquire(wait: u64) -> String {
     format!("sl\npool\n{wait} 1\n")
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_whose_connection_ends_is_taken_again() {
-    for end in [vec![close()], vec![half_close(), hear_end()]] {
-        let first = [vec![hear(acquire(20)), tell(), cue()], end].concat();
-        // what is left of the wait, in whole seconds
-        let second = vec![hear(acquire(18)), say(GRANT), hear(RELEASE), say(OK)];
-        let peer = Peer::memory([first, second]);
-        let waiter = tokio::spawn(peer.pool().acquire_within(20 * SECOND));
-        peer.told().await;
+async fn a_waiter_rejoins_the_queue_after_a_disconnect() {
+    for end in [vec![close()], vec![half_close(), expect_eof()]] {
+        let first = [
+            vec![expect(acquire(20)), checkpoint(), wait_for_test()],
+            end,
+        ]
+        .concat();
+        // The second request sends the remaining wait in whole seconds.
+        let second = vec![expect(acquire(18)), send(GRANT), expect(RELEASE), send(OK)];
+        let scripted_server = ScriptedServer::memory([first, second]);
+        let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+        scripted_server.reached().await;
         sleep(2 * SECOND).await;
-        peer.cue();
+        scripted_server.resume();
         waiter.await.unwrap().unwrap().release().await.unwrap();
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-// the request itself went out on a connection that was kept
+// The first request uses a pooled connection.
 #[tokio::test(start_paused = true)]
-async fn a_place_on_a_kept_connection_is_taken_again() {
+async fn a_waiter_on_a_pooled_connection_rejoins_the_queue() {
     let first = vec![
-        hear(PING),
-        say(OK),
-        hear(acquire(20)),
-        tell(),
-        cue(),
+        expect(PING),
+        send(OK),
+        expect(acquire(20)),
+        checkpoint(),
+        wait_for_test(),
         close(),
     ];
-    let peer = Peer::memory([first, vec![hear(acquire(18)), say("timeout\n")]]);
-    let client = peer.client();
+    let scripted_server =
+        ScriptedServer::memory([first, vec![expect(acquire(18)), send("timeout\n")]]);
+    let client = scripted_server.client();
     client.ping().await.unwrap();
     let waiter = tokio::spawn(
         client
@@ -58,88 +63,100 @@ async fn a_place_on_a_kept_connection_is_taken_again() {
             .unwrap()
             .acquire_within(20 * SECOND),
     );
-    peer.told().await;
+    scripted_server.reached().await;
     sleep(2 * SECOND).await;
-    peer.cue();
+    scripted_server.resume();
     assert!(waiter.await.unwrap().unwrap_err().is_timeout());
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test]
-async fn a_place_whose_connection_is_reset_is_taken_again() {
-    let peer = Peer::tcp([
-        vec![hear(acquire(20)), tell(), cue(), reset()],
-        vec![hear(acquire(20)), say(GRANT), hear(RELEASE), say(OK)],
+async fn a_waiter_rejoins_the_queue_after_a_reset() {
+    let scripted_server = ScriptedServer::tcp([
+        vec![expect(acquire(20)), checkpoint(), wait_for_test(), reset()],
+        vec![expect(acquire(20)), send(GRANT), expect(RELEASE), send(OK)],
     ])
     .await;
-    let waiter = tokio::spawn(peer.pool().acquire_within(20 * SECOND));
-    peer.told().await;
+    let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+    scripted_server.reached().await;
     sleep(Duration::from_millis(300)).await;
-    peer.cue();
+    scripted_server.resume();
     waiter.await.unwrap().unwrap().release().await.unwrap();
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-// a proxy that closes silent connections
+// As with a proxy that closes silent connections.
 #[tokio::test(start_paused = true)]
-async fn a_wait_lasts_whatever_number_of_places_it_takes() {
-    let place = |wait| vec![hear(acquire(wait)), tell(), cue(), close()];
-    let held = vec![hear(acquire(12)), say(GRANT), hear(RELEASE), say(OK)];
-    let peer = Peer::memory([place(20), place(18), place(16), place(14), held]);
+async fn a_wait_lasts_over_any_number_of_rejoins() {
+    let waiter = |wait| {
+        vec![
+            expect(acquire(wait)),
+            checkpoint(),
+            wait_for_test(),
+            close(),
+        ]
+    };
+    let held = vec![expect(acquire(12)), send(GRANT), expect(RELEASE), send(OK)];
+    let scripted_server =
+        ScriptedServer::memory([waiter(20), waiter(18), waiter(16), waiter(14), held]);
     let pool = Semaphore::builder()
         .key("pool")
         .limit(1)
         .acquire_timeout(20 * SECOND);
-    let pool = pool.client(peer.client()).build().unwrap();
+    let pool = pool.client(scripted_server.client()).build().unwrap();
     let body = tokio::spawn(pool.with_slot(async |held| held.key().len()));
     for _ in 0..4 {
-        peer.told().await;
+        scripted_server.reached().await;
         sleep(2 * SECOND).await;
-        peer.cue();
+        scripted_server.resume();
     }
     assert_eq!(body.await.unwrap().unwrap(), 4);
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_in_vain_is_a_timeout_though_places_were_lost() {
-    let end = || vec![tell(), cue(), close()];
-    let peer = Peer::memory([
-        [vec![hear(acquire(3))], end()].concat(),
-        [vec![hear(acquire(2))], end()].concat(),
-        vec![hear(acquire(1)), hear_end()],
+async fn a_wait_with_rejoins_ends_with_a_timeout() {
+    let end = || vec![checkpoint(), wait_for_test(), close()];
+    let scripted_server = ScriptedServer::memory([
+        [vec![expect(acquire(3))], end()].concat(),
+        [vec![expect(acquire(2))], end()].concat(),
+        vec![expect(acquire(1)), expect_eof()],
     ]);
-    let began = Instant::now();
-    let waiter = tokio::spawn(peer.pool().acquire_within(Duration::from_millis(2900)));
+    let start_time = Instant::now();
+    let waiter = tokio::spawn(
+        scripted_server
+            .pool()
+            .acquire_within(Duration::from_millis(2900)),
+    );
     for _ in 0..2 {
-        peer.told().await;
+        scripted_server.reached().await;
         sleep(SECOND).await;
-        peer.cue();
+        scripted_server.resume();
     }
     let error = waiter.await.unwrap().unwrap_err();
     assert!(
         matches!(error, Error::Timeout { waited, .. } if waited == Duration::from_millis(2900)),
         "{error:?}"
     );
-    let took = began.elapsed();
+    let elapsed = start_time.elapsed();
     assert!(
-        took >= Duration::from_millis(2900) && took < Duration::from_millis(2910),
-        "{took:?}"
+        elapsed >= Duration::from_millis(2900) && elapsed < Duration::from_millis(2910),
+        "{elapsed:?}"
     );
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
-/// Lets the first connection in, whose other end is ended by `end`, and refuses all others.
+/// Connector that accepts the first connection, closes it with `end`, and refuses all others.
 #[derive(Clone, Default)]
-struct GoesAway {
-    tried: Arc<AtomicUsize>,
+struct DisappearingServer {
+    attempts: Arc<AtomicUsize>,
     end: Arc<AtomicBool>,
 }
 
-impl Connector for GoesAway {
+impl Connector for DisappearingServer {
     fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
         Box::pin(async {
-            if self.tried.fetch_add(1, Ordering::SeqCst) > 0 {
+            if self.attempts.fetch_add(1, Ordering::SeqCst) > 0 {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             let (ours, theirs) = duplex(1024);
@@ -159,15 +176,15 @@ impl Connector for GoesAway {
     }
 }
 
-// and what kept it from a slot is told
+// The error contains the reason of the last failure.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_come_back_is_an_error_when_the_wait_is_over() {
-    let connector = GoesAway::default();
+async fn an_unreachable_server_is_an_error_at_the_end_of_the_wait() {
+    let connector = DisappearingServer::default();
     let client = Client::builder()
         .connector(connector.clone())
         .build()
         .unwrap();
-    let began = Instant::now();
+    let start_time = Instant::now();
     let waiter = tokio::spawn(
         client
             .semaphore("pool", 1)
@@ -179,60 +196,69 @@ async fn a_server_that_does_not_come_back_is_an_error_when_the_wait_is_over() {
     let error = waiter.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert!(error.is_retryable() && !error.is_timeout());
-    let took = began.elapsed();
-    assert!(took > 9 * SECOND && took <= 10 * SECOND, "{took:?}");
-    // at most a second apart, and not without a pause
-    let tried = connector.tried.load(Ordering::SeqCst);
-    assert!((9..40).contains(&tried), "{tried}");
+    let elapsed = start_time.elapsed();
+    assert!(
+        elapsed > 9 * SECOND && elapsed <= 10 * SECOND,
+        "{elapsed:?}"
+    );
+    // Attempts are at most one second apart and never without a pause.
+    let attempts = connector.attempts.load(Ordering::SeqCst);
+    assert!((9..40).contains(&attempts), "{attempts}");
 }
 
-// v1.10.0 says `error` to all in its queues
+// Server v1.10.0 sends `error` to all waiters.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_shuts_down_in_order_is_waited_for() {
-    for farewell in ["error_draining\n", "error\n"] {
-        let peer = Peer::memory([
-            vec![hear(acquire(20)), tell(), cue(), say(farewell), hear_end()],
-            vec![hear(acquire(15)), say("error_draining\n"), hear_end()],
-            vec![hear(acquire(15)), say(GRANT), hear(RELEASE), say(OK)],
+async fn a_waiter_waits_for_a_server_that_restarts_gracefully() {
+    for reply in ["error_draining\n", "error\n"] {
+        let scripted_server = ScriptedServer::memory([
+            vec![
+                expect(acquire(20)),
+                checkpoint(),
+                wait_for_test(),
+                send(reply),
+                expect_eof(),
+            ],
+            vec![expect(acquire(15)), send("error_draining\n"), expect_eof()],
+            vec![expect(acquire(15)), send(GRANT), expect(RELEASE), send(OK)],
         ]);
-        let waiter = tokio::spawn(peer.pool().acquire_within(20 * SECOND));
-        peer.told().await;
+        let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+        scripted_server.reached().await;
         sleep(5 * SECOND).await;
-        peer.cue();
+        scripted_server.resume();
         waiter.await.unwrap().unwrap().release().await.unwrap();
-        peer.finish().await;
+        scripted_server.finish().await;
     }
 }
 
-// another attempt would have the same answer
+// Another attempt would get the same reply.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_ends_the_wait() {
-    let peer = Peer::memory([
-        vec![hear(acquire(20)), tell(), cue(), close()],
-        vec![hear(acquire(15)), say("error_max_waiters\n")],
+async fn a_rejection_ends_the_wait() {
+    let scripted_server = ScriptedServer::memory([
+        vec![expect(acquire(20)), checkpoint(), wait_for_test(), close()],
+        vec![expect(acquire(15)), send("error_max_waiters\n")],
     ]);
-    let waiter = tokio::spawn(peer.pool().acquire_within(20 * SECOND));
-    peer.told().await;
+    let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+    scripted_server.reached().await;
     sleep(5 * SECOND).await;
-    peer.cue();
+    scripted_server.resume();
     assert!(waiter.await.unwrap().unwrap_err().is_too_many_waiters());
-    peer.finish().await;
+    scripted_server.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_do_not_come_back_in_the_same_moment() {
-    let house = House::new().await;
-    let lock = house.client.lock("pool").unwrap();
+async fn waiters_rejoin_at_different_times() {
+    let fixture = Fixture::new().await;
+    let lock = fixture.client.lock("pool").unwrap();
     let held = lock.clone().acquire().await.unwrap();
     let mut waiters = JoinSet::new();
     for _ in 0..40 {
         waiters.spawn(lock.clone().acquire_within(20 * SECOND));
     }
     sleep(SECOND).await;
-    house.server.faults().disconnect_all();
+    fixture.server.faults().disconnect_all();
     assert!(held.is_lost() || held.lost().await.key.contains("pool"));
     let queued = || {
-        house
+        fixture
             .server
             .stats()
             .locks
@@ -261,9 +287,9 @@ async fn server_at(addr: &str) -> Server {
     }
 }
 
-// over sockets: connections are refused until it is back
+// Over real sockets, where connections are refused until the server has restarted.
 #[tokio::test]
-async fn a_server_that_starts_again_is_found_again() {
+async fn a_waiter_reconnects_to_a_restarted_server() {
     let server = Server::start().await.unwrap();
     let addr: SocketAddr = server.addr();
     let lock = server.client().lock("job").unwrap();
@@ -276,24 +302,29 @@ async fn a_server_that_starts_again_is_found_again() {
     let server = server_at(&addr.to_string()).await;
     let held = timeout(10 * SECOND, waiter)
         .await
-        .expect("it does not come back")
+        .expect("the waiter does not reconnect")
         .unwrap()
         .unwrap();
     assert_eq!(server.stats().locks.len(), 1);
     held.release().await.unwrap();
 }
 
-// there is no sign that it stood in any queue: as before, the caller is told at once
+// Nothing shows that the request was queued, so the caller gets the error immediately.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_ends_at_once_is_no_place_that_was_lost() {
-    let peer = Peer::memory([vec![hear(acquire(20)), tell(), cue(), close()]]);
-    let waiter = tokio::spawn(peer.pool().acquire_within(20 * SECOND));
-    peer.told().await;
+async fn an_immediate_disconnect_fails_without_a_rejoin() {
+    let scripted_server = ScriptedServer::memory([vec![
+        expect(acquire(20)),
+        checkpoint(),
+        wait_for_test(),
+        close(),
+    ]]);
+    let waiter = tokio::spawn(scripted_server.pool().acquire_within(20 * SECOND));
+    scripted_server.reached().await;
     sleep(Duration::from_millis(50)).await;
-    let began = Instant::now();
-    peer.cue();
+    let start_time = Instant::now();
+    scripted_server.resume();
     let error = waiter.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
-    assert!(began.elapsed() < Duration::from_millis(5));
-    peer.finish().await;
+    assert!(start_time.elapsed() < Duration::from_millis(5));
+    scripted_server.finish().await;
 }

@@ -1,4 +1,4 @@
-//! Requests that are written in part, or not at all.
+//! Requests that are written partially or not at all.
 
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
@@ -11,20 +11,21 @@ use dflock::{BoxStream, Client, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ErrorKind, ReadBuf, Result};
 use tokio::time::{Instant, timeout};
 
-use super::Wrapped;
-use crate::house::House;
-use crate::peer::*;
+use super::WrappingConnector;
+use crate::fixture::Fixture;
+use crate::scripted_server::*;
 
-// P35: a peer that does not read; and who gives up first is no timeout of ours
+// Covers bug P35. The server does not read. A timeout set by the caller is not an error of the
+// client.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_cannot_be_written_ends_in_its_time() {
-    let peer = Peer::byte_by_byte([vec![cue()], vec![cue()]]);
-    let client = peer
+async fn a_request_that_cannot_be_written_times_out() {
+    let server = ScriptedServer::byte_by_byte([vec![wait_for_test()], vec![wait_for_test()]]);
+    let client = server
         .builder()
         .socket_timeout(Duration::from_secs(3))
         .build()
         .unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     let error = client
         .semaphore("pool", 1)
         .unwrap()
@@ -32,51 +33,51 @@ async fn a_request_that_cannot_be_written_ends_in_its_time() {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
-    assert_eq!(began.elapsed().as_secs(), 3);
+    assert_eq!(start.elapsed().as_secs(), 3);
     timeout(Duration::from_secs(2), client.ping())
         .await
         .unwrap_err();
-    assert_eq!(began.elapsed().as_secs(), 5);
+    assert_eq!(start.elapsed().as_secs(), 5);
 }
 
-// T45
+// Covers bug T45.
 #[tokio::test(start_paused = true)]
-async fn a_release_waits_until_the_renewal_before_it_is_written() {
+async fn a_release_waits_until_the_previous_renewal_is_written() {
     let (half, rest) = RENEW.split_at(20);
     let script = vec![
-        hear(ACQUIRE),
-        say(GRANT),
-        hear(half),
-        tell(),
-        cue(),
-        hear(rest),
-        hear(RELEASE),
-        say("ok 30\nok\n"),
+        expect(ACQUIRE),
+        send(GRANT),
+        expect(half),
+        checkpoint(),
+        wait_for_test(),
+        expect(rest),
+        expect(RELEASE),
+        send("ok 30\nok\n"),
     ];
-    let peer = Peer::byte_by_byte([script]);
-    let held = peer.pool().acquire().await.unwrap();
+    let server = ScriptedServer::byte_by_byte([script]);
+    let held = server.pool().acquire().await.unwrap();
     tokio::select! {
         biased;
         _ = held.renew() => panic!("there is no reply yet"),
-        () = peer.told() => {}
+        () = server.reached() => {}
     }
     let mut release = Box::pin(held.release());
     assert!(timeout(Duration::from_secs(1), &mut release).await.is_err());
-    peer.cue();
+    server.resume();
     release.await.unwrap();
-    peer.finish().await;
+    server.finish().await;
 }
 
-// P05
+// Covers bug P05.
 #[tokio::test(start_paused = true)]
-async fn a_release_that_cannot_be_written_does_not_keep_the_connection_open() {
-    let house = House::new().await;
-    let cut = Arc::new(AtomicBool::new(false));
-    let knife = cut.clone();
-    let connector = Wrapped::new(&house, move |whole| {
-        Box::new(Wire {
-            whole: ManuallyDrop::new(whole),
-            cut: knife.clone(),
+async fn a_failed_write_of_a_release_closes_the_connection() {
+    let fixture = Fixture::new().await;
+    let blocked = Arc::new(AtomicBool::new(false));
+    let blocked_in_stream = blocked.clone();
+    let connector = WrappingConnector::new(&fixture, move |inner| {
+        Box::new(BlockedWriter {
+            inner: ManuallyDrop::new(inner),
+            blocked: blocked_in_stream.clone(),
         })
     });
     let client = Client::builder().connector(connector).build().unwrap();
@@ -86,9 +87,9 @@ async fn a_release_that_cannot_be_written_does_not_keep_the_connection_open() {
         .acquire()
         .await
         .unwrap();
-    cut.store(true, Ordering::Relaxed);
+    blocked.store(true, Ordering::Relaxed);
     drop(held);
-    house
+    fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
@@ -97,39 +98,39 @@ async fn a_release_that_cannot_be_written_does_not_keep_the_connection_open() {
         .unwrap();
 }
 
-/// A stream that cannot be written to once it is cut, and stays open until it is shut down.
-struct Wire {
-    whole: ManuallyDrop<BoxStream>,
-    cut: Arc<AtomicBool>,
+/// Stream whose writes fail once it is blocked. It stays open until it is shut down.
+struct BlockedWriter {
+    inner: ManuallyDrop<BoxStream>,
+    blocked: Arc<AtomicBool>,
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for BlockedWriter {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        Pin::new(&mut *self.whole).poll_read(cx, buffer)
+        Pin::new(&mut *self.inner).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for BlockedWriter {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        if self.cut.load(Ordering::Relaxed) {
+        if self.blocked.load(Ordering::Relaxed) {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
-        Pin::new(&mut *self.whole).poll_write(cx, bytes)
+        Pin::new(&mut *self.inner).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut *self.whole).poll_flush(cx)
+        Pin::new(&mut *self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut *self.whole).poll_shutdown(cx)
+        Pin::new(&mut *self.inner).poll_shutdown(cx)
     }
 }

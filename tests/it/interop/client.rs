@@ -1,21 +1,21 @@
-//! The Python client on `local_server`.
+//! Tests of the Python client on `local_server`.
 
 use super::program::Program;
 use super::python::interop;
 
 #[tokio::test]
-async fn the_python_client_does_all_it_can() {
+async fn all_operations_of_the_python_client_work() {
     interop(async |python| {
         let server = Program::local_server(&[]).await;
         python
-            .passes("client.py", &["--servers", &server.addr.to_string()], "")
+            .run_cases("client.py", &["--servers", &server.addr.to_string()], "")
             .await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_python_client_does_all_it_can_on_three_servers() {
+async fn all_operations_of_the_python_client_work_on_three_servers() {
     interop(async |python| {
         let (one, two, three) = (
             Program::local_server(&[]).await,
@@ -26,32 +26,39 @@ async fn the_python_client_does_all_it_can_on_three_servers() {
             .map(|server| server.addr.to_string())
             .join(",");
         python
-            .passes("client.py", &["--servers", &servers], "")
+            .run_cases("client.py", &["--servers", &servers], "")
             .await;
     })
     .await;
 }
 
-// N11: each of the mistakes has an error of its own
+// Covers bug N11. Each mistake has its own error.
 #[tokio::test]
-async fn the_python_client_is_asked_for_the_secret() {
+async fn the_python_client_must_authenticate() {
     interop(async |python| {
-        // longer than the other lines of the protocol may be
-        let secret = "s3cret ".repeat(50) + "!";
-        let server = Program::local_server(&["--auth-token", &secret]).await;
+        // This token is longer than other lines of the protocol may be.
+        let auth_token = "s3cret ".repeat(50) + "!";
+        let server = Program::local_server(&["--auth-token", &auth_token]).await;
         let open = Program::local_server(&[]).await;
         let (server, open) = (server.addr.to_string(), open.addr.to_string());
         python
-            .passes(
+            .run_cases(
                 "auth.py",
-                &["--servers", &server, "--secret", &secret, "--open", &open],
+                &[
+                    "--servers",
+                    &server,
+                    "--auth-token",
+                    &auth_token,
+                    "--open",
+                    &open,
+                ],
                 "",
             )
             .await;
         python
-            .passes(
+            .run_cases(
                 "client.py",
-                &["--servers", &server, "--secret", &secret],
+                &["--servers", &server, "--auth-token", &auth_token],
                 "",
             )
             .await;
@@ -59,13 +66,13 @@ async fn the_python_client_is_asked_for_the_secret() {
     .await;
 }
 
-// S06, N7
+// Covers bugs S06, N7.
 #[tokio::test]
-async fn the_python_client_is_told_of_a_full_server() {
+async fn the_python_client_gets_an_error_of_a_full_server() {
     interop(async |python| {
         let server = Program::local_server(&["--max-locks", "1000", "--max-waiters", "1"]).await;
         python
-            .passes(
+            .run_cases(
                 "full.py",
                 &["--servers", &server.addr.to_string(), "--keys", "1000"],
                 "",

@@ -1,4 +1,5 @@
-//! Our locks on the Python `dflockd`, which knows locks only and answers what it does not know by closing.
+//! Rust locks on the Python `dflockd`, which supports only locks and closes the connection on
+//! unknown requests.
 
 use std::time::Duration;
 
@@ -9,24 +10,24 @@ use dflock::{
 use super::program::Program;
 use super::python::interop_server;
 use crate::bad_input::reads_well;
-use crate::tls::authority::Authority;
+use crate::tls::test_ca::TestCa;
 
-async fn queued(lock: &Lock) -> Lock<Queued> {
+async fn enqueue_queued(lock: &Lock) -> Lock<Queued> {
     match lock.clone().enqueue().await.unwrap() {
         Enqueued::Queued(queued) => queued,
-        Enqueued::Acquired(_) => panic!("it was free"),
+        Enqueued::Acquired(_) => panic!("the lock was free"),
     }
 }
 
-async fn acquired(lock: &Lock) -> Lock<Held> {
+async fn enqueue_acquired(lock: &Lock) -> Lock<Held> {
     match lock.clone().enqueue().await.unwrap() {
         Enqueued::Acquired(held) => held,
-        Enqueued::Queued(_) => panic!("it was held"),
+        Enqueued::Queued(_) => panic!("the lock was held"),
     }
 }
 
-/// A client for a server that runs with `--read-timeout 1`.
-fn impatient(server: &Program) -> Client {
+/// Returns a client for a server that runs with `--read-timeout 1`.
+fn client_with_short_read_timeout(server: &Program) -> Client {
     let (heartbeat, read_timeout) = (Duration::from_millis(300), Duration::from_secs(1));
     server
         .client_builder()
@@ -37,7 +38,7 @@ fn impatient(server: &Program) -> Client {
 }
 
 #[tokio::test]
-async fn one_holds_and_the_next_is_refused() {
+async fn a_second_try_acquire_fails() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("clé-鍵").unwrap();
@@ -62,47 +63,47 @@ async fn one_holds_and_the_next_is_refused() {
 }
 
 #[tokio::test]
-async fn a_place_in_line_becomes_the_lock_in_order_of_arrival() {
+async fn queued_locks_are_granted_in_order_of_arrival() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
-        let mut held = acquired(&lock).await;
-        let mut line = Vec::new();
+        let mut held = enqueue_acquired(&lock).await;
+        let mut waiters = Vec::new();
         for _ in 0..5 {
-            line.push(queued(&lock).await);
+            waiters.push(enqueue_queued(&lock).await);
         }
-        for place in line {
-            assert!(!place.is_granted());
+        for waiter in waiters {
+            assert!(!waiter.is_granted());
             held.release().await.unwrap();
-            held = place.wait().await.unwrap();
+            held = waiter.wait().await.unwrap();
         }
         held.release().await.unwrap();
     })
     .await;
 }
 
-// S08: this server remembers an enqueue on a connection for ever
+// Covers bug S08. This server remembers an enqueue until its connection ends.
 #[tokio::test]
-async fn a_line_can_be_joined_again_and_again() {
+async fn a_queue_can_be_joined_repeatedly() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
         for _ in 0..3 {
-            let held = acquired(&lock).await;
-            let place = queued(&lock).await;
+            let held = enqueue_acquired(&lock).await;
+            let waiter = enqueue_queued(&lock).await;
             held.release().await.unwrap();
-            place.wait().await.unwrap().release().await.unwrap();
+            waiter.wait().await.unwrap().release().await.unwrap();
         }
     })
     .await;
 }
 
-// T01, N2: heartbeats are renewals, not pings
+// Covers bugs T01, N2. Heartbeats are renewals, not pings.
 #[tokio::test]
-async fn a_long_lease_is_kept_beyond_the_read_timeout() {
+async fn a_long_lease_is_renewed_beyond_the_read_timeout() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
-        let client = impatient(&server);
+        let client = client_with_short_read_timeout(&server);
         let lock = Lock::builder()
             .key("job")
             .lease_ttl(Duration::from_mins(1))
@@ -126,7 +127,7 @@ async fn a_long_lease_is_kept_beyond_the_read_timeout() {
 }
 
 #[tokio::test]
-async fn a_short_lease_is_kept() {
+async fn a_short_lease_is_renewed() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = Lock::builder()
@@ -149,9 +150,10 @@ async fn a_short_lease_is_kept() {
     .await;
 }
 
-// S19, T40: this server rounds what is left of a lease down, and so says that a renewal to 1 s has left nothing
+// Covers bugs S19, T40. This server rounds the remaining lease down, so a renewal to 1 s returns a
+// lease of 0.
 #[tokio::test]
-async fn a_lease_that_the_server_calls_over_is_lost_before_another_holds() {
+async fn an_expired_lease_is_lost_before_another_client_holds() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = Lock::builder()
@@ -174,14 +176,14 @@ async fn a_lease_that_the_server_calls_over_is_lost_before_another_holds() {
     .await;
 }
 
-// N5
+// Covers bug N5.
 #[tokio::test]
-async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
+async fn a_queue_position_is_kept_beyond_the_read_timeout() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--read-timeout", "1"]).await;
-        let lock = impatient(&server).lock("job").unwrap();
+        let lock = client_with_short_read_timeout(&server).lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
-        let place = queued(&lock).await;
+        let waiter = enqueue_queued(&lock).await;
         assert!(
             lock.clone()
                 .acquire_within(Duration::from_secs(2))
@@ -190,7 +192,7 @@ async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
                 .is_timeout()
         );
         held.release().await.unwrap();
-        // nobody waits for it, and it is kept
+        // The lock has no waiter, and the lease is kept.
         assert!(
             lock.clone()
                 .acquire_within(Duration::from_secs(2))
@@ -198,21 +200,21 @@ async fn a_place_in_line_is_kept_beyond_the_read_timeout() {
                 .unwrap_err()
                 .is_timeout()
         );
-        assert!(place.is_granted());
-        place.wait().await.unwrap().release().await.unwrap();
+        assert!(waiter.is_granted());
+        waiter.wait().await.unwrap().release().await.unwrap();
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_lock_that_is_dropped_goes_to_the_next() {
+async fn a_dropped_lock_goes_to_the_next_waiter() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
-        // this server learns that a waiter has gone only when it grants
-        let (gone, next) = (queued(&lock).await, queued(&lock).await);
-        drop((gone, held));
+        // This server detects a disconnected waiter only when it grants.
+        let (closed, next) = (enqueue_queued(&lock).await, enqueue_queued(&lock).await);
+        drop((closed, held));
         let held = next.wait().await.unwrap();
         held.check().unwrap();
         held.release().await.unwrap();
@@ -221,12 +223,12 @@ async fn a_lock_that_is_dropped_goes_to_the_next() {
 }
 
 #[tokio::test]
-async fn without_auto_release_a_lock_that_is_dropped_goes_to_the_next_all_the_same() {
+async fn a_dropped_lock_goes_to_the_next_waiter_without_auto_release() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--no-auto-release-on-disconnect"]).await;
         let lock = server.client().lock("job").unwrap();
         let held = lock.clone().acquire().await.unwrap();
-        let next = queued(&lock).await;
+        let next = enqueue_queued(&lock).await;
         drop(held);
         next.wait().await.unwrap().release().await.unwrap();
     })
@@ -234,7 +236,7 @@ async fn without_auto_release_a_lock_that_is_dropped_goes_to_the_next_all_the_sa
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_and_costs_nothing_but_its_connection() {
+async fn a_ping_succeeds_and_costs_only_its_connection() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let client = server.client();
@@ -257,7 +259,7 @@ async fn a_ping_is_answered_and_costs_nothing_but_its_connection() {
 }
 
 #[tokio::test]
-async fn what_the_server_does_not_know_is_refused_by_name() {
+async fn unsupported_requests_are_rejected_by_name() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &["--max-locks", "1"]).await;
         let client = server.client();
@@ -277,29 +279,32 @@ async fn what_the_server_does_not_know_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_is_a_loss_at_once() {
+async fn killing_the_server_loses_the_slot_immediately() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let lock = server.client().lock("job").unwrap();
-        let (held, place) = (lock.clone().acquire().await.unwrap(), queued(&lock).await);
+        let (held, waiter) = (
+            lock.clone().acquire().await.unwrap(),
+            enqueue_queued(&lock).await,
+        );
         server.kill().await;
         assert_eq!(held.lost().await.reason, LostReason::Disconnected);
         assert!(matches!(
-            place.wait().await.unwrap_err(),
+            waiter.wait().await.unwrap_err(),
             Error::Disconnected { .. }
         ));
     })
     .await;
 }
 
-// it takes the first bytes of the handshake for a request, and closes
+// The server reads the TLS handshake as a request and closes the connection.
 #[tokio::test]
-async fn a_client_with_tls_is_told_that_the_server_ended_the_handshake() {
+async fn a_tls_client_reports_that_the_server_ended_the_handshake() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
         let client = server
             .client_builder()
-            .tls(Authority::new().tls())
+            .tls(TestCa::new().tls())
             .build()
             .unwrap();
         for _ in 0..5 {
@@ -333,12 +338,12 @@ async fn a_client_with_tls_is_told_that_the_server_ended_the_handshake() {
     .await;
 }
 
-// it asks for no secret, and takes no line of more than 256 bytes
+// This server requires no auth token, and accepts no line of more than 256 bytes.
 #[tokio::test]
-async fn a_secret_that_the_server_does_not_ask_for_is_named() {
+async fn an_unexpected_auth_token_is_reported() {
     interop_server(async |python| {
         let server = Program::python_dflockd(python, &[]).await;
-        for (length, want) in [(4, AuthErrorKind::Unneeded), (257, AuthErrorKind::TooLong)] {
+        for (length, expected) in [(4, AuthErrorKind::Unneeded), (257, AuthErrorKind::TooLong)] {
             let client = server
                 .client_builder()
                 .auth("x".repeat(length))
@@ -346,7 +351,7 @@ async fn a_secret_that_the_server_does_not_ask_for_is_named() {
                 .unwrap();
             let error = client.lock("job").unwrap().acquire().await.unwrap_err();
             assert!(
-                matches!(&error, Error::Auth { fault, .. } if *fault == want),
+                matches!(&error, Error::Auth { fault, .. } if *fault == expected),
                 "{length} bytes: {error:?}"
             );
         }

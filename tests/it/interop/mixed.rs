@@ -1,4 +1,4 @@
-//! Rust and Python workers share slots on `local_server`.
+//! Rust and Python workers that share slots on `local_server`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,65 +11,66 @@ use tokio::time::sleep;
 
 use super::program::Program;
 use super::python::{Python, interop};
-use super::worker::{PythonWorker, Shared, Worker};
+use super::worker::{PythonWorker, Resource, Worker};
 
-const POOL: Shared = Shared::Semaphore("pool", 3);
-const LOCK: Shared = Shared::Lock("job");
+const POOL: Resource = Resource::Semaphore("pool", 3);
+const LOCK: Resource = Resource::Lock("job");
 
 #[tokio::test]
 async fn slots_are_granted_in_order_of_arrival() {
-    interop(async |python| order_of_grant_is_order_of_arrival(python, POOL).await).await;
+    interop(async |python| assert_granted_in_order(python, POOL).await).await;
 }
 
 #[tokio::test]
 async fn a_lock_is_granted_in_order_of_arrival() {
-    interop(async |python| order_of_grant_is_order_of_arrival(python, LOCK).await).await;
+    interop(async |python| assert_granted_in_order(python, LOCK).await).await;
 }
 
 #[tokio::test]
-async fn no_more_than_three_hold() {
-    interop(async |python| no_more_than_the_limit_hold(python, POOL).await).await;
+async fn at_most_three_workers_hold_the_semaphore() {
+    interop(async |python| assert_limit_holds(python, POOL).await).await;
 }
 
 #[tokio::test]
-async fn no_more_than_one_holds() {
-    interop(async |python| no_more_than_the_limit_hold(python, LOCK).await).await;
+async fn at_most_one_worker_holds_the_lock() {
+    interop(async |python| assert_limit_holds(python, LOCK).await).await;
 }
 
-/// Each worker joins the line only when the server counts the one before it there, and leaves only when it is told to.
-async fn order_of_grant_is_order_of_arrival(python: &Python, shared: Shared) {
+/// Starts each worker after the server has queued the previous one. Each worker releases only on
+/// command.
+async fn assert_granted_in_order(python: &Python, resource: Resource) {
     let server = Program::local_server(&[]).await;
     let client = server.client();
-    let referee = Referee::new(shared.limit());
+    let holders = HolderCount::new(resource.limit());
     let (granted, mut grants) = mpsc::unbounded_channel();
-    let mut workers: Vec<_> = Worker::all(python, &server, shared);
-    workers.extend(Worker::all(python, &server, shared));
+    let mut workers: Vec<_> = Worker::all(python, &server, resource);
+    workers.extend(Worker::all(python, &server, resource));
     let (mut running, mut inside, count) = (JoinSet::new(), VecDeque::new(), workers.len());
     for (number, mut worker) in workers.into_iter().enumerate() {
-        let (leave, left) = oneshot::channel();
+        let (leave, leave_command) = oneshot::channel();
         inside.push_back(leave);
-        let (granted, referee) = (granted.clone(), referee.clone());
+        let (granted, holders) = (granted.clone(), holders.clone());
         running.spawn(async move {
             let inside = async {
-                referee.enters();
+                holders.enter();
                 granted.send(number).unwrap();
-                left.await.unwrap();
-                referee.leaves();
+                leave_command.await.unwrap();
+                holders.leave();
             };
-            worker.turn(inside).await;
+            worker.cycle(inside).await;
         });
-        if number < shared.limit() {
+        if number < resource.limit() {
             assert_eq!(grants.recv().await, Some(number));
         } else {
-            let in_line = number as u64 + 1 - shared.limit() as u64;
-            // no event tells who joins the line
-            while shared.waiters(&client).await != in_line {
+            let queued = number as u64 + 1 - resource.limit() as u64;
+            // The server emits no event when a waiter joins, so the test polls.
+            while resource.waiters(&client).await != queued {
                 sleep(Duration::from_millis(2)).await;
             }
         }
     }
-    assert_eq!(referee.inside.load(Ordering::SeqCst), shared.limit());
-    for next in shared.limit().. {
+    assert_eq!(holders.inside.load(Ordering::SeqCst), resource.limit());
+    for next in resource.limit().. {
         let Some(leave) = inside.pop_front() else {
             break;
         };
@@ -83,26 +84,26 @@ async fn order_of_grant_is_order_of_arrival(python: &Python, shared: Shared) {
     }
 }
 
-/// All workers at once, as fast as they can.
-async fn no_more_than_the_limit_hold(python: &Python, shared: Shared) {
-    const TURNS: usize = 15;
+/// Runs all workers concurrently at full speed.
+async fn assert_limit_holds(python: &Python, resource: Resource) {
+    const CYCLES: usize = 15;
     let server = Program::local_server(&[]).await;
-    let referee = Referee::new(shared.limit());
+    let holders = HolderCount::new(resource.limit());
     let mut running = JoinSet::new();
-    for mut worker in Worker::all(python, &server, shared)
+    for mut worker in Worker::all(python, &server, resource)
         .into_iter()
-        .chain(Worker::all(python, &server, shared))
+        .chain(Worker::all(python, &server, resource))
     {
-        let referee = referee.clone();
+        let holders = holders.clone();
         running.spawn(async move {
-            for _ in 0..TURNS {
+            for _ in 0..CYCLES {
                 let inside = async {
-                    referee.enters();
-                    // work: long enough for one too many to be seen
+                    holders.enter();
+                    // The work lasts long enough for a surplus holder to be counted.
                     sleep(Duration::from_millis(2)).await;
-                    referee.leaves();
+                    holders.leave();
                 };
-                worker.turn(inside).await;
+                worker.cycle(inside).await;
             }
         });
     }
@@ -110,18 +111,18 @@ async fn no_more_than_the_limit_hold(python: &Python, shared: Shared) {
     while let Some(ended) = running.join_next().await {
         ended.unwrap();
     }
-    assert_eq!(referee.entered.load(Ordering::SeqCst), count * TURNS);
+    assert_eq!(holders.entered.load(Ordering::SeqCst), count * CYCLES);
 }
 
 #[tokio::test]
-async fn the_slot_of_a_python_program_that_is_killed_goes_to_rust() {
+async fn the_slot_of_a_killed_python_program_goes_to_rust() {
     interop(async |python| {
         let server = Program::local_server(&[]).await;
         let lock = server.client().lock("job").unwrap();
         let mut worker = PythonWorker::start(python, &server, LOCK, "sync", false);
         worker.acquire().await;
         let dflock::Enqueued::Queued(queued) = lock.enqueue().await.unwrap() else {
-            panic!("Python holds it")
+            panic!("Python holds the lock")
         };
         worker.kill().await;
         queued.wait().await.unwrap().release().await.unwrap();
@@ -130,7 +131,7 @@ async fn the_slot_of_a_python_program_that_is_killed_goes_to_rust() {
 }
 
 #[tokio::test]
-async fn the_slot_of_a_rust_holder_that_is_dropped_goes_to_python() {
+async fn the_slot_of_a_dropped_rust_holder_goes_to_python() {
     interop(async |python| {
         let server = Program::local_server(&[]).await;
         let client = server.client();
@@ -149,16 +150,18 @@ async fn the_slot_of_a_rust_holder_that_is_dropped_goes_to_python() {
     .await;
 }
 
-/// Counts who is inside. A worker is counted after its grant is heard and until before its release is asked for, so whoever is
-/// counted does hold, and one too many is never an error of the count.
+/// Counter of the workers that hold a slot.
+///
+/// A worker is counted after it has received its grant and until before it requests the release.
+/// Every counted worker therefore holds a slot, and a count above the limit is a real violation.
 #[derive(Clone)]
-struct Referee {
+struct HolderCount {
     limit: usize,
     inside: Arc<AtomicUsize>,
     entered: Arc<AtomicUsize>,
 }
 
-impl Referee {
+impl HolderCount {
     fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -167,13 +170,13 @@ impl Referee {
         }
     }
 
-    fn enters(&self) {
+    fn enter(&self) {
         let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
         assert!(inside <= self.limit, "{inside} hold, of {}", self.limit);
         self.entered.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn leaves(&self) {
+    fn leave(&self) {
         self.inside.fetch_sub(1, Ordering::SeqCst);
     }
 }

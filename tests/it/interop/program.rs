@@ -1,4 +1,4 @@
-//! Servers that run as processes of their own.
+//! Servers that run as separate processes.
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,16 +10,16 @@ use dflock::{Client, ClientBuilder};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, Command};
 
-use super::python::{Python, target};
+use super::python::{Python, target_dir};
 
-/// A server; it is killed when this is dropped.
+/// Server process that is killed on drop.
 pub(super) struct Program {
     pub(super) addr: SocketAddr,
     child: Child,
 }
 
 impl Program {
-    /// The example `local_server`, with flags of its own.
+    /// Starts the example `local_server` with additional flags.
     pub(super) async fn local_server(flags: &[&str]) -> Self {
         let mut command = Command::new(&*LOCAL_SERVER);
         command
@@ -33,16 +33,16 @@ impl Program {
             .next_line()
             .await
             .unwrap()
-            .expect("it prints its address")
+            .expect("the server does not print its address")
             .parse()
             .unwrap();
         Self { addr, child }
     }
 
-    /// The Python `dflockd`, with flags of its own.
+    /// Starts the Python `dflockd` with additional flags.
     pub(super) async fn python_dflockd(python: &Python, flags: &[&str]) -> Self {
         loop {
-            // it cannot be told to find a port: another program may be faster
+            // This server cannot choose a port. Another program may take the free port first.
             let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
                 .unwrap()
                 .local_addr()
@@ -58,25 +58,26 @@ impl Program {
                 .args(flags);
             let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
             let mut log = lines(child.stderr.take().unwrap());
-            let mut said = Vec::new();
+            let mut reply = Vec::new();
             while let Some(line) = log.next_line().await.unwrap() {
                 if line.contains("listening on") {
-                    // it logs every request, and stops when nobody reads
+                    // The server logs every request, and blocks when its output is not read.
                     tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
                     return Self { addr, child };
                 }
-                said.push(line);
+                reply.push(line);
             }
             assert!(
-                said.iter()
+                reply
+                    .iter()
                     .any(|line| line.contains("address already in use")),
                 "{}",
-                said.join("\n")
+                reply.join("\n")
             );
         }
     }
 
-    /// A client of this server.
+    /// Returns a client of this server.
     pub(super) fn client(&self) -> Client {
         self.client_builder().build().unwrap()
     }
@@ -90,20 +91,21 @@ impl Program {
     }
 }
 
-/// The lines of an output.
+/// Returns the lines of an output.
 pub(super) fn lines<R: AsyncRead + Unpin>(output: R) -> Lines<BufReader<R>> {
     BufReader::new(output).lines()
 }
 
-/// The example, built as this program is. `cargo test` has built it already, `cargo test -p dflock-tests` has not.
+/// Path of the example, built with the profile of this test. `cargo test` has built it already, and
+/// `cargo test -p dflock-tests` has not.
 static LOCAL_SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = std::env::current_exe()
+    let temp_dir = std::env::current_exe()
         .unwrap()
         .ancestors()
         .nth(2)
         .unwrap()
         .to_owned();
-    let profile = folder
+    let profile = temp_dir
         .file_name()
         .filter(|name| *name != "debug")
         .unwrap_or(OsStr::new("dev"));
@@ -118,7 +120,11 @@ static LOCAL_SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
             "--profile",
         ])
         .arg(profile);
-    let status = cargo.arg("--target-dir").arg(target()).status().unwrap();
+    let status = cargo
+        .arg("--target-dir")
+        .arg(target_dir())
+        .status()
+        .unwrap();
     assert!(status.success(), "the example cannot be built");
-    folder.join("examples").join("local_server")
+    temp_dir.join("examples").join("local_server")
 });

@@ -1,4 +1,4 @@
-//! The Python that has the packages, and the scripts that it runs.
+//! Python interpreter with the required packages, and the scripts that it runs.
 
 use std::cell::Cell;
 use std::fs::OpenOptions;
@@ -15,24 +15,25 @@ use tokio::time::timeout;
 
 use crate::skipped;
 
-/// Names an interpreter that has the packages.
+/// Environment variable with the path of an interpreter that has the packages.
 const INTERPRETER: &str = "DFLOCK_INTEROP_PYTHON";
 
-/// Names a file to which each test adds a line: how many cases passed, and its own name.
+/// Environment variable with the path of the report. Each test appends the number of its passed
+/// cases and its name.
 const REPORT: &str = "DFLOCK_INTEROP_REPORT";
 
 const REQUIREMENTS: &str = include_str!("../../interop/requirements.txt");
 
-/// The longest that a test may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Timeout of a test.
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// An interpreter, for one test.
+/// Python interpreter of one test.
 pub(super) struct Python {
     interpreter: PathBuf,
     cases: Cell<u32>,
 }
 
-/// Runs `test`, and reports its cases; without a Python it is skipped, in CI it fails.
+/// Runs `test` and reports its cases. Without a Python the test is skipped, and fails in CI.
 pub(super) async fn interop(test: impl AsyncFnOnce(&Python)) {
     let Some(interpreter) = interpreter() else {
         return skip(NO_PYTHON);
@@ -40,7 +41,7 @@ pub(super) async fn interop(test: impl AsyncFnOnce(&Python)) {
     run(interpreter, test).await;
 }
 
-/// The same for a `test` of the Python server, which older interpreters do not have.
+/// Runs a `test` of the Python server like [`interop`]. Older interpreters lack that server.
 pub(super) async fn interop_server(test: impl AsyncFnOnce(&Python)) {
     let Some(interpreter) = interpreter() else {
         return skip(NO_PYTHON);
@@ -56,14 +57,14 @@ async fn run(interpreter: PathBuf, test: impl AsyncFnOnce(&Python)) {
         interpreter,
         cases: Cell::new(0),
     };
-    timeout(PATIENCE, test(&python))
+    timeout(TEST_TIMEOUT, test(&python))
         .await
-        .unwrap_or_else(|_| panic!("not done in {PATIENCE:?}"));
+        .unwrap_or_else(|_| panic!("the test exceeds {TEST_TIMEOUT:?}"));
     report(python.cases.get().max(1));
 }
 
 impl Python {
-    /// A script, not started yet; it ends when its process handle is dropped.
+    /// Returns the command of a script. The process is killed when its handle is dropped.
     pub(super) fn script(&self, name: &str) -> Command {
         let mut command = self.command();
         command.arg(
@@ -74,15 +75,15 @@ impl Python {
         command
     }
 
-    /// A module of a package, as a program.
+    /// Returns the command that runs a module of a package.
     pub(super) fn module(&self, name: &str) -> Command {
         let mut command = self.command();
         command.args(["-m", name]);
         command
     }
 
-    /// Runs a script with `input`; all its cases must pass.
-    pub(super) async fn passes(&self, name: &str, args: &[&str], input: &str) {
+    /// Runs a script with `input` and asserts that all its cases pass.
+    pub(super) async fn run_cases(&self, name: &str, args: &[&str], input: &str) {
         let output = self.output(name, args, input).await;
         let cases = output
             .lines()
@@ -99,7 +100,7 @@ impl Python {
             .set(self.cases.get() + u32::try_from(cases).unwrap());
     }
 
-    /// What a script prints, which ends well.
+    /// Runs a script and returns its output. The script must succeed.
     pub(super) async fn output(&self, name: &str, args: &[&str], input: &str) -> String {
         let mut command = self.script(name);
         command
@@ -130,7 +131,7 @@ impl Python {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.interpreter);
-        // options of whoever runs this are none of the tests'
+        // Environment variables of the caller must not affect the tests.
         for (name, _) in
             env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"DFLOCK"))
         {
@@ -143,19 +144,20 @@ impl Python {
     }
 }
 
-/// The interpreter that the environment names, or the one of the virtual environment that `venv.sh` makes.
+/// Returns the interpreter named by the environment, or that of the virtual environment of
+/// `venv.sh`.
 fn interpreter() -> Option<PathBuf> {
     if let Some(named) = env::var_os(INTERPRETER) {
         return Some(named.into());
     }
-    let venv = target().join("interop-venv");
-    let whole =
+    let venv = target_dir().join("interop-venv");
+    let is_complete =
         fs::read_to_string(venv.join("requirements.txt")).is_ok_and(|made| made == REQUIREMENTS);
-    whole.then(|| venv.join("bin").join("python"))
+    is_complete.then(|| venv.join("bin").join("python"))
 }
 
-/// Cargo's target directory: this program is `PROFILE/deps/NAME` in it.
-pub(super) fn target() -> PathBuf {
+/// Returns Cargo's target directory. This program is `PROFILE/deps/NAME` in it.
+pub(super) fn target_dir() -> PathBuf {
     env::current_exe()
         .unwrap()
         .ancestors()
@@ -164,7 +166,7 @@ pub(super) fn target() -> PathBuf {
         .to_owned()
 }
 
-/// Whether the interpreter has the Python server.
+/// Cached result of [`has_server`].
 static HAS_SERVER: OnceLock<bool> = OnceLock::new();
 
 fn has_server(interpreter: &Path) -> bool {
@@ -177,10 +179,11 @@ fn has_server(interpreter: &Path) -> bool {
         .success()
 }
 
-const NO_PYTHON: &str = "no Python with the packages; `bash tests/interop/venv.sh` makes one, and DFLOCK_INTEROP_PYTHON names another";
+const NO_PYTHON: &str = "no Python with the packages; run `bash tests/interop/venv.sh`, \
+     or set DFLOCK_INTEROP_PYTHON";
 const NO_SERVER: &str = "this Python has no `dflockd`; the Python server needs Python 3.13";
 
-/// Skips the test of this thread; in CI no interop test may be skipped.
+/// Reports the current test as skipped. CI allows no skipped interop test.
 fn skip(why: &str) {
     assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{why}");
     skipped::skip(why);

@@ -1,4 +1,4 @@
-//! Both clients look for a key on the same one of several servers.
+//! Sharding: both clients assign a key to the same server.
 
 use dflock::{Crc32, Sharding};
 
@@ -8,7 +8,7 @@ use super::python::interop;
 const KEYS: usize = 10_000;
 
 #[tokio::test]
-async fn every_key_has_the_same_server_in_python() {
+async fn python_assigns_every_key_to_the_same_server() {
     interop(async |python| {
         let lines = python
             .output(
@@ -18,7 +18,7 @@ async fn every_key_has_the_same_server_in_python() {
             )
             .await;
         let mut beyond_ascii = 0;
-        // not by `lines`, which knows ends of lines that are none
+        // Python's `splitlines` would split at characters that do not end a line here.
         for line in lines.trim_end_matches('\n').split('\n') {
             let [servers, index, key] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
             assert_eq!(
@@ -35,7 +35,7 @@ async fn every_key_has_the_same_server_in_python() {
 }
 
 #[tokio::test]
-async fn what_rust_holds_on_three_servers_is_held_for_python() {
+async fn python_respects_holds_of_rust_on_three_servers() {
     interop(async |python| {
         let servers = [
             Program::local_server(&[]).await,
@@ -62,7 +62,7 @@ async fn what_rust_holds_on_three_servers_is_held_for_python() {
             ));
         }
         python
-            .passes(
+            .run_cases(
                 "elsewhere.py",
                 &["--servers", &addresses.join(",")],
                 &keys.join("\n"),

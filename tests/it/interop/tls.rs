@@ -1,40 +1,36 @@
-//! The Python client speaks TLS to `local_server`, and works beside Rust there.
+//! TLS between the Python client and `local_server`.
 
 use super::program::Program;
 use super::python::interop;
-use crate::tls::authority::{Authority, HOST};
-use crate::tls::folder::Folder;
+use crate::tls::temp_dir::TempDir;
+use crate::tls::test_ca::{HOST, TestCa};
 
 #[tokio::test]
-async fn the_python_client_does_all_it_can_over_tls() {
+async fn all_operations_of_the_python_client_work_over_tls() {
     interop(async |python| {
-        let (authority, folder) = (Authority::new(), Folder::new());
-        let server = secured(&authority, &folder, &["--auth-token", "s3cret"]).await;
-        let ca = folder.file("ca.pem", authority.pem());
+        let (test_ca, dir) = (TestCa::new(), TempDir::new());
+        let server = start_tls_server(&test_ca, &dir, &["--auth-token", "s3cret"]).await;
+        let ca = dir.file("ca.pem", test_ca.pem());
         let args = [
             "--servers",
             &server.addr.to_string(),
             "--ca",
             &ca,
-            "--secret",
+            "--auth-token",
             "s3cret",
         ];
-        python.passes("client.py", &args, "").await;
+        python.run_cases("client.py", &args, "").await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_rust_holds_over_tls_is_held_for_python() {
+async fn python_respects_holds_of_rust_over_tls() {
     interop(async |python| {
-        let (authority, folder) = (Authority::new(), Folder::new());
-        let server = secured(&authority, &folder, &[]).await;
-        let ca = folder.file("ca.pem", authority.pem());
-        let client = server
-            .client_builder()
-            .tls(authority.tls())
-            .build()
-            .unwrap();
+        let (test_ca, dir) = (TestCa::new(), TempDir::new());
+        let server = start_tls_server(&test_ca, &dir, &[]).await;
+        let ca = dir.file("ca.pem", test_ca.pem());
+        let client = server.client_builder().tls(test_ca.tls()).build().unwrap();
         let lock = client.lock("job").unwrap().acquire().await.unwrap();
         let pool = client.semaphore("job", 3).unwrap();
         let slots = [
@@ -43,7 +39,7 @@ async fn what_rust_holds_over_tls_is_held_for_python() {
             pool.acquire().await.unwrap(),
         ];
         python
-            .passes(
+            .run_cases(
                 "elsewhere.py",
                 &["--servers", &server.addr.to_string(), "--ca", &ca],
                 "job",
@@ -57,12 +53,12 @@ async fn what_rust_holds_over_tls_is_held_for_python() {
     .await;
 }
 
-/// `local_server` with papers of `authority`, and with `flags`.
-async fn secured(authority: &Authority, folder: &Folder, flags: &[&str]) -> Program {
-    let papers = authority.papers(HOST);
+/// Starts `local_server` with a certificate of `test_ca` and with `flags`.
+async fn start_tls_server(test_ca: &TestCa, dir: &TempDir, flags: &[&str]) -> Program {
+    let test_cert = test_ca.issue(HOST);
     let (chain, key) = (
-        folder.file("server.pem", papers.certificate),
-        folder.file("server.key", papers.key),
+        dir.file("server.pem", test_cert.certificate),
+        dir.file("server.key", test_cert.key),
     );
     Program::local_server(&[&["--tls-cert", &chain, "--tls-key", &key], flags].concat()).await
 }

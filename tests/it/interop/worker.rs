@@ -1,4 +1,4 @@
-//! Those who share slots: Rust and Python, each in its own ways.
+//! Workers that share slots: Rust and Python, in each way to acquire a slot.
 
 use std::future::Future;
 use std::process::Stdio;
@@ -11,17 +11,17 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use super::program::{Program, lines};
 use super::python::Python;
 
-/// The longest that a worker waits in line.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of a worker's wait in the queue.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is shared.
+/// The shared lock or semaphore.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shared {
+pub(super) enum Resource {
     Semaphore(&'static str, u32),
     Lock(&'static str),
 }
 
-impl Shared {
+impl Resource {
     pub(super) fn limit(self) -> usize {
         match self {
             Self::Semaphore(_, limit) => limit as usize,
@@ -29,7 +29,7 @@ impl Shared {
         }
     }
 
-    /// How many wait in line, as the server says.
+    /// Returns the number of waiters that the server reports.
     pub(super) async fn waiters(self, client: &Client) -> u64 {
         let stats = client.stats().await.unwrap().remove(0);
         match self {
@@ -47,8 +47,8 @@ impl Shared {
     }
 }
 
-/// One who takes a slot, again and again.
-#[expect(clippy::large_enum_variant, reason = "there are a handful of them")]
+/// Worker that acquires and releases a slot repeatedly.
+#[expect(clippy::large_enum_variant, reason = "a test has a handful of workers")]
 pub(super) enum Worker {
     Semaphore { pool: Semaphore, two_phase: bool },
     Lock { lock: Lock, two_phase: bool },
@@ -56,37 +56,37 @@ pub(super) enum Worker {
 }
 
 impl Worker {
-    /// One of each way there is.
-    pub(super) fn all(python: &Python, server: &Program, shared: Shared) -> Vec<Self> {
+    /// Returns one worker for each way to acquire a slot.
+    pub(super) fn all(python: &Python, server: &Program, resource: Resource) -> Vec<Self> {
         let mut workers = Vec::new();
         for two_phase in [false, true] {
-            workers.push(Self::rust(&server.client(), shared, two_phase));
+            workers.push(Self::rust(&server.client(), resource, two_phase));
             for client in ["sync", "async"] {
                 workers.push(Self::Python(PythonWorker::start(
-                    python, server, shared, client, two_phase,
+                    python, server, resource, client, two_phase,
                 )));
             }
         }
         workers
     }
 
-    pub(super) fn rust(client: &Client, shared: Shared, two_phase: bool) -> Self {
+    pub(super) fn rust(client: &Client, resource: Resource, two_phase: bool) -> Self {
         let client = client.clone();
-        match shared {
-            Shared::Semaphore(key, limit) => {
+        match resource {
+            Resource::Semaphore(key, limit) => {
                 let pool = Semaphore::builder()
                     .key(key)
                     .limit(limit)
-                    .acquire_timeout(PATIENCE)
+                    .acquire_timeout(WAIT_TIMEOUT)
                     .client(client)
                     .build()
                     .unwrap();
                 Self::Semaphore { pool, two_phase }
             }
-            Shared::Lock(key) => {
+            Resource::Lock(key) => {
                 let lock = Lock::builder()
                     .key(key)
-                    .acquire_timeout(PATIENCE)
+                    .acquire_timeout(WAIT_TIMEOUT)
                     .client(client)
                     .build()
                     .unwrap();
@@ -95,8 +95,8 @@ impl Worker {
         }
     }
 
-    /// Waits for a slot, awaits `inside` with it, and gives it back.
-    pub(super) async fn turn(&mut self, inside: impl Future<Output = ()>) {
+    /// Acquires a slot, awaits `inside` and releases the slot.
+    pub(super) async fn cycle(&mut self, inside: impl Future<Output = ()>) {
         match self {
             Self::Semaphore {
                 pool,
@@ -131,28 +131,28 @@ impl Worker {
     }
 }
 
-/// `worker.py`; it is killed when this is dropped.
+/// Process of `worker.py` that is killed on drop.
 pub(super) struct PythonWorker {
     child: Child,
-    orders: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    commands: ChildStdin,
+    replies: Lines<BufReader<ChildStdout>>,
 }
 
 impl PythonWorker {
     pub(super) fn start(
         python: &Python,
         server: &Program,
-        shared: Shared,
+        resource: Resource,
         client: &str,
         two_phase: bool,
     ) -> Self {
         let mut command = python.script("worker.py");
         command.args(["--servers", &server.addr.to_string(), "--client", client]);
-        match shared {
-            Shared::Semaphore(key, limit) => {
+        match resource {
+            Resource::Semaphore(key, limit) => {
                 command.args(["--key", key, "--limit", &limit.to_string()])
             }
-            Shared::Lock(key) => command.args(["--key", key]),
+            Resource::Lock(key) => command.args(["--key", key]),
         };
         if two_phase {
             command.arg("--two-phase");
@@ -162,36 +162,36 @@ impl PythonWorker {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (orders, answers) = (
+        let (commands, replies) = (
             child.stdin.take().unwrap(),
             lines(child.stdout.take().unwrap()),
         );
         Self {
             child,
-            orders,
-            answers,
+            commands,
+            replies,
         }
     }
 
     pub(super) async fn acquire(&mut self) {
-        let answer = self.order("acquire\n").await;
-        assert!(answer.starts_with("held "), "{answer}");
+        let reply = self.command("acquire\n").await;
+        assert!(reply.starts_with("held "), "{reply}");
     }
 
     pub(super) async fn release(&mut self) {
-        assert_eq!(self.order("release\n").await, "released");
+        assert_eq!(self.command("release\n").await, "released");
     }
 
     pub(super) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
-    async fn order(&mut self, order: &str) -> String {
-        self.orders.write_all(order.as_bytes()).await.unwrap();
-        self.answers
+    async fn command(&mut self, command: &str) -> String {
+        self.commands.write_all(command.as_bytes()).await.unwrap();
+        self.replies
             .next_line()
             .await
             .unwrap()
-            .expect("it answers each order")
+            .expect("the worker does not reply")
     }
 }

@@ -1,4 +1,4 @@
-//! What each argument does.
+//! Arguments of the attributes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use dflock::{Client, ConfigError, Error, LostReason};
 use tokio::time::{Instant, sleep};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 #[dflock::semaphore(key = "report:{tenant}:{day:02}:{{x}}", limit = 3, slot = held)]
 async fn template(tenant: &str, day: u8) -> Result<String, Error> {
@@ -20,7 +20,7 @@ async fn expression(separator: &str) -> Result<String, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_a_template_or_an_expression() {
-    let house = House::new().await;
+    let house = Fixture::new().await;
     let client = &house.client;
     assert_eq!(
         client.clone().scope(template("acme", 7)).await.unwrap(),
@@ -29,10 +29,10 @@ async fn a_key_is_a_template_or_an_expression() {
     assert_eq!(client.clone().scope(expression("/")).await.unwrap(), "a/b");
 }
 
-// T16, N10, G28, P32: refused before anything is sent
+// T16, N10, G28, P32: invalid values are refused before anything is sent.
 #[tokio::test(start_paused = true)]
-async fn what_only_shows_when_it_runs_is_an_error() {
-    let house = House::new().await;
+async fn an_invalid_value_of_an_expression_is_a_config_error() {
+    let house = Fixture::new().await;
     let error = house
         .client
         .clone()
@@ -49,14 +49,14 @@ async fn what_only_shows_when_it_runs_is_an_error() {
         wait: Duration::ZERO,
         ratio: 0.5,
     };
-    let error = shop.of_fields().await.unwrap_err();
+    let error = shop.with_fields().await.unwrap_err();
     assert!(matches!(error, Error::Config(_)), "{error}");
     let error = Shop {
         limit: 1,
         ratio: f64::NAN,
         ..shop
     }
-    .of_fields()
+    .with_fields()
     .await
     .unwrap_err();
     assert!(matches!(error, Error::Config(_)), "{error}");
@@ -72,17 +72,22 @@ struct Shop {
 
 impl Shop {
     #[dflock::semaphore(
-        key = "pool", client = self.client, limit = self.limit, acquire_timeout = self.wait, renew_ratio = self.ratio, slot = held
+        key = "pool",
+        client = self.client,
+        limit = self.limit,
+        acquire_timeout = self.wait,
+        renew_ratio = self.ratio,
+        slot = held
     )]
-    async fn of_fields(&self) -> Result<u32, Error> {
+    async fn with_fields(&self) -> Result<u32, Error> {
         held.check()?;
         Ok(self.limit)
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_client_that_is_named_goes_before_that_of_the_task() {
-    let (named, scoped) = (House::new().await, House::new().await);
+async fn the_client_argument_overrides_the_client_of_the_scope() {
+    let (named, scoped) = (Fixture::new().await, Fixture::new().await);
     let shop = Shop {
         client: Arc::new(named.client.clone()),
         limit: 5,
@@ -90,7 +95,12 @@ async fn the_client_that_is_named_goes_before_that_of_the_task() {
         ratio: 0.5,
     };
     assert_eq!(
-        scoped.client.clone().scope(shop.of_fields()).await.unwrap(),
+        scoped
+            .client
+            .clone()
+            .scope(shop.with_fields())
+            .await
+            .unwrap(),
         5
     );
     assert_eq!(
@@ -114,8 +124,8 @@ async fn impatient() -> Result<(), Error> {
 
 // T32
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_as_long_as_it_says() {
-    let house = House::new().await;
+async fn acquire_timeout_sets_the_longest_wait() {
+    let house = Fixture::new().await;
     let held = house.client.lock("pool").unwrap().acquire().await.unwrap();
     let began = Instant::now();
     assert!(
@@ -143,26 +153,26 @@ async fn a_wait_is_as_long_as_it_says() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, lease_ttl = "1m30s", slot = held)]
-async fn leased() -> Result<Duration, Error> {
-    // kept for as long as the body runs
+async fn own_lease() -> Result<Duration, Error> {
+    // Longer than the lease, which is renewed while the body runs.
     sleep(Duration::from_mins(5)).await;
     held.check()?;
     Ok(held.lease())
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, slot = held)]
-async fn of_the_server() -> Result<Duration, Error> {
+async fn server_lease() -> Result<Duration, Error> {
     Ok(held.lease())
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_as_long_as_it_says_and_else_as_the_server_says() {
-    let house = House::new().await;
+async fn lease_ttl_defaults_to_that_server_lease() {
+    let house = Fixture::new().await;
     assert_eq!(
         house
             .client
             .clone()
-            .scope(leased())
+            .scope(own_lease())
             .await
             .unwrap()
             .as_secs(),
@@ -172,7 +182,7 @@ async fn a_lease_is_as_long_as_it_says_and_else_as_the_server_says() {
         house
             .client
             .clone()
-            .scope(of_the_server())
+            .scope(server_lease())
             .await
             .unwrap()
             .as_secs(),
@@ -187,8 +197,8 @@ async fn renewed_early(after: Duration) -> Result<Duration, Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_renewed_after_the_part_of_it_that_is_said() {
-    let house = House::new().await;
+async fn renew_ratio_sets_the_time_of_the_renewal() {
+    let house = Fixture::new().await;
     let remaining = house
         .client
         .clone()
@@ -199,7 +209,7 @@ async fn a_lease_is_renewed_after_the_part_of_it_that_is_said() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 2, slot = held)]
-async fn seen(house: &House) -> Result<(String, Option<u64>), Error> {
+async fn use_slot_until_lost(house: &Fixture) -> Result<(String, Option<u64>), Error> {
     let before = held.remaining();
     sleep(Duration::from_secs(1)).await;
     assert!(held.remaining() < before);
@@ -211,8 +221,8 @@ async fn seen(house: &House) -> Result<(String, Option<u64>), Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_body_sees_its_slot() {
-    let house = House::new().await;
+async fn the_body_can_use_its_slot() {
+    let house = Fixture::new().await;
     let client = house
         .server
         .client_builder()
@@ -220,13 +230,20 @@ async fn the_body_sees_its_slot() {
         .fencing(true)
         .build()
         .unwrap();
-    assert!(client.scope(finish_seen(&house)).await.unwrap().1.is_some());
+    assert!(
+        client
+            .scope(fence_after_inner_loss(&house))
+            .await
+            .unwrap()
+            .1
+            .is_some()
+    );
 }
 
 #[dflock::semaphore(key = "other", limit = 2, on_lost = finish, slot = held)]
-async fn finish_seen(house: &House) -> Result<(String, Option<u64>), Error> {
+async fn fence_after_inner_loss(house: &Fixture) -> Result<(String, Option<u64>), Error> {
     assert_eq!(held.key(), "other");
-    assert!(seen(house).await.unwrap_err().is_lost());
+    assert!(use_slot_until_lost(house).await.unwrap_err().is_lost());
     Ok((held.token().as_str().to_owned(), held.fence()))
 }
 
@@ -242,8 +259,8 @@ async fn through_a_reexport() -> Result<String, Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dflock_may_have_another_name() {
-    let house = House::new().await;
+async fn dflock_may_be_reexported() {
+    let house = Fixture::new().await;
     assert_eq!(
         house
             .client
@@ -255,29 +272,30 @@ async fn dflock_may_have_another_name() {
     );
 }
 
-/// Notes that it was asked, and answers.
-fn asked<T>(log: &std::sync::Mutex<Vec<&'static str>>, what: &'static str, answer: T) -> T {
-    log.lock().unwrap().push(what);
-    answer
+/// Records the evaluation of `name` and returns `value`.
+fn record<T>(log: &std::sync::Mutex<Vec<&'static str>>, name: &'static str, value: T) -> T {
+    log.lock().unwrap().push(name);
+    value
 }
 
-#[dflock::semaphore(limit = asked(log, "limit", 1), key = asked(log, "key", "pool"), client = *asked(log, "client", client))]
-async fn evaluated(
-    log: &std::sync::Mutex<Vec<&'static str>>,
-    client: &Client,
-) -> Result<(), Error> {
-    asked(log, "body", ());
+#[dflock::semaphore(
+    limit = record(log, "limit", 1),
+    key = record(log, "key", "pool"),
+    client = *record(log, "client", client)
+)]
+async fn recorded(log: &std::sync::Mutex<Vec<&'static str>>, client: &Client) -> Result<(), Error> {
+    record(log, "body", ());
     Ok(())
 }
 
 #[tokio::test(start_paused = true)]
-async fn expressions_are_evaluated_once_and_in_their_order_before_the_body() {
-    let house = House::new().await;
+async fn expressions_are_evaluated_once_in_source_order_before_the_body() {
+    let house = Fixture::new().await;
     let log = std::sync::Mutex::default();
-    let future = evaluated(&log, &house.client);
+    let future = recorded(&log, &house.client);
     assert!(
         log.lock().unwrap().is_empty(),
-        "nothing happens before the future is polled"
+        "the expressions are evaluated before the first poll"
     );
     future.await.unwrap();
     assert_eq!(*log.lock().unwrap(), ["limit", "key", "client", "body"]);

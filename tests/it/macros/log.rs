@@ -1,4 +1,4 @@
-//! What a test logs.
+//! Recorder for the log of a test.
 
 use std::fmt::{self, Write};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -8,47 +8,50 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-/// The warnings and the spans of this thread, for as long as it is there.
+/// Records the warnings and spans of the current thread until it is dropped.
 pub(super) struct Log {
-    lines: Arc<Mutex<Vec<String>>>,
+    warnings: Arc<Mutex<Vec<String>>>,
     spans: Arc<Mutex<Vec<&'static str>>>,
-    _listening: DefaultGuard,
+    _subscriber: DefaultGuard,
 }
 
 impl Log {
-    pub(super) fn listen() -> Self {
-        // with one listener only, a thread without any has a say in what is listened to
-        static EVER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener::default()));
-        LazyLock::force(&EVER);
-        let (lines, spans) = (Arc::default(), Arc::default());
-        let listener = Listener {
-            lines: Arc::clone(&lines),
+    /// Starts the recording.
+    pub(super) fn start() -> Self {
+        // A second subscriber. With only one, `tracing` asks the subscriber of the current thread
+        // which events are enabled, and a thread without one would disable them for all threads.
+        static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Recorder::default()));
+        LazyLock::force(&OTHER);
+        let (warnings, spans) = (Arc::default(), Arc::default());
+        let recorder = Recorder {
+            warnings: Arc::clone(&warnings),
             spans: Arc::clone(&spans),
         };
         Self {
-            lines,
+            warnings,
             spans,
-            _listening: set_default(listener),
+            _subscriber: set_default(recorder),
         }
     }
 
+    /// Returns the warnings in order.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.lines.lock().unwrap().clone()
+        self.warnings.lock().unwrap().clone()
     }
 
-    /// The names of the spans that began, in their order.
+    /// Returns the names of the spans in the order of their creation.
     pub(super) fn spans(&self) -> Vec<&'static str> {
         self.spans.lock().unwrap().clone()
     }
 }
 
 #[derive(Default)]
-struct Listener {
-    lines: Arc<Mutex<Vec<String>>>,
+struct Recorder {
+    warnings: Arc<Mutex<Vec<String>>>,
     spans: Arc<Mutex<Vec<&'static str>>>,
 }
 
-impl Subscriber for Listener {
+impl Subscriber for Recorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.is_span() || *metadata.level() <= Level::WARN
     }
@@ -63,9 +66,9 @@ impl Subscriber for Listener {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.lines.lock().unwrap().push(line.0);
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        self.warnings.lock().unwrap().push(fields.0);
     }
 
     fn enter(&self, _: &Id) {}
@@ -73,9 +76,10 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-struct Line(String);
+/// Text of the fields of an event.
+struct Fields(String);
 
-impl Visit for Line {
+impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let _ = write!(self.0, "{field}={value:?} ");
     }

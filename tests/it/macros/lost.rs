@@ -1,4 +1,4 @@
-//! What becomes of a body whose slot is lost.
+//! Bodies whose slot is lost.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -9,59 +9,59 @@ use dflock::Error;
 use tokio::time::{Instant, sleep};
 
 use super::log::Log;
-use crate::house::House;
+use crate::fixture::Fixture;
 
-/// Tells when it is dropped.
-struct Flag<'a>(&'a mut bool);
+/// Sets the flag when it is dropped.
+struct SetOnDrop<'a>(&'a mut bool);
 
-impl Drop for Flag<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         *self.0 = true;
     }
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, lease_ttl = "10s")]
-async fn stops(house: &House, stopped: &mut bool) -> anyhow::Result<()> {
-    let _stopped = Flag(stopped);
+async fn loses_slot_and_hangs(house: &Fixture, stopped: &mut bool) -> anyhow::Result<()> {
+    let _stopped = SetOnDrop(stopped);
     house.server.faults().expire("pool");
     pending().await
 }
 
 // G12, N8
 #[tokio::test(start_paused = true)]
-async fn a_lost_slot_stops_the_body_and_the_caller_is_told() {
-    let house = House::new().await;
+async fn a_lost_slot_cancels_the_body_and_the_caller_gets_the_loss() {
+    let house = Fixture::new().await;
     let (mut stopped, began) = (false, Instant::now());
     let error = house
         .client
         .clone()
-        .scope(stops(&house, &mut stopped))
+        .scope(loses_slot_and_hangs(&house, &mut stopped))
         .await
         .unwrap_err();
     assert!(error.downcast::<Error>().unwrap().is_lost());
     assert!(stopped);
     assert!(
         began.elapsed() <= Duration::from_secs(5),
-        "the next renewal tells"
+        "the next renewal reports the loss"
     );
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, lease_ttl = "10s", on_lost = cancel)]
-async fn keeps_the_executor_busy(result: anyhow::Result<u32>) -> anyhow::Result<u32> {
-    // longer than the lease, and in one poll: nobody gets to stop it
+async fn blocks_the_executor(result: anyhow::Result<u32>) -> anyhow::Result<u32> {
+    // Longer than the lease, in one poll: the body cannot be stopped.
     let mut advance = pin!(tokio::time::advance(Duration::from_secs(20)));
     poll_fn(|cx| Poll::Ready(advance.as_mut().poll(cx).is_ready())).await;
     result
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_was_made_without_the_slot_is_given_up() {
-    let house = House::new().await;
-    let log = Log::listen();
+async fn a_value_that_was_made_without_the_slot_is_discarded() {
+    let house = Fixture::new().await;
+    let log = Log::start();
     let error = house
         .client
         .clone()
-        .scope(keeps_the_executor_busy(Ok(1)))
+        .scope(blocks_the_executor(Ok(1)))
         .await
         .unwrap_err();
     assert!(error.downcast::<Error>().unwrap().is_lost());
@@ -73,25 +73,27 @@ async fn a_value_that_was_made_without_the_slot_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_failed_by_itself_says_so_whatever_became_of_the_slot() {
-    let house = House::new().await;
-    let log = Log::listen();
+async fn an_error_of_the_body_takes_precedence_over_the_loss() {
+    let house = Fixture::new().await;
+    let log = Log::start();
     let error = house
         .client
         .clone()
-        .scope(keeps_the_executor_busy(Err(anyhow::anyhow!("of its own"))))
+        .scope(blocks_the_executor(Err(anyhow::anyhow!(
+            "error of the body"
+        ))))
         .await
         .unwrap_err();
-    assert_eq!(error.to_string(), "of its own");
+    assert_eq!(error.to_string(), "error of the body");
     let warnings = log.warnings();
     assert!(
         warnings.iter().any(|line| line.contains("release failed")),
-        "the loss is told: {warnings:?}"
+        "the loss is logged: {warnings:?}"
     );
 }
 
 #[dflock::lock(key = "nightly", lease_ttl = "10s", on_lost = finish, slot = held)]
-async fn finishes(house: &House, result: Result<u32, Error>) -> Result<u32, Error> {
+async fn finishes_after_loss(house: &Fixture, result: Result<u32, Error>) -> Result<u32, Error> {
     house.server.faults().expire("nightly");
     held.lost().await;
     sleep(Duration::from_mins(1)).await;
@@ -100,13 +102,13 @@ async fn finishes(house: &House, result: Result<u32, Error>) -> Result<u32, Erro
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_to_finish_does_and_the_caller_gets_what_it_gives() {
-    let house = House::new().await;
+async fn with_on_lost_finish_the_caller_gets_the_result_of_the_body() {
+    let house = Fixture::new().await;
     assert_eq!(
         house
             .client
             .clone()
-            .scope(finishes(&house, Ok(7)))
+            .scope(finishes_after_loss(&house, Ok(7)))
             .await
             .unwrap(),
         7
@@ -114,27 +116,30 @@ async fn a_body_that_is_to_finish_does_and_the_caller_gets_what_it_gives() {
     assert_eq!(
         house.server.stats().connections,
         0,
-        "what is lost is not used again"
+        "the connection of a lost slot is not reused"
     );
     let error = dflock::ConfigError::NoServers.into();
     let error = house
         .client
         .clone()
-        .scope(finishes(&house, Err(error)))
+        .scope(finishes_after_loss(&house, Err(error)))
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::Config(_)), "the body's own: {error}");
+    assert!(
+        matches!(error, Error::Config(_)),
+        "the error of the body: {error}"
+    );
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, on_lost = finish)]
-async fn keeps_its_slot(house: &House) -> Result<u64, Error> {
+async fn keeps_its_slot(house: &Fixture) -> Result<u64, Error> {
     sleep(Duration::from_mins(1)).await;
     Ok(house.holders("pool"))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_to_finish_gives_its_slot_back_like_any_other() {
-    let house = House::new().await;
+async fn with_on_lost_finish_the_slot_is_released() {
+    let house = Fixture::new().await;
     for _ in 0..2 {
         assert_eq!(
             house
@@ -151,35 +156,38 @@ async fn a_body_that_is_to_finish_gives_its_slot_back_like_any_other() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn is_robbed(house: &House, result: anyhow::Result<u32>) -> anyhow::Result<u32> {
+async fn loses_slot(house: &Fixture, result: anyhow::Result<u32>) -> anyhow::Result<u32> {
     house.server.faults().expire("pool");
     result
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, on_lost = finish)]
-async fn is_robbed_and_finishes(house: &House) -> Result<u32, Error> {
+async fn loses_slot_and_finishes(house: &Fixture) -> Result<u32, Error> {
     house.server.faults().expire("pool");
     Ok(7)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loss_that_only_the_release_tells_of_is_one() {
-    let house = House::new().await;
+async fn a_loss_that_the_release_reports_is_a_loss() {
+    let house = Fixture::new().await;
     let scoped = house.client.clone();
     let error = scoped
         .clone()
-        .scope(is_robbed(&house, Ok(1)))
+        .scope(loses_slot(&house, Ok(1)))
         .await
         .unwrap_err();
     assert!(error.downcast::<Error>().unwrap().is_lost());
     let error = scoped
         .clone()
-        .scope(is_robbed(&house, Err(anyhow::anyhow!("of its own"))))
+        .scope(loses_slot(
+            &house,
+            Err(anyhow::anyhow!("error of the body")),
+        ))
         .await
         .unwrap_err();
-    assert_eq!(error.to_string(), "of its own");
+    assert_eq!(error.to_string(), "error of the body");
     assert_eq!(
-        scoped.scope(is_robbed_and_finishes(&house)).await.unwrap(),
+        scoped.scope(loses_slot_and_finishes(&house)).await.unwrap(),
         7
     );
 }

@@ -1,7 +1,7 @@
-//! What the attribute macros take, and what they say of what they do not take.
+//! Compile tests of the attribute macros.
 
 #[test]
-fn annotated_functions_compile_and_mistakes_are_reported_where_they_are() {
+fn valid_functions_compile_and_errors_are_reported_at_their_place() {
     let programs = trybuild::TestCases::new();
     programs.pass("ui/macros/pass/*.rs");
     programs.compile_fail("ui/macros/*.rs");

@@ -1,18 +1,19 @@
-//! A recorder for one thread.
+//! Metrics recorder of one thread.
 
 use std::collections::BTreeMap;
 
 use metrics::LocalRecorderGuard;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
-/// Takes down what this thread is told for as long as it lives.
+/// Recorder of the metrics that this thread emits while the value lives.
 pub(super) struct Recorder {
     recorder: &'static DebuggingRecorder,
     _guard: LocalRecorderGuard<'static>,
 }
 
-/// What was told since the last time, by the name of the metric and its labels but for the server.
-pub(super) struct Told(BTreeMap<String, Vec<f64>>);
+/// Values recorded since the previous snapshot, by metric name and labels. The `server` label is
+/// left out.
+pub(super) struct Snapshot(BTreeMap<String, Vec<f64>>);
 
 impl Recorder {
     pub(super) fn new() -> Self {
@@ -23,14 +24,14 @@ impl Recorder {
         }
     }
 
-    pub(super) fn told(&self) -> Told {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let all = self
             .recorder
             .snapshotter()
             .snapshot()
             .into_vec()
             .into_iter();
-        let told = all.map(|(key, unit, described, value)| {
+        let snapshot = all.map(|(key, unit, described, value)| {
             let (_, key) = key.into_parts();
             assert!(
                 described.is_some_and(|text| !text.is_empty()),
@@ -39,11 +40,11 @@ impl Recorder {
             assert_eq!(unit.is_some(), key.name().ends_with("_seconds"), "{key}");
             assert!(
                 key.labels().any(|label| label.key() == "server"),
-                "{key} does not say on which server"
+                "{key} has no label `server`"
             );
             assert!(
                 key.labels().all(|label| label.key() != "key"),
-                "{key} has a label without end"
+                "{key} has a label of unbounded cardinality"
             );
             let others = key
                 .labels()
@@ -62,25 +63,25 @@ impl Recorder {
             };
             (name, values)
         });
-        Told(told.collect())
+        Snapshot(snapshot.collect())
     }
 }
 
-impl Told {
-    /// All values of `name`, rounded to whole ones.
-    pub(super) fn of(&self, name: &str) -> Vec<f64> {
+impl Snapshot {
+    /// Returns all values of `name`, rounded.
+    pub(super) fn values(&self, name: &str) -> Vec<f64> {
         self.0.get(name).map_or_else(Vec::new, |values| {
             values.iter().map(|value| value.round()).collect()
         })
     }
 
-    /// How many more wait, and how many more hold.
-    pub(super) fn more(&self) -> (f64, f64) {
-        let change = |name| self.of(name).first().copied().unwrap_or_default();
+    /// Returns the changes of the gauges of waiters and holders.
+    pub(super) fn gauge_changes(&self) -> (f64, f64) {
+        let change = |name| self.values(name).first().copied().unwrap_or_default();
         (change("dflock_waiting"), change("dflock_holding"))
     }
 
-    /// How many slots were lost, for whatever reason.
+    /// Returns the number of lost slots over all reasons.
     pub(super) fn losses(&self) -> f64 {
         self.0
             .iter()
@@ -89,14 +90,14 @@ impl Told {
             .sum()
     }
 
-    /// The samples of waits and holds: how each ended, and after how many seconds.
-    pub(super) fn endings(&self) -> Vec<String> {
+    /// Returns the samples of waits and holds as `outcome: seconds`.
+    pub(super) fn outcomes(&self) -> Vec<String> {
         let seconds = |name: &String| {
             name.strip_prefix("dflock_")
                 .map(|name| name.replace("_seconds", ""))
         };
         let of = |name: &String| {
-            self.of(name)
+            self.values(name)
                 .into_iter()
                 .map(move |value| value.to_string())
                 .collect::<Vec<_>>()

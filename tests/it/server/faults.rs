@@ -1,4 +1,4 @@
-//! Faults on demand.
+//! Injected faults.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -7,56 +7,59 @@ use dflock::Connector;
 use dflock::server::Server;
 use tokio::time::{Instant, sleep};
 
-use super::raw::{EOF, Raw, token};
+use super::raw::{EOF, RawClient, token};
 
 #[tokio::test(start_paused = true)]
-async fn expire_says_whether_there_was_a_lease() {
+async fn expire_returns_whether_a_lease_existed() {
     let server = Server::start().await.unwrap();
     for key in ["no-such-key", "not a key", ""] {
         assert!(!server.faults().expire(key), "{key:?}");
     }
-    let mut client = Raw::in_memory(&server).await;
+    let mut client = RawClient::in_memory(&server).await;
     client.hold("pool", 30).await;
     assert!(!server.faults().expire("poool"));
     assert!(server.faults().expire("pool"));
-    // the server remembers the key, and no one holds it
+    // The server remembers the key, which has no holder.
     assert!(!server.faults().expire("pool"));
-    client.ask("l", "pool", "0 1").await;
+    client.send_request("l", "pool", "0 1").await;
     assert!(client.line().await.starts_with("ok "));
     assert!(server.faults().expire("pool"), "a lock");
-    // its lease was over before
+    // The lease had expired already.
     client.hold("pool", 1).await;
     sleep(Duration::from_millis(1001)).await;
     assert!(!server.faults().expire("pool"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_can_be_ended_at_once() {
+async fn a_lease_can_be_expired_immediately() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let (mut holder, mut waiter) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     let held = holder.hold("pool", 600).await;
-    waiter.ask("sl", "pool", "100 1 600").await;
+    waiter.send_request("sl", "pool", "100 1 600").await;
     waiter.assert_silent().await;
-    let began = Instant::now();
+    let start_time = Instant::now();
     assert!(server.faults().expire("pool"));
     assert!(!server.faults().expire("other"));
     assert!(!server.faults().expire("not a key"));
     token(&waiter.line().await);
-    assert_eq!(began.elapsed(), Duration::ZERO);
-    assert_eq!(holder.hear("sn", "pool", &held).await, "error");
+    assert_eq!(start_time.elapsed(), Duration::ZERO);
+    assert_eq!(holder.request("sn", "pool", &held).await, "error");
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_at_a_key_can_be_closed() {
+async fn connections_of_a_key_can_be_closed() {
     let server = Server::start().await.unwrap();
     let (mut holder, mut waiter, mut other) = (
-        Raw::in_memory(&server).await,
-        Raw::in_memory(&server).await,
-        Raw::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
     );
     holder.hold("pool", 600).await;
     other.hold("other", 600).await;
-    waiter.ask("sl", "pool", "100 1 600").await;
+    waiter.send_request("sl", "pool", "100 1 600").await;
     waiter.assert_silent().await;
     server.faults().disconnect("pool");
     assert_eq!(holder.line().await, EOF);
@@ -72,21 +75,24 @@ async fn connections_at_a_key_can_be_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frozen_server_does_nothing_and_then_all_that_is_due() {
+async fn a_frozen_server_does_nothing_and_catches_up_after_thawing() {
     let server = Server::start().await.unwrap();
-    let (mut holder, mut waiter) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let (mut holder, mut waiter) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     let held = holder.hold("pool", 2).await;
-    waiter.ask("sl", "pool", "100 1 30").await;
+    waiter.send_request("sl", "pool", "100 1 30").await;
     waiter.assert_silent().await;
 
     server.faults().freeze();
-    let mut late = Raw::in_memory(&server).await;
-    let mut late_over_tcp = Raw::tcp(&server).await;
-    late.ask("ping", "_", "_").await;
-    late_over_tcp.ask("ping", "_", "_").await;
-    holder.ask("sn", "pool", &held).await;
+    let mut late = RawClient::in_memory(&server).await;
+    let mut late_over_tcp = RawClient::tcp(&server).await;
+    late.send_request("ping", "_", "_").await;
+    late_over_tcp.send_request("ping", "_", "_").await;
+    holder.send_request("sn", "pool", &held).await;
     sleep(Duration::from_secs(15)).await;
-    // neither is the lease ended, nor anything answered
+    // The lease does not expire, and no reply is sent.
     waiter.assert_silent().await;
     late.assert_silent().await;
     late_over_tcp.assert_silent().await;
@@ -100,14 +106,17 @@ async fn a_frozen_server_does_nothing_and_then_all_that_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_that_is_over_while_frozen_is_told_after_it() {
+async fn a_read_timeout_while_frozen_is_reported_after_thawing() {
     let server = Server::start().await.unwrap();
-    let (mut silent, mut talking) = (Raw::in_memory(&server).await, Raw::in_memory(&server).await);
+    let (mut silent, mut talking) = (
+        RawClient::in_memory(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     silent.ping().await;
     talking.ping().await;
     server.faults().freeze();
     sleep(Duration::from_mins(1)).await;
-    talking.ask("ping", "_", "_").await;
+    talking.send_request("ping", "_", "_").await;
     server.faults().thaw();
     assert_eq!(talking.line().await, "ok");
     assert_eq!(silent.line().await, "error");
@@ -115,43 +124,43 @@ async fn silence_that_is_over_while_frozen_is_told_after_it() {
 }
 
 #[tokio::test]
-async fn new_connections_can_be_refused() {
+async fn new_connections_can_be_rejected() {
     let server = Server::start().await.unwrap();
-    let mut before = Raw::tcp(&server).await;
+    let mut before = RawClient::tcp(&server).await;
     before.ping().await;
     server.faults().refuse_connections(true);
-    let refused = server.connector().connect("in-memory").await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    assert_eq!(Raw::tcp(&server).await.line().await, EOF);
+    let error = server.connector().connect("in-memory").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(RawClient::tcp(&server).await.line().await, EOF);
     before.ping().await;
     server.faults().refuse_connections(false);
-    Raw::tcp(&server).await.ping().await;
-    Raw::in_memory(&server).await.ping().await;
+    RawClient::tcp(&server).await.ping().await;
+    RawClient::in_memory(&server).await.ping().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_can_be_held_back() {
+async fn replies_can_be_delayed() {
     let server = Server::start().await.unwrap();
-    let mut client = Raw::in_memory(&server).await;
+    let mut client = RawClient::in_memory(&server).await;
     server.faults().delay_replies(Duration::from_secs(2));
-    let began = Instant::now();
+    let start_time = Instant::now();
     client.send("ping\n_\n_\nzz\n_\n_\n").await;
     assert_eq!(
         (client.line().await, client.line().await),
         ("ok".into(), "error".into())
     );
-    assert_eq!(began.elapsed().as_secs(), 2);
-    // what is asked meanwhile is answered in its turn
-    client.ask("ping", "_", "_").await;
+    assert_eq!(start_time.elapsed().as_secs(), 2);
+    // A request sent during the delay is answered in its turn.
+    client.send_request("ping", "_", "_").await;
     sleep(Duration::from_secs(1)).await;
-    client.ask("zz", "_", "_").await;
+    client.send_request("zz", "_", "_").await;
     assert_eq!(
         (client.line().await, client.line().await),
         ("ok".into(), "error".into())
     );
-    assert_eq!(began.elapsed().as_secs(), 6);
-    // who goes meanwhile is noticed at once
-    client.ask("sl", "pool", "0 1 600").await;
+    assert_eq!(start_time.elapsed().as_secs(), 6);
+    // A disconnect during the delay is detected immediately.
+    client.send_request("sl", "pool", "0 1 600").await;
     sleep(Duration::from_millis(10)).await;
     drop(client);
     sleep(Duration::from_millis(10)).await;
@@ -160,32 +169,32 @@ async fn replies_can_be_held_back() {
         (0, 0)
     );
     server.faults().delay_replies(Duration::ZERO);
-    let began = Instant::now();
-    Raw::in_memory(&server).await.ping().await;
-    assert_eq!(began.elapsed(), Duration::ZERO);
+    let start_time = Instant::now();
+    RawClient::in_memory(&server).await.ping().await;
+    assert_eq!(start_time.elapsed(), Duration::ZERO);
 }
 
-// what comes with auto-release off: no end of a connection gives anything back
+// With auto-release off, closing a connection releases nothing.
 #[tokio::test(start_paused = true)]
-async fn what_is_given_back_behind_a_reply_that_is_held_back_is_taken() {
+async fn a_release_behind_a_delayed_reply_is_applied() {
     let server = Server::builder()
         .auto_release(false)
         .build()
         .start()
         .await
         .unwrap();
-    let mut client = Raw::in_memory(&server).await;
+    let mut client = RawClient::in_memory(&server).await;
     let held = client.hold("pool", 600).await;
     server.faults().delay_replies(Duration::from_secs(2));
-    client.ask("sn", "pool", &held).await;
+    client.send_request("sn", "pool", &held).await;
     client.assert_silent().await;
-    client.ask("sr", "pool", &held).await;
+    client.send_request("sr", "pool", &held).await;
     drop(client);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(
         server.stats().semaphores.len(),
         0,
-        "it is held: {:?}",
+        "the slot is held: {:?}",
         server.stats()
     );
 }

@@ -1,57 +1,63 @@
-//! How much the server takes.
+//! Limits of connections, memory and keys.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use dflock::server::{Server, ServerError};
 
-use super::raw::{EOF, Raw, token, until};
+use super::raw::{EOF, RawClient, token, wait_until};
 
-// S07
+// Covers bug S07.
 #[tokio::test]
-async fn one_connection_too_many_is_closed() {
+async fn a_connection_above_the_limit_is_closed() {
     let server = Server::builder()
         .max_connections(2)
         .build()
         .start()
         .await
         .unwrap();
-    let (mut first, mut second) = (Raw::tcp(&server).await, Raw::in_memory(&server).await);
+    let (mut first, mut second) = (
+        RawClient::tcp(&server).await,
+        RawClient::in_memory(&server).await,
+    );
     first.ping().await;
     second.ping().await;
-    for mut third in [Raw::tcp(&server).await, Raw::in_memory(&server).await] {
+    for mut third in [
+        RawClient::tcp(&server).await,
+        RawClient::in_memory(&server).await,
+    ] {
         assert_eq!(third.line().await, EOF);
     }
     assert_eq!(server.stats().connections, 2);
     drop(first);
-    until(&server, |stats| stats.connections == 1).await;
-    Raw::tcp(&server).await.ping().await;
+    wait_until(&server, |stats| stats.connections == 1).await;
+    RawClient::tcp(&server).await.ping().await;
 }
 
-// T48
+// Covers bug T48.
 #[tokio::test]
-async fn ten_thousand_connections_leave_nothing() {
+async fn ten_thousand_connections_leak_nothing() {
     let server = Server::builder().max_keys(1).build().start().await.unwrap();
     for number in 0..10_000 {
         let mut client = if number % 50 == 0 {
-            Raw::tcp(&server).await
+            RawClient::tcp(&server).await
         } else {
-            Raw::in_memory(&server).await
+            RawClient::in_memory(&server).await
         };
         if number % 10 == 0 {
-            token(&client.hear("sl", "pool", "20 1 30").await);
+            token(&client.request("sl", "pool", "20 1 30").await);
         }
     }
-    until(&server, |stats| {
+    wait_until(&server, |stats| {
         stats.connections == 0 && stats.semaphores.is_empty()
     })
     .await;
     assert_eq!(server.stats().idle_semaphores.len(), 1);
 }
 
-// S22
+// Covers bug S22.
 #[tokio::test(start_paused = true)]
-async fn who_does_not_take_its_replies_is_cut_off() {
+async fn a_client_that_does_not_read_its_replies_is_disconnected() {
     for (write_timeout, seconds) in [(Duration::ZERO, None), (Duration::from_secs(5), Some(5))] {
         let server = Server::builder()
             .write_timeout(write_timeout)
@@ -59,72 +65,76 @@ async fn who_does_not_take_its_replies_is_cut_off() {
             .start()
             .await
             .unwrap();
-        let mut deaf = Raw::in_memory(&server).await;
-        deaf.hold("pool", 600).await;
-        let began = tokio::time::Instant::now();
-        deaf.send("stats\n_\n_\n".repeat(4_000)).await;
-        let mut next = Raw::in_memory(&server).await;
-        let reply = next.hear("sl", "pool", "100 1 30").await;
+        let mut non_reading = RawClient::in_memory(&server).await;
+        non_reading.hold("pool", 600).await;
+        let start_time = tokio::time::Instant::now();
+        non_reading.send("stats\n_\n_\n".repeat(4_000)).await;
+        let mut next = RawClient::in_memory(&server).await;
+        let reply = next.request("sl", "pool", "100 1 30").await;
         if let Some(seconds) = seconds {
             token(&reply);
-            assert_eq!(began.elapsed().as_secs(), seconds);
+            assert_eq!(start_time.elapsed().as_secs(), seconds);
         } else {
             assert_eq!(reply, "timeout");
-            assert!(deaf.line().await.starts_with("ok {"));
+            assert!(non_reading.line().await.starts_with("ok {"));
         }
     }
 }
 
-// N6
+// Covers bug N6.
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_remembered_for_a_minute() {
     let server = Server::start().await.unwrap();
-    let mut client = Raw::in_memory(&server).await;
+    let mut client = RawClient::in_memory(&server).await;
     let held = client.hold("pool", 30).await;
-    assert_eq!(client.hear("sr", "pool", &held).await, "ok");
+    assert_eq!(client.request("sr", "pool", &held).await, "ok");
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_secs(11)).await;
         assert_eq!(
-            client.hear("sl", "pool", "0 2 30").await,
+            client.request("sl", "pool", "0 2 30").await,
             "error_limit_mismatch"
         );
     }
     tokio::time::sleep(Duration::from_secs(11)).await;
-    token(&client.hear("sl", "pool", "0 2 30").await);
+    token(&client.request("sl", "pool", "0 2 30").await);
 }
 
-// S21
+// Covers bug S21.
 #[tokio::test]
-async fn it_listens_on_ipv6() {
+async fn the_server_listens_on_ipv6() {
     match Server::builder().bind("[::1]:0").build().start().await {
         Ok(server) => {
             assert_eq!(server.addr().ip(), IpAddr::V6(Ipv6Addr::LOCALHOST));
-            Raw::tcp(&server).await.ping().await;
+            RawClient::tcp(&server).await.ping().await;
         }
-        // not every machine has IPv6
+        // Some machines have no IPv6.
         Err(error) => assert_eq!(error.to_string(), "cannot listen on [::1]:0"),
     }
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named() {
+async fn an_address_in_use_is_named() {
     let server = Server::start().await.unwrap();
-    let taken = server.addr().to_string();
+    let address = server.addr().to_string();
     let error = Server::builder()
-        .bind(&*taken)
+        .bind(&*address)
         .build()
         .start()
         .await
         .unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
+    assert_eq!(error.to_string(), format!("cannot listen on {address}"));
     assert!(
-        matches!(&error, ServerError::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse),
+        matches!(
+            &error,
+            ServerError::Bind { source, .. }
+                if source.kind() == std::io::ErrorKind::AddrInUse
+        ),
         "{error:?}"
     );
 }
 
 #[test]
-fn a_server_can_be_shared_and_sent() {
+fn a_server_is_send_and_sync() {
     fn is_shared<T: Send + Sync + 'static>(_: Option<T>) {}
     fn is_sent<T: Send>(_: T) {}
     is_shared(None::<Server>);

@@ -1,4 +1,4 @@
-//! A client that knows nothing: it sends what it is told and hears lines.
+//! Raw client, which sends given bytes and reads lines.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use dflock::server::Server;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// One connection.
-pub(super) struct Raw(BufReader<dflock::BoxStream>);
+/// Connection of a raw client.
+pub(super) struct RawClient(BufReader<dflock::BoxStream>);
 
-/// The end of the connection, as [`Raw::line`] tells it.
+/// Value that [`RawClient::line`] returns at the end of the connection.
 pub(super) const EOF: &str = "EOF";
 
-impl Raw {
+impl RawClient {
     pub(super) async fn in_memory(server: &Server) -> Self {
         Self(BufReader::new(
             server.connector().connect("in-memory").await.unwrap(),
@@ -27,13 +27,13 @@ impl Raw {
     }
 
     /// Sends the three lines of a request.
-    pub(super) async fn ask(&mut self, command: &str, key: &str, argument: &str) {
+    pub(super) async fn send_request(&mut self, command: &str, key: &str, argument: &str) {
         self.send(format!("{command}\n{key}\n{argument}\n")).await;
     }
 
-    /// Sends a request and hears its reply.
-    pub(super) async fn hear(&mut self, command: &str, key: &str, argument: &str) -> String {
-        self.ask(command, key, argument).await;
+    /// Sends a request and returns its reply.
+    pub(super) async fn request(&mut self, command: &str, key: &str, argument: &str) -> String {
+        self.send_request(command, key, argument).await;
         self.line().await
     }
 
@@ -41,7 +41,7 @@ impl Raw {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// The same, to a server that may have closed the connection.
+    /// Sends `bytes` to a server that may have closed the connection.
     pub(super) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.0.write_all(bytes.as_ref()).await
     }
@@ -54,36 +54,36 @@ impl Raw {
         }
     }
 
-    /// All that one read gives.
-    pub(super) async fn gulp(&mut self) -> String {
+    /// Returns the bytes of one read.
+    pub(super) async fn read_available(&mut self) -> String {
         let mut bytes = vec![0; 64 * 1024];
         let count = self.0.read(&mut bytes).await.unwrap();
         String::from_utf8(bytes[..count].to_vec()).unwrap()
     }
 
-    /// Hears nothing for a second.
+    /// Asserts that no line arrives for a second.
     pub(super) async fn assert_silent(&mut self) {
-        let heard = tokio::time::timeout(Duration::from_secs(1), self.line()).await;
-        assert!(heard.is_err(), "{heard:?}");
+        let received = tokio::time::timeout(Duration::from_secs(1), self.line()).await;
+        assert!(received.is_err(), "{received:?}");
     }
 
-    /// Says that nothing more will be sent, and goes on listening.
+    /// Closes the sending direction.
     pub(super) async fn half_close(&mut self) {
         self.0.shutdown().await.unwrap();
     }
 
-    /// Acquires `key` as a semaphore of one, and tells the token.
+    /// Acquires `key` as a semaphore of limit 1 and returns the token.
     pub(super) async fn hold(&mut self, key: &str, lease: u64) -> String {
-        token(&self.hear("sl", key, &format!("0 1 {lease}")).await)
+        token(&self.request("sl", key, &format!("0 1 {lease}")).await)
     }
 
-    /// Has the server handled all that was sent before on this connection?
+    /// Waits until the server has handled all earlier requests of this connection.
     pub(super) async fn ping(&mut self) {
-        assert_eq!(self.hear("ping", "_", "_").await, "ok");
+        assert_eq!(self.request("ping", "_", "_").await, "ok");
     }
 }
 
-/// The token in `ok TOKEN LEASE`.
+/// Returns the token of `ok TOKEN LEASE`.
 pub(super) fn token(reply: &str) -> String {
     match reply.split(' ').collect::<Vec<_>>()[..] {
         ["ok" | "acquired", token, _] if token.len() == 32 => token.to_owned(),
@@ -91,19 +91,19 @@ pub(super) fn token(reply: &str) -> String {
     }
 }
 
-/// Waits until the server says so of itself.
-pub(super) async fn until(server: &Server, is_so: impl Fn(&dflock::Stats) -> bool) {
-    let looking = async {
-        while !is_so(&server.stats()) {
+/// Waits until the statistics of the server match `condition`.
+pub(super) async fn wait_until(server: &Server, condition: impl Fn(&dflock::Stats) -> bool) {
+    let polling = async {
+        while !condition(&server.stats()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), looking)
+    tokio::time::timeout(Duration::from_secs(20), polling)
         .await
         .unwrap_or_else(|_| panic!("{:?}", server.stats()));
 }
 
-/// How many stand in line, over all semaphores.
+/// Returns the number of waiters over all semaphores.
 pub(super) fn waiters(stats: &dflock::Stats) -> u64 {
     stats
         .semaphores

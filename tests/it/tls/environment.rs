@@ -1,19 +1,19 @@
-//! TLS as the environment asks for it, in a process of its own.
+//! TLS options from the environment, each in a separate process.
 
 use dflock::Client;
 use dflock::server::Server;
 use tokio::process::Command;
 
-use super::authority::Authority;
-use super::content::assert_hides;
-use super::folder::Folder;
+use super::redaction::assert_hides;
+use super::temp_dir::TempDir;
+use super::test_ca::TestCa;
 
-/// What `Client::from_env` and a ping come to with these variables.
+/// Returns the outcome of `Client::from_env` and a ping with these variables.
 async fn outcome(server: &Server, variables: &[(&str, &str)]) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args([
         "--exact",
-        "tls::environment::ping",
+        "tls::environment::child_process_pings_the_server",
         "--ignored",
         "--nocapture",
         "--test-threads=1",
@@ -47,8 +47,8 @@ const NAMES: [&str; 10] = [
 ];
 
 #[tokio::test]
-#[ignore = "needs an environment of its own; the tests below run it in one"]
-async fn ping() {
+#[ignore = "needs a separate environment; the tests below run it in a child process"]
+async fn child_process_pings_the_server() {
     let outcome = async { Client::from_env()?.ping().await };
     match outcome.await {
         Ok(()) => println!("\noutcome: fine"),
@@ -56,28 +56,28 @@ async fn ping() {
     }
 }
 
-// G27
+// Covers bug G27.
 #[tokio::test]
-async fn the_environment_says_whom_to_trust() {
-    let authority = Authority::new();
+async fn the_environment_selects_the_trusted_certificates() {
+    let test_ca = TestCa::new();
     let server = Server::builder()
-        .tls(authority.server())
+        .tls(test_ca.server())
         .build()
         .start()
         .await
         .unwrap();
-    let folder = Folder::new();
+    let dir = TempDir::new();
     let (ca, other) = (
-        folder.file("ca.pem", authority.pem()),
-        folder.file("other.pem", Authority::new().pem()),
+        dir.file("ca.pem", test_ca.pem()),
+        dir.file("other.pem", TestCa::new().pem()),
     );
     assert_eq!(outcome(&server, &[("DFLOCK_TLS_CA", &ca)]).await, "fine");
-    // what the system trusts is in this file
+    // This file contains the system's trusted certificates.
     assert_eq!(
         outcome(&server, &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &ca)]).await,
         "fine"
     );
-    // both count
+    // Both sources are trusted.
     for (native, named) in [(&ca, &other), (&other, &ca)] {
         let variables = [
             ("DFLOCK_TLS", "native"),
@@ -103,17 +103,20 @@ async fn the_environment_says_whom_to_trust() {
 }
 
 #[tokio::test]
-async fn an_environment_that_makes_no_sense_is_named() {
+async fn an_invalid_environment_variable_is_named() {
     let server = Server::start().await.unwrap();
-    let folder = Folder::new();
-    let (empty, missing) = (folder.file("empty.pem", ""), folder.path("missing.pem"));
-    let ca = folder.file("ca.pem", Authority::new().pem());
+    let dir = TempDir::new();
+    let (empty, missing) = (dir.file("empty.pem", ""), dir.path("missing.pem"));
+    let ca = dir.file("ca.pem", TestCa::new().pem());
     for (variables, names) in [
         (
             &[("DFLOCK_TLS_CA", empty.as_str())][..],
             ["DFLOCK_TLS_CA", "no certificate in it"],
         ),
-        (&[("DFLOCK_TLS_CA", &missing)], ["DFLOCK_TLS_CA", &missing]),
+        (
+            &[("DFLOCK_TLS_CA", &missing)],
+            ["DFLOCK_TLS_CA", "the value is not shown"],
+        ),
         (
             &[("DFLOCK_TLS_CA", &missing), ("DFLOCK_TLS", "off")],
             ["DFLOCK_TLS_CA", "`DFLOCK_TLS` is `off`"],
@@ -126,7 +129,7 @@ async fn an_environment_that_makes_no_sense_is_named() {
             &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &empty)],
             ["DFLOCK_TLS", "unset `DFLOCK_TLS`"],
         ),
-        // it is the system that has none, not the file
+        // The system has no certificates; the file is valid.
         (
             &[
                 ("DFLOCK_TLS", "native"),
@@ -144,11 +147,11 @@ async fn an_environment_that_makes_no_sense_is_named() {
 }
 
 #[tokio::test]
-async fn a_key_in_place_of_the_systems_certificates_is_not_shown() {
+async fn a_key_in_place_of_the_system_certificates_is_redacted() {
     let server = Server::start().await.unwrap();
-    let folder = Folder::new();
-    let key = Authority::new().papers("lock").key;
-    let file = folder.file("key.pem", key.replace('\n', "\\n"));
+    let dir = TempDir::new();
+    let key = TestCa::new().issue("lock").key;
+    let file = dir.file("key.pem", key.replace('\n', "\\n"));
     let error = outcome(
         &server,
         &[("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &file)],

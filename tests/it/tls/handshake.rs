@@ -1,4 +1,4 @@
-//! Peers that do not come to the end of the handshake: each side says so, in time, and closes.
+//! Incomplete handshakes: both sides report them in time and close the connection.
 
 use std::future::pending;
 use std::time::Duration;
@@ -10,15 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::authority::{Authority, HOST};
+use super::test_ca::{HOST, TestCa};
 use crate::bad_input::reads_well;
 
-/// Longer than anything here takes on a real clock, and less than the server's read timeout: only a test that fails waits for it.
-const TOO_LONG: Duration = Duration::from_secs(20);
+/// Limit of every wait. It is longer than any operation here takes on a real clock, and shorter
+/// than the server's read timeout.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-async fn secured() -> Server {
+async fn start_tls_server() -> Server {
     Server::builder()
-        .tls(Authority::new().server())
+        .tls(TestCa::new().server())
         .build()
         .start()
         .await
@@ -26,19 +27,19 @@ async fn secured() -> Server {
 }
 
 #[tokio::test]
-async fn a_client_without_tls_is_told_that_the_server_speaks_it() {
-    let server = secured().await;
+async fn a_plain_client_reports_that_the_server_uses_tls() {
+    let server = start_tls_server().await;
     let addr = server.addr().to_string();
     for auth in ["", "hush"] {
-        // before the server's read timeout, and before the limit of anything that the client could wait for
+        // The limit is shorter than the server's read timeout and all timeouts of the client.
         let client = Client::builder()
             .servers([addr.as_str()])
             .auth(auth)
-            .connect_timeout(2 * TOO_LONG)
-            .socket_timeout(2 * TOO_LONG);
+            .connect_timeout(2 * TEST_TIMEOUT)
+            .socket_timeout(2 * TEST_TIMEOUT);
         let client = client.build().unwrap();
         let pool = client.semaphore("pool", 1).unwrap();
-        let told = async {
+        let errors = async {
             [
                 client.ping().await.unwrap_err(),
                 pool.clone().acquire().await.unwrap_err(),
@@ -46,9 +47,9 @@ async fn a_client_without_tls_is_told_that_the_server_speaks_it() {
                 client.stats().await.unwrap_err(),
             ]
         };
-        for error in timeout(TOO_LONG, told)
+        for error in timeout(TEST_TIMEOUT, errors)
             .await
-            .expect("the client waits for something")
+            .expect("the client does not time out")
         {
             assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
             assert!(!error.is_retryable());
@@ -57,31 +58,34 @@ async fn a_client_without_tls_is_told_that_the_server_speaks_it() {
     }
 }
 
-// it answers where it finds lines in a handshake, as it does in some by chance; in those without any it sees nothing to answer
+// The server replies to lines in a handshake, which some contain by chance. It ignores a handshake
+// without lines.
 #[tokio::test]
-async fn a_server_without_tls_that_answers_speaks_no_tls() {
+async fn a_plain_server_that_replies_does_not_use_tls() {
     let server = Server::start().await.unwrap();
     let listener = TcpListener::bind((HOST, 0)).await.unwrap();
     let client = Client::builder()
         .servers([listener.local_addr().unwrap().to_string()])
-        .tls(Authority::new().tls());
-    let client = client.connect_timeout(TOO_LONG).build().unwrap();
-    let between = async {
-        let (mut near, _) = listener.accept().await.unwrap();
-        let mut far = TcpStream::connect(server.addr()).await.unwrap();
+        .tls(TestCa::new().tls());
+    let client = client.connect_timeout(TEST_TIMEOUT).build().unwrap();
+    let forward = async {
+        let (mut client_side, _) = listener.accept().await.unwrap();
+        let mut server_side = TcpStream::connect(server.addr()).await.unwrap();
         let mut hello = [0; 4096];
-        let length = near.read(&mut hello).await.unwrap();
+        let length = client_side.read(&mut hello).await.unwrap();
         assert_ne!(length, 0);
-        far.write_all(&hello[..length]).await.unwrap();
-        far.write_all(b"\n\n\n").await.unwrap();
-        // the client, too, may be the one that ends it
-        let _ = copy(&mut far, &mut near).await;
+        server_side.write_all(&hello[..length]).await.unwrap();
+        server_side.write_all(b"\n\n\n").await.unwrap();
+        // Either side may close the connection.
+        let _ = copy(&mut server_side, &mut client_side).await;
         pending::<()>().await;
     };
     let error = tokio::select! {
         biased;
-        () = between => unreachable!(),
-        met = timeout(TOO_LONG, client.semaphore("pool", 1).unwrap().acquire()) => met.expect("the client waits").unwrap_err(),
+        () = forward => unreachable!(),
+        result = timeout(TEST_TIMEOUT, client.semaphore("pool", 1).unwrap().acquire()) => {
+            result.expect("the client does not time out").unwrap_err()
+        }
     };
     assert!(
         matches!(
@@ -97,7 +101,7 @@ async fn a_server_without_tls_that_answers_speaks_no_tls() {
         &error,
         &["acquire", "\"pool\"", "does not speak TLS", "`tls`"],
     );
-    // and serves who comes without
+    // The server still serves clients without TLS.
     assert!(
         Client::builder()
             .servers([server.addr().to_string()])
@@ -109,12 +113,13 @@ async fn a_server_without_tls_that_answers_speaks_no_tls() {
     );
 }
 
-/// A server that says `words` to whoever comes, and is then closed by the client: no socket stays (P04, T14).
-async fn meets(words: &[u8]) -> Error {
+/// Connects to a server that sends `words` to each client. The client closes it, and no socket
+/// remains: covers bugs P04, T14.
+async fn connect_to(words: &[u8]) -> Error {
     let listener = TcpListener::bind((HOST, 0)).await.unwrap();
     let client = Client::builder()
         .servers([listener.local_addr().unwrap().to_string()])
-        .tls(Authority::new().tls());
+        .tls(TestCa::new().tls());
     let client = client
         .connect_timeout(Duration::from_millis(300))
         .build()
@@ -122,27 +127,28 @@ async fn meets(words: &[u8]) -> Error {
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(words).await.unwrap();
-        // a reset is an end, too
+        // A reset ends the connection as well.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
-    let met = timeout(Duration::from_secs(10), async {
+    let result = timeout(Duration::from_secs(10), async {
         tokio::join!(client.ping(), server)
     });
-    met.await
-        .expect("the client waits, or leaves its connection open")
+    result
+        .await
+        .expect("the client does not close its connection")
         .0
         .unwrap_err()
 }
 
 #[tokio::test]
-async fn a_server_that_says_something_else_speaks_no_tls() {
+async fn a_server_of_another_protocol_does_not_use_tls() {
     for words in [
         "error\n",
         "error_auth\n",
         "HTTP/1.1 400 Bad Request\r\n\r\n",
         "220 smtp.example ESMTP\r\n",
     ] {
-        let error = meets(words.as_bytes()).await;
+        let error = connect_to(words.as_bytes()).await;
         assert!(
             matches!(
                 error,
@@ -159,16 +165,16 @@ async fn a_server_that_says_something_else_speaks_no_tls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_has_no_more_than_the_wait() {
+async fn a_silent_handshake_ends_with_the_wait_timeout() {
     let server = Server::start().await.unwrap();
     let client = Client::builder()
         .connector(server.connector())
-        .tls(Authority::new().tls())
+        .tls(TestCa::new().tls())
         .build()
         .unwrap();
     server.faults().freeze();
     for millis in [100, 1000] {
-        let (began, wait) = (Instant::now(), Duration::from_millis(millis));
+        let (start_time, wait) = (Instant::now(), Duration::from_millis(millis));
         let error = client
             .semaphore("pool", 1)
             .unwrap()
@@ -176,20 +182,23 @@ async fn a_server_that_says_nothing_has_no_more_than_the_wait() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, Error::ConnectTimeout { stage: ConnectStage::Tls, limit, .. } if limit == wait),
+            matches!(
+                error,
+                Error::ConnectTimeout { stage: ConnectStage::Tls, limit, .. } if limit == wait
+            ),
             "{error:?}"
         );
         assert!(
-            began.elapsed() <= wait + Duration::from_millis(2),
+            start_time.elapsed() <= wait + Duration::from_millis(2),
             "{:?}",
-            began.elapsed()
+            start_time.elapsed()
         );
     }
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_has_the_connect_timeout() {
-    let error = meets(b"").await;
+async fn a_silent_handshake_ends_with_the_connect_timeout() {
+    let error = connect_to(b"").await;
     assert!(
         matches!(
             error,
@@ -212,15 +221,15 @@ async fn a_server_that_says_nothing_has_the_connect_timeout() {
     );
 }
 
-// in order, or with a reset, as a server does that has not read all
+// The server closes the connection, or resets it because it has unread data.
 #[tokio::test]
-async fn a_server_that_hangs_up_was_reached() {
+async fn a_server_that_closes_during_the_handshake_is_reachable() {
     for linger in [None, Some(Duration::ZERO)] {
         let listener = TcpListener::bind((HOST, 0)).await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let client = Client::builder()
             .servers([addr.as_str()])
-            .tls(Authority::new().tls())
+            .tls(TestCa::new().tls())
             .build()
             .unwrap();
         let server = async {
@@ -239,7 +248,7 @@ async fn a_server_that_hangs_up_was_reached() {
             ),
             "{error:?}"
         );
-        // one that starts again looks the same
+        // A restarting server looks the same.
         assert!(error.is_retryable());
         reads_well(
             &error,
@@ -248,11 +257,11 @@ async fn a_server_that_hangs_up_was_reached() {
     }
 }
 
-// P15: accepted, secured, and then silence
+// Covers bug P15. The server completes the handshake and then sends nothing.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_answer_the_secret_is_unresponsive() {
+async fn a_server_silent_after_the_auth_request_is_unresponsive() {
     let server = Server::builder()
-        .tls(Authority::new().server())
+        .tls(TestCa::new().server())
         .auth_token("hush")
         .build()
         .start()
@@ -264,21 +273,21 @@ async fn a_server_that_does_not_answer_the_secret_is_unresponsive() {
         .connector(server.connector())
         .build()
         .unwrap();
-    let began = Instant::now();
+    let start_time = Instant::now();
     let error = client.ping().await.unwrap_err();
     assert!(matches!(error, Error::Unresponsive { .. }), "{error:?}");
-    assert_eq!(began.elapsed().as_secs(), 5);
+    assert_eq!(start_time.elapsed().as_secs(), 5);
     reads_well(&error, &["auth", "5s", "`socket_timeout`"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_that_takes_too_long_is_cut_off_and_holds_nobody_up() {
-    let server = secured().await;
+async fn a_slow_handshake_times_out_and_delays_no_other_client() {
+    let server = start_tls_server().await;
     let mut silent = Vec::new();
     for _ in 0..3 {
         silent.push(server.connector().connect("memory").await.unwrap());
     }
-    let began = Instant::now();
+    let start_time = Instant::now();
     let client = server
         .client_builder()
         .connector(server.connector())
@@ -294,44 +303,44 @@ async fn a_handshake_that_takes_too_long_is_cut_off_and_holds_nobody_up() {
         .await
         .unwrap();
     assert!(
-        began.elapsed() < Duration::from_millis(100),
+        start_time.elapsed() < Duration::from_millis(100),
         "{:?}",
-        began.elapsed()
+        start_time.elapsed()
     );
     assert_eq!(server.stats().connections, 4);
     for mut stream in silent {
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
     }
-    // the server's read timeout
-    assert_eq!(began.elapsed().as_secs(), 23);
+    // The server's read timeout.
+    assert_eq!(start_time.elapsed().as_secs(), 23);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_in_its_handshake_does_not_keep_the_server_from_stopping() {
-    let server = secured().await;
+async fn a_pending_handshake_does_not_delay_shutdown() {
+    let server = start_tls_server().await;
     let mut silent = server.connector().connect("memory").await.unwrap();
     sleep(Duration::from_millis(1)).await;
     assert_eq!(server.stats().connections, 1);
-    let began = Instant::now();
+    let start_time = Instant::now();
     server.shutdown().await;
     assert!(
-        began.elapsed() < Duration::from_millis(100),
+        start_time.elapsed() < Duration::from_millis(100),
         "{:?}",
-        began.elapsed()
+        start_time.elapsed()
     );
     assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_anything_else_is_sent_away() {
-    let server = secured().await;
+async fn clients_without_tls_are_rejected() {
+    let server = start_tls_server().await;
     for words in ["sl\npool\n0 1\n", "GET / HTTP/1.1\r\n\r\n"] {
         let mut stream = server.connector().connect("memory").await.unwrap();
         stream.write_all(words.as_bytes()).await.unwrap();
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).await.unwrap();
-        // an alert, and no reply
-        assert_eq!(heard[..2], *b"\x15\x03", "{}", heard.escape_ascii());
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).await.unwrap();
+        // The server sends an alert and no reply.
+        assert_eq!(received[..2], *b"\x15\x03", "{}", received.escape_ascii());
         assert_eq!(server.stats().connections, 0);
     }
     assert!(server.stats().semaphores.is_empty());

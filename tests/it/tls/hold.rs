@@ -1,4 +1,4 @@
-//! What is promised of a hold is kept over TLS.
+//! Guarantees of a hold over TLS.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use dflock::{Client, Enqueued, Error, LostReason};
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 
-use super::authority::Authority;
+use super::test_ca::TestCa;
 
-/// A server with TLS, and a client that reaches it in memory.
-async fn house(config: ServerConfig) -> (Server, Client) {
+/// Returns a server with TLS and a client that reaches it in memory.
+async fn start(config: ServerConfig) -> (Server, Client) {
     let server = config.start().await.unwrap();
     let client = server
         .client_builder()
@@ -22,13 +22,13 @@ async fn house(config: ServerConfig) -> (Server, Client) {
 
 macro_rules! server {
     ($($option:ident($value:expr)),*) => {
-        Server::builder().tls(Authority::new().server())$(.$option($value))*.build()
+        Server::builder().tls(TestCa::new().server())$(.$option($value))*.build()
     };
 }
 
-// T49
+// Covers bug T49.
 #[tokio::test]
-async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
+async fn a_dropped_slot_goes_to_the_next_waiter_with_and_without_auto_release() {
     for auto_release in [true, false] {
         let server = server!(auto_release(auto_release)).start().await.unwrap();
         let pool = server.client().semaphore("pool", 1).unwrap();
@@ -37,14 +37,14 @@ async fn a_dropped_hold_is_given_to_the_next_with_and_without_auto_release() {
             panic!("the slot is taken")
         };
         drop(held);
-        // its lease would be 33 s
+        // Without the release the lease would last 33 s.
         next.wait().await.unwrap().release().await.unwrap();
     }
 }
 
-// the close of TLS is written by the drop, too, not by an executor
+// The drop itself writes the TLS close, without an executor.
 #[test]
-fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
+fn dropping_a_slot_outside_its_executor_releases_it() {
     let outside = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -66,8 +66,8 @@ fn a_hold_that_is_dropped_without_its_executor_frees_the_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
-    let (server, client) = house(server!(auto_release(false))).await;
+async fn hundreds_of_slots_dropped_together_are_all_released() {
+    let (server, client) = start(server!(auto_release(false))).await;
     let pool = client.semaphore("pool", 200).unwrap();
     let mut holds = Vec::new();
     for _ in 0..200 {
@@ -86,10 +86,10 @@ async fn hundreds_of_holds_that_are_dropped_at_once_are_all_released() {
     );
 }
 
-// T02, N2, N3, N5: of any length, and in line
+// Covers bugs T02, N2, N3, N5. Leases of any length, and a place in the queue.
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_kept_and_so_is_a_place_in_line() {
-    let (_server, client) = house(server!()).await;
+async fn leases_are_renewed_and_queue_positions_are_kept() {
+    let (_server, client) = start(server!()).await;
     for lease in [1, 33, 300] {
         let lease = Duration::from_secs(lease);
         let pool = dflock::Semaphore::builder()
@@ -111,7 +111,7 @@ async fn a_lease_is_kept_and_so_is_a_place_in_line() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     let server = server!().start().await.unwrap();
     let client = server.client();
     let mut pool = client.semaphore("pool", 1).unwrap();
@@ -122,9 +122,9 @@ async fn connections_are_used_again() {
     }
 }
 
-// N7, G10: of more than one record of TLS, and more than 64 KiB
+// Covers bugs N7, G10. The reply exceeds one TLS record and 64 KiB.
 #[tokio::test]
-async fn a_long_reply_is_read_whole() {
+async fn a_long_reply_is_read_completely() {
     const KEYS: usize = 700;
     let server = server!().start().await.unwrap();
     let client = server.client();
@@ -145,10 +145,10 @@ async fn a_long_reply_is_read_whole() {
     assert_eq!(server.stats().connections, 1);
 }
 
-// P12, T07: a peer that never acknowledges
+// Covers bugs P12, T07. The server never acknowledges.
 #[tokio::test(start_paused = true)]
-async fn leaving_a_server_that_is_frozen_takes_no_longer_than_it_may() {
-    let (server, client) = house(server!()).await;
+async fn a_release_on_a_frozen_server_times_out() {
+    let (server, client) = start(server!()).await;
     let pool = client.semaphore("pool", 3).unwrap();
     let (first, second, third) = (
         pool.clone().acquire().await.unwrap(),
@@ -156,18 +156,18 @@ async fn leaving_a_server_that_is_frozen_takes_no_longer_than_it_may() {
         pool.acquire().await.unwrap(),
     );
     server.faults().freeze();
-    let began = Instant::now();
+    let start = Instant::now();
     drop(first);
     second.close();
-    assert!(began.elapsed().is_zero());
+    assert!(start.elapsed().is_zero());
     third.release().await.unwrap_err();
-    assert_eq!(began.elapsed().as_secs(), 5);
+    assert_eq!(start.elapsed().as_secs(), 5);
 }
 
-// T10: without a word of TLS before it
+// Covers bug T10. The connection ends without a TLS close.
 #[tokio::test(start_paused = true)]
-async fn a_hold_whose_connection_is_cut_is_lost_at_once() {
-    let (server, client) = house(server!()).await;
+async fn a_disconnect_loses_the_slot_immediately() {
+    let (server, client) = start(server!()).await;
     let held = client
         .semaphore("pool", 1)
         .unwrap()
@@ -175,11 +175,11 @@ async fn a_hold_whose_connection_is_cut_is_lost_at_once() {
         .await
         .unwrap();
     server.faults().disconnect("pool");
-    let began = Instant::now();
+    let start = Instant::now();
     let lost = held.lost().await;
     assert_eq!(lost.reason, LostReason::Disconnected);
-    assert!(began.elapsed() < Duration::from_millis(5));
-    // T12
+    assert!(start.elapsed() < Duration::from_millis(5));
+    // Covers bug T12.
     client
         .semaphore("pool", 1)
         .unwrap()
@@ -192,8 +192,8 @@ async fn a_hold_whose_connection_is_cut_is_lost_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_hears_that_the_server_stops() {
-    let (server, client) = house(server!()).await;
+async fn waiters_are_notified_of_a_shutdown() {
+    let (server, client) = start(server!()).await;
     let pool = client.semaphore("pool", 1).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let waiting = tokio::spawn(pool.acquire());

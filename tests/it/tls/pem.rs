@@ -1,16 +1,16 @@
-//! Certificates and keys that cannot be used are refused before anything is connected to.
+//! Unusable certificates and keys are rejected before any connection.
 
 use dflock::server::ServerTls;
 use dflock::{ConfigError, PemErrorKind, PemSectionErrorKind, Tls};
 
-use super::authority::{Authority, HOST};
-use super::folder::Folder;
+use super::temp_dir::TempDir;
+use super::test_ca::{HOST, TestCa};
 use crate::bad_input::reads_well;
 
-/// Refused for `want`'s reason, in words that name `names`.
-fn refused<T: std::fmt::Debug>(
+/// Asserts that the result is an error of the kind `expected` whose message contains `names`.
+fn assert_rejected<T: std::fmt::Debug>(
     result: Result<T, ConfigError>,
-    want: &PemErrorKind,
+    expected: &PemErrorKind,
     names: &[&str],
 ) {
     let error = result.unwrap_err();
@@ -19,7 +19,7 @@ fn refused<T: std::fmt::Debug>(
     };
     assert_eq!(
         std::mem::discriminant(why),
-        std::mem::discriminant(want),
+        std::mem::discriminant(expected),
         "{error:?}"
     );
     reads_well(&error, names);
@@ -36,53 +36,53 @@ const UNUSABLE: PemErrorKind = PemErrorKind::Unusable { section: 1 };
 const NO_CERTIFICATE: PemErrorKind = PemErrorKind::NoCertificate { found: None };
 const NO_KEY: PemErrorKind = PemErrorKind::NoKey { found: None };
 
-/// PEM in form, and no certificate.
+/// Valid PEM without a certificate.
 const EMPTY_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-const CUT_OFF: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+const TRUNCATED: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n";
 
 #[test]
-fn a_ca_certificate_that_cannot_be_used_is_refused() {
-    let folder = Folder::new();
-    let (missing, empty) = (folder.path("missing.pem"), folder.file("empty.pem", ""));
-    refused(
+fn an_unusable_ca_certificate_is_rejected() {
+    let dir = TempDir::new();
+    let (missing, empty) = (dir.path("missing.pem"), dir.file("empty.pem", ""));
+    assert_rejected(
         Tls::ca_pem_file(&missing),
         &UNREADABLE,
         &["the CA certificate", &missing, "cannot be read"],
     );
-    // a folder is no file
-    let place = folder.path("");
-    refused(
-        Tls::ca_pem_file(&place),
+    // A directory is not a file.
+    let directory = dir.path("");
+    assert_rejected(
+        Tls::ca_pem_file(&directory),
         &UNREADABLE,
-        &["the CA certificate", &place],
+        &["the CA certificate", &directory],
     );
-    refused(
+    assert_rejected(
         Tls::ca_pem_file(&empty),
         &NO_CERTIFICATE,
         &["the CA certificate", &empty, "`BEGIN CERTIFICATE`"],
     );
-    let key = Authority::new().papers(HOST).key;
-    for (pem, want) in [
+    let key = TestCa::new().issue(HOST).key;
+    for (pem, expected) in [
         ("", NO_CERTIFICATE),
         ("hello", NO_CERTIFICATE),
         (key.as_str(), NO_CERTIFICATE),
-        (CUT_OFF, MALFORMED),
+        (TRUNCATED, MALFORMED),
         (EMPTY_CERTIFICATE, UNUSABLE),
     ] {
-        refused(Tls::ca_pem(pem), &want, &["the CA certificate"]);
+        assert_rejected(Tls::ca_pem(pem), &expected, &["the CA certificate"]);
     }
 }
 
-/// What the client's and the server's papers have in common: who takes them, and how they are called in errors.
-type Taker = (
+/// Functions of client and server that load a certificate and key, and their names in errors.
+type CertLoader = (
     &'static str,
     &'static str,
     fn(&str, &str) -> Result<(), ConfigError>,
 );
 
-const TAKERS: [Taker; 2] = [
+const CERT_LOADERS: [CertLoader; 2] = [
     ("the client certificate", "the client key", |chain, key| {
-        Authority::new().tls().client_pem(chain, key).map(drop)
+        TestCa::new().tls().client_pem(chain, key).map(drop)
     }),
     ("the server certificate", "the server key", |chain, key| {
         ServerTls::pem(chain, key).map(drop)
@@ -90,78 +90,79 @@ const TAKERS: [Taker; 2] = [
 ];
 
 #[test]
-fn papers_that_cannot_be_used_are_refused_and_named() {
-    let authority = Authority::new();
-    let (papers, other) = (authority.papers(HOST), authority.papers(HOST));
-    for (certificate, key, take) in TAKERS {
-        take(&papers.certificate, &papers.key).unwrap();
-        // both may be in one
-        let both = format!("{}{}", papers.key, papers.certificate);
+fn an_unusable_certificate_or_key_is_rejected_and_named() {
+    let ca = TestCa::new();
+    let (cert, other) = (ca.issue(HOST), ca.issue(HOST));
+    for (certificate, key, take) in CERT_LOADERS {
+        take(&cert.certificate, &cert.key).unwrap();
+        // One file may contain both.
+        let both = format!("{}{}", cert.key, cert.certificate);
         take(&both, &both).unwrap();
-        for (chain, want) in [
+        for (chain, expected) in [
             ("", NO_CERTIFICATE),
-            (&papers.key, NO_CERTIFICATE),
-            (CUT_OFF, MALFORMED),
+            (&cert.key, NO_CERTIFICATE),
+            (TRUNCATED, MALFORMED),
         ] {
-            refused(take(chain, &papers.key), &want, &[certificate]);
+            assert_rejected(take(chain, &cert.key), &expected, &[certificate]);
         }
-        refused(
-            take(EMPTY_CERTIFICATE, &papers.key),
+        assert_rejected(
+            take(EMPTY_CERTIFICATE, &cert.key),
             &UNUSABLE,
             &[certificate],
         );
-        for (private, want) in [
+        for (private, expected) in [
             ("", NO_KEY),
-            (&papers.certificate, NO_KEY),
+            (&cert.certificate, NO_KEY),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n", MALFORMED),
             (
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
                 UNUSABLE,
             ),
             (
-                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n\
+                 -----END ENCRYPTED PRIVATE KEY-----\n",
                 NO_KEY,
             ),
             (&other.key, PemErrorKind::Mismatch),
         ] {
-            refused(take(&papers.certificate, private), &want, &[key]);
+            assert_rejected(take(&cert.certificate, private), &expected, &[key]);
         }
     }
 }
 
 #[test]
-fn files_of_papers_are_named_when_they_cannot_be_read() {
-    let papers = Authority::new().papers(HOST);
-    let folder = Folder::new();
+fn unreadable_certificate_and_key_files_are_named() {
+    let cert = TestCa::new().issue(HOST);
+    let dir = TempDir::new();
     let (chain, key) = (
-        folder.file("my.pem", &papers.certificate),
-        folder.file("my.key", &papers.key),
+        dir.file("my.pem", &cert.certificate),
+        dir.file("my.key", &cert.key),
     );
-    let missing = folder.path("missing.pem");
-    let tls = || Authority::new().tls();
+    let missing = dir.path("missing.pem");
+    let tls = || TestCa::new().tls();
     tls().client_pem_files(&chain, &key).unwrap();
     ServerTls::pem_files(&chain, &key).unwrap();
-    refused(
+    assert_rejected(
         tls().client_pem_files(&missing, &key),
         &UNREADABLE,
         &["the client certificate", &missing],
     );
-    refused(
+    assert_rejected(
         tls().client_pem_files(&chain, &missing),
         &UNREADABLE,
         &["the client key", &missing],
     );
-    refused(
+    assert_rejected(
         ServerTls::pem_files(&missing, &key),
         &UNREADABLE,
         &["the server certificate", &missing],
     );
-    refused(
+    assert_rejected(
         ServerTls::pem_files(&chain, &missing),
         &UNREADABLE,
         &["the server key", &missing],
     );
-    refused(
+    assert_rejected(
         ServerTls::pem_files(&chain, &chain),
         &NO_KEY,
         &["the server key", &chain],
@@ -169,11 +170,11 @@ fn files_of_papers_are_named_when_they_cannot_be_read() {
 }
 
 #[test]
-fn a_name_that_no_certificate_is_for_is_refused() {
-    let tls = || Authority::new().tls();
+fn an_invalid_server_name_is_rejected() {
+    let tls = || TestCa::new().tls();
     let error = tls().server_name("lock internal").unwrap_err();
     reads_well(&error, &["\"lock internal\"", "lock.internal"]);
-    // a host may be fine for the system's resolver and not for a certificate
+    // The system's resolver accepts host names that are invalid in a certificate.
     let error = dflock::Client::builder()
         .servers(["schlüssel:6388"])
         .tls(tls())

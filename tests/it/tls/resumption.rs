@@ -1,4 +1,4 @@
-//! A second connection resumes the session of the first, which saves a certificate and its proof.
+//! Session resumption, which saves the certificate and its verification.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::authority::{Authority, HOST, provider};
+use super::test_ca::{HOST, TestCa, provider};
 
 const PING: &[u8] = b"ping\n_\n_\n";
 
-/// Answers one ping on each connection, closes it, and says how their handshakes went.
+/// Answers one ping on each connection, closes it, and returns the kinds of their handshakes.
 async fn handshakes(
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -30,7 +30,7 @@ async fn handshakes(
         kinds.push(stream.get_ref().1.handshake_kind().unwrap());
         stream.write_all(b"ok\n").await.unwrap();
         stream.shutdown().await.unwrap();
-        // until the client has gone, too, so that it cannot use it again
+        // Waits for the client's close, so that the client cannot reuse the connection.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     kinds
@@ -38,15 +38,15 @@ async fn handshakes(
 
 #[tokio::test]
 async fn a_client_resumes_its_session() {
-    let authority = Authority::new();
-    let papers = authority.papers(HOST);
+    let ca = TestCa::new();
+    let cert = ca.issue(HOST);
     for version in [&TLS12, &TLS13] {
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[version])
             .unwrap();
         let config = config
             .with_no_client_auth()
-            .with_single_cert(papers.chain(), papers.private_key())
+            .with_single_cert(cert.chain(), cert.private_key())
             .unwrap();
         let listener = TcpListener::bind((HOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -58,14 +58,15 @@ async fn a_client_resumes_its_session() {
                 .build()
                 .unwrap()
         };
-        let tls = authority.tls();
+        let tls = ca.tls();
         let first = client(&tls);
         first.ping().await.unwrap();
         first.ping().await.unwrap();
         drop(first);
-        // so does another client with the same TLS, and one with TLS of its own does not
+        // A client with the same TLS configuration resumes the session. One with another
+        // configuration does not.
         client(&tls).ping().await.unwrap();
-        client(&authority.tls()).ping().await.unwrap();
+        client(&ca.tls()).ping().await.unwrap();
         let (full, resumed) = (HandshakeKind::Full, HandshakeKind::Resumed);
         assert_eq!(
             server.await.unwrap(),
@@ -76,15 +77,15 @@ async fn a_client_resumes_its_session() {
 }
 
 #[tokio::test]
-async fn the_server_lets_a_client_resume_its_session() {
-    let authority = Authority::new();
+async fn the_server_accepts_session_resumption() {
+    let ca = TestCa::new();
     let server = Server::builder()
-        .tls(authority.server())
+        .tls(ca.server())
         .build()
         .start()
         .await
         .unwrap();
-    let connector = TlsConnector::from(Arc::new(authority.client_config()));
+    let connector = TlsConnector::from(Arc::new(ca.client_config()));
     let mut kinds = Vec::new();
     for _ in 0..3 {
         let stream = TcpStream::connect(server.addr()).await.unwrap();

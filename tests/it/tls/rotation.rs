@@ -1,4 +1,4 @@
-//! Files of TLS and of the secret that are replaced while a client uses them.
+//! Rotation: certificate and token files that are replaced while a client uses them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,56 +10,56 @@ use dflock::rustls::server::WebPkiClientVerifier;
 use dflock::server::{Server, ServerTls};
 use dflock::{AuthErrorKind, Client, ClientBuilder, Error, Tls, TlsErrorKind};
 
-use super::authority::{Authority, HOST, provider};
-use super::content::assert_hides;
-use super::folder::Folder;
-use super::secret::Warnings;
+use super::auth_token::Warnings;
+use super::redaction::assert_hides;
+use super::temp_dir::TempDir;
+use super::test_ca::{HOST, TestCa, provider};
 
-/// A directory of files as Kubernetes mounts it: all are replaced at once, by a symbolic link.
+/// Directory as Kubernetes mounts it. A symbolic link replaces all files at once.
 struct Mount {
-    folder: Folder,
+    dir: TempDir,
     generation: u32,
 }
 
 impl Mount {
     fn new(files: &[(&str, &str)]) -> Self {
         let mut mount = Self {
-            folder: Folder::new(),
+            dir: TempDir::new(),
             generation: 0,
         };
         mount.replace(files);
         for (name, _) in files {
-            symlink(format!("..data/{name}"), mount.folder.path(name)).unwrap();
+            symlink(format!("..data/{name}"), mount.dir.path(name)).unwrap();
         }
         mount
     }
 
     fn replace(&mut self, files: &[(&str, &str)]) {
         self.generation += 1;
-        let directory = PathBuf::from(self.folder.path(&format!("..{}", self.generation)));
+        let directory = PathBuf::from(self.dir.path(&format!("..{}", self.generation)));
         fs::create_dir(&directory).unwrap();
         for (name, content) in files {
             fs::write(directory.join(name), content).unwrap();
         }
-        symlink(&directory, self.folder.path("..new")).unwrap();
-        fs::rename(self.folder.path("..new"), self.folder.path("..data")).unwrap();
+        symlink(&directory, self.dir.path("..new")).unwrap();
+        fs::rename(self.dir.path("..new"), self.dir.path("..data")).unwrap();
     }
 
     fn path(&self, name: &str) -> String {
-        self.folder.path(name)
+        self.dir.path(name)
     }
 }
 
-async fn start(authority: &Authority) -> Server {
+async fn start(test_ca: &TestCa) -> Server {
     Server::builder()
-        .tls(authority.server())
+        .tls(test_ca.server())
         .build()
         .start()
         .await
         .unwrap()
 }
 
-/// Connects anew with `tls`.
+/// Pings the server on a new connection with `tls`.
 async fn ping(server: &Server, tls: &Tls) -> Result<(), Error> {
     Client::builder()
         .servers([server.addr().to_string()])
@@ -80,42 +80,42 @@ fn is_distrusted(result: &Result<(), Error>) -> bool {
 }
 
 #[tokio::test]
-async fn a_ca_file_that_is_replaced_is_used_by_new_connections_and_open_ones_stay() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let (at_old, at_new) = (start(&old).await, start(&new).await);
+async fn a_replaced_ca_file_applies_to_new_connections_only() {
+    let (old, new) = (TestCa::new(), TestCa::new());
+    let (old_server, new_server) = (start(&old).await, start(&new).await);
     let mut mount = Mount::new(&[("ca.pem", &old.pem())]);
     let tls = Tls::ca_pem_file(mount.path("ca.pem"))
         .unwrap()
         .server_name(HOST)
         .unwrap();
     let client = Client::builder()
-        .servers([at_old.addr().to_string()])
+        .servers([old_server.addr().to_string()])
         .tls(tls.clone())
         .build()
         .unwrap();
     let pool = client.semaphore("pool", 5).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     client.ping().await.unwrap();
-    assert!(is_distrusted(&ping(&at_new, &tls).await));
+    assert!(is_distrusted(&ping(&new_server, &tls).await));
 
     mount.replace(&[("ca.pem", &new.pem())]);
-    ping(&at_new, &tls).await.unwrap();
-    assert!(is_distrusted(&ping(&at_old, &tls).await));
-    // the slot and the connection that was idle go on
+    ping(&new_server, &tls).await.unwrap();
+    assert!(is_distrusted(&ping(&old_server, &tls).await));
+    // The slot and the idle connection remain usable.
     held.renew().await.unwrap();
     client.ping().await.unwrap();
     held.release().await.unwrap();
 }
 
-// of the same length, in place, and at once: nothing but the content differs
+// The file is overwritten in place with the same length, so that only its content differs.
 #[tokio::test]
-async fn a_file_that_is_written_into_at_once_is_read_again() {
+async fn a_file_overwritten_in_place_is_reloaded() {
     let (one, two) = (start_with("hush-1").await, start_with("hush-2").await);
-    let folder = Folder::new();
-    let path = folder.file("token", "hush-1\n");
+    let dir = TempDir::new();
+    let path = dir.file("token", "hush-1\n");
     let builder = Client::builder().auth_file(&path);
     for (content, server) in [("hush-2\n", &two), ("hush-1\n", &one), ("hush-2\n", &two)] {
-        folder.file("token", content);
+        dir.file("token", content);
         let client = builder
             .clone()
             .servers([server.addr().to_string()])
@@ -126,43 +126,43 @@ async fn a_file_that_is_written_into_at_once_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let (at_old, at_new) = (start(&old).await, start(&new).await);
-    let key = old.papers(HOST).key;
-    let folder = Folder::new();
-    let path = folder.file("ca.pem", old.pem());
+async fn an_invalid_file_keeps_the_last_valid_one_and_warns_once_per_change() {
+    let (old, new) = (TestCa::new(), TestCa::new());
+    let (old_server, new_server) = (start(&old).await, start(&new).await);
+    let key = old.issue(HOST).key;
+    let dir = TempDir::new();
+    let path = dir.file("ca.pem", old.pem());
     let tls = Tls::ca_pem_file(&path).unwrap();
     let (warnings, guard) = Warnings::listen();
-    for broken in [
+    for invalid in [
         "",
         "hello",
         &new.pem()[..200],
         &key,
         &key.replace('\n', "\\n"),
     ] {
-        folder.file("ca.pem", broken);
+        dir.file("ca.pem", invalid);
         for _ in 0..3 {
-            ping(&at_old, &tls).await.unwrap();
+            ping(&old_server, &tls).await.unwrap();
         }
-        let heard = warnings.take();
-        assert_eq!(heard.len(), 1, "{broken:?}: {heard:?}");
+        let messages = warnings.take();
+        assert_eq!(messages.len(), 1, "{invalid:?}: {messages:?}");
         assert!(
-            heard[0].contains(&path) && heard[0].contains("the last good one is kept"),
-            "{heard:?}"
+            messages[0].contains(&path) && messages[0].contains("the last good one is kept"),
+            "{messages:?}"
         );
-        assert_hides(&heard[0], &key);
+        assert_hides(&messages[0], &key);
     }
     fs::remove_file(&path).unwrap();
     for _ in 0..3 {
-        ping(&at_old, &tls).await.unwrap();
+        ping(&old_server, &tls).await.unwrap();
     }
-    let heard = warnings.take();
+    let messages = warnings.take();
     assert!(
-        heard.len() == 1 && heard[0].contains("cannot be read"),
-        "{heard:?}"
+        messages.len() == 1 && messages[0].contains("cannot be read"),
+        "{messages:?}"
     );
-    // a pipe would block whoever opens it
+    // Opening a pipe would block.
     assert!(
         std::process::Command::new("mkfifo")
             .arg(&path)
@@ -170,32 +170,32 @@ async fn a_broken_file_keeps_the_last_good_one_and_warns_once_for_each_change() 
             .unwrap()
             .success()
     );
-    ping(&at_old, &tls).await.unwrap();
-    let heard = warnings.take();
+    ping(&old_server, &tls).await.unwrap();
+    let messages = warnings.take();
     assert!(
-        heard.len() == 1 && heard[0].contains("not a regular file"),
-        "{heard:?}"
+        messages.len() == 1 && messages[0].contains("not a regular file"),
+        "{messages:?}"
     );
     fs::remove_file(&path).unwrap();
 
-    folder.file("ca.pem", new.pem());
-    ping(&at_new, &tls).await.unwrap();
-    assert!(is_distrusted(&ping(&at_old, &tls).await));
+    dir.file("ca.pem", new.pem());
+    ping(&new_server, &tls).await.unwrap();
+    assert!(is_distrusted(&ping(&old_server, &tls).await));
     assert_eq!(warnings.take(), [""; 0]);
     drop(guard);
 }
 
-/// A server that asks for a client certificate of `authority`.
-async fn start_asking(authority: &Authority) -> Server {
-    let papers = authority.papers(HOST);
-    let verifier = WebPkiClientVerifier::builder_with_provider(authority.roots(), provider());
+/// Starts a server that requires a client certificate of `ca`.
+async fn start_asking(test_ca: &TestCa) -> Server {
+    let cert = test_ca.issue(HOST);
+    let verifier = WebPkiClientVerifier::builder_with_provider(test_ca.roots(), provider());
     let config =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let config = config
         .unwrap()
         .with_client_cert_verifier(verifier.build().unwrap());
     let config = config
-        .with_single_cert(papers.chain(), papers.private_key())
+        .with_single_cert(cert.chain(), cert.private_key())
         .unwrap();
     Server::builder()
         .tls(ServerTls::from_config(Arc::new(config)))
@@ -206,17 +206,20 @@ async fn start_asking(authority: &Authority) -> Server {
 }
 
 #[tokio::test]
-async fn a_client_certificate_that_is_replaced_is_shown_even_where_a_session_could_be_resumed() {
-    let (known, unknown) = (Authority::new(), Authority::new());
+async fn a_replaced_client_certificate_is_sent_instead_of_a_session_resumption() {
+    let (known, unknown) = (TestCa::new(), TestCa::new());
     let server = start_asking(&known).await;
-    let (mine, strange) = (known.papers("worker-1"), unknown.papers("worker-1"));
-    let mut mount = Mount::new(&[("tls.crt", &mine.certificate), ("tls.key", &mine.key)]);
+    let (trusted, untrusted) = (known.issue("worker-1"), unknown.issue("worker-1"));
+    let mut mount = Mount::new(&[("tls.crt", &trusted.certificate), ("tls.key", &trusted.key)]);
     let (chain, key) = (mount.path("tls.crt"), mount.path("tls.key"));
     let tls = known.tls().client_pem_files(&chain, &key).unwrap();
     ping(&server, &tls).await.unwrap();
     ping(&server, &tls).await.unwrap();
 
-    mount.replace(&[("tls.crt", &strange.certificate), ("tls.key", &strange.key)]);
+    mount.replace(&[
+        ("tls.crt", &untrusted.certificate),
+        ("tls.key", &untrusted.key),
+    ]);
     let error = ping(&server, &tls).await.unwrap_err();
     assert!(
         matches!(
@@ -229,40 +232,43 @@ async fn a_client_certificate_that_is_replaced_is_shown_even_where_a_session_cou
         "{error:?}"
     );
 
-    // half of the replacement: a key that is another certificate's
+    // A partial replacement: the key belongs to another certificate.
     let (warnings, _guard) = Warnings::listen();
-    let next = known.papers("worker-1");
-    mount.replace(&[("tls.crt", &mine.certificate), ("tls.key", &mine.key)]);
+    let next = known.issue("worker-1");
+    mount.replace(&[("tls.crt", &trusted.certificate), ("tls.key", &trusted.key)]);
     ping(&server, &tls).await.unwrap();
-    mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &mine.key)]);
+    mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &trusted.key)]);
     ping(&server, &tls).await.unwrap();
-    let heard = warnings.take();
-    assert!(heard.len() == 1 && heard[0].contains(&key), "{heard:?}");
+    let messages = warnings.take();
+    assert!(
+        messages.len() == 1 && messages[0].contains(&key),
+        "{messages:?}"
+    );
     mount.replace(&[("tls.crt", &next.certificate), ("tls.key", &next.key)]);
     ping(&server, &tls).await.unwrap();
     assert_eq!(warnings.take(), [""; 0]);
 }
 
-// each follows its own files, so that one that is broken does not hold up the other
+// Each file is followed separately, so that an invalid one does not delay the other.
 #[tokio::test]
-async fn a_broken_client_certificate_does_not_keep_an_old_ca() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let at_new = start(&new).await;
-    let papers = old.papers("worker-1");
-    let folder = Folder::new();
-    let ca = folder.file("ca.pem", old.pem());
+async fn an_invalid_client_certificate_does_not_block_a_new_ca() {
+    let (old, new) = (TestCa::new(), TestCa::new());
+    let new_server = start(&new).await;
+    let cert = old.issue("worker-1");
+    let dir = TempDir::new();
+    let ca = dir.file("ca.pem", old.pem());
     let (chain, key) = (
-        folder.file("tls.crt", &papers.certificate),
-        folder.file("tls.key", &papers.key),
+        dir.file("tls.crt", &cert.certificate),
+        dir.file("tls.key", &cert.key),
     );
     let tls = Tls::ca_pem_file(ca)
         .unwrap()
         .client_pem_files(chain, key)
         .unwrap();
-    assert!(is_distrusted(&ping(&at_new, &tls).await));
-    folder.file("tls.key", "");
-    folder.file("ca.pem", new.pem());
-    ping(&at_new, &tls).await.unwrap();
+    assert!(is_distrusted(&ping(&new_server, &tls).await));
+    dir.file("tls.key", "");
+    dir.file("ca.pem", new.pem());
+    ping(&new_server, &tls).await.unwrap();
 }
 
 async fn start_with(token: &str) -> Server {
@@ -274,7 +280,7 @@ async fn start_with(token: &str) -> Server {
         .unwrap()
 }
 
-/// The ways to name the file of the secret.
+/// Returns a builder for each index to name the token file.
 fn auth_file_builders(path: &str) -> [ClientBuilder; 2] {
     let lookup = |name| (name == "DFLOCK_AUTH_TOKEN_FILE").then(|| path.into());
     [
@@ -284,13 +290,13 @@ fn auth_file_builders(path: &str) -> [ClientBuilder; 2] {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_replaced_is_shown_on_new_connections_and_open_ones_stay() {
+async fn a_replaced_auth_token_applies_to_new_connections_only() {
     let (one, two) = (start_with("hush").await, start_with("hush hush").await);
-    for way in 0..2 {
+    for index in 0..2 {
         let mut mount = Mount::new(&[("token", "hush\n")]);
         let builder = auth_file_builders(&mount.path("token"))
             .into_iter()
-            .nth(way)
+            .nth(index)
             .unwrap();
         let client = |server: &Server| {
             builder
@@ -299,14 +305,14 @@ async fn a_secret_that_is_replaced_is_shown_on_new_connections_and_open_ones_sta
                 .build()
                 .unwrap()
         };
-        let at_one = client(&one);
-        let held = at_one
+        let client_of_first = client(&one);
+        let held = client_of_first
             .semaphore("pool", 5)
             .unwrap()
             .acquire()
             .await
             .unwrap();
-        at_one.ping().await.unwrap();
+        client_of_first.ping().await.unwrap();
         let error = client(&two).ping().await.unwrap_err();
         assert!(
             matches!(
@@ -333,56 +339,56 @@ async fn a_secret_that_is_replaced_is_shown_on_new_connections_and_open_ones_sta
             "{error:?}"
         );
         held.renew().await.unwrap();
-        at_one.ping().await.unwrap();
+        client_of_first.ping().await.unwrap();
         held.release().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_broken_secret_keeps_the_last_good_one_and_warns_once_for_each_change() {
+async fn an_invalid_auth_token_keeps_the_last_valid_one_and_warns_once_per_change() {
     let server = start_with("hush").await;
-    let folder = Folder::new();
-    let path = folder.file("token", "hush\n");
+    let dir = TempDir::new();
+    let path = dir.file("token", "hush\n");
     for builder in auth_file_builders(&path) {
-        folder.file("token", "hush\n");
+        dir.file("token", "hush\n");
         let builder = builder.servers([server.addr().to_string()]);
         let ping = async || builder.clone().build().unwrap().ping().await;
         let (warnings, _guard) = Warnings::listen();
-        for (broken, why) in [
+        for (invalid, why) in [
             (&b""[..], "no secret in it"),
             (b"\n \n", "no secret in it"),
             (b"secretive\nsecretive\n", "line break"),
             ("secretive\u{200b}\n".as_bytes(), "U+200B ZERO WIDTH SPACE"),
             (b"secretive\xff\n", "not UTF-8"),
         ] {
-            folder.file("token", broken);
+            dir.file("token", invalid);
             for _ in 0..3 {
                 ping().await.unwrap();
             }
-            let heard = warnings.take();
+            let messages = warnings.take();
             assert!(
-                heard.len() == 1 && heard[0].contains(&path) && heard[0].contains(why),
-                "{heard:?}"
+                messages.len() == 1 && messages[0].contains(&path) && messages[0].contains(why),
+                "{messages:?}"
             );
-            assert_hides(&heard[0], "secretive");
+            assert_hides(&messages[0], "secretive");
         }
     }
 }
 
-// the environment's CA file is followed, too
+// The client follows the CA file of the environment as well.
 #[tokio::test]
-async fn the_ca_file_of_the_environment_is_read_again() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let at_new = start(&new).await;
-    let folder = Folder::new();
-    let path = folder.file("ca.pem", old.pem());
+async fn the_ca_file_of_the_environment_is_reloaded() {
+    let (old, new) = (TestCa::new(), TestCa::new());
+    let new_server = start(&new).await;
+    let dir = TempDir::new();
+    let path = dir.file("ca.pem", old.pem());
     let lookup = |name| (name == "DFLOCK_TLS_CA").then(|| path.clone().into());
     let builder = ClientBuilder::from_lookup(lookup)
         .unwrap()
-        .servers([at_new.addr().to_string()]);
+        .servers([new_server.addr().to_string()]);
     assert!(is_distrusted(
         &builder.clone().build().unwrap().ping().await
     ));
-    folder.file("ca.pem", new.pem());
+    dir.file("ca.pem", new.pem());
     builder.build().unwrap().ping().await.unwrap();
 }

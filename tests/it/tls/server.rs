@@ -1,4 +1,4 @@
-//! The embedded server with TLS, and its own clients.
+//! Embedded server with TLS, and its own clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,25 +11,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
-use super::authority::{Authority, HOST, Papers};
+use super::test_ca::{HOST, TestCa, TestCert};
 
-async fn secured(tls: ServerTls) -> Server {
+async fn start_tls_server(tls: ServerTls) -> Server {
     Server::builder().tls(tls).build().start().await.unwrap()
 }
 
 #[tokio::test]
-async fn its_own_clients_know_its_certificate_whatever_name_and_time_it_is_for() {
-    let authority = Authority::new();
-    let old = authority.papers_with(HOST, |params| params.not_after = date_time_ymd(2001, 1, 1));
-    // as `openssl req -x509` makes it
-    let of_ca = Papers::self_signed(HOST, IsCa::Ca(BasicConstraints::Unconstrained));
-    for papers in [
-        authority.papers(HOST),
-        authority.papers("lock.internal"),
-        old,
-        of_ca,
-    ] {
-        let server = secured(papers.server()).await;
+async fn clients_of_the_server_trust_its_certificate_for_any_name_and_time() {
+    let ca = TestCa::new();
+    let old = ca.issue_with(HOST, |params| params.not_after = date_time_ymd(2001, 1, 1));
+    // A certificate as `openssl req -x509` creates it.
+    let of_ca = TestCert::self_signed(HOST, IsCa::Ca(BasicConstraints::Unconstrained));
+    for cert in [ca.issue(HOST), ca.issue("lock.internal"), old, of_ca] {
+        let server = start_tls_server(cert.server()).await;
         server
             .client()
             .semaphore("pool", 1)
@@ -49,27 +44,28 @@ async fn its_own_clients_know_its_certificate_whatever_name_and_time_it_is_for()
     }
 }
 
-// Why the server's own clients pin the certificate: rustls accepts none of these as its own root.
+// The server's own clients pin the certificate, because rustls accepts none of these as its own
+// root.
 #[tokio::test]
 async fn a_root_store_cannot_replace_the_pinned_certificate() {
-    let authority = Authority::new();
+    let ca = TestCa::new();
     let expired =
-        Papers::self_signed_with(HOST, |params| params.not_after = date_time_ymd(2001, 1, 1));
-    let of_ca = Papers::self_signed(HOST, IsCa::Ca(BasicConstraints::Unconstrained));
-    for (papers, want) in [
-        (authority.papers(HOST), TlsErrorKind::Issuer),
+        TestCert::self_signed_with(HOST, |params| params.not_after = date_time_ymd(2001, 1, 1));
+    let of_ca = TestCert::self_signed(HOST, IsCa::Ca(BasicConstraints::Unconstrained));
+    for (cert, expected) in [
+        (ca.issue(HOST), TlsErrorKind::Issuer),
         (expired, TlsErrorKind::Date),
         (of_ca, TlsErrorKind::Certificate),
     ] {
-        let server = secured(papers.server()).await;
+        let server = start_tls_server(cert.server()).await;
         let client = server
             .client_builder()
-            .tls(Tls::ca_pem(&papers.certificate).unwrap())
+            .tls(Tls::ca_pem(&cert.certificate).unwrap())
             .build()
             .unwrap();
         let error = client.ping().await.unwrap_err();
         assert!(
-            matches!(error, Error::Tls { fault, .. } if fault == want),
+            matches!(error, Error::Tls { fault, .. } if fault == expected),
             "{error:?}"
         );
         server.client().ping().await.unwrap();
@@ -77,11 +73,11 @@ async fn a_root_store_cannot_replace_the_pinned_certificate() {
 }
 
 #[tokio::test]
-async fn its_own_clients_know_no_other_certificate() {
-    let authority = Authority::new();
+async fn clients_of_the_server_trust_no_other_certificate() {
+    let ca = TestCa::new();
     let (server, other) = (
-        secured(authority.server()).await,
-        secured(authority.server()).await,
+        start_tls_server(ca.server()).await,
+        start_tls_server(ca.server()).await,
     );
     let client = server
         .client_builder()
@@ -102,15 +98,15 @@ async fn its_own_clients_know_no_other_certificate() {
 }
 
 #[tokio::test]
-async fn a_configuration_of_the_users_own_is_served_and_its_clients_are_told_to_give_tls() {
-    let authority = Authority::new();
-    let server = secured(ServerTls::from_config(Arc::new(
-        authority.papers(HOST).server_config(),
+async fn a_user_defined_rustls_configuration_is_served_and_clients_must_set_tls() {
+    let ca = TestCa::new();
+    let server = start_tls_server(ServerTls::from_config(Arc::new(
+        ca.issue(HOST).server_config(),
     )))
     .await;
     server
         .client_builder()
-        .tls(authority.tls())
+        .tls(ca.tls())
         .build()
         .unwrap()
         .ping()
@@ -124,33 +120,33 @@ async fn a_configuration_of_the_users_own_is_served_and_its_clients_are_told_to_
     );
 }
 
-// S13: a silence that is too long is told in a line, then TLS says that it ends
+// Covers bug S13. The read timeout is reported in a line, followed by the TLS close.
 #[tokio::test(start_paused = true)]
-async fn the_read_timeout_is_told_over_tls() {
-    let authority = Authority::new();
-    let server = secured(authority.server()).await;
-    let connector = TlsConnector::from(Arc::new(authority.client_config()));
+async fn the_read_timeout_is_reported_over_tls() {
+    let ca = TestCa::new();
+    let server = start_tls_server(ca.server()).await;
+    let connector = TlsConnector::from(Arc::new(ca.client_config()));
     let stream = server.connector().connect("memory").await.unwrap();
     let mut stream = connector
         .connect(ServerName::try_from(HOST).unwrap(), stream)
         .await
         .unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     stream.write_all(b"ping\n_\n_\n").await.unwrap();
-    let mut heard = String::new();
-    // an end without the word for it would be an error
-    stream.read_to_string(&mut heard).await.unwrap();
+    let mut received = String::new();
+    // A connection that ends without a TLS close is an error.
+    stream.read_to_string(&mut received).await.unwrap();
     assert_eq!(
-        (heard.as_str(), began.elapsed().as_secs()),
+        (received.as_str(), start.elapsed().as_secs()),
         ("ok\nerror\n", 23)
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_closed_in_order_is_closed_in_order_over_tls() {
-    let authority = Authority::new();
-    let server = secured(authority.server()).await;
-    let connector = TlsConnector::from(Arc::new(authority.client_config()));
+async fn a_graceful_close_is_graceful_over_tls() {
+    let ca = TestCa::new();
+    let server = start_tls_server(ca.server()).await;
+    let connector = TlsConnector::from(Arc::new(ca.client_config()));
     let stream = server.connector().connect("memory").await.unwrap();
     let mut stream = connector
         .connect(ServerName::try_from(HOST).unwrap(), stream)

@@ -1,4 +1,4 @@
-//! What is no argument.
+//! Malformed arguments.
 
 #[dflock::lock("nightly")]
 async fn without_a_name() -> Result<(), dflock::Error> {

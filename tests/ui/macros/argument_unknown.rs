@@ -1,4 +1,4 @@
-//! A misspelt argument is told what it was meant to be.
+//! Unknown arguments, with suggestions for misspelt ones.
 
 #[dflock::semaphore(key = "a", limits = 3, timeout = "2s", colour = (1, 2))]
 async fn misspelt() -> Result<(), dflock::Error> {

@@ -1,4 +1,4 @@
-//! What runs at compile time cannot wait.
+//! A `const fn` cannot wait for a slot.
 
 #[dflock::lock(key = "pool")]
 pub const fn constant() -> Result<(), dflock::Error> {

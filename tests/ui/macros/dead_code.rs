@@ -1,4 +1,4 @@
-//! What nobody calls, and what only it calls, is dead code, with the attribute as without it.
+//! An annotated function that is not called is dead code, and so are its callees.
 #![deny(dead_code)]
 
 struct Shop {

@@ -1,4 +1,4 @@
-//! A plain function has a slot around the future that it ends with, and around no other.
+//! Early returns of a plain function, whose future would run without a slot.
 
 use std::pin::Pin;
 
@@ -22,7 +22,7 @@ fn question(text: &str) -> Boxed {
     Box::pin(async move { Ok(number) })
 }
 
-// what returns from something else
+// These return from an inner function, a closure or a future.
 #[dflock::lock(key = "fine")]
 fn fine(text: &'static str) -> impl Future<Output = Result<u32, dflock::Error>> {
     fn inner(text: &str) -> Result<u32, std::num::ParseIntError> {

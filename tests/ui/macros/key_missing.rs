@@ -1,4 +1,4 @@
-//! Both attributes need a key.
+//! Both attributes require a key.
 
 #[dflock::semaphore(limit = 3)]
 async fn semaphore() -> Result<(), dflock::Error> {

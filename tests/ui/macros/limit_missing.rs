@@ -1,4 +1,4 @@
-//! A semaphore needs a limit, and both are said.
+//! A semaphore requires a limit. A missing key and a missing limit are both reported.
 
 #[dflock::semaphore(key = "pool")]
 async fn one() -> Result<(), dflock::Error> {

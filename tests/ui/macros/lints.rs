@@ -1,4 +1,4 @@
-//! What the compiler warns of without the attribute, it warns of with it.
+//! The attribute suppresses no warnings.
 #![deny(warnings)]
 
 #[dflock::lock(key = "unused")]

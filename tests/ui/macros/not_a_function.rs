@@ -1,4 +1,4 @@
-//! It goes on functions.
+//! The attributes accept only functions with a body.
 
 #[dflock::lock(key = "a")]
 struct Shop;

@@ -1,4 +1,4 @@
-//! There may be no slot, and the caller must get to know.
+//! The function must return a `Result`.
 
 #[dflock::lock(key = "a")]
 async fn nothing() {}

@@ -1,4 +1,4 @@
-//! Waiting takes an async fn.
+//! The function must be async or end with a future.
 
 #[dflock::semaphore(key = "pool", limit = 3)]
 fn plain() -> Result<(), dflock::Error> {
@@ -12,11 +12,11 @@ fn boxed_in_another_form() -> std::pin::Pin<Box<dyn Future<Output = Result<(), d
 }
 
 #[dflock::lock(key = "pool")]
-fn blocks(runtime: &tokio::macro_support::Runtime) -> Result<(), dflock::Error> {
+fn blocks(runtime: &tokio::runtime::Runtime) -> Result<(), dflock::Error> {
     runtime.block_on(async { Ok(()) })
 }
 
-fn callers_find_it() -> Result<(), dflock::Error> {
+fn calls_the_function() -> Result<(), dflock::Error> {
     plain()
 }
 

@@ -134,8 +134,8 @@ pub(crate) fn read_token(path: &Path) -> Result<Zeroizing<String>, CliError> {
         .map(Zeroizing::new)
         .map_err(|error| {
             CliError::usage(format!(
-                "cannot read the auth token from {}: {error}",
-                path.display()
+                "cannot read the auth token file: {error}; the value is not shown, as it may be \
+                 the token itself"
             ))
         })?;
     let token = text.strip_prefix('\u{FEFF}').unwrap_or(&text).trim();

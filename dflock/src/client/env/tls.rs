@@ -3,6 +3,8 @@
 use super::{TLS, TLS_CA, refused};
 use crate::client::ClientBuilder;
 use crate::error::ConfigError;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+use crate::error::PemErrorKind;
 
 /// Whom TLS trusts, if there is to be any.
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
@@ -13,13 +15,11 @@ pub(super) fn secured(
     let ca = lookup(TLS_CA)?;
     let tls = match (lookup(TLS)?.as_deref(), ca) {
         (None | Some("off"), None) => return Ok(builder),
-        (Some("native"), None) => crate::Tls::native_roots().map_err(|error| trusting(TLS, &error)),
+        (Some("native"), None) => crate::Tls::native_roots().map_err(|error| trusting(TLS, error)),
         (Some("native"), Some(ca)) => {
-            crate::Tls::native_roots_and(ca.as_ref()).map_err(|error| trusting(TLS_CA, &error))
+            crate::Tls::native_roots_and(ca.as_ref()).map_err(|error| trusting(TLS_CA, error))
         }
-        (None, Some(ca)) => {
-            crate::Tls::ca_pem_file(ca).map_err(|error| super::variable(TLS_CA, &error))
-        }
+        (None, Some(ca)) => crate::Tls::ca_pem_file(ca).map_err(|error| trusting(TLS_CA, error)),
         (Some("off"), Some(_)) => Err(refused(
             TLS_CA,
             format!("`{TLS}` is `off`; unset one of the two"),
@@ -50,14 +50,26 @@ pub(super) fn secured(
 
 /// What is wrong with those that `name` says to trust, or with the system, which `DFLOCK_TLS` does.
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
-fn trusting(name: &'static str, error: &ConfigError) -> ConfigError {
-    let ConfigError::NoNativeRoots { why } = error else {
-        return super::variable(name, error);
-    };
-    let advice =
-        format!("install its CA certificates, or unset `{TLS}` and name them with `{TLS_CA}`");
-    refused(
-        TLS,
-        format!("the system has no certificate that can be trusted: {why}; {advice}"),
-    )
+fn trusting(name: &'static str, error: ConfigError) -> ConfigError {
+    match error {
+        ConfigError::NoNativeRoots { why } => {
+            let advice = format!(
+                "install its CA certificates, or unset `{TLS}` and name them with `{TLS_CA}`"
+            );
+            refused(
+                TLS,
+                format!("the system has no certificate that can be trusted: {why}; {advice}"),
+            )
+        }
+        // the file is not named: the value may be a key or a certificate
+        ConfigError::Pem {
+            what,
+            why: PemErrorKind::Unreadable { error },
+            ..
+        } => {
+            let (file, why) = (None, PemErrorKind::NotPath { error });
+            super::variable(name, &ConfigError::Pem { what, file, why })
+        }
+        error => super::variable(name, &error),
+    }
 }

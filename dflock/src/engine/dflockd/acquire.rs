@@ -228,7 +228,7 @@ impl Dflockd {
             return None;
         };
         pool.put_back(connection, sent_at);
-        stats.limit_besides(slot.capacity.limit().get(), slot.key.as_str())
+        stats.conflicting_limit(slot.capacity.limit().get(), slot.key.as_str())
     }
 }
 

@@ -95,7 +95,9 @@ impl AuthTokenFile {
             Ok(bytes) => AuthToken::from_content(&bytes),
             // the "path" may be the secret itself, which no error may show
             Err(error) if !file::is_path(&self.0, &error) => {
-                let why = AuthTokenFileErrorKind::NotPath;
+                let why = AuthTokenFileErrorKind::NotPath {
+                    error: error.to_string(),
+                };
                 return Err(ConfigError::AuthTokenFile { file: None, why });
             }
             Err(error) => Err(AuthTokenFileErrorKind::Unreadable {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connection::deadline_after;
 use super::{Connection, ConnectionError};
 use crate::wire::{Key, Kind, Reply, Request};
 
@@ -24,7 +23,7 @@ impl Connection {
         limit: Duration,
     ) -> Call<'a> {
         self.send(request);
-        let deadline = deadline_after(limit);
+        let deadline = self.start_call(limit);
         Call {
             connection: Some(self),
             slot: request.slot(),

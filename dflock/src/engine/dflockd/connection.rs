@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     failed: bool,
     /// Wakes the task that polls the connection: for the time limit of a call, or for a renewal.
     timer: LazyTimer,
+    /// When the last call began. Reading the clock again costs more than what it is needed for.
+    called_at: Option<TokioInstant>,
     /// The runtime that drives the socket.
     runtime: Option<Id>,
     /// A time before the name of the server was resolved.
@@ -72,6 +74,7 @@ impl Connection {
             pending_replies: 0,
             failed: false,
             timer: LazyTimer::default(),
+            called_at: None,
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
             opened,
             extension: None,
@@ -151,9 +154,23 @@ impl Connection {
         })
     }
 
+    /// Notes that a call begins, and returns the time at which it fails with this time limit. `None`
+    /// if that is too far in the future to be represented.
+    pub(super) fn start_call(&mut self, limit: Duration) -> Option<TokioInstant> {
+        self.called_at
+            .insert(TokioInstant::now())
+            .checked_add(limit)
+    }
+
     /// Completes at `deadline`.
-    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: TokioInstant) -> Poll<()> {
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: TokioInstant) -> Poll<()> {
         self.timer.poll_elapsed(cx, deadline)
+    }
+
+    /// Completes within `delay`, which counts from the start of the last call.
+    pub(crate) fn poll_delay(&mut self, cx: &mut Context<'_>, delay: Duration) -> Poll<()> {
+        let start = *self.called_at.get_or_insert_with(TokioInstant::now);
+        self.timer.poll_elapsed(cx, start + delay)
     }
 
     /// Moves the timer to `runtime`, the runtime of the caller: the one that made the connection
@@ -313,12 +330,6 @@ impl Drop for Connection {
         let _ = poll_once_in_drop(|cx| self.poll_fill(cx));
         let _ = poll_once_in_drop(|cx| Pin::new(&mut self.stream).poll_shutdown(cx));
     }
-}
-
-/// Returns the time at which a call with this time limit fails; `None` if that is too far in the
-/// future to be represented.
-pub(super) fn deadline_after(limit: Duration) -> Option<TokioInstant> {
-    TokioInstant::now().checked_add(limit)
 }
 
 /// Polls once, outside of tokio's coop budget, which may be used up.

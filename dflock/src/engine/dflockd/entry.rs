@@ -2,8 +2,7 @@
 
 use std::any::Any;
 use std::task::{Context, Poll, ready};
-
-use tokio::time::Instant as TokioInstant;
+use std::time::Duration;
 
 use super::{Connection, ConnectionError};
 use crate::engine::SlotSpec;
@@ -98,9 +97,9 @@ impl Entry {
         self.0.poll_closed(cx).map(drop)
     }
 
-    /// Completes at `deadline`.
-    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: TokioInstant) -> Poll<()> {
-        self.0.poll_timer(cx, deadline)
+    /// Completes within `delay`, which counts from the last request of a caller.
+    pub(crate) fn poll_delay(&mut self, cx: &mut Context<'_>, delay: Duration) -> Poll<()> {
+        self.0.poll_delay(cx, delay)
     }
 
     /// Gives up the slot of `token` without waiting for a reply: sends a release as far as the

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
-use std::path::Path;
+use std::path::{Path, is_separator};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -47,14 +47,14 @@ impl<S: FileSource> Reloadable<S> {
     pub(crate) fn open(source: S) -> Result<Self, ConfigError> {
         // before the files are read: a change while they are read is seen next time
         let stamps = Stamps::of(&source);
-        let value = Arc::new(source.load()?);
+        let value = Mutex::new(Arc::new(source.load()?));
         let is_settled = stamps.are_settled();
-        let state = Mutex::new(State {
+        let last_read = Mutex::new(LastRead { stamps, is_settled });
+        Ok(Self::Files(Arc::new(Files {
+            source,
             value,
-            stamps,
-            is_settled,
-        });
-        Ok(Self::Files(Arc::new(Files { source, state })))
+            last_read,
+        })))
     }
 
     /// Returns the value of the files as they are now, or as they were when they were last good.
@@ -87,13 +87,14 @@ impl<S: FileSource> fmt::Debug for Reloadable<S> {
 
 pub(crate) struct Files<S: FileSource> {
     source: S,
-    state: Mutex<State<S::Value>>,
+    /// The last good value. It is locked only to be cloned or replaced.
+    value: Mutex<Arc<S::Value>>,
+    /// Locked by the caller that looks at the files, for as long as that takes.
+    last_read: Mutex<LastRead>,
 }
 
-struct State<V> {
-    /// The last good value.
-    value: Arc<V>,
-    /// Those of the last read, whether it was good or not.
+struct LastRead {
+    /// Those from before the read, whether it was good or not.
     stamps: Stamps,
     /// Whether a read is needless as long as the stamps stay the same. It is not after a read that
     /// failed: the reason may be gone, as when the process had too many open files.
@@ -102,33 +103,43 @@ struct State<V> {
 
 impl<S: FileSource> Files<S> {
     fn current(&self) -> Arc<S::Value> {
-        let mut state = self.state.lock();
-        let stamps = Stamps::of(&self.source);
-        let is_changed = stamps != state.stamps;
-        if state.is_settled && !is_changed {
-            return state.value.clone();
+        // One caller at a time looks at the files. The others do not wait for it but use the last
+        // good value, because a file system that hangs would hold up all of them.
+        let change = match self.last_read.try_lock() {
+            Some(mut last_read) => self.reload(&mut last_read),
+            None => None,
+        };
+        // not behind a lock: a subscriber runs code of the program's, which may connect
+        match change {
+            Some(Ok(())) => self.source.paths().for_each(telemetry::reloaded),
+            Some(Err(error)) => telemetry::reload_failed(&error),
+            None => {}
         }
-        let loaded = self.source.load();
-        state.is_settled = loaded.is_ok() && stamps.are_settled();
+        self.value.lock().clone()
+    }
+
+    /// Reads the files again if they may have changed since `last_read`. Returns what is to be told
+    /// of a change.
+    fn reload(&self, last_read: &mut LastRead) -> Option<Result<(), ConfigError>> {
+        let stamps = Stamps::of(&self.source);
+        let is_changed = stamps != last_read.stamps;
+        if last_read.is_settled && !is_changed {
+            return None;
+        }
+        let loaded = self.source.load().map(Arc::new);
         // files that change while they are read may not go together; what they end as is read next
         let is_final = stamps == Stamps::of(&self.source);
-        state.stamps = stamps;
-        let error = match loaded {
-            Ok(value) => {
-                state.value = Arc::new(value);
-                None
-            }
-            Err(error) => Some(error),
+        *last_read = LastRead {
+            is_settled: loaded.is_ok() && stamps.are_settled(),
+            stamps,
         };
-        let value = state.value.clone();
-        // a subscriber runs code of the program's, which may connect
-        drop(state);
-        match error {
-            Some(error) if is_changed && is_final => telemetry::reload_failed(&error),
-            None if is_changed => self.source.paths().for_each(telemetry::reloaded),
-            _ => {}
+        match loaded {
+            Ok(value) => {
+                *self.value.lock() = value;
+                is_changed.then_some(Ok(()))
+            }
+            Err(error) => (is_changed && is_final).then_some(Err(error)),
         }
-        value
     }
 }
 
@@ -193,17 +204,37 @@ pub(crate) fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     fs::read(path).map(Zeroizing::new)
 }
 
-/// Whether `path`, which cannot be read because of `error`, may be shown: it may be a key or a
-/// secret that was given in place of a path.
+/// Whether an error may show `path`, which cannot be read because of `error`: the value may be a key or
+/// a token that was given in place of a path.
 pub(crate) fn is_path(path: &Path, error: &io::Error) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
+    let has_separator = text.iter().any(|byte| is_separator(char::from(*byte)));
     // the dashes of PEM, and its BEGIN in base64, as Kubernetes stores secrets
     let is_pem = ["-----", "LS0tLS1CRUdJTi"]
         .iter()
         .any(|start| memchr::memmem::find(text, start.as_bytes()).is_some());
     let is_text = text.iter().any(u8::is_ascii_control);
     let cannot_be = [io::ErrorKind::InvalidFilename, io::ErrorKind::InvalidInput];
-    !is_pem && !is_text && !cannot_be.contains(&error.kind())
+    let is_refused = cannot_be.contains(&error.kind());
+    has_separator && !is_pem && !is_text && !is_refused && !may_be_base64(text)
+}
+
+/// Whether `text` may be, or contain, a key or a token in base64, which has slashes as paths have.
+///
+/// Base64 of some length has upper case, lower case and digits: a token of 24 random bytes, which are
+/// 32 characters, lacks one of the three in 1 of 200 cases.
+fn may_be_base64(text: &[u8]) -> bool {
+    const LONGEST_PATH: usize = 40;
+    const SHORTEST_TOKEN: usize = 32;
+    let is_other = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"+/=".contains(byte));
+    let is_random = |run: &[u8]| {
+        run.len() >= SHORTEST_TOKEN
+            && run.iter().any(u8::is_ascii_uppercase)
+            && run.iter().any(u8::is_ascii_lowercase)
+            && run.iter().any(u8::is_ascii_digit)
+    };
+    let has_other = text.iter().any(is_other);
+    (!has_other && text.len() > LONGEST_PATH) || text.split(is_other).any(is_random)
 }
 
 #[cfg(test)]
@@ -211,7 +242,8 @@ mod tests {
     use std::cell::Cell;
     use std::fs::File;
     use std::path::PathBuf;
-    use std::{env, process};
+    use std::sync::mpsc;
+    use std::{env, process, thread};
 
     use super::*;
 
@@ -258,5 +290,66 @@ mod tests {
         assert_eq!(reads("new", now), [2, 3, 4]);
         // the clock of the file system may be ahead
         assert_eq!(reads("future", now + 5 * TICK), [2, 3, 4]);
+    }
+
+    /// A file whose second read waits for `go_on`, and whose value is the number of reads.
+    struct Slow {
+        path: PathBuf,
+        reads: Mutex<usize>,
+        reading: mpsc::SyncSender<()>,
+        go_on: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl FileSource for Slow {
+        type Value = usize;
+
+        fn paths(&self) -> impl Iterator<Item = &Path> {
+            std::iter::once(&*self.path)
+        }
+
+        fn load(&self) -> Result<usize, ConfigError> {
+            let mut reads = self.reads.lock();
+            *reads += 1;
+            if *reads == 2 {
+                self.reading.send(()).unwrap();
+                self.go_on.lock().recv().unwrap();
+            }
+            Ok(*reads)
+        }
+    }
+
+    // a file system that hangs would hold up all tasks that connect
+    #[test]
+    fn a_slow_read_holds_up_no_other_caller() {
+        const TOO_LONG: Duration = Duration::from_secs(20);
+        // it was modified just now, so it is read at each look
+        let path = env::temp_dir().join(format!("dflock-file-{}-slow", process::id()));
+        File::create(&path).unwrap();
+        let ((reading, has_begun), (go_on, wait)) = (mpsc::sync_channel(0), mpsc::channel());
+        let source = Slow {
+            path: path.clone(),
+            reads: Mutex::default(),
+            reading,
+            go_on: Mutex::new(wait),
+        };
+        let Ok(file) = Reloadable::open(source) else {
+            panic!("it is read")
+        };
+        let (sender, values) = mpsc::channel();
+        let look = || {
+            let (file, sender) = (file.clone(), sender.clone());
+            thread::spawn(move || sender.send(*file.current()))
+        };
+        look();
+        has_begun.recv_timeout(TOO_LONG).unwrap();
+        look();
+        assert_eq!(
+            values.recv_timeout(TOO_LONG),
+            Ok(1),
+            "it waits for the read"
+        );
+        go_on.send(()).unwrap();
+        assert_eq!(values.recv_timeout(TOO_LONG), Ok(2));
+        fs::remove_file(path).unwrap();
     }
 }

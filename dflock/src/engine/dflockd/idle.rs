@@ -108,7 +108,11 @@ impl Idle {
     /// Returns how long after `now` a `connection` that was last used at `since` may be used.
     fn left(&self, connection: &Connection, since: Instant, now: Instant) -> Duration {
         let unused = self.longest.saturating_sub(now.since(since));
-        unused.min(self.max_age.saturating_sub(now.since(connection.opened())))
+        let opened = connection.opened();
+        let max_age = self
+            .max_age
+            .saturating_sub(early_part(self.max_age, opened));
+        unused.min(max_age.saturating_sub(now.since(opened)))
     }
 
     /// Closes the connections of all runtimes that were used last at `asked` or before.
@@ -161,6 +165,18 @@ impl Idle {
         drop(closed);
         (!is_over).then_some(next)
     }
+}
+
+/// Returns by how much a connection that was opened at `opened` expires before `max_age`: less than a
+/// tenth. Connections that are opened together, as after a restart of their server, would otherwise
+/// all be opened again together, each time.
+fn early_part(max_age: Duration, opened: Instant) -> Duration {
+    // the mixing function of SplitMix64: it spreads instants that are close to each other, too
+    let mut mixed = opened.as_nanos();
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let part = u32::try_from(mixed >> 54).unwrap_or_default();
+    max_age / 10 / 1024 * part
 }
 
 impl Drop for Sweeper {

@@ -54,7 +54,9 @@ impl Pem {
             }),
             // the "path" may be the key itself, which no error may show
             Err(error) if !file::is_path(path, &error) => {
-                let why = PemErrorKind::NotPath;
+                let why = PemErrorKind::NotPath {
+                    error: error.to_string(),
+                };
                 Err(ConfigError::Pem {
                     what,
                     file: None,

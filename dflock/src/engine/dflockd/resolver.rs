@@ -6,22 +6,40 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::clock::{Clock, Instant};
 use crate::mutex::Mutex;
+
+/// The age up to which a look-up that has no answer yet is shared. Its answer may be as old: a
+/// connection that was made to an older one would outlive its age limit by that much.
+const LATEST_JOIN: Duration = Duration::from_secs(1);
+
+/// The most look-ups of one name at a time. Only a name whose look-up takes longer than
+/// [`LATEST_JOIN`] has more than one.
+const MAX_LOOK_UPS: usize = 8;
 
 /// Looks host names up with the system's resolver, which blocks its thread.
 ///
 /// Tokio's blocking pool is not used: a program may have filled it with tasks that wait for a slot,
 /// and a runtime that ends waits for its blocking tasks. Each look-up has a thread of its own, so a
-/// name that hangs does not delay other names. Calls for a name that is being looked up share that
-/// look-up: there are never more threads than names.
+/// name that hangs does not delay other names. Calls for a name whose look-up began less than 1 s ago
+/// share that look-up. A name has at most 8 threads: while all of them hang, calls for it wait.
 #[derive(Clone)]
 pub(crate) struct Resolver {
     look_up: Arc<LookUp>,
-    /// The last look-up of each name.
-    last: Arc<Mutex<HashMap<String, Receiver>>>,
+    clock: Clock,
+    names: Arc<Mutex<HashMap<String, Arc<Name>>>>,
+}
+
+/// The look-ups of one name.
+struct Name {
+    /// The start of the last look-up, and its answer.
+    last: Mutex<Option<(Instant, Receiver)>>,
+    /// Held by the threads that look the name up.
+    threads: Arc<Semaphore>,
 }
 
 /// The blocking look-up of a `host:port`.
@@ -45,7 +63,9 @@ impl Resolver {
     ) -> Self {
         Self {
             look_up: Arc::new(look_up),
-            last: Arc::default(),
+            // it goes on while the machine is suspended, and the answer gets older
+            clock: Clock::Boottime,
+            names: Arc::default(),
         }
     }
 
@@ -60,7 +80,14 @@ impl Resolver {
         if let Ok(address) = server.parse::<SocketAddr>() {
             return Ok([address].into());
         }
-        let mut answer = self.join(server)?;
+        let name = self.name(server);
+        let joined = self.join(name.last.lock().as_ref());
+        let mut answer = if let Some(answer) = joined {
+            answer
+        } else {
+            let thread = name.threads.clone().acquire_owned().await;
+            self.join_or_start(server, &name, thread.map_err(io::Error::other)?)?
+        };
         let answer = answer
             .wait_for(Option::is_some)
             .await
@@ -72,25 +99,49 @@ impl Resolver {
         }
     }
 
-    /// Joins the look-up of `server`, or starts one when there is none.
-    fn join(&self, server: &str) -> io::Result<Receiver> {
-        let mut last = self.last.lock();
+    fn name(&self, server: &str) -> Arc<Name> {
+        let mut names = self.names.lock();
+        let name = names.entry(server.to_owned()).or_insert_with(|| {
+            Arc::new(Name {
+                last: Mutex::default(),
+                threads: Arc::new(Semaphore::new(MAX_LOOK_UPS)),
+            })
+        });
+        name.clone()
+    }
+
+    /// Returns the answer of the `last` look-up if that is still going on and young.
+    fn join(&self, last: Option<&(Instant, Receiver)>) -> Option<Receiver> {
+        let (began, answer) = last?;
         // one that panicked has no answer, and its sender is gone
-        let is_pending =
-            |answer: &&Receiver| answer.borrow().is_none() && answer.has_changed().is_ok();
-        if let Some(answer) = last.get(server).filter(is_pending) {
-            return Ok(answer.clone());
+        let is_pending = answer.borrow().is_none() && answer.has_changed().is_ok();
+        let is_young = self.clock.now().since(*began) <= LATEST_JOIN;
+        (is_pending && is_young).then(|| answer.clone())
+    }
+
+    /// Joins the look-up of `server`, or starts one on a `thread` of its own.
+    fn join_or_start(
+        &self,
+        server: &str,
+        name: &Name,
+        thread: OwnedSemaphorePermit,
+    ) -> io::Result<Receiver> {
+        let mut last = name.last.lock();
+        if let Some(answer) = self.join(last.as_ref()) {
+            return Ok(answer);
         }
         let (sender, receiver) = watch::channel(None);
-        let (look_up, name) = (self.look_up.clone(), server.to_owned());
+        let (look_up, server) = (self.look_up.clone(), server.to_owned());
+        let began = self.clock.now();
         // detached: nothing waits for a thread that may hang for as long as the system likes
         thread::Builder::new()
             .name("dflock-resolver".to_owned())
             .spawn(move || {
-                let answer = look_up(&name).map(Into::into).map_err(Arc::new);
+                let answer = look_up(&server).map(Into::into).map_err(Arc::new);
+                drop(thread);
                 sender.send_replace(Some(answer));
             })?;
-        last.insert(server.to_owned(), receiver.clone());
+        *last = Some((began, receiver.clone()));
         Ok(receiver)
     }
 }
@@ -105,7 +156,6 @@ impl fmt::Debug for Resolver {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use tokio::runtime::Builder;
     use tokio::time::timeout;
@@ -149,6 +199,68 @@ mod tests {
         go_on.send(()).unwrap();
         resolver.resolve("hangs:1").await.unwrap();
         assert_eq!(count.load(Ordering::Relaxed), 3);
+    }
+
+    // its answer may be from before the name was moved
+    #[tokio::test]
+    async fn a_look_up_that_began_more_than_a_second_ago_is_not_joined() {
+        let (resolver, go_on, count) = hanging();
+        let millis = Arc::<AtomicUsize>::default();
+        let now = millis.clone();
+        let since = move || Duration::from_millis(now.load(Ordering::Relaxed) as u64);
+        let clock = Clock::Custom(Arc::new(since));
+        let resolver = Resolver { clock, ..resolver };
+        let call_at = |at| {
+            let (resolver, millis) = (&resolver, &millis);
+            async move {
+                millis.store(at, Ordering::Relaxed);
+                resolver.resolve("hangs:1").await
+            }
+        };
+        let end = async {
+            while count.load(Ordering::Relaxed) < 2 {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..2 {
+                go_on.send(()).unwrap();
+            }
+        };
+        // `join` polls all before any of them is woken
+        let calls = async { tokio::join!(call_at(0), call_at(1000), call_at(1001), end) };
+        let (first, second, third, ()) = timeout(TOO_LONG, calls).await.expect("it is joined");
+        assert!(first.is_ok() && second.is_ok() && third.is_ok());
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+    }
+
+    // each would leave another thread behind
+    #[tokio::test]
+    async fn a_name_whose_look_ups_hang_has_a_limited_number_of_threads() {
+        let (resolver, go_on, count) = hanging();
+        let now = Arc::<AtomicUsize>::default();
+        // each call comes 2 s after the one before it
+        let since = move || Duration::from_secs(2 * now.fetch_add(1, Ordering::Relaxed) as u64);
+        let clock = Clock::Custom(Arc::new(since));
+        let resolver = Resolver { clock, ..resolver };
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let resolver = resolver.clone();
+            calls.spawn(async move { resolver.resolve("hangs:1").await });
+        }
+        let started = async {
+            while count.load(Ordering::Relaxed) < MAX_LOOK_UPS {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(TOO_LONG, started).await.expect("they are joined");
+        assert_eq!(resolver.name("hangs:1").threads.available_permits(), 0);
+        assert_eq!(count.load(Ordering::Relaxed), MAX_LOOK_UPS);
+        for _ in 0..20 {
+            go_on.send(()).unwrap();
+        }
+        let ended = timeout(TOO_LONG, calls.join_all())
+            .await
+            .expect("they wait");
+        assert!(ended.iter().all(io::Result::is_ok));
     }
 
     #[test]

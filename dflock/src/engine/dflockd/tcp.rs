@@ -1,9 +1,11 @@
 //! The default connector: TCP that notices when its peer is gone.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::iter;
-use std::net::SocketAddr;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -16,6 +18,10 @@ use crate::clock::Clock;
 use crate::mutex::Mutex;
 use crate::telemetry;
 
+/// The time that the IPv6 address of a name has before its IPv4 address is tried as well, as RFC 8305
+/// recommends ("Connection Attempt Delay", section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
+
 /// TCP without delay, with keepalive and with an end to unanswered data.
 #[derive(Debug)]
 pub(crate) struct Tcp {
@@ -23,11 +29,10 @@ pub(crate) struct Tcp {
     pub(crate) keepalive: Duration,
     /// Data that is unanswered for this long ends the connection (`TCP_USER_TIMEOUT`, where there is one).
     pub(crate) user_timeout: Duration,
-    /// Time for one connection, which the addresses of a name share.
+    /// Time for one connection, the look-up of the name included.
     connect_timeout: Duration,
     resolver: Resolver,
-    /// The servers whose names were reported as ambiguous.
-    reported: Mutex<HashSet<String>>,
+    names: Mutex<HashMap<String, History>>,
 }
 
 impl Connector for Tcp {
@@ -54,17 +59,17 @@ impl Tcp {
         user_timeout: Duration,
         connect_timeout: Duration,
     ) -> Self {
-        let (resolver, reported) = (Resolver::default(), Mutex::default());
+        let (resolver, names) = (Resolver::default(), Mutex::default());
         Self {
             keepalive,
             user_timeout,
             connect_timeout,
             resolver,
-            reported,
+            names,
         }
     }
 
-    /// Connects to the IPv6 address of a name, and to its IPv4 address when that fails.
+    /// Connects to the IPv6 address of a name or to its IPv4 address.
     ///
     /// The two families lead to one server: it may listen on either (`localhost`). Two addresses of
     /// one family may be two servers, which would both grant a lock. So all clients use the lowest
@@ -73,27 +78,23 @@ impl Tcp {
     async fn connect_to_name(&self, server: &str) -> io::Result<TcpStream> {
         let deadline = Instant::now() + self.connect_timeout;
         let addresses = Addresses::new(&self.resolver.resolve(server).await?)?;
-        if addresses.unused > 0 && self.reported.lock().insert(server.to_owned()) {
+        if addresses.unused > 0 && self.history(server, History::report_ambiguous) {
             let used: Vec<_> = addresses.used().collect();
             telemetry::ambiguous_name(server, &used, addresses.unused);
         }
-        let Some(second) = addresses.second else {
-            // the client ends this attempt when `connect_timeout` is over
-            let connected = TcpStream::connect(addresses.first).await;
-            return connected.map_err(|error| addresses.error(&[&error]));
-        };
-        // an address that swallows what is sent to it must leave time for the other one
-        let share = deadline.saturating_duration_since(Instant::now()) / 2;
-        let first = match timeout(share, TcpStream::connect(addresses.first)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => error,
-            Err(_) => io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("no answer within {share:?}"),
-            ),
-        };
-        let connected = TcpStream::connect(second).await;
-        connected.map_err(|error| addresses.error(&[&first, &error]))
+        let stream = addresses.connect(deadline).await?;
+        // a peer that has closed the connection already may have no address
+        if let Ok(to) = stream.peer_addr()
+            && let Some(from) = self.history(server, |history| history.replace(to.ip()))
+        {
+            telemetry::address_changed(server, from, to.ip());
+        }
+        Ok(stream)
+    }
+
+    /// Updates what is known of a name.
+    fn history<T>(&self, server: &str, update: impl FnOnce(&mut History) -> T) -> T {
+        update(self.names.lock().entry(server.to_owned()).or_default())
     }
 
     fn tune(&self, stream: &TcpStream) -> io::Result<()> {
@@ -108,6 +109,32 @@ impl Tcp {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         socket.set_tcp_user_timeout(Some(self.user_timeout))?;
         Ok(())
+    }
+}
+
+/// What is known of a name from the connections that were made to it.
+#[derive(Debug, Default)]
+struct History {
+    /// Whether it was reported that it has several addresses of one family.
+    is_reported: bool,
+    /// The last addresses that were connected to.
+    v6: Option<IpAddr>,
+    v4: Option<IpAddr>,
+}
+
+impl History {
+    /// Returns whether the name has not been reported before.
+    fn report_ambiguous(&mut self) -> bool {
+        !mem::replace(&mut self.is_reported, true)
+    }
+
+    /// Sets the last address of its family. Returns the one before it if that is another one.
+    fn replace(&mut self, address: IpAddr) -> Option<IpAddr> {
+        let last = match address {
+            IpAddr::V6(_) => &mut self.v6,
+            IpAddr::V4(_) => &mut self.v4,
+        };
+        last.replace(address).filter(|last| *last != address)
     }
 }
 
@@ -143,6 +170,50 @@ impl Addresses {
             second,
             unused: found.len() - used,
         })
+    }
+
+    /// Connects to the first address and, when that has not answered for some time or has failed, to
+    /// the second one as well. Returns the connection that is made first.
+    ///
+    /// The first address has until half of the time to `deadline` is over.
+    async fn connect(&self, deadline: Instant) -> io::Result<TcpStream> {
+        let Some(second) = self.second else {
+            // the client ends this attempt when `connect_timeout` is over
+            let connected = TcpStream::connect(self.first).await;
+            return connected.map_err(|error| self.error(&[&error]));
+        };
+        let share = deadline.saturating_duration_since(Instant::now()) / 2;
+        let first = async {
+            match timeout(share, TcpStream::connect(self.first)).await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no answer within {share:?}"),
+                )),
+            }
+        };
+        let mut first = pin!(first);
+        let failed = |first: &io::Error, second: &io::Error| self.error(&[first, second]);
+        match timeout(share.min(HEAD_START), &mut first).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => {
+                let connected = TcpStream::connect(second).await;
+                return connected.map_err(|second| failed(&error, &second));
+            }
+            Err(_) => {}
+        }
+        let mut second = pin!(TcpStream::connect(second));
+        tokio::select! {
+            biased;
+            connected = &mut first => match connected {
+                Ok(stream) => Ok(stream),
+                Err(first) => second.await.map_err(|second| failed(&first, &second)),
+            },
+            connected = &mut second => match connected {
+                Ok(stream) => Ok(stream),
+                Err(second) => first.await.map_err(|first| failed(&first, &second)),
+            },
+        }
     }
 
     fn used(&self) -> impl Iterator<Item = SocketAddr> {

@@ -1,4 +1,4 @@
-//! Every argument, in every form.
+//! All arguments in all forms.
 #![deny(warnings)]
 
 use std::sync::{Arc, LazyLock};
@@ -54,34 +54,52 @@ impl Shop {
     }
 
     #[dflock::semaphore(
-        crate = crate::my_reexport, slot = _held, on_lost = finish, renew_ratio = f64::from(order.id as u32) / 10.0,
-        lease_ttl = Duration::from_secs(30), acquire_timeout = self.patience, client = LOCKS, limit = LIMIT, key = "{PREFIX}:{{{}}}".replace("{}", "x")
+        crate = crate::my_reexport,
+        slot = _held,
+        on_lost = finish,
+        renew_ratio = f64::from(order.id as u32) / 10.0,
+        lease_ttl = Duration::from_secs(30),
+        acquire_timeout = self.patience,
+        client = LOCKS, limit = LIMIT,
+        key = "{PREFIX}:{{{}}}".replace("{}", "x")
     )]
-    async fn the_other_way_round(&self, order: &Order) -> Result<(), AppError> {
+    async fn in_reverse_order(&self, order: &Order) -> Result<(), AppError> {
         Ok(())
     }
 }
 
-#[dflock::semaphore(key = "{PREFIX}:{{{tenant:>8}}}:{day:02}:{tenant:?}:{ratio:.width$}", limit = 1_000)]
+#[dflock::semaphore(
+    key = "{PREFIX}:{{{tenant:>8}}}:{day:02}:{tenant:?}:{ratio:.width$}",
+    limit = 1_000
+)]
 async fn specs(tenant: &str, day: u8, ratio: f64, width: usize) -> Result<(), Error> {
     Ok(())
 }
 
-#[dflock::semaphore(key = "braces:{{}}", limit = 0x10u32, acquire_timeout = "500ms", lease_ttl = "1h30m")]
+#[dflock::semaphore(
+    key = "braces:{{}}",
+    limit = 0x10u32,
+    acquire_timeout = "500ms",
+    lease_ttl = "1h30m"
+)]
 async fn literals() -> Result<(), Error> {
     Ok(())
 }
 
-#[dflock::lock(key = r#"raw:{self_:?}"#, client = Client::current()?, acquire_timeout = later().await)]
-async fn asked_first(self_: &str) -> Result<(), Error> {
+#[dflock::lock(
+    key = r#"raw:{self_:?}"#,
+    client = Client::current()?,
+    acquire_timeout = timeout().await
+)]
+async fn awaited_argument(self_: &str) -> Result<(), Error> {
     Ok(())
 }
 
-async fn later() -> Duration {
+async fn timeout() -> Duration {
     Duration::from_millis(500)
 }
 
-// names that the expansion uses are still the user's own
+// Names in the expansion do not capture those of the user.
 #[dflock::lock(key = "{built}:{held}:{never}")]
 async fn hygiene(built: u8, held: u8, never: u8) -> Result<u8, Error> {
     struct Semaphore;
@@ -91,7 +109,15 @@ async fn hygiene(built: u8, held: u8, never: u8) -> Result<u8, Error> {
 
 macro_rules! named {
     ($name:ident, $slot:ident, $on_lost:ident, $wait:literal, $ratio:expr, $client:expr) => {
-        #[dflock::lock(key = "named", slot = $slot, on_lost = $on_lost, acquire_timeout = $wait, renew_ratio = $ratio, client = $client, crate = $crate::my_reexport)]
+        #[dflock::lock(
+            key = "named",
+            slot = $slot,
+            on_lost = $on_lost,
+            acquire_timeout = $wait,
+            renew_ratio = $ratio,
+            client = $client,
+            crate = $crate::my_reexport
+        )]
         async fn $name() -> Result<bool, Error> {
             Ok($slot.is_lost())
         }
@@ -124,10 +150,15 @@ fn main() {
     drop(imported::both());
     drop(specs("", 1, 1.0, 2));
     drop(literals());
-    drop(asked_first(""));
+    drop(awaited_argument(""));
     drop(hygiene(1, 2, 3));
     drop(nothing_in_scope::bare(1, 2, 3));
-    let shop = Shop { region: String::new(), limit: 1, locks: Arc::new(LOCKS.clone()), patience: Duration::ZERO };
+    let shop = Shop {
+        region: String::new(),
+        limit: 1,
+        locks: Arc::new(LOCKS.clone()),
+        patience: Duration::ZERO,
+    };
     drop(shop.ship(&Order { id: 1 }));
-    drop(shop.the_other_way_round(&Order { id: 1 }));
+    drop(shop.in_reverse_order(&Order { id: 1 }));
 }

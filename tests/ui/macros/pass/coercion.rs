@@ -1,4 +1,4 @@
-//! A body that leans on coercion to the declared type.
+//! Bodies that are coerced to the declared type.
 #![deny(warnings)]
 
 use std::error::Error as StdError;
@@ -54,7 +54,10 @@ async fn partly(x: u8) -> Result<(Box<dyn Display>, impl Display), Error> {
 }
 
 fn main() {
-    let mut named = Named { string: String::new(), list: Vec::new() };
+    let mut named = Named {
+        string: String::new(),
+        list: Vec::new(),
+    };
     drop(named.as_str());
     drop(named.slice());
     drop(boxed(1));

@@ -1,4 +1,4 @@
-//! Constants whose names the expansion could be thought to use.
+//! Constants with names that occur in the expansion.
 #![deny(warnings)]
 #![allow(non_upper_case_globals)]
 

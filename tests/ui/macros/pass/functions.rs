@@ -1,4 +1,4 @@
-//! Free functions of every shape, each without a warning.
+//! Free functions with all kinds of signatures, without warnings.
 #![deny(warnings, rust_2018_idioms, unused, unreachable_pub)]
 
 use std::collections::BTreeMap;
@@ -39,7 +39,10 @@ async fn lifetimes<'a, 'b: 'a>(a: &'a str, b: &'b str) -> Result<&'a str, Error>
 }
 
 #[dflock::semaphore(key = "{shown}", limit = 1)]
-async fn impl_trait(shown: impl Display + Send, each: impl IntoIterator<Item = u32>) -> Result<impl Iterator<Item = impl Debug>, Error> {
+async fn impl_trait(
+    shown: impl Display + Send,
+    each: impl IntoIterator<Item = u32>,
+) -> Result<impl Iterator<Item = impl Debug>, Error> {
     let text = shown.to_string();
     Ok(each.into_iter().map(move |n| (n, text.clone())))
 }
@@ -50,7 +53,12 @@ struct Point {
 }
 
 #[dflock::semaphore(key = "{x}/{left}", limit = 1)]
-async fn destructured(Point { x, y }: Point, (left, mut right): (u8, u8), [first, ..]: [u16; 3], _: bool) -> Result<i32, Error> {
+async fn destructured(
+    Point { x, y }: Point,
+    (left, mut right): (u8, u8),
+    [first, ..]: [u16; 3],
+    _: bool,
+) -> Result<i32, Error> {
     right += left;
     Ok(x + y + i32::from(right) + i32::from(first))
 }
@@ -63,12 +71,25 @@ async unsafe fn of_unsafe(pointer: &u8) -> Result<u8, Error> {
 
 #[dflock::semaphore(key = "recursion:{depth}", limit = 1)]
 async fn recursion(depth: u32) -> Result<u32, Error> {
-    if depth == 0 { Ok(0) } else { Ok(1 + Box::pin(recursion(depth - 1)).await?) }
+    if depth == 0 {
+        Ok(0)
+    } else {
+        Ok(1 + Box::pin(recursion(depth - 1)).await?)
+    }
 }
 
 #[dflock::semaphore(key = "boxed:{depth}", limit = 1)]
-fn boxed<'a>(depth: u32, text: &'a str) -> Pin<Box<dyn Future<Output = Result<&'a str, Error>> + Send + 'a>> {
-    Box::pin(async move { if depth == 0 { Ok(text) } else { boxed(depth - 1, text).await } })
+fn boxed<'a>(
+    depth: u32,
+    text: &'a str,
+) -> Pin<Box<dyn Future<Output = Result<&'a str, Error>> + Send + 'a>> {
+    Box::pin(async move {
+        if depth == 0 {
+            Ok(text)
+        } else {
+            boxed(depth - 1, text).await
+        }
+    })
 }
 
 #[dflock::semaphore(key = "returned:{text}", limit = 1)]
@@ -87,7 +108,11 @@ async fn inner_attributes() -> Result<(), Error> {
 
 #[must_use]
 #[cfg(not(any()))]
-#[allow(clippy::unused_async, dead_code, reason = "they stay on the function")]
+#[allow(
+    clippy::unused_async,
+    dead_code,
+    reason = "they are kept on the function"
+)]
 #[inline]
 #[dflock::semaphore(key = "attributes", limit = 1)]
 #[allow(unused_variables)]

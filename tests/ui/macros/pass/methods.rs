@@ -1,4 +1,4 @@
-//! Methods, associated functions and functions in traits.
+//! Methods, associated functions and trait methods.
 #![deny(warnings, rust_2018_idioms)]
 
 use dflock::{Client, Error};
@@ -13,7 +13,12 @@ struct Region<T> {
 impl<T: Clone + Send + Sync> Region<T> {
     #[dflock::semaphore(key = format!("new:{name}"), limit = 1, client = locks)]
     async fn new(name: &str, locks: Client) -> Result<Self, Error> {
-        Ok(Self { name: name.to_owned(), limit: 3, locks, served: Vec::new() })
+        Ok(Self {
+            name: name.to_owned(),
+            limit: 3,
+            locks,
+            served: Vec::new(),
+        })
     }
 
     #[dflock::semaphore(key = &self.name, limit = self.limit, client = self.locks)]
@@ -21,7 +26,11 @@ impl<T: Clone + Send + Sync> Region<T> {
         Ok(&self.served)
     }
 
-    #[dflock::semaphore(key = format!("{}:{id}", self.name), limit = self.limit, client = &self.locks)]
+    #[dflock::semaphore(
+        key = format!("{}:{id}", self.name),
+        limit = self.limit,
+        client = &self.locks
+    )]
     async fn by_mutable_reference(&mut self, id: u32, order: T) -> Result<&mut T, Error> {
         self.served.push(order);
         let last = self.served.len() - 1;
@@ -36,7 +45,10 @@ impl<T: Clone + Send + Sync> Region<T> {
     }
 
     #[dflock::lock(key = "arc")]
-    async fn by_arc(self: std::sync::Arc<Self>, range: &'static str) -> Result<(u32, &'static str), Error>
+    async fn by_arc(
+        self: std::sync::Arc<Self>,
+        range: &'static str,
+    ) -> Result<(u32, &'static str), Error>
     where
         T: 'static,
     {
@@ -70,7 +82,9 @@ async fn all(client: Client) -> Result<(), Error> {
     region.by_reference().await?;
     region.provided(1).await?;
     region.by_value().await?;
-    std::sync::Arc::new(Region::<u32>::new("us", Client::current()?).await?).by_arc("").await?;
+    std::sync::Arc::new(Region::<u32>::new("us", Client::current()?).await?)
+        .by_arc("")
+        .await?;
     Ok(())
 }
 

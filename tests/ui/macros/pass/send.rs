@@ -1,4 +1,4 @@
-//! The future is `Send` whenever the body is, and need not be.
+//! The future is `Send` if the body is, and it need not be.
 #![deny(warnings)]
 
 use std::collections::HashMap;
@@ -14,8 +14,12 @@ struct Shared {
 }
 
 impl Shared {
-    // a guard in an expression of the attribute is gone before anything is waited for
-    #[dflock::semaphore(key = self.names.lock().unwrap()[&id].as_str(), limit = 1, client = self.locks)]
+    // A lock guard in an expression of the attribute is dropped before the wait.
+    #[dflock::semaphore(
+        key = self.names.lock().unwrap()[&id].as_str(),
+        limit = 1,
+        client = self.locks
+    )]
     async fn guarded(&self, id: u32) -> Result<String, Error> {
         tokio::time::sleep(Duration::from_millis(1)).await;
         Ok(self.names.lock().unwrap()[&id].clone())
@@ -25,7 +29,11 @@ impl Shared {
 struct Borrowing<'a>(&'a str);
 
 #[dflock::semaphore(key = "borrowing", limit = 1, slot = held)]
-async fn borrowing<'a>(each: &[Borrowing<'a>], text: &mut String, by: impl Fn(&str) -> bool + Sync) -> Result<&'a str, Error> {
+async fn borrowing<'a>(
+    each: &[Borrowing<'a>],
+    text: &mut String,
+    by: impl Fn(&str) -> bool + Sync,
+) -> Result<&'a str, Error> {
     for Borrowing(name) in each.iter().filter(|it| by(it.0)) {
         tokio::time::sleep(Duration::from_millis(1)).await;
         held.check()?;
@@ -39,7 +47,10 @@ async fn borrowing<'a>(each: &[Borrowing<'a>], text: &mut String, by: impl Fn(&s
 }
 
 #[dflock::lock(key = "dyn")]
-async fn dynamic(call: &(dyn Fn(&str) -> String + Sync), list: Vec<Box<dyn Fn() + Send>>) -> Result<Box<dyn Send>, Error> {
+async fn dynamic(
+    call: &(dyn Fn(&str) -> String + Sync),
+    list: Vec<Box<dyn Fn() + Send>>,
+) -> Result<Box<dyn Send>, Error> {
     tokio::time::sleep(Duration::from_millis(1)).await;
     list.iter().for_each(|call| call());
     Ok(Box::new(call("")))
@@ -47,17 +58,21 @@ async fn dynamic(call: &(dyn Fn(&str) -> String + Sync), list: Vec<Box<dyn Fn() 
 
 #[dflock::lock(key = "recursion")]
 async fn recursion(depth: u32) -> Result<u32, Error> {
-    if depth == 0 { Ok(0) } else { Box::pin(recursion(depth - 1)).await }
+    if depth == 0 {
+        Ok(0)
+    } else {
+        Box::pin(recursion(depth - 1)).await
+    }
 }
 
-// the value is not, and is kept while the slot is given back
+// Not `Send`, because the value is kept during the release.
 #[dflock::lock(key = "value")]
 async fn value() -> Result<Rc<u8>, Error> {
     tokio::time::sleep(Duration::from_millis(1)).await;
     Ok(Rc::new(1))
 }
 
-// the body is not
+// Not `Send`, because the body is not.
 #[dflock::lock(key = "local")]
 async fn local(counted: Rc<u8>) -> Result<Rc<u8>, Error> {
     tokio::time::sleep(Duration::from_millis(1)).await;

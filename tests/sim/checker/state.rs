@@ -1,0 +1,332 @@
+//! State of the checker, built from the history entry by entry.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dflock::server::EndReason;
+
+use super::grant::{Acquired, Cause, Grant};
+use crate::sim::actor::SHORT_ACQUIRE;
+use crate::sim::history::{Entry, Event, GrantId};
+use crate::sim::intervals::Intervals;
+use crate::sim::link::Link;
+use crate::sim::plan::{Fault, Plan, SERVERS};
+
+/// Longest latency with which a renewal is certain to succeed. With more, a lease of 1 s may be
+/// lost without a fault.
+pub(super) const RENEWAL_SLACK: Duration = Duration::from_millis(20);
+
+/// Queue and holders of one key on the server.
+#[derive(Default)]
+struct Queue {
+    waiters: VecDeque<u64>,
+    holders: BTreeSet<GrantId>,
+}
+
+pub(super) struct Checker<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) start: tokio::time::Instant,
+    pub(super) links: &'a [Link],
+    pub(super) grants: BTreeMap<GrantId, Grant>,
+    queues: BTreeMap<Arc<str>, Queue>,
+    /// Shard of each server, by the number of the server.
+    shards: BTreeMap<usize, usize>,
+    silent: BTreeSet<(usize, u64)>,
+    pub(super) jumps: Intervals,
+    /// Times of any fault.
+    pub(super) fault_windows: Intervals,
+    /// Times at which each server was frozen.
+    pub(super) freezes: [Intervals; SERVERS.len()],
+    /// Times at which each server delayed its replies.
+    pub(super) delays: [Intervals; SERVERS.len()],
+    /// Times at which each server disconnected clients.
+    pub(super) disconnects: [Intervals; SERVERS.len()],
+    /// Times at which at least one client did not run.
+    pub(super) pauses: Intervals,
+    /// Violations in which a slot had two holders.
+    pub(super) overlaps: Vec<String>,
+    pub(super) others: Vec<String>,
+    pub(super) events: BTreeMap<&'static str, u64>,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(plan: &'a Plan, start: tokio::time::Instant, links: &'a [Link]) -> Self {
+        Self {
+            plan,
+            start,
+            links,
+            grants: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            jumps: Intervals::default(),
+            fault_windows: Intervals::default(),
+            freezes: Default::default(),
+            delays: Default::default(),
+            disconnects: Default::default(),
+            pauses: Intervals::default(),
+            overlaps: Vec::new(),
+            others: Vec::new(),
+            events: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn observe(&mut self, Entry { at, event }: &Entry) {
+        let at = *at;
+        match event {
+            Event::Started { shard, server } => {
+                self.shards.insert(*server, *shard);
+            }
+            Event::Stopped { shard } => self.end_all(at, *shard),
+            Event::Joined { key, waiter } => {
+                self.count("waits in the queue");
+                self.queue(key).waiters.push_back(*waiter);
+            }
+            Event::Left { key, waiter } => self.queue(key).waiters.retain(|w| w != waiter),
+            Event::Granted {
+                key,
+                slot,
+                server,
+                connection,
+                waiter,
+            } => {
+                self.count("grants");
+                self.grant(at, *slot, key, *server, *waiter);
+                self.grants
+                    .insert(*slot, Grant::new(key, at, (*server, *connection)));
+            }
+            Event::Renewed { .. } => self.count("renewals"),
+            Event::Ended { slot, why } => self.end(at, *slot, *why),
+            Event::ReadTimeout { server, connection } => {
+                self.count("read timeouts");
+                self.silent.insert((*server, *connection));
+            }
+            Event::Acquired {
+                key,
+                slot,
+                lease,
+                probe,
+                in_body,
+                ..
+            } => {
+                self.count("holds");
+                if *in_body {
+                    self.count("holds of bodies");
+                }
+                if self.plan.key(key).is_lock {
+                    self.count("holds of locks");
+                }
+                if self.grant_mut(*slot).key != *key {
+                    self.report_violation(
+                        at,
+                        &format!("slot {slot} was received as a slot of {key}"),
+                    );
+                }
+                let acquired = Acquired {
+                    at,
+                    lease: *lease,
+                    probe: *probe,
+                    in_body: *in_body,
+                };
+                if self.grant_mut(*slot).acquired.replace(acquired).is_some() {
+                    self.report_violation(at, &format!("slot {slot} was received twice"));
+                }
+            }
+            Event::ReportedLost { slot } => {
+                self.grant_mut(*slot).reported_lost.get_or_insert(at);
+            }
+            Event::ReportedHeld { slot } => {
+                self.report_violation(at, &format!("slot {slot} was lost, and later was not"));
+            }
+            Event::OnLost { slot, .. } => {
+                self.count("losses reported");
+                self.grant_mut(*slot).on_lost.push(at);
+            }
+            Event::LossNotified { slot, since } => {
+                self.grant_mut(*slot).notified.get_or_insert((*since, at));
+            }
+            Event::RunEnded { slot } => self.grant_mut(*slot).run_ends.push(at),
+            Event::GivenUp {
+                slot,
+                kind,
+                was_held,
+            } => self.grant_mut(*slot).given_up = Some((at, *kind, *was_held)),
+            Event::ReleaseReturned { slot, outcome } => {
+                self.grant_mut(*slot).released = Some(*outcome);
+                if outcome.is_ok()
+                    && self
+                        .grant_mut(*slot)
+                        .ended
+                        .is_none_or(|(_, cause)| cause != Cause::Released)
+                {
+                    self.report_violation(
+                        at,
+                        &format!(
+                            "the release of slot {slot} succeeded, \
+                             but the server did not release it"
+                        ),
+                    );
+                }
+            }
+            Event::Failed { operation, why, .. } => self.failed(at, operation, why),
+            Event::Slow {
+                operation,
+                took,
+                allowed,
+                ..
+            } => self.report_violation(
+                at,
+                &format!("{operation} took {took:?}, more than {allowed:?}"),
+            ),
+            Event::Cancelled { .. } => self.count("cancelled futures"),
+            Event::FaultStarted(fault) => {
+                self.fault_windows.open(at);
+                if let Some(intervals) = self.intervals_mut(fault) {
+                    intervals.open(at);
+                }
+            }
+            Event::FaultEnded(fault) => {
+                self.fault_windows.close(at);
+                if let Some(intervals) = self.intervals_mut(fault) {
+                    intervals.close(at);
+                }
+            }
+            Event::TimeJumped { from } => {
+                for intervals in [&mut self.jumps, &mut self.pauses, &mut self.fault_windows] {
+                    intervals.add(*from, at);
+                }
+            }
+            Event::Violation(what) => self.report_violation(at, what),
+        }
+    }
+
+    pub(super) fn is_calm(&self) -> bool {
+        self.plan.longest_latency() <= RENEWAL_SLACK && self.fault_windows.is_empty()
+    }
+
+    pub(super) fn report_violation(&mut self, at: Duration, what: &str) {
+        self.others.push(format_violation(at, what));
+    }
+
+    /// Checks that grants follow the order of the queue and that the limit is kept.
+    fn grant(
+        &mut self,
+        at: Duration,
+        slot: GrantId,
+        key: &Arc<str>,
+        server: usize,
+        waiter: Option<u64>,
+    ) {
+        let (limit, shard) = (self.plan.key(key).limit as usize, self.plan.key(key).shard);
+        let actual = self.shards[&server];
+        if actual != shard {
+            self.overlaps.push(format_violation(
+                at,
+                &format!(
+                    "slot {slot} of {key} was granted on shard {actual}, \
+                     but its key belongs to shard {shard}"
+                ),
+            ));
+        }
+        if shard > 0 {
+            self.count("grants of other shards");
+        }
+        let queue = self.queue(key);
+        let first = queue.waiters.front().copied();
+        if waiter.is_some() {
+            queue.waiters.pop_front();
+        }
+        queue.holders.insert(slot);
+        let holders = queue.holders.len();
+        if first != waiter {
+            self.report_violation(
+                at,
+                &format!(
+                    "slot {slot} of {key} was granted to waiter {waiter:?}, \
+                     but {first:?} was first in the queue"
+                ),
+            );
+        }
+        if holders > limit {
+            self.overlaps.push(format_violation(
+                at,
+                &format!("the server granted slot {slot} of {key} above the limit"),
+            ));
+        }
+    }
+
+    fn end(&mut self, at: Duration, slot: GrantId, why: EndReason) {
+        let Some(grant) = self.grants.get_mut(&slot) else {
+            return;
+        };
+        let cause = match why {
+            EndReason::Released => Cause::Released,
+            EndReason::Expired => Cause::Expired,
+            EndReason::Disconnected if self.silent.contains(&grant.link) => Cause::Silent,
+            EndReason::Forced | EndReason::Disconnected => Cause::Gone,
+        };
+        grant.ended = Some((at, cause));
+        let key = Arc::clone(&grant.key);
+        self.queue(&key).holders.remove(&slot);
+        if cause == Cause::Expired {
+            self.count("expired leases");
+        }
+    }
+
+    /// Ends all grants of a server that has stopped.
+    fn end_all(&mut self, at: Duration, shard: usize) {
+        let plan = self.plan;
+        let is_on_shard = |key: &str| plan.key(key).shard == shard;
+        for grant in self
+            .grants
+            .values_mut()
+            .filter(|grant| grant.ended.is_none() && is_on_shard(&grant.key))
+        {
+            grant.ended = Some((at, Cause::Gone));
+        }
+        self.queues.retain(|key, _| !is_on_shard(key));
+    }
+
+    fn failed(&mut self, at: Duration, operation: &str, why: &'static str) {
+        self.count(why);
+        if matches!(why, "protocol" | "config" | "limit mismatch" | "other") {
+            self.report_violation(at, &format!("{operation} failed: {why}"));
+        } else if self.is_calm()
+            && why != "timeout"
+            && (operation, why) != (SHORT_ACQUIRE, "connect timeout")
+        {
+            self.report_violation(at, &format!("{operation} failed without a fault: {why}"));
+        }
+    }
+
+    /// Returns the intervals in which the times of this fault are kept.
+    fn intervals_mut(&mut self, fault: &Fault) -> Option<&mut Intervals> {
+        match *fault {
+            Fault::Freeze { shard } => Some(&mut self.freezes[shard]),
+            Fault::DelayReplies { shard, .. } => Some(&mut self.delays[shard]),
+            Fault::Disconnect { key } => Some(&mut self.disconnects[self.plan.keys[key].shard]),
+            Fault::DisconnectAll { shard } => Some(&mut self.disconnects[shard]),
+            Fault::Busy { .. } => Some(&mut self.pauses),
+            _ => None,
+        }
+    }
+
+    fn queue(&mut self, key: &Arc<str>) -> &mut Queue {
+        self.queues.entry(Arc::clone(key)).or_default()
+    }
+
+    fn grant_mut(&mut self, slot: GrantId) -> &mut Grant {
+        self.grants
+            .get_mut(&slot)
+            .expect("the server's grant is recorded first")
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.events.entry(what).or_default() += 1;
+    }
+}
+
+pub(super) fn format_violation(at: Duration, what: &str) -> String {
+    format!("at {:.3} s: {what}", at.as_secs_f64())
+}

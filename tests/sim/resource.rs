@@ -1,0 +1,129 @@
+//! Semaphore or lock, whichever the key is.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use dflock::{Client, Enqueued, Error, Held, Idle, Lock, Lost, Queued, Semaphore, State};
+
+use super::plan::Key;
+
+#[derive(Debug)]
+pub(super) enum Resource<S: State = Idle> {
+    Semaphore(Semaphore<S>),
+    Lock(Lock<S>),
+}
+
+impl Resource {
+    pub(super) fn new(
+        client: &Client,
+        key: &Key,
+        lease: Duration,
+        renew_ratio: f64,
+        on_lost: impl Fn(&Lost) + Send + Sync + 'static,
+    ) -> Self {
+        let Key {
+            name,
+            limit,
+            is_lock,
+            ..
+        } = key;
+        let resource = if *is_lock {
+            let lock = Lock::builder()
+                .key(name)
+                .client(client.clone())
+                .lease_ttl(lease)
+                .renew_ratio(renew_ratio);
+            lock.on_lost(on_lost).build().map(Self::Lock)
+        } else {
+            let semaphore = Semaphore::builder()
+                .key(name)
+                .limit(*limit)
+                .client(client.clone())
+                .lease_ttl(lease)
+                .renew_ratio(renew_ratio);
+            semaphore.on_lost(on_lost).build().map(Self::Semaphore)
+        };
+        resource.expect("valid options")
+    }
+
+    pub(super) async fn acquire_within(self, wait: Duration) -> Result<Resource<Held>, Error> {
+        Ok(match self {
+            Self::Semaphore(semaphore) => {
+                Resource::Semaphore(semaphore.acquire_within(wait).await?)
+            }
+            Self::Lock(lock) => Resource::Lock(lock.acquire_within(wait).await?),
+        })
+    }
+
+    pub(super) async fn enqueue(self) -> Result<Enqueued<Resource<Held>, Resource<Queued>>, Error> {
+        Ok(match self {
+            Self::Semaphore(semaphore) => match semaphore.enqueue().await? {
+                Enqueued::Acquired(held) => Enqueued::Acquired(Resource::Semaphore(held)),
+                Enqueued::Queued(queued) => Enqueued::Queued(Resource::Semaphore(queued)),
+            },
+            Self::Lock(lock) => match lock.enqueue().await? {
+                Enqueued::Acquired(held) => Enqueued::Acquired(Resource::Lock(held)),
+                Enqueued::Queued(queued) => Enqueued::Queued(Resource::Lock(queued)),
+            },
+        })
+    }
+
+    pub(super) async fn with_slot(self, body: impl AsyncFnOnce(&Held)) -> Result<(), Error> {
+        match self {
+            Self::Semaphore(semaphore) => semaphore.with_slot(body).await,
+            Self::Lock(lock) => lock.with_slot(body).await,
+        }
+    }
+}
+
+impl Resource<Queued> {
+    pub(super) async fn wait_within(self, wait: Duration) -> Result<Resource<Held>, Error> {
+        Ok(match self {
+            Self::Semaphore(semaphore) => Resource::Semaphore(semaphore.wait_within(wait).await?),
+            Self::Lock(lock) => Resource::Lock(lock.wait_within(wait).await?),
+        })
+    }
+
+    pub(super) fn close(self) {
+        match self {
+            Self::Semaphore(semaphore) => drop(semaphore.close()),
+            Self::Lock(lock) => drop(lock.close()),
+        }
+    }
+}
+
+impl Resource<Held> {
+    pub(super) async fn release(self) -> Result<(), Error> {
+        match self {
+            Self::Semaphore(semaphore) => semaphore.release().await.map(drop),
+            Self::Lock(lock) => lock.release().await.map(drop),
+        }
+    }
+
+    pub(super) fn close(self) {
+        match self {
+            Self::Semaphore(semaphore) => drop(semaphore.close()),
+            Self::Lock(lock) => drop(lock.close()),
+        }
+    }
+}
+
+impl Clone for Resource {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Semaphore(semaphore) => Self::Semaphore(semaphore.clone()),
+            Self::Lock(lock) => Self::Lock(lock.clone()),
+        }
+    }
+}
+
+impl Deref for Resource<Held> {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        match self {
+            Self::Semaphore(semaphore) => semaphore,
+            Self::Lock(lock) => lock,
+        }
+    }
+}

@@ -1,5 +1,0 @@
-//! A semaphore has a limit.
-
-fn main() {
-    let pool = dflock::Semaphore::builder().key("worker-pool").build();
-}

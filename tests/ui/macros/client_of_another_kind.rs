@@ -1,8 +1,0 @@
-//! A client is a `Client`, or points to one.
-
-#[dflock::lock(key = "a", client = "lock-1:6388")]
-async fn text() -> Result<(), dflock::Error> {
-    Ok(())
-}
-
-fn main() {}

@@ -1,8 +1,0 @@
-//! One holds a lock.
-
-#[dflock::lock(key = "nightly", limit = 3)]
-async fn nightly() -> Result<(), dflock::Error> {
-    Ok(())
-}
-
-fn main() {}
