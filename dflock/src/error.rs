@@ -1,4 +1,4 @@
-//! Every way to fail: by whose fault, and what to do about it.
+//! The errors of this crate.
 
 mod address;
 mod auth;
@@ -28,184 +28,214 @@ pub(crate) use refusal::excerpt;
 pub use stage::ConnectStage;
 pub use tls::TlsErrorKind;
 
-/// What went wrong, with which key, on which server, and what to do.
+/// An error of a request to a server, or of a held slot.
 ///
-/// Match on the variants, or ask the predicates, such as [`is_timeout`](Self::is_timeout), [`is_lost`](Self::is_lost),
-/// [`is_retryable`](Self::is_retryable) and [`is_auth`](Self::is_auth). No error holds a secret.
+/// The message names the operation, the key, the server and a remedy. No error holds a secret.
+///
+/// Match on the variants, or use the predicates, such as [`is_timeout`](Self::is_timeout),
+/// [`is_lost`](Self::is_lost), [`is_retryable`](Self::is_retryable) and
+/// [`is_auth`](Self::is_auth).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The caller's configuration or argument cannot work. Nothing was sent.
+    /// An option or an argument is invalid. Nothing was sent.
     #[error(transparent)]
     Config(#[from] ConfigError),
 
-    /// No slot came free in time. The place in line is given up.
-    #[error("{context}: {}; try again, or wait longer with `acquire_timeout`", in_vain(*waited))]
+    /// No slot became free in time. The request has left the queue.
+    #[error(
+        "{context}: {}; try again, or wait longer with `acquire_timeout`",
+        timeout_message(*waited)
+    )]
     Timeout {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// How long it was waited for.
+        /// The time that the operation waited.
         waited: Duration,
     },
 
-    /// The slot was held and is gone.
+    /// A held slot was lost.
     #[error(transparent)]
     Lost(#[from] Lost),
 
-    /// The slot was granted, but its lease had ended before the grant could be believed. It was never held.
+    /// The slot was granted, but its lease expired before the grant arrived. It was never held.
     #[error(
-        "{context}: the lease of the granted slot had ended before the grant arrived; try again, with a longer `lease_ttl` if this repeats"
+        "{context}: the lease of the granted slot expired before the grant arrived; try again, \
+         with a longer `lease_ttl` if this repeats"
     )]
     LeaseExpired {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
     },
 
-    /// The key is in use with another limit. The server keeps a key's limit until nobody has used the key for a minute.
-    #[error("{context}: {}; all users of a key must give the same limit, and another is taken only when the key was idle for a minute", limits(*ours, *theirs))]
+    /// The key is in use with another limit.
+    ///
+    /// The server keeps the limit of a key until the key has been idle for a minute.
+    #[error(
+        "{context}: {}; all users of a key must give the same limit, and the server accepts \
+         another one only after the key was idle for a minute",
+        limit_mismatch_message(*ours, *theirs)
+    )]
     LimitMismatch {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// The limit that was asked for.
+        /// The limit of the request.
         ours: u32,
-        /// The limit that the key has, where the server tells.
+        /// The limit of the key, if the server names it.
         theirs: Option<u32>,
     },
 
-    /// The server keeps no more keys.
+    /// The server has reached its maximum number of keys.
     #[error(
-        "{context}: the server keeps as many keys as it may; use fewer, or raise its `--max-locks`"
+        "{context}: the server has reached its maximum number of keys; use fewer, or raise its \
+         `--max-locks`"
     )]
     TooManyKeys {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
     },
 
-    /// The line for this key is full.
+    /// The queue of the key is full.
     #[error(
-        "{context}: the line for this key is full; try again later, or raise the server's `--max-waiters`"
+        "{context}: the queue of this key is full; try again later, or raise the server's \
+         `--max-waiters`"
     )]
     TooManyWaiters {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
     },
 
-    /// The server and the client do not agree about the shared secret.
+    /// Authentication with the auth token failed.
     #[error("{context}: {fault}")]
     Auth {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// In what they do not agree.
+        /// The reason of the failure.
         fault: AuthErrorKind,
     },
 
     /// The server is shutting down.
     #[error("{context}: the server is shutting down; try again when it is back")]
     Draining {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
     },
 
-    /// The server is not the leader of its cluster. Only configured servers are ever connected to.
-    #[error("{context}: the server does not lead its cluster{}; configure the leader in `servers`", leads(leader.as_deref()))]
+    /// The server is not the leader of its cluster.
+    ///
+    /// The client connects to configured servers only, so it does not follow the reply.
+    #[error(
+        "{context}: the server does not lead its cluster{}; configure the leader in `servers`",
+        leader_hint(leader.as_deref())
+    )]
     NotLeader {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// Who leads, as the server says.
+        /// The leader, if the server names it.
         leader: Option<String>,
     },
 
-    /// The server refused for a reason that this version has no better name for.
-    #[error("{context}: the server answered `{status}`; see its log")]
+    /// The server refused the request with a status that this version has no variant for.
+    #[error("{context}: the server answered `{status}`; check its log")]
     Refused {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// What it answered.
+        /// The status in the reply.
         status: String,
     },
 
-    /// No connection could be made.
+    /// The connection to the server failed.
     #[error("{context}: no connection; check that the server runs and that `servers` names it")]
     Connect {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 
-    /// No connection could be made in time: within `connect_timeout`, or within the wait of an acquire
-    /// if that is shorter.
+    /// Connecting took longer than `connect_timeout`, or than the wait of an acquire if that is
+    /// shorter.
     #[error(
         "{context}: no connection within {limit:?}; {stage}, or raise `connect_timeout`{}",
-        or_wait(context.operation)
+        acquire_timeout_hint(context.operation)
     )]
     ConnectTimeout {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// The time it had.
+        /// The time limit.
         limit: Duration,
-        /// How far it came.
+        /// The step that did not finish.
         stage: ConnectStage,
     },
 
-    /// The server was reached, and TLS found something wrong. The connection was closed.
+    /// The TLS handshake with the server failed. The connection was closed.
     #[error("{context}: no TLS connection: {fault}")]
     Tls {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// What is wrong.
+        /// The reason of the failure.
         fault: TlsErrorKind,
-        /// What TLS said.
+        /// The error of the TLS library.
         source: io::Error,
     },
 
-    /// The server did not answer in time: within `socket_timeout`, or within the wait of an acquire and
-    /// at most a second. The connection was closed.
+    /// The server did not answer in time. The connection was closed.
+    ///
+    /// The limit is `socket_timeout`, or, for an acquire, its wait plus at most one second.
     #[error(
         "{context}: no answer within {limit:?}; the connection was closed; \
          check the server, or raise `socket_timeout`{}",
-        or_wait(context.operation)
+        acquire_timeout_hint(context.operation)
     )]
     Unresponsive {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// The time it had.
+        /// The time limit.
         limit: Duration,
     },
 
     /// The connection ended before the answer came.
-    #[error("{context}: the connection ended before the answer came; {}", after_the_end(context.operation))]
+    #[error(
+        "{context}: the connection ended before the answer came; {}",
+        disconnect_hint(context.operation)
+    )]
     Disconnected {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// What the system said, or what came of the reply; `None` when the server closed it in order.
+        /// The error of the operating system, or the start of an unfinished reply. `None` when the
+        /// server closed the connection in an orderly way.
         source: Option<io::Error>,
     },
 
-    /// The reply to `stats` is longer than [`max_stats_size`](crate::ClientBuilder::max_stats_size).
-    /// The connection was closed.
+    /// The reply to `stats` is longer than the limit, and the connection was closed.
+    ///
+    /// The limit is [`max_stats_size`](crate::ClientBuilder::max_stats_size).
     #[error(
         "{context}: the reply is longer than {limit} bytes; raise `max_stats_size` of the client"
     )]
     StatsTooLarge {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
         /// The longest reply that is read, in bytes.
         limit: usize,
     },
 
-    /// What the server said is not of the protocol. The connection was closed.
-    #[error("{context}: the server answered {received:?}, which is no reply to {}; {}", context.operation, refusal::advice(received))]
+    /// The reply is not valid for the request. The connection was closed.
+    #[error(
+        "{context}: the server answered {received:?}, which is no reply to {}; {}",
+        context.operation,
+        refusal::protocol_hint(received)
+    )]
     Protocol {
-        /// What was tried.
+        /// The operation that failed.
         context: ErrorContext,
-        /// What was heard, shortened.
+        /// The start of the reply.
         received: String,
     },
 }
 
 impl Error {
-    /// The key that it was about, if it was about one.
+    /// Returns the key of the failed operation, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
@@ -214,7 +244,7 @@ impl Error {
         }
     }
 
-    /// The server that was asked, `host:port`.
+    /// Returns the server of the failed operation, `host:port`.
     #[must_use]
     pub fn server(&self) -> Option<&str> {
         match self {
@@ -223,7 +253,7 @@ impl Error {
         }
     }
 
-    /// What was tried.
+    /// Returns the operation that failed, if the error is of one.
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {
         Some(self.context()?.operation)
@@ -252,38 +282,38 @@ impl Error {
     }
 }
 
-fn after_the_end(tried: Operation) -> &'static str {
-    match tried {
+fn disconnect_hint(operation: Operation) -> &'static str {
+    match operation {
         Operation::Release => {
             "the server frees the slot when it notices, after its lease at the latest"
         }
-        _ => "try again; if this repeats, see the server's log, and whether it speaks TLS",
+        _ => "try again; if this repeats, check the server's log, and whether it speaks TLS",
     }
 }
 
-/// The limit that the wait of an acquire sets to connecting and to the server's answers.
-fn or_wait(tried: Operation) -> &'static str {
-    match tried {
+/// Returns the mention of `acquire_timeout` for the operations that it limits, too.
+fn acquire_timeout_hint(operation: Operation) -> &'static str {
+    match operation {
         Operation::Acquire | Operation::Auth => ", or `acquire_timeout` if that is shorter",
         _ => "",
     }
 }
 
-fn in_vain(waited: Duration) -> String {
+fn timeout_message(waited: Duration) -> String {
     if waited.is_zero() {
         "no slot is free now".to_owned()
     } else {
-        format!("no slot came free within {waited:?}")
+        format!("no slot became free within {waited:?}")
     }
 }
 
-fn limits(ours: u32, theirs: Option<u32>) -> String {
+fn limit_mismatch_message(ours: u32, theirs: Option<u32>) -> String {
     match theirs {
         Some(theirs) => format!("the key is in use with the limit {theirs}, not {ours}"),
         None => format!("the key is in use with another limit than {ours}"),
     }
 }
 
-fn leads(leader: Option<&str>) -> String {
+fn leader_hint(leader: Option<&str>) -> String {
     leader.map_or_else(String::new, |leader| format!(", {leader} does"))
 }

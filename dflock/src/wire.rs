@@ -1,7 +1,8 @@
-//! The wire: requests and replies, both directions, no IO.
+//! The wire protocol: requests and replies in both directions, without IO.
 //!
-//! A request is three lines (`command\n key\n argument\n`), a reply is one. Everything that arrives is parsed into types
-//! that can only hold what the protocol allows, so no code behind this module checks a number or a key again.
+//! A request is three lines (`command\n key\n argument\n`), and a reply is one. Received lines are
+//! parsed into types that can hold only values that the protocol allows. Code outside of this
+//! module does not validate a number or a key again.
 
 mod capacity;
 mod key;
@@ -20,7 +21,9 @@ pub(crate) use reply::{Grant, Reply, Status};
 pub(crate) use request::Request;
 pub use token::Token;
 
-/// The longest request line in bytes, without its line feed. Only the argument of `auth` may be longer.
+/// The longest request line in bytes, without its line feed.
+///
+/// Only the argument of `auth` may be longer.
 pub(crate) const MAX_LINE: usize = 256;
 
 /// The longest argument of `auth` in bytes, on servers from v1.15 on.
@@ -29,13 +32,15 @@ pub(crate) const MAX_SECRET: usize = 64 * 1024;
 /// The longest reply in bytes, for every request but `stats`.
 pub(crate) const MAX_REPLY: usize = 1024 * 1024;
 
-/// The longest reply to `stats` in bytes, if the client sets no other. The reply grows with the number
-/// of keys: v1.10.0 writes about 125 bytes for a held key (measured), so this is half a million keys.
+/// The longest reply to `stats` in bytes, unless the client sets another.
+///
+/// The reply grows with the number of keys. A v1.10.0 server writes about 125 bytes for a held key
+/// (measured), so this is enough for half a million keys.
 pub(crate) const MAX_STATS: usize = 64 * 1024 * 1024;
 
 /// The lowest limit for a reply to `stats`, in bytes. A server without any key writes about 100.
 pub(crate) const MIN_STATS: usize = 1024;
 
-/// What was heard is not of the protocol.
+/// The error of a line that the protocol does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;

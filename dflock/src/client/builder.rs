@@ -116,7 +116,7 @@ impl ClientBuilder {
     #[must_use]
     pub fn auth(mut self, secret: impl Into<String>) -> Self {
         let token = AuthToken::new(Zeroizing::new(secret.into()));
-        let token = token.map_err(|why| ConfigError::Secret { why });
+        let token = token.map_err(|why| ConfigError::AuthToken { why });
         self.secret = token.map(|token| token.map(Reloadable::fixed));
         self
     }

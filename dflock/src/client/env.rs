@@ -100,7 +100,7 @@ fn from_text(
         (None, None) => builder,
         (Some(secret), None) => {
             let token = AuthToken::new(secret)
-                .map_err(|why| variable(AUTH, &ConfigError::Secret { why }))?;
+                .map_err(|why| variable(AUTH, &ConfigError::AuthToken { why }))?;
             builder.auth_token(token.map(Reloadable::fixed))
         }
         (None, Some(file)) => {

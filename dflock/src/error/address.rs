@@ -1,20 +1,20 @@
-//! Faults of server addresses, and the part of an address that an error may show.
+//! Errors of server addresses, and the part of an address that an error may show.
 
 use std::fmt;
 
-/// The reason why the address of a server is refused.
+/// The reason why a server address is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddressErrorKind {
-    /// It names no host.
+    /// No host.
     NoHost,
-    /// It has no port.
+    /// No port.
     NoPort,
-    /// Its port is not a number from 1 to 65535.
+    /// A port that is not a number from 1 to 65535.
     BadPort,
-    /// Its host has a character that no host has.
+    /// A host with a character that is not allowed in host names.
     BadHost,
-    /// It has a user or a password in it: something before an `@`.
+    /// A user name or a password before an `@`.
     UserInfo,
 }
 
@@ -24,15 +24,19 @@ impl fmt::Display for AddressErrorKind {
             Self::NoHost => "it has no host",
             Self::NoPort => "it has no port",
             Self::BadPort => "its port is not a number from 1 to 65535",
-            Self::BadHost => "its host cannot be one",
-            Self::UserInfo => "user and password do not belong in an address (the shared secret is the option `auth`)",
+            Self::BadHost => "its host name is invalid",
+            Self::UserInfo => {
+                "user and password are not allowed in an address (the auth token is the option \
+                 `auth`)"
+            }
         })
     }
 }
 
 /// Returns the part of `address` that may be shown.
 ///
-/// User info and query are left out, because a password may be in either: `redis://:PASSWORD@lock-1:6388/0`.
+/// User info and query are left out, because a password may be in either:
+/// `redis://:PASSWORD@lock-1:6388/0`.
 pub(crate) fn public_part(address: &str) -> &str {
     match after_user_info(address) {
         Some(rest) => rest.split(['/', '?', '#']).next().unwrap_or_default(),
@@ -40,11 +44,13 @@ pub(crate) fn public_part(address: &str) -> &str {
     }
 }
 
-/// Returns what follows the last `@`, plain or percent-encoded any number of times (`%40`, `%2540`), if there is one.
+/// Returns the text after the last `@`, if there is one.
+///
+/// The `@` may be percent-encoded any number of times: `%40`, `%2540`.
 pub(crate) fn after_user_info(address: &str) -> Option<&str> {
     let plain = address.rsplit_once('@').map(|(_, rest)| rest);
-    let encoded = address.match_indices('%').filter_map(|(at, sign)| {
-        let mut code = &address[at + sign.len()..];
+    let encoded = address.match_indices('%').filter_map(|(index, percent)| {
+        let mut code = &address[index + percent.len()..];
         while let Some(rest) = code.strip_prefix("25") {
             code = rest;
         }

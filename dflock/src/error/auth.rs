@@ -1,35 +1,47 @@
-//! In what a server and a client do not agree about the shared secret.
+//! Reasons of a failed authentication.
 
 use std::fmt;
 
-/// In what a server and a client do not agree about the shared secret.
+/// The reason why authentication failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuthErrorKind {
-    /// The server asks for a secret and the client has none.
+    /// The server requires an auth token, and the client has none.
     Missing,
-    /// The server does not take the client's secret.
+    /// The server refuses the client's auth token.
     Wrong {
-        /// Whether the secret has more than 256 bytes, which servers before v1.15 do not take.
+        /// True for a token of more than 256 bytes, which servers before v1.15 refuse.
         long: bool,
     },
-    /// The client has a secret and the server asks for none.
+    /// The client has an auth token, and the server requires none.
     Unneeded,
-    /// The secret has more than 256 bytes, and the server either takes no line of that length or asks for no secret.
+    /// The auth token has more than 256 bytes, and the server answered `error`.
+    ///
+    /// The server either accepts no line of that length, or requires no token.
     TooLong,
 }
 
 impl fmt::Display for AuthErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Missing => "the server asks for a secret; give the client its with `auth`",
-            Self::Wrong { long: false } => "the server does not take the secret given with `auth`; check it",
-            Self::Wrong { long: true } => {
-                "the server does not take the secret given with `auth`; check it, and note that servers before v1.15 take none of more than 256 bytes"
+            Self::Missing => {
+                "the server requires an auth token, the shared secret; set it with `auth`"
             }
-            Self::Unneeded => "the server answered `error` to the secret, as one does that asks for none; leave `auth` out, or start the server with its secret",
+            Self::Wrong { long: false } => {
+                "the server refuses the auth token given with `auth`; check it"
+            }
+            Self::Wrong { long: true } => {
+                "the server refuses the auth token given with `auth`; check it, and note that \
+                 servers before v1.15 accept none of more than 256 bytes"
+            }
+            Self::Unneeded => {
+                "the server answered `error` to the auth token, as a server does that requires \
+                 none; leave `auth` out, or start the server with the token"
+            }
             Self::TooLong => {
-                "the server answered `error` to a secret of more than 256 bytes: servers before v1.15 take none of that length, or it asks for none; share a shorter one, or leave `auth` out"
+                "the server answered `error` to an auth token of more than 256 bytes: servers \
+                 before v1.15 accept none of that length, or the server requires none; use a \
+                 shorter one, or leave `auth` out"
             }
         })
     }

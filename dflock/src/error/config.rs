@@ -1,4 +1,4 @@
-//! What cannot work is said before a byte is sent.
+//! Errors of options and arguments, which are found before a request is sent.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,171 +9,181 @@ use super::invisible;
 use super::pem::PemErrorKind;
 use crate::wire::{InvalidKey, MIN_STATS};
 
-/// An option or an argument that cannot work: what it was, and what is allowed.
+/// An error of an option or an argument.
+///
+/// The message names the refused value and the allowed ones.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The key cannot be carried by the wire.
+    /// The key has a length or a character that the protocol does not allow.
     #[error("key {key:?} is refused: {why}")]
     Key {
-        /// The key as it was given, shortened.
+        /// The given key, or its start if it is long.
         key: String,
-        /// What is wrong with it.
+        /// The reason of the refusal.
         why: InvalidKey,
     },
 
     /// The limit is 0 or too high.
     #[error("limit {limit} is refused; a limit is 1 to 1048576")]
     Limit {
-        /// The limit as it was given.
+        /// The given limit.
         limit: u32,
     },
 
-    /// The lease is not whole seconds, or not in range.
+    /// The lease is not a whole number of seconds, or is out of range.
     #[error("lease_ttl {lease:?} is refused; a lease is whole seconds from 1 s to 9223372036 s")]
     Lease {
-        /// The lease as it was given.
+        /// The given lease.
         lease: Duration,
     },
 
-    /// The renew ratio does not lie between 0 and 1.
+    /// The renew ratio is not between 0 and 1.
     #[error("renew_ratio {ratio} is refused; it lies between 0 and 1, both excluded")]
     RenewRatio {
-        /// The ratio as it was given.
+        /// The given ratio.
         ratio: f64,
     },
 
-    /// The wait is longer than a server can count.
+    /// The wait is longer than servers can represent.
     #[error("a wait of {wait:?} is refused; the longest is 9223372036 s")]
     Wait {
-        /// The wait as it was given.
+        /// The given wait.
         wait: Duration,
     },
 
-    /// A limit of time is not in range.
+    /// A duration is out of range.
     #[error("{option} {given:?} is refused; {allowed}")]
     Duration {
-        /// The option.
+        /// The name of the option.
         option: &'static str,
-        /// Its value as it was given.
+        /// The given value.
         given: Duration,
-        /// What it may be.
+        /// The allowed values.
         allowed: &'static str,
     },
 
     /// The limit for replies to `stats` is too low for any reply.
-    #[error("max_stats_size {bytes} is refused; it is {MIN_STATS} bytes or more")]
+    #[error("max_stats_size {bytes} is refused; it must be {MIN_STATS} bytes or more")]
     MaxStatsSize {
-        /// The limit as it was given.
+        /// The given limit.
         bytes: usize,
     },
 
-    /// The clock drift is not in range.
-    #[error("clock_drift {drift} is refused; it is 0 or more and less than 0.5")]
+    /// The clock drift is out of range.
+    #[error("clock_drift {drift} is refused; it must be 0 or more, and less than 0.5")]
     ClockDrift {
-        /// The drift as it was given.
+        /// The given drift.
         drift: f64,
     },
 
-    /// There is no server to ask.
+    /// The client has no servers.
     #[error("no server is configured; give at least one `host:port` to `servers`")]
     NoServers,
 
-    /// The address of a server cannot be understood.
+    /// The address of a server is invalid.
     #[error(
         "server {address:?} is refused: {why}; an address is `host:port`, an IPv6 one `[::1]:6388`"
     )]
     Address {
-        /// The address as it was given, without what stands before an `@`, and without a query: a password may be in either.
+        /// The given address without user info and query, because a password may be in either.
         address: String,
-        /// What is wrong with it.
+        /// The reason of the refusal.
         why: AddressErrorKind,
     },
 
-    /// The sharding answered with a server that does not exist.
-    #[error("sharding put key {key:?} on server {index} of {servers}; it must answer with an index from 0 to {}", servers - 1)]
+    /// The sharding returned the index of a server that does not exist.
+    #[error(
+        "sharding put key {key:?} on server {index} of {servers}; it must return an index from 0 \
+         to {}",
+        servers - 1
+    )]
     Shard {
         /// The key.
         key: String,
-        /// What the sharding answered.
+        /// The index that the sharding returned.
         index: usize,
-        /// How many servers there are.
+        /// The number of servers.
         servers: usize,
     },
 
-    /// The secret cannot be carried by the wire.
+    /// The auth token has a length or a character that the protocol does not allow.
     #[error(
-        "the secret is refused: {why}; a secret is at most 65536 bytes without line break or NUL, and neither begins nor ends with \
-         white space or an invisible character"
+        "the auth token is refused: {why}; it is a secret of at most 65536 bytes without line \
+         break or NUL, and neither begins nor ends with white space or an invisible character"
     )]
-    Secret {
-        /// What is wrong with it.
+    AuthToken {
+        /// The reason of the refusal.
         why: TokenErrorKind,
     },
 
-    /// The file with the secret cannot be used.
+    /// The file with the auth token cannot be used.
     #[error("the secret{} is refused: {why}", of_file(file.as_ref()))]
     AuthTokenFile {
-        /// The file; not given when it may be the secret itself.
+        /// The file. `None` if the given path may be the token itself.
         file: Option<PathBuf>,
-        /// What is wrong with it, and what is allowed.
+        /// The reason of the refusal, and the allowed values.
         why: AuthTokenFileErrorKind,
     },
 
     /// A certificate or a key cannot be used.
     #[error("{what}{} is refused: {why}", of_file(file.as_ref()))]
     Pem {
-        /// What it was to be, such as "the client key".
+        /// The role of the certificate or key, such as "the client key".
         what: &'static str,
-        /// The file that it was to come from, if from one.
+        /// The file, unless the PEM was given as text.
         file: Option<PathBuf>,
-        /// What is wrong with it, and what is allowed.
+        /// The reason of the refusal, and the allowed values.
         why: PemErrorKind,
     },
 
-    /// The system trusts nobody.
+    /// The system has no trusted CA certificates.
     #[error(
-        "the system has no certificate that can be trusted: {why}; install its CA certificates, or name one with `Tls::ca_pem_file`"
+        "the system has no certificate that is trusted: {why}; install its CA certificates, or \
+         name one with `Tls::ca_pem_file`"
     )]
     NoNativeRoots {
-        /// What was found.
+        /// The reason, such as the error of the operating system.
         why: String,
     },
 
-    /// No certificate can be for this name.
+    /// The name is not one that a certificate can be issued for.
     #[error(
-        "server name {name:?} is refused for TLS; it is a DNS name such as `lock.internal`, or an IP address without brackets and port"
+        "server name {name:?} is refused for TLS; it must be a DNS name such as `lock.internal`, \
+         or an IP address without brackets and port"
     )]
     ServerName {
-        /// The name as it was given, with `Tls::server_name` or as the host of a server.
+        /// The name that was given with `Tls::server_name` or as the host of a server.
         name: String,
     },
 
-    /// An environment variable makes no sense.
+    /// The value of an environment variable is invalid.
     #[error("environment variable {name} is refused: {why}")]
     Variable {
-        /// Its name.
+        /// The name of the variable.
         name: &'static str,
-        /// What is wrong with it, and what is allowed.
+        /// The reason of the refusal, and the allowed values.
         why: String,
     },
 
-    /// There is a global client already.
+    /// A global client is already installed.
     #[error(
-        "a global client is installed already; `install_global` works once, use `scope` for anything else"
+        "a global client is already installed; `install_global` works once, use `scope` for other \
+         clients"
     )]
     GlobalInstalled,
 
     /// The call was made outside of a tokio runtime.
     #[error(
-        "there is no tokio runtime here; call this from a task of a runtime with io and time enabled"
+        "there is no tokio runtime here; call this from a task of a runtime with io and time \
+         enabled"
     )]
     NoRuntime,
 
     /// The tokio runtime here has no timers.
     ///
-    /// Tokio can tell so only by a panic. It is caught, but the program's panic hook prints it before;
-    /// where panics abort (`panic = "abort"`) the program ends.
+    /// Tokio reports this only by a panic. The panic is caught, but the program's panic hook prints
+    /// it first. With `panic = "abort"` the program ends.
     #[error(
         "the tokio runtime here has no timers; call `enable_time` or `enable_all` on its builder"
     )]
@@ -181,14 +191,15 @@ pub enum ConfigError {
 
     /// The tokio runtime here has no IO, which sockets need.
     ///
-    /// The panic hook prints a panic before, as for [`NoTimers`](Self::NoTimers).
+    /// The panic hook prints a panic first, as for [`NoTimers`](Self::NoTimers).
     #[error("the tokio runtime here has no IO; call `enable_io` or `enable_all` on its builder")]
     NoIo,
 }
 
 impl ConfigError {
+    /// Returns the error for a refused `key`.
     pub(crate) fn key(key: &str, why: InvalidKey) -> Self {
-        // enough to find it by, however long it is
+        // A long key is cut to the part that is enough to find it by.
         Self::Key {
             key: key.chars().take(64).collect(),
             why,
@@ -204,17 +215,17 @@ impl ConfigError {
     }
 }
 
-/// What is wrong with a secret.
+/// The reason why an auth token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenErrorKind {
-    /// It has more than 65,536 bytes.
+    /// More than 65,536 bytes.
     TooLong,
-    /// It has a line break or a NUL in it.
+    /// A line break or a NUL.
     Forbidden,
-    /// It begins or ends with white space, which servers strip.
+    /// White space at the start or end, which servers strip.
     Padded,
-    /// It begins or ends with a character that shows nothing, such as a zero-width space.
+    /// An invisible character at the start or end, such as a zero-width space.
     Invisible {
         /// The character.
         character: char,
@@ -225,7 +236,7 @@ impl fmt::Display for TokenErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLong => "it is too long",
-            Self::Forbidden => "it has a line break or a NUL in it",
+            Self::Forbidden => "it contains a line break or a NUL",
             Self::Padded => "it begins or ends with white space",
             Self::Invisible { character } => {
                 let character = invisible::describe(*character);
@@ -238,7 +249,7 @@ impl fmt::Display for TokenErrorKind {
     }
 }
 
-/// What is wrong with the file of a secret.
+/// The reason why the file of an auth token is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuthTokenFileErrorKind {
@@ -254,9 +265,9 @@ pub enum AuthTokenFileErrorKind {
     },
     /// The file is not UTF-8.
     NotUtf8,
-    /// The file has nothing but white space in it.
+    /// The file has no content apart from white space.
     Empty,
-    /// The secret in the file is refused.
+    /// The token in the file is refused.
     Secret(TokenErrorKind),
 }
 

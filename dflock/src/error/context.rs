@@ -1,17 +1,17 @@
-//! What was tried when it failed, on which key and server.
+//! The operation, key and server that an error is about.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// What was tried, on which key and server.
+/// The operation that failed, with its key and server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ErrorContext {
-    /// What was tried.
+    /// The operation that failed.
     pub operation: Operation,
-    /// On which key, if on one.
+    /// The key, if the operation has one.
     pub key: Option<Arc<str>>,
-    /// On which server, `host:port`.
+    /// The server, `host:port`.
     pub server: Arc<str>,
 }
 
@@ -25,25 +25,25 @@ impl fmt::Display for ErrorContext {
     }
 }
 
-/// What can be tried on a server.
+/// An operation on a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
-    /// To show the shared secret.
+    /// Authentication with the auth token.
     Auth,
-    /// To get a slot.
+    /// Acquiring a slot.
     Acquire,
-    /// To join the line.
+    /// Joining the queue.
     Enqueue,
-    /// To wait in the line that was joined.
+    /// Waiting in the queue after [`Enqueue`](Self::Enqueue).
     Wait,
-    /// To begin the lease anew.
+    /// Renewing the lease.
     Renew,
-    /// To give the slot back.
+    /// Releasing the slot.
     Release,
-    /// To ask who holds what.
+    /// Requesting the keys of the server with their holders and waiters.
     Stats,
-    /// To ask for any answer.
+    /// Checking that the server answers.
     Ping,
 }
 

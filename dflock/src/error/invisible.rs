@@ -1,6 +1,6 @@
-//! Characters that show nothing.
+//! Invisible characters.
 
-/// Returns the first or last character of `text` if it shows nothing and is not white space.
+/// Returns the first or last character of `text` if it is invisible and not white space.
 pub(crate) fn at_an_end(text: &str) -> Option<char> {
     let mut ends = [text.chars().next(), text.chars().next_back()]
         .into_iter()
@@ -17,7 +17,7 @@ pub(crate) fn describe(character: char) -> String {
     )
 }
 
-/// Returns the Unicode name of `character` if it shows nothing and is not white space.
+/// Returns the Unicode name of `character` if it is invisible and not white space.
 ///
 /// These are the format characters and the blank letters of Unicode, and the control characters.
 /// Variation selectors and tags are not among them: they are part of the emoji before them.
@@ -63,7 +63,7 @@ fn name(character: char) -> Option<&'static str> {
         '\u{FFF9}' => "INTERLINEAR ANNOTATION ANCHOR",
         '\u{FFFA}' => "INTERLINEAR ANNOTATION SEPARATOR",
         '\u{FFFB}' => "INTERLINEAR ANNOTATION TERMINATOR",
-        // Unicode gives no name to these
+        // Control characters have no Unicode name.
         control if control.is_control() => "CONTROL CHARACTER",
         _ => return None,
     })

@@ -1,21 +1,21 @@
-//! The end of a hold that its owner did not ask for.
+//! The loss of a held slot.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::wire::Token;
 
-/// A slot that was held is gone. This is final: nothing un-loses a slot.
+/// The loss of a held slot. It is final: a lost slot cannot be held again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {
     /// The key of the slot.
     pub key: Arc<str>,
-    /// The token that proved the hold.
+    /// The token of the grant.
     pub token: Token,
-    /// The server that granted it, `host:port`.
+    /// The server that granted the slot, `host:port`.
     pub server: Arc<str>,
-    /// How it was lost.
+    /// The reason of the loss.
     pub reason: LostReason,
 }
 
@@ -29,31 +29,34 @@ impl fmt::Display for Lost {
         } = self;
         write!(
             f,
-            "the slot of {key:?} on {server} is lost: {reason}; stop what it protects, and acquire again"
+            "the slot of {key:?} on {server} is lost: {reason}; stop what it protects, and acquire \
+             again"
         )
     }
 }
 
 impl std::error::Error for Lost {}
 
-/// How a slot was lost.
+/// The reason why a slot was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LostReason {
-    /// The lease ended before it could be renewed: the program was suspended, or its executor did not run.
+    /// The lease expired before it could be renewed.
+    ///
+    /// The program was suspended, or its executor did not run.
     Expired,
-    /// The server refused the renewal: it had given the slot up.
+    /// The server refused the renewal: it no longer counts the slot as held.
     Rejected,
-    /// The connection ended, and the slot with it.
+    /// The connection ended, which frees the slot.
     Disconnected,
-    /// A renewal was sent, and no answer came while the lease lasted.
+    /// A renewal was sent, and the lease expired before the answer came.
     Unreachable,
 }
 
 impl fmt::Display for LostReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Expired => "its lease ended before it could be renewed",
+            Self::Expired => "its lease expired before it could be renewed",
             Self::Rejected => "the server refused to renew it",
             Self::Disconnected => "its connection ended",
             Self::Unreachable => "the server did not answer while its lease lasted",

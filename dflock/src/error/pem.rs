@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// What is wrong with a certificate or a key.
+/// The reason why a certificate or a key is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PemErrorKind {
     /// The file cannot be read.
     Unreadable {
-        /// What the system said.
+        /// The error of the operating system.
         error: String,
     },
     /// The file cannot be read, and the value that was given as its path may be the key itself.
@@ -22,25 +22,25 @@ pub enum PemErrorKind {
     Malformed {
         /// The position of the section among all sections, from 1.
         section: usize,
-        /// What is wrong with the section.
+        /// The reason why the section is malformed.
         why: PemSectionErrorKind,
     },
-    /// It has no certificate in it.
+    /// No certificate.
     NoCertificate {
         /// The content of the first section, if there is one.
         found: Option<PemContent>,
     },
-    /// It has no private key in it that TLS can use.
+    /// No private key that TLS can use.
     NoKey {
-        /// The private key that it has instead, or else the content of the first section.
+        /// The unusable private key, or else the content of the first section.
         found: Option<PemContent>,
     },
-    /// It is no certificate, or no key, of a kind that TLS can use.
+    /// A certificate or key of a kind that TLS cannot use.
     Unusable {
         /// The position of the section among all sections, from 1.
         section: usize,
     },
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     Mismatch,
 }
 
@@ -96,14 +96,14 @@ impl fmt::Display for PemErrorKind {
                  RSA of 2048 bits or more, ECDSA or Ed25519"
             ),
             Self::Mismatch => f.write_str(
-                "it is not the key of the certificate; the first certificate of the chain is the \
-                 one that it is for",
+                "it is not the key of the first certificate of the chain; give the key of that \
+                 certificate",
             ),
         }
     }
 }
 
-/// What is wrong with one section of PEM.
+/// The reason why a section of PEM is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PemSectionErrorKind {
@@ -113,23 +113,23 @@ pub enum PemSectionErrorKind {
     EscapedLineBreaks,
     /// There is text after the dashes of the END line.
     NoLineBreakAfterEnd,
-    /// Its BEGIN is on the END line of the section before it.
+    /// The BEGIN is on the END line of the section before it.
     JoinedToEnd,
-    /// Its BEGIN or END is not at the start of a line.
+    /// The BEGIN or END is not at the start of a line.
     NotAtLineStart,
-    /// Its BEGIN or END does not stand between five dashes on either side.
+    /// The BEGIN or END does not have five dashes on either side.
     Damaged,
-    /// Its END has no BEGIN before it.
+    /// The END has no BEGIN before it.
     NoBegin,
-    /// Its BEGIN has no END after it.
+    /// The BEGIN has no END after it.
     NoEnd,
-    /// Its BEGIN and its END name different things.
+    /// The BEGIN and the END name different things.
     OtherEnd,
-    /// Its text is not base64.
+    /// The text is not base64.
     NotBase64,
-    /// It is a certificate in the form that is OpenSSL's own.
+    /// A `TRUSTED CERTIFICATE`, a format of OpenSSL.
     TrustedCertificate,
-    /// Its BEGIN line names something that is not known here and may contain a certificate.
+    /// The BEGIN line has an unknown label, and the section may contain a certificate.
     UnknownLabel,
 }
 
@@ -144,18 +144,18 @@ impl fmt::Display for PemSectionErrorKind {
             Self::NoLineBreakAfterEnd => "no line break after the END line",
             Self::JoinedToEnd => "no line break between its BEGIN and the END before it",
             Self::NotAtLineStart => {
-                "something stands before BEGIN or END on its line, which may be invisible"
+                "there is text before BEGIN or END on the same line, which may be invisible"
             }
-            Self::Damaged => "BEGIN or END does not stand between five dashes on either side",
+            Self::Damaged => "BEGIN or END does not have five dashes on either side",
             Self::NoBegin => "no BEGIN line before the END line",
             Self::NoEnd => "no END line after the BEGIN line",
             Self::OtherEnd => "the BEGIN and the END line name different things",
             Self::NotBase64 => "the text between its BEGIN and its END line is not base64",
             Self::TrustedCertificate => {
-                "it is a `TRUSTED CERTIFICATE`, a form of OpenSSL's own; convert it with \
+                "it is a `TRUSTED CERTIFICATE`, a format of OpenSSL; convert it with \
                  `openssl x509`"
             }
-            Self::UnknownLabel => "its BEGIN line names nothing that is known here",
+            Self::UnknownLabel => "its BEGIN line has an unknown label",
         })
     }
 }

@@ -1,22 +1,26 @@
-//! What can be asked of an error without a match on it.
+//! Predicates on errors.
 
 use super::{Error, Operation, TlsErrorKind};
 
 impl Error {
-    /// Whether no slot came free in time. Other limits of time (to connect, for an answer) are not this,
-    /// also where the wait of an acquire was over meanwhile: nothing is known of the slots then.
+    /// Returns whether no slot became free in time.
+    ///
+    /// Returns false for other time limits (to connect, to answer), also when they end the wait of
+    /// an acquire: the state of the slots is not known then.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout { .. })
     }
 
-    /// Whether a slot that was held is gone.
+    /// Returns whether a held slot was lost.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Lost(_))
     }
 
-    /// Whether the same call may succeed when it is made again. A release is made once, whatever comes of it.
+    /// Returns whether the same call may succeed when it is repeated.
+    ///
+    /// Returns false for errors of a release, because a release is never repeated.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -30,7 +34,7 @@ impl Error {
             | Self::ConnectTimeout { .. }
             | Self::Unresponsive { .. }
             | Self::Disconnected { .. } => true,
-            // a server that starts again looks the same
+            // A server that restarts causes the same error.
             Self::Tls { fault, .. } => *fault == TlsErrorKind::ConnectionClosed,
             Self::Config(_)
             | Self::Lost(_)
@@ -43,43 +47,43 @@ impl Error {
         }
     }
 
-    /// Whether the server and the client do not agree about the shared secret.
+    /// Returns whether authentication with the auth token failed.
     #[must_use]
     pub fn is_auth(&self) -> bool {
         matches!(self, Self::Auth { .. })
     }
 
-    /// Whether the key is in use with another limit.
+    /// Returns whether the key is in use with another limit.
     #[must_use]
     pub fn is_limit_mismatch(&self) -> bool {
         matches!(self, Self::LimitMismatch { .. })
     }
 
-    /// Whether the server keeps no more keys.
+    /// Returns whether the server has reached its maximum number of keys.
     #[must_use]
     pub fn is_too_many_keys(&self) -> bool {
         matches!(self, Self::TooManyKeys { .. })
     }
 
-    /// Whether the line for the key is full.
+    /// Returns whether the queue of the key is full.
     #[must_use]
     pub fn is_too_many_waiters(&self) -> bool {
         matches!(self, Self::TooManyWaiters { .. })
     }
 
-    /// Whether a lease had ended before the grant could be believed.
+    /// Returns whether the lease expired before the grant arrived.
     #[must_use]
     pub fn is_lease_expired(&self) -> bool {
         matches!(self, Self::LeaseExpired { .. })
     }
 
-    /// Whether the server is shutting down.
+    /// Returns whether the server is shutting down.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         matches!(self, Self::Draining { .. })
     }
 
-    /// Whether the server does not lead its cluster.
+    /// Returns whether the server does not lead its cluster.
     #[must_use]
     pub fn is_not_leader(&self) -> bool {
         matches!(self, Self::NotLeader { .. })

@@ -1,4 +1,4 @@
-//! What a server's no means to who asked.
+//! Conversion of unexpected replies of the server to [`Error`].
 
 use std::io;
 
@@ -6,7 +6,7 @@ use super::{AuthErrorKind, Error, ErrorContext};
 use crate::wire::{Reply, Status};
 
 impl Error {
-    /// The error for a reply that is not what was asked for.
+    /// Returns the error for a reply that does not grant the request.
     pub(crate) fn unexpected(context: ErrorContext, reply: &Reply) -> Self {
         let Reply::Refused(status) = reply else {
             let mut line = Vec::new();
@@ -17,7 +17,7 @@ impl Error {
             };
         };
         match status {
-            // a secret that the client has was taken or refused before any other request
+            // A client with an auth token has authenticated before any other request.
             Status::Auth => Self::Auth {
                 context,
                 fault: AuthErrorKind::Missing,
@@ -41,9 +41,9 @@ impl Error {
         }
     }
 
-    /// The same without the server's own words, which may repeat the secret that they answer.
+    /// Returns the error without text of the server, which may repeat the auth token.
     pub(crate) fn unquoted(self) -> Self {
-        let unquoted = || "(not shown: it answers the secret)".to_owned();
+        let placeholder = || "(not shown: it may repeat the auth token)".to_owned();
         match self {
             Self::NotLeader { context, .. } => Self::NotLeader {
                 context,
@@ -51,14 +51,14 @@ impl Error {
             },
             Self::Refused { context, .. } => Self::Refused {
                 context,
-                status: unquoted(),
+                status: placeholder(),
             },
             Self::Protocol { context, received } => {
-                // the beginning of a TLS alert is no word of the server's, and says what to do
+                // The start of a TLS alert repeats no token, and `protocol_hint` needs it.
                 let received = if received.starts_with(TLS_ALERT) {
                     TLS_ALERT.to_owned()
                 } else {
-                    unquoted()
+                    placeholder()
                 };
                 Self::Protocol { context, received }
             }
@@ -77,12 +77,13 @@ impl Error {
 /// The first bytes of a TLS alert.
 const TLS_ALERT: &str = "\u{15}\u{3}";
 
-/// Returns what to do about a server that said `heard`.
-pub(super) fn advice(heard: &str) -> &'static str {
-    let word = heard.split(' ').next().unwrap_or_default();
-    if heard.starts_with(TLS_ALERT) {
-        "this is a TLS alert: give the client `tls`, or name a dflockd server without TLS in `servers`"
-    } else if heard.starts_with("HTTP/") {
+/// Returns a remedy for the reply that starts with `received`.
+pub(super) fn protocol_hint(received: &str) -> &'static str {
+    let word = received.split(' ').next().unwrap_or_default();
+    if received.starts_with(TLS_ALERT) {
+        "this is a TLS alert: give the client `tls`, or name a dflockd server without TLS in \
+         `servers`"
+    } else if received.starts_with("HTTP/") {
         "this is HTTP: check that `servers` names the host and port of a dflockd server"
     } else if matches!(word, "ok" | "acquired" | "queued" | "timeout") || word.starts_with("error")
     {
@@ -92,7 +93,9 @@ pub(super) fn advice(heard: &str) -> &'static str {
     }
 }
 
-/// The beginning of a line that was heard: enough to recognise a protocol by, and never a whole token.
+/// Returns the start of a received line.
+///
+/// It is long enough to recognise a protocol, and shorter than a token.
 pub(crate) fn excerpt(line: &[u8]) -> String {
     String::from_utf8_lossy(line).chars().take(24).collect()
 }

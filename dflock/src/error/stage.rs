@@ -1,14 +1,14 @@
-//! How far a connection came that was not made in time.
+//! The step at which connecting timed out.
 
 use std::fmt;
 
-/// What a new connection was busy with when its time was over.
+/// The step at which connecting timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectStage {
-    /// To reach the server.
+    /// Reaching the server.
     Reach,
-    /// The server was reached; the TLS handshake did not end.
+    /// The TLS handshake, after the server was reached.
     Tls,
 }
 

@@ -1,26 +1,26 @@
-//! What TLS finds wrong with a server, or a server with its client.
+//! Reasons of a failed TLS handshake.
 
 use std::fmt;
 
-/// What was found wrong when TLS was set up.
+/// The reason why a TLS handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsErrorKind {
     /// The server's certificate is for another name.
     Name,
-    /// The server's certificate is not valid yet, or no longer.
+    /// The server's certificate has expired or is not valid yet.
     Date,
-    /// Nobody who is trusted issued the server's certificate.
+    /// The server's certificate is not issued by a trusted CA.
     Issuer,
     /// The server's certificate is refused for another reason.
     Certificate,
-    /// What the server said is not TLS.
+    /// The server's answer is not TLS.
     NotTls,
-    /// The server broke it off.
+    /// The server refused the handshake.
     Refused,
-    /// The server ended the connection and did not say why.
+    /// The server closed the connection without a reason.
     ConnectionClosed,
-    /// Anything else.
+    /// Any other failure.
     Other,
 }
 
@@ -28,18 +28,33 @@ impl fmt::Display for TlsErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Name => {
-                "the server's certificate is for another name; put the name that it is for in `servers`, or give it with `Tls::server_name`"
+                "the server's certificate is for another name; use the name of the certificate in \
+                 `servers`, or give it with `Tls::server_name`"
             }
-            Self::Date => "the server's certificate is out of date, or not valid yet; renew it, and check the clock of this machine",
-            Self::Issuer => "nobody who is trusted issued the server's certificate; give its issuer's with `Tls::ca_pem_file`",
+            Self::Date => {
+                "the server's certificate is out of date, or not valid yet; renew it, and check \
+                 the clock of this machine"
+            }
+            Self::Issuer => {
+                "nobody who is trusted issued the server's certificate; give its issuer's with \
+                 `Tls::ca_pem_file`"
+            }
             Self::Certificate => {
-                "the server's certificate is refused; give the server one that is for servers and not a CA's, and see the cause"
+                "the server's certificate is refused; give the server one that is for servers and \
+                 not a CA's, and see the cause"
             }
-            Self::NotTls => "the server answered what is not TLS, so it does not speak TLS here; check the port, or leave `tls` out",
+            Self::NotTls => {
+                "the server's answer is not TLS, so it does not speak TLS here; check the port, \
+                 or leave `tls` out"
+            }
             Self::Refused => {
-                "the server broke the handshake off; if it asks for a client certificate, give one that it trusts with `Tls::client_pem_files`"
+                "the server refused the handshake; if it requires a client certificate, give one \
+                 that it trusts with `Tls::client_pem_files`"
             }
-            Self::ConnectionClosed => "the server was reached and ended the handshake; check that it speaks TLS on this port",
+            Self::ConnectionClosed => {
+                "the server was reached and ended the handshake; check that it speaks TLS on this \
+                 port"
+            }
             Self::Other => "the handshake failed; see the cause",
         })
     }

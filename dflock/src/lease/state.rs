@@ -197,7 +197,9 @@ impl State {
         match &self.phase {
             Phase::Queued | Phase::Unverified(_) | Phase::Held { .. } => None,
             Phase::Lost(lost) => Some(Outcome::Lost(lost.clone())),
-            Phase::Failed(error) => Some(error.as_ref().map_or(Outcome::Failed, Outcome::of)),
+            Phase::Failed(error) => {
+                Some(error.as_ref().map_or(Outcome::Failed, Outcome::from_error))
+            }
             Phase::Released => Some(Outcome::Dropped),
         }
     }

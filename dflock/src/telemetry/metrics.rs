@@ -1,4 +1,4 @@
-//! The numbers, for the recorder of the `metrics` crate.
+//! Metrics for the recorder of the `metrics` crate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,14 +22,15 @@ const LOST: &str = "dflock_lost_total";
 const OPENED: &str = "dflock_connections_opened_total";
 const REUSED: &str = "dflock_connections_reused_total";
 
-/// Counts one who waits or holds in a gauge, from [`begin`](Self::begin) to [`end`](Self::end).
+/// One wait or hold in a gauge, from [`begin`](Self::begin) to [`end`](Self::end).
 pub(super) struct Metrics {
     server: SharedString,
-    /// Kept, so that what was added to one recorder is taken from the same.
+    /// Kept, so that `end` decrements the gauge of the recorder that `begin` has used.
     gauge: Gauge,
 }
 
 impl Metrics {
+    /// Increments the gauge of `stage`.
     pub(super) fn begin(stage: Stage, server: &Arc<str>) -> Self {
         let name = match stage {
             Stage::Waiting => WAITING,
@@ -41,13 +42,14 @@ impl Metrics {
         Self { server, gauge }
     }
 
-    pub(super) fn end(&mut self, stage: Stage, took: Duration, outcome: &'static str) {
+    /// Decrements the gauge of `stage` and records its duration.
+    pub(super) fn end(&mut self, stage: Stage, elapsed: Duration, outcome: &'static str) {
         self.gauge.decrement(1.0);
         let name = match stage {
             Stage::Waiting => WAIT_SECONDS,
             Stage::Holding => HOLD_SECONDS,
         };
-        histogram!(name, "server" => self.server.clone(), "outcome" => outcome).record(took);
+        histogram!(name, "server" => self.server.clone(), "outcome" => outcome).record(elapsed);
     }
 }
 
@@ -80,25 +82,21 @@ pub(super) fn reused(server: &Arc<str>) {
     counter!(REUSED, "server" => label(server)).increment(1);
 }
 
-/// Says what each of them means.
+/// Describes the metrics to the installed recorder.
 pub(crate) fn describe() {
-    describe_histogram!(
-        WAIT_SECONDS,
-        Unit::Seconds,
-        "how long a slot was waited for"
-    );
-    describe_histogram!(HOLD_SECONDS, Unit::Seconds, "how long a slot was held");
-    describe_gauge!(WAITING, "who waits for a slot now");
-    describe_gauge!(HOLDING, "who holds a slot now");
-    describe_counter!(RENEWALS, "renewals that were answered");
+    describe_histogram!(WAIT_SECONDS, Unit::Seconds, "duration of a wait for a slot");
+    describe_histogram!(HOLD_SECONDS, Unit::Seconds, "duration of a hold");
+    describe_gauge!(WAITING, "requests that wait for a slot");
+    describe_gauge!(HOLDING, "held slots");
+    describe_counter!(RENEWALS, "renewals that the server confirmed");
     describe_histogram!(
         RENEWAL_MARGIN_SECONDS,
         Unit::Seconds,
-        "how much of the lease was left when a renewal was answered"
+        "time left of the lease when a renewal was confirmed"
     );
-    describe_counter!(LOST, "slots that were held and are gone");
-    describe_counter!(OPENED, "connections that were made");
-    describe_counter!(REUSED, "requests that an idle connection served");
+    describe_counter!(LOST, "lost slots");
+    describe_counter!(OPENED, "opened connections");
+    describe_counter!(REUSED, "requests on an idle connection");
 }
 
 fn label(server: &Arc<str>) -> SharedString {

@@ -1,4 +1,4 @@
-//! What takes the place of the numbers without the feature `metrics`: nothing.
+//! No-op metrics for builds without the feature `metrics`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ impl Metrics {
     #[expect(
         clippy::unused_self,
         clippy::needless_pass_by_ref_mut,
-        reason = "as the one that measures"
+        reason = "same signature as with the feature `metrics`"
     )]
     pub(super) fn end(&mut self, _: Stage, _: Duration, _: &'static str) {}
 }

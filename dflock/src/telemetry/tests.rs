@@ -6,7 +6,7 @@ use tracing::{Event, Metadata, Subscriber, subscriber};
 use super::*;
 use crate::error::LostReason;
 
-/// Counts the warnings, and wants to know of nothing else.
+/// A subscriber that is interested in warnings only, and records them.
 #[derive(Clone, Default)]
 pub(crate) struct Warnings(Arc<Mutex<Vec<&'static str>>>);
 
@@ -35,8 +35,9 @@ impl Subscriber for Warnings {
     fn exit(&self, _: &Id) {}
 }
 
-fn told(work: impl FnOnce(Labels<'_>, Lost)) -> usize {
-    let warnings = Warnings::default();
+/// Returns the number of warnings that `work` emits.
+fn warnings(work: impl FnOnce(Labels<'_>, Lost)) -> usize {
+    let subscriber = Warnings::default();
     let server: Arc<str> = "lock-1:6388".into();
     let token = Token::parse("00000000000000010123456789abcdef").unwrap();
     let lost = Lost {
@@ -45,7 +46,7 @@ fn told(work: impl FnOnce(Labels<'_>, Lost)) -> usize {
         server: server.clone(),
         reason: LostReason::Expired,
     };
-    subscriber::with_default(warnings.clone(), || {
+    subscriber::with_default(subscriber.clone(), || {
         work(
             Labels {
                 key: "pool",
@@ -54,24 +55,24 @@ fn told(work: impl FnOnce(Labels<'_>, Lost)) -> usize {
             lost,
         );
     });
-    let told = warnings.0.lock().unwrap();
-    assert!(told.iter().all(|target| *target == "dflock"));
-    told.len()
+    let targets = subscriber.0.lock().unwrap();
+    assert!(targets.iter().all(|target| *target == "dflock"));
+    targets.len()
 }
 
 #[test]
-fn a_loss_is_told_where_only_warnings_are_wanted() {
-    let lose = |about: Labels<'_>, lost: Lost| {
+fn a_loss_is_emitted_to_a_subscriber_of_warnings_only() {
+    let lose = |labels: Labels<'_>, lost: Lost| {
         drop(
-            SlotTelemetry::waiting(about, HoldSpan::FollowsFrom)
-                .granted(about, &lost.token)
+            SlotTelemetry::waiting(labels, HoldSpan::FollowsFrom)
+                .granted(labels, &lost.token)
                 .ended(Outcome::Lost(lost)),
         );
     };
-    assert_eq!(told(lose), 1);
+    assert_eq!(warnings(lose), 1);
     assert_eq!(
-        told(|about, lost| drop(
-            SlotTelemetry::waiting(about, HoldSpan::FollowsFrom).granted(about, &lost.token)
+        warnings(|labels, lost| drop(
+            SlotTelemetry::waiting(labels, HoldSpan::FollowsFrom).granted(labels, &lost.token)
         )),
         0
     );
@@ -79,13 +80,13 @@ fn a_loss_is_told_where_only_warnings_are_wanted() {
 
 #[cfg(not(feature = "metrics"))]
 #[test]
-fn where_nobody_looks_nothing_is_kept() {
-    let unseen = |about: Labels<'_>, _| {
+fn without_a_subscriber_telemetry_allocates_nothing() {
+    let assert_inactive = |labels: Labels<'_>, _| {
         assert!(
-            SlotTelemetry::waiting(about, HoldSpan::FollowsFrom)
+            SlotTelemetry::waiting(labels, HoldSpan::FollowsFrom)
                 .0
                 .is_none()
         )
     };
-    assert_eq!(told(unseen), 0);
+    assert_eq!(warnings(assert_inactive), 0);
 }

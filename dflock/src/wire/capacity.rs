@@ -1,8 +1,10 @@
-//! Locks and semaphores, as the commands tell them apart.
+//! Locks and semaphores in the commands.
 
 use super::Limit;
 
-/// Which family of commands: the two have separate names on servers from v1.14 on.
+/// The kind of a key: locks and semaphores have separate commands.
+///
+/// On servers from v1.14 on, a lock and a semaphore of the same name are different keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// `l e w r n`
@@ -11,17 +13,17 @@ pub(crate) enum Kind {
     Semaphore,
 }
 
-/// How many may hold a key at once, as the command says it.
+/// The number of clients that may hold a key at the same time, in the form of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Capacity {
-    /// A lock: one.
+    /// A lock, with one holder.
     Lock,
-    /// A semaphore: up to its limit.
+    /// A semaphore, with up to its limit of holders.
     Semaphore(Limit),
 }
 
 impl Capacity {
-    /// Whose commands to use.
+    /// Returns the kind of the commands.
     pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Lock => Kind::Lock,
@@ -29,7 +31,7 @@ impl Capacity {
         }
     }
 
-    /// How many may hold at once.
+    /// Returns the number of clients that may hold the key at the same time.
     pub(crate) fn limit(self) -> Limit {
         match self {
             Self::Lock => Limit::ONE,

@@ -1,4 +1,4 @@
-//! Keys that the wire can carry.
+//! Keys in the form that the protocol allows.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::MAX_LINE;
 pub(crate) struct Key<'a>(&'a str);
 
 impl<'a> Key<'a> {
-    /// Takes `text` as a key if the wire can carry it.
+    /// Creates a key from `text` if the protocol allows it.
     pub(crate) fn new(text: &'a str) -> Result<Self, InvalidKey> {
         if text.is_empty() {
             return Err(InvalidKey::Empty);
@@ -27,7 +27,7 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// The key as it was given.
+    /// Returns the key as text.
     pub(crate) fn as_str(self) -> &'a str {
         self.0
     }
@@ -38,41 +38,41 @@ impl<'a> Key<'a> {
 pub(crate) struct KeyBuf(Arc<str>);
 
 impl KeyBuf {
-    /// Takes `text` as a key if the wire can carry it.
+    /// Creates a key from `text` if the protocol allows it.
     pub(crate) fn new(text: impl Into<Arc<str>>) -> Result<Self, InvalidKey> {
         let text = text.into();
         Key::new(&text)?;
         Ok(Self(text))
     }
 
-    /// Borrows it.
+    /// Returns the key as a borrowed one.
     pub(crate) fn as_key(&self) -> Key<'_> {
         Key(&self.0)
     }
 
-    /// The key as it was given.
+    /// Returns the key as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The text itself, shared.
+    /// Returns the key as shared text.
     pub(crate) fn as_shared(&self) -> &Arc<str> {
         &self.0
     }
 }
 
-/// Why a text cannot be a key.
+/// The reason why a key is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidKey {
-    /// There is nothing in it.
+    /// An empty text.
     Empty,
-    /// It has more bytes than a line of the wire.
+    /// More bytes than a line of the protocol may have.
     TooLong {
-        /// How many it has.
+        /// The number of bytes.
         bytes: usize,
     },
-    /// It has a character that the wire cannot carry.
+    /// A character that the protocol does not allow.
     Forbidden {
         /// The first such character.
         found: char,

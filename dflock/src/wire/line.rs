@@ -1,113 +1,122 @@
-//! Lines out of a stream of bytes, with a cap.
+//! A read buffer that splits a stream of bytes into lines of limited length.
 
 use memchr::memchr;
 
-/// A line grew over its cap.
+/// The error of a line that is longer than the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LineTooLong;
 
-/// The room that is offered to each read: more than any reply but `stats` needs.
-const ROOM: usize = 256;
+/// The least space that each read gets, in bytes: more than any reply but `stats` needs.
+const MIN_SPACE: usize = 256;
 
-/// Bytes that came and have not been taken as lines yet.
+/// A buffer of received bytes that are not consumed as lines yet.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     bytes: Vec<u8>,
-    /// Where the bytes that are not taken yet begin.
+    /// The start of the bytes that are not consumed yet.
     start: usize,
-    /// Where the bytes that came end; what is behind is room to read into.
+    /// The end of the received bytes. The space after it is free for the next read.
     end: usize,
-    /// How far the search for a line feed has come.
-    seen: usize,
+    /// The end of the bytes that were searched for a line feed.
+    searched: usize,
 }
 
 impl Lines {
-    /// Room to read into, never empty. Tell [`filled`](Self::filled) how much of it was used.
+    /// Returns free space for the next read, which is never empty.
+    ///
+    /// After the read, call [`filled`](Self::filled) with the number of bytes that were read.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
-            // mostly all was taken
+            // Usually all bytes are consumed, and there is none to move.
             if !self.is_empty() {
                 self.bytes.copy_within(self.start..self.end, 0);
             }
             self.end -= self.start;
-            self.seen -= self.start;
+            self.searched -= self.start;
             self.start = 0;
         }
-        // doubling, so that a long line costs no more than its length
-        let wanted = self.end + ROOM.max(self.end);
-        if self.bytes.len() < self.end + ROOM || (self.end == 0 && self.bytes.len() > ROOM) {
+        // Double the space, so that the cost of a long line is linear in its length.
+        let wanted = self.end + MIN_SPACE.max(self.end);
+        if self.bytes.len() < self.end + MIN_SPACE
+            || (self.end == 0 && self.bytes.len() > MIN_SPACE)
+        {
             self.bytes.resize(wanted, 0);
             self.bytes.shrink_to(wanted);
         }
         &mut self.bytes[self.end..]
     }
 
-    /// Gives back the memory of a long line, if nothing else has come yet.
+    /// Frees the memory of a long line, unless there are bytes that are not consumed yet.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() {
             self.room();
         }
     }
 
-    /// Says that `count` bytes of the room now hold what was read.
+    /// Adds the first `count` bytes of the free space to the received bytes.
     pub(crate) fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());
     }
 
-    /// Takes the next whole line, without its line feed and the carriage returns before it. `None`: it is not all here yet.
+    /// Consumes and returns the next line, without its line feed and carriage returns before it.
     ///
-    /// A line of more than `cap` bytes before its line feed is refused; what comes behind it can no longer be trusted.
+    /// Returns `None` if the line is not complete yet.
+    ///
+    /// # Errors
+    ///
+    /// [`LineTooLong`] for more than `max` bytes before the line feed. The buffer is not usable
+    /// afterwards.
     #[inline]
-    pub(crate) fn take(&mut self, cap: usize) -> Result<Option<&[u8]>, LineTooLong> {
-        // what was looked through before needs no second look
-        if self.seen == self.end {
+    pub(crate) fn take(&mut self, max: usize) -> Result<Option<&[u8]>, LineTooLong> {
+        // Bytes that were searched before are not searched again.
+        if self.searched == self.end {
             Ok(None)
         } else {
-            self.search(cap)
+            self.search(max)
         }
     }
 
-    /// What came and has not been taken yet.
+    /// Returns the received bytes that are not consumed yet.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    /// How many bytes came and have not been taken yet.
+    /// Returns the number of received bytes that are not consumed yet.
     #[cfg(feature = "server")]
     pub(crate) fn len(&self) -> usize {
         self.end - self.start
     }
 
-    /// How many bytes of memory it has.
+    /// Returns the allocated size of the buffer in bytes.
     #[cfg(all(feature = "server", any(test, fuzzing)))]
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Whether every byte that came has been taken.
+    /// Returns whether all received bytes are consumed.
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    fn search(&mut self, cap: usize) -> Result<Option<&[u8]>, LineTooLong> {
-        let Some(found) = memchr(b'\n', &self.bytes[self.seen..self.end]) else {
-            self.seen = self.end;
-            return if self.end - self.start > cap {
+    fn search(&mut self, max: usize) -> Result<Option<&[u8]>, LineTooLong> {
+        let Some(found) = memchr(b'\n', &self.bytes[self.searched..self.end]) else {
+            self.searched = self.end;
+            return if self.end - self.start > max {
                 Err(LineTooLong)
             } else {
                 Ok(None)
             };
         };
-        let feed = self.seen + found;
-        let mut line = &self.bytes[self.start..feed];
-        if line.len() > cap {
+        let newline = self.searched + found;
+        let mut line = &self.bytes[self.start..newline];
+        if line.len() > max {
             return Err(LineTooLong);
         }
         while let [rest @ .., b'\r'] = line {
             line = rest;
         }
-        self.start = feed + 1;
-        self.seen = self.start;
+        self.start = newline + 1;
+        self.searched = self.start;
         Ok(Some(line))
     }
 }
@@ -117,9 +126,9 @@ mod tests {
     use super::*;
     use crate::fuzzing::feed;
 
-    // T33: two lines in one segment; the second is kept
+    // T33: of two lines in one segment, the second is kept.
     #[test]
-    fn lines_come_one_by_one_without_their_ends() {
+    fn lines_are_returned_one_by_one_without_line_endings() {
         let mut lines = Lines::default();
         feed(&mut lines, b"ok\ntimeout\r\nque");
         assert_eq!(lines.take(256), Ok(Some(&b"ok"[..])));
@@ -148,7 +157,7 @@ mod tests {
 
     // G06, S11, T05, P14
     #[test]
-    fn the_cap_is_exact() {
+    fn the_length_limit_is_exact() {
         for cap in [1, 255, 256, 257, 1000] {
             let mut lines = Lines::default();
             feed(&mut lines, &[vec![b'x'; cap], b"\n".to_vec()].concat());
@@ -161,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_a_long_line_is_given_back() {
+    fn memory_of_a_long_line_is_freed() {
         let mut lines = Lines::default();
         feed(&mut lines, &[vec![b'x'; 500_000], b"\n".to_vec()].concat());
         assert!(lines.take(1 << 20).unwrap().is_some());
         lines.shrink();
-        assert!(lines.bytes.capacity() <= 4 * ROOM);
+        assert!(lines.bytes.capacity() <= 4 * MIN_SPACE);
         feed(&mut lines, b"ok\nque");
         assert_eq!(lines.take(256), Ok(Some(&b"ok"[..])));
         lines.shrink();

@@ -1,23 +1,25 @@
-//! The numbers of the wire: digits only, within what every server can count.
+//! Numbers of the protocol: digits only, in the range that every server supports.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// Above this many seconds a v1.10.0 server overflows (measured: a wait of one second more times out at once).
+/// The largest number of seconds that servers support.
+///
+/// A v1.10.0 server overflows above it: a wait of one second more times out immediately (measured).
 const MAX_SECONDS: u64 = 9_223_372_036;
 
 /// The highest limit of a semaphore.
 const MAX_LIMIT: u32 = 1_048_576;
 
-/// Whole seconds, from 0: how long to wait, or what is left of a lease.
+/// Whole seconds from 0: the time limit of a wait, or the rest of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Seconds(u64);
 
 impl Seconds {
-    /// The longest wait that every server can carry.
+    /// The longest wait that every server supports.
     pub(crate) const MAX: Self = Self(MAX_SECONDS);
 
-    /// Rounds `wait` up to whole seconds; `None` when no server can carry it.
+    /// Rounds `wait` up to whole seconds. Returns `None` if that is more than servers support.
     pub(crate) fn round_up(wait: Duration) -> Option<Self> {
         let seconds = wait
             .as_secs()
@@ -25,19 +27,19 @@ impl Seconds {
         (seconds <= MAX_SECONDS).then_some(Self(seconds))
     }
 
-    /// The same as a duration.
+    /// Returns the value as a duration.
     #[cfg(feature = "server")]
     pub(crate) fn as_duration(self) -> Duration {
         Duration::from_secs(self.0)
     }
 
-    /// The number on the wire.
+    /// Returns the number.
     pub(crate) fn get(self) -> u64 {
         self.0
     }
 
     pub(super) fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
-        let seconds = number(text.as_ref())?;
+        let seconds = parse_decimal(text.as_ref())?;
         (seconds <= MAX_SECONDS).then_some(Self(seconds))
     }
 }
@@ -47,7 +49,7 @@ impl Seconds {
 pub(crate) struct LeaseSeconds(NonZeroU64);
 
 impl LeaseSeconds {
-    /// Takes `lease` if it is whole seconds that every server can count, and not zero.
+    /// Creates a lease from whole seconds that are not zero and that every server supports.
     pub(crate) fn new(lease: Duration) -> Option<Self> {
         if lease.subsec_nanos() > 0 {
             return None;
@@ -55,17 +57,17 @@ impl LeaseSeconds {
         Self::from_seconds(Seconds::round_up(lease)?)
     }
 
-    /// Takes `seconds` unless it is zero.
+    /// Creates a lease from `seconds`, unless it is zero.
     pub(crate) fn from_seconds(seconds: Seconds) -> Option<Self> {
         NonZeroU64::new(seconds.0).map(Self)
     }
 
-    /// The same as a duration.
+    /// Returns the value as a duration.
     pub(crate) fn as_duration(self) -> Duration {
         Duration::from_secs(self.0.get())
     }
 
-    /// The number on the wire.
+    /// Returns the number.
     pub(crate) fn get(self) -> u64 {
         self.0.get()
     }
@@ -81,7 +83,7 @@ impl From<LeaseSeconds> for Seconds {
     }
 }
 
-/// How many may hold a semaphore at once: 1 to 1,048,576.
+/// The number of clients that may hold a semaphore at the same time: 1 to 1,048,576.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Limit(u32);
 
@@ -89,31 +91,33 @@ impl Limit {
     /// The limit of a lock.
     pub(crate) const ONE: Self = Self(1);
 
-    /// Takes `limit` if the wire can carry it.
+    /// Creates a limit if it is in range.
     pub(crate) fn new(limit: u32) -> Option<Self> {
         (1..=MAX_LIMIT).contains(&limit).then_some(Self(limit))
     }
 
-    /// The number on the wire.
+    /// Returns the number.
     pub(crate) fn get(self) -> u32 {
         self.0
     }
 
     pub(super) fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
-        Self::new(number(text.as_ref())?.try_into().ok()?)
+        Self::new(parse_decimal(text.as_ref())?.try_into().ok()?)
     }
 }
 
-/// Appends `number`. Formatting costs several times as much, and every request has a number.
-pub(super) fn digits(out: &mut Vec<u8>, number: u64) {
+/// Appends `number` in decimal.
+///
+/// Formatting costs several times as much, and every request has a number.
+pub(super) fn write_decimal(out: &mut Vec<u8>, number: u64) {
     if number >= 10 {
-        digits(out, number / 10);
+        write_decimal(out, number / 10);
     }
     out.push(b"0123456789"[(number % 10) as usize]);
 }
 
-/// A number of digits alone, up to `u64::MAX`: no sign, no space, no exponent, no overflow.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
+/// Parses a decimal number up to `u64::MAX`: digits only, without sign, space or exponent.
+pub(super) fn parse_decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
@@ -133,7 +137,7 @@ mod tests {
 
     // T17, P33, G20, S10
     #[test]
-    fn only_numbers_that_every_server_can_count() {
+    fn only_numbers_that_every_server_supports_are_parsed() {
         for bad in [
             "",
             "abc",
@@ -164,10 +168,10 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_they_are_read() {
+    fn numbers_are_written_in_decimal() {
         for number in [0, 1, 9, 10, 99, 100, 1_048_576, 9_223_372_036, u64::MAX] {
             let mut out = b"x".to_vec();
-            digits(&mut out, number);
+            write_decimal(&mut out, number);
             assert_eq!(String::from_utf8(out).unwrap(), format!("x{number}"));
         }
     }

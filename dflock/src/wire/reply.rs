@@ -1,36 +1,38 @@
-//! Replies: one line, from the server to the client.
+//! Replies: one line from the server to the client.
 
 use std::fmt;
 use std::io::Write;
 
 use memchr::memchr;
 
-use super::number::{digits, number};
+use super::number::{parse_decimal, write_decimal};
 use super::{LeaseSeconds, Malformed, Seconds, Token};
 #[cfg(any(feature = "stats", feature = "server"))]
 use crate::stats::Stats;
 
-/// A slot that was given: its token, and the lease that began with it.
+/// A granted slot, with its token and its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
-    /// What proves the hold.
+    /// The token that identifies the grant.
     pub(crate) token: Token,
-    /// How long it lasts unless it is renewed.
+    /// The duration of the lease.
     pub(crate) lease: LeaseSeconds,
-    /// The fence that the server names beside the token; servers up to v2 name none.
+    /// The fence that the server sends beside the token. Servers up to v2 send none.
     pub(crate) fence: Option<u64>,
 }
 
 /// A lease that was renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Renewal {
-    /// The time that is left of it.
+    /// The time that is left of the lease.
     pub(crate) remaining: Seconds,
-    /// The fence of the grant, from servers that name it.
+    /// The fence of the grant, from servers that send it.
     pub(crate) fence: Option<u64>,
 }
 
-/// One reply. Which of them may answer a request is for the asker to say.
+/// A reply.
+///
+/// Parsing does not check that it is one to the request that was sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     /// `ok`
@@ -52,10 +54,10 @@ pub(crate) enum Reply {
     Refused(Status),
 }
 
-/// Why the server said no.
+/// The status of an error reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// `error`: not understood, or the token holds nothing.
+    /// `error`: a malformed request, or a token that holds no slot.
     Error,
     /// `error_auth`
     Auth,
@@ -75,21 +77,21 @@ pub(crate) enum Status {
     Draining,
     /// `error_not_leader [host:port]`
     NotLeader(Option<Box<str>>),
-    /// A word of a newer server, with what stood behind it.
+    /// The whole line of a status that this version does not know.
     Unknown(Box<str>),
 }
 
-/// A status that is kept only to be shown: longer ones are refused.
+/// The longest error reply in bytes. A longer one is malformed.
 const MAX_STATUS: usize = 256;
 
 impl Reply {
-    /// Appends the line.
+    /// Appends the line with its line feed.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ok => out.extend_from_slice(b"ok"),
             Self::Renewed(renewal) => {
                 out.extend_from_slice(b"ok ");
-                digits(out, renewal.remaining.get());
+                write_decimal(out, renewal.remaining.get());
                 encode_fence(renewal.fence, out);
             }
             Self::Granted(grant) => grant.encode(b"ok ", out),
@@ -99,16 +101,16 @@ impl Reply {
             #[cfg(any(feature = "stats", feature = "server"))]
             Self::Stats(stats) => {
                 out.extend_from_slice(b"ok ");
-                // neither the Vec nor a field of `Stats` can fail
+                // Neither writing to a `Vec` nor serializing a field of `Stats` can fail.
                 _ = serde_json::to_writer(&mut *out, stats);
             }
-            // writing into a Vec cannot fail
+            // Writing to a `Vec` cannot fail.
             Self::Refused(status) => _ = write!(out, "{status}"),
         }
         out.push(b'\n');
     }
 
-    /// Reads a line, without its line feed.
+    /// Parses a line without its line feed.
     pub(crate) fn decode(line: &[u8]) -> Result<Self, Malformed> {
         match line {
             b"ok" => return Ok(Self::Ok),
@@ -120,7 +122,7 @@ impl Reply {
             match Grant::parse(rest) {
                 Some(grant) => Some(Self::Granted(grant)),
                 #[cfg(any(feature = "stats", feature = "server"))]
-                // from the line itself: a copy of the text would double the memory
+                // Parse the line in place: a copy of the text would double the memory.
                 None if rest.starts_with(b"{") => {
                     serde_json::from_slice(rest).ok().map(Self::Stats)
                 }
@@ -129,7 +131,10 @@ impl Reply {
         } else if let Some(rest) = line.strip_prefix(b"acquired ") {
             Grant::parse(rest).map(Self::Acquired)
         } else {
-            text(line).and_then(Status::parse).map(Self::Refused)
+            std::str::from_utf8(line)
+                .ok()
+                .and_then(Status::parse)
+                .map(Self::Refused)
         };
         decoded.ok_or(Malformed)
     }
@@ -139,7 +144,7 @@ impl Grant {
     fn parse(line: &[u8]) -> Option<Self> {
         let (token, rest) = line.split_at_checked(Token::LEN)?;
         let (token, rest) = (Token::parse(token)?, rest.strip_prefix(b" ")?);
-        let (lease, fence) = with_fence(rest, LeaseSeconds::parse)?;
+        let (lease, fence) = parse_with_fence(rest, LeaseSeconds::parse)?;
         Some(Self {
             token,
             lease,
@@ -151,19 +156,21 @@ impl Grant {
         out.extend_from_slice(word);
         out.extend_from_slice(self.token.as_bytes());
         out.push(b' ');
-        digits(out, self.lease.get());
+        write_decimal(out, self.lease.get());
         encode_fence(self.fence, out);
     }
 }
 
 impl Renewal {
-    /// Returns whether it can be a renewal of `grant`: two fences that are named are the same.
+    /// Returns whether it can be a renewal of `grant`.
+    ///
+    /// It cannot if the server has sent both fences and they differ.
     pub(crate) fn is_of(&self, grant: &Grant) -> bool {
         self.fence.is_none() || grant.fence.is_none() || self.fence == grant.fence
     }
 
     fn parse(line: &[u8]) -> Option<Self> {
-        let (remaining, fence) = with_fence(line, Seconds::parse)?;
+        let (remaining, fence) = parse_with_fence(line, Seconds::parse)?;
         Some(Self { remaining, fence })
     }
 }
@@ -177,13 +184,16 @@ impl From<LeaseSeconds> for Renewal {
     }
 }
 
-/// Reads `SECONDS` or `SECONDS FENCE`.
-fn with_fence<'a, T>(
+/// Parses `SECONDS` or `SECONDS FENCE`.
+fn parse_with_fence<'a, T>(
     text: &'a [u8],
     seconds: impl Fn(&'a [u8]) -> Option<T>,
 ) -> Option<(T, Option<u64>)> {
     match memchr(b' ', text) {
-        Some(space) => Some((seconds(&text[..space])?, Some(number(&text[space + 1..])?))),
+        Some(space) => Some((
+            seconds(&text[..space])?,
+            Some(parse_decimal(&text[space + 1..])?),
+        )),
         None => Some((seconds(text)?, None)),
     }
 }
@@ -191,13 +201,13 @@ fn with_fence<'a, T>(
 fn encode_fence(fence: Option<u64>, out: &mut Vec<u8>) {
     if let Some(fence) = fence {
         out.push(b' ');
-        digits(out, fence);
+        write_decimal(out, fence);
     }
 }
 
 impl Status {
     fn parse(line: &str) -> Option<Self> {
-        // it is shown to people, on terminals that obey control characters
+        // Errors are printed on terminals, which interpret control characters.
         if line.len() > MAX_STATUS || line.contains(char::is_control) {
             return None;
         }
@@ -255,10 +265,6 @@ impl fmt::Display for Status {
     }
 }
 
-fn text(line: &[u8]) -> Option<&str> {
-    std::str::from_utf8(line).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,17 +294,17 @@ mod tests {
         out
     }
 
-    // G03: every status is its own
+    // G03: each status has a variant of its name.
     #[test]
-    fn each_reply_is_these_bytes() {
+    fn every_reply_is_encoded_and_decoded() {
         let renewed = |seconds, fence| {
             let remaining = Seconds::round_up(Duration::from_secs(seconds)).unwrap();
             Reply::Renewed(Renewal { remaining, fence })
         };
-        for (reply, want) in [
+        for (reply, expected) in [
             (Reply::Ok, "ok\n".to_owned()),
             (renewed(45, None), "ok 45\n".to_owned()),
-            // T40: a renewal may say that nothing is left
+            // T40: a renewal may have no time left.
             (renewed(0, None), "ok 0\n".to_owned()),
             (renewed(45, Some(7)), "ok 45 7\n".to_owned()),
             (renewed(0, Some(0)), "ok 0 0\n".to_owned()),
@@ -306,35 +312,79 @@ mod tests {
             (Reply::Acquired(grant(33)), format!("acquired {TOKEN} 33\n")),
             (Reply::Granted(fenced(30, 7)), format!("ok {TOKEN} 30 7\n")),
             (Reply::Granted(fenced(1, 0)), format!("ok {TOKEN} 1 0\n")),
-            (Reply::Acquired(fenced(33, u64::MAX)), format!("acquired {TOKEN} 33 18446744073709551615\n")),
+            (
+                Reply::Acquired(fenced(33, u64::MAX)),
+                format!("acquired {TOKEN} 33 18446744073709551615\n"),
+            ),
             (Reply::Queued, "queued\n".to_owned()),
             (Reply::Timeout, "timeout\n".to_owned()),
             #[cfg(any(feature = "stats", feature = "server"))]
             (
-                Reply::Stats(Box::new(Stats { connections: 1, ..Stats::default() })),
-                concat!(r#"ok {"connections":1,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[]}"#, "\n").to_owned(),
+                Reply::Stats(Box::new(Stats {
+                    connections: 1,
+                    ..Stats::default()
+                })),
+                concat!(
+                    r#"ok {"connections":1,"locks":[],"semaphores":[],"#,
+                    r#""idle_locks":[],"idle_semaphores":[]}"#,
+                    "\n"
+                )
+                .to_owned(),
             ),
             (Reply::Refused(Status::Error), "error\n".to_owned()),
             (Reply::Refused(Status::Auth), "error_auth\n".to_owned()),
-            (Reply::Refused(Status::MaxLocks), "error_max_locks\n".to_owned()),
-            (Reply::Refused(Status::MaxWaiters), "error_max_waiters\n".to_owned()),
-            (Reply::Refused(Status::LimitMismatch), "error_limit_mismatch\n".to_owned()),
-            (Reply::Refused(Status::NotEnqueued), "error_not_enqueued\n".to_owned()),
-            (Reply::Refused(Status::AlreadyEnqueued), "error_already_enqueued\n".to_owned()),
-            (Reply::Refused(Status::LeaseExpired), "error_lease_expired\n".to_owned()),
-            (Reply::Refused(Status::Draining), "error_draining\n".to_owned()),
-            (Reply::Refused(Status::NotLeader(None)), "error_not_leader\n".to_owned()),
-            (Reply::Refused(Status::NotLeader(Some("10.0.0.2:6388".into()))), "error_not_leader 10.0.0.2:6388\n".to_owned()),
-            (Reply::Refused(Status::Unknown("error_quota 7 left".into())), "error_quota 7 left\n".to_owned()),
+            (
+                Reply::Refused(Status::MaxLocks),
+                "error_max_locks\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::MaxWaiters),
+                "error_max_waiters\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::LimitMismatch),
+                "error_limit_mismatch\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::NotEnqueued),
+                "error_not_enqueued\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::AlreadyEnqueued),
+                "error_already_enqueued\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::LeaseExpired),
+                "error_lease_expired\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::Draining),
+                "error_draining\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::NotLeader(None)),
+                "error_not_leader\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::NotLeader(Some("10.0.0.2:6388".into()))),
+                "error_not_leader 10.0.0.2:6388\n".to_owned(),
+            ),
+            (
+                Reply::Refused(Status::Unknown("error_quota 7 left".into())),
+                "error_quota 7 left\n".to_owned(),
+            ),
         ] {
-            assert_eq!(bytes(&reply), want.as_bytes());
-            assert_eq!(Reply::decode(want.trim_end_matches('\n').as_bytes()), Ok(reply));
+            assert_eq!(bytes(&reply), expected.as_bytes());
+            assert_eq!(
+                Reply::decode(expected.trim_end_matches('\n').as_bytes()),
+                Ok(reply)
+            );
         }
     }
 
     // T17, T23, T35, T38, T40, P06, P20, P33, P34
     #[test]
-    fn nothing_else_is_a_reply() {
+    fn malformed_replies_are_refused() {
         let with_token = |before: &str, after: &str| format!("{before}{TOKEN}{after}");
         for bad in [
             String::new(),

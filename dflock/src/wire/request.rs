@@ -1,53 +1,53 @@
-//! Requests: three lines, from the client to the server.
+//! Requests: three lines from the client to the server.
 
-use super::number::digits;
+use super::number::write_decimal;
 use super::{Capacity, Key, Kind, LeaseSeconds, Limit, Malformed, Seconds, Token};
 
-/// One request. Where a `lease` is `None` the server's default holds.
+/// A request. Without a `lease`, the default of the server applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request<'a> {
-    /// `l`, `sl`: wait in line for a slot for at most `wait`.
+    /// `l`, `sl`: acquires a slot, and waits in the queue for at most `wait`.
     Acquire {
         key: Key<'a>,
         capacity: Capacity,
         wait: Seconds,
         lease: Option<LeaseSeconds>,
     },
-    /// `e`, `se`: join the line and come back.
+    /// `e`, `se`: joins the queue without waiting.
     Enqueue {
         key: Key<'a>,
         capacity: Capacity,
         lease: Option<LeaseSeconds>,
     },
-    /// `w`, `sw`: wait in the line that was joined.
+    /// `w`, `sw`: waits in the queue after `e` or `se`.
     Wait {
         key: Key<'a>,
         kind: Kind,
         wait: Seconds,
     },
-    /// `r`, `sr`: give the slot back.
+    /// `r`, `sr`: releases the slot.
     Release {
         key: Key<'a>,
         kind: Kind,
         token: Token,
     },
-    /// `n`, `sn`: begin the lease anew.
+    /// `n`, `sn`: renews the lease.
     Renew {
         key: Key<'a>,
         kind: Kind,
         token: Token,
         lease: Option<LeaseSeconds>,
     },
-    /// `auth`: the shared secret.
+    /// `auth`: authenticates the connection with the auth token.
     Auth { secret: &'a str },
-    /// `ping`: any answer will do.
+    /// `ping`: checks that the server answers.
     Ping,
-    /// `stats`: who holds what.
+    /// `stats`: requests the keys of the server with their holders and waiters.
     Stats,
 }
 
 impl<'a> Request<'a> {
-    /// What a grant in reply to it is a slot of.
+    /// Returns the key and the kind of the slot that a reply may grant.
     pub(crate) fn slot(&self) -> Option<(Key<'a>, Kind)> {
         match *self {
             Self::Acquire { key, capacity, .. } | Self::Enqueue { key, capacity, .. } => {
@@ -57,7 +57,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Appends the three lines.
+    /// Appends the three lines with their line feeds.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Self::Acquire {
@@ -66,31 +66,31 @@ impl<'a> Request<'a> {
                 wait,
                 lease,
             } => {
-                command(out, capacity.kind(), b'l', key);
-                digits(out, wait.get());
-                limit(out, b" ", capacity);
-                seconds(out, b" ", lease);
+                encode_command(out, capacity.kind(), b'l', key);
+                write_decimal(out, wait.get());
+                encode_limit(out, b" ", capacity);
+                encode_lease(out, b" ", lease);
             }
             Self::Enqueue {
                 key,
                 capacity,
                 lease,
             } => {
-                command(out, capacity.kind(), b'e', key);
-                limit(out, b"", capacity);
+                encode_command(out, capacity.kind(), b'e', key);
+                encode_limit(out, b"", capacity);
                 let space: &[u8] = if capacity == Capacity::Lock {
                     b""
                 } else {
                     b" "
                 };
-                seconds(out, space, lease);
+                encode_lease(out, space, lease);
             }
             Self::Wait { key, kind, wait } => {
-                command(out, kind, b'w', key);
-                digits(out, wait.get());
+                encode_command(out, kind, b'w', key);
+                write_decimal(out, wait.get());
             }
             Self::Release { key, kind, token } => {
-                command(out, kind, b'r', key);
+                encode_command(out, kind, b'r', key);
                 out.extend_from_slice(token.as_bytes());
             }
             Self::Renew {
@@ -99,12 +99,13 @@ impl<'a> Request<'a> {
                 token,
                 lease,
             } => {
-                command(out, kind, b'n', key);
+                encode_command(out, kind, b'n', key);
                 out.extend_from_slice(token.as_bytes());
-                seconds(out, b" ", lease);
+                encode_lease(out, b" ", lease);
             }
             Self::Auth { secret } => {
-                // room for all of it: growing would leave a copy behind that nobody wipes
+                // Reserve space for the whole request: growing while the token is written would
+                // leave a copy of it in freed memory.
                 out.reserve("auth\n_\n\n".len() + secret.len());
                 out.extend_from_slice(b"auth\n_\n");
                 out.extend_from_slice(secret.as_bytes());
@@ -115,7 +116,7 @@ impl<'a> Request<'a> {
         out.push(b'\n');
     }
 
-    /// Reads the three lines of a request.
+    /// Parses the three lines of a request.
     #[cfg_attr(
         not(feature = "server"),
         allow(dead_code, reason = "requests are decoded by the server")
@@ -147,18 +148,18 @@ impl<'a> Request<'a> {
         let request = match verb {
             "l" => {
                 let wait = words.next().and_then(Seconds::parse).ok_or(Malformed)?;
-                let capacity = capacity(kind, &mut words)?;
+                let capacity = parse_capacity(kind, &mut words)?;
                 Self::Acquire {
                     key,
                     capacity,
                     wait,
-                    lease: lease(&mut words)?,
+                    lease: parse_lease(&mut words)?,
                 }
             }
             "e" => Self::Enqueue {
                 key,
-                capacity: capacity(kind, &mut words)?,
-                lease: lease(&mut words)?,
+                capacity: parse_capacity(kind, &mut words)?,
+                lease: parse_lease(&mut words)?,
             },
             "w" => Self::Wait {
                 key,
@@ -168,20 +169,21 @@ impl<'a> Request<'a> {
             "r" => Self::Release {
                 key,
                 kind,
-                token: token(&mut words)?,
+                token: parse_token(&mut words)?,
             },
             _ => Self::Renew {
                 key,
                 kind,
-                token: token(&mut words)?,
-                lease: lease(&mut words)?,
+                token: parse_token(&mut words)?,
+                lease: parse_lease(&mut words)?,
             },
         };
         words.next().is_none().then_some(request).ok_or(Malformed)
     }
 }
 
-fn command(out: &mut Vec<u8>, kind: Kind, verb: u8, key: Key<'_>) {
+/// Appends the lines of the command and of the key.
+fn encode_command(out: &mut Vec<u8>, kind: Kind, verb: u8, key: Key<'_>) {
     if kind == Kind::Semaphore {
         out.push(b's');
     }
@@ -190,21 +192,23 @@ fn command(out: &mut Vec<u8>, kind: Kind, verb: u8, key: Key<'_>) {
     out.push(b'\n');
 }
 
-fn limit(out: &mut Vec<u8>, space: &[u8], capacity: Capacity) {
+/// Appends the limit of a semaphore, with `space` before it.
+fn encode_limit(out: &mut Vec<u8>, space: &[u8], capacity: Capacity) {
     if let Capacity::Semaphore(limit) = capacity {
         out.extend_from_slice(space);
-        digits(out, limit.get().into());
+        write_decimal(out, limit.get().into());
     }
 }
 
-fn seconds(out: &mut Vec<u8>, space: &[u8], lease: Option<LeaseSeconds>) {
+/// Appends the lease, if there is one, with `space` before it.
+fn encode_lease(out: &mut Vec<u8>, space: &[u8], lease: Option<LeaseSeconds>) {
     if let Some(lease) = lease {
         out.extend_from_slice(space);
-        digits(out, lease.get());
+        write_decimal(out, lease.get());
     }
 }
 
-fn capacity<'a>(
+fn parse_capacity<'a>(
     kind: Kind,
     words: &mut impl Iterator<Item = &'a str>,
 ) -> Result<Capacity, Malformed> {
@@ -218,14 +222,16 @@ fn capacity<'a>(
     }
 }
 
-fn lease<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Option<LeaseSeconds>, Malformed> {
+fn parse_lease<'a>(
+    words: &mut impl Iterator<Item = &'a str>,
+) -> Result<Option<LeaseSeconds>, Malformed> {
     words
         .next()
         .map(|word| LeaseSeconds::parse(word).ok_or(Malformed))
         .transpose()
 }
 
-fn token<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Token, Malformed> {
+fn parse_token<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Token, Malformed> {
     words.next().and_then(Token::parse).ok_or(Malformed)
 }
 
@@ -244,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn each_request_is_these_bytes() {
+    fn every_request_is_encoded() {
         let key = Key::new("pool").unwrap();
         let token = Token::parse(TOKEN).unwrap();
         let wait = Seconds::round_up(Duration::from_secs(10)).unwrap();
         let lease = LeaseSeconds::new(Duration::from_secs(30));
         let five = Capacity::Semaphore(Limit::new(5).unwrap());
         let (lock, semaphore) = (Kind::Lock, Kind::Semaphore);
-        for (request, want) in [
+        for (request, expected) in [
             (
                 Request::Acquire {
                     key,
@@ -375,31 +381,31 @@ mod tests {
                 "auth\n_\ns3cret\n".to_owned(),
             ),
             (Request::Ping, "ping\n_\n_\n".to_owned()),
-            // P07: never an empty argument
+            // P07: the argument is never empty.
             (Request::Stats, "stats\n_\n_\n".to_owned()),
         ] {
-            assert_eq!(bytes(request), want);
+            assert_eq!(bytes(request), expected);
         }
     }
 
-    // growing a second time would leave a copy of the secret behind
+    // Growing a second time would leave a copy of the token behind.
     #[test]
-    fn room_is_made_for_the_secret_before_it_is_written() {
+    fn space_for_the_auth_token_is_reserved_before_it_is_written() {
         for length in [1, 100, 256, 257, 4096, super::super::MAX_SECRET] {
-            let secret = "x".repeat(length);
-            let (mut out, mut once) = (Vec::new(), Vec::<u8>::new());
-            once.reserve("auth\n_\n\n".len() + length);
-            Request::Auth { secret: &secret }.encode(&mut out);
+            let token = "x".repeat(length);
+            let (mut out, mut reserved) = (Vec::new(), Vec::<u8>::new());
+            reserved.reserve("auth\n_\n\n".len() + length);
+            Request::Auth { secret: &token }.encode(&mut out);
             assert_eq!(
                 (out.capacity(), out.len()),
-                (once.capacity(), "auth\n_\n\n".len() + length)
+                (reserved.capacity(), "auth\n_\n\n".len() + length)
             );
         }
     }
 
-    // S12 and the transcript of bad requests
+    // S12 and the transcript of bad requests.
     #[test]
-    fn what_the_protocol_does_not_allow_is_refused() {
+    fn malformed_requests_are_refused() {
         let with_token = |rest: &str| format!("{TOKEN}{rest}");
         for (command, key, argument) in [
             ("sl", "k 1", "0 1".to_owned()),
@@ -465,7 +471,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_decodes_to_itself((key, wait, lease, limit, semaphore) in arguments(), digits in "[0-9a-f]{32}") {
+        fn requests_round_trip(
+            (key, wait, lease, limit, semaphore) in arguments(),
+            digits in "[0-9a-f]{32}",
+        ) {
             let key = Key::new(&key).unwrap();
             let token = Token::parse(&digits).unwrap();
             let wait = Seconds::round_up(Duration::from_secs(wait)).unwrap();

@@ -1,58 +1,59 @@
-//! Tokens: what proves a hold.
+//! Tokens of grants.
 
 use std::fmt;
 
-/// The server's proof of one grant: 32 lower-case hexadecimal digits.
+/// The identifier of one grant, from the server: 32 lower-case hexadecimal digits.
 ///
-/// Whoever has it can renew or release the slot, so `Debug` shows only its first half, which tells tokens apart and proves nothing;
-/// [`as_str`](Self::as_str) is whole.
+/// A client that has the token can renew or release the slot. `Debug` therefore shows only its
+/// first half, which tells tokens apart. [`as_str`](Self::as_str) returns all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token([u8; Self::LEN]);
 
 impl Token {
-    /// How many digits it has.
+    /// The number of digits.
     pub(super) const LEN: usize = 32;
 
-    /// The token as the wire carries it.
+    /// Returns the token as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // only hexadecimal digits get in, so this is always text
+        // The digits are hexadecimal, so they are always UTF-8.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The same, as bytes.
+    /// Returns the token as bytes.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The first half: enough to tell tokens apart, and no proof.
+    /// Returns the first half, which tells tokens apart and does not suffice to use the slot.
     pub(crate) fn short(&self) -> &str {
         &self.as_str()[..16]
     }
 
+    /// Parses 32 lower-case hexadecimal digits.
     pub(crate) fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
         let digits: [u8; Self::LEN] = text.as_ref().try_into().ok()?;
-        // without a way out in between, so that many are looked at at once
+        // A loop without an early exit, which the compiler vectorizes.
         let is_hex = digits.iter().fold(true, |is_hex, b| {
             is_hex & matches!(b, b'0'..=b'9' | b'a'..=b'f')
         });
         is_hex.then_some(Self(digits))
     }
 
-    /// The number in the first half, which grows with each grant on servers from v2.1 on.
+    /// Returns the number in the first half, which grows with each grant on servers from v2.1 on.
     pub(crate) fn fence(&self) -> u64 {
-        // 16 hexadecimal digits are a u64
+        // 16 hexadecimal digits always fit in a `u64`.
         u64::from_str_radix(self.short(), 16).unwrap_or_default()
     }
 
-    /// A number that has 32 random bits, on all servers: the last digits as they are.
+    /// Returns a number with 32 random bits on all servers: the bytes of the last eight digits.
     pub(crate) fn random(&self) -> u64 {
         self.0
             .last_chunk()
             .map_or(0, |digits| u64::from_le_bytes(*digits))
     }
 
-    /// A token of a fence and of a random half.
+    /// Creates a token from a fence and a random half.
     #[cfg(feature = "server")]
     pub(crate) fn new(fence: u64, random: u64) -> Self {
         let mut digits = [0; Self::LEN];
@@ -99,7 +100,7 @@ mod tests {
 
     #[cfg(feature = "server")]
     #[test]
-    fn a_token_is_its_fence_and_its_random_half() {
+    fn a_token_consists_of_its_fence_and_its_random_half() {
         let token = Token::new(0x1f, 0xfedc_ba98_7654_3210);
         assert_eq!(token.as_str(), "000000000000001ffedcba9876543210");
         assert_eq!(token.fence(), 0x1f);

@@ -379,7 +379,7 @@ fn an_auth_token_is_one_line_and_redacted() {
         let builder = Client::builder().auth(auth_token);
         assert!(!format!("{builder:?}").contains("hu"));
         let error = builder.build().unwrap_err();
-        assert_eq!(error, ConfigError::Secret { why: expected });
+        assert_eq!(error, ConfigError::AuthToken { why: expected });
         reads_well(&error, &["secret", "65536 bytes", "line break or NUL"]);
         assert!(!format!("{error} {error:?}").contains("hu"));
     }

@@ -176,7 +176,7 @@ fn an_auth_token_with_a_line_break_is_rejected() {
             .unwrap_err();
         assert_eq!(
             error,
-            ConfigError::Secret {
+            ConfigError::AuthToken {
                 why: TokenErrorKind::Forbidden
             }
         );
