@@ -1,21 +1,23 @@
-//! The time that leases are counted in.
+//! The clock of the leases.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where a [`Connector`](crate::Connector) takes the time from. Deadlines of leases are counted on it.
+/// The clock of a [`Connector`](crate::Connector), which measures the leases.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Clock {
-    /// The system's clock that goes on while the machine is suspended: `CLOCK_BOOTTIME` on Linux and Android, `CLOCK_MONOTONIC` on
-    /// Apple's systems. Elsewhere it is [`std::time::Instant`], which may stand still meanwhile. For real networks: a server does not
-    /// sleep when its client does.
+    /// The system clock that includes the time for which the machine is suspended. For real
+    /// networks, because a server keeps running while the machine of the client is suspended.
+    ///
+    /// It is `CLOCK_BOOTTIME` on Linux and Android, and `CLOCK_MONOTONIC` on Apple systems.
+    /// Elsewhere it is [`std::time::Instant`], which may stop during suspension.
     Boottime,
-    /// Tokio's clock, which tests can pause. For transports inside one process.
+    /// Tokio's clock, which tests can pause. For transports within one process.
     Tokio,
-    /// A clock of the connector's own, which says how much time has passed since some moment and never goes back. For
-    /// simulations: it may go faster or slower than the timers do.
+    /// A custom clock for simulations. The function returns the time since a fixed moment, and must
+    /// never go backwards. It may run faster or slower than the timers.
     Custom(Arc<dyn Fn() -> Duration + Send + Sync>),
 }
 
@@ -39,7 +41,8 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// A point on a [`Clock`], in nanoseconds, of which there are 584 years; points of different clocks have nothing to do with each other.
+/// A moment on a [`Clock`], in nanoseconds. The range is 584 years. Moments of different clocks
+/// must not be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(u64);
 
@@ -48,26 +51,26 @@ impl Instant {
         Self(beginning.as_nanos().try_into().unwrap_or(u64::MAX))
     }
 
-    /// A time that is never reached.
+    /// A moment that is never reached.
     pub(crate) const MAX: Self = Self(u64::MAX);
 
-    /// Returns the time so much later than this one, or [`MAX`](Self::MAX) if that is too far.
+    /// Returns the moment `duration` later, or [`MAX`](Self::MAX) if that is out of range.
     pub(crate) fn saturating_add(self, duration: Duration) -> Self {
         let nanos = duration.as_nanos().try_into().unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
     }
 
-    /// Nanoseconds since the clock's beginning.
+    /// Returns the nanoseconds since the start of the clock.
     pub(crate) fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not after.
+    /// Returns the time since `earlier`; zero if this is not later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The point so many `seconds` later than this one; they are not negative.
+    /// Returns the moment `seconds` later, which must not be negative.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -87,7 +90,7 @@ fn boottime() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
 
     let now = clock_gettime(GoesOn);
-    // the kernel counts from boot: neither part is negative
+    // The kernel counts from boot, so neither part is negative.
     Duration::new(
         now.tv_sec.try_into().unwrap_or_default(),
         now.tv_nsec.try_into().unwrap_or_default(),
@@ -99,8 +102,10 @@ fn boottime() -> Duration {
     since_first_use(std::time::Instant::now())
 }
 
-/// A `std` instant has no number of its own; counted from the first use, less a century so that no earlier one is cut off: paused
-/// clocks differ by as much as was slept on them.
+/// Returns the time since the first use, plus a century.
+///
+/// A `std` instant has no numeric value. The century keeps moments before the first use apart:
+/// paused clocks differ by the time for which each has slept.
 fn since_first_use(now: std::time::Instant) -> Duration {
     static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     const CENTURY: Duration = Duration::from_hours(24 * 365 * 100);

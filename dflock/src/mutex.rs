@@ -1,9 +1,11 @@
-//! A mutex that a panic elsewhere does not take away.
+//! A mutex without poisoning.
 
 use std::sync::{MutexGuard, PoisonError};
 
-/// Like [`std::sync::Mutex`], without poison: what is kept in one here is whole after every statement, and a connector of the
-/// user's that panics while it is polled must not take `drop` and `check` down with it.
+/// Like [`std::sync::Mutex`], without poisoning.
+///
+/// The data in these mutexes is consistent after every statement. With poisoning, a panic of a
+/// custom connector during a poll would make `drop` and `check` panic as well.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 

@@ -1,37 +1,40 @@
-//! What a server tells of itself.
+//! Statistics of a server.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Who holds what on one server. Fields of newer servers that are not here are passed over.
+/// Held, queued and idle keys of one server. Unknown fields of newer servers are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Open connections.
     pub connections: u64,
-    /// Locks that are held or waited for. Servers up to v1.13 list semaphores of 1 here, too.
+    /// Locks that are held or waited for. Servers up to v1.13 also list semaphores with a limit of
+    /// 1 here.
     #[serde(default, deserialize_with = "listed")]
     pub locks: Vec<LockStats>,
     /// Semaphores that are held or waited for.
     #[serde(default, deserialize_with = "listed")]
     pub semaphores: Vec<SemaphoreStats>,
-    /// Locks that nobody holds and that the server still remembers.
+    /// Locks without a holder that the server still remembers.
     #[serde(default, deserialize_with = "listed")]
     pub idle_locks: Vec<IdleStats>,
-    /// Semaphores that nobody holds and whose limit the server still remembers.
+    /// Semaphores without a holder whose limit the server still remembers.
     #[serde(default, deserialize_with = "listed")]
     pub idle_semaphores: Vec<IdleStats>,
 }
 
 #[cfg(feature = "stats")]
 impl Stats {
-    /// The limit of the semaphore `key` that is not `ours`, as far as it is told: not while the key is idle.
+    /// Returns the limit of the semaphore `key` if it differs from `ours`. `None` if the server
+    /// does not report it, as for an idle key.
     pub(crate) fn limit_besides(&self, ours: u32, key: &str) -> Option<u32> {
         let semaphore = self
             .semaphores
             .iter()
             .find(|semaphore| semaphore.key == key)
             .map(|semaphore| semaphore.limit);
-        // older servers list a semaphore of 1 as a lock; newer ones may have a lock of the same name beside an idle semaphore
+        // Older servers list a semaphore with a limit of 1 as a lock. Newer ones may have a lock of
+        // the same name beside an idle semaphore.
         let is_lock = || {
             self.locks.iter().any(|lock| lock.key == key)
                 && !self.idle_semaphores.iter().any(|idle| idle.key == key)
@@ -42,7 +45,7 @@ impl Stats {
     }
 }
 
-/// A list; servers before v1.11.2 say `null` for an empty one.
+/// Deserializes a list. Servers before v1.11.2 send `null` for an empty one.
 fn listed<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(list)?.unwrap_or_default())
 }
@@ -51,13 +54,13 @@ fn listed<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Vec
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LockStats {
-    /// Its key.
+    /// The key.
     pub key: String,
-    /// The server's number for the connection that holds it; 0 when nobody does.
+    /// The server's id of the connection that holds it; 0 without a holder.
     pub owner_conn_id: u64,
-    /// What is left of its lease, in seconds.
+    /// The remaining time of its lease, in seconds.
     pub lease_expires_in_s: f64,
-    /// How many stand in line.
+    /// The number of waiters in the queue.
     pub waiters: u64,
 }
 
@@ -65,22 +68,22 @@ pub struct LockStats {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SemaphoreStats {
-    /// Its key.
+    /// The key.
     pub key: String,
-    /// How many may hold it.
+    /// The limit: the number of slots.
     pub limit: u32,
-    /// How many hold it.
+    /// The number of holders.
     pub holders: u64,
-    /// How many stand in line.
+    /// The number of waiters in the queue.
     pub waiters: u64,
 }
 
-/// A key that nobody holds.
+/// A key without a holder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct IdleStats {
     /// The key.
     pub key: String,
-    /// For how long nobody has asked for it, in seconds.
+    /// The time since its last use, in seconds.
     pub idle_s: f64,
 }

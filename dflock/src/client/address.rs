@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::error::{AddressErrorKind, ConfigError, after_user_info};
 
-/// Checks the addresses of a client's servers, without a look-up.
+/// Checks the addresses of a client's servers. Does not resolve them.
 ///
-/// User info is refused first, wherever in the list it is: a comma in a password splits an address
-/// in two, and the error of the first half would show the beginning of the password.
+/// User info is refused first, at any position in the list. A comma in a password splits an address
+/// in two, and an error about the first half would show the start of the password.
 pub(super) fn check_addresses<'a>(
     servers: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(), ConfigError> {
@@ -23,7 +23,7 @@ pub(super) fn check_addresses<'a>(
     Ok(())
 }
 
-/// Returns `server` if it is an address, and else a text in its place that holds nothing of it.
+/// Returns `server` if it is an address, and otherwise a placeholder that contains no part of it.
 pub(super) fn printable(server: &str) -> &str {
     if host_and_port(server).is_ok() {
         server

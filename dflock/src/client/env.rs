@@ -1,4 +1,4 @@
-//! A client from environment variables.
+//! Client options from environment variables.
 
 mod tls;
 
@@ -21,46 +21,52 @@ const TLS: &str = "DFLOCK_TLS";
 const TLS_CA: &str = "DFLOCK_TLS_CA";
 
 impl Client {
-    /// A client as the environment says; what it does not say has its default.
+    /// Returns a client with the options of the environment variables, and defaults for the others.
     ///
-    /// | variable | means |
+    /// | variable | meaning |
     /// |---|---|
-    /// | `DFLOCK_SERVERS` | `host:port`, several with commas between them |
-    /// | `DFLOCK_AUTH_TOKEN` | the shared secret; an empty one is none |
-    /// | `DFLOCK_AUTH_TOKEN_FILE` | a file with the shared secret, as for [`auth_file`](ClientBuilder::auth_file); with `DFLOCK_AUTH_TOKEN` refused |
-    /// | `DFLOCK_TLS` | `native`: TLS, trusting whom the system trusts; `off`: none |
-    /// | `DFLOCK_TLS_CA` | a PEM file, read again when it changes: TLS, trusting its certificates; with `DFLOCK_TLS=native` the system's as well, with `off` refused |
+    /// | `DFLOCK_SERVERS` | `host:port`, several separated by commas |
+    /// | `DFLOCK_AUTH_TOKEN` | the auth token; an empty one is none |
+    /// | `DFLOCK_AUTH_TOKEN_FILE` | the file of the auth token, see [`auth_file`](ClientBuilder::auth_file); not allowed with `DFLOCK_AUTH_TOKEN` |
+    /// | `DFLOCK_TLS` | `native`: TLS with the root certificates of the system; `off`: no TLS |
+    /// | `DFLOCK_TLS_CA` | a PEM file of CA certificates, read again when it changes: TLS with these certificates; with `DFLOCK_TLS=native` also those of the system; not allowed with `off` |
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
-    /// | `DFLOCK_SERVER_READ_TIMEOUT` | the servers' `--read-timeout`, in seconds; the smallest of any server |
-    /// | `DFLOCK_HEARTBEAT` | seconds; without it 8, or a third of a `DFLOCK_SERVER_READ_TIMEOUT` under 23 |
-    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds after which a kept connection is replaced; without it 300 |
+    /// | `DFLOCK_SERVER_READ_TIMEOUT` | the `--read-timeout` of the servers, in seconds; the smallest of them |
+    /// | `DFLOCK_HEARTBEAT` | seconds; defaults to 8, or to a third of a `DFLOCK_SERVER_READ_TIMEOUT` under 23 |
+    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds after which an idle connection is replaced; defaults to 300 |
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the variable that makes no sense.
+    /// A [`ConfigError`] that names the invalid variable.
     pub fn from_env() -> Result<Self, ConfigError> {
         built(ClientBuilder::from_env()?)
     }
 }
 
 impl ClientBuilder {
-    /// The options as the environment says, as in [`Client::from_env`]; what is set on them afterwards counts instead.
+    /// Returns a builder with the options of the environment variables of [`Client::from_env`].
+    ///
+    /// Options that are set on it take precedence.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the variable that makes no sense.
+    /// A [`ConfigError`] that names the invalid variable.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_lookup(env::var_os)
     }
 
-    /// The options as `lookup` says, which is asked for each variable of [`Client::from_env`] in place of the environment.
+    /// Returns a builder with the options that `lookup` returns for the variables of
+    /// [`Client::from_env`].
+    ///
+    /// This is for programs that replace a variable by another option: `lookup` returns `None` for
+    /// it, and the variable is ignored.
     ///
     /// For programs that have an option in place of a variable: what it replaces is not looked at.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the variable that makes no sense.
+    /// A [`ConfigError`] that names the invalid variable.
     ///
     /// # Examples
     ///
@@ -105,7 +111,7 @@ fn from_text(
         }
         (None, Some(file)) => {
             let token = AuthTokenFile::open(file.into()).map_err(|error| match error {
-                // the file is not named: the value may be the secret itself, in the wrong variable
+                // Omit the path: the value may be the auth token itself, in the wrong variable.
                 ConfigError::AuthTokenFile { why, .. } => refused(AUTH_FILE, why.to_string()),
                 error => variable(AUTH_FILE, &error),
             })?;
@@ -139,7 +145,7 @@ fn from_text(
 
 fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
-        // which certificate is asked for follows from the host
+        // The expected certificate name is derived from the host.
         Err(error @ ConfigError::ServerName { .. }) => Err(variable("DFLOCK_SERVERS", &error)),
         Err(
             error @ ConfigError::Duration {
@@ -236,7 +242,7 @@ mod tests {
             ("DFLOCK_MAX_CONNECTION_AGE", "0"),
             ("DFLOCK_MAX_CONNECTION_AGE", "5m"),
             ("DFLOCK_HEARTBEAT", "0"),
-            // as long as the servers wait
+            // The default read timeout of the servers.
             ("DFLOCK_HEARTBEAT", "23"),
         ] {
             match client(&[(name, value)]) {
@@ -305,7 +311,7 @@ mod tests {
         };
         let (name, why) = named(&[(TLS, "off"), (TLS_CA, "ca.pem")]);
         assert_eq!((name, why.contains(TLS)), (TLS_CA, true), "{why}");
-        // both are used, so both have to work
+        // Both are used, so both must be valid.
         assert_eq!(
             named(&[(TLS, "native"), (TLS_CA, "no/such/file")]).0,
             TLS_CA
@@ -318,7 +324,7 @@ mod tests {
         );
         match client(&[(TLS, "native")]) {
             Ok(client) => assert!(format!("{client:?}").contains("tls: Some"), "{client:?}"),
-            // a system may trust nobody
+            // A system may have no root certificates.
             Err(error) => assert!(error.to_string().contains(TLS), "{error}"),
         }
     }
