@@ -11,7 +11,7 @@ use super::{Connection, ConnectionError};
 use crate::wire::{Key, Kind, Reply, Request};
 
 impl Connection {
-    /// Sends `request` and returns the connection with the reply, for which the server has `limit`.
+    /// Sends `request` and returns the connection with the reply, which must arrive within `limit`.
     /// Replies to earlier requests are discarded.
     ///
     /// # Cancel safety
@@ -104,7 +104,8 @@ mod tests {
         let second = Duration::from_secs(1);
         let (ours, mut theirs) = duplex(100);
         let mut connection = Connection::new(Box::new(ours), Clock::Tokio.now());
-        // The timer of the call before is later, elapses with the reply, has elapsed, or is earlier.
+        // The timer of the previous call is later, elapses with the reply, has elapsed, or is
+        // earlier.
         for (limit, reply_after) in [
             (8, 0),
             (2, 1),

@@ -1,4 +1,4 @@
-//! One connection to a server: requests out, replies in.
+//! One connection to a server: sends requests and receives replies.
 
 use std::any::Any;
 use std::fmt;
@@ -20,10 +20,10 @@ use super::{BoxStream, ConnectionError};
 use crate::clock::Instant;
 use crate::wire::{Lines, MAX_REPLY, MAX_STATS, Reply, Request};
 
-/// The first bytes of a TLS alert, with which no reply begins.
+/// The first bytes of a TLS alert. No reply begins with them.
 const TLS_ALERT: &[u8] = b"\x15\x03";
 
-/// The first bytes of a reply to `stats`, and of no other reply.
+/// The first bytes of a reply to `stats`. No other reply begins with them.
 const STATS: &[u8] = b"ok {";
 
 /// A connection to a server.
@@ -180,7 +180,7 @@ impl Connection {
         self.extension.as_mut()?.downcast_mut()
     }
 
-    /// Keeps `value` with the connection, in place of the one before.
+    /// Stores `value` with the connection, in place of the previous one.
     pub(crate) fn set_extension<T: Any + Send>(&mut self, value: T) {
         self.extension = Some(Box::new(value));
     }
@@ -232,7 +232,8 @@ impl Connection {
             return Poll::Ready(Err(ConnectionError::Closed));
         }
         loop {
-            // No other line is this long, so a server that sends one gets no more memory.
+            // Only a reply to `stats` may be longer than the limit. A server that sends another
+            // long line therefore cannot exhaust the memory.
             let is_stats = self.read_buf.rest().starts_with(STATS);
             let stats_limit = self.stats_limit.filter(|_| is_stats);
             match self.read_buf.take(stats_limit.unwrap_or(MAX_REPLY)) {
@@ -278,7 +279,7 @@ impl Connection {
         Poll::Ready(Ok(room.filled().len()))
     }
 
-    /// Fails the connection because of a `reply` to no request.
+    /// Fails the connection because of a `reply` that belongs to no request.
     fn unsolicited(&mut self, reply: &Reply) -> ConnectionError {
         let mut line = Vec::new();
         reply.encode(&mut line);
@@ -302,7 +303,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Drop for Connection {
-    /// Blocks on nothing and needs no runtime. What cannot be written at once is not written.
+    /// Does not block and needs no runtime. Bytes that the socket does not accept at once are
+    /// discarded.
     fn drop(&mut self) {
         if self.failed {
             return;

@@ -1,4 +1,4 @@
-//! New connections: connected, with TLS, authenticated.
+//! Opens, encrypts and authenticates new connections.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::driver;
 use crate::error::{AuthErrorKind, ConnectStage, Error, Operation};
 use crate::wire::{Reply, Request, Status};
 
-/// Makes connections that are ready for the first request.
+/// Opens connections that are ready for the first request.
 pub(crate) struct Dialer {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) tls: Option<Tls>,
@@ -25,14 +25,14 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Connects to the server of `context`, with TLS and authentication where they are configured.
-    /// All of it takes no longer than `limit`, and each part no longer than the timeouts of the
-    /// client. The age of the connection counts from `opened`.
+    /// Connects to the server of `context`, with TLS and authentication if configured. The total
+    /// time is at most `limit`, and each part also observes its own timeout. The age of the
+    /// connection counts from `opened`.
     ///
     /// # Errors
     ///
     /// [`Error::ConnectTimeout`] with the stage, or [`Error::Unresponsive`] for the authentication,
-    /// when the time is over.
+    /// when the time is up.
     ///
     /// # Cancel safety
     ///

@@ -1,4 +1,4 @@
-//! Certificates and keys as files and programs hand them over.
+//! Certificates and keys in PEM, from files and from memory.
 
 mod section;
 
@@ -19,7 +19,8 @@ use section::{Section, sections};
 
 type ReadResult = io::Result<Zeroizing<Vec<u8>>>;
 
-/// PEM, and what is said of it when it cannot be used. It may hold a key, so it is wiped when it is dropped, and not `Debug`.
+/// PEM, and its description for errors. It may contain a key, so it is wiped when it is dropped,
+/// and does not implement `Debug`.
 pub(crate) struct Pem {
     what: &'static str,
     file: Option<PathBuf>,
@@ -40,7 +41,7 @@ impl Pem {
         Self::from_read(what, path, fs::read(path).map(Zeroizing::new))
     }
 
-    /// Reads a regular file; anything else could block the caller, as a pipe does.
+    /// Reads a regular file. Any other file is refused, because reading it could block the caller.
     pub(crate) fn read_regular(what: &'static str, path: &Path) -> Result<Self, ConfigError> {
         Self::from_read(what, path, file::read_regular(path))
     }
@@ -52,7 +53,7 @@ impl Pem {
                 file: Some(path.to_owned()),
                 bytes,
             }),
-            // the "path" may be the key itself, which no error may show
+            // The "path" may be the key itself, which no error may show.
             Err(error) if !file::is_path(path, &error) => {
                 let why = PemErrorKind::NotPath;
                 Err(ConfigError::Pem {
@@ -74,7 +75,7 @@ impl Pem {
         }
     }
 
-    /// Returns all certificates in it, at least one, each of which TLS can show.
+    /// Returns all certificates. There is at least one, and TLS can use each.
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
         let mut chain = Vec::new();
         self.for_each_certificate(|certificate| {
@@ -85,13 +86,13 @@ impl Pem {
         Ok(chain)
     }
 
-    /// Adds all certificates in it, at least one, to `roots`.
+    /// Adds all certificates to `roots`. There is at least one.
     pub(crate) fn add_to(&self, roots: &mut RootCertStore) -> Result<(), ConfigError> {
         self.for_each_certificate(|certificate| roots.add(certificate))
     }
 
-    /// Passes each certificate to `take`. A section is never skipped where it may have been meant
-    /// as a certificate: the lack of one shows only later, as a server that is not trusted.
+    /// Passes each certificate to `take`. A section that may be meant as a certificate is never
+    /// skipped, because otherwise the missing certificate shows only later, as an untrusted server.
     fn for_each_certificate<F>(&self, mut take: F) -> Result<(), ConfigError>
     where
         F: FnMut(CertificateDer<'static>) -> Result<(), rustls::Error>,
@@ -124,7 +125,7 @@ impl Pem {
         }
     }
 
-    /// Returns the first private key in it, and the number of its section.
+    /// Returns the first private key and the number of its section.
     fn key(&self) -> Result<(usize, PrivateKeyDer<'static>), ConfigError> {
         let sections = self.sections()?;
         for section in &sections {
@@ -152,7 +153,7 @@ impl Pem {
         self.refused(PemErrorKind::Malformed { section, why })
     }
 
-    /// The error that says why this PEM cannot be used.
+    /// Returns the error that this PEM cannot be used because of `why`.
     fn refused(&self, why: PemErrorKind) -> ConfigError {
         ConfigError::Pem {
             what: self.what,
@@ -162,14 +163,14 @@ impl Pem {
     }
 }
 
-/// A certificate, those that lead to its issuer, and its key: they belong together.
+/// Returns the certificate chain with its key. Checks that they match.
 pub(crate) fn identity(
     chain: &Pem,
     key: &Pem,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, ConfigError> {
     let (section, private_key) = key.key()?;
-    // The errors of rustls are left out: some quote what they read.
+    // Omit the errors of rustls: some quote their input.
     let unusable = |_| key.refused(PemErrorKind::Unusable { section });
     let signer = provider
         .key_provider
@@ -177,7 +178,7 @@ pub(crate) fn identity(
         .map_err(unusable)?;
     let identity = CertifiedKey::new(chain.certificates()?, signer);
     match identity.keys_match() {
-        // a signer that does not tell its public half is a hardware one, and none of these
+        // A signer without a public half belongs to a hardware key, and this one does not.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(identity),
         Err(_) => Err(key.refused(PemErrorKind::Mismatch)),
     }
