@@ -24,9 +24,11 @@ pub enum Clock {
 impl Clock {
     pub(crate) fn now(&self) -> Instant {
         match self {
-            Self::Boottime => Instant::after(boottime()),
-            Self::Tokio => Instant::after(since_first_use(tokio::time::Instant::now().into_std())),
-            Self::Custom(since) => Instant::after(since()),
+            Self::Boottime => Instant::from_duration(boottime()),
+            Self::Tokio => {
+                Instant::from_duration(since_first_use(tokio::time::Instant::now().into_std()))
+            }
+            Self::Custom(since) => Instant::from_duration(since()),
         }
     }
 }
@@ -47,8 +49,8 @@ impl fmt::Debug for Clock {
 pub(crate) struct Instant(u64);
 
 impl Instant {
-    fn after(beginning: Duration) -> Self {
-        Self(beginning.as_nanos().try_into().unwrap_or(u64::MAX))
+    fn from_duration(since_start: Duration) -> Self {
+        Self(since_start.as_nanos().try_into().unwrap_or(u64::MAX))
     }
 
     /// A moment that is never reached.
@@ -74,7 +76,7 @@ impl Instant {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "what is too much becomes the most, and less than zero zero"
+        reason = "the cast saturates: too large becomes MAX, and negative becomes zero"
     )]
     pub(crate) fn plus(self, seconds: f64) -> Self {
         Self(self.0.saturating_add((seconds * 1e9 + 0.5) as u64))
@@ -83,13 +85,14 @@ impl Instant {
 
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn boottime() -> Duration {
-    #[cfg(not(target_vendor = "apple"))]
-    use ClockId::Boottime as GoesOn;
-    #[cfg(target_vendor = "apple")]
-    use ClockId::Monotonic as GoesOn;
     use rustix::time::{ClockId, clock_gettime};
 
-    let now = clock_gettime(GoesOn);
+    #[cfg(not(target_vendor = "apple"))]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(target_vendor = "apple")]
+    const CLOCK: ClockId = ClockId::Monotonic;
+
+    let now = clock_gettime(CLOCK);
     // The kernel counts from boot, so neither part is negative.
     Duration::new(
         now.tv_sec.try_into().unwrap_or_default(),

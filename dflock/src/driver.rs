@@ -29,7 +29,7 @@ pub(crate) fn require_timers() -> Result<Id, ConfigError> {
 pub(crate) fn sleep(duration: Duration) -> Result<Sleep, ConfigError> {
     runtime()?;
     // Tokio offers no way to query the drivers of a runtime. Creating a timer registers nothing.
-    catch_unwind(|| tokio::time::sleep(duration)).map_err(missing)
+    catch_unwind(|| tokio::time::sleep(duration)).map_err(missing_driver_error)
 }
 
 /// Awaits `future`, which is tokio's or uses tokio, and returns an error where tokio panics because
@@ -40,14 +40,14 @@ pub(crate) async fn catch_missing<F: Future>(future: F) -> Result<F::Output, Con
         // After a panic the future is dropped, and not polled again.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(missing(panic))),
+            Err(panic) => Poll::Ready(Err(missing_driver_error(panic))),
         }
     })
     .await
 }
 
 /// Returns the error for a panic of tokio about a missing driver, and resumes any other panic.
-fn missing(panic: Box<dyn Any + Send>) -> ConfigError {
+fn missing_driver_error(panic: Box<dyn Any + Send>) -> ConfigError {
     let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(message), _) => message,
         (_, Some(message)) => message.as_str(),

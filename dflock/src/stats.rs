@@ -10,16 +10,16 @@ pub struct Stats {
     pub connections: u64,
     /// Locks that are held or waited for. Servers up to v1.13 also list semaphores with a limit of
     /// 1 here.
-    #[serde(default, deserialize_with = "listed")]
+    #[serde(default, deserialize_with = "null_as_empty")]
     pub locks: Vec<LockStats>,
     /// Semaphores that are held or waited for.
-    #[serde(default, deserialize_with = "listed")]
+    #[serde(default, deserialize_with = "null_as_empty")]
     pub semaphores: Vec<SemaphoreStats>,
     /// Locks without a holder that the server still remembers.
-    #[serde(default, deserialize_with = "listed")]
+    #[serde(default, deserialize_with = "null_as_empty")]
     pub idle_locks: Vec<IdleStats>,
     /// Semaphores without a holder whose limit the server still remembers.
-    #[serde(default, deserialize_with = "listed")]
+    #[serde(default, deserialize_with = "null_as_empty")]
     pub idle_semaphores: Vec<IdleStats>,
 }
 
@@ -46,7 +46,9 @@ impl Stats {
 }
 
 /// Deserializes a list. Servers before v1.11.2 send `null` for an empty one.
-fn listed<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Vec<T>, D::Error> {
+fn null_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    list: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(list)?.unwrap_or_default())
 }
 

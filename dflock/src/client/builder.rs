@@ -19,7 +19,7 @@ use crate::wire::MAX_STATS;
 
 /// The part of the server's read timeout for which an idle connection is kept. After that it is not
 /// reused, because the server is about to close it.
-const IDLE: f64 = 0.75;
+const IDLE_FRACTION: f64 = 0.75;
 
 /// The read timeout of a server without the option `--read-timeout`.
 const SERVER_READ_TIMEOUT: Duration = Duration::from_secs(23);
@@ -40,7 +40,7 @@ pub struct ClientBuilder {
     connector: Option<Arc<dyn Connector>>,
     tls: Option<Tls>,
     /// The auth token. `build` returns the error, if there is one.
-    secret: Result<Option<Reloadable<AuthTokenFile>>, ConfigError>,
+    auth_token: Result<Option<Reloadable<AuthTokenFile>>, ConfigError>,
     connect_timeout: Duration,
     socket_timeout: Duration,
     /// If `None`, it is derived from `server_read_timeout`.
@@ -59,7 +59,7 @@ impl Default for ClientBuilder {
             sharding: Arc::new(Crc32),
             connector: None,
             tls: None,
-            secret: Ok(None),
+            auth_token: Ok(None),
             connect_timeout: Duration::from_secs(5),
             socket_timeout: Duration::from_secs(5),
             heartbeat: None,
@@ -131,7 +131,7 @@ impl ClientBuilder {
     pub fn auth(mut self, secret: impl Into<String>) -> Self {
         let token = AuthToken::new(Zeroizing::new(secret.into()));
         let token = token.map_err(|why| ConfigError::Secret { why });
-        self.secret = token.map(|token| token.map(Reloadable::fixed));
+        self.auth_token = token.map(|token| token.map(Reloadable::fixed));
         self
     }
 
@@ -157,13 +157,13 @@ impl ClientBuilder {
     /// ```
     #[must_use]
     pub fn auth_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.secret = AuthTokenFile::open(path.into()).map(Some);
+        self.auth_token = AuthTokenFile::open(path.into()).map(Some);
         self
     }
 
     /// Sets the auth token that [`from_env`](Self::from_env) parsed.
     pub(super) fn auth_token(mut self, token: Option<Reloadable<AuthTokenFile>>) -> Self {
-        self.secret = Ok(token);
+        self.auth_token = Ok(token);
         self
     }
 
@@ -311,8 +311,8 @@ impl ClientBuilder {
                 });
             }
         }
-        let believed = self.server_read_timeout.mul_f64(1.0 - self.clock_drift);
-        if heartbeat >= believed {
+        let max_silence = self.server_read_timeout.mul_f64(1.0 - self.clock_drift);
+        if heartbeat >= max_silence {
             let allowed = "it must be less than `server_read_timeout` less `clock_drift`";
             return Err(ConfigError::Duration {
                 option: "heartbeat",
@@ -320,9 +320,9 @@ impl ClientBuilder {
                 allowed,
             });
         }
-        let secret = self.secret?;
+        let auth_token = self.auth_token?;
         crate::telemetry::describe();
-        if secret.is_some() && self.tls.is_none() && self.connector.is_none() {
+        if auth_token.is_some() && self.tls.is_none() && self.connector.is_none() {
             // The destination of a custom connector is not known.
             for server in self.servers.iter().filter(|server| !is_local(server)) {
                 crate::telemetry::warn_plaintext_token(server);
@@ -330,17 +330,17 @@ impl ClientBuilder {
         }
         let connector = self
             .connector
-            .unwrap_or_else(|| Arc::new(tcp(heartbeat, believed, self.connect_timeout)));
+            .unwrap_or_else(|| Arc::new(tcp(heartbeat, max_silence, self.connect_timeout)));
         let clock = connector.clock();
         let dialer = Arc::new(Dialer {
             connector,
             tls: self.tls,
-            secret,
+            auth_token,
             connect_timeout: self.connect_timeout,
             socket_timeout: self.socket_timeout,
             max_stats_size: self.max_stats_size,
         });
-        let max_idle = self.server_read_timeout.mul_f64(IDLE);
+        let max_idle = self.server_read_timeout.mul_f64(IDLE_FRACTION);
         let max_age = self.max_connection_age;
         let pool = |server: String| {
             Pool::new(
@@ -394,10 +394,10 @@ fn derived_heartbeat(server_read_timeout: Duration) -> Duration {
 
 /// Returns the TCP connector whose user timeout is the part of the lease left after a heartbeat. A
 /// dead connection then fails no later than the lease, and no sooner than necessary.
-fn tcp(heartbeat: Duration, believed: Duration, connect_timeout: Duration) -> Tcp {
-    let silence = heartbeat.min(believed.mul_f64(LATEST));
-    let user_timeout = believed
-        .saturating_sub(silence)
+fn tcp(heartbeat: Duration, max_silence: Duration, connect_timeout: Duration) -> Tcp {
+    let longest_delay = heartbeat.min(max_silence.mul_f64(LATEST));
+    let user_timeout = max_silence
+        .saturating_sub(longest_delay)
         .max(Duration::from_millis(1));
     Tcp::new(heartbeat, user_timeout, connect_timeout)
 }
@@ -407,10 +407,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_that_stops_is_given_up_when_the_slot_is() {
+    fn a_dead_connection_fails_no_later_than_the_lease() {
         let seconds = Duration::from_secs;
-        for (heartbeat, believed, user_timeout) in [(8, 22, 14), (20, 24, 4), (100, 40, 5)] {
-            let tcp = tcp(seconds(heartbeat), seconds(believed), seconds(5));
+        for (heartbeat, max_silence, user_timeout) in [(8, 22, 14), (20, 24, 4), (100, 40, 5)] {
+            let tcp = tcp(seconds(heartbeat), seconds(max_silence), seconds(5));
             assert_eq!(
                 (tcp.keepalive, tcp.user_timeout),
                 (seconds(heartbeat), seconds(user_timeout))
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heartbeat_follows_from_the_read_timeout_unless_it_is_set() {
+    fn the_default_heartbeat_is_derived_from_the_read_timeout() {
         let millis = Duration::from_millis;
         for (read_timeout, set, heartbeat) in [
             (None, None, 8_000),

@@ -16,7 +16,7 @@ use crate::error::ConfigError;
 
 const AUTH: &str = "DFLOCK_AUTH_TOKEN";
 const AUTH_FILE: &str = "DFLOCK_AUTH_TOKEN_FILE";
-const BEAT: &str = "DFLOCK_HEARTBEAT";
+const HEARTBEAT: &str = "DFLOCK_HEARTBEAT";
 const TLS: &str = "DFLOCK_TLS";
 const TLS_CA: &str = "DFLOCK_TLS_CA";
 
@@ -27,20 +27,26 @@ impl Client {
     /// |---|---|
     /// | `DFLOCK_SERVERS` | `host:port`, several separated by commas |
     /// | `DFLOCK_AUTH_TOKEN` | the auth token; an empty one is none |
-    /// | `DFLOCK_AUTH_TOKEN_FILE` | the file of the auth token, see [`auth_file`](ClientBuilder::auth_file); not allowed with `DFLOCK_AUTH_TOKEN` |
+    /// | `DFLOCK_AUTH_TOKEN_FILE` | the file of the auth token, see [`auth_file`]; not allowed with `DFLOCK_AUTH_TOKEN` |
     /// | `DFLOCK_TLS` | `native`: TLS with the root certificates of the system; `off`: no TLS |
-    /// | `DFLOCK_TLS_CA` | a PEM file of CA certificates, read again when it changes: TLS with these certificates; with `DFLOCK_TLS=native` also those of the system; not allowed with `off` |
+    /// | `DFLOCK_TLS_CA` | a PEM file of CA certificates, which enables TLS; see below |
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
-    /// | `DFLOCK_SERVER_READ_TIMEOUT` | the `--read-timeout` of the servers, in seconds; the smallest of them |
-    /// | `DFLOCK_HEARTBEAT` | seconds; defaults to 8, or to a third of a `DFLOCK_SERVER_READ_TIMEOUT` under 23 |
-    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds after which an idle connection is replaced; defaults to 300 |
+    /// | `DFLOCK_SERVER_READ_TIMEOUT` | the smallest `--read-timeout` of the servers, in seconds |
+    /// | `DFLOCK_HEARTBEAT` | seconds; the default is that of [`heartbeat`] |
+    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds until an idle connection is replaced; defaults to 300 |
+    ///
+    /// The file of `DFLOCK_TLS_CA` is read again when it changes. With `DFLOCK_TLS=native` the
+    /// certificates of the system are trusted as well. It is not allowed with `DFLOCK_TLS=off`.
+    ///
+    /// [`auth_file`]: ClientBuilder::auth_file
+    /// [`heartbeat`]: ClientBuilder::heartbeat
     ///
     /// # Errors
     ///
     /// A [`ConfigError`] that names the invalid variable.
     pub fn from_env() -> Result<Self, ConfigError> {
-        built(ClientBuilder::from_env()?)
+        build(ClientBuilder::from_env()?)
     }
 }
 
@@ -72,9 +78,11 @@ impl ClientBuilder {
     ///
     /// ```
     /// # fn main() -> Result<(), dflock::ConfigError> {
-    /// // another file with the secret is not even opened
+    /// // The file of another auth token is not even opened.
     /// let replaced = ["DFLOCK_AUTH_TOKEN", "DFLOCK_AUTH_TOKEN_FILE"];
-    /// let lookup = |name: &str| if replaced.contains(&name) { None } else { std::env::var_os(name) };
+    /// let lookup = |name: &str| {
+    ///     if replaced.contains(&name) { None } else { std::env::var_os(name) }
+    /// };
     /// let client = dflock::ClientBuilder::from_lookup(lookup)?.auth("hush").build()?;
     /// # Ok(()) }
     /// ```
@@ -99,13 +107,13 @@ fn from_text(
         check_addresses(servers.clone()).map_err(|error| variable(name, &error))?;
         builder = builder.servers(servers);
     }
-    let secret = lookup(AUTH)?
+    let token = lookup(AUTH)?
         .map(Zeroizing::new)
-        .filter(|secret| !secret.is_empty());
-    builder = match (secret, lookup(AUTH_FILE)?) {
+        .filter(|token| !token.is_empty());
+    builder = match (token, lookup(AUTH_FILE)?) {
         (None, None) => builder,
-        (Some(secret), None) => {
-            let token = AuthToken::new(secret)
+        (Some(token), None) => {
+            let token = AuthToken::new(token)
                 .map_err(|why| variable(AUTH, &ConfigError::Secret { why }))?;
             builder.auth_token(token.map(Reloadable::fixed))
         }
@@ -137,13 +145,13 @@ fn from_text(
     if let Some(timeout) = seconds("DFLOCK_SERVER_READ_TIMEOUT", &lookup)? {
         builder = builder.server_read_timeout(timeout);
     }
-    if let Some(heartbeat) = seconds(BEAT, &lookup)? {
+    if let Some(heartbeat) = seconds(HEARTBEAT, &lookup)? {
         builder = builder.heartbeat(heartbeat);
     }
     Ok(builder)
 }
 
-fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
+fn build(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
         // The expected certificate name is derived from the host.
         Err(error @ ConfigError::ServerName { .. }) => Err(variable("DFLOCK_SERVERS", &error)),
@@ -152,8 +160,8 @@ fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
                 option: "heartbeat",
                 ..
             },
-        ) => Err(variable(BEAT, &error)),
-        built => built,
+        ) => Err(variable(HEARTBEAT, &error)),
+        result => result,
     }
 }
 
@@ -191,7 +199,7 @@ mod tests {
     use super::*;
 
     fn client(vars: &[(&'static str, &str)]) -> Result<Client, ConfigError> {
-        built(ClientBuilder::from_lookup(|name| {
+        build(ClientBuilder::from_lookup(|name| {
             vars.iter()
                 .find(|(n, _)| *n == name)
                 .map(|(_, value)| (*value).into())
@@ -220,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_makes_no_sense_names_its_variable() {
+    fn an_invalid_value_is_an_error_with_the_variable() {
         for (name, value) in [
             ("DFLOCK_SERVERS", ""),
             ("DFLOCK_SERVERS", "localhost"),
@@ -253,15 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn the_heartbeat_is_as_short_as_the_read_timeout_asks() {
+    fn the_default_heartbeat_is_derived_from_the_read_timeout() {
         const READ_TIMEOUT: &str = "DFLOCK_SERVER_READ_TIMEOUT";
         for (vars, read_timeout, heartbeat) in [
             (&[][..], 23, 8),
             (&[(READ_TIMEOUT, "3")], 3, 1),
             (&[(READ_TIMEOUT, "60")], 60, 8),
-            (&[(READ_TIMEOUT, "60"), (BEAT, "20")], 60, 20),
-            (&[(READ_TIMEOUT, "9"), (BEAT, "1")], 9, 1),
-            (&[(BEAT, "2")], 23, 2),
+            (&[(READ_TIMEOUT, "60"), (HEARTBEAT, "20")], 60, 20),
+            (&[(READ_TIMEOUT, "9"), (HEARTBEAT, "1")], 9, 1),
+            (&[(HEARTBEAT, "2")], 23, 2),
         ] {
             let timing = client(vars).unwrap().timing().clone();
             let want = (
@@ -277,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_named_once() {
+    fn the_auth_token_has_one_source() {
         for vars in [
             &[(AUTH, ""), (AUTH_FILE, "no/such/file")][..],
             &[(AUTH, "hush"), (AUTH_FILE, "no/such/file")],
@@ -293,18 +301,18 @@ mod tests {
             assert!(!why.contains("hush"));
         }
         let debug = format!("{:?}", client(&[(AUTH, "")]).unwrap());
-        assert!(debug.contains("secret: None"), "{debug}");
+        assert!(debug.contains("auth_token: None"), "{debug}");
     }
 
     #[test]
-    fn tls_that_is_off_is_not_on() {
+    fn tls_can_be_switched_off() {
         let debug = format!("{:?}", client(&[(TLS, "off")]).unwrap());
         assert!(debug.contains("tls: None"), "{debug}");
     }
 
     #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
     #[test]
-    fn what_tls_is_asked_to_do_is_done_or_refused() {
+    fn tls_variables_are_applied_or_refused() {
         let named = |vars: &[_]| match client(vars) {
             Err(ConfigError::Variable { name, why }) => (name, why),
             other => panic!("{vars:?}: {other:?}"),
@@ -331,7 +339,7 @@ mod tests {
 
     #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
     #[test]
-    fn tls_that_was_not_built_is_refused() {
+    fn tls_variables_are_refused_in_a_build_without_tls() {
         for vars in [(TLS, "native"), (TLS_CA, "ca.pem")] {
             let error = client(&[vars]).unwrap_err().to_string();
             assert!(error.contains("built without TLS"), "{error}");

@@ -9,8 +9,8 @@ use crate::wire::Capacity;
 handle_builder!(
     LockBuilder,
     Lock<Idle>,
-    "Builder of a [`Lock`], returned by [`Lock::builder`].\n\nA call of `build` without `key` does not \
-     compile.",
+    "Builder of a [`Lock`], returned by [`Lock::builder`].\n\n\
+     A call of `build` without `key` does not compile.",
     {}
 );
 

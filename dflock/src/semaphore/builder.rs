@@ -8,11 +8,13 @@ use crate::wire::{Capacity, Limit};
 handle_builder!(
     SemaphoreBuilder,
     Semaphore<Idle>,
-    "Builder of a [`Semaphore`], returned by [`Semaphore::builder`].\n\nA call of `build` without \
-     `key` and `limit` does not compile.",
+    "Builder of a [`Semaphore`], returned by [`Semaphore::builder`].\n\n\
+     A call of `build` without `key` and `limit` does not compile.",
     {
-        #[builder(setter(doc = "Sets the number of slots. Required.\n\nValid are 1 to 1,048,576. All \
-                                programs that use the key must give the same limit."))]
+        #[builder(setter(
+            doc = "Sets the number of slots. Required.\n\n\
+                   Valid are 1 to 1,048,576. All programs that use the key must give the same limit."
+        ))]
         limit: u32,
     }
 );

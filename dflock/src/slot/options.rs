@@ -19,13 +19,13 @@ pub(crate) struct RawOptions {
 
 /// Defines the builder of a semaphore or a lock, from the common options and those of the type.
 macro_rules! handle_builder {
-    ($builder:ident, $built:ty, $about:literal, { $($own:tt)* }) => {
+    ($builder:ident, $handle:ty, $doc:literal, { $($options:tt)* }) => {
         #[derive(typed_builder::TypedBuilder)]
         #[builder(
             builder_method(vis = "pub(super)"),
-            builder_type(name = $builder, vis = "pub", doc = $about),
+            builder_type(name = $builder, vis = "pub", doc = $doc),
             build_method(
-                into = Result<$built, $crate::ConfigError>,
+                into = Result<$handle, $crate::ConfigError>,
                 doc = "Checks the options. Nothing is sent.\n\n\
                        # Errors\n\n\
                        A [`ConfigError`](crate::ConfigError) that names the invalid option and the \
@@ -40,18 +40,19 @@ macro_rules! handle_builder {
             ))]
             key: String,
 
-            $($own)*
+            $($options)*
 
             #[builder(
                 default = ::std::time::Duration::from_secs(10),
-                setter(doc = "Sets the longest time that `acquire` and `wait` take. Defaults to 10 s.\n\n\
-                              At most 9,223,372,036 s. Zero acquires only what is free now.\n\n\
-                              It covers the whole call: the connection with TLS and the auth \
-                              token, and the wait in the queue. \
-                              [`acquire`](crate::Semaphore::acquire) documents its precision. With \
-                              zero the call is limited by \
-                              [`connect_timeout`](crate::ClientBuilder::connect_timeout) and \
-                              [`socket_timeout`](crate::ClientBuilder::socket_timeout) together.")
+                setter(
+                    doc = "Sets the longest time that `acquire` and `wait` take. Defaults to 10 s.\n\n\
+                           At most 9,223,372,036 s. Zero acquires only what is free now.\n\n\
+                           It covers the whole call: the connection with TLS and the auth token, and \
+                           the wait in the queue. [`acquire`](crate::Semaphore::acquire) documents \
+                           its precision. With zero the call is limited by \
+                           [`connect_timeout`](crate::ClientBuilder::connect_timeout) and \
+                           [`socket_timeout`](crate::ClientBuilder::socket_timeout) together."
+                )
             )]
             acquire_timeout: ::std::time::Duration,
 
@@ -59,8 +60,9 @@ macro_rules! handle_builder {
                 default,
                 setter(
                     strip_option,
-                    doc = "Sets the lease: the time for which the server keeps the slot without a renewal. \
-                           Defaults to the server's default, which is 33 s unless configured.\n\n\
+                    doc = "Sets the lease: the time for which the server keeps the slot without a \
+                           renewal. Defaults to the server's default, which is 33 s unless \
+                           configured.\n\n\
                            Valid are whole seconds from 1 s to 9,223,372,036 s. The lease is renewed \
                            for as long as the slot is held."
                 )
@@ -69,17 +71,21 @@ macro_rules! handle_builder {
 
             #[builder(
                 default = 0.5,
-                setter(doc = "Sets the part of a lease after which it is renewed. Defaults to 0.5.\n\n\
-                              Valid are values between 0 and 1, both excluded. A long lease is \
-                              renewed after the client's \
-                              [`heartbeat`](crate::ClientBuilder::heartbeat) at the latest.")
+                setter(
+                    doc = "Sets the part of a lease after which it is renewed. Defaults to 0.5.\n\n\
+                           Valid are values between 0 and 1, both excluded. A long lease is renewed \
+                           after the client's [`heartbeat`](crate::ClientBuilder::heartbeat) at the \
+                           latest."
+                )
             )]
             renew_ratio: f64,
 
             #[builder(
                 default,
                 setter(
-                    fn transform(callback: impl Fn(&$crate::Lost) + Send + Sync + 'static) -> Option<$crate::lease::OnLost> {
+                    fn transform(
+                        callback: impl Fn(&$crate::Lost) + Send + Sync + 'static,
+                    ) -> Option<$crate::lease::OnLost> {
                         Some(::std::sync::Arc::new(callback) as $crate::lease::OnLost)
                     },
                     doc = "Sets the callback that is called once for each lost slot.\n\n\
@@ -91,7 +97,14 @@ macro_rules! handle_builder {
             )]
             on_lost: Option<$crate::lease::OnLost>,
 
-            #[builder(default, setter(strip_option, doc = "Sets the client. Defaults to [`Client::current`](crate::Client::current)."))]
+            #[builder(
+                default,
+                setter(
+                    strip_option,
+                    doc = "Sets the client. Defaults to \
+                           [`Client::current`](crate::Client::current)."
+                )
+            )]
             client: Option<$crate::Client>,
         }
 
@@ -104,8 +117,15 @@ macro_rules! handle_builder {
         impl Options {
             /// Returns the options with `capacity`.
             fn into_raw(self, capacity: $crate::wire::Capacity) -> $crate::slot::RawOptions {
-                let Self { key, acquire_timeout, lease_ttl, renew_ratio, on_lost, client, .. } = self;
-                $crate::slot::RawOptions { key, capacity, acquire_timeout, lease_ttl, renew_ratio, on_lost, client }
+                $crate::slot::RawOptions {
+                    key: self.key,
+                    capacity,
+                    acquire_timeout: self.acquire_timeout,
+                    lease_ttl: self.lease_ttl,
+                    renew_ratio: self.renew_ratio,
+                    on_lost: self.on_lost,
+                    client: self.client,
+                }
             }
         }
     };

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 /// Bound of the first pause.
-const FIRST: Duration = Duration::from_millis(100);
+const INITIAL_BOUND: Duration = Duration::from_millis(100);
 
 /// Bound of every pause.
-const LONGEST: Duration = Duration::from_secs(1);
+const MAX_BOUND: Duration = Duration::from_secs(1);
 
 /// Exponential backoff with full jitter.
 ///
@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// would all reconnect at the same moment.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    longest: Duration,
+    bound: Duration,
     random: u64,
 }
 
@@ -22,21 +22,21 @@ impl Backoff {
     /// Returns a backoff whose first pause is short. Different seeds give different pauses.
     pub(super) fn new(seed: u64) -> Self {
         Self {
-            longest: FIRST,
+            bound: INITIAL_BOUND,
             random: seed,
         }
     }
 
     /// Returns the next pause: a random time up to a bound that doubles with each pause.
     pub(super) fn pause(&mut self) -> Duration {
-        let bound = self.longest;
-        self.longest = (bound * 2).min(LONGEST);
+        let bound = self.bound;
+        self.bound = (bound * 2).min(MAX_BOUND);
         bound.mul_f64(self.random())
     }
 
     /// Resets the bound to that of the first pause.
     pub(super) fn reset(&mut self) {
-        self.longest = FIRST;
+        self.bound = INITIAL_BOUND;
     }
 
     /// Returns a number from 0 to 1. `SplitMix64` gives independent numbers even for adjacent
@@ -85,6 +85,6 @@ mod tests {
         let mut backoff = Backoff::new(7);
         (0..9).for_each(|_| _ = backoff.pause());
         backoff.reset();
-        assert!(backoff.pause() <= FIRST);
+        assert!(backoff.pause() <= INITIAL_BOUND);
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Connection {
     /// The number of bytes of `write_buf` that are written.
     written: usize,
     /// `write_buf` contains the auth token, so it is wiped and not only cleared.
-    has_secret: bool,
+    has_auth_token: bool,
     read_buf: Lines,
     /// The longest reply to `stats`, in bytes.
     max_stats_size: usize,
@@ -65,7 +65,7 @@ impl Connection {
             stream,
             write_buf: Zeroizing::default(),
             written: 0,
-            has_secret: false,
+            has_auth_token: false,
             read_buf: Lines::default(),
             max_stats_size: MAX_STATS,
             stats_limit: None,
@@ -86,7 +86,7 @@ impl Connection {
     /// Buffers `request`. [`poll_reply`](Self::poll_reply) writes it.
     pub(crate) fn send(&mut self, request: &Request<'_>) {
         request.encode(&mut self.write_buf);
-        self.has_secret |= matches!(request, Request::Auth { .. });
+        self.has_auth_token |= matches!(request, Request::Auth { .. });
         self.stats_limit = matches!(request, Request::Stats).then_some(self.max_stats_size);
         self.pending_replies += 1;
     }
@@ -147,7 +147,7 @@ impl Connection {
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         Poll::Ready(match ready!(self.poll_read_reply(cx)) {
             Ok(reply) => self.unsolicited(&reply),
-            Err(fault) => fault,
+            Err(error) => error,
         })
     }
 
@@ -218,7 +218,7 @@ impl Connection {
             }
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        if std::mem::take(&mut self.has_secret) {
+        if std::mem::take(&mut self.has_auth_token) {
             self.write_buf.zeroize();
         } else {
             self.write_buf.clear();
@@ -243,16 +243,16 @@ impl Connection {
                         // An idle connection would keep the memory for as long as it is idle.
                         self.read_buf.shrink();
                     }
-                    return Poll::Ready(reply.map_err(|fault| self.fail(fault)));
+                    return Poll::Ready(reply.map_err(|error| self.fail(error)));
                 }
                 Ok(None) => {}
                 Err(_) => {
                     let rest = self.read_buf.rest();
-                    let fault = stats_limit.map_or_else(
+                    let error = stats_limit.map_or_else(
                         || ConnectionError::too_long(rest),
                         ConnectionError::StatsTooLarge,
                     );
-                    return Poll::Ready(Err(self.fail(fault)));
+                    return Poll::Ready(Err(self.fail(error)));
                 }
             }
             // A TLS server answers a client that does not speak TLS with an alert. It has no line
@@ -286,9 +286,9 @@ impl Connection {
         self.fail(ConnectionError::protocol(line.trim_ascii_end()))
     }
 
-    fn fail(&mut self, fault: ConnectionError) -> ConnectionError {
+    fn fail(&mut self, error: ConnectionError) -> ConnectionError {
         self.failed = true;
-        fault
+        error
     }
 }
 

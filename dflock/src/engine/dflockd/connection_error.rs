@@ -35,7 +35,7 @@ impl ConnectionError {
                 source: None,
             },
             // A TLS server rejects the certificate of a client only after the handshake.
-            Self::Io(source) => match tls::fault(&source) {
+            Self::Io(source) => match tls::classify(&source) {
                 Some(fault) => Error::Tls {
                     context,
                     fault,

@@ -43,7 +43,10 @@ impl fmt::Debug for dyn Stream {
 ///
 /// impl Connector for Unix {
 ///     fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
-///         Box::pin(async { Ok(Box::new(tokio::net::UnixStream::connect(&self.0).await?) as BoxStream) })
+///         Box::pin(async {
+///             let stream = tokio::net::UnixStream::connect(&self.0).await?;
+///             Ok(Box::new(stream) as BoxStream)
+///         })
 ///     }
 ///
 ///     fn clock(&self) -> Clock {

@@ -26,6 +26,6 @@ impl Tls {
 }
 
 /// Returns `None`, because no error comes from TLS.
-pub(crate) fn fault(_error: &io::Error) -> Option<TlsErrorKind> {
+pub(crate) fn classify(_error: &io::Error) -> Option<TlsErrorKind> {
     None
 }

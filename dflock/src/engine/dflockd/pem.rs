@@ -104,7 +104,7 @@ impl Pem {
                 Some(PemContent::Certificate) => {
                     let certificate = section.certificate().map_err(refused)?;
                     let unusable = |_| {
-                        self.refused(PemErrorKind::Unusable {
+                        self.error(PemErrorKind::Unusable {
                             section: section.number,
                         })
                     };
@@ -121,7 +121,7 @@ impl Pem {
         if count > 0 {
             Ok(())
         } else {
-            Err(self.refused(PemErrorKind::NoCertificate { found: other }))
+            Err(self.error(PemErrorKind::NoCertificate { found: other }))
         }
     }
 
@@ -139,22 +139,22 @@ impl Pem {
         let found = contents()
             .find(|content| keys.contains(content))
             .or_else(|| contents().next());
-        Err(self.refused(PemErrorKind::NoKey { found }))
+        Err(self.error(PemErrorKind::NoKey { found }))
     }
 
     fn sections(&self) -> Result<Vec<Section<'_>>, ConfigError> {
         if self.bytes.starts_with(&[0xFE, 0xFF]) || self.bytes.starts_with(&[0xFF, 0xFE]) {
-            return Err(self.refused(PemErrorKind::Utf16));
+            return Err(self.error(PemErrorKind::Utf16));
         }
         sections(&self.bytes).map_err(|(section, why)| self.malformed(section, why))
     }
 
     fn malformed(&self, section: usize, why: PemSectionErrorKind) -> ConfigError {
-        self.refused(PemErrorKind::Malformed { section, why })
+        self.error(PemErrorKind::Malformed { section, why })
     }
 
     /// Returns the error that this PEM cannot be used because of `why`.
-    fn refused(&self, why: PemErrorKind) -> ConfigError {
+    fn error(&self, why: PemErrorKind) -> ConfigError {
         ConfigError::Pem {
             what: self.what,
             file: self.file.clone(),
@@ -171,7 +171,7 @@ pub(crate) fn identity(
 ) -> Result<CertifiedKey, ConfigError> {
     let (section, private_key) = key.key()?;
     // Omit the errors of rustls: some quote their input.
-    let unusable = |_| key.refused(PemErrorKind::Unusable { section });
+    let unusable = |_| key.error(PemErrorKind::Unusable { section });
     let signer = provider
         .key_provider
         .load_private_key(private_key)
@@ -180,6 +180,6 @@ pub(crate) fn identity(
     match identity.keys_match() {
         // A signer without a public half belongs to a hardware key, and this one does not.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(identity),
-        Err(_) => Err(key.refused(PemErrorKind::Mismatch)),
+        Err(_) => Err(key.error(PemErrorKind::Mismatch)),
     }
 }

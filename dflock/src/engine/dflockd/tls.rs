@@ -46,10 +46,13 @@ use crate::mutex::Mutex;
 /// use dflock::{Client, ConfigError, Tls};
 ///
 /// fn client() -> Result<Client, ConfigError> {
-///     let tls = Tls::ca_pem_file("/etc/dflock/ca.pem")?.client_pem_files("/etc/dflock/me.pem", "/etc/dflock/me.key")?;
+///     let tls = Tls::ca_pem_file("/etc/dflock/ca.pem")?
+///         .client_pem_files("/etc/dflock/me.pem", "/etc/dflock/me.key")?;
 ///     Client::builder().servers(["lock-1.internal:6388"]).tls(tls).build()
 /// }
-/// assert!(client().unwrap_err().to_string().contains("/etc/dflock/ca.pem"), "there is no such file here");
+/// // The file does not exist here.
+/// let error = client().unwrap_err();
+/// assert!(error.to_string().contains("/etc/dflock/ca.pem"));
 /// ```
 #[derive(Clone)]
 pub struct Tls {
@@ -96,7 +99,7 @@ impl Tls {
     pub fn native_roots() -> Result<Self, ConfigError> {
         let mut roots = RootCertStore::empty();
         add_native(&mut roots, rustls_native_certs::load_native_certs())?;
-        Ok(Self::trusting(roots))
+        Ok(Self::from_roots(roots))
     }
 
     /// Trusts only the certificates in a PEM file: those of the issuers, or a self-signed one of a
@@ -112,7 +115,7 @@ impl Tls {
     /// [`ConfigError::Pem`] if the file cannot be read, or contains no certificate or an unusable
     /// one.
     pub fn ca_pem_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        Self::of_ca_file(RootCertStore::empty(), path.as_ref())
+        Self::from_ca_file(RootCertStore::empty(), path.as_ref())
     }
 
     /// Like [`ca_pem_file`](Self::ca_pem_file), with the content of the file.
@@ -123,14 +126,14 @@ impl Tls {
     pub fn ca_pem(pem: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         let mut roots = RootCertStore::empty();
         Pem::new(CA, pem.as_ref()).add_to(&mut roots)?;
-        Ok(Self::trusting(roots))
+        Ok(Self::from_roots(roots))
     }
 
     /// Uses `config`, including its crypto provider. It must be made with
     /// [`dflock::rustls`](crate::rustls).
     #[must_use]
     pub fn from_config(config: impl Into<Arc<ClientConfig>>) -> Self {
-        Self::of_trust(Reloadable::Fixed(config.into()))
+        Self::from_trust(Reloadable::Fixed(config.into()))
     }
 
     /// Sets the client certificate, for servers that request one. It replaces a previous one.
@@ -200,17 +203,17 @@ impl Tls {
     pub(crate) fn native_roots_and(path: &Path) -> Result<Self, ConfigError> {
         let mut roots = RootCertStore::empty();
         add_native(&mut roots, rustls_native_certs::load_native_certs())?;
-        Self::of_ca_file(roots, path)
+        Self::from_ca_file(roots, path)
     }
 
-    pub(crate) fn trusting(roots: RootCertStore) -> Self {
-        Self::from_config(Arc::new(trusting(roots)))
+    pub(crate) fn from_roots(roots: RootCertStore) -> Self {
+        Self::from_config(Arc::new(client_config(roots)))
     }
 
     /// Checks that the certificate of `server` can be verified: that its host, as configured, is a
     /// valid server name.
     pub(crate) fn check(&self, server: &str) -> Result<(), ConfigError> {
-        self.name_of(server).map(drop)
+        self.server_name_for(server).map(drop)
     }
 
     /// Performs the handshake over `stream` with the server of `context`.
@@ -223,13 +226,13 @@ impl Tls {
         stream: BoxStream,
         context: CallContext<'_>,
     ) -> Result<BoxStream, Error> {
-        let name = self.name_of(context.server)?;
+        let name = self.server_name_for(context.server)?;
         match TlsConnector::from(self.config.current())
             .connect(name, stream)
             .await
         {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(source) => Err(match handshake_fault(&source) {
+            Err(source) => Err(match classify_handshake(&source) {
                 Some(fault) => Error::Tls {
                     context: context.to_error_context(),
                     fault,
@@ -244,19 +247,19 @@ impl Tls {
     }
 
     /// Trusts `roots` and the certificates in a file.
-    fn of_ca_file(mut roots: RootCertStore, path: &Path) -> Result<Self, ConfigError> {
+    fn from_ca_file(mut roots: RootCertStore, path: &Path) -> Result<Self, ConfigError> {
         if file::is_regular(path) {
-            Ok(Self::of_trust(Reloadable::open(CaFile {
+            Ok(Self::from_trust(Reloadable::open(CaFile {
                 roots,
                 path: path.to_owned(),
             })?))
         } else {
             Pem::read(CA, path)?.add_to(&mut roots)?;
-            Ok(Self::trusting(roots))
+            Ok(Self::from_roots(roots))
         }
     }
 
-    fn of_trust(trust: Reloadable<CaFile>) -> Self {
+    fn from_trust(trust: Reloadable<CaFile>) -> Self {
         Self {
             config: Arc::new(Config::new(trust, None)),
             server_name: None,
@@ -277,7 +280,7 @@ impl Tls {
         self.config.trust.current().crypto_provider().clone()
     }
 
-    fn name_of(&self, server: &str) -> Result<ServerName<'static>, ConfigError> {
+    fn server_name_for(&self, server: &str) -> Result<ServerName<'static>, ConfigError> {
         if let Some(name) = &self.server_name {
             return Ok(name.clone());
         }
@@ -302,7 +305,7 @@ impl Config {
         let trust = self.trust.current();
         let identity = self.identity.as_ref().map(Reloadable::current);
         let mut latest = self.latest.lock();
-        if !latest.is_of(&trust, identity.as_ref()) {
+        if !latest.is_made_from(&trust, identity.as_ref()) {
             *latest = Merged::new(trust, identity);
         }
         latest.config.clone()
@@ -329,7 +332,11 @@ impl Merged {
         }
     }
 
-    fn is_of(&self, trust: &Arc<ClientConfig>, identity: Option<&Arc<CertifiedKey>>) -> bool {
+    fn is_made_from(
+        &self,
+        trust: &Arc<ClientConfig>,
+        identity: Option<&Arc<CertifiedKey>>,
+    ) -> bool {
         let same_identity = match (&self.identity, identity) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
@@ -348,7 +355,7 @@ impl FileSource for CaFile {
     fn load(&self) -> Result<ClientConfig, ConfigError> {
         let mut roots = self.roots.clone();
         Pem::read_regular(CA, &self.path)?.add_to(&mut roots)?;
-        Ok(trusting(roots))
+        Ok(client_config(roots))
     }
 }
 
@@ -389,7 +396,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(crypto::default_provider())
 }
 
-fn trusting(roots: RootCertStore) -> ClientConfig {
+fn client_config(roots: RootCertStore) -> ClientConfig {
     let versions = ClientConfig::builder_with_provider(provider());
     #[expect(clippy::expect_used, reason = "both providers know both versions")]
     let versions = versions
@@ -399,7 +406,7 @@ fn trusting(roots: RootCertStore) -> ClientConfig {
 }
 
 /// Returns the kind of a TLS error; `None` if the error comes from the stream below.
-pub(crate) fn fault(error: &io::Error) -> Option<TlsErrorKind> {
+pub(crate) fn classify(error: &io::Error) -> Option<TlsErrorKind> {
     Some(match error.get_ref()?.downcast_ref()? {
         rustls::Error::InvalidCertificate(error) => match error {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -422,7 +429,7 @@ pub(crate) fn fault(error: &io::Error) -> Option<TlsErrorKind> {
 
 /// Returns the kind of an error during the handshake, before any TLS message of the server was
 /// accepted.
-fn handshake_fault(error: &io::Error) -> Option<TlsErrorKind> {
+fn classify_handshake(error: &io::Error) -> Option<TlsErrorKind> {
     if let Some(rustls::Error::InvalidMessage(_)) =
         error.get_ref().and_then(|error| error.downcast_ref())
     {
@@ -435,7 +442,7 @@ fn handshake_fault(error: &io::Error) -> Option<TlsErrorKind> {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
     );
-    fault(error).or(ended.then_some(TlsErrorKind::ConnectionClosed))
+    classify(error).or(ended.then_some(TlsErrorKind::ConnectionClosed))
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, ConfigError> {
@@ -466,23 +473,23 @@ mod tests {
     use super::*;
 
     fn tls() -> Tls {
-        Tls::trusting(RootCertStore::empty())
+        Tls::from_roots(RootCertStore::empty())
     }
 
     #[test]
-    fn the_name_is_the_host_unless_another_is_given() {
+    fn the_server_name_is_the_host_unless_another_is_given() {
         for (server, want) in [
             ("lock-1.internal:6388", "lock-1.internal"),
             ("lock_1:6388", "lock_1"),
             ("127.0.0.1:6388", "127.0.0.1"),
             ("[::1]:6388", "::1"),
         ] {
-            assert_eq!(tls().name_of(server).unwrap().to_str(), want);
+            assert_eq!(tls().server_name_for(server).unwrap().to_str(), want);
             assert_eq!(
                 tls()
                     .server_name("other")
                     .unwrap()
-                    .name_of(server)
+                    .server_name_for(server)
                     .unwrap()
                     .to_str(),
                 "other"
@@ -516,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_trusts_nobody_is_an_error() {
+    fn a_system_without_root_certificates_is_an_error() {
         let mut roots = RootCertStore::empty();
         let error = add_native(&mut roots, CertificateResult::default()).unwrap_err();
         assert_eq!(
@@ -531,37 +538,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tls_is_told_from_a_broken_record_by_when_it_comes() {
+    fn an_invalid_message_means_no_tls_only_during_the_handshake() {
         let garbage = || {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
             )
         };
-        assert_eq!(handshake_fault(&garbage()), Some(TlsErrorKind::NotTls));
-        assert_eq!(fault(&garbage()), Some(TlsErrorKind::Other));
+        assert_eq!(classify_handshake(&garbage()), Some(TlsErrorKind::NotTls));
+        assert_eq!(classify(&garbage()), Some(TlsErrorKind::Other));
     }
 
     #[test]
-    fn only_a_handshake_that_the_server_ended_is_hung_up_on() {
+    fn only_a_handshake_that_the_server_ended_is_connection_closed() {
         for kind in [
             io::ErrorKind::UnexpectedEof,
             io::ErrorKind::ConnectionReset,
             io::ErrorKind::BrokenPipe,
         ] {
             assert_eq!(
-                (handshake_fault(&kind.into()), fault(&kind.into())),
+                (classify_handshake(&kind.into()), classify(&kind.into())),
                 (Some(TlsErrorKind::ConnectionClosed), None)
             );
         }
         assert_eq!(
-            handshake_fault(&io::ErrorKind::HostUnreachable.into()),
+            classify_handshake(&io::ErrorKind::HostUnreachable.into()),
             None
         );
     }
 
     #[test]
-    fn nothing_is_installed_for_the_whole_process() {
+    fn no_crypto_provider_is_installed_for_the_process() {
         let _ = tls();
         assert!(CryptoProvider::get_default().is_none());
     }

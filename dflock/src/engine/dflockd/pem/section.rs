@@ -54,7 +54,7 @@ impl Section<'_> {
         self.decode(b"CERTIFICATE")
     }
 
-    /// Decodes the private key. `None` if this is none, or in a format that TLS cannot use.
+    /// Decodes the private key. `None` if the section contains none, or one that TLS cannot use.
     pub(super) fn private_key(&self) -> Option<DecodeResult<PrivateKeyDer<'static>>> {
         let is_key = matches!(
             self.label,
