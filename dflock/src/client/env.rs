@@ -27,14 +27,16 @@ impl Client {
     /// |---|---|
     /// | `DFLOCK_SERVERS` | `host:port`, several separated by commas |
     /// | `DFLOCK_AUTH_TOKEN` | the auth token; an empty one is none |
-    /// | `DFLOCK_AUTH_TOKEN_FILE` | the file of the auth token, see [`auth_file`]; not allowed with `DFLOCK_AUTH_TOKEN` |
+    /// | `DFLOCK_AUTH_TOKEN_FILE` | the file of the auth token, see [`auth_file`] |
     /// | `DFLOCK_TLS` | `native`: TLS with the root certificates of the system; `off`: no TLS |
     /// | `DFLOCK_TLS_CA` | a PEM file of CA certificates, which enables TLS; see below |
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SERVER_READ_TIMEOUT` | the smallest `--read-timeout` of the servers, in seconds |
     /// | `DFLOCK_HEARTBEAT` | seconds; the default is that of [`heartbeat`] |
-    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds until an idle connection is replaced; defaults to 300 |
+    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds until an idle connection is closed; default 300 |
+    ///
+    /// `DFLOCK_AUTH_TOKEN` and `DFLOCK_AUTH_TOKEN_FILE` are not allowed together.
     ///
     /// The file of `DFLOCK_TLS_CA` is read again when it changes. With `DFLOCK_TLS=native` the
     /// certificates of the system are trusted as well. It is not allowed with `DFLOCK_TLS=off`.
@@ -67,8 +69,6 @@ impl ClientBuilder {
     ///
     /// This is for programs that replace a variable by another option: `lookup` returns `None` for
     /// it, and the variable is ignored.
-    ///
-    /// For programs that have an option in place of a variable: what it replaces is not looked at.
     ///
     /// # Errors
     ///

@@ -13,7 +13,8 @@ handle_builder!(
     {
         #[builder(setter(
             doc = "Sets the number of slots. Required.\n\n\
-                   Valid are 1 to 1,048,576. All programs that use the key must give the same limit."
+                   Valid are 1 to 1,048,576. All programs that use the key must give the same \
+                   limit."
         ))]
         limit: u32,
     }

@@ -45,11 +45,11 @@ macro_rules! handle_builder {
             #[builder(
                 default = ::std::time::Duration::from_secs(10),
                 setter(
-                    doc = "Sets the longest time that `acquire` and `wait` take. Defaults to 10 s.\n\n\
+                    doc = "Sets the longest time of `acquire` and `wait`. Defaults to 10 s.\n\n\
                            At most 9,223,372,036 s. Zero acquires only what is free now.\n\n\
-                           It covers the whole call: the connection with TLS and the auth token, and \
-                           the wait in the queue. [`acquire`](crate::Semaphore::acquire) documents \
-                           its precision. With zero the call is limited by \
+                           It covers the whole call: the connection with TLS and the auth token, \
+                           and the wait in the queue. [`acquire`](crate::Semaphore::acquire) \
+                           documents its precision. With zero the call is limited by \
                            [`connect_timeout`](crate::ClientBuilder::connect_timeout) and \
                            [`socket_timeout`](crate::ClientBuilder::socket_timeout) together."
                 )
@@ -60,11 +60,11 @@ macro_rules! handle_builder {
                 default,
                 setter(
                     strip_option,
-                    doc = "Sets the lease: the time for which the server keeps the slot without a \
-                           renewal. Defaults to the server's default, which is 33 s unless \
+                    doc = "Sets the lease: the time for which the server keeps the slot without \
+                           a renewal. Defaults to the server's default, which is 33 s unless \
                            configured.\n\n\
-                           Valid are whole seconds from 1 s to 9,223,372,036 s. The lease is renewed \
-                           for as long as the slot is held."
+                           Valid are whole seconds from 1 s to 9,223,372,036 s. The lease is \
+                           renewed for as long as the slot is held."
                 )
             )]
             lease_ttl: Option<::std::time::Duration>,
@@ -73,9 +73,9 @@ macro_rules! handle_builder {
                 default = 0.5,
                 setter(
                     doc = "Sets the part of a lease after which it is renewed. Defaults to 0.5.\n\n\
-                           Valid are values between 0 and 1, both excluded. A long lease is renewed \
-                           after the client's [`heartbeat`](crate::ClientBuilder::heartbeat) at the \
-                           latest."
+                           Valid are values between 0 and 1, both excluded. A long lease is \
+                           renewed after the client's \
+                           [`heartbeat`](crate::ClientBuilder::heartbeat) at the latest."
                 )
             )]
             renew_ratio: f64,
@@ -89,10 +89,10 @@ macro_rules! handle_builder {
                         Some(::std::sync::Arc::new(callback) as $crate::lease::OnLost)
                     },
                     doc = "Sets the callback that is called once for each lost slot.\n\n\
-                           It mostly runs on the task that renews the lease, so it must not block. It \
-                           is not called for slots that are released or dropped. It is called if the \
-                           runtime on which a slot was acquired ends while the slot is held. A panic \
-                           in it is caught and logged."
+                           It mostly runs on the task that renews the lease, so it must not block. \
+                           It is not called for slots that are released or dropped. It is called \
+                           if the runtime on which a slot was acquired ends while the slot is \
+                           held. A panic in it is caught and logged."
                 )
             )]
             on_lost: Option<$crate::lease::OnLost>,
