@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::address::{check_addresses, is_local, printable};
+use super::address::{check_addresses, is_local, printable_address};
 use super::{Client, Inner};
 use crate::engine::Engine;
 use crate::engine::dflockd::{
@@ -255,8 +255,8 @@ impl ClientBuilder {
     /// slot or waits for one is never closed because of its age.
     /// [`guide::sharding`](crate::guide::sharding) describes how to move a server.
     ///
-    /// The default is a compromise: the cost of one name resolution and one handshake each 5
-    /// minutes is negligible, and DNS records are rarely cached for less.
+    /// The default is a compromise. One name resolution and one handshake each 5 minutes cost
+    /// little, and DNS records are rarely cached for less.
     ///
     /// # Examples
     ///
@@ -295,7 +295,7 @@ impl ClientBuilder {
         }
         let heartbeat = self
             .heartbeat
-            .unwrap_or_else(|| derived_heartbeat(self.server_read_timeout));
+            .unwrap_or_else(|| default_heartbeat(self.server_read_timeout));
         for (option, given) in [
             ("connect_timeout", self.connect_timeout),
             ("socket_timeout", self.socket_timeout),
@@ -375,7 +375,7 @@ impl fmt::Debug for ClientBuilder {
         let servers: Vec<_> = self
             .servers
             .iter()
-            .map(|server| printable(server))
+            .map(|server| printable_address(server))
             .collect();
         f.debug_struct("ClientBuilder")
             .field("servers", &servers)
@@ -384,7 +384,7 @@ impl fmt::Debug for ClientBuilder {
 }
 
 /// Returns the default heartbeat for servers with this read timeout.
-fn derived_heartbeat(server_read_timeout: Duration) -> Duration {
+fn default_heartbeat(server_read_timeout: Duration) -> Duration {
     if server_read_timeout >= SERVER_READ_TIMEOUT {
         HEARTBEAT
     } else {

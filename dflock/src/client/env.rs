@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_the_servers() {
+    fn environment_variables_set_the_options() {
         let debug = format!("{:?}", client(&[]).unwrap());
         assert!(debug.contains("127.0.0.1:6388"), "{debug}");
         let debug = format!(

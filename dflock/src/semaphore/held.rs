@@ -57,8 +57,8 @@ impl Held {
     /// because several slots are held at once.
     #[must_use]
     pub fn fence(&self) -> Option<u64> {
-        let of_token = || self.hold.config().fencing.then(|| self.grant.token.fence());
-        self.grant.fence.or_else(of_token)
+        let token_fence = || self.hold.config().fencing.then(|| self.grant.token.fence());
+        self.grant.fence.or_else(token_fence)
     }
 
     /// Returns the lease that the server granted last. Once the slot is lost, it is the lease of

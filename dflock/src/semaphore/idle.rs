@@ -32,9 +32,9 @@ impl Semaphore<Idle> {
     ///
     /// # The wait
     ///
-    /// The timeout covers the whole call: the connection with TLS and the auth token, a second
-    /// attempt if a reused connection had ended, and the queue. `connect_timeout` and
-    /// `socket_timeout` apply within it. The call may exceed the timeout by at most
+    /// The timeout covers the whole call: the connection with TLS and the auth token, and the
+    /// queue. It also covers a second attempt if a reused connection had ended. `connect_timeout`
+    /// and `socket_timeout` apply within it. The call may exceed the timeout by at most
     /// `socket_timeout` or 1 s, whichever is less. In that time the server reports its own timeout,
     /// and a late grant is confirmed.
     ///

@@ -104,8 +104,8 @@ impl Entry {
         self.0.poll_timer(cx, deadline)
     }
 
-    /// Gives up the slot of `token` without waiting for a reply: sends a release as far as the
-    /// socket accepts it at once, and closes the connection. Needs no runtime.
+    /// Gives up the slot of `token` without waiting for a reply. It sends a release as far as the
+    /// socket accepts it without blocking, and closes the connection. Needs no runtime.
     pub(crate) fn abandon(mut self, slot: &SlotSpec, token: Token) {
         self.0.send(&release(slot, token));
     }

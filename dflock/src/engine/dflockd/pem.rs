@@ -99,10 +99,10 @@ impl Pem {
     {
         let (mut count, mut other) = (0, None);
         for section in self.sections()? {
-            let refused = |why| self.malformed(section.number, why);
+            let malformed = |why| self.malformed(section.number, why);
             match section.content() {
                 Some(PemContent::Certificate) => {
-                    let certificate = section.certificate().map_err(refused)?;
+                    let certificate = section.certificate().map_err(malformed)?;
                     let unusable = |_| {
                         self.error(PemErrorKind::Unusable {
                             section: section.number,
@@ -113,9 +113,9 @@ impl Pem {
                 }
                 Some(content) => other = other.or(Some(content)),
                 None if section.is_trusted_certificate() => {
-                    return Err(refused(PemSectionErrorKind::TrustedCertificate));
+                    return Err(malformed(PemSectionErrorKind::TrustedCertificate));
                 }
-                None => return Err(refused(PemSectionErrorKind::UnknownLabel)),
+                None => return Err(malformed(PemSectionErrorKind::UnknownLabel)),
             }
         }
         if count > 0 {
@@ -130,8 +130,8 @@ impl Pem {
         let sections = self.sections()?;
         for section in &sections {
             if let Some(key) = section.private_key() {
-                let refused = |why| self.malformed(section.number, why);
-                return Ok((section.number, key.map_err(refused)?));
+                let malformed = |why| self.malformed(section.number, why);
+                return Ok((section.number, key.map_err(malformed)?));
             }
         }
         let contents = || sections.iter().filter_map(Section::content);

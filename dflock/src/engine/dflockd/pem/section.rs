@@ -171,6 +171,6 @@ fn is_damaged_marker(line: &[u8]) -> bool {
     is_marker && line.starts_with(is_dash) && line.ends_with(is_dash)
 }
 
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    memchr::memmem::find(text, what)
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    memchr::memmem::find(text, pattern)
 }
