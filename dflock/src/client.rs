@@ -1,4 +1,4 @@
-//! Where the servers are, and how to reach them.
+//! The client: servers, connections and timeouts.
 
 mod address;
 mod builder;
@@ -18,7 +18,9 @@ use crate::lease::Timing;
 use crate::lock::Lock;
 use crate::semaphore::Semaphore;
 
-/// The servers, how to reach them, and the idle connections to them. Cheap to clone; clones share the connections.
+/// A client: the servers, the options of their connections, and the idle connections.
+///
+/// It is cheap to clone. Clones share the connections.
 ///
 /// # Examples
 ///
@@ -45,17 +47,17 @@ struct Inner {
 }
 
 impl Client {
-    /// The options of a new client; every one has a default.
+    /// Returns a builder of a client. Every option has a default.
     #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
-    /// A semaphore of `key` and `limit` on this client, with defaults for everything else.
+    /// Returns a semaphore of `key` and `limit` on this client, with default options.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when the key or the limit is refused.
+    /// [`ConfigError`] if the key or the limit is invalid.
     pub fn semaphore(&self, key: impl Into<String>, limit: u32) -> Result<Semaphore, ConfigError> {
         Semaphore::builder()
             .key(key)
@@ -64,25 +66,27 @@ impl Client {
             .build()
     }
 
-    /// A lock of `key` on this client, with defaults for everything else.
+    /// Returns a lock of `key` on this client, with default options.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when the key is refused.
+    /// [`ConfigError`] if the key is invalid.
     pub fn lock(&self, key: impl Into<String>) -> Result<Lock, ConfigError> {
         Lock::builder().key(key).client(self.clone()).build()
     }
 
-    /// The servers as they were configured, `host:port`.
+    /// Returns the configured servers, each `host:port`.
     pub fn servers(&self) -> impl Iterator<Item = &str> {
         self.inner.engine.servers().map(|server| &**server)
     }
 
-    /// Asks every server for an answer, one after the other. Any answer in time will do: old servers do not know the question.
+    /// Sends a request to every server in turn, and waits for the replies.
+    ///
+    /// Any reply in time is a success, because old servers do not know the command.
     ///
     /// # Errors
     ///
-    /// The first server's that could not be reached or did not take the secret.
+    /// The error of the first server that could not be reached or refused the auth token.
     ///
     /// # Cancel safety
     ///
@@ -91,7 +95,8 @@ impl Client {
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// server.client().ping().await?;
     /// # Ok(()) }
@@ -100,12 +105,14 @@ impl Client {
         self.inner.engine.ping().await
     }
 
-    /// Asks every server who holds what; one entry for each, in the order in which they were configured.
+    /// Returns the held and queued keys of every server, one entry per server in the configured
+    /// order.
     ///
     /// # Errors
     ///
-    /// The first server's that could not be reached or did not answer in the protocol.
-    /// [`Error::StatsTooLarge`] for a reply over [`max_stats_size`](ClientBuilder::max_stats_size).
+    /// The error of the first server that could not be reached or sent an invalid reply.
+    /// [`Error::StatsTooLarge`] for a reply longer than
+    /// [`max_stats_size`](ClientBuilder::max_stats_size).
     ///
     /// # Cancel safety
     ///
@@ -114,7 +121,8 @@ impl Client {
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let client = server.client();
     /// let held = client.semaphore("pool", 5)?.acquire().await?;

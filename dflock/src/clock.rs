@@ -1,30 +1,34 @@
-//! The time that leases are counted in.
+//! The clock of the leases.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where a [`Connector`](crate::Connector) takes the time from. Deadlines of leases are counted on it.
+/// The clock of a [`Connector`](crate::Connector), which measures the leases.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Clock {
-    /// The system's clock that goes on while the machine is suspended: `CLOCK_BOOTTIME` on Linux and Android, `CLOCK_MONOTONIC` on
-    /// Apple's systems. Elsewhere it is [`std::time::Instant`], which may stand still meanwhile. For real networks: a server does not
-    /// sleep when its client does.
+    /// The system clock that includes the time for which the machine is suspended. For real
+    /// networks, because a server keeps running while the machine of the client is suspended.
+    ///
+    /// It is `CLOCK_BOOTTIME` on Linux and Android, and `CLOCK_MONOTONIC` on Apple systems.
+    /// Elsewhere it is [`std::time::Instant`], which may stop during suspension.
     Boottime,
-    /// Tokio's clock, which tests can pause. For transports inside one process.
+    /// Tokio's clock, which tests can pause. For transports within one process.
     Tokio,
-    /// A clock of the connector's own, which says how much time has passed since some moment and never goes back. For
-    /// simulations: it may go faster or slower than the timers do.
+    /// A custom clock for simulations. The function returns the time since a fixed moment, and must
+    /// never go backwards. It may run faster or slower than the timers.
     Custom(Arc<dyn Fn() -> Duration + Send + Sync>),
 }
 
 impl Clock {
     pub(crate) fn now(&self) -> Instant {
         match self {
-            Self::Boottime => Instant::after(boottime()),
-            Self::Tokio => Instant::after(since_first_use(tokio::time::Instant::now().into_std())),
-            Self::Custom(since) => Instant::after(since()),
+            Self::Boottime => Instant::from_duration(boottime()),
+            Self::Tokio => {
+                Instant::from_duration(since_first_use(tokio::time::Instant::now().into_std()))
+            }
+            Self::Custom(since) => Instant::from_duration(since()),
         }
     }
 }
@@ -39,39 +43,40 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// A point on a [`Clock`], in nanoseconds, of which there are 584 years; points of different clocks have nothing to do with each other.
+/// A moment on a [`Clock`], in nanoseconds. The range is 584 years. Moments of different clocks
+/// must not be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(u64);
 
 impl Instant {
-    fn after(beginning: Duration) -> Self {
-        Self(beginning.as_nanos().try_into().unwrap_or(u64::MAX))
+    fn from_duration(since_start: Duration) -> Self {
+        Self(since_start.as_nanos().try_into().unwrap_or(u64::MAX))
     }
 
-    /// A time that is never reached.
+    /// A moment that is never reached.
     pub(crate) const MAX: Self = Self(u64::MAX);
 
-    /// Returns the time so much later than this one, or [`MAX`](Self::MAX) if that is too far.
+    /// Returns the moment `duration` later, or [`MAX`](Self::MAX) if that is out of range.
     pub(crate) fn saturating_add(self, duration: Duration) -> Self {
         let nanos = duration.as_nanos().try_into().unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
     }
 
-    /// Nanoseconds since the clock's beginning.
+    /// Returns the nanoseconds since the start of the clock.
     pub(crate) fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not after.
+    /// Returns the time since `earlier`; zero if this is not later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The point so many `seconds` later than this one; they are not negative.
+    /// Returns the moment `seconds` later, which must not be negative.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "what is too much becomes the most, and less than zero zero"
+        reason = "the cast saturates: too large becomes MAX, and negative becomes zero"
     )]
     pub(crate) fn plus(self, seconds: f64) -> Self {
         Self(self.0.saturating_add((seconds * 1e9 + 0.5) as u64))
@@ -80,14 +85,15 @@ impl Instant {
 
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn boottime() -> Duration {
-    #[cfg(not(target_vendor = "apple"))]
-    use ClockId::Boottime as GoesOn;
-    #[cfg(target_vendor = "apple")]
-    use ClockId::Monotonic as GoesOn;
     use rustix::time::{ClockId, clock_gettime};
 
-    let now = clock_gettime(GoesOn);
-    // the kernel counts from boot: neither part is negative
+    #[cfg(not(target_vendor = "apple"))]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(target_vendor = "apple")]
+    const CLOCK: ClockId = ClockId::Monotonic;
+
+    let now = clock_gettime(CLOCK);
+    // The kernel counts from boot, so neither part is negative.
     Duration::new(
         now.tv_sec.try_into().unwrap_or_default(),
         now.tv_nsec.try_into().unwrap_or_default(),
@@ -99,8 +105,10 @@ fn boottime() -> Duration {
     since_first_use(std::time::Instant::now())
 }
 
-/// A `std` instant has no number of its own; counted from the first use, less a century so that no earlier one is cut off: paused
-/// clocks differ by as much as was slept on them.
+/// Returns the time since the first use, plus a century.
+///
+/// A `std` instant has no numeric value. The century keeps moments before the first use apart:
+/// paused clocks differ by the time for which each has slept.
 fn since_first_use(now: std::time::Instant) -> Duration {
     static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     const CENTURY: Duration = Duration::from_hours(24 * 365 * 100);

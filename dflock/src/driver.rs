@@ -1,4 +1,4 @@
-//! The drivers of a tokio runtime, for timers and for IO. A runtime may have been built without them.
+//! The timer and IO drivers of a tokio runtime, which a runtime may lack.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -12,14 +12,14 @@ use tokio::time::Sleep;
 
 use crate::error::ConfigError;
 
-/// Returns the runtime that this is called on.
+/// Returns the id of the current runtime.
 pub(crate) fn runtime() -> Result<Id, ConfigError> {
     Handle::try_current()
         .map(|handle| handle.id())
         .map_err(|_| ConfigError::NoRuntime)
 }
 
-/// Checks that this is called on a runtime that has timers.
+/// Returns the id of the current runtime, or an error if it has no timers.
 pub(crate) fn require_timers() -> Result<Id, ConfigError> {
     let runtime = runtime()?;
     sleep(Duration::ZERO).map(|_| runtime)
@@ -28,31 +28,32 @@ pub(crate) fn require_timers() -> Result<Id, ConfigError> {
 /// Like [`tokio::time::sleep`], but returns an error where tokio panics.
 pub(crate) fn sleep(duration: Duration) -> Result<Sleep, ConfigError> {
     runtime()?;
-    // tokio has no way to ask a runtime for its drivers; to make a timer registers nothing
-    catch_unwind(|| tokio::time::sleep(duration)).map_err(missing)
+    // Tokio offers no way to query the drivers of a runtime. Creating a timer registers nothing.
+    catch_unwind(|| tokio::time::sleep(duration)).map_err(missing_driver_error)
 }
 
-/// Resolves like `future`, which is tokio's or uses tokio, but returns an error where tokio panics.
+/// Awaits `future`, which is tokio's or uses tokio, and returns an error where tokio panics because
+/// of a missing driver.
 pub(crate) async fn catch_missing<F: Future>(future: F) -> Result<F::Output, ConfigError> {
     let mut future = pin!(future);
     poll_fn(|cx| {
-        // after a panic the future is dropped, and not polled again
+        // After a panic the future is dropped, and not polled again.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(missing(panic))),
+            Err(panic) => Poll::Ready(Err(missing_driver_error(panic))),
         }
     })
     .await
 }
 
-/// Returns the driver that a panic of tokio asks for, and goes on with every other panic.
-fn missing(panic: Box<dyn Any + Send>) -> ConfigError {
+/// Returns the error for a panic of tokio about a missing driver, and resumes any other panic.
+fn missing_driver_error(panic: Box<dyn Any + Send>) -> ConfigError {
     let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(message), _) => message,
         (_, Some(message)) => message.as_str(),
         (None, None) => "",
     };
-    // the words of tokio name what to call on the runtime's builder
+    // Tokio's message names the missing call on the runtime's builder.
     if message.contains("`enable_time`") {
         ConfigError::NoTimers
     } else if message.contains("`enable_io`") {

@@ -1,4 +1,4 @@
-//! The distributed semaphore: idle, in line, or holding a slot.
+//! The distributed semaphore and its states.
 
 mod builder;
 mod enqueued;
@@ -18,10 +18,13 @@ pub use queued::Queued;
 
 use crate::slot::SemaphoreInner;
 
-/// A semaphore that programs on many machines share: at most `limit` of them hold a slot of its key at once, first come, first
-/// served.
+/// A semaphore shared by programs on many machines.
 ///
-/// What can be done depends on the state `S`, and every step takes the semaphore and gives it back in its next state:
+/// At most `limit` of them hold a slot of its key at once. The server grants slots in the order of
+/// the queue.
+///
+/// The type parameter `S` is the state, which determines the methods. Each step consumes the
+/// semaphore and returns it in the next state:
 ///
 /// ```text
 ///            acquire, try_acquire, acquire_within
@@ -35,12 +38,14 @@ use crate::slot::SemaphoreInner;
 ///     └──────────────── release, close ───────────┘
 /// ```
 ///
-/// A `Semaphore<Idle>` is cheap to clone. The others own a slot or a place in line, and give it up when they are dropped.
+/// A `Semaphore<Idle>` is cheap to clone. The other states own a slot or a place in the queue, and
+/// give it up when they are dropped.
 ///
 /// # Examples
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let server = dflock::server::Server::start().await?;
 /// # let client = server.client();
 /// let pool = client.semaphore("worker-pool", 5)?;
@@ -51,7 +56,7 @@ use crate::slot::SemaphoreInner;
 /// # Ok(()) }
 /// ```
 ///
-/// What is an error at run time elsewhere does not compile here:
+/// Misuse such as a second release does not compile:
 ///
 /// ```compile_fail
 /// # async fn f(pool: dflock::Semaphore) -> Result<(), dflock::Error> {
@@ -65,7 +70,7 @@ pub struct Semaphore<S: State = Idle> {
     state: S,
 }
 
-/// A state of a [`Semaphore`] or a lock: [`Idle`], [`Queued`] or [`Held`].
+/// State of a [`Semaphore`] or a [`Lock`](crate::Lock): [`Idle`], [`Queued`] or [`Held`].
 pub trait State: sealed::State {}
 
 impl State for Idle {}
@@ -80,13 +85,13 @@ mod sealed {
 }
 
 impl<S: State> Semaphore<S> {
-    /// The key that is shared.
+    /// Returns the key.
     #[must_use]
     pub fn key(&self) -> &str {
         self.slot.key()
     }
 
-    /// How many may hold a slot of the key at once.
+    /// Returns the limit: the number of slots of the key.
     #[must_use]
     pub fn limit(&self) -> u32 {
         self.slot.limit()

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::error::{AddressErrorKind, ConfigError, after_user_info};
 
-/// Checks the addresses of a client's servers, without a look-up.
+/// Checks the addresses of a client's servers. Does not resolve them.
 ///
-/// User info is refused first, wherever in the list it is: a comma in a password splits an address
-/// in two, and the error of the first half would show the beginning of the password.
+/// User info is refused first, at any position in the list. A comma in a password splits an address
+/// in two, and an error about the first half would show the start of the password.
 pub(super) fn check_addresses<'a>(
     servers: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(), ConfigError> {
@@ -18,14 +18,14 @@ pub(super) fn check_addresses<'a>(
         return Err(ConfigError::address(server, AddressErrorKind::UserInfo));
     }
     for server in servers {
-        host_and_port(server).map_err(|why| ConfigError::address(server, why))?;
+        validate_address(server).map_err(|why| ConfigError::address(server, why))?;
     }
     Ok(())
 }
 
-/// Returns `server` if it is an address, and else a text in its place that holds nothing of it.
-pub(super) fn printable(server: &str) -> &str {
-    if host_and_port(server).is_ok() {
+/// Returns `server` if it is an address, and otherwise a placeholder that contains no part of it.
+pub(super) fn printable_address(server: &str) -> &str {
+    if validate_address(server).is_ok() {
         server
     } else {
         "(refused)"
@@ -44,7 +44,7 @@ pub(super) fn is_local(server: &str) -> bool {
     }
 }
 
-fn host_and_port(text: &str) -> Result<(), AddressErrorKind> {
+fn validate_address(text: &str) -> Result<(), AddressErrorKind> {
     if after_user_info(text).is_some() {
         return Err(AddressErrorKind::UserInfo);
     }
@@ -93,7 +93,7 @@ mod tests {
             "[::1]:6388",
             "localhost:80",
         ] {
-            assert_eq!(host_and_port(good), Ok(()), "{good}");
+            assert_eq!(validate_address(good), Ok(()), "{good}");
         }
         for (bad, why) in [
             ("", AddressErrorKind::NoPort),
@@ -116,7 +116,7 @@ mod tests {
             ("hush@a:6388", AddressErrorKind::UserInfo),
             ("hush%40a:6388", AddressErrorKind::UserInfo),
         ] {
-            assert_eq!(host_and_port(bad), Err(why), "{bad:?}");
+            assert_eq!(validate_address(bad), Err(why), "{bad:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The options of a client.
+//! The builder of a client.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::address::{check_addresses, is_local, printable};
+use super::address::{check_addresses, is_local, printable_address};
 use super::{Client, Inner};
 use crate::engine::Engine;
 use crate::engine::dflockd::{
@@ -17,30 +17,33 @@ use crate::error::ConfigError;
 use crate::lease::{LATEST, Timing};
 use crate::wire::{MAX_STATS, MIN_STATS};
 
-/// A connection that was idle for this part of the server's read timeout is not used again: the server is about to close it.
-const IDLE: f64 = 0.75;
+/// The part of the server's read timeout for which an idle connection is kept. After that it is not
+/// reused, because the server is about to close it.
+const IDLE_FRACTION: f64 = 0.75;
 
-/// The read timeout of servers that are started without `--read-timeout`.
+/// The read timeout of a server without the option `--read-timeout`.
 const SERVER_READ_TIMEOUT: Duration = Duration::from_secs(23);
 
-/// The heartbeat for servers of that read timeout or a longer one.
+/// The heartbeat for servers with at least that read timeout.
 const HEARTBEAT: Duration = Duration::from_secs(8);
 
-/// A limit of time of a century or more is a mistake.
+/// The longest valid timeout. A longer one is taken for a mistake.
 pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// The options of a [`Client`]; made by [`Client::builder`]. Every one has a default, and [`build`](Self::build) checks them.
+/// Builder of a [`Client`], returned by [`Client::builder`].
+///
+/// Every option has a default. [`build`](Self::build) checks the options.
 #[derive(Clone)]
 pub struct ClientBuilder {
     servers: Vec<String>,
     sharding: Arc<dyn Sharding>,
     connector: Option<Arc<dyn Connector>>,
     tls: Option<Tls>,
-    /// Refused by `build`, if it cannot be used.
-    secret: Result<Option<Reloadable<AuthTokenFile>>, ConfigError>,
+    /// The auth token. `build` returns the error, if there is one.
+    auth_token: Result<Option<Reloadable<AuthTokenFile>>, ConfigError>,
     connect_timeout: Duration,
     socket_timeout: Duration,
-    /// `None` is derived from `server_read_timeout`.
+    /// If `None`, it is derived from `server_read_timeout`.
     heartbeat: Option<Duration>,
     server_read_timeout: Duration,
     clock_drift: f64,
@@ -56,7 +59,7 @@ impl Default for ClientBuilder {
             sharding: Arc::new(Crc32),
             connector: None,
             tls: None,
-            secret: Ok(None),
+            auth_token: Ok(None),
             connect_timeout: Duration::from_secs(5),
             socket_timeout: Duration::from_secs(5),
             heartbeat: None,
@@ -70,34 +73,41 @@ impl Default for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// The servers, each `host:port`, an IPv6 address in brackets. Defaults to `127.0.0.1:6388`.
+    /// Sets the servers, each `host:port`, with an IPv6 address in brackets. Defaults to
+    /// `127.0.0.1:6388`.
     ///
-    /// With more than one, keys are spread over them by [`sharding`](Self::sharding): all programs must give the same list in the
-    /// same order.
+    /// With several servers, [`sharding`](Self::sharding) distributes the keys. All programs must
+    /// then configure the same list in the same order.
     #[must_use]
     pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
         self.servers = servers.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Which server a key lives on: by [`Crc32`], as for the other dflockd clients, or a `|key: &str, servers: usize| ..` (with types).
+    /// Sets the function that maps a key to a server. Defaults to [`Crc32`], as in the other
+    /// dflockd clients.
+    ///
+    /// A closure `|key: &str, servers: usize| ..` with type annotations works, too.
     #[must_use]
     pub fn sharding(mut self, sharding: impl Sharding) -> Self {
         self.sharding = Arc::new(sharding);
         self
     }
 
-    /// How byte streams to servers are made, and the clock that leases are counted on. Defaults to TCP.
+    /// Sets the connector, which opens byte streams to servers and provides the clock of the
+    /// leases. Defaults to TCP.
     #[must_use]
     pub fn connector(mut self, connector: impl Connector) -> Self {
         self.connector = Some(Arc::new(connector));
         self
     }
 
-    /// Speaks TLS to all servers, over whatever stream the [`connector`](Self::connector) makes. Defaults to none.
+    /// Enables TLS to all servers, over the stream of the [`connector`](Self::connector). Off by
+    /// default.
     ///
-    /// A server's certificate must be for its host as it is configured, or for [`Tls::server_name`]. The handshake is part of what
-    /// [`connect_timeout`](Self::connect_timeout) limits.
+    /// The certificate of a server must be valid for its configured host, or for
+    /// [`Tls::server_name`]. The handshake counts towards
+    /// [`connect_timeout`](Self::connect_timeout).
     #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> Self {
@@ -105,32 +115,38 @@ impl ClientBuilder {
         self
     }
 
-    /// The secret that the servers share with their clients. Defaults to none; an empty one is none.
+    /// Sets the auth token that the servers require. Defaults to none; an empty token is none.
     ///
-    /// One that begins or ends with an invisible character, such as a zero-width space, is refused,
-    /// but a byte order mark at its start is dropped.
+    /// A token that begins or ends with an invisible character, such as a zero-width space, is
+    /// refused. A byte order mark at its start is removed.
     ///
-    /// It is shown first on every new connection, never printed, and wiped from memory with the last clone of the client. Without
-    /// TLS everybody on the way can read it; a client that would show it to another machine so warns of it once (`tracing`). It does
-    /// not warn with a [`connector`](Self::connector) of your own: where that leads is not known to it. Servers before v1.15 take none of more than 256 bytes.
+    /// The token is the first thing sent on every new connection. It is never printed, and wiped
+    /// from memory with the last clone of the client. Servers before v1.15 accept at most 256
+    /// bytes.
+    ///
+    /// Without TLS the token is sent in clear text; `build` logs a `tracing` warning for every
+    /// server that is not on this machine. It logs none with a custom
+    /// [`connector`](Self::connector), whose destination it does not know.
     #[must_use]
     pub fn auth(mut self, secret: impl Into<String>) -> Self {
         let token = AuthToken::new(Zeroizing::new(secret.into()));
         let token = token.map_err(|why| ConfigError::AuthToken { why });
-        self.secret = token.map(|token| token.map(Reloadable::fixed));
+        self.auth_token = token.map(|token| token.map(Reloadable::fixed));
         self
     }
 
-    /// The file with the secret, in place of [`auth`](Self::auth). White space around it and a byte
-    /// order mark before it do not count.
+    /// Sets the file that contains the auth token, in place of [`auth`](Self::auth).
     ///
-    /// The file is read now, and again for a new connection when it has changed, so that a secret
-    /// can be replaced while the program runs. Connections that are open stay so. When the changed
-    /// file cannot be used, the last good secret is kept, and an event says so
+    /// White space around the token and a byte order mark before it are ignored.
+    ///
+    /// The file is read now, and again before a new connection if it has changed. The token can
+    /// thus be replaced while the program runs. Open connections stay open. If the changed file
+    /// cannot be used, the last good token is kept, and an event is emitted
     /// ([`telemetry`](crate::telemetry)).
     ///
-    /// Each new connection costs one look at the file, on the thread of the task that connects: it
-    /// belongs on a local file system. What is not a regular file, such as a pipe, is read once.
+    /// Each new connection checks the file's metadata, on the thread of the task that connects. The
+    /// file should therefore be on a local file system. Anything but a regular file, such as a
+    /// pipe, is read once.
     ///
     /// # Examples
     ///
@@ -141,35 +157,40 @@ impl ClientBuilder {
     /// ```
     #[must_use]
     pub fn auth_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.secret = AuthTokenFile::open(path.into()).map(Some);
+        self.auth_token = AuthTokenFile::open(path.into()).map(Some);
         self
     }
 
-    /// The secret, as it was parsed elsewhere.
+    /// Sets the auth token that [`from_env`](Self::from_env) parsed.
     pub(super) fn auth_token(mut self, token: Option<Reloadable<AuthTokenFile>>) -> Self {
-        self.secret = Ok(token);
+        self.auth_token = Ok(token);
         self
     }
 
-    /// How long it may take to connect, the TLS handshake included. Defaults to 5 s; zero is refused. An
-    /// `acquire` gives it no longer than its wait.
+    /// Sets the longest time to connect, including the TLS handshake. Defaults to 5 s; zero is
+    /// refused.
+    ///
+    /// An `acquire` also limits it to its own wait.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long a reply may take that the server owes at once. Defaults to 5 s; zero is refused. It does not apply while the server
-    /// may block, nor to renewals, which have until the lease ends.
+    /// Sets the longest time for a reply that the server sends without waiting. Defaults to 5 s;
+    /// zero is refused.
+    ///
+    /// It does not apply while the server may block, nor to renewals, which have time until the
+    /// lease expires.
     #[must_use]
     pub fn socket_timeout(mut self, timeout: Duration) -> Self {
         self.socket_timeout = timeout;
         self
     }
 
-    /// The longest silence on a connection that holds a slot: leases are renewed this often at least.
+    /// Sets the longest time between two renewals of a slot.
     ///
-    /// Defaults to 8 s, or to a third of [`server_read_timeout`](Self::server_read_timeout) where that
+    /// Defaults to 8 s, or to a third of [`server_read_timeout`](Self::server_read_timeout) if that
     /// is less than 23 s. It must be less than `server_read_timeout` less
     /// [`clock_drift`](Self::clock_drift).
     #[must_use]
@@ -178,27 +199,34 @@ impl ClientBuilder {
         self
     }
 
-    /// The servers' `--read-timeout`: after this much silence a server gives a slot away, however long its lease. Defaults to
-    /// 23 s, as the servers do. Give the smallest of any server: a slot is believed for no longer than this. The
-    /// [`heartbeat`](Self::heartbeat) follows from it, unless it is set.
+    /// Sets the `--read-timeout` of the servers. Defaults to 23 s, the default of the servers.
+    ///
+    /// A server that receives nothing for this long frees the slot, regardless of its lease. The
+    /// client therefore treats a slot as lost after this time without a renewal. Give the smallest
+    /// value of all servers. The [`heartbeat`](Self::heartbeat) is derived from it, unless it is
+    /// set.
     #[must_use]
     pub fn server_read_timeout(mut self, timeout: Duration) -> Self {
         self.server_read_timeout = timeout;
         self
     }
 
-    /// How far the rates of two clocks may differ. Defaults to 0.01, one part in a hundred; 0 or more and less than 0.5.
+    /// Sets the largest difference between the rates of two clocks. Defaults to 0.01, which is 1 %.
+    ///
+    /// Valid are values from 0 to less than 0.5.
     #[must_use]
     pub fn clock_drift(mut self, drift: f64) -> Self {
         self.clock_drift = drift;
         self
     }
 
-    /// Whether the servers are v2.1 or newer, so that their tokens carry a fence. Defaults to `false`: the tokens of older
-    /// servers look the same and are random.
+    /// Sets whether the tokens contain a fence, as those of servers from v2.1 on do. Defaults to
+    /// `false`.
     ///
-    /// It does not matter for servers that name a fence beside the token, which
-    /// [`Held::fence`](crate::Held::fence) returns in either case.
+    /// The tokens of older servers look the same, but are random.
+    ///
+    /// The option has no effect with servers that send a fence beside the token.
+    /// [`Held::fence`](crate::Held::fence) returns that fence in either case.
     #[must_use]
     pub fn fencing(mut self, fencing: bool) -> Self {
         self.fencing = fencing;
@@ -206,13 +234,13 @@ impl ClientBuilder {
     }
 
     /// Sets the longest reply to [`Client::stats`] that is read, in bytes. Defaults to 64 MiB
-    /// (67,108,864), about half a million held keys: a server writes some 125 bytes for each. Less
-    /// than 1 KiB (1,024) is refused.
+    /// (67,108,864), enough for about half a million held keys of some 125 bytes each. Less than 1 KiB
+    /// (1,024) is refused.
     ///
-    /// A longer reply is [`Error::StatsTooLarge`](crate::Error::StatsTooLarge). The same limit holds
-    /// for the reply that tells the other limit in a
-    /// [`LimitMismatch`](crate::Error::LimitMismatch); over it the error names only the limit that
-    /// was asked for. A reply takes up to four times its size in memory while it is read.
+    /// A longer reply fails with [`Error::StatsTooLarge`](crate::Error::StatsTooLarge). The limit
+    /// also applies to the reply that gives the other limit in a
+    /// [`LimitMismatch`](crate::Error::LimitMismatch). If that is too long, the error contains only
+    /// the requested limit. A reply takes up to four times its size in memory while it is read.
     #[cfg(feature = "stats")]
     #[must_use]
     pub fn max_stats_size(mut self, bytes: usize) -> Self {
@@ -220,18 +248,19 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the age at which a kept connection is closed instead of used again. Defaults to 5 minutes; zero is refused.
+    /// Sets the age at which an idle connection is closed instead of reused. Defaults to 5 minutes;
+    /// zero is refused.
     ///
-    /// Each connection expires up to a tenth earlier, by a part of its own, because connections that
-    /// were opened together would otherwise be replaced together.
+    /// Each connection expires up to a tenth earlier, by a different part for each, because
+    /// connections that were opened together would otherwise be replaced together.
     ///
-    /// The connection that replaces it looks the name of the server up again, so this bounds for how
-    /// long a client goes on to use a server whose name has moved. A connection that holds a slot or
-    /// waits for one is never closed for its age. See [`guide::sharding`](crate::guide::sharding) for
-    /// what a move needs.
+    /// The new connection resolves the name of the server again. The age therefore limits the time
+    /// for which a client uses an old address after the name has moved. A connection that holds a
+    /// slot or waits for one is never closed because of its age.
+    /// [`guide::sharding`](crate::guide::sharding) describes how to move a server.
     ///
-    /// The default is a compromise: a look-up and a handshake each 5 minutes cost nothing, and
-    /// records in DNS are rarely kept for less.
+    /// The default is a compromise. One name resolution and one handshake each 5 minutes cost
+    /// little, and DNS records are rarely cached for less.
     ///
     /// # Examples
     ///
@@ -250,11 +279,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Checks the options. Nothing is connected yet.
+    /// Checks the options and returns the client. Nothing is connected yet.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that says which option is refused and what is allowed.
+    /// A [`ConfigError`] that names the invalid option and the valid values.
     pub fn build(self) -> Result<Client, ConfigError> {
         if self.servers.is_empty() {
             return Err(ConfigError::NoServers);
@@ -275,7 +304,7 @@ impl ClientBuilder {
         }
         let heartbeat = self
             .heartbeat
-            .unwrap_or_else(|| derived_heartbeat(self.server_read_timeout));
+            .unwrap_or_else(|| default_heartbeat(self.server_read_timeout));
         for (option, given) in [
             ("connect_timeout", self.connect_timeout),
             ("socket_timeout", self.socket_timeout),
@@ -291,8 +320,8 @@ impl ClientBuilder {
                 });
             }
         }
-        let believed = self.server_read_timeout.mul_f64(1.0 - self.clock_drift);
-        if heartbeat >= believed {
+        let max_silence = self.server_read_timeout.mul_f64(1.0 - self.clock_drift);
+        if heartbeat >= max_silence {
             let allowed = "it must be less than `server_read_timeout` less `clock_drift`";
             return Err(ConfigError::Duration {
                 option: "heartbeat",
@@ -300,27 +329,27 @@ impl ClientBuilder {
                 allowed,
             });
         }
-        let secret = self.secret?;
+        let auth_token = self.auth_token?;
         crate::telemetry::describe();
-        if secret.is_some() && self.tls.is_none() && self.connector.is_none() {
-            // where a connector of the user's own leads is not known here
+        if auth_token.is_some() && self.tls.is_none() && self.connector.is_none() {
+            // The destination of a custom connector is not known.
             for server in self.servers.iter().filter(|server| !is_local(server)) {
                 crate::telemetry::warn_plaintext_token(server);
             }
         }
         let connector = self
             .connector
-            .unwrap_or_else(|| Arc::new(tcp(heartbeat, believed, self.connect_timeout)));
+            .unwrap_or_else(|| Arc::new(tcp(heartbeat, max_silence, self.connect_timeout)));
         let clock = connector.clock();
         let dialer = Arc::new(Dialer {
             connector,
             tls: self.tls,
-            secret,
+            auth_token,
             connect_timeout: self.connect_timeout,
             socket_timeout: self.socket_timeout,
             max_stats_size: self.max_stats_size,
         });
-        let max_idle = self.server_read_timeout.mul_f64(IDLE);
+        let max_idle = self.server_read_timeout.mul_f64(IDLE_FRACTION);
         let max_age = self.max_connection_age;
         let pool = |server: String| {
             Pool::new(
@@ -355,7 +384,7 @@ impl fmt::Debug for ClientBuilder {
         let servers: Vec<_> = self
             .servers
             .iter()
-            .map(|server| printable(server))
+            .map(|server| printable_address(server))
             .collect();
         f.debug_struct("ClientBuilder")
             .field("servers", &servers)
@@ -363,8 +392,8 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-/// Returns the heartbeat for servers of this read timeout, for a client that sets none.
-fn derived_heartbeat(server_read_timeout: Duration) -> Duration {
+/// Returns the default heartbeat for servers with this read timeout.
+fn default_heartbeat(server_read_timeout: Duration) -> Duration {
     if server_read_timeout >= SERVER_READ_TIMEOUT {
         HEARTBEAT
     } else {
@@ -372,11 +401,12 @@ fn derived_heartbeat(server_read_timeout: Duration) -> Duration {
     }
 }
 
-/// TCP that gives up what was sent at a heartbeat when the slot is not `believed` any longer, and a network that stops no sooner.
-fn tcp(heartbeat: Duration, believed: Duration, connect_timeout: Duration) -> Tcp {
-    let silence = heartbeat.min(believed.mul_f64(LATEST));
-    let user_timeout = believed
-        .saturating_sub(silence)
+/// Returns the TCP connector whose user timeout is the part of the lease left after a heartbeat. A
+/// dead connection then fails no later than the lease, and no sooner than necessary.
+fn tcp(heartbeat: Duration, max_silence: Duration, connect_timeout: Duration) -> Tcp {
+    let longest_delay = heartbeat.min(max_silence.mul_f64(LATEST));
+    let user_timeout = max_silence
+        .saturating_sub(longest_delay)
         .max(Duration::from_millis(1));
     Tcp::new(heartbeat, user_timeout, connect_timeout)
 }
@@ -386,10 +416,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_that_stops_is_given_up_when_the_slot_is() {
+    fn a_dead_connection_fails_no_later_than_the_lease() {
         let seconds = Duration::from_secs;
-        for (heartbeat, believed, user_timeout) in [(8, 22, 14), (20, 24, 4), (100, 40, 5)] {
-            let tcp = tcp(seconds(heartbeat), seconds(believed), seconds(5));
+        for (heartbeat, max_silence, user_timeout) in [(8, 22, 14), (20, 24, 4), (100, 40, 5)] {
+            let tcp = tcp(seconds(heartbeat), seconds(max_silence), seconds(5));
             assert_eq!(
                 (tcp.keepalive, tcp.user_timeout),
                 (seconds(heartbeat), seconds(user_timeout))
@@ -398,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heartbeat_follows_from_the_read_timeout_unless_it_is_set() {
+    fn the_default_heartbeat_is_derived_from_the_read_timeout() {
         let millis = Duration::from_millis;
         for (read_timeout, set, heartbeat) in [
             (None, None, 8_000),
@@ -413,7 +443,7 @@ mod tests {
             (None, Some(2_000), 2_000),
         ] {
             let mut builder = Client::builder();
-            // in either order
+            // Set them in both orders.
             for _ in 0..2 {
                 builder = read_timeout.map_or(builder.clone(), |timeout| {
                     builder.server_read_timeout(millis(timeout))

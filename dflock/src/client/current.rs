@@ -1,4 +1,4 @@
-//! The client that is used when none is named.
+//! The default client of a task or of the program.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use super::Client;
 use crate::error::ConfigError;
 
 static GLOBAL: OnceLock<Client> = OnceLock::new();
-/// Made from the environment when it is first asked for, so that its connections are kept.
+/// The client of the environment, made on first use and kept, so that its connections are reused.
 static FROM_ENV: OnceLock<Client> = OnceLock::new();
 
 tokio::task_local! {
@@ -15,27 +15,29 @@ tokio::task_local! {
 }
 
 impl Client {
-    /// Makes this the client of the whole program, for all who name none. Works once.
+    /// Makes this the default client of the program. This succeeds only once.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::GlobalInstalled`] when there is one already.
+    /// [`ConfigError::GlobalInstalled`] if a client is already installed.
     pub fn install_global(self) -> Result<(), ConfigError> {
         GLOBAL.set(self).map_err(|_| ConfigError::GlobalInstalled)
     }
 
-    /// Makes this the client of one task while `future` runs, so that tests run side by side. Tasks that `future` spawns need a scope
-    /// of their own.
+    /// Makes this the default client of the current task while `future` runs.
+    ///
+    /// Tests that use it can run side by side. Tasks that `future` spawns need their own scope.
     ///
     /// # Cancel safety
     ///
-    /// As `future`.
+    /// The same as that of `future`.
     ///
     /// # Examples
     ///
     /// ```
     /// use dflock::{Client, Semaphore};
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// server
     ///     .client()
@@ -50,11 +52,13 @@ impl Client {
         SCOPED.scope(self, future)
     }
 
-    /// The scope's client, else the global one, else one made from the environment (once; see [`from_env`](Self::from_env)).
+    /// Returns the client of the scope, the global client, or one made from the environment.
+    ///
+    /// They are tried in this order. The last is made once; see [`from_env`](Self::from_env).
     ///
     /// # Errors
     ///
-    /// As [`from_env`](Self::from_env), when it comes to that.
+    /// The errors of [`from_env`](Self::from_env), if the client is made from the environment.
     pub fn current() -> Result<Self, ConfigError> {
         if let Ok(client) = SCOPED.try_with(Self::clone) {
             return Ok(client);

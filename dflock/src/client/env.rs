@@ -1,4 +1,4 @@
-//! A client from environment variables.
+//! Client options from environment variables.
 
 mod tls;
 
@@ -16,59 +16,73 @@ use crate::error::{AuthTokenFileErrorKind, ConfigError};
 
 const AUTH: &str = "DFLOCK_AUTH_TOKEN";
 const AUTH_FILE: &str = "DFLOCK_AUTH_TOKEN_FILE";
-const BEAT: &str = "DFLOCK_HEARTBEAT";
+const HEARTBEAT: &str = "DFLOCK_HEARTBEAT";
 const TLS: &str = "DFLOCK_TLS";
 const TLS_CA: &str = "DFLOCK_TLS_CA";
 
 impl Client {
-    /// A client as the environment says; what it does not say has its default.
+    /// Returns a client with the options of the environment variables, and defaults for the others.
     ///
-    /// | variable | means |
+    /// | variable | meaning |
     /// |---|---|
-    /// | `DFLOCK_SERVERS` | `host:port`, several with commas between them |
-    /// | `DFLOCK_AUTH_TOKEN` | the shared secret; an empty one is none |
-    /// | `DFLOCK_AUTH_TOKEN_FILE` | a file with the shared secret, as for [`auth_file`](ClientBuilder::auth_file); with `DFLOCK_AUTH_TOKEN` refused |
-    /// | `DFLOCK_TLS` | `native`: TLS, trusting whom the system trusts; `off`: none |
-    /// | `DFLOCK_TLS_CA` | a PEM file, read again when it changes: TLS, trusting its certificates; with `DFLOCK_TLS=native` the system's as well, with `off` refused |
+    /// | `DFLOCK_SERVERS` | `host:port`, several separated by commas |
+    /// | `DFLOCK_AUTH_TOKEN` | the auth token; an empty one is none |
+    /// | `DFLOCK_AUTH_TOKEN_FILE` | the file of the auth token, see [`auth_file`] |
+    /// | `DFLOCK_TLS` | `native`: TLS with the root certificates of the system; `off`: no TLS |
+    /// | `DFLOCK_TLS_CA` | a PEM file of CA certificates, which enables TLS; see below |
     /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
     /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
-    /// | `DFLOCK_SERVER_READ_TIMEOUT` | the servers' `--read-timeout`, in seconds; the smallest of any server |
-    /// | `DFLOCK_HEARTBEAT` | seconds; without it 8, or a third of a `DFLOCK_SERVER_READ_TIMEOUT` under 23 |
-    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds after which a kept connection is replaced; without it 300 |
+    /// | `DFLOCK_SERVER_READ_TIMEOUT` | the smallest `--read-timeout` of the servers, in seconds |
+    /// | `DFLOCK_HEARTBEAT` | seconds; the default is that of [`heartbeat`] |
+    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds until an idle connection is closed; default 300 |
+    ///
+    /// `DFLOCK_AUTH_TOKEN` and `DFLOCK_AUTH_TOKEN_FILE` are not allowed together.
+    ///
+    /// The file of `DFLOCK_TLS_CA` is read again when it changes. With `DFLOCK_TLS=native` the
+    /// certificates of the system are trusted as well. It is not allowed with `DFLOCK_TLS=off`.
+    ///
+    /// [`auth_file`]: ClientBuilder::auth_file
+    /// [`heartbeat`]: ClientBuilder::heartbeat
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the variable that makes no sense.
+    /// A [`ConfigError`] that names the invalid variable.
     pub fn from_env() -> Result<Self, ConfigError> {
-        built(ClientBuilder::from_env()?)
+        build(ClientBuilder::from_env()?)
     }
 }
 
 impl ClientBuilder {
-    /// The options as the environment says, as in [`Client::from_env`]; what is set on them afterwards counts instead.
+    /// Returns a builder with the options of the environment variables of [`Client::from_env`].
+    ///
+    /// Options that are set on it take precedence.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the variable that makes no sense.
+    /// A [`ConfigError`] that names the invalid variable.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_lookup(env::var_os)
     }
 
-    /// The options as `lookup` says, which is asked for each variable of [`Client::from_env`] in place of the environment.
+    /// Returns a builder with the options that `lookup` returns for the variables of
+    /// [`Client::from_env`].
     ///
-    /// For programs that have an option in place of a variable: what it replaces is not looked at.
+    /// This is for programs that replace a variable by another option: `lookup` returns `None` for
+    /// it, and the variable is ignored.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the variable that makes no sense.
+    /// A [`ConfigError`] that names the invalid variable.
     ///
     /// # Examples
     ///
     /// ```
     /// # fn main() -> Result<(), dflock::ConfigError> {
-    /// // another file with the secret is not even opened
+    /// // The file of another auth token is not even opened.
     /// let replaced = ["DFLOCK_AUTH_TOKEN", "DFLOCK_AUTH_TOKEN_FILE"];
-    /// let lookup = |name: &str| if replaced.contains(&name) { None } else { std::env::var_os(name) };
+    /// let lookup = |name: &str| {
+    ///     if replaced.contains(&name) { None } else { std::env::var_os(name) }
+    /// };
     /// let client = dflock::ClientBuilder::from_lookup(lookup)?.auth("hush").build()?;
     /// # Ok(()) }
     /// ```
@@ -93,19 +107,19 @@ fn from_text(
         check_addresses(servers.clone()).map_err(|error| variable(name, &error))?;
         builder = builder.servers(servers);
     }
-    let secret = lookup(AUTH)?
+    let token = lookup(AUTH)?
         .map(Zeroizing::new)
-        .filter(|secret| !secret.is_empty());
-    builder = match (secret, lookup(AUTH_FILE)?) {
+        .filter(|token| !token.is_empty());
+    builder = match (token, lookup(AUTH_FILE)?) {
         (None, None) => builder,
-        (Some(secret), None) => {
-            let token = AuthToken::new(secret)
+        (Some(token), None) => {
+            let token = AuthToken::new(token)
                 .map_err(|why| variable(AUTH, &ConfigError::AuthToken { why }))?;
             builder.auth_token(token.map(Reloadable::fixed))
         }
         (None, Some(file)) => {
             let token = AuthTokenFile::open(file.into()).map_err(|error| match error {
-                // the file is not named: the value may be the secret itself, in the wrong variable
+                // Omit the path: the value may be the auth token itself, in the wrong variable.
                 ConfigError::AuthTokenFile { why, .. } => {
                     let why = match why {
                         AuthTokenFileErrorKind::Unreadable { error } => {
@@ -139,23 +153,23 @@ fn from_text(
     if let Some(timeout) = seconds("DFLOCK_SERVER_READ_TIMEOUT", &lookup)? {
         builder = builder.server_read_timeout(timeout);
     }
-    if let Some(heartbeat) = seconds(BEAT, &lookup)? {
+    if let Some(heartbeat) = seconds(HEARTBEAT, &lookup)? {
         builder = builder.heartbeat(heartbeat);
     }
     Ok(builder)
 }
 
-fn built(builder: ClientBuilder) -> Result<Client, ConfigError> {
+fn build(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
-        // which certificate is asked for follows from the host
+        // The expected certificate name is derived from the host.
         Err(error @ ConfigError::ServerName { .. }) => Err(variable("DFLOCK_SERVERS", &error)),
         Err(
             error @ ConfigError::Duration {
                 option: "heartbeat",
                 ..
             },
-        ) => Err(variable(BEAT, &error)),
-        built => built,
+        ) => Err(variable(HEARTBEAT, &error)),
+        result => result,
     }
 }
 
@@ -193,7 +207,7 @@ mod tests {
     use super::*;
 
     fn client(vars: &[(&'static str, &str)]) -> Result<Client, ConfigError> {
-        built(ClientBuilder::from_lookup(|name| {
+        build(ClientBuilder::from_lookup(|name| {
             vars.iter()
                 .find(|(n, _)| *n == name)
                 .map(|(_, value)| (*value).into())
@@ -201,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_the_servers() {
+    fn environment_variables_set_the_options() {
         let debug = format!("{:?}", client(&[]).unwrap());
         assert!(debug.contains("127.0.0.1:6388"), "{debug}");
         let debug = format!(
@@ -222,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_makes_no_sense_names_its_variable() {
+    fn an_invalid_value_is_an_error_with_the_variable() {
         for (name, value) in [
             ("DFLOCK_SERVERS", ""),
             ("DFLOCK_SERVERS", "localhost"),
@@ -244,7 +258,7 @@ mod tests {
             ("DFLOCK_MAX_CONNECTION_AGE", "0"),
             ("DFLOCK_MAX_CONNECTION_AGE", "5m"),
             ("DFLOCK_HEARTBEAT", "0"),
-            // as long as the servers wait
+            // The default read timeout of the servers.
             ("DFLOCK_HEARTBEAT", "23"),
         ] {
             match client(&[(name, value)]) {
@@ -255,15 +269,15 @@ mod tests {
     }
 
     #[test]
-    fn the_heartbeat_is_as_short_as_the_read_timeout_asks() {
+    fn the_default_heartbeat_is_derived_from_the_read_timeout() {
         const READ_TIMEOUT: &str = "DFLOCK_SERVER_READ_TIMEOUT";
         for (vars, read_timeout, heartbeat) in [
             (&[][..], 23, 8),
             (&[(READ_TIMEOUT, "3")], 3, 1),
             (&[(READ_TIMEOUT, "60")], 60, 8),
-            (&[(READ_TIMEOUT, "60"), (BEAT, "20")], 60, 20),
-            (&[(READ_TIMEOUT, "9"), (BEAT, "1")], 9, 1),
-            (&[(BEAT, "2")], 23, 2),
+            (&[(READ_TIMEOUT, "60"), (HEARTBEAT, "20")], 60, 20),
+            (&[(READ_TIMEOUT, "9"), (HEARTBEAT, "1")], 9, 1),
+            (&[(HEARTBEAT, "2")], 23, 2),
         ] {
             let timing = client(vars).unwrap().timing().clone();
             let want = (
@@ -279,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_named_once() {
+    fn the_auth_token_has_one_source() {
         for vars in [
             &[(AUTH, ""), (AUTH_FILE, "no/such/file")][..],
             &[(AUTH, "hush"), (AUTH_FILE, "no/such/file")],
@@ -295,25 +309,25 @@ mod tests {
             assert!(!why.contains("hush"));
         }
         let debug = format!("{:?}", client(&[(AUTH, "")]).unwrap());
-        assert!(debug.contains("secret: None"), "{debug}");
+        assert!(debug.contains("auth_token: None"), "{debug}");
     }
 
     #[test]
-    fn tls_that_is_off_is_not_on() {
+    fn tls_can_be_switched_off() {
         let debug = format!("{:?}", client(&[(TLS, "off")]).unwrap());
         assert!(debug.contains("tls: None"), "{debug}");
     }
 
     #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
     #[test]
-    fn what_tls_is_asked_to_do_is_done_or_refused() {
+    fn tls_variables_are_applied_or_refused() {
         let named = |vars: &[_]| match client(vars) {
             Err(ConfigError::Variable { name, why }) => (name, why),
             other => panic!("{vars:?}: {other:?}"),
         };
         let (name, why) = named(&[(TLS, "off"), (TLS_CA, "ca.pem")]);
         assert_eq!((name, why.contains(TLS)), (TLS_CA, true), "{why}");
-        // both are used, so both have to work
+        // Both are used, so both must be valid.
         assert_eq!(
             named(&[(TLS, "native"), (TLS_CA, "no/such/file")]).0,
             TLS_CA
@@ -326,14 +340,14 @@ mod tests {
         );
         match client(&[(TLS, "native")]) {
             Ok(client) => assert!(format!("{client:?}").contains("tls: Some"), "{client:?}"),
-            // a system may trust nobody
+            // A system may have no root certificates.
             Err(error) => assert!(error.to_string().contains(TLS), "{error}"),
         }
     }
 
     #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
     #[test]
-    fn tls_that_was_not_built_is_refused() {
+    fn tls_variables_are_refused_in_a_build_without_tls() {
         for vars in [(TLS, "native"), (TLS_CA, "ca.pem")] {
             let error = client(&[vars]).unwrap_err().to_string();
             assert!(error.contains("built without TLS"), "{error}");

@@ -1,4 +1,4 @@
-//! The options of a lock.
+//! The builder of a lock.
 
 use super::Lock;
 use crate::error::ConfigError;
@@ -9,7 +9,8 @@ use crate::wire::Capacity;
 handle_builder!(
     LockBuilder,
     Lock<Idle>,
-    "The options of a [`Lock`]; made by [`Lock::builder`]. Without `key` it does not compile.",
+    "Builder of a [`Lock`], returned by [`Lock::builder`].\n\n\
+     A call of `build` without `key` does not compile.",
     {}
 );
 
@@ -22,7 +23,7 @@ impl From<Options> for Result<Lock<Idle>, ConfigError> {
 }
 
 impl Lock {
-    /// The options of a new lock; `key` is required.
+    /// Returns a builder of a lock; `key` is required.
     ///
     /// # Examples
     ///

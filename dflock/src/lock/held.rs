@@ -1,4 +1,4 @@
-//! A lock that is held.
+//! The held state of a lock.
 
 use std::ops::Deref;
 
@@ -7,20 +7,22 @@ use crate::error::Error;
 use crate::semaphore::{Held, Idle};
 
 impl Lock<Held> {
-    /// Gives the lock back, and waits until the server has confirmed it.
+    /// Releases the lock, and waits until the server has confirmed it. The connection is then
+    /// reused.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::release`](crate::Semaphore::release).
+    /// See [`Semaphore::release`](crate::Semaphore::release).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection, which gives the lock back, too.
+    /// Dropping the future closes the connection, which also gives up the lock.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let lock = server.client().lock("nightly")?;
     /// let lock = lock.acquire().await?.release().await?;
@@ -30,7 +32,8 @@ impl Lock<Held> {
         self.0.release().await.map(Lock)
     }
 
-    /// Closes the connection without telling the server; see [`Semaphore::close`](crate::Semaphore::close).
+    /// Closes the connection without a release request; see
+    /// [`Semaphore::close`](crate::Semaphore::close).
     pub fn close(self) -> Lock<Idle> {
         Lock(self.0.close())
     }

@@ -1,4 +1,4 @@
-//! A lock that nobody holds here.
+//! The idle state of a lock, and the methods that acquire it.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,23 +8,24 @@ use crate::error::Error;
 use crate::semaphore::{Enqueued, Held, Idle, Queued};
 
 impl Lock<Idle> {
-    /// Waits in line for the lock, for at most `acquire_timeout` (10 s unless the builder says otherwise).
+    /// Waits in the queue for the lock, for at most `acquire_timeout` (10 s by default).
     ///
-    /// Bind the value to a name: the statement `lock.acquire().await?;` drops it, which releases the lock
-    /// at once.
+    /// Bind the returned value to a name: the statement `lock.acquire().await?;` drops it, which
+    /// releases the lock at once.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::acquire`](crate::Semaphore::acquire).
+    /// See [`Semaphore::acquire`](crate::Semaphore::acquire).
     ///
     /// # Cancel safety
     ///
-    /// As [`Semaphore::acquire`](crate::Semaphore::acquire).
+    /// See [`Semaphore::acquire`](crate::Semaphore::acquire).
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// let held = server.client().lock("nightly")?.acquire().await?;
     /// # Ok(()) }
@@ -34,20 +35,24 @@ impl Lock<Idle> {
         self.0.acquire().await.map(Lock)
     }
 
-    /// The same, waiting for at most `wait`. See [`Semaphore::acquire_within`](crate::Semaphore::acquire_within) for what becomes of parts of a second.
+    /// Like [`acquire`](Self::acquire), for at most `wait`.
+    ///
+    /// [`Semaphore::acquire_within`](crate::Semaphore::acquire_within) documents fractions of a
+    /// second.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::acquire_within`](crate::Semaphore::acquire_within).
+    /// See [`Semaphore::acquire_within`](crate::Semaphore::acquire_within).
     ///
     /// # Cancel safety
     ///
-    /// As [`Semaphore::acquire`](crate::Semaphore::acquire).
+    /// See [`Semaphore::acquire`](crate::Semaphore::acquire).
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let lock = server.client().lock("nightly")?;
     /// let held = lock.acquire_within(std::time::Duration::from_secs(2)).await?;
@@ -58,20 +63,21 @@ impl Lock<Idle> {
         self.0.acquire_within(wait).await.map(Lock)
     }
 
-    /// Takes the lock only if it is free now and nobody stands in line for it.
+    /// Acquires the lock only if it is free and the queue is empty.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::try_acquire`](crate::Semaphore::try_acquire).
+    /// See [`Semaphore::try_acquire`](crate::Semaphore::try_acquire).
     ///
     /// # Cancel safety
     ///
-    /// As [`Semaphore::acquire`](crate::Semaphore::acquire).
+    /// See [`Semaphore::acquire`](crate::Semaphore::acquire).
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let lock = server.client().lock("nightly")?;
     /// let held = lock.clone().try_acquire().await?;
@@ -83,21 +89,23 @@ impl Lock<Idle> {
         self.0.try_acquire().await.map(Lock)
     }
 
-    /// Joins the line and comes back at once: with the lock if it was free, else with a place in line.
+    /// Acquires the lock if it is free, or joins the queue, and returns without waiting for the
+    /// lock.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::enqueue`](crate::Semaphore::enqueue).
+    /// See [`Semaphore::enqueue`](crate::Semaphore::enqueue).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line or the lock.
+    /// Dropping the future gives up the lock or the place in the queue.
     ///
     /// # Examples
     ///
     /// ```
     /// use dflock::Enqueued;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let lock = server.client().lock("nightly")?;
     /// let held = match lock.enqueue().await? {
@@ -113,11 +121,11 @@ impl Lock<Idle> {
         })
     }
 
-    /// Acquires the lock, runs `body` with it, and gives it back.
+    /// Acquires the lock, runs `body` with it, and releases the lock.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::with_slot`](crate::Semaphore::with_slot).
+    /// See [`Semaphore::with_slot`](crate::Semaphore::with_slot).
     ///
     /// # Cancel safety
     ///
@@ -126,7 +134,8 @@ impl Lock<Idle> {
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let lock = server.client().lock("nightly")?;
     /// let fence = lock.with_slot(async |held| held.fence()).await?;

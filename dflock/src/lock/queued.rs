@@ -1,4 +1,4 @@
-//! A place in the line for a lock.
+//! The queued state of a lock, and the methods that wait for it.
 
 use std::time::Duration;
 
@@ -7,20 +7,21 @@ use crate::error::Error;
 use crate::semaphore::{Enqueued, Held, Idle, Queued};
 
 impl Lock<Queued> {
-    /// Waits for the lock, for at most `acquire_timeout` (10 s unless the builder says otherwise), counted from this call.
+    /// Waits for the lock, for at most `acquire_timeout` (10 s by default) from this call.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::wait`](crate::Semaphore::wait).
+    /// See [`Semaphore::wait`](crate::Semaphore::wait).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line, or the lock.
+    /// Dropping the future gives up the lock or the place in the queue.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let lock = server.client().lock("nightly")?;
     /// use dflock::Enqueued;
@@ -34,20 +35,22 @@ impl Lock<Queued> {
         self.0.wait().await.map(Lock)
     }
 
-    /// The same, for at most `wait`. Zero takes the lock only if it was granted already.
+    /// Like [`wait`](Self::wait), for at most `wait`. With zero, it returns the lock only if it is
+    /// already granted.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::wait`](crate::Semaphore::wait).
+    /// See [`Semaphore::wait`](crate::Semaphore::wait).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line, or the lock.
+    /// Dropping the future gives up the lock or the place in the queue.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let lock = server.client().lock("nightly")?;
     /// use dflock::Enqueued;
@@ -61,33 +64,34 @@ impl Lock<Queued> {
         self.0.wait_within(wait).await.map(Lock)
     }
 
-    /// Whether the lock is here, so that [`wait`](Self::wait) comes back at once. No IO.
+    /// Returns whether the lock is granted, so that [`wait`](Self::wait) returns at once. No IO.
     #[must_use]
     pub fn is_granted(&self) -> bool {
         self.0.is_granted()
     }
 
-    /// Leaves the line, and gives up the lock if it was granted meanwhile.
+    /// Leaves the queue, and gives up the lock if it was granted in the meantime.
     pub fn close(self) -> Lock<Idle> {
         Lock(self.0.close())
     }
 }
 
 impl Enqueued<Lock<Held>, Lock<Queued>> {
-    /// The lock, whichever it was: free, or to be waited for.
+    /// Returns the lock if it was free, or waits for it in the queue.
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::wait`](crate::Semaphore::wait).
+    /// See [`Semaphore::wait`](crate::Semaphore::wait).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the lock or the place in line.
+    /// Dropping the future gives up the lock or the place in the queue.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let lock = server.client().lock("nightly")?;
     /// let held = lock.enqueue().await?.wait().await?;

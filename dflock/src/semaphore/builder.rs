@@ -1,4 +1,4 @@
-//! The options of a semaphore.
+//! The builder of a semaphore.
 
 use super::{Idle, Semaphore};
 use crate::error::ConfigError;
@@ -8,9 +8,14 @@ use crate::wire::{Capacity, Limit};
 handle_builder!(
     SemaphoreBuilder,
     Semaphore<Idle>,
-    "The options of a [`Semaphore`]; made by [`Semaphore::builder`]. Without `key` and `limit` it does not compile.",
+    "Builder of a [`Semaphore`], returned by [`Semaphore::builder`].\n\n\
+     A call of `build` without `key` and `limit` does not compile.",
     {
-        #[builder(setter(doc = "How many may hold a slot at once. Required: 1 to 1,048,576, and the same for all who use the key."))]
+        #[builder(setter(
+            doc = "Sets the number of slots. Required.\n\n\
+                   Valid are 1 to 1,048,576. All programs that use the key must give the same \
+                   limit."
+        ))]
         limit: u32,
     }
 );
@@ -26,7 +31,7 @@ impl From<Options> for Result<Semaphore<Idle>, ConfigError> {
 }
 
 impl Semaphore {
-    /// The options of a new semaphore; `key` and `limit` are required.
+    /// Returns a builder of a semaphore; `key` and `limit` are required.
     ///
     /// # Examples
     ///

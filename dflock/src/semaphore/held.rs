@@ -1,4 +1,4 @@
-//! A slot.
+//! The held state: a slot, and the methods that check, renew and release it.
 
 use std::fmt;
 use std::future::Future;
@@ -14,16 +14,17 @@ use crate::error::{Error, Lost};
 use crate::lease::LeaseHandle;
 use crate::wire::{Grant, Token};
 
-/// A slot that is held, for as long as its lease is kept.
+/// A slot that is held for as long as its lease is renewed.
 ///
-/// The lease is renewed in the background. The slot is lost when the server refuses a renewal, when the connection ends, or when
-/// the lease runs out because no renewal was answered; then [`check`](Self::check) fails, [`lost`](Self::lost) resolves,
-/// [`run`](Self::run) stops its future, and `on_lost` is called. A loss is final.
+/// The lease is renewed in the background. The slot is lost when the server refuses a renewal, when
+/// the connection ends, or when the lease expires because no renewal was answered. Then
+/// [`check`](Self::check) fails, [`lost`](Self::lost) completes, [`run`](Self::run) drops its
+/// future, and `on_lost` is called. A loss is final.
 ///
-/// Dropping it gives the slot back at once, without waiting and without a runtime.
+/// Dropping it releases the slot without waiting for a reply. It needs no runtime.
 pub struct Held {
     hold: LeaseHandle,
-    /// As it was when the user got it.
+    /// The grant that the server sent, without later renewals.
     grant: Grant,
 }
 
@@ -32,55 +33,62 @@ impl Held {
         Self { hold, grant }
     }
 
-    /// The key of the slot.
+    /// Returns the key of the slot.
     #[must_use]
     pub fn key(&self) -> &str {
         self.hold.config().slot.key.as_str()
     }
 
-    /// What proves the hold. Whoever has it can renew or release the slot, so keep it out of logs.
+    /// Returns the token that proves the hold. A program that has it can renew or release the slot,
+    /// so keep it out of logs.
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.grant.token
     }
 
-    /// A number that grows with every grant of the server: a store that remembers the highest it has seen can refuse writes of
-    /// holders before it.
+    /// Returns the fence, a number that increases with every grant of the server.
     ///
-    /// A fence that the server names beside the token is returned whatever
-    /// [`fencing`](crate::ClientBuilder::fencing) says, and counts instead of the token's. Without
-    /// one it is the first half of the token with `fencing(true)`, and otherwise `None`. It stays
-    /// the same for as long as the slot is held. With a limit above 1 it orders grants, not
-    /// holders: several of them hold at once.
+    /// A store that remembers the highest fence it has seen can refuse writes of earlier holders.
+    ///
+    /// A fence that the server sends beside the token is returned regardless of
+    /// [`fencing`](crate::ClientBuilder::fencing), and takes precedence over the token's. Without
+    /// one, the fence is the first half of the token with `fencing(true)`, and otherwise `None`. It
+    /// does not change while the slot is held. With a limit above 1 it orders grants, not holders,
+    /// because several slots are held at once.
     #[must_use]
     pub fn fence(&self) -> Option<u64> {
-        let of_token = || self.hold.config().fencing.then(|| self.grant.token.fence());
-        self.grant.fence.or_else(of_token)
+        let token_fence = || self.hold.config().fencing.then(|| self.grant.token.fence());
+        self.grant.fence.or_else(token_fence)
     }
 
-    /// The lease as the server gave it last; when the slot is lost, as it was granted.
+    /// Returns the lease that the server granted last. Once the slot is lost, it is the lease of
+    /// the first grant.
     #[must_use]
     pub fn lease(&self) -> Duration {
         self.hold.grant().unwrap_or(self.grant).lease.as_duration()
     }
 
-    /// How much longer the slot is held for certain if no renewal comes; zero when it is lost. No IO.
+    /// Returns the time for which the slot is certainly held without a renewal. Zero once the slot
+    /// is lost. No IO.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.hold.remaining()
     }
 
-    /// Whether the slot is still held, as far as can be known here and now. No IO: right at once after the machine was suspended
-    /// and on an executor that is busy.
+    /// Checks whether the slot is still held, to the knowledge of the client.
+    ///
+    /// It does no IO. The result is correct immediately after the machine was suspended, and on a
+    /// busy executor.
     ///
     /// # Errors
     ///
-    /// [`Lost`] from the moment on that the slot may be gone, and ever after.
+    /// [`Lost`] as soon as the slot may be gone, and on every later call.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let held = server.client().semaphore("pool", 1)?.acquire().await?;
     /// for row in 0..3 {
@@ -93,26 +101,28 @@ impl Held {
         self.hold.check()
     }
 
-    /// The opposite of [`check`](Self::check), as a `bool`.
+    /// Returns whether [`check`](Self::check) fails.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.check().is_err()
     }
 
-    /// Resolves when the slot is lost, and never else.
+    /// Completes when the slot is lost; otherwise stays pending.
     ///
-    /// It can be polled anywhere. Outside of a tokio runtime, and on one without timers, it is woken by
-    /// the runtime that the slot was acquired on alone: a loss is noticed late when that is busy. Tokio
-    /// says by a panic that a runtime has no timers; it is caught, and the panic hook prints it.
+    /// It can be polled anywhere. Outside of a tokio runtime, and on a runtime without timers, only
+    /// the runtime that acquired the slot wakes it. If that runtime is busy, the loss is reported
+    /// late. Tokio panics on a runtime without timers; the panic is caught, but the panic hook
+    /// prints it.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe, and any number may wait at once.
+    /// Cancel safe. Any number of tasks may wait at once.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let held = server.client().semaphore("pool", 1)?.acquire().await?;
     /// # async fn work() {}
@@ -126,21 +136,23 @@ impl Held {
         self.hold.lost().await
     }
 
-    /// Runs `future`, and stops it when the slot is lost. It runs in the span of its caller.
+    /// Runs `future`, and drops it when the slot is lost. It runs in the span of its caller.
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] when the slot was lost before `future` was ready; its value is given up even if it was ready in the same
-    /// moment. [`Error::Config`] outside of a tokio runtime, and on one without timers: `future` is not polled.
+    /// [`Error::Lost`] if the slot was lost before `future` completed. Its output is discarded even
+    /// if both happened at the same moment. [`Error::Config`] outside of a tokio runtime, or on a
+    /// runtime without timers; `future` is not polled then.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it drops `future`; the slot stays held.
+    /// Dropping the returned future drops `future`. The slot stays held.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let held = server.client().semaphore("pool", 1)?.acquire().await?;
     /// let sum = held.run(async { 1 + 1 }).await?;
@@ -148,11 +160,11 @@ impl Held {
     /// # Ok(()) }
     /// ```
     pub fn run<F: Future>(&self, future: F) -> impl Future<Output = Result<F::Output, Error>> {
-        // `future` may have kept the executor busy for longer than the lease
+        // Check again: `future` may have blocked the executor for longer than the lease.
         self.until_lost(future, |_| Ok(self.check()?))
     }
 
-    /// Runs `future` until the slot is lost. Its output is returned unless `check` finds an error.
+    /// Runs `future` until the slot is lost. Returns its output unless `check` fails.
     pub(crate) fn until_lost<F: Future>(
         &self,
         future: F,
@@ -176,21 +188,23 @@ impl Held {
         self.hold.span()
     }
 
-    /// Renews the lease now, and comes back when the server has answered. There is no need to: leases are renewed in the background.
+    /// Renews the lease now, and waits for the reply of the server. This is optional: leases are
+    /// renewed in the background.
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] when the slot is lost. [`Error::Config`] outside of a tokio runtime, and on one
-    /// without timers.
+    /// [`Error::Lost`] if the slot is lost. [`Error::Config`] outside of a tokio runtime, or on a
+    /// runtime without timers.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the renewal to be done in the background.
+    /// After the future is dropped, the renewal continues in the background.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let held = server.client().semaphore("pool", 1)?.acquire().await?;
     /// held.renew().await?;
@@ -203,23 +217,27 @@ impl Held {
 }
 
 impl Semaphore<Held> {
-    /// Gives the slot back, and waits until the server has confirmed it. The connection serves the next request.
+    /// Releases the slot, and waits until the server has confirmed it. The connection is then
+    /// reused.
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] when the slot was lost before. [`Error::Unresponsive`] and [`Error::Disconnected`] when the server did not
-    /// confirm, and [`Error::Draining`], [`Error::NotLeader`], [`Error::Auth`] and [`Error::Refused`] when it would not: the connection is
-    /// closed, and the server frees the slot when it notices, after its lease at the latest. [`Error::Config`] outside of a tokio
-    /// runtime, and on one without timers: the slot is given up as if it was dropped.
+    /// [`Error::Lost`] if the slot was already lost. [`Error::Unresponsive`] and
+    /// [`Error::Disconnected`] if the server did not confirm the release. [`Error::Draining`],
+    /// [`Error::NotLeader`], [`Error::Auth`] and [`Error::Refused`] if it refused the release. In
+    /// these cases the connection is closed, and the server frees the slot when it notices, at the
+    /// latest after the lease. [`Error::Config`] outside of a tokio runtime, or on a runtime
+    /// without timers; the slot is then given up like a dropped one.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection, which gives the slot back, too.
+    /// Dropping the future closes the connection, which also gives up the slot.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let pool = server.client().semaphore("pool", 1)?;
     /// let held = pool.acquire().await?;
@@ -236,8 +254,10 @@ impl Semaphore<Held> {
         Ok(Semaphore::new(slot))
     }
 
-    /// Closes the connection without telling the server, which frees the slot when it notices: at once, or after the lease if it
-    /// runs with auto-release off.
+    /// Closes the connection without a release request.
+    ///
+    /// The server frees the slot when it notices: at once, or after the lease if it runs with
+    /// auto-release off.
     pub fn close(self) -> Semaphore<Idle> {
         self.state.hold.close();
         Semaphore::new(self.slot)

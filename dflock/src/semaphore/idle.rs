@@ -1,4 +1,4 @@
-//! Nothing is held, and nothing is waited for.
+//! The idle state, and the methods that acquire a slot.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::slot::{Enqueue, SemaphoreInner};
 use crate::telemetry::{self, HoldSpan};
 
-/// The state of a semaphore that holds nothing.
+/// State of a semaphore that neither holds a slot nor waits for one.
 #[derive(Clone, Debug)]
 pub struct Idle(());
 
@@ -23,49 +23,54 @@ impl Semaphore<Idle> {
         }
     }
 
-    /// Waits in line for a slot, for at most `acquire_timeout` (10 s unless the builder says otherwise).
+    /// Waits in the queue for a slot, for at most `acquire_timeout` (10 s by default).
     ///
-    /// Bind the value to a name: the statement `pool.acquire().await?;` drops it, which releases the slot
-    /// at once. The compiler warns of `pool.acquire().await;`, but not behind a `?`: there it sees only the
-    /// type, and a warning for `Semaphore` would be one for `held.release().await?;`, too.
+    /// Bind the returned value to a name: the statement `pool.acquire().await?;` drops it, which
+    /// releases the slot at once. The compiler warns about `pool.acquire().await;`, but not with a
+    /// `?`. There it sees only the type, and a warning for `Semaphore` would also warn about
+    /// `held.release().await?;`.
     ///
     /// # The wait
     ///
-    /// The wait is the whole call: to connect, with TLS and the secret, a second try where a kept
-    /// connection had ended, and the queue. `connect_timeout` and `socket_timeout` apply within it. The
-    /// call ends when the wait is over, plus at most `socket_timeout` or 1 s, whichever is less: that is
-    /// for the server's own answer that the wait is over, and to confirm a grant that came late.
+    /// The timeout covers the whole call: the connection with TLS and the auth token, and the
+    /// queue. It also covers a second attempt if a reused connection had ended. `connect_timeout`
+    /// and `socket_timeout` apply within it. The call may exceed the timeout by at most
+    /// `socket_timeout` or 1 s, whichever is less. In that time the server reports its own timeout,
+    /// and a late grant is confirmed.
     ///
-    /// A waiter can lose its place in the queue: a proxy closes a connection that was silent, or the
-    /// server restarts. The client then joins the queue again, at its end, for as long as the wait lasts.
-    /// It pauses before each attempt, for a random time of at most 100 ms, which doubles up to 1 s. A
-    /// warning (`tracing`) says that the place was lost. A request that had no reply for 100 ms counts as
-    /// in the queue. A connection that ends sooner is an error at once, as is a first connection that
+    /// A waiter can lose its place in the queue: a proxy closes a silent connection, or the server
+    /// restarts. The client then joins the queue again at its end, until the timeout. Before each
+    /// attempt it pauses for a random time of at most 100 ms. This bound doubles up to 1 s. A
+    /// `tracing` warning reports the lost place. A request without a reply for 100 ms counts as in
+    /// the queue. The call fails at once if a connection ends sooner, or if the first connection
     /// cannot be made.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] when no slot came free in time. [`Error::LimitMismatch`], [`Error::TooManyKeys`],
-    /// [`Error::TooManyWaiters`], [`Error::Draining`] and others when the server refuses. [`Error::Connect`],
-    /// [`Error::ConnectTimeout`], [`Error::Disconnected`] and [`Error::Unresponsive`] when it cannot be reached.
-    /// [`Error::LeaseExpired`] when the slot was granted so late that it was gone again.
+    /// [`Error::Timeout`] if no slot became free in time. [`Error::LimitMismatch`],
+    /// [`Error::TooManyKeys`], [`Error::TooManyWaiters`], [`Error::Draining`] and others if the
+    /// server refuses. [`Error::Connect`], [`Error::ConnectTimeout`], [`Error::Disconnected`] and
+    /// [`Error::Unresponsive`] if the server cannot be reached. [`Error::LeaseExpired`] if the
+    /// grant arrived after its lease had expired. [`Error::Config`] outside of a tokio runtime, or
+    /// on a runtime without timers or IO.
     ///
-    /// Only [`Error::Timeout`] says that the slots are taken, and only for it
-    /// [`is_timeout`](Error::is_timeout) is true. A wait that is over while the client connects is
-    /// [`Error::ConnectTimeout`], and one that is over while the server owes an answer is
-    /// [`Error::Unresponsive`]. A wait that is over while a lost place is sought again is the error that
-    /// kept the client from it. All of these are [retryable](Error::is_retryable). [`Error::Config`]
-    /// outside of a tokio runtime, and on one without timers or IO.
+    /// Only [`Error::Timeout`] means that all slots are taken, and only for it
+    /// [`is_timeout`](Error::is_timeout) is true. A wait that ends while the client connects fails
+    /// with [`Error::ConnectTimeout`]. One that ends while a reply is due fails with
+    /// [`Error::Unresponsive`]. One that ends while the client tries to rejoin the queue fails with
+    /// the error that prevented this. All of these are [retryable](Error::is_retryable).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line, and the slot if it was granted meanwhile. (On a server that runs with
-    /// auto-release off a slot that is granted at that very moment may stay taken for one lease.)
+    /// Dropping the future leaves the queue, and gives up a slot that was granted in the meantime.
+    /// If the server runs with auto-release off, a slot that is granted at that moment may stay
+    /// taken for one lease.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// let pool = server.client().semaphore("pool", 1)?;
     /// let held = pool.clone().acquire().await?;
@@ -79,25 +84,30 @@ impl Semaphore<Idle> {
         self.acquire_within(wait).await
     }
 
-    /// The same, waiting for at most `wait`; any duration up to 9,223,372,036 s.
+    /// Like [`acquire`](Self::acquire), for at most `wait`. Any duration up to 9,223,372,036 s is
+    /// valid.
     ///
-    /// The server counts whole seconds: it is told the next one up, and the wait is cut off here. A wait of whole seconds leaves
-    /// the server time to answer, so that the connection can be used again; zero does, too. A wait that is shorter than the way to
-    /// the server and back gets no slot, not even a free one: for that there is [`try_acquire`](Self::try_acquire). What the wait
-    /// is made of is told at [`acquire`](Self::acquire).
+    /// The server counts whole seconds. The client sends `wait` rounded up, and enforces the exact
+    /// time itself. With whole seconds, zero included, the server has time to reply, so that the
+    /// connection can be reused.
+    ///
+    /// A wait shorter than the round trip to the server gets no slot, not even a free one. Use
+    /// [`try_acquire`](Self::try_acquire) for that. [`acquire`](Self::acquire) lists the steps that
+    /// the wait covers.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire); and [`Error::Config`] for a longer wait.
+    /// The errors of [`acquire`](Self::acquire), and [`Error::Config`] for a longer wait.
     ///
     /// # Cancel safety
     ///
-    /// As [`acquire`](Self::acquire).
+    /// See [`acquire`](Self::acquire).
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let pool = server.client().semaphore("pool", 1)?;
     /// let first = pool.clone().acquire().await?;
@@ -110,7 +120,7 @@ impl Semaphore<Idle> {
         self.acquire_with(wait, HoldSpan::FollowsFrom).await
     }
 
-    /// Acquires a slot for a body that the same future runs, and that ends before the future does.
+    /// Acquires a slot for a body that runs in the same future, and ends before that future does.
     pub(crate) async fn acquire_for_body(self) -> Result<Semaphore<Held>, Error> {
         let wait = self.slot.acquire_timeout();
         self.acquire_with(wait, HoldSpan::Child).await
@@ -124,24 +134,25 @@ impl Semaphore<Idle> {
         })
     }
 
-    /// Takes a slot only if one is free now and nobody stands in line for it.
+    /// Acquires a slot only if one is free and the queue is empty.
     ///
-    /// There is nothing to wait for but the server: the call ends within
+    /// The call waits only for the replies of the server. It ends within
     /// [`connect_timeout`](crate::ClientBuilder::connect_timeout) and
     /// [`socket_timeout`](crate::ClientBuilder::socket_timeout) together, 10 s by default.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] when none is free; else as [`acquire`](Self::acquire).
+    /// [`Error::Timeout`] if no slot is free; otherwise the errors of [`acquire`](Self::acquire).
     ///
     /// # Cancel safety
     ///
-    /// As [`acquire`](Self::acquire).
+    /// See [`acquire`](Self::acquire).
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let pool = server.client().semaphore("pool", 1)?;
     /// let held = pool.clone().try_acquire().await?;
@@ -153,27 +164,28 @@ impl Semaphore<Idle> {
         self.acquire_within(Duration::ZERO).await
     }
 
-    /// Joins the line and comes back at once: with a slot if one was free, else with a place in line.
+    /// Acquires a free slot or joins the queue, and returns without waiting for a slot.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), without [`Error::Timeout`].
+    /// The errors of [`acquire`](Self::acquire), except [`Error::Timeout`].
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line or the slot.
+    /// Dropping the future gives up the slot or the place in the queue.
     ///
     /// # Examples
     ///
     /// ```
     /// use dflock::Enqueued;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let pool = server.client().semaphore("pool", 1)?;
     /// let held = match pool.enqueue().await? {
     ///     Enqueued::Acquired(held) => held,
     ///     Enqueued::Queued(queued) => {
-    ///         println!("in line for {}", queued.key());
+    ///         println!("queued for {}", queued.key());
     ///         queued.wait().await?
     ///     }
     /// };
@@ -192,16 +204,17 @@ impl Semaphore<Idle> {
         })
     }
 
-    /// Acquires a slot, runs `body` with it, and gives it back.
+    /// Acquires a slot, runs `body` with it, and releases the slot.
     ///
-    /// The body is stopped when the slot is lost. On panic and on cancellation the slot is given back, too. A release that fails
-    /// after the body has ended is logged, not returned: the server frees the slot in any case. But when the server says that there
-    /// was nothing to release, the slot had been lost.
+    /// The body is dropped when the slot is lost. The slot is also released on panic and on
+    /// cancellation. If the release fails after the body has ended, the error is logged and not
+    /// returned, because the server frees the slot in any case. The exception is a reply that there
+    /// was nothing to release: then the slot had been lost.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire); and [`Error::Lost`] when the slot was lost before the body ended. Whatever `body` gives back
-    /// is given back in `Ok`, its own errors, too.
+    /// The errors of [`acquire`](Self::acquire), and [`Error::Lost`] if the slot was lost before
+    /// the body ended. The output of `body` is returned in `Ok`, even if it is an error.
     ///
     /// # Cancel safety
     ///
@@ -210,7 +223,8 @@ impl Semaphore<Idle> {
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let pool = server.client().semaphore("pool", 1)?;
     /// let n = pool.with_slot(async |held| held.key().len()).await?;
@@ -222,8 +236,8 @@ impl Semaphore<Idle> {
         F: AsyncFnOnce(&Held) -> T,
     {
         let pool = self.clone();
-        // boxed until it is called: the future keeps room for what it captures, besides the body
-        // that is made of it
+        // Boxed until the call: the future would otherwise reserve room for the closure's captures
+        // in addition to the future that the closure returns.
         let body = Box::new(body);
         async move {
             let held = pool.acquire_for_body().await?;

@@ -1,4 +1,4 @@
-//! A place in line.
+//! The queued state, and the methods that wait for the slot.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ use super::{Held, Idle, Semaphore};
 use crate::error::Error;
 use crate::lease::LeaseHandle;
 
-/// The state of a semaphore that stands in line.
+/// State of a semaphore that waits in the queue.
 ///
-/// The place in line is kept however long its owner does something else. When a slot comes free it is taken at once, and its lease
-/// is kept, until [`wait`](Semaphore::wait) takes it over. Dropping it leaves the line, and gives back the slot.
+/// The place in the queue is kept even while the semaphore is not polled. A slot that becomes free
+/// is accepted at once, and its lease is renewed until [`wait`](Semaphore::wait) returns it.
+/// Dropping the semaphore leaves the queue, and releases a granted slot.
 #[derive(Debug)]
 pub struct Queued {
     hold: LeaseHandle,
@@ -22,23 +23,25 @@ impl Queued {
 }
 
 impl Semaphore<Queued> {
-    /// Waits for the slot, for at most `acquire_timeout` (10 s unless the builder says otherwise), counted from this call.
+    /// Waits for the slot, for at most `acquire_timeout` (10 s by default) from this call.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] when none came free in time: the place in line is given up. [`Error::Lost`] when a slot was granted
-    /// and lost again before this call. [`Error::LeaseExpired`] when its lease had ended before the grant arrived.
-    /// [`Error::Disconnected`], [`Error::Draining`] and others when the server went away or refused.
+    /// [`Error::Timeout`] if no slot became free in time; the place in the queue is given up.
+    /// [`Error::Lost`] if a slot was granted and lost before this call. [`Error::LeaseExpired`] if
+    /// the grant arrived after its lease had expired. [`Error::Disconnected`], [`Error::Draining`]
+    /// and others if the server disconnected or refused.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line, or the slot.
+    /// Dropping the future gives up the slot or the place in the queue.
     ///
     /// # Examples
     ///
     /// ```
     /// use dflock::Enqueued;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let pool = server.client().semaphore("pool", 1)?;
     /// let first = pool.clone().acquire().await?;
@@ -54,21 +57,23 @@ impl Semaphore<Queued> {
         self.wait_within(wait).await
     }
 
-    /// The same, for at most `wait`. Zero takes the slot only if it was granted already.
+    /// Like [`wait`](Self::wait), for at most `wait`. With zero, it returns the slot only if it is
+    /// already granted.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// See [`wait`](Self::wait).
     ///
     /// # Cancel safety
     ///
-    /// As [`wait`](Self::wait).
+    /// See [`wait`](Self::wait).
     ///
     /// # Examples
     ///
     /// ```
     /// use dflock::Enqueued;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = dflock::server::Server::start().await?;
     /// # let pool = server.client().semaphore("pool", 1)?;
     /// let first = pool.clone().acquire().await?;
@@ -87,13 +92,13 @@ impl Semaphore<Queued> {
         })
     }
 
-    /// Whether the slot is here, so that [`wait`](Self::wait) comes back at once. No IO.
+    /// Returns whether the slot is granted, so that [`wait`](Self::wait) returns at once. No IO.
     #[must_use]
     pub fn is_granted(&self) -> bool {
         self.state.hold.is_held()
     }
 
-    /// Leaves the line, and gives up the slot if it was granted meanwhile.
+    /// Leaves the queue, and gives up the slot if it was granted in the meantime.
     pub fn close(self) -> Semaphore<Idle> {
         Semaphore::new(self.slot)
     }

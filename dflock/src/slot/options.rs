@@ -1,4 +1,4 @@
-//! The options of a semaphore or a lock before validation, and the macro of their builders.
+//! Unvalidated options of a semaphore or a lock, and the macro that defines their builders.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::lease::OnLost;
 use crate::wire::Capacity;
 
-/// The options of a semaphore or a lock as they were given.
+/// Unvalidated options of a semaphore or a lock.
 pub(crate) struct RawOptions {
     pub(crate) key: String,
     pub(crate) capacity: Capacity,
@@ -17,30 +17,42 @@ pub(crate) struct RawOptions {
     pub(crate) client: Option<Client>,
 }
 
-/// Defines the builder of a semaphore or a lock: the options of both, and its own.
+/// Defines the builder of a semaphore or a lock, from the common options and those of the type.
 macro_rules! handle_builder {
-    ($builder:ident, $built:ty, $about:literal, { $($own:tt)* }) => {
+    ($builder:ident, $handle:ty, $doc:literal, { $($options:tt)* }) => {
         #[derive(typed_builder::TypedBuilder)]
         #[builder(
             builder_method(vis = "pub(super)"),
-            builder_type(name = $builder, vis = "pub", doc = $about),
+            builder_type(name = $builder, vis = "pub", doc = $doc),
             build_method(
-                into = Result<$built, $crate::ConfigError>,
-                doc = "Checks the options.\n\n# Errors\n\nA [`ConfigError`](crate::ConfigError) that says which option is refused and what is allowed. Nothing is sent."
+                into = Result<$handle, $crate::ConfigError>,
+                doc = "Checks the options. Nothing is sent.\n\n\
+                       # Errors\n\n\
+                       A [`ConfigError`](crate::ConfigError) that names the invalid option and the \
+                       valid values."
             )
         )]
         pub(super) struct Options {
             #[builder(setter(
                 into,
-                doc = "The name that all who share it give. Required: 1 to 256 bytes without space, tab, line break or NUL."
+                doc = "Sets the key, the name that all programs share. Required.\n\n\
+                       Valid are 1 to 256 bytes without space, tab, line break or NUL."
             ))]
             key: String,
 
-            $($own)*
+            $($options)*
 
             #[builder(
                 default = ::std::time::Duration::from_secs(10),
-                setter(doc = "Longest time that `acquire` and `wait` take. Defaults to 10 s. Zero means \"only if free now\"; at most 9,223,372,036 s.\n\nIt is the whole call: to connect, with TLS and the secret, and the wait in the queue. [`acquire`](crate::Semaphore::acquire) tells how exactly it is kept. With zero the limits are [`connect_timeout`](crate::ClientBuilder::connect_timeout) and [`socket_timeout`](crate::ClientBuilder::socket_timeout), together.")
+                setter(
+                    doc = "Sets the longest time of `acquire` and `wait`. Defaults to 10 s.\n\n\
+                           At most 9,223,372,036 s. Zero acquires only what is free now.\n\n\
+                           It covers the whole call: the connection with TLS and the auth token, \
+                           and the wait in the queue. [`acquire`](crate::Semaphore::acquire) \
+                           documents its precision. With zero the call is limited by \
+                           [`connect_timeout`](crate::ClientBuilder::connect_timeout) and \
+                           [`socket_timeout`](crate::ClientBuilder::socket_timeout) together."
+                )
             )]
             acquire_timeout: ::std::time::Duration,
 
@@ -48,29 +60,51 @@ macro_rules! handle_builder {
                 default,
                 setter(
                     strip_option,
-                    doc = "How long the server keeps the slot without hearing of its holder. Defaults to the server's own (33 s unless it was started with another). Whole seconds from 1 s to 9,223,372,036 s; anything else is refused. The lease is renewed for as long as the slot is held."
+                    doc = "Sets the lease: the time for which the server keeps the slot without \
+                           a renewal. Defaults to the server's default, which is 33 s unless \
+                           configured.\n\n\
+                           Valid are whole seconds from 1 s to 9,223,372,036 s. The lease is \
+                           renewed for as long as the slot is held."
                 )
             )]
             lease_ttl: Option<::std::time::Duration>,
 
             #[builder(
                 default = 0.5,
-                setter(doc = "The part of a lease after which it is renewed. Defaults to 0.5; between 0 and 1, both excluded. However long the lease, it is renewed at the client's [`heartbeat`](crate::ClientBuilder::heartbeat) at the latest.")
+                setter(
+                    doc = "Sets the part of a lease after which it is renewed. Defaults to 0.5.\n\n\
+                           Valid are values between 0 and 1, both excluded. A long lease is \
+                           renewed after the client's \
+                           [`heartbeat`](crate::ClientBuilder::heartbeat) at the latest."
+                )
             )]
             renew_ratio: f64,
 
             #[builder(
                 default,
                 setter(
-                    fn transform(callback: impl Fn(&$crate::Lost) + Send + Sync + 'static) -> Option<$crate::lease::OnLost> {
+                    fn transform(
+                        callback: impl Fn(&$crate::Lost) + Send + Sync + 'static,
+                    ) -> Option<$crate::lease::OnLost> {
                         Some(::std::sync::Arc::new(callback) as $crate::lease::OnLost)
                     },
-                    doc = "Called once for each hold that is lost, mostly on the task that keeps its lease, so it must not block. Not called for slots that are released or dropped; called when the runtime that a slot was got on ends while somebody still has it. A panic in it is caught and logged."
+                    doc = "Sets the callback that is called once for each lost slot.\n\n\
+                           It mostly runs on the task that renews the lease, so it must not block. \
+                           It is not called for slots that are released or dropped. It is called \
+                           if the runtime on which a slot was acquired ends while the slot is \
+                           held. A panic in it is caught and logged."
                 )
             )]
             on_lost: Option<$crate::lease::OnLost>,
 
-            #[builder(default, setter(strip_option, doc = "The client to use. Defaults to [`Client::current`](crate::Client::current)."))]
+            #[builder(
+                default,
+                setter(
+                    strip_option,
+                    doc = "Sets the client. Defaults to \
+                           [`Client::current`](crate::Client::current)."
+                )
+            )]
             client: Option<$crate::Client>,
         }
 
@@ -83,8 +117,15 @@ macro_rules! handle_builder {
         impl Options {
             /// Returns the options with `capacity`.
             fn into_raw(self, capacity: $crate::wire::Capacity) -> $crate::slot::RawOptions {
-                let Self { key, acquire_timeout, lease_ttl, renew_ratio, on_lost, client, .. } = self;
-                $crate::slot::RawOptions { key, capacity, acquire_timeout, lease_ttl, renew_ratio, on_lost, client }
+                $crate::slot::RawOptions {
+                    key: self.key,
+                    capacity,
+                    acquire_timeout: self.acquire_timeout,
+                    lease_ttl: self.lease_ttl,
+                    renew_ratio: self.renew_ratio,
+                    on_lost: self.on_lost,
+                    client: self.client,
+                }
             }
         }
     };

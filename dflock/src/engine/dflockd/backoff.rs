@@ -1,43 +1,46 @@
-//! The pauses between two attempts to join a queue again.
+//! Pauses between attempts to rejoin a queue.
 
 use std::time::Duration;
 
-/// Longest first pause.
-const FIRST: Duration = Duration::from_millis(100);
+/// Bound of the first pause.
+const INITIAL_BOUND: Duration = Duration::from_millis(100);
 
-/// Longest pause of all.
-const LONGEST: Duration = Duration::from_secs(1);
+/// Bound of every pause.
+const MAX_BOUND: Duration = Duration::from_secs(1);
 
-/// Exponential backoff with full jitter: the waiters of a server that restarts lose their places in
-/// the same moment, and without jitter they would all come back in the same moment.
+/// Exponential backoff with full jitter.
+///
+/// The waiters of a server that restarts lose their places at the same moment. Without jitter they
+/// would all reconnect at the same moment.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    longest: Duration,
+    bound: Duration,
     random: u64,
 }
 
 impl Backoff {
-    /// Starts with a short pause. Different seeds give different pauses.
+    /// Returns a backoff whose first pause is short. Different seeds give different pauses.
     pub(super) fn new(seed: u64) -> Self {
         Self {
-            longest: FIRST,
+            bound: INITIAL_BOUND,
             random: seed,
         }
     }
 
-    /// Returns the next pause: anything from zero to a bound that doubles from pause to pause.
+    /// Returns the next pause: a random time up to a bound that doubles with each pause.
     pub(super) fn pause(&mut self) -> Duration {
-        let bound = self.longest;
-        self.longest = (bound * 2).min(LONGEST);
+        let bound = self.bound;
+        self.bound = (bound * 2).min(MAX_BOUND);
         bound.mul_f64(self.random())
     }
 
-    /// Begins with a short pause again.
+    /// Resets the bound to that of the first pause.
     pub(super) fn reset(&mut self) {
-        self.longest = FIRST;
+        self.bound = INITIAL_BOUND;
     }
 
-    /// Returns a number from 0 to 1 by `SplitMix64`, which spreads seeds that lie close together, too.
+    /// Returns a number from 0 to 1. `SplitMix64` gives independent numbers even for adjacent
+    /// seeds.
     fn random(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;
@@ -82,6 +85,6 @@ mod tests {
         let mut backoff = Backoff::new(7);
         (0..9).for_each(|_| _ = backoff.pause());
         backoff.reset();
-        assert!(backoff.pause() <= FIRST);
+        assert!(backoff.pause() <= INITIAL_BOUND);
     }
 }

@@ -10,7 +10,7 @@ use super::{Connection, ConnectionError};
 use crate::wire::{Key, Kind, Reply, Request};
 
 impl Connection {
-    /// Sends `request` and returns the connection with the reply, for which the server has `limit`.
+    /// Sends `request` and returns the connection with the reply, which must arrive within `limit`.
     /// Replies to earlier requests are discarded.
     ///
     /// # Cancel safety
@@ -99,11 +99,12 @@ mod tests {
     use crate::engine::dflockd::connection::poll_once;
 
     #[tokio::test(start_paused = true)]
-    async fn the_limit_of_each_call_is_its_own() {
+    async fn each_call_has_a_separate_limit() {
         let second = Duration::from_secs(1);
         let (ours, mut theirs) = duplex(100);
         let mut connection = Connection::new(Box::new(ours), Clock::Tokio.now());
-        // The timer of the call before is later, elapses with the reply, has elapsed, or is earlier.
+        // The timer of the previous call is later, elapses with the reply, has elapsed, or is
+        // earlier.
         for (limit, reply_after) in [
             (8, 0),
             (2, 1),
@@ -129,29 +130,29 @@ mod tests {
             theirs.write_all(b"ok\n").await.unwrap();
             connection = call.await.unwrap().0;
         }
-        let asked = Instant::now();
-        let silence = timeout(60 * second, connection.call(&Request::Ping, 3 * second))
+        let sent_at = Instant::now();
+        let result = timeout(60 * second, connection.call(&Request::Ping, 3 * second))
             .await
             .expect("the call has no time limit");
         assert!(
-            matches!(silence, Err(ConnectionError::Timeout(limit)) if limit == 3 * second),
-            "{silence:?}"
+            matches!(result, Err(ConnectionError::Timeout(limit)) if limit == 3 * second),
+            "{result:?}"
         );
-        assert_eq!(asked.elapsed(), 3 * second);
+        assert_eq!(sent_at.elapsed(), 3 * second);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_has_no_time_left_ends_poll_once() {
+    async fn a_call_with_a_zero_limit_times_out_at_once() {
         let (ours, _theirs) = duplex(100);
-        let silence = timeout(
+        let result = timeout(
             Duration::from_mins(1),
             Connection::new(Box::new(ours), Clock::Tokio.now())
                 .call(&Request::Ping, Duration::ZERO),
         )
         .await;
         assert!(
-            matches!(silence, Ok(Err(ConnectionError::Timeout(Duration::ZERO)))),
-            "{silence:?}"
+            matches!(result, Ok(Err(ConnectionError::Timeout(Duration::ZERO)))),
+            "{result:?}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! One connection to a server: requests out, replies in.
+//! One connection to a server: sends requests and receives replies.
 
 use std::any::Any;
 use std::fmt;
@@ -20,10 +20,10 @@ use super::{BoxStream, ConnectionError};
 use crate::clock::Instant;
 use crate::wire::{Lines, MAX_REPLY, MAX_STATS, Reply, Request};
 
-/// The first bytes of a TLS alert, with which no reply begins.
+/// The first bytes of a TLS alert. No reply begins with them.
 const TLS_ALERT: &[u8] = b"\x15\x03";
 
-/// The first bytes of a reply to `stats`, and of no other reply.
+/// The first bytes of a reply to `stats`. No other reply begins with them.
 const STATS: &[u8] = b"ok {";
 
 /// A connection to a server.
@@ -38,7 +38,7 @@ pub(crate) struct Connection {
     /// The number of bytes of `write_buf` that are written.
     written: usize,
     /// `write_buf` contains the auth token, so it is wiped and not only cleared.
-    has_secret: bool,
+    has_auth_token: bool,
     read_buf: Lines,
     /// The longest reply to `stats`, in bytes.
     max_stats_size: usize,
@@ -67,7 +67,7 @@ impl Connection {
             stream,
             write_buf: Zeroizing::default(),
             written: 0,
-            has_secret: false,
+            has_auth_token: false,
             read_buf: Lines::default(),
             max_stats_size: MAX_STATS,
             stats_limit: None,
@@ -89,7 +89,7 @@ impl Connection {
     /// Buffers `request`. [`poll_reply`](Self::poll_reply) writes it.
     pub(crate) fn send(&mut self, request: &Request<'_>) {
         request.encode(&mut self.write_buf);
-        self.has_secret |= matches!(request, Request::Auth { .. });
+        self.has_auth_token |= matches!(request, Request::Auth { .. });
         self.stats_limit = matches!(request, Request::Stats).then_some(self.max_stats_size);
         self.pending_replies += 1;
     }
@@ -150,7 +150,7 @@ impl Connection {
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         Poll::Ready(match ready!(self.poll_read_reply(cx)) {
             Ok(reply) => self.unsolicited(&reply),
-            Err(fault) => fault,
+            Err(error) => error,
         })
     }
 
@@ -197,7 +197,7 @@ impl Connection {
         self.extension.as_mut()?.downcast_mut()
     }
 
-    /// Keeps `value` with the connection, in place of the one before.
+    /// Stores `value` with the connection, in place of the previous one.
     pub(crate) fn set_extension<T: Any + Send>(&mut self, value: T) {
         self.extension = Some(Box::new(value));
     }
@@ -235,7 +235,7 @@ impl Connection {
             }
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        if std::mem::take(&mut self.has_secret) {
+        if std::mem::take(&mut self.has_auth_token) {
             self.write_buf.zeroize();
         } else {
             self.write_buf.clear();
@@ -249,7 +249,8 @@ impl Connection {
             return Poll::Ready(Err(ConnectionError::Closed));
         }
         loop {
-            // No other line is this long, so a server that sends one gets no more memory.
+            // Only a reply to `stats` may be longer than the limit. A server that sends another
+            // long line therefore cannot exhaust the memory.
             let is_stats = self.read_buf.rest().starts_with(STATS);
             let stats_limit = self.stats_limit.filter(|_| is_stats);
             match self.read_buf.take(stats_limit.unwrap_or(MAX_REPLY)) {
@@ -259,16 +260,16 @@ impl Connection {
                         // An idle connection would keep the memory for as long as it is idle.
                         self.read_buf.shrink();
                     }
-                    return Poll::Ready(reply.map_err(|fault| self.fail(fault)));
+                    return Poll::Ready(reply.map_err(|error| self.fail(error)));
                 }
                 Ok(None) => {}
                 Err(_) => {
                     let rest = self.read_buf.rest();
-                    let fault = stats_limit.map_or_else(
+                    let error = stats_limit.map_or_else(
                         || ConnectionError::too_long(rest),
                         ConnectionError::StatsTooLarge,
                     );
-                    return Poll::Ready(Err(self.fail(fault)));
+                    return Poll::Ready(Err(self.fail(error)));
                 }
             }
             // A TLS server answers a client that does not speak TLS with an alert. It has no line
@@ -295,16 +296,16 @@ impl Connection {
         Poll::Ready(Ok(room.filled().len()))
     }
 
-    /// Fails the connection because of a `reply` to no request.
+    /// Fails the connection because of a `reply` that belongs to no request.
     fn unsolicited(&mut self, reply: &Reply) -> ConnectionError {
         let mut line = Vec::new();
         reply.encode(&mut line);
         self.fail(ConnectionError::protocol(line.trim_ascii_end()))
     }
 
-    fn fail(&mut self, fault: ConnectionError) -> ConnectionError {
+    fn fail(&mut self, error: ConnectionError) -> ConnectionError {
         self.failed = true;
-        fault
+        error
     }
 }
 
@@ -319,7 +320,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Drop for Connection {
-    /// Blocks on nothing and needs no runtime. What cannot be written at once is not written.
+    /// Does not block and needs no runtime. Bytes that the socket does not accept at once are
+    /// discarded.
     fn drop(&mut self) {
         if self.failed {
             return;

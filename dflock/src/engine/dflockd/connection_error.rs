@@ -1,4 +1,4 @@
-//! The error of a connection.
+//! Errors of a connection.
 
 use std::io;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::tls;
 use crate::error::{Error, ErrorContext, excerpt};
 
-/// The reason for which a connection cannot be used any more.
+/// Reason for which a connection cannot be used any more.
 #[derive(Debug)]
 pub(crate) enum ConnectionError {
     /// The server closed it.
     Closed,
     /// An error of the operating system.
     Io(io::Error),
-    /// The received bytes are not of the protocol, or belong to no request.
+    /// The received bytes are not valid in the protocol, or belong to no request.
     Protocol(String),
     /// The reply to `stats` has more than this many bytes.
     StatsTooLarge(usize),
@@ -35,7 +35,7 @@ impl ConnectionError {
                 source: None,
             },
             // A TLS server rejects the certificate of a client only after the handshake.
-            Self::Io(source) => match tls::fault(&source) {
+            Self::Io(source) => match tls::classify(&source) {
                 Some(fault) => Error::Tls {
                     context,
                     fault,
@@ -56,7 +56,7 @@ impl ConnectionError {
         Self::Protocol(excerpt(line))
     }
 
-    /// Returns the error of a line that grew over the longest reply, and began with `start`.
+    /// Returns the error for a line that begins with `start` and exceeds the longest reply.
     pub(super) fn too_long(start: &[u8]) -> Self {
         Self::Protocol(format!(
             "{}.. (over 1 MiB without a line feed)",
@@ -64,7 +64,8 @@ impl ConnectionError {
         ))
     }
 
-    /// Returns the error of a connection that the server closed after `unfinished`, a part of a line.
+    /// Returns the error for a connection that the server closed after `unfinished`, a part of a
+    /// line.
     pub(super) fn closed(unfinished: &[u8]) -> Self {
         if unfinished.is_empty() {
             return Self::Closed;

@@ -1,4 +1,4 @@
-//! How a byte stream to a server is made.
+//! The interface that opens byte streams to servers.
 
 use std::fmt;
 use std::future::Future;
@@ -13,10 +13,11 @@ use crate::clock::Clock;
 /// A byte stream to a server.
 pub type BoxStream = Box<dyn Stream>;
 
-/// What [`Connector::connect`] gives back.
+/// Future of [`Connector::connect`].
 pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = io::Result<BoxStream>> + Send + 'a>>;
 
-/// Anything that bytes can be read from and written to; implemented for every type that qualifies.
+/// A type that implements [`AsyncRead`], [`AsyncWrite`], [`Send`] and [`Unpin`]. It is implemented
+/// for all such types.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
@@ -27,9 +28,9 @@ impl fmt::Debug for dyn Stream {
     }
 }
 
-/// Makes byte streams to servers: TCP unless a client is told otherwise.
+/// Opens byte streams to servers. The default is TCP.
 ///
-/// Unix sockets, proxies and simulated networks plug in here, with
+/// Unix sockets, proxies and simulated networks implement it; see
 /// [`ClientBuilder::connector`](crate::ClientBuilder::connector).
 ///
 /// # Examples
@@ -42,7 +43,10 @@ impl fmt::Debug for dyn Stream {
 ///
 /// impl Connector for Unix {
 ///     fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
-///         Box::pin(async { Ok(Box::new(tokio::net::UnixStream::connect(&self.0).await?) as BoxStream) })
+///         Box::pin(async {
+///             let stream = tokio::net::UnixStream::connect(&self.0).await?;
+///             Ok(Box::new(stream) as BoxStream)
+///         })
 ///     }
 ///
 ///     fn clock(&self) -> Clock {
@@ -51,19 +55,19 @@ impl fmt::Debug for dyn Stream {
 /// }
 /// ```
 pub trait Connector: Send + Sync + 'static {
-    /// Makes a new stream to `server`, which is `host:port` as it was configured.
+    /// Opens a new stream to `server`, which is `host:port` as configured.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from being made; the client's error carries it as its source.
+    /// Any error that prevents the stream. The client's error has it as its source.
     ///
     /// # Cancel safety
     ///
-    /// The client limits the time that this may take (`connect_timeout`) and drops the future when it is over, which must close what
-    /// it has opened.
+    /// The client drops the future after `connect_timeout`. The future must then close what it has
+    /// opened.
     fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a>;
 
-    /// The clock that deadlines of leases are counted on.
+    /// Returns the clock that measures the leases.
     fn clock(&self) -> Clock;
 }
 

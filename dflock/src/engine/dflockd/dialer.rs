@@ -1,4 +1,4 @@
-//! New connections: connected, with TLS, authenticated.
+//! Opens, encrypts and authenticates new connections.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::driver;
 use crate::error::{AuthErrorKind, ConnectStage, Error, Operation};
 use crate::wire::{Reply, Request, Status};
 
-/// Makes connections that are ready for the first request.
+/// Opens connections that are ready for the first request.
 pub(crate) struct Dialer {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) tls: Option<Tls>,
-    pub(crate) secret: Option<Reloadable<AuthTokenFile>>,
+    pub(crate) auth_token: Option<Reloadable<AuthTokenFile>>,
     pub(crate) connect_timeout: Duration,
     pub(crate) socket_timeout: Duration,
     /// The longest reply to `stats`, in bytes.
@@ -25,14 +25,14 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Connects to the server of `context`, with TLS and authentication where they are configured.
-    /// All of it takes no longer than `limit`, and each part no longer than the timeouts of the
-    /// client. The age of the connection counts from `opened`.
+    /// Connects to the server of `context`, with TLS and authentication if configured. The total
+    /// time is at most `limit`, and each part also observes its own timeout. The age of the
+    /// connection counts from `opened`.
     ///
     /// # Errors
     ///
     /// [`Error::ConnectTimeout`] with the stage, or [`Error::Unresponsive`] for the authentication,
-    /// when the time is over.
+    /// when the time is up.
     ///
     /// # Cancel safety
     ///
@@ -47,7 +47,7 @@ impl Dialer {
         let began = Instant::now();
         let connect_limit = self.connect_timeout.min(limit);
         let end = began + connect_limit;
-        let late = |stage| Error::ConnectTimeout {
+        let timed_out = |stage| Error::ConnectTimeout {
             context: context.to_error_context(),
             limit: connect_limit,
             stage,
@@ -55,7 +55,7 @@ impl Dialer {
         let connect = driver::catch_missing(self.connector.connect(context.server));
         let connected = timeout_at(end, connect)
             .await
-            .map_err(|_| late(ConnectStage::Reach))??;
+            .map_err(|_| timed_out(ConnectStage::Reach))??;
         let mut stream = connected.map_err(|source| Error::Connect {
             context: context.to_error_context(),
             source,
@@ -63,15 +63,15 @@ impl Dialer {
         if let Some(tls) = &self.tls {
             stream = timeout_at(end, tls.handshake(stream, context))
                 .await
-                .map_err(|_| late(ConnectStage::Tls))??;
+                .map_err(|_| timed_out(ConnectStage::Tls))??;
         }
         let mut connection = Connection::new(stream, opened);
         connection.set_max_stats_size(self.max_stats_size);
-        match &self.secret {
-            Some(secret) => {
+        match &self.auth_token {
+            Some(token) => {
                 let left = limit.saturating_sub(began.elapsed());
                 self.authenticate(
-                    &secret.current(),
+                    &token.current(),
                     connection,
                     context,
                     self.socket_timeout.min(left),
@@ -84,7 +84,7 @@ impl Dialer {
 
     async fn authenticate(
         &self,
-        secret: &AuthToken,
+        token: &AuthToken,
         connection: Box<Connection>,
         context: CallContext<'_>,
         limit: Duration,
@@ -97,22 +97,22 @@ impl Dialer {
             .to_error_context()
         };
         let request = Request::Auth {
-            secret: secret.as_str(),
+            secret: token.as_str(),
         };
         match connection.call(&request, limit).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth {
                 context: context(),
-                fault: secret.not_understood(),
+                fault: token.not_understood(),
             }),
             Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth {
                 context: context(),
                 fault: AuthErrorKind::Wrong {
-                    long: secret.is_long(),
+                    long: token.is_long(),
                 },
             }),
             Ok((_, reply)) => Err(Error::unexpected(context(), &reply).unquoted()),
-            Err(fault) => Err(fault.into_error(context()).unquoted()),
+            Err(error) => Err(error.into_error(context()).unquoted()),
         }
     }
 }
@@ -121,7 +121,7 @@ impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dialer")
             .field("tls", &self.tls)
-            .field("secret", &self.secret)
+            .field("auth_token", &self.auth_token)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
     }

@@ -9,17 +9,17 @@ use crate::engine::SlotSpec;
 use crate::error::{Error, ErrorContext, LostReason};
 use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status, Token};
 
-/// The entry of one wait, and of the hold that follows it: the connection on which the server
-/// counts it.
+/// The entry of one wait and the hold that follows it. It owns the connection to which the server
+/// attributes them.
 ///
 /// Dropping it closes the connection, which gives up the place in the queue or the slot.
 #[derive(Debug)]
 pub(crate) struct Entry(pub(super) Box<Connection>);
 
-/// The reason for which an entry has no slot, or has it no longer.
+/// Reason for which an entry has no slot, or no longer has it.
 #[derive(Debug)]
 pub(crate) enum EntryError {
-    /// The server knows of no such hold: its lease had ended.
+    /// The server has no such hold, because its lease expired.
     NotHeld,
     /// The server refused, or its reply belongs to another request.
     Rejected(Reply),
@@ -28,7 +28,8 @@ pub(crate) enum EntryError {
 }
 
 impl Entry {
-    /// Sends the request that waits for the grant, for as long as the wire can express.
+    /// Sends the request that waits for the grant, with the longest wait that the protocol can
+    /// express.
     pub(crate) fn start_wait(&mut self, slot: &SlotSpec) {
         let (key, kind) = (slot.key.as_key(), slot.kind());
         self.0.send(&Request::Wait {
@@ -71,7 +72,7 @@ impl Entry {
         });
     }
 
-    /// Reads the lease to which the hold of `grant` was renewed. `None` if no time is left of it.
+    /// Reads the lease after the renewal of `grant`. `None` if no time of it is left.
     pub(crate) fn poll_renewal(
         &mut self,
         cx: &mut Context<'_>,
@@ -85,7 +86,7 @@ impl Entry {
             // A bare `ok` means the lease that was requested.
             Ok(Reply::Ok) => Ok(Some(slot.lease.unwrap_or(grant.lease))),
             Ok(Reply::Refused(Status::Error | Status::LeaseExpired)) => Err(EntryError::NotHeld),
-            // Also a renewal that names the fence of another slot.
+            // This includes a renewal with the fence of another slot.
             Ok(other) => Err(EntryError::Rejected(other)),
             Err(error) => Err(EntryError::Failed(error)),
         })
@@ -102,26 +103,26 @@ impl Entry {
         self.0.poll_delay(cx, delay)
     }
 
-    /// Gives up the slot of `token` without waiting for a reply: sends a release as far as the
-    /// socket accepts it at once, and closes the connection. Needs no runtime.
+    /// Gives up the slot of `token` without waiting for a reply. It sends a release as far as the
+    /// socket accepts it without blocking, and closes the connection. Needs no runtime.
     pub(crate) fn abandon(mut self, slot: &SlotSpec, token: Token) {
         self.0.send(&release(slot, token));
     }
 
-    /// Returns the value that the owner keeps with the entry's connection, if it is a `T`. It stays
-    /// with the connection when another entry uses that.
+    /// Returns the value that the owner stored with the entry's connection, if it is a `T`. It
+    /// stays with the connection when another entry reuses that.
     pub(crate) fn extension<T: Any>(&mut self) -> Option<&mut T> {
         self.0.extension()
     }
 
-    /// Keeps `value` with the entry's connection, in place of the one before.
+    /// Stores `value` with the entry's connection, in place of the previous one.
     pub(crate) fn set_extension<T: Any + Send>(&mut self, value: T) {
         self.0.set_extension(value);
     }
 }
 
 impl EntryError {
-    /// Returns why a hold that ends with this error is lost.
+    /// Returns the reason of the loss of a hold that ends with this error.
     pub(crate) fn lost_reason(&self) -> LostReason {
         match self {
             Self::Failed(error) if error.is_disconnect() => LostReason::Disconnected,

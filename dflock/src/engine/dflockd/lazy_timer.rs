@@ -5,11 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Completes when a deadline has passed, which may be another one at each poll.
+/// A timer whose deadline may change at each poll.
 ///
-/// Arming a timer locks the runtime's timer wheel and mostly wakes its driver. A timer that fires
-/// too early for the deadline is therefore left as it is, and re-armed when it has fired: a
-/// connection arms it once in some seconds, however many requests it carries.
+/// Arming a timer locks the timer wheel of the runtime and mostly wakes its driver. A timer that
+/// fires before the deadline is therefore kept, and re-armed after it has fired. A connection arms
+/// it once in some seconds, however many requests it carries.
 #[derive(Debug, Default)]
 pub(crate) struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
@@ -49,7 +49,7 @@ mod tests {
     async fn elapses_at_the_deadline_of_the_last_poll() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut timer = LazyTimer::default();
-        // Each deadline is earlier or later than the one before, or has passed already.
+        // Each deadline is earlier or later than the previous one, or has already passed.
         for after in [8, 2, 5, 1, 1, 9, 3] {
             let deadline = start + after * second;
             let early = deadline > Instant::now();

@@ -1,4 +1,4 @@
-//! What stands for TLS in a build without it: nothing can be made of it.
+//! Stub of `Tls` for builds without TLS. It has no values.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use super::BoxStream;
 use super::pool::CallContext;
 use crate::error::{ConfigError, Error, TlsErrorKind};
 
-/// There is none.
+/// The TLS options, which cannot exist in this build.
 #[derive(Clone, Debug)]
 pub(crate) enum Tls {}
 
@@ -25,7 +25,7 @@ impl Tls {
     }
 }
 
-/// No error comes from TLS.
-pub(crate) fn fault(_error: &io::Error) -> Option<TlsErrorKind> {
+/// Returns `None`, because no error comes from TLS.
+pub(crate) fn classify(_error: &io::Error) -> Option<TlsErrorKind> {
     None
 }

@@ -1,4 +1,4 @@
-//! Certificates and keys as files and programs hand them over.
+//! Certificates and keys in PEM, from files and from memory.
 
 mod section;
 
@@ -19,7 +19,8 @@ use section::{Section, sections};
 
 type ReadResult = io::Result<Zeroizing<Vec<u8>>>;
 
-/// PEM, and what is said of it when it cannot be used. It may hold a key, so it is wiped when it is dropped, and not `Debug`.
+/// PEM, and its description for errors. It may contain a key, so it is wiped when it is dropped,
+/// and does not implement `Debug`.
 pub(crate) struct Pem {
     what: &'static str,
     file: Option<PathBuf>,
@@ -40,7 +41,7 @@ impl Pem {
         Self::from_read(what, path, fs::read(path).map(Zeroizing::new))
     }
 
-    /// Reads a regular file; anything else could block the caller, as a pipe does.
+    /// Reads a regular file. Any other file is refused, because reading it could block the caller.
     pub(crate) fn read_regular(what: &'static str, path: &Path) -> Result<Self, ConfigError> {
         Self::from_read(what, path, file::read_regular(path))
     }
@@ -52,7 +53,7 @@ impl Pem {
                 file: Some(path.to_owned()),
                 bytes,
             }),
-            // the "path" may be the key itself, which no error may show
+            // The "path" may be the key itself, which no error may show.
             Err(error) if !file::is_path(path, &error) => {
                 let why = PemErrorKind::NotPath {
                     error: error.to_string(),
@@ -76,7 +77,7 @@ impl Pem {
         }
     }
 
-    /// Returns all certificates in it, at least one, each of which TLS can show.
+    /// Returns all certificates. There is at least one, and TLS can use each.
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
         let mut chain = Vec::new();
         self.for_each_certificate(|certificate| {
@@ -87,25 +88,25 @@ impl Pem {
         Ok(chain)
     }
 
-    /// Adds all certificates in it, at least one, to `roots`.
+    /// Adds all certificates to `roots`. There is at least one.
     pub(crate) fn add_to(&self, roots: &mut RootCertStore) -> Result<(), ConfigError> {
         self.for_each_certificate(|certificate| roots.add(certificate))
     }
 
-    /// Passes each certificate to `take`. A section is never skipped where it may have been meant
-    /// as a certificate: the lack of one shows only later, as a server that is not trusted.
+    /// Passes each certificate to `take`. A section that may be meant as a certificate is never
+    /// skipped, because otherwise the missing certificate shows only later, as an untrusted server.
     fn for_each_certificate<F>(&self, mut take: F) -> Result<(), ConfigError>
     where
         F: FnMut(CertificateDer<'static>) -> Result<(), rustls::Error>,
     {
         let (mut count, mut other) = (0, None);
         for section in self.sections()? {
-            let refused = |why| self.malformed(section.number, why);
+            let malformed = |why| self.malformed(section.number, why);
             match section.content() {
                 Some(PemContent::Certificate) => {
-                    let certificate = section.certificate().map_err(refused)?;
+                    let certificate = section.certificate().map_err(malformed)?;
                     let unusable = |_| {
-                        self.refused(PemErrorKind::Unusable {
+                        self.error(PemErrorKind::Unusable {
                             section: section.number,
                         })
                     };
@@ -114,25 +115,25 @@ impl Pem {
                 }
                 Some(content) => other = other.or(Some(content)),
                 None if section.is_trusted_certificate() => {
-                    return Err(refused(PemSectionErrorKind::TrustedCertificate));
+                    return Err(malformed(PemSectionErrorKind::TrustedCertificate));
                 }
-                None => return Err(refused(PemSectionErrorKind::UnknownLabel)),
+                None => return Err(malformed(PemSectionErrorKind::UnknownLabel)),
             }
         }
         if count > 0 {
             Ok(())
         } else {
-            Err(self.refused(PemErrorKind::NoCertificate { found: other }))
+            Err(self.error(PemErrorKind::NoCertificate { found: other }))
         }
     }
 
-    /// Returns the first private key in it, and the number of its section.
+    /// Returns the first private key and the number of its section.
     fn key(&self) -> Result<(usize, PrivateKeyDer<'static>), ConfigError> {
         let sections = self.sections()?;
         for section in &sections {
             if let Some(key) = section.private_key() {
-                let refused = |why| self.malformed(section.number, why);
-                return Ok((section.number, key.map_err(refused)?));
+                let malformed = |why| self.malformed(section.number, why);
+                return Ok((section.number, key.map_err(malformed)?));
             }
         }
         let contents = || sections.iter().filter_map(Section::content);
@@ -140,22 +141,22 @@ impl Pem {
         let found = contents()
             .find(|content| keys.contains(content))
             .or_else(|| contents().next());
-        Err(self.refused(PemErrorKind::NoKey { found }))
+        Err(self.error(PemErrorKind::NoKey { found }))
     }
 
     fn sections(&self) -> Result<Vec<Section<'_>>, ConfigError> {
         if self.bytes.starts_with(&[0xFE, 0xFF]) || self.bytes.starts_with(&[0xFF, 0xFE]) {
-            return Err(self.refused(PemErrorKind::Utf16));
+            return Err(self.error(PemErrorKind::Utf16));
         }
         sections(&self.bytes).map_err(|(section, why)| self.malformed(section, why))
     }
 
     fn malformed(&self, section: usize, why: PemSectionErrorKind) -> ConfigError {
-        self.refused(PemErrorKind::Malformed { section, why })
+        self.error(PemErrorKind::Malformed { section, why })
     }
 
-    /// The error that says why this PEM cannot be used.
-    fn refused(&self, why: PemErrorKind) -> ConfigError {
+    /// Returns the error that this PEM cannot be used because of `why`.
+    fn error(&self, why: PemErrorKind) -> ConfigError {
         ConfigError::Pem {
             what: self.what,
             file: self.file.clone(),
@@ -164,23 +165,23 @@ impl Pem {
     }
 }
 
-/// A certificate, those that lead to its issuer, and its key: they belong together.
+/// Returns the certificate chain with its key. Checks that they match.
 pub(crate) fn identity(
     chain: &Pem,
     key: &Pem,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, ConfigError> {
     let (section, private_key) = key.key()?;
-    // The errors of rustls are left out: some quote what they read.
-    let unusable = |_| key.refused(PemErrorKind::Unusable { section });
+    // Omit the errors of rustls: some quote their input.
+    let unusable = |_| key.error(PemErrorKind::Unusable { section });
     let signer = provider
         .key_provider
         .load_private_key(private_key)
         .map_err(unusable)?;
     let identity = CertifiedKey::new(chain.certificates()?, signer);
     match identity.keys_match() {
-        // a signer that does not tell its public half is a hardware one, and none of these
+        // A signer without a public half belongs to a hardware key, and this one does not.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(identity),
-        Err(_) => Err(key.refused(PemErrorKind::Mismatch)),
+        Err(_) => Err(key.error(PemErrorKind::Mismatch)),
     }
 }

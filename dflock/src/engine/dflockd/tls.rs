@@ -1,4 +1,4 @@
-//! TLS over whatever stream a connector makes.
+//! TLS over the stream of a connector.
 
 use std::fmt;
 use std::io;
@@ -19,24 +19,26 @@ use super::pool::CallContext;
 use crate::error::{ConfigError, Error, TlsErrorKind, public_part};
 use crate::mutex::Mutex;
 
-/// How a client uses TLS: whom it trusts, who it is, and which name its servers go by. Cheap to clone.
+/// TLS options of a client: the trusted certificates, the client certificate and the server name.
+/// Cheap to clone.
 ///
-/// Every value of it works, and its methods may be called in any order: each gives back another that works. Clones share the
-/// sessions, so that a second connection to a server resumes the first one's.
+/// Every value is valid, and its methods may be called in any order. Clones share the TLS sessions,
+/// so that a second connection to a server resumes the session of the first.
 ///
-/// Files are read again for a new connection when they have changed, as Kubernetes and cert-manager
-/// replace them. Connections that are open stay so. When a changed file cannot be used, the last
-/// good one is kept, and an event says so ([`telemetry`](crate::telemetry)).
+/// Files are read again before a new connection if they have changed, because Kubernetes and
+/// cert-manager replace them. Open connections stay open. If a changed file cannot be used, the
+/// last good one is kept, and an event is emitted ([`telemetry`](crate::telemetry)).
 ///
-/// Each new connection costs one look at each file, on the thread of the task that connects: they
-/// belong on a local file system. What is not a regular file, such as a pipe, is read once.
+/// Each new connection checks the metadata of each file, on the thread of the task that connects.
+/// The files should therefore be on a local file system. Anything but a regular file, such as a
+/// pipe, is read once.
 ///
-/// PEM is read as OpenSSL reads it, but a section that OpenSSL would skip or misread is refused with
-/// its number: one that is indented, that is not on lines of its own, or that is a
-/// `TRUSTED CERTIFICATE`.
+/// PEM is parsed like in OpenSSL, but a section that OpenSSL would skip or misread is refused. The
+/// error contains its number. This concerns a section that is indented, that is not on separate
+/// lines, or that is a `TRUSTED CERTIFICATE`.
 ///
-/// The crypto is ring's with the feature `tls`, and that of aws-lc-rs with `tls-aws-lc` alone. Neither is installed for the whole
-/// process.
+/// The crypto provider is ring with the feature `tls`, and aws-lc-rs with `tls-aws-lc` alone. It is
+/// not installed as the default of the process.
 ///
 /// # Examples
 ///
@@ -44,10 +46,13 @@ use crate::mutex::Mutex;
 /// use dflock::{Client, ConfigError, Tls};
 ///
 /// fn client() -> Result<Client, ConfigError> {
-///     let tls = Tls::ca_pem_file("/etc/dflock/ca.pem")?.client_pem_files("/etc/dflock/me.pem", "/etc/dflock/me.key")?;
+///     let tls = Tls::ca_pem_file("/etc/dflock/ca.pem")?
+///         .client_pem_files("/etc/dflock/me.pem", "/etc/dflock/me.key")?;
 ///     Client::builder().servers(["lock-1.internal:6388"]).tls(tls).build()
 /// }
-/// assert!(client().unwrap_err().to_string().contains("/etc/dflock/ca.pem"), "there is no such file here");
+/// // The file does not exist here.
+/// let error = client().unwrap_err();
+/// assert!(error.to_string().contains("/etc/dflock/ca.pem"));
 /// ```
 #[derive(Clone)]
 pub struct Tls {
@@ -55,28 +60,28 @@ pub struct Tls {
     server_name: Option<ServerName<'static>>,
 }
 
-/// What is trusted and what is shown, each of which may follow files of its own.
+/// The trusted certificates and the client certificate, each of which may be reloaded from files.
 struct Config {
     trust: Reloadable<CaFile>,
     identity: Option<Reloadable<ClientFiles>>,
     latest: Mutex<Merged>,
 }
 
-/// A configuration, and what it was made of.
+/// A configuration and the values from which it was made.
 struct Merged {
     trust: Arc<ClientConfig>,
     identity: Option<Arc<CertifiedKey>>,
     config: Arc<ClientConfig>,
 }
 
-/// The file with the certificates to trust.
+/// The file of trusted certificates.
 struct CaFile {
-    /// What is trusted as well.
+    /// Certificates that are trusted in addition to those of the file.
     roots: RootCertStore,
     path: PathBuf,
 }
 
-/// The files with the client's certificate and its key.
+/// The files of the client certificate and its key.
 struct ClientFiles {
     chain: PathBuf,
     key: PathBuf,
@@ -84,53 +89,61 @@ struct ClientFiles {
 }
 
 impl Tls {
-    /// Trusts whom the system trusts: its certificates are read now, and never again. `SSL_CERT_FILE` and `SSL_CERT_DIR` stand for
-    /// them, where they are set.
+    /// Trusts the root certificates of the system, which are read once, now.
+    ///
+    /// The variables `SSL_CERT_FILE` and `SSL_CERT_DIR`, if set, replace them.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NoNativeRoots`] when the system has no certificate that can be used.
+    /// [`ConfigError::NoNativeRoots`] if the system has no usable certificate.
     pub fn native_roots() -> Result<Self, ConfigError> {
         let mut roots = RootCertStore::empty();
         add_native(&mut roots, rustls_native_certs::load_native_certs())?;
-        Ok(Self::trusting(roots))
+        Ok(Self::from_roots(roots))
     }
 
-    /// Trusts the certificates in a PEM file and nobody else: those of the servers' issuers, or a server's own that is self-signed.
+    /// Trusts only the certificates in a PEM file: those of the issuers, or a self-signed one of a
+    /// server.
     ///
-    /// A self-signed one must not be a CA's (`CA:FALSE`): `openssl req -x509` makes `CA:TRUE` unless it is given
-    /// `-addext basicConstraints=critical,CA:FALSE`, and a server that shows such a one is refused with [`TlsErrorKind::Certificate`].
+    /// A self-signed certificate of a server must not be that of a CA (`CA:FALSE`). `openssl req
+    /// -x509` makes one with `CA:TRUE`, unless it is called with `-addext
+    /// basicConstraints=critical,CA:FALSE`. A server with such a certificate is refused with
+    /// [`TlsErrorKind::Certificate`].
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Pem`] when the file cannot be read, has no certificate in it, or one that cannot be used.
+    /// [`ConfigError::Pem`] if the file cannot be read, or contains no certificate or an unusable
+    /// one.
     pub fn ca_pem_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        Self::of_ca_file(RootCertStore::empty(), path.as_ref())
+        Self::from_ca_file(RootCertStore::empty(), path.as_ref())
     }
 
-    /// The same as [`ca_pem_file`](Self::ca_pem_file), with what would be in the file.
+    /// Like [`ca_pem_file`](Self::ca_pem_file), with the content of the file.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Pem`] when it has no certificate in it, or one that cannot be used.
+    /// [`ConfigError::Pem`] if the text contains no certificate or an unusable one.
     pub fn ca_pem(pem: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         let mut roots = RootCertStore::empty();
         Pem::new(CA, pem.as_ref()).add_to(&mut roots)?;
-        Ok(Self::trusting(roots))
+        Ok(Self::from_roots(roots))
     }
 
-    /// As `config` says. Its crypto provider is its own; [`dflock::rustls`](crate::rustls) is the rustls that it must be made with.
+    /// Uses `config`, including its crypto provider. It must be made with
+    /// [`dflock::rustls`](crate::rustls).
     #[must_use]
     pub fn from_config(config: impl Into<Arc<ClientConfig>>) -> Self {
-        Self::of_trust(Reloadable::Fixed(config.into()))
+        Self::from_trust(Reloadable::Fixed(config.into()))
     }
 
-    /// Shows servers that ask for one a client certificate: PEM of the certificate, with those that lead to its issuer behind it,
-    /// and PEM of its key, which is not encrypted. It takes the place of one that was given before.
+    /// Sets the client certificate, for servers that request one. It replaces a previous one.
+    ///
+    /// `chain` is PEM of the certificate, followed by those that lead to its issuer. `key` is PEM
+    /// of its key, not encrypted.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Pem`] when either cannot be used, or when they do not belong together.
+    /// [`ConfigError::Pem`] if one of them cannot be used, or if they do not match.
     pub fn client_pem(
         self,
         chain: impl AsRef<[u8]>,
@@ -143,11 +156,11 @@ impl Tls {
         )
     }
 
-    /// The same as [`client_pem`](Self::client_pem), from two files, which may be one.
+    /// Like [`client_pem`](Self::client_pem), from two files, which may be the same file.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Pem`] when either cannot be read or used, or when they do not belong together.
+    /// [`ConfigError::Pem`] if one of them cannot be read or used, or if they do not match.
     pub fn client_pem_files(
         self,
         chain: impl AsRef<Path>,
@@ -170,13 +183,14 @@ impl Tls {
         }
     }
 
-    /// The name, or the IP address, that every server's certificate must be for. Defaults to the server's host, as it is configured.
+    /// Sets the name or IP address for which the certificate of every server must be valid.
+    /// Defaults to the configured host of the server.
     ///
-    /// It changes what is asked of the certificate, and nothing about where the connection goes.
+    /// It changes only the check of the certificate, and not the address of the connection.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::ServerName`] when it cannot be the name of a server.
+    /// [`ConfigError::ServerName`] if it is not a valid server name.
     pub fn server_name(self, name: impl Into<String>) -> Result<Self, ConfigError> {
         let server_name = Some(server_name(&name.into())?);
         Ok(Self {
@@ -185,39 +199,40 @@ impl Tls {
         })
     }
 
-    /// Trusts the system's certificates as well as those of a PEM file.
+    /// Trusts the root certificates of the system and those of a PEM file.
     pub(crate) fn native_roots_and(path: &Path) -> Result<Self, ConfigError> {
         let mut roots = RootCertStore::empty();
         add_native(&mut roots, rustls_native_certs::load_native_certs())?;
-        Self::of_ca_file(roots, path)
+        Self::from_ca_file(roots, path)
     }
 
-    pub(crate) fn trusting(roots: RootCertStore) -> Self {
-        Self::from_config(Arc::new(trusting(roots)))
+    pub(crate) fn from_roots(roots: RootCertStore) -> Self {
+        Self::from_config(Arc::new(client_config(roots)))
     }
 
-    /// Whether a name can be asked for in the certificate of `server`, `host:port` as it is configured.
+    /// Checks that the certificate of `server` can be verified: that its host, as configured, is a
+    /// valid server name.
     pub(crate) fn check(&self, server: &str) -> Result<(), ConfigError> {
-        self.name_of(server).map(drop)
+        self.server_name_for(server).map(drop)
     }
 
-    /// Puts TLS over `stream` to the server of `at`.
+    /// Performs the handshake over `stream` with the server of `context`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it closes the stream; so it does when it fails.
+    /// Dropping the future closes the stream. An error closes it, too.
     pub(super) async fn handshake(
         &self,
         stream: BoxStream,
         context: CallContext<'_>,
     ) -> Result<BoxStream, Error> {
-        let name = self.name_of(context.server)?;
+        let name = self.server_name_for(context.server)?;
         match TlsConnector::from(self.config.current())
             .connect(name, stream)
             .await
         {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(source) => Err(match handshake_fault(&source) {
+            Err(source) => Err(match classify_handshake(&source) {
                 Some(fault) => Error::Tls {
                     context: context.to_error_context(),
                     fault,
@@ -231,20 +246,20 @@ impl Tls {
         }
     }
 
-    /// Trusts `roots`, and the certificates in a file.
-    fn of_ca_file(mut roots: RootCertStore, path: &Path) -> Result<Self, ConfigError> {
+    /// Trusts `roots` and the certificates in a file.
+    fn from_ca_file(mut roots: RootCertStore, path: &Path) -> Result<Self, ConfigError> {
         if file::is_regular(path) {
-            Ok(Self::of_trust(Reloadable::open(CaFile {
+            Ok(Self::from_trust(Reloadable::open(CaFile {
                 roots,
                 path: path.to_owned(),
             })?))
         } else {
             Pem::read(CA, path)?.add_to(&mut roots)?;
-            Ok(Self::trusting(roots))
+            Ok(Self::from_roots(roots))
         }
     }
 
-    fn of_trust(trust: Reloadable<CaFile>) -> Self {
+    fn from_trust(trust: Reloadable<CaFile>) -> Self {
         Self {
             config: Arc::new(Config::new(trust, None)),
             server_name: None,
@@ -265,7 +280,7 @@ impl Tls {
         self.config.trust.current().crypto_provider().clone()
     }
 
-    fn name_of(&self, server: &str) -> Result<ServerName<'static>, ConfigError> {
+    fn server_name_for(&self, server: &str) -> Result<ServerName<'static>, ConfigError> {
         if let Some(name) = &self.server_name {
             return Ok(name.clone());
         }
@@ -284,13 +299,13 @@ impl Config {
         }
     }
 
-    /// Returns the configuration of a new connection. It is the same, with the sessions that it
-    /// has, until a file changes.
+    /// Returns the configuration for a new connection. It stays the same, with its TLS sessions,
+    /// until a file changes.
     fn current(&self) -> Arc<ClientConfig> {
         let trust = self.trust.current();
         let identity = self.identity.as_ref().map(Reloadable::current);
         let mut latest = self.latest.lock();
-        if !latest.is_of(&trust, identity.as_ref()) {
+        if !latest.is_made_from(&trust, identity.as_ref()) {
             *latest = Merged::new(trust, identity);
         }
         latest.config.clone()
@@ -302,7 +317,8 @@ impl Merged {
         let config = match &identity {
             Some(identity) => {
                 let mut config = ClientConfig::clone(&trust);
-                // a session is not resumed with another resolver, so no old certificate is used
+                // A session is not resumed with another resolver, so the old certificate is not
+                // used.
                 let resolver = SingleCertAndKey::from(identity.clone());
                 config.client_auth_cert_resolver = Arc::new(resolver);
                 Arc::new(config)
@@ -316,7 +332,11 @@ impl Merged {
         }
     }
 
-    fn is_of(&self, trust: &Arc<ClientConfig>, identity: Option<&Arc<CertifiedKey>>) -> bool {
+    fn is_made_from(
+        &self,
+        trust: &Arc<ClientConfig>,
+        identity: Option<&Arc<CertifiedKey>>,
+    ) -> bool {
         let same_identity = match (&self.identity, identity) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
@@ -335,7 +355,7 @@ impl FileSource for CaFile {
     fn load(&self) -> Result<ClientConfig, ConfigError> {
         let mut roots = self.roots.clone();
         Pem::read_regular(CA, &self.path)?.add_to(&mut roots)?;
-        Ok(trusting(roots))
+        Ok(client_config(roots))
     }
 }
 
@@ -355,7 +375,7 @@ impl FileSource for ClientFiles {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // a client's key is in the configuration
+        // The configuration contains the client's key, so it is not shown.
         f.debug_struct("Tls")
             .field("server_name", &self.server_name)
             .finish_non_exhaustive()
@@ -366,7 +386,8 @@ const CA: &str = "the CA certificate";
 const CLIENT_CERTIFICATE: &str = "the client certificate";
 const CLIENT_KEY: &str = "the client key";
 
-/// The crypto: ring's where there is a choice, so that a feature more changes nothing.
+/// Returns the crypto provider. With both features it is ring, so that enabling the second feature
+/// changes nothing.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     #[cfg(not(feature = "tls"))]
     use rustls::crypto::aws_lc_rs as crypto;
@@ -375,7 +396,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(crypto::default_provider())
 }
 
-fn trusting(roots: RootCertStore) -> ClientConfig {
+fn client_config(roots: RootCertStore) -> ClientConfig {
     let versions = ClientConfig::builder_with_provider(provider());
     #[expect(clippy::expect_used, reason = "both providers know both versions")]
     let versions = versions
@@ -384,8 +405,8 @@ fn trusting(roots: RootCertStore) -> ClientConfig {
     versions.with_root_certificates(roots).with_no_client_auth()
 }
 
-/// What is wrong, if it is TLS that says so, and not the stream below it.
-pub(crate) fn fault(error: &io::Error) -> Option<TlsErrorKind> {
+/// Returns the kind of a TLS error; `None` if the error comes from the stream below.
+pub(crate) fn classify(error: &io::Error) -> Option<TlsErrorKind> {
     Some(match error.get_ref()?.downcast_ref()? {
         rustls::Error::InvalidCertificate(error) => match error {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -395,7 +416,7 @@ pub(crate) fn fault(error: &io::Error) -> Option<TlsErrorKind> {
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. } => TlsErrorKind::Date,
-            // the signature of one who has the name of an issuer that is trusted, and not its key
+            // An issuer with the name of a trusted one, but another key.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 TlsErrorKind::Issuer
             }
@@ -406,8 +427,9 @@ pub(crate) fn fault(error: &io::Error) -> Option<TlsErrorKind> {
     })
 }
 
-/// The same for a handshake: nothing was heard from the server before.
-fn handshake_fault(error: &io::Error) -> Option<TlsErrorKind> {
+/// Returns the kind of an error during the handshake, before any TLS message of the server was
+/// accepted.
+fn classify_handshake(error: &io::Error) -> Option<TlsErrorKind> {
     if let Some(rustls::Error::InvalidMessage(_)) =
         error.get_ref().and_then(|error| error.downcast_ref())
     {
@@ -420,7 +442,7 @@ fn handshake_fault(error: &io::Error) -> Option<TlsErrorKind> {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
     );
-    fault(error).or(ended.then_some(TlsErrorKind::ConnectionClosed))
+    classify(error).or(ended.then_some(TlsErrorKind::ConnectionClosed))
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, ConfigError> {
@@ -431,14 +453,14 @@ fn server_name(name: &str) -> Result<ServerName<'static>, ConfigError> {
         })
 }
 
-/// Some certificates of a system may be odd; one that can be used is enough.
+/// Adds the system's certificates to `roots`. Some may be invalid; one valid certificate suffices.
 fn add_native(roots: &mut RootCertStore, found: CertificateResult) -> Result<(), ConfigError> {
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added > 0 {
         return Ok(());
     }
     let why = match found.errors.first() {
-        // an error about PEM quotes what it read, and `SSL_CERT_FILE` may be a key
+        // An error about PEM quotes its input, and `SSL_CERT_FILE` may be a key.
         Some(error) if matches!(error.kind, ErrorKind::Pem(_)) => "a file is not PEM".to_owned(),
         Some(error) => error.to_string(),
         None => "it has none".to_owned(),
@@ -451,23 +473,23 @@ mod tests {
     use super::*;
 
     fn tls() -> Tls {
-        Tls::trusting(RootCertStore::empty())
+        Tls::from_roots(RootCertStore::empty())
     }
 
     #[test]
-    fn the_name_is_the_host_unless_another_is_given() {
+    fn the_server_name_is_the_host_unless_another_is_given() {
         for (server, want) in [
             ("lock-1.internal:6388", "lock-1.internal"),
             ("lock_1:6388", "lock_1"),
             ("127.0.0.1:6388", "127.0.0.1"),
             ("[::1]:6388", "::1"),
         ] {
-            assert_eq!(tls().name_of(server).unwrap().to_str(), want);
+            assert_eq!(tls().server_name_for(server).unwrap().to_str(), want);
             assert_eq!(
                 tls()
                     .server_name("other")
                     .unwrap()
-                    .name_of(server)
+                    .server_name_for(server)
                     .unwrap()
                     .to_str(),
                 "other"
@@ -501,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_trusts_nobody_is_an_error() {
+    fn a_system_without_root_certificates_is_an_error() {
         let mut roots = RootCertStore::empty();
         let error = add_native(&mut roots, CertificateResult::default()).unwrap_err();
         assert_eq!(
@@ -516,37 +538,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tls_is_told_from_a_broken_record_by_when_it_comes() {
+    fn an_invalid_message_means_no_tls_only_during_the_handshake() {
         let garbage = || {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
             )
         };
-        assert_eq!(handshake_fault(&garbage()), Some(TlsErrorKind::NotTls));
-        assert_eq!(fault(&garbage()), Some(TlsErrorKind::Other));
+        assert_eq!(classify_handshake(&garbage()), Some(TlsErrorKind::NotTls));
+        assert_eq!(classify(&garbage()), Some(TlsErrorKind::Other));
     }
 
     #[test]
-    fn only_a_handshake_that_the_server_ended_is_hung_up_on() {
+    fn only_a_handshake_that_the_server_ended_is_connection_closed() {
         for kind in [
             io::ErrorKind::UnexpectedEof,
             io::ErrorKind::ConnectionReset,
             io::ErrorKind::BrokenPipe,
         ] {
             assert_eq!(
-                (handshake_fault(&kind.into()), fault(&kind.into())),
+                (classify_handshake(&kind.into()), classify(&kind.into())),
                 (Some(TlsErrorKind::ConnectionClosed), None)
             );
         }
         assert_eq!(
-            handshake_fault(&io::ErrorKind::HostUnreachable.into()),
+            classify_handshake(&io::ErrorKind::HostUnreachable.into()),
             None
         );
     }
 
     #[test]
-    fn nothing_is_installed_for_the_whole_process() {
+    fn no_crypto_provider_is_installed_for_the_process() {
         let _ = tls();
         assert!(CryptoProvider::get_default().is_none());
     }

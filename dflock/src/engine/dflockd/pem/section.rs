@@ -1,7 +1,7 @@
-//! Sections of PEM: from a BEGIN line to its END line.
+//! Sections of PEM, each from a BEGIN line to its END line.
 //!
-//! `rustls-pki-types` decodes a section. Its search for sections is not used, because it skips
-//! without an error what is not quite a BEGIN line, and quotes what it read in its errors.
+//! `rustls-pki-types` decodes a section. Its search for sections is not used, because it silently
+//! skips a damaged BEGIN line, and its errors quote the input.
 
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,7 +14,7 @@ const DASHES: &[u8] = b"-----";
 
 type DecodeResult<T> = Result<T, PemSectionErrorKind>;
 
-/// One section. It may hold a key, so it is not `Debug`.
+/// One section. It may contain a key, so it does not implement `Debug`.
 pub(super) struct Section<'a> {
     /// The position among the sections of the text, from 1.
     pub(super) number: usize,
@@ -28,11 +28,11 @@ impl Section<'_> {
     /// Returns the kind of content, if the label is a known one.
     pub(super) fn content(&self) -> Option<PemContent> {
         Some(match self.label {
-            // OpenSSL reads the old label as well
+            // OpenSSL also reads the old label.
             b"CERTIFICATE" | b"X509 CERTIFICATE" => PemContent::Certificate,
             b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => PemContent::CertificateRequest,
             b"ENCRYPTED PRIVATE KEY" => PemContent::EncryptedPrivateKey,
-            // OpenSSL's older form of an encrypted key has a header; base64 has no colon
+            // An encrypted key in OpenSSL's older format has a header. Base64 contains no colon.
             label if label.ends_with(b"PRIVATE KEY") && self.body.contains(&b':') => {
                 PemContent::EncryptedPrivateKey
             }
@@ -44,8 +44,8 @@ impl Section<'_> {
         })
     }
 
-    /// Returns whether this is a certificate in OpenSSL's own form. It says what the certificate
-    /// is trusted for, which rustls does not read.
+    /// Returns whether this is a certificate in OpenSSL's own format, with its trusted purposes.
+    /// rustls does not support these.
     pub(super) fn is_trusted_certificate(&self) -> bool {
         self.label == b"TRUSTED CERTIFICATE"
     }
@@ -54,7 +54,7 @@ impl Section<'_> {
         self.decode(b"CERTIFICATE")
     }
 
-    /// Decodes the private key, if this is one of a form that TLS can use.
+    /// Decodes the private key. `None` if the section contains none, or one that TLS cannot use.
     pub(super) fn private_key(&self) -> Option<DecodeResult<PrivateKeyDer<'static>>> {
         let is_key = matches!(
             self.label,
@@ -67,15 +67,15 @@ impl Section<'_> {
         let begin = [b"-----BEGIN ", label, b"-----\n"].concat();
         let end = [b"\n-----END ", label, b"-----\n"].concat();
         let text = Zeroizing::new([&begin, self.body, &end].concat());
-        // the error is left out: it quotes a byte of the body
+        // Omit the error: it quotes a byte of the body.
         T::from_pem_slice(&text).map_err(|_| PemSectionErrorKind::NotBase64)
     }
 }
 
-/// Returns the sections of `text`, or the number of the first that is malformed.
+/// Returns the sections of `text`, or the number of the first malformed one and the reason.
 ///
-/// Text between sections is allowed, as `openssl x509 -text` writes it. A BEGIN or END that is not
-/// a line of its own is an error: the section would be skipped.
+/// Text between sections is allowed, because `openssl x509 -text` writes it. A BEGIN or END that is
+/// not on a separate line is an error, because otherwise the section would be skipped.
 pub(super) fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, (usize, PemSectionErrorKind)> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut sections = Vec::new();
@@ -103,7 +103,7 @@ pub(super) fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, (usize, PemSecti
                 open = None;
             }
             (_, Some(Marker::EndAndBegin)) => {
-                // the section that would be skipped is the one that begins here
+                // The section that would be skipped begins on this line.
                 let number = number + usize::from(open.is_some());
                 return Err((number, PemSectionErrorKind::JoinedToEnd));
             }
@@ -120,7 +120,7 @@ pub(super) fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, (usize, PemSecti
 enum Marker<'a> {
     Begin(&'a [u8]),
     End(&'a [u8]),
-    /// An END with a BEGIN behind it, as files that are joined without a line break have it.
+    /// An END followed by a BEGIN, as in files that were joined without a line break.
     EndAndBegin,
 }
 
@@ -155,7 +155,7 @@ impl<'a> Marker<'a> {
     }
 }
 
-/// Returns whether `line` is a BEGIN or END with the wrong dashes, as a word processor makes them.
+/// Returns whether `line` is a BEGIN or END with wrong dashes, such as those of a word processor.
 fn is_damaged_marker(line: &[u8]) -> bool {
     let is_dash = |c| matches!(c, '-' | '\u{AD}' | '\u{2010}'..='\u{2015}' | '\u{2212}');
     let Ok(line) = str::from_utf8(line) else {
@@ -171,6 +171,6 @@ fn is_damaged_marker(line: &[u8]) -> bool {
     is_marker && line.starts_with(is_dash) && line.ends_with(is_dash)
 }
 
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    memchr::memmem::find(text, what)
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    memchr::memmem::find(text, pattern)
 }
