@@ -67,6 +67,8 @@ async fn the_command_dies_with_dflock_when_the_guard_is_gone_too() {
         .filter(|pid| *pid != command)
         .collect();
     assert_eq!(guards.len(), 1, "{children}");
+    // else it would notice the end of the guard, and end the command itself
+    run.signal(Signal::STOP);
     kill_process(Pid::from_raw(guards[0]).unwrap(), Signal::KILL).unwrap();
     run.signal(Signal::KILL);
     assert_eq!(run.status().await, -1);

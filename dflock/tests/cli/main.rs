@@ -13,6 +13,8 @@ mod lost;
 mod manual;
 mod nested;
 mod program;
+mod queue;
+mod secret_file;
 mod serve;
 mod signals;
 #[cfg(target_os = "linux")]
@@ -20,3 +22,5 @@ mod skipped;
 mod stats;
 mod terminal;
 mod tls;
+#[cfg(target_os = "linux")]
+mod watchdog;

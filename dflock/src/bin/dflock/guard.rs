@@ -11,9 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    Pid, Signal, getpid, kill_current_process_group, kill_process, kill_process_group,
-};
+use rustix::process::{Pid, Signal, getpid, kill_current_process_group, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::{Receiver as PipeReceiver, Sender};
 
@@ -72,15 +70,9 @@ impl Guard {
         &self.token
     }
 
-    /// The process group that it leads, for as long as this lives.
+    /// The process group that it leads. Another one may have its number when the guard has ended.
     pub(crate) fn group(&self) -> Pid {
         self.pid
-    }
-
-    /// Sends all in the group a signal. The guard itself takes no notice of those that can be caught.
-    pub(crate) fn signal(&self, signal: Signal) {
-        // all have ended already if this fails
-        let _ = kill_process_group(self.pid, signal);
     }
 
     /// The command may run for `time` from now on. Until this was told once, nothing may be started. Fails when the guard has ended, or

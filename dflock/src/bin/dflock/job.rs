@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 
 use crate::children::Children;
 use crate::exec::Waiting;
@@ -18,6 +18,13 @@ use crate::status::Failure;
 
 /// How often it is looked whether what the command has left behind has ended, too.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The first to end of a command and its guard.
+pub(crate) enum Ended {
+    Command(ExitStatus),
+    /// Without a guard, nothing would end the command when this process dies or is stopped.
+    Guard(ExitStatus),
+}
 
 /// A command that runs. When this is dropped, it is killed, and so is what it has started.
 pub(crate) struct Job {
@@ -80,19 +87,27 @@ impl Job {
         let _ = self.guard.allow(time);
     }
 
-    /// Waits until the command has ended. Cancel safe.
-    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.children.wait(self.pid).await
+    /// Waits until the command or its guard has ended. Cancel safe.
+    pub(crate) async fn wait(&mut self) -> io::Result<Ended> {
+        let pids = [self.pid, self.guard.pid()];
+        let (pid, status) = self.children.wait_any(pids).await?;
+        Ok(if pid == self.pid {
+            Ended::Command(status)
+        } else {
+            Ended::Guard(status)
+        })
     }
 
     /// Passes a signal on that came to `dflock`.
     pub(crate) fn pass_on(&self, Received { signal, by_process }: Received) {
-        if !self.foreground {
-            return self.guard.signal(signal);
+        if let Some(group) = self.group() {
+            // all have ended already if this fails; the guard ignores what can be caught
+            let _ = kill_process_group(group, signal);
+            return;
         }
         // a key of the terminal has sent it to the whole foreground group already, and some programs
         // take a second one for more than the first
-        let by_key = !by_process && (signal == Signal::INT || signal == Signal::QUIT);
+        let by_key = self.foreground && !by_process && (signal == Signal::INT || signal == Signal::QUIT);
         // not to a stranger that has its number by now
         if !by_key && self.children.contains(self.pid) {
             // it has ended already if this fails
@@ -130,12 +145,22 @@ impl Job {
 
     fn family(&self) -> Family {
         let command = self.children.contains(self.pid).then_some(self.pid);
-        let group = (!self.foreground).then(|| self.guard.group());
         Family {
             token: self.guard.token().to_owned(),
             command,
-            group,
+            group: self.group(),
         }
+    }
+
+    /// Returns the process group of the command, unless it is that of `dflock`, for as long as no
+    /// other group can have its number: one of its members is not reaped, either the guard, which
+    /// leads it, or the command, which may have left it.
+    fn group(&self) -> Option<Pid> {
+        let group = self.guard.group();
+        let has_guard = self.children.contains(self.guard.pid());
+        let has_command =
+            || self.children.contains(self.pid) && getpgid(Some(self.pid)) == Ok(group);
+        (!self.foreground && (has_guard || has_command())).then_some(group)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::args::RunOptions;
 use crate::children::reap_orphans;
 use crate::family::TOKEN;
 use crate::guard::Guard;
-use crate::job::Job;
+use crate::job::{Ended, Job};
 use crate::line;
 use crate::process::Process;
 use crate::signals::{InheritedMask, Signals};
@@ -80,16 +80,28 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     held.check()?;
     let left = || held.remaining().saturating_add(options.grace);
     let mut job = Job::start(guard, left, &options.command, &variables, &mask)?;
+    let not_waited = |error| Failure::system("cannot wait for the command", &error);
     let ended = loop {
         job.allow(left());
         tokio::select! {
             biased;
             lost = held.lost() => {
                 // before anything is said, which a terminal may hold up
-                job.end(options.grace, &mut signals).await.map_err(|error| Failure::system("cannot wait for the command", &error))?;
+                job.end(options.grace, &mut signals).await.map_err(not_waited)?;
                 return Err(lost.into());
             }
-            ended = job.wait() => break ended.map_err(|error| Failure::system("cannot wait for the command", &error))?,
+            ended = job.wait() => match ended.map_err(not_waited)? {
+                Ended::Command(status) => break status,
+                Ended::Guard(status) => {
+                    let lost = held.check();
+                    job.end(options.grace, &mut signals).await.map_err(not_waited)?;
+                    lost?;
+                    return Err(Failure::system(
+                        "the command was ended, because its watchdog process has ended",
+                        &io::Error::other(status.to_string()),
+                    ));
+                }
+            },
             received = signals.next() => job.pass_on(received),
             () = tokio::time::sleep(NEWS.min(held.remaining() / 4).max(Duration::from_millis(10))) => {}
         }

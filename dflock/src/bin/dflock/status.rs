@@ -63,6 +63,26 @@ impl Failure {
         }
     }
 
+    /// No slot of `key` came free within `--timeout`.
+    pub(crate) fn no_slot_in_time(key: &str, server: &str) -> Self {
+        Self {
+            status: TIMEOUT,
+            what: format!(
+                "no slot of {key:?} on {server} came free in time; try again, or wait longer with --timeout"
+            ),
+        }
+    }
+
+    /// The server said nothing about `key` within `--timeout`, which ended before any other limit.
+    pub(crate) fn no_answer_in_time(key: &str, server: &str) -> Self {
+        Self {
+            status: TIMEOUT,
+            what: format!(
+                "no slot of {key:?}: {server} did not answer in time; check the server, or wait longer with --timeout"
+            ),
+        }
+    }
+
     pub(crate) fn status(&self) -> ExitCode {
         ExitCode::from(self.status)
     }
@@ -98,20 +118,15 @@ impl From<Error> for Failure {
             Error::Config(_) | Error::LimitMismatch { .. } => USAGE,
             Error::Timeout { context, waited } => {
                 let key = context.key.as_deref().unwrap_or_default();
-                let what = if waited.is_zero() {
-                    format!(
-                        "no slot of {key:?} on {} is free now; wait for one with a longer --timeout",
-                        context.server
-                    )
-                } else {
-                    format!(
-                        "no slot of {key:?} on {} came free in time; try again, or wait longer with --timeout",
-                        context.server
-                    )
-                };
+                if !waited.is_zero() {
+                    return Self::no_slot_in_time(key, &context.server);
+                }
                 return Self {
                     status: TIMEOUT,
-                    what,
+                    what: format!(
+                        "no slot of {key:?} on {} is free now; wait for one with a longer --timeout",
+                        context.server
+                    ),
                 };
             }
             Error::TooManyKeys { .. }
