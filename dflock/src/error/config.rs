@@ -256,7 +256,7 @@ impl fmt::Display for AuthTokenFileErrorKind {
             Self::Unreadable { error } => write!(f, "the file cannot be read: {error}"),
             Self::NotPath => f.write_str(
                 "it is not the path of a file, and not shown because it may be the secret; give \
-                 the path of a file with the secret in it",
+                 the path of a file with the secret in it, with a separator: `./token`",
             ),
             Self::NotUtf8 => f.write_str("the file is not UTF-8; save it as UTF-8"),
             Self::Empty => f.write_str("the file has no secret in it"),
@@ -266,5 +266,6 @@ impl fmt::Display for AuthTokenFileErrorKind {
 }
 
 fn of_file(file: Option<&PathBuf>) -> String {
-    file.map_or_else(String::new, |file| format!(" in {}", file.display()))
+    // a name may have control characters in it
+    file.map_or_else(String::new, |file| format!(" in {file:?}"))
 }

@@ -1,6 +1,7 @@
 //! Options of a server.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use super::observer::{Event, Observer};
 use super::table::TableConfig;
 use super::{Server, ServerError, ServerTls};
 use crate::client::LONGEST;
-use crate::error::{invisible, public_part};
+use crate::error::{ConfigError, invisible, public_part};
+use crate::transport::AuthTokenFile;
 use crate::wire::{LeaseSeconds, MAX_SECRET};
 
 /// Options of a [`Server`], with the defaults of dflockd. Built by [`Server::builder`].
@@ -166,6 +168,29 @@ impl ServerConfig {
     #[doc(hidden)]
     pub fn start_in_memory(self) -> Result<Server, ServerError> {
         Server::in_memory(self)
+    }
+
+    /// Uses the auth token in a file, in place of [`auth_token`](ServerBuilder::auth_token). The file
+    /// is read now, and not again. White space around the token and a byte order mark before it are
+    /// ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::AuthTokenFile`] when the file cannot be read, or has no token that can be used.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), dflock::ConfigError> {
+    /// use dflock::server::Server;
+    ///
+    /// let config = Server::builder().build().auth_token_file("/run/secrets/dflock")?;
+    /// # Ok(()) }
+    /// ```
+    pub fn auth_token_file(mut self, path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        let token = AuthTokenFile::open(path.into())?.current();
+        self.auth_token = token.as_str().to_owned();
+        Ok(self)
     }
 
     /// Starts a server, which stops when the [`Server`] is dropped.

@@ -200,6 +200,8 @@ async fn a_server_that_goes_away_while_in_line_is_69() {
         &addr,
         "--key",
         "job",
+        "--timeout",
+        "3s",
         "echo",
         "ran",
     ]));

@@ -23,7 +23,16 @@ async fn when_the_watchdog_ends_the_command_is_ended_and_the_status_is_71() {
     // what the command has started ends, too
     let script = "echo ready; echo $$; sh -c 'sleep 60; :'; :";
     let addr = server.addr().to_string();
-    let args = ["run", "--servers", &addr, "--key", "job", "sh", "-c", script];
+    let args = [
+        "run",
+        "--servers",
+        &addr,
+        "--key",
+        "job",
+        "sh",
+        "-c",
+        script,
+    ];
     let mut run = Run::of(&mut dflock(&args));
     let mut stderr = run.dflock.stderr.take().unwrap();
     assert_eq!(run.line().await.as_deref(), Some("ready"));
@@ -33,7 +42,10 @@ async fn when_the_watchdog_ends_the_command_is_ended_and_the_status_is_71() {
     assert_eq!(run.status().await, 71);
     let mut said = String::new();
     stderr.read_to_string(&mut said).await.unwrap();
-    assert!(said.contains("watchdog") && said.contains("SIGKILL"), "{said}");
+    assert!(
+        said.contains("watchdog") && said.contains("SIGKILL"),
+        "{said}"
+    );
     run.silence().await;
     is_free(&server.client()).await;
 }

@@ -71,6 +71,41 @@ mod tests {
         }
     }
 
+    // variation selectors are part of the emoji before them: the library takes a secret that ends with
+    // one, but two keys that differ in one look alike
+    const VARIATION_SELECTORS: [RangeInclusive<char>; 4] = [
+        '\u{180b}'..='\u{180d}',
+        '\u{180f}'..='\u{180f}',
+        '\u{fe00}'..='\u{fe0f}',
+        '\u{e0100}'..='\u{e01ef}',
+    ];
+
+    /// Whether the library takes `c` for invisible, and refuses a secret that ends with it.
+    fn is_refused_at_an_end(c: char) -> bool {
+        let client = dflock::Client::builder().auth(format!("x{c}")).build();
+        matches!(
+            client,
+            Err(dflock::ConfigError::Secret {
+                why: dflock::TokenErrorKind::Invisible { .. }
+            })
+        )
+    }
+
+    #[test]
+    fn what_the_library_takes_for_invisible_is_escaped() {
+        for c in ('\0'..='\u{ffff}').chain('\u{e0000}'..='\u{e0fff}') {
+            assert!(!is_refused_at_an_end(c) || is_hidden(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn the_library_takes_all_that_is_invisible_for_that_but_variation_selectors() {
+        for c in INVISIBLE.into_iter().flatten() {
+            let is_selector = VARIATION_SELECTORS.iter().any(|range| range.contains(&c));
+            assert_ne!(is_refused_at_an_end(c), is_selector, "{c:?}");
+        }
+    }
+
     #[test]
     fn hidden_characters_are_escaped() {
         for (text, want) in [

@@ -107,7 +107,8 @@ impl Job {
         }
         // a key of the terminal has sent it to the whole foreground group already, and some programs
         // take a second one for more than the first
-        let by_key = self.foreground && !by_process && (signal == Signal::INT || signal == Signal::QUIT);
+        let by_key =
+            self.foreground && !by_process && (signal == Signal::INT || signal == Signal::QUIT);
         // not to a stranger that has its number by now
         if !by_key && self.children.contains(self.pid) {
             // it has ended already if this fails

@@ -90,7 +90,9 @@ async fn join_until_held(
         };
         if mem::take(&mut warns_of_loss) {
             let said = status::said(&error);
-            warn(&format!("lost the place in the queue, and joins it again: {said}"));
+            warn(&format!(
+                "lost the place in the queue, and joins it again: {said}"
+            ));
         }
         *stage = Stage::Away(error);
         tokio::time::sleep(jitter(longest_pause)).await;
@@ -99,10 +101,7 @@ async fn join_until_held(
 }
 
 /// Waits in the queue, and shows the place in it on a terminal.
-async fn wait(
-    queued: Semaphore<Queued>,
-    client: &Client,
-) -> Result<Semaphore<Held>, Error> {
+async fn wait(queued: Semaphore<Queued>, client: &Client) -> Result<Semaphore<Held>, Error> {
     let key = queued.key().to_owned();
     let wait = queued.wait_within(Duration::MAX);
     if !stderr().is_terminal() {

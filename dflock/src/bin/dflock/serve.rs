@@ -14,7 +14,6 @@ use zeroize::Zeroizing;
 
 use crate::children::reap_orphans;
 use crate::duration::duration;
-use crate::servers::secret;
 use crate::signals::InheritedMask;
 use crate::status::{self, Failure};
 
@@ -76,15 +75,12 @@ pub(crate) struct ServeOptions {
 
 impl ServeOptions {
     fn into_config(self) -> Result<ServerConfig, Failure> {
-        let token = match (&self.auth_token_file, self.auth_token) {
-            (Some(path), _) => secret(path)?,
-            (None, Some(token)) if token.trim().is_empty() => {
-                return Err(Failure::usage(
-                    "the secret is empty: leave it out, or give one that is not",
-                ));
-            }
-            (None, token) => Zeroizing::new(token.unwrap_or_default()),
-        };
+        let token = Zeroizing::new(self.auth_token.unwrap_or_default());
+        if token.trim().is_empty() && !token.is_empty() {
+            return Err(Failure::usage(
+                "the secret is empty: leave it out, or give one that is not",
+            ));
+        }
         let tls = match self.tls_cert.zip(self.tls_key) {
             Some((chain, key)) => Some(ServerTls::pem_files(chain, key)?),
             None => None,
@@ -95,7 +91,7 @@ impl ServeOptions {
         } else {
             self.host
         };
-        Ok(Server::builder()
+        let config = Server::builder()
             .bind(format!("{host}:{}", self.port))
             .auth_token(token.trim())
             .tls(tls)
@@ -110,7 +106,11 @@ impl ServeOptions {
             .write_timeout(self.write_timeout)
             .shutdown_timeout(self.shutdown_timeout)
             .auto_release(self.auto_release_on_disconnect)
-            .build())
+            .build();
+        match self.auth_token_file {
+            Some(path) => Ok(config.auth_token_file(path)?),
+            None => Ok(config),
+        }
     }
 }
 

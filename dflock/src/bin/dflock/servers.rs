@@ -4,11 +4,10 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dflock::{ClientBuilder, Tls};
-use zeroize::Zeroizing;
 
 use crate::duration::duration;
 use crate::status::Failure;
@@ -118,24 +117,4 @@ fn is_local(server: &str) -> bool {
         Ok(ip) => ip.to_canonical().is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
-}
-
-/// The secret in a file; a byte order mark and white space around it do not count.
-pub(crate) fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| {
-            Failure::usage(format!(
-                "the secret in {} cannot be read: {error}",
-                path.display()
-            ))
-        })?;
-    let secret = text.strip_prefix('\u{FEFF}').unwrap_or(&text).trim();
-    if secret.is_empty() {
-        return Err(Failure::usage(format!(
-            "{} has no secret in it",
-            path.display()
-        )));
-    }
-    Ok(Zeroizing::new(secret.to_owned()))
 }
