@@ -61,7 +61,7 @@ pub(crate) struct RunOptions {
     #[arg(long, short, default_value_t = 1)]
     pub(crate) limit: u32,
 
-    /// How long to wait in line, such as 30s; 0 for only if a slot is free now [default: until there is one]
+    /// How long to wait for a slot, such as 30s, with connecting; 0 for only if a slot is free now [default: until there is one]
     #[arg(long, short, value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 
