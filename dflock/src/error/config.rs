@@ -267,5 +267,7 @@ impl fmt::Display for AuthTokenFileErrorKind {
 
 fn of_file(file: Option<&PathBuf>) -> String {
     // a name may have control characters in it
-    file.map_or_else(String::new, |file| format!(" in {file:?}"))
+    file.map_or_else(String::new, |file| {
+        format!(" in {:?}", file.to_string_lossy())
+    })
 }

@@ -189,7 +189,7 @@ impl ServerConfig {
     /// ```
     pub fn auth_token_file(mut self, path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         let token = AuthTokenFile::open(path.into())?.current();
-        self.auth_token = token.as_str().to_owned();
+        token.as_str().clone_into(&mut self.auth_token);
         Ok(self)
     }
 
