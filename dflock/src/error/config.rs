@@ -255,8 +255,8 @@ impl fmt::Display for AuthTokenFileErrorKind {
         match self {
             Self::Unreadable { error } => write!(f, "the file cannot be read: {error}"),
             Self::NotPath => f.write_str(
-                "it is not the path of a file, and not shown because it may be the secret; give \
-                 the path of a file with the secret in it",
+                "it is not the path of a file, and not shown because it may be the auth token; \
+                 give the path of a file with the token in it, with a separator: `./token`",
             ),
             Self::NotUtf8 => f.write_str("the file is not UTF-8; save it as UTF-8"),
             Self::Empty => f.write_str("the file has no secret in it"),
@@ -266,5 +266,8 @@ impl fmt::Display for AuthTokenFileErrorKind {
 }
 
 fn of_file(file: Option<&PathBuf>) -> String {
-    file.map_or_else(String::new, |file| format!(" in {}", file.display()))
+    // Quoted with escapes, because a name may contain control characters.
+    file.map_or_else(String::new, |file| {
+        format!(" in {:?}", file.to_string_lossy())
+    })
 }

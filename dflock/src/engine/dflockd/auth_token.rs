@@ -90,11 +90,18 @@ impl AuthTokenFile {
         }
     }
 
+    /// Returns whether the path may be the auth token itself: it has no separator, and there is no
+    /// such file.
+    fn may_be_token(&self, error: &io::Error) -> bool {
+        let is_one_name = self.0.components().count() <= 1 && !self.0.has_root();
+        is_one_name && error.kind() == io::ErrorKind::NotFound
+    }
+
     fn parse(&self, read: io::Result<Zeroizing<Vec<u8>>>) -> Result<AuthToken, ConfigError> {
         let token = match read {
             Ok(bytes) => AuthToken::from_content(&bytes),
             // the "path" may be the secret itself, which no error may show
-            Err(error) if !file::is_path(&self.0, &error) => {
+            Err(error) if !file::is_path(&self.0, &error) || self.may_be_token(&error) => {
                 let why = AuthTokenFileErrorKind::NotPath;
                 return Err(ConfigError::AuthTokenFile { file: None, why });
             }
