@@ -85,7 +85,7 @@ fn where_nobody_looks_nothing_is_kept() {
             SlotTelemetry::waiting(about, HoldSpan::FollowsFrom)
                 .0
                 .is_none()
-        )
+        );
     };
     assert_eq!(told(unseen), 0);
 }
