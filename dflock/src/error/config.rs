@@ -278,7 +278,7 @@ impl fmt::Display for AuthTokenFileErrorKind {
             Self::NotPath { error } => write!(
                 f,
                 "the file cannot be read: {error}; the value is not shown, as it may be the token \
-                 itself; give the path of a file with the token in it"
+                 itself; give the path of a file with the token in it, with a separator: `./token`"
             ),
             Self::NotUtf8 => f.write_str("the file is not UTF-8; save it as UTF-8"),
             Self::Empty => f.write_str("the file has no secret in it"),
@@ -288,5 +288,8 @@ impl fmt::Display for AuthTokenFileErrorKind {
 }
 
 fn of_file(file: Option<&PathBuf>) -> String {
-    file.map_or_else(String::new, |file| format!(" in {}", file.display()))
+    // Quoted with escapes, because a name may contain control characters.
+    file.map_or_else(String::new, |file| {
+        format!(" in {:?}", file.to_string_lossy())
+    })
 }

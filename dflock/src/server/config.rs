@@ -1,6 +1,7 @@
 //! Options of a server.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use super::observer::{Event, Observer};
 use super::table::TableConfig;
 use super::{Server, ServerError, ServerTls};
 use crate::client::LONGEST;
-use crate::error::{invisible, public_part};
+use crate::engine::dflockd::AuthTokenFile;
+use crate::error::{ConfigError, invisible, public_part};
 use crate::wire::{LeaseSeconds, MAX_SECRET};
 
 /// Options of a [`Server`], with the defaults of dflockd. Built by [`Server::builder`].
@@ -166,6 +168,31 @@ impl ServerConfig {
     #[doc(hidden)]
     pub fn start_in_memory(self) -> Result<Server, ServerError> {
         Server::in_memory(self)
+    }
+
+    /// Reads the auth token from a file, in place of [`auth_token`](ServerBuilder::auth_token).
+    ///
+    /// The file is read once, in this call. A byte order mark and surrounding white space are
+    /// ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::AuthTokenFile`] if the file cannot be read, or does not contain a valid auth
+    /// token.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), dflock::ConfigError> {
+    /// use dflock::server::Server;
+    ///
+    /// let config = Server::builder().build().auth_token_file("/run/secrets/dflock")?;
+    /// # Ok(()) }
+    /// ```
+    pub fn auth_token_file(mut self, path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        let token = AuthTokenFile::open(path.into())?.current();
+        token.as_str().clone_into(&mut self.auth_token);
+        Ok(self)
     }
 
     /// Starts a server, which stops when the [`Server`] is dropped.

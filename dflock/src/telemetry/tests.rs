@@ -86,7 +86,7 @@ fn without_a_subscriber_telemetry_allocates_nothing() {
             SlotTelemetry::waiting(labels, HoldSpan::FollowsFrom)
                 .0
                 .is_none()
-        )
+        );
     };
     assert_eq!(warnings(assert_inactive), 0);
 }

@@ -5,11 +5,13 @@
     reason = "a panic fails the test"
 )]
 
+mod auth_token_file;
 mod completions;
 #[cfg(target_os = "linux")]
 mod container;
 mod nested;
 mod process;
+mod queue;
 mod run;
 mod serve;
 mod sigkill;
@@ -20,3 +22,5 @@ mod slot_loss;
 mod stats;
 mod terminal;
 mod tls;
+#[cfg(target_os = "linux")]
+mod watchdog;

@@ -200,6 +200,8 @@ async fn a_server_that_stops_during_the_wait_exits_with_69() {
         &addr,
         "--key",
         "job",
+        "--timeout",
+        "3s",
         "echo",
         "ran",
     ]));

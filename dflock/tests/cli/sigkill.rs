@@ -69,6 +69,8 @@ async fn the_command_is_killed_with_dflock_without_the_watchdog() {
         .filter(|pid| *pid != command)
         .collect();
     assert_eq!(watchdogs.len(), 1, "{children}");
+    // Stopped, so that it does not notice the end of the watchdog and terminate the command itself.
+    run.signal(Signal::STOP);
     kill_process(Pid::from_raw(watchdogs[0]).unwrap(), Signal::KILL).unwrap();
     run.signal(Signal::KILL);
     assert_eq!(run.status().await, -1);

@@ -63,6 +63,8 @@ pub(crate) struct RunOptions {
     pub(crate) limit: u32,
 
     /// Maximum time to wait for a slot, such as 30s; 0 fails if no slot is free [default: no limit]
+    ///
+    /// The time includes connecting and the replies of the server.
     #[arg(long, short, value_parser = duration, value_name = "TIME")]
     pub(crate) timeout: Option<Duration>,
 

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 
 use crate::error::CliError;
 use crate::exec::PendingCommand;
@@ -18,6 +18,13 @@ use crate::watchdog::Watchdog;
 
 /// Interval at which `terminate` polls for processes that are left after the command has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The first of the command and its watchdog to end, with its exit status.
+pub(crate) enum ChildEvent {
+    CommandEnded(ExitStatus),
+    /// Without a watchdog, the command would keep running if this process died or was stopped.
+    WatchdogEnded(ExitStatus),
+}
 
 /// A running command. Dropping this kills the command and all processes that it started.
 pub(crate) struct ChildCommand {
@@ -87,19 +94,28 @@ impl ChildCommand {
         let _ = self.watchdog.extend_deadline(time);
     }
 
-    /// Waits until the command has ended. Cancel safe.
-    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.reaper.wait(self.pid).await
+    /// Waits until the command or its watchdog has ended. Cancel safe.
+    pub(crate) async fn wait(&mut self) -> io::Result<ChildEvent> {
+        let pids = [self.pid, self.watchdog.pid()];
+        let (pid, status) = self.reaper.wait_any(pids).await?;
+        Ok(if pid == self.pid {
+            ChildEvent::CommandEnded(status)
+        } else {
+            ChildEvent::WatchdogEnded(status)
+        })
     }
 
     /// Forwards a signal that this process received.
     pub(crate) fn forward(&self, Received { signal, by_process }: Received) {
-        if !self.foreground {
-            return self.watchdog.signal(signal);
+        if let Some(group) = self.group() {
+            // Fails if all processes have ended. The watchdog ignores signals that can be caught.
+            let _ = kill_process_group(group, signal);
+            return;
         }
         // The terminal has sent it to the whole foreground group already. Some programs treat a
         // second SIGINT differently from the first.
-        let by_key = !by_process && (signal == Signal::INT || signal == Signal::QUIT);
+        let by_key =
+            self.foreground && !by_process && (signal == Signal::INT || signal == Signal::QUIT);
         // After the command is reaped, its pid may belong to another process.
         if !by_key && self.reaper.contains(self.pid) {
             // Fails if the command has ended.
@@ -143,12 +159,22 @@ impl ChildCommand {
 
     fn process_tree(&self) -> ProcessTree {
         let command = self.reaper.contains(self.pid).then_some(self.pid);
-        let group = (!self.foreground).then(|| self.watchdog.group());
         ProcessTree {
             token: self.watchdog.token().to_owned(),
             command,
-            group,
+            group: self.group(),
         }
+    }
+
+    /// Returns the command's own process group, if it has one and its id cannot have been reused.
+    ///
+    /// The id is in use until the watchdog, which leads the group, is reaped. After that it is in
+    /// use while the command is in the group and not reaped. The command may have left the group.
+    fn group(&self) -> Option<Pid> {
+        let group = self.watchdog.group();
+        let has_watchdog = self.reaper.contains(self.watchdog.pid());
+        let has_command = || self.reaper.contains(self.pid) && getpgid(Some(self.pid)) == Ok(group);
+        (!self.foreground && (has_watchdog || has_command())).then_some(group)
     }
 }
 

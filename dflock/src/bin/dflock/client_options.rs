@@ -4,11 +4,10 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dflock::{ClientBuilder, Tls};
-use zeroize::Zeroizing;
 
 use crate::duration::duration;
 use crate::error::CliError;
@@ -126,24 +125,4 @@ fn is_local(server: &str) -> bool {
         Ok(ip) => ip.to_canonical().is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
-}
-
-/// Reads an auth token from a file. Removes a byte order mark and surrounding white space.
-pub(crate) fn read_token(path: &Path) -> Result<Zeroizing<String>, CliError> {
-    let text = std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| {
-            CliError::usage(format!(
-                "cannot read the auth token file: {error}; the value is not shown, as it may be \
-                 the token itself"
-            ))
-        })?;
-    let token = text.strip_prefix('\u{FEFF}').unwrap_or(&text).trim();
-    if token.is_empty() {
-        return Err(CliError::usage(format!(
-            "the auth token file {} is empty",
-            path.display()
-        )));
-    }
-    Ok(Zeroizing::new(token.to_owned()))
 }

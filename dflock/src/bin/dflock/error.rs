@@ -63,6 +63,28 @@ impl CliError {
         }
     }
 
+    /// Creates the error for `--timeout` that ended while the client was in the queue of `key`.
+    pub(crate) fn no_slot_in_time(key: &str, server: &str) -> Self {
+        Self {
+            code: TIMEOUT,
+            message: format!(
+                "timed out waiting for a slot of {key:?} on {server}; try again, or use a longer \
+                 --timeout"
+            ),
+        }
+    }
+
+    /// Creates the error for `--timeout` that ended before the first reply of the server.
+    pub(crate) fn no_reply_in_time(key: &str, server: &str) -> Self {
+        Self {
+            code: TIMEOUT,
+            message: format!(
+                "timed out waiting for a slot of {key:?}: no reply from {server}; check the \
+                 server, or use a longer --timeout"
+            ),
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }
@@ -98,21 +120,15 @@ impl From<Error> for CliError {
             Error::Config(_) | Error::LimitMismatch { .. } => USAGE,
             Error::Timeout { context, waited } => {
                 let key = context.key.as_deref().unwrap_or_default();
-                let message = if waited.is_zero() {
-                    format!(
-                        "no slot of {key:?} on {} is free now; use a longer --timeout to wait",
-                        context.server
-                    )
-                } else {
-                    format!(
-                        "timed out waiting for a slot of {key:?} on {}; try again, or use a longer \
-                         --timeout",
-                        context.server
-                    )
-                };
+                if !waited.is_zero() {
+                    return Self::no_slot_in_time(key, &context.server);
+                }
                 return Self {
                     code: TIMEOUT,
-                    message,
+                    message: format!(
+                        "no slot of {key:?} on {} is free now; use a longer --timeout to wait",
+                        context.server
+                    ),
                 };
             }
             Error::TooManyKeys { .. }

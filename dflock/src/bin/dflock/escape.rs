@@ -73,6 +73,42 @@ mod tests {
         }
     }
 
+    // A variation selector is part of the emoji before it, so the library accepts an auth token
+    // that ends with one. It is escaped in a key, because two keys that differ only in it look the
+    // same.
+    const VARIATION_SELECTORS: [RangeInclusive<char>; 4] = [
+        '\u{180b}'..='\u{180d}',
+        '\u{180f}'..='\u{180f}',
+        '\u{fe00}'..='\u{fe0f}',
+        '\u{e0100}'..='\u{e01ef}',
+    ];
+
+    /// Returns whether the library rejects an auth token that ends with `c`, as invisible.
+    fn is_invalid_at_the_end(c: char) -> bool {
+        let client = dflock::Client::builder().auth(format!("x{c}")).build();
+        matches!(
+            client,
+            Err(dflock::ConfigError::AuthToken {
+                why: dflock::TokenErrorKind::Invisible { .. }
+            })
+        )
+    }
+
+    #[test]
+    fn invisible_characters_of_the_library_are_escaped() {
+        for c in ('\0'..='\u{ffff}').chain('\u{e0000}'..='\u{e0fff}') {
+            assert!(!is_invalid_at_the_end(c) || is_hidden(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn the_library_rejects_all_invisible_characters_except_variation_selectors() {
+        for c in INVISIBLE.into_iter().flatten() {
+            let is_selector = VARIATION_SELECTORS.iter().any(|range| range.contains(&c));
+            assert_ne!(is_invalid_at_the_end(c), is_selector, "{c:?}");
+        }
+    }
+
     #[test]
     fn hidden_characters_are_escaped() {
         for (text, expected) in [

@@ -43,13 +43,25 @@ impl Reaper {
 
     /// Waits until the registered child `pid` ends. Cancel safe, and may be called again.
     pub(crate) async fn wait(&mut self, pid: Pid) -> io::Result<ExitStatus> {
+        self.wait_any([pid]).await.map(|(_, status)| status)
+    }
+
+    /// Waits until one of the registered children `pids` ends. Returns the first of them in the
+    /// order of `pids` that has ended. Cancel safe, and may be called again.
+    pub(crate) async fn wait_any<const N: usize>(
+        &mut self,
+        pids: [Pid; N],
+    ) -> io::Result<(Pid, ExitStatus)> {
         loop {
             self.reap()?;
-            match self.statuses.get(&pid) {
-                Some(Some(status)) => return Ok(*status),
-                Some(None) => self.sigchld.recv().await,
-                None => return Err(io::ErrorKind::NotFound.into()),
-            };
+            for pid in pids {
+                match self.statuses.get(&pid) {
+                    Some(Some(status)) => return Ok((pid, *status)),
+                    Some(None) => {}
+                    None => return Err(io::ErrorKind::NotFound.into()),
+                }
+            }
+            self.sigchld.recv().await;
         }
     }
 

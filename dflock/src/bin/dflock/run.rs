@@ -7,7 +7,7 @@ use std::time::Duration;
 use dflock::{Crc32, Semaphore, Sharding};
 
 use crate::args::RunOptions;
-use crate::child::ChildCommand;
+use crate::child::{ChildCommand, ChildEvent};
 use crate::error::{self, CliError};
 use crate::proc::Process;
 use crate::process_tree::TOKEN_VARIABLE;
@@ -91,7 +91,18 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
                 child.terminate(options.grace, &mut signals).await.map_err(no_wait)?;
                 return Err(lost.into());
             }
-            exit_status = child.wait() => break exit_status.map_err(no_wait)?,
+            event = child.wait() => match event.map_err(no_wait)? {
+                ChildEvent::CommandEnded(exit_status) => break exit_status,
+                ChildEvent::WatchdogEnded(exit_status) => {
+                    let lost = held.check();
+                    child.terminate(options.grace, &mut signals).await.map_err(no_wait)?;
+                    lost?;
+                    return Err(CliError::system(
+                        "the command was terminated, because its watchdog process has ended",
+                        &io::Error::other(exit_status.to_string()),
+                    ));
+                }
+            },
             received = signals.next() => child.forward(received),
             () = tokio::time::sleep(heartbeat) => {}
         }

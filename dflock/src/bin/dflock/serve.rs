@@ -12,7 +12,6 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::client_options::read_token;
 use crate::duration::duration;
 use crate::error::{self, CliError};
 use crate::reaper::reap_orphans;
@@ -82,15 +81,13 @@ pub(crate) struct ServeOptions {
 
 impl ServeOptions {
     fn into_config(self) -> Result<ServerConfig, CliError> {
-        let token = match (&self.auth_token_file, self.auth_token) {
-            (Some(path), _) => read_token(path)?,
-            (None, Some(token)) if token.trim().is_empty() => {
-                return Err(CliError::usage(
-                    "the auth token is empty; omit --auth-token to run without one",
-                ));
-            }
-            (None, token) => Zeroizing::new(token.unwrap_or_default()),
-        };
+        let token = self.auth_token.map(Zeroizing::new);
+        if token.as_ref().is_some_and(|token| token.trim().is_empty()) {
+            return Err(CliError::usage(
+                "the auth token is empty; omit --auth-token to run without one",
+            ));
+        }
+        let token = token.unwrap_or_default();
         let tls = match self.tls_cert.zip(self.tls_key) {
             Some((chain, key)) => Some(ServerTls::pem_files(chain, key)?),
             None => None,
@@ -101,7 +98,7 @@ impl ServeOptions {
         } else {
             self.host
         };
-        Ok(Server::builder()
+        let config = Server::builder()
             .bind(format!("{host}:{}", self.port))
             .auth_token(token.trim())
             .tls(tls)
@@ -116,7 +113,11 @@ impl ServeOptions {
             .write_timeout(self.write_timeout)
             .shutdown_timeout(self.shutdown_timeout)
             .auto_release(self.auto_release_on_disconnect)
-            .build())
+            .build();
+        match self.auth_token_file {
+            Some(path) => Ok(config.auth_token_file(path)?),
+            None => Ok(config),
+        }
     }
 }
 

@@ -1,50 +1,119 @@
 //! The wait for a slot, with progress on a terminal.
 
 use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{IsTerminal, Write, stderr};
-use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::mem;
+use std::time::Duration;
 
-use dflock::{Client, Enqueued, Error, Held, Semaphore, Stats};
+use dflock::{Client, Enqueued, Error, Held, Operation, Queued, Semaphore, Stats, TlsErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::error::{self, CliError};
 use crate::escape::escape;
 
 /// Interval at which the length of the queue is polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Upper bound of the first pause before the client joins the queue again.
+const FIRST_MAX_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Upper bound of all later pauses.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Stage of a wait. Selects the error that is reported when `--timeout` ends.
+enum Stage {
+    /// The server has not replied yet.
+    NoReply,
+    /// The client is in the queue.
+    Queued,
+    /// The client has lost its place in the queue, and this is the last error.
+    Disconnected(Error),
+}
+
 /// Acquires a slot of `semaphore`, and shows the queue position if standard error is a terminal.
 ///
-/// Waits for at most `timeout` if it is given. `client` polls the length of the queue. `is_nested`
-/// says whether an enclosing `dflock run` holds a slot of the same key.
+/// The call takes at most `timeout` if it is given, including connecting and the replies of the
+/// server. If the place in the queue is lost, the client joins the queue again. `client` has only
+/// the server of the key, and polls the length of the queue. `is_nested` says whether an enclosing
+/// `dflock run` holds a slot of the same key.
 pub(crate) async fn acquire(
     semaphore: Semaphore,
     client: &Client,
     timeout: Option<Duration>,
     is_nested: bool,
-) -> Result<Semaphore<Held>, Error> {
-    if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return semaphore.try_acquire().await;
-    }
-    let (began, key) = (Instant::now(), semaphore.key().to_owned());
-    let queued = match semaphore.enqueue().await? {
-        Enqueued::Acquired(held) => return Ok(held),
-        Enqueued::Queued(queued) => queued,
+) -> Result<Semaphore<Held>, CliError> {
+    let timeout = match timeout {
+        Some(Duration::ZERO) => return Ok(semaphore.try_acquire().await?),
+        Some(timeout) => timeout,
+        None => Duration::MAX,
     };
-    if is_nested {
-        // Ignored: without a standard error there is no place to report the failure.
-        let _ = writeln!(
-            stderr(),
-            "dflock: warning: no slot of {key:?} is free, and an enclosing `dflock run` holds one \
-             until this command ends: it waits for itself unless another holder releases a slot"
-        );
+    let mut stage = Stage::NoReply;
+    let acquire = enqueue_until_held(&semaphore, client, is_nested, &mut stage);
+    if let Ok(held) = tokio::time::timeout(timeout, acquire).await {
+        return Ok(held?);
     }
-    let wait = pin!(queued.wait_within(timeout.map_or(Duration::MAX, |timeout| {
-        timeout.saturating_sub(began.elapsed())
-    })));
+    let server = client.servers().next().unwrap_or_default();
+    Err(match stage {
+        Stage::NoReply => CliError::no_reply_in_time(semaphore.key(), server),
+        Stage::Queued => CliError::no_slot_in_time(semaphore.key(), server),
+        Stage::Disconnected(error) => error.into(),
+    })
+}
+
+/// Joins the queue and waits for a slot. Joins the queue again each time the place in it is lost.
+async fn enqueue_until_held(
+    semaphore: &Semaphore,
+    client: &Client,
+    is_nested: bool,
+    stage: &mut Stage,
+) -> Result<Semaphore<Held>, Error> {
+    let (mut warn_nested, mut warn_disconnected) = (is_nested, true);
+    let mut max_backoff = FIRST_MAX_BACKOFF;
+    loop {
+        let error = match semaphore.clone().enqueue().await {
+            Ok(Enqueued::Acquired(held)) => return Ok(held),
+            Ok(Enqueued::Queued(queued)) => {
+                *stage = Stage::Queued;
+                if mem::take(&mut warn_nested) {
+                    warn(&format!(
+                        "no slot of {:?} is free, and an enclosing `dflock run` holds one until \
+                         this command ends: it waits for itself unless another holder releases a \
+                         slot",
+                        semaphore.key()
+                    ));
+                }
+                max_backoff = FIRST_MAX_BACKOFF;
+                match wait(queued, client).await {
+                    Err(error) if is_disconnected(&error) || is_shutdown_refusal(&error) => error,
+                    held => return held,
+                }
+            }
+            Err(error) if matches!(stage, Stage::Disconnected(_)) && is_disconnected(&error) => {
+                error
+            }
+            Err(error) => return Err(error),
+        };
+        if mem::take(&mut warn_disconnected) {
+            warn(&format!(
+                "lost the place in the queue, joining again: {}",
+                error::message(&error)
+            ));
+        }
+        *stage = Stage::Disconnected(error);
+        tokio::time::sleep(jitter(max_backoff)).await;
+        max_backoff = (max_backoff * 2).min(MAX_BACKOFF);
+    }
+}
+
+/// Waits in the queue, and shows the queue position if standard error is a terminal.
+async fn wait(queued: Semaphore<Queued>, client: &Client) -> Result<Semaphore<Held>, Error> {
+    let key = queued.key().to_owned();
+    let wait = queued.wait_within(Duration::MAX);
     if !stderr().is_terminal() {
         return wait.await;
     }
+    // Cleared when it is dropped, such as at the end of `--timeout`.
     let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
     // Draws on a separate thread, so that a blocked terminal does not block the wait.
     spinner.enable_steady_tick(Duration::from_millis(100));
@@ -54,6 +123,38 @@ pub(crate) async fn acquire(
     };
     spinner.finish_and_clear();
     held
+}
+
+/// Returns whether `error` means that the server is not reachable, but may become so again.
+fn is_disconnected(error: &Error) -> bool {
+    match error {
+        Error::Connect { .. }
+        | Error::ConnectTimeout { .. }
+        | Error::Unresponsive { .. }
+        | Error::Disconnected { .. }
+        | Error::Draining { .. } => true,
+        Error::Tls { fault, .. } => *fault == TlsErrorKind::ConnectionClosed,
+        _ => false,
+    }
+}
+
+/// Returns whether `error` is the reply `error` to a wait. dflockd v1.10.0 sends it to the clients
+/// in its queues when it shuts down, and has no other reply for that.
+fn is_shutdown_refusal(error: &Error) -> bool {
+    error.operation() == Some(Operation::Wait)
+        && matches!(error, Error::Refused { status, .. } if status == "error")
+}
+
+/// Returns a random pause of at most `max`. Without jitter, all clients in the queue of a server
+/// that restarts would connect at the same moment.
+fn jitter(max: Duration) -> Duration {
+    let random = (RandomState::new().hash_one(()) >> 32) as u32;
+    max.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+fn warn(message: &str) {
+    // Ignored: without a standard error there is no place to report the failure.
+    let _ = writeln!(stderr(), "dflock: warning: {message}");
 }
 
 /// The best known upper bound of the queue position.

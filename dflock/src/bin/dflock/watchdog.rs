@@ -12,9 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    Pid, Signal, getpid, kill_current_process_group, kill_process, kill_process_group,
-};
+use rustix::process::{Pid, Signal, getpid, kill_current_process_group, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::{Receiver as PipeReceiver, Sender};
 
@@ -76,15 +74,10 @@ impl Watchdog {
         &self.token
     }
 
-    /// Returns the process group that the watchdog leads. It exists for as long as this value.
+    /// Returns the process group that the watchdog leads. After the watchdog has ended, another
+    /// group may have this id.
     pub(crate) fn group(&self) -> Pid {
         self.pid
-    }
-
-    /// Sends `signal` to the process group. The watchdog ignores every signal that can be caught.
-    pub(crate) fn signal(&self, signal: Signal) {
-        // Fails if all processes have ended.
-        let _ = kill_process_group(self.pid, signal);
     }
 
     /// Sets the deadline of the command to `time` from now.

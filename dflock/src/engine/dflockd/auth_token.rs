@@ -93,7 +93,7 @@ impl AuthTokenFile {
     fn parse(&self, read: io::Result<Zeroizing<Vec<u8>>>) -> Result<AuthToken, ConfigError> {
         let token = match read {
             Ok(bytes) => AuthToken::from_content(&bytes),
-            // the "path" may be the secret itself, which no error may show
+            // The value may be the auth token itself, which no error may show.
             Err(error) if !file::is_path(&self.0, &error) => {
                 let why = AuthTokenFileErrorKind::NotPath {
                     error: error.to_string(),
