@@ -389,7 +389,7 @@ pub(crate) fn ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
 
 /// Warns that a name leads to another address than before.
 ///
-/// That is another server, unless the server has moved.
+/// The new address is another server, unless the server has moved.
 pub(crate) fn address_changed(server: &str, from: IpAddr, to: IpAddr) {
     let message =
         "the address of the server's name has changed; both addresses may grant the same key";

@@ -24,9 +24,7 @@ pub enum AuthErrorKind {
 impl fmt::Display for AuthErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Missing => {
-                "the server requires an auth token, the shared secret; set it with `auth`"
-            }
+            Self::Missing => "the server requires an auth token; set it with `auth`",
             Self::Wrong { long: false } => {
                 "the server refuses the auth token given with `auth`; check it"
             }

@@ -109,8 +109,8 @@ pub enum ConfigError {
 
     /// The auth token has a length or a character that the protocol does not allow.
     #[error(
-        "the auth token is refused: {why}; it is a secret of at most 65536 bytes without line \
-         break or NUL, and neither begins nor ends with white space or an invisible character"
+        "the auth token is refused: {why}; it must have at most 65536 bytes without line break or \
+         NUL, and neither begin nor end with white space or an invisible character"
     )]
     AuthToken {
         /// The reason of the refusal.
@@ -118,7 +118,7 @@ pub enum ConfigError {
     },
 
     /// The file with the auth token cannot be used.
-    #[error("the secret{} is refused: {why}", of_file(file.as_ref()))]
+    #[error("the auth token{} is refused: {why}", of_file(file.as_ref()))]
     AuthTokenFile {
         /// The file. `None` if the given path may be the token itself.
         file: Option<PathBuf>,
@@ -281,7 +281,7 @@ impl fmt::Display for AuthTokenFileErrorKind {
                  itself; give the path of a file with the token in it, with a separator: `./token`"
             ),
             Self::NotUtf8 => f.write_str("the file is not UTF-8; save it as UTF-8"),
-            Self::Empty => f.write_str("the file has no secret in it"),
+            Self::Empty => f.write_str("the file has no auth token in it"),
             Self::Secret(why) => why.fmt(f),
         }
     }

@@ -36,8 +36,8 @@ impl fmt::Display for TlsErrorKind {
                  the clock of this machine"
             }
             Self::Issuer => {
-                "nobody who is trusted issued the server's certificate; give its issuer's with \
-                 `Tls::ca_pem_file`"
+                "the server's certificate is not issued by a trusted CA; give the CA's certificate \
+                 with `Tls::ca_pem_file`"
             }
             Self::Certificate => {
                 "the server's certificate is refused; give the server one that is for servers and \

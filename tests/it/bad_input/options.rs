@@ -380,7 +380,7 @@ fn an_auth_token_is_one_line_and_redacted() {
         assert!(!format!("{builder:?}").contains("hu"));
         let error = builder.build().unwrap_err();
         assert_eq!(error, ConfigError::AuthToken { why: expected });
-        reads_well(&error, &["secret", "65536 bytes", "line break or NUL"]);
+        reads_well(&error, &["auth token", "65536 bytes", "line break or NUL"]);
         assert!(!format!("{error} {error:?}").contains("hu"));
     }
     let client = Client::builder().auth("hush").build().unwrap();

@@ -27,7 +27,7 @@ const STATUSES: [(&str, Check, &str); 13] = [
                 }
             )
         },
-        "secret",
+        "auth token",
     ),
     (
         "error_max_locks",

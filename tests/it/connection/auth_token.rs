@@ -321,15 +321,15 @@ fn a_file_without_an_auth_token_is_rejected_and_named() {
     let dir = TempDir::new();
     let missing = dir.path("missing");
     let error = Client::builder().auth_file(&missing).build().unwrap_err();
-    reads_well(&error, &["the secret in", &missing, "cannot be read"]);
+    reads_well(&error, &["the auth token in", &missing, "cannot be read"]);
     for (content, why) in [
-        (&b""[..], "no secret in it"),
-        (b"\xef\xbb\xbf \n", "no secret in it"),
+        (&b""[..], "no auth token in it"),
+        (b"\xef\xbb\xbf \n", "no auth token in it"),
         (b"\xff\xfeh\0", "UTF-8"),
     ] {
         let path = dir.file("token", content);
         let error = Client::builder().auth_file(&path).build().unwrap_err();
-        reads_well(&error, &["the secret in", &path, why]);
+        reads_well(&error, &["the auth token in", &path, why]);
     }
     // The later call takes precedence.
     Client::builder()

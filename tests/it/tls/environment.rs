@@ -92,7 +92,7 @@ async fn the_environment_selects_the_trusted_certificates() {
     ] {
         let error = outcome(&server, variables).await;
         assert!(
-            error.contains("nobody who is trusted issued the server's certificate"),
+            error.contains("the server's certificate is not issued by a trusted CA"),
             "{error}"
         );
     }

@@ -355,8 +355,8 @@ async fn an_invalid_auth_token_keeps_the_last_valid_one_and_warns_once_per_chang
         let ping = async || builder.clone().build().unwrap().ping().await;
         let (warnings, _guard) = Warnings::listen();
         for (invalid, why) in [
-            (&b""[..], "no secret in it"),
-            (b"\n \n", "no secret in it"),
+            (&b""[..], "no auth token in it"),
+            (b"\n \n", "no auth token in it"),
             (b"secretive\nsecretive\n", "line break"),
             ("secretive\u{200b}\n".as_bytes(), "U+200B ZERO WIDTH SPACE"),
             (b"secretive\xff\n", "not UTF-8"),

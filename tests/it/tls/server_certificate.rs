@@ -69,7 +69,7 @@ async fn an_untrusted_certificate_is_rejected_with_its_reason() {
         (
             TestCa::new().issue(HOST),
             TlsErrorKind::Issuer,
-            ["nobody who is trusted", "`Tls::ca_pem_file`"],
+            ["not issued by a trusted CA", "`Tls::ca_pem_file`"],
         ),
         (
             ca.issue_with(HOST, for_clients),
