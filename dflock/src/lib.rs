@@ -1,5 +1,5 @@
-//! Distributed semaphores and locks on [dflockd](https://github.com/mtingers/dflockd): at most N programs, on any number of machines,
-//! hold a slot of a key at once, strictly first come, first served.
+//! Distributed semaphores and locks on [dflockd](https://github.com/mtingers/dflockd): at most N
+//! programs, on any number of machines, hold a slot of a key at once, first come, first served.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,9 +10,9 @@
 //! let client = Client::builder().servers([address]).build()?;
 //! let pool = Semaphore::builder().key("worker-pool").limit(5).client(client).build()?;
 //!
-//! let held = pool.acquire().await?;        // waits in line, 10 s at most
-//! held.check()?;                           // still ours? no IO
-//! let pool = held.release().await?;        // dropping it gives it back, too
+//! let held = pool.acquire().await?;        // waits in the queue, 10 s at most
+//! held.check()?;                           // fails when the slot is lost; no IO
+//! let pool = held.release().await?;        // dropping it frees the slot as well
 //!
 //! let n = pool.with_slot(async |_held| 6 * 7).await?;
 //! # assert_eq!(n, 42);
@@ -21,8 +21,8 @@
 //!
 //! # States
 //!
-//! A semaphore is idle, in line, or holding a slot, and each is a type of its own: what is a run-time error in other clients does not
-//! compile here.
+//! A semaphore is idle, waits in the queue, or holds a slot. Each state is a separate type, so that
+//! run-time errors of other clients do not compile here.
 //!
 //! ```text
 //!            acquire, try_acquire, acquire_within
@@ -36,26 +36,29 @@
 //!     └──────────────── release, close ───────────┘
 //! ```
 //!
-//! [`Lock`] is the same with a limit of one and names of its own on the server. `#[dflock::semaphore(key = "worker-pool", limit = 5)]`
-//! and `#[dflock::lock(key = "nightly")]` run an `async fn` with a slot.
+//! [`Lock`] is a semaphore with a limit of one and separate names on the server.
+//! `#[dflock::semaphore(key = "worker-pool", limit = 5)]` and `#[dflock::lock(key = "nightly")]` run
+//! an `async fn` with a slot.
 //!
-//! # A slot can be lost
+//! # Lost slots
 //!
-//! It is lent for a lease, which is renewed for as long as you hold it. When that fails, [`check`](Held::check) fails from the moment on in
-//! which anybody else may hold it, [`lost`](Held::lost) resolves, [`run`](Held::run) and [`with_slot`](Semaphore::with_slot) stop your
-//! future, and `on_lost` is called. A slot that is dropped is free at once; nothing is spawned or blocked on for it.
+//! The server grants a slot for a lease, which the client renews for as long as the slot is held. When
+//! that fails, [`check`](Held::check) fails from the moment on at which another client may hold the
+//! slot. [`lost`](Held::lost) completes, [`run`](Held::run) and [`with_slot`](Semaphore::with_slot)
+//! stop their future, and `on_lost` is called. A slot that is dropped is free at once; the drop spawns
+//! nothing and blocks on nothing.
 //!
 //! # More
 //!
-//! | page | answers |
+//! | page | content |
 //! |---|---|
-//! | [`guide::leases`] | what is promised, and what no lease can promise |
-//! | [`guide::fencing`] | what to do where a slot must never be used by two |
-//! | [`guide::choosing`] | which lease, which timeouts |
-//! | [`guide::cancel_safety`] | what becomes of a slot when a future is dropped |
+//! | [`guide::leases`] | guarantees, and the limits of a lease |
+//! | [`guide::fencing`] | protection of a store against late writes |
+//! | [`guide::choosing`] | leases and timeouts to choose |
+//! | [`guide::cancel_safety`] | the slot of a future that is dropped |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
-//! | [`telemetry`] | the spans, events and metrics that tell of all this |
+//! | [`telemetry`] | spans, events and metrics |
 //! | [`guide::coming_from`] | the TypeScript, Python and Go clients, call by call |
 
 // The modules, in the order in which an acquire passes them. `ARCHITECTURE.md` has more.

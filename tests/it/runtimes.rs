@@ -313,7 +313,7 @@ fn a_slot_on_a_runtime_without_timers_is_an_error_instead_of_a_panic() {
     }
 }
 
-// The keep-alive task uses the timers of its own runtime.
+// The keep-alive task uses the timers of the runtime that made the connection.
 #[test]
 fn a_loss_is_reported_on_a_runtime_without_timers_and_outside_any_runtime() {
     let outside = current_thread_runtime();

@@ -135,7 +135,7 @@ async fn clients_without_the_auth_token_are_rejected() {
 async fn an_unexpected_auth_token_is_an_error() {
     let server = Server::start().await.unwrap();
     let mut client = RawClient::tcp(&server).await;
-    assert_eq!(client.request("auth", "_", "nobody-asked").await, "error");
+    assert_eq!(client.request("auth", "_", "unsolicited").await, "error");
     client.ping().await;
 }
 
