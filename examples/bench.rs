@@ -1,13 +1,13 @@
-//! How fast dflock is, beside raw sockets that do the same in the same run.
+//! Benchmark of dflock. Raw sockets that send the same requests are the baseline, the floor.
 //!
 //! ```text
 //! cargo run --release -p dflock-examples --example bench -- --workers 64 --floor
 //! cargo run --release -p dflock-examples --example bench -- --bars
 //! ```
 //!
-//! A cycle is one acquire and one release. Every contender runs once a round, in turns, so that
-//! whatever else the machine does falls on all of them; what is printed is the median of the
-//! rounds. Linux only.
+//! A cycle is one acquire and one release. Every contender runs once in each round, so that other
+//! load on the machine affects all of them alike. The output is the median of the rounds. The
+//! benchmark runs on Linux only.
 
 #[path = "bench/bars.rs"]
 mod bars;
@@ -15,14 +15,14 @@ mod bars;
 mod certificate;
 #[path = "bench/contender.rs"]
 mod contender;
-#[path = "bench/crowd.rs"]
-mod crowd;
 #[path = "bench/epoll.rs"]
 mod epoll;
 #[path = "bench/flags.rs"]
 mod flags;
 #[path = "bench/machine.rs"]
 mod machine;
+#[path = "bench/many_slots.rs"]
+mod many_slots;
 #[path = "bench/raw.rs"]
 mod raw;
 #[path = "bench/report.rs"]
@@ -42,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use contender::{Contender, take_turns};
+use contender::{Contender, run_rounds};
 use flags::Flags;
 use serve::ServerProcess;
 
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
                 "error: {error}{}",
                 error
                     .source()
-                    .map(|why| format!(": {why}"))
+                    .map(|source| format!(": {source}"))
                     .unwrap_or_default()
             );
             ExitCode::from(2)
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> Result<ExitCode> {
     if let Some(role) = flags.serve {
-        serve::play(
+        serve::run(
             role,
             flags.tls_cert.as_deref().zip(flags.tls_key.as_deref()),
         )?;
@@ -76,7 +76,7 @@ fn run(flags: &Flags) -> Result<ExitCode> {
     if flags.bars {
         return bars::run(flags);
     }
-    machine::pin(&flags.client_cpus)?;
+    machine::pin_to_cpus(&flags.client_cpus)?;
     let server = if flags.servers.is_empty() {
         Some(ServerProcess::start(
             flags.server_program.as_deref(),
@@ -91,16 +91,16 @@ fn run(flags: &Flags) -> Result<ExitCode> {
         |server| vec![server.addr().to_string()],
     ));
     if let Some(slots) = flags.hold_many {
-        let crowd = crowd::hold(&load, slots)?;
-        report::crowd(&crowd, flags.json)?;
+        let cost = many_slots::measure(&load, slots)?;
+        report::print_hold_cost(&cost, flags.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut contenders = vec![Contender::Dflock(flags.runtime)];
     if flags.floor {
         contenders.extend(Contender::floor(load.hold.is_zero()));
     }
-    let rounds = take_turns(&contenders, &load, flags.rounds)?;
-    let allocations = sdk::allocations(&load)?;
-    report::rounds(&contenders, &rounds, allocations, flags.json)?;
+    let rounds = run_rounds(&contenders, &load, flags.rounds)?;
+    let allocations = sdk::allocations_per_cycle(&load)?;
+    report::print_rounds(&contenders, &rounds, allocations, flags.json)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! Every bar of docs/PERFORMANCE.md, measured one after the other.
+//! Measurement of every bar of docs/PERFORMANCE.md, one after the other.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -8,35 +8,35 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::certificate::Certificate;
-use crate::contender::{Contender, Load, median, median_ratio, take_turns};
+use crate::contender::{Contender, Load, median, median_ratio, run_rounds};
 use crate::flags::{Flags, Runtime};
 use crate::round::Round;
 use crate::serve::{Role, ServerProcess};
-use crate::{Result, crowd, machine, report, sdk};
+use crate::{Result, machine, many_slots, report, sdk};
 
-/// One line of the table.
+/// A row of the table: a measured value and its limit.
 #[derive(Debug, Serialize)]
 pub(crate) struct Bar {
     pub(crate) load: String,
     pub(crate) allowed: String,
     pub(crate) measured: f64,
     pub(crate) is_met: bool,
-    /// What was seen beside it.
+    /// Other figures of the same measurement.
     pub(crate) beside: String,
 }
 
-/// Measures all, prints the table, and fails if a bar is not met.
+/// Measures all bars and prints the table. The exit code is a failure if a bar is not met.
 pub(crate) fn run(flags: &Flags) -> Result<ExitCode> {
     let (bench, mut bars) = (Bench::new(flags)?, Vec::new());
-    bench.one_worker(&mut bars)?;
-    bench.many_workers(&mut bars)?;
-    bench.many_threads(&mut bars)?;
-    bench.one_key(&mut bars)?;
-    bench.one_key_held(&mut bars)?;
-    bench.tls(&mut bars)?;
-    bench.crowd(&mut bars)?;
-    bench.embedded(&mut bars)?;
-    report::bars(&bars, flags.json)?;
+    bench.measure_one_worker(&mut bars)?;
+    bench.measure_many_workers(&mut bars)?;
+    bench.measure_many_threads(&mut bars)?;
+    bench.measure_one_key(&mut bars)?;
+    bench.measure_one_key_held(&mut bars)?;
+    bench.measure_tls(&mut bars)?;
+    bench.measure_many_slots(&mut bars)?;
+    bench.measure_embedded(&mut bars)?;
+    report::print_bars(&bars, flags.json)?;
     Ok(if bars.iter().all(|bar| bar.is_met) {
         ExitCode::SUCCESS
     } else {
@@ -44,6 +44,7 @@ pub(crate) fn run(flags: &Flags) -> Result<ExitCode> {
     })
 }
 
+/// Settings that all measurements share.
 struct Bench {
     program: Option<PathBuf>,
     rounds: NonZeroU32,
@@ -53,7 +54,7 @@ struct Bench {
 
 impl Bench {
     fn new(flags: &Flags) -> Result<Self> {
-        let cpus = machine::cpus()?;
+        let cpus = machine::allowed_cpus()?;
         Ok(Self {
             program: flags.server_program.clone(),
             rounds: flags.rounds,
@@ -62,16 +63,18 @@ impl Bench {
         })
     }
 
-    /// The client on the first `ours` cores, the server on the rest; on the same if there are not enough.
-    fn split(&self, ours: usize) -> (&[usize], &[usize]) {
-        if self.cpus.len() > ours {
-            self.cpus.split_at(ours)
+    /// Returns the first `client` cores for the client, and the others for the server.
+    ///
+    /// Both use all cores if no core is left for the server.
+    fn split_cpus(&self, client: usize) -> (&[usize], &[usize]) {
+        if self.cpus.len() > client {
+            self.cpus.split_at(client)
         } else {
             (&self.cpus, &self.cpus)
         }
     }
 
-    fn server(&self, cpus: &[usize], tls: Option<&Certificate>) -> Result<ServerProcess> {
+    fn start_server(&self, cpus: &[usize], tls: Option<&Certificate>) -> Result<ServerProcess> {
         ServerProcess::start(self.program.as_deref(), cpus, tls)
     }
 
@@ -88,8 +91,8 @@ impl Bench {
         }
     }
 
-    /// The rounds of dflock, and those of each of `others`.
-    fn turns<const N: usize>(
+    /// Runs dflock and `others`. Returns the rounds of dflock, and the rounds of each of `others`.
+    fn run_contenders<const N: usize>(
         &self,
         runtime: Runtime,
         others: [Contender; N],
@@ -97,7 +100,7 @@ impl Bench {
     ) -> Result<(Vec<Round>, [Vec<Round>; N])> {
         let mut contenders = vec![Contender::Dflock(runtime)];
         contenders.extend(others);
-        let mut all = take_turns(&contenders, load, self.rounds)?.into_iter();
+        let mut all = run_rounds(&contenders, load, self.rounds)?.into_iter();
         let ours = all.next().unwrap_or_default();
         Ok((
             ours,
@@ -105,30 +108,30 @@ impl Bench {
         ))
     }
 
-    fn one_worker(&self, bars: &mut Vec<Bar>) -> Result<()> {
+    fn measure_one_worker(&self, bars: &mut Vec<Bar>) -> Result<()> {
         let core = &self.cpus[..1];
-        machine::pin(core)?;
-        let server = self.server(core, None)?;
+        machine::pin_to_cpus(core)?;
+        let server = self.start_server(core, None)?;
         let load = self.load(&server, 1);
-        let (ours, [kept, tokio]) = self.turns(
+        let (ours, [blocking, tokio]) = self.run_contenders(
             Runtime::Current,
-            [Contender::Kept, Contender::Tokio(Runtime::Current)],
+            [Contender::Blocking, Contender::Tokio(Runtime::Current)],
             &load,
         )?;
         let beside = format!(
             "p50 {:.1} us, floor {:.1} us, bare tokio {:.1} us",
             median(&ours, |round| round.p50_us),
-            median(&kept, |round| round.p50_us),
+            median(&blocking, |round| round.p50_us),
             median(&tokio, |round| round.p50_us)
         );
-        let ratio = median_ratio(&ours, &kept, |round| round.p50_us);
+        let ratio = median_ratio(&ours, &blocking, |round| round.p50_us);
         bars.push(Bar::at_most(
             "1 worker, client and server on one core, p50 / kept-connection floor",
             ratio,
             1.30,
             beside,
         ));
-        let allocations = sdk::allocations(&load)?;
+        let allocations = sdk::allocations_per_cycle(&load)?;
         bars.push(Bar::at_most(
             "heap allocations per warm cycle",
             allocations,
@@ -138,18 +141,18 @@ impl Bench {
         Ok(())
     }
 
-    fn many_workers(&self, bars: &mut Vec<Bar>) -> Result<()> {
-        let (ours, theirs) = self.split(1);
-        machine::pin(ours)?;
+    fn measure_many_workers(&self, bars: &mut Vec<Bar>) -> Result<()> {
+        let (client_cpus, server_cpus) = self.split_cpus(1);
+        machine::pin_to_cpus(client_cpus)?;
         for workers in [64, 256] {
-            let server = self.server(theirs, None)?;
+            let server = self.start_server(server_cpus, None)?;
             let load = self.load(&server, workers);
-            let (ours, [epoll, tokio]) = self.turns(
+            let (ours, [epoll, tokio]) = self.run_contenders(
                 Runtime::Current,
                 [Contender::Epoll, Contender::Tokio(Runtime::Current)],
                 &load,
             )?;
-            bars.push(Bar::speed(
+            bars.push(Bar::throughput(
                 &format!("{workers} workers, own keys"),
                 &ours,
                 &epoll,
@@ -165,12 +168,12 @@ impl Bench {
         Ok(())
     }
 
-    fn many_threads(&self, bars: &mut Vec<Bar>) -> Result<()> {
-        let (ours, theirs) = self.split(self.cpus.len() / 2);
-        machine::pin(ours)?;
+    fn measure_many_threads(&self, bars: &mut Vec<Bar>) -> Result<()> {
+        let (client_cpus, server_cpus) = self.split_cpus(self.cpus.len() / 2);
+        machine::pin_to_cpus(client_cpus)?;
         for workers in [64, 256] {
-            let server = self.server(theirs, None)?;
-            let (ours, [tokio]) = self.turns(
+            let server = self.start_server(server_cpus, None)?;
+            let (ours, [tokio]) = self.run_contenders(
                 Runtime::Multi,
                 [Contender::Tokio(Runtime::Multi)],
                 &self.load(&server, workers),
@@ -185,16 +188,16 @@ impl Bench {
         Ok(())
     }
 
-    fn one_key(&self, bars: &mut Vec<Bar>) -> Result<()> {
-        let (ours, theirs) = self.split(1);
-        machine::pin(ours)?;
-        let server = self.server(theirs, None)?;
+    fn measure_one_key(&self, bars: &mut Vec<Bar>) -> Result<()> {
+        let (client_cpus, server_cpus) = self.split_cpus(1);
+        machine::pin_to_cpus(client_cpus)?;
+        let server = self.start_server(server_cpus, None)?;
         let load = Load {
             contend: true,
             ..self.load(&server, 64)
         };
-        let (ours, [epoll]) = self.turns(Runtime::Current, [Contender::Epoll], &load)?;
-        bars.push(Bar::speed(
+        let (ours, [epoll]) = self.run_contenders(Runtime::Current, [Contender::Epoll], &load)?;
+        bars.push(Bar::throughput(
             "64 workers, one key, limit 5, no hold",
             &ours,
             &epoll,
@@ -203,24 +206,24 @@ impl Bench {
         Ok(())
     }
 
-    fn one_key_held(&self, bars: &mut Vec<Bar>) -> Result<()> {
-        let (ours, theirs) = self.split(1);
-        machine::pin(ours)?;
-        let server = self.server(theirs, None)?;
-        // about four seconds a round
+    fn measure_one_key_held(&self, bars: &mut Vec<Bar>) -> Result<()> {
+        let (client_cpus, server_cpus) = self.split_cpus(1);
+        machine::pin_to_cpus(client_cpus)?;
+        let server = self.start_server(server_cpus, None)?;
+        // One round takes about four seconds.
         let load = Load {
             contend: true,
             hold: Duration::from_millis(10),
             cycles: 2000,
             ..self.load(&server, 64)
         };
-        let (ours, [tokio]) = self.turns(
+        let (ours, [tokio]) = self.run_contenders(
             Runtime::Current,
             [Contender::Tokio(Runtime::Current)],
             &load,
         )?;
-        // the slots could carry so many a second if none was ever empty
-        let part = |rounds| {
+        // The limit is `limit / mean hold` cycles a second: it is reached if no slot is ever free.
+        let utilization = |rounds| {
             median(rounds, |round: &Round| {
                 round.cycles_per_second * round.mean_hold_us / 1e6 / f64::from(load.limit)
             })
@@ -228,84 +231,84 @@ impl Bench {
         let beside = format!(
             "mean hold {:.0} us; bare tokio {:.3}",
             median(&ours, |round| round.mean_hold_us),
-            part(&tokio)
+            utilization(&tokio)
         );
-        let part = part(&ours);
+        let utilization = utilization(&ours);
         bars.push(Bar::at_least(
             "the same with a hold of 10 ms: cycles/s of limit / mean hold",
-            part,
+            utilization,
             0.98,
             beside,
         ));
         Ok(())
     }
 
-    fn tls(&self, bars: &mut Vec<Bar>) -> Result<()> {
-        let (ours, theirs) = self.split(1);
-        machine::pin(ours)?;
+    fn measure_tls(&self, bars: &mut Vec<Bar>) -> Result<()> {
+        let (client_cpus, server_cpus) = self.split_cpus(1);
+        machine::pin_to_cpus(client_cpus)?;
         let certificate = Certificate::new()?;
         let (plain, secure) = (
-            self.server(theirs, None)?,
-            self.server(theirs, Some(&certificate))?,
+            self.start_server(server_cpus, None)?,
+            self.start_server(server_cpus, Some(&certificate))?,
         );
         let secure = Load {
             tls_ca: Some(certificate.chain()),
             ..self.load(&secure, 64)
         };
-        let (mut with_tls, mut without) = (Vec::new(), Vec::new());
+        let (mut tls_rounds, mut plain_rounds) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds.get() {
-            with_tls.push(Contender::Dflock(Runtime::Current).run(&secure)?);
-            without.push(Contender::Dflock(Runtime::Current).run(&self.load(&plain, 64))?);
+            tls_rounds.push(Contender::Dflock(Runtime::Current).run(&secure)?);
+            plain_rounds.push(Contender::Dflock(Runtime::Current).run(&self.load(&plain, 64))?);
         }
-        bars.push(Bar::speed(
+        bars.push(Bar::throughput(
             "64 workers, own keys, TLS, where the floor is dflock without",
-            &with_tls,
-            &without,
+            &tls_rounds,
+            &plain_rounds,
             0.85,
         ));
         Ok(())
     }
 
-    fn crowd(&self, bars: &mut Vec<Bar>) -> Result<()> {
-        const SLOTS: NonZeroU32 = NonZeroU32::new(10_000).expect("it is not zero");
-        let (ours, theirs) = self.split(1);
-        machine::pin(ours)?;
-        let server = self.server(theirs, None)?;
-        let crowd = crowd::hold(&self.load(&server, 1), SLOTS)?;
-        let beside = format!("{:.2} KiB of it heap; {} lost", crowd.heap_kib, crowd.lost);
+    fn measure_many_slots(&self, bars: &mut Vec<Bar>) -> Result<()> {
+        const SLOTS: NonZeroU32 = NonZeroU32::new(10_000).expect("10,000 is not zero");
+        let (client_cpus, server_cpus) = self.split_cpus(1);
+        machine::pin_to_cpus(client_cpus)?;
+        let server = self.start_server(server_cpus, None)?;
+        let cost = many_slots::measure(&self.load(&server, 1), SLOTS)?;
+        let beside = format!("{:.2} KiB of it heap; {} lost", cost.heap_kib, cost.lost);
         bars.push(Bar::at_most(
             "10,000 slots held: client memory for each, KiB",
-            crowd.resident_kib,
+            cost.resident_kib,
             8.0,
             beside,
         ));
         let beside = format!(
             "{:.1} % in the busiest quarter of a second",
-            crowd.renewals_core_at_most * 100.0
+            cost.renewals_core_at_most * 100.0
         );
         bars.push(Bar::at_most(
             "the same: CPU for renewals, % of a core",
-            crowd.renewals_core * 100.0,
+            cost.renewals_core * 100.0,
             10.0,
             beside,
         ));
         Ok(())
     }
 
-    fn embedded(&self, bars: &mut Vec<Bar>) -> Result<()> {
-        let (ours, theirs) = self.split(1);
-        machine::pin(ours)?;
+    fn measure_embedded(&self, bars: &mut Vec<Bar>) -> Result<()> {
+        let (client_cpus, server_cpus) = self.split_cpus(1);
+        machine::pin_to_cpus(client_cpus)?;
         let (server, echo) = (
-            ServerProcess::own(Role::Embedded, theirs, None)?,
-            ServerProcess::own(Role::Echo, theirs, None)?,
+            ServerProcess::start_self(Role::Embedded, server_cpus, None)?,
+            ServerProcess::start_self(Role::Echo, server_cpus, None)?,
         );
-        let (mut with_server, mut with_echo) = (Vec::new(), Vec::new());
+        let (mut embedded_rounds, mut echo_rounds) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds.get() {
-            with_server.push(Contender::Epoll.run(&self.load(&server, 64))?);
-            with_echo.push(Contender::Epoll.run(&self.load(&echo, 64))?);
+            embedded_rounds.push(Contender::Epoll.run(&self.load(&server, 64))?);
+            echo_rounds.push(Contender::Epoll.run(&self.load(&echo, 64))?);
         }
         let load = "embedded server, 64 connections, under the epoll floor";
-        bars.push(Bar::speed(load, &with_server, &with_echo, 0.90));
+        bars.push(Bar::throughput(load, &embedded_rounds, &echo_rounds, 0.90));
         Ok(())
     }
 }
@@ -331,10 +334,14 @@ impl Bar {
         }
     }
 
-    /// Cycles a second, beside those of the floor.
-    fn speed(load: &str, ours: &[Round], floor: &[Round], least: f64) -> Self {
-        let speed = |rounds| median(rounds, |round: &Round| round.cycles_per_second);
-        let beside = format!("{:.0} cycles/s, floor {:.0}", speed(ours), speed(floor));
+    /// Returns a bar for the cycles a second, as a ratio to the cycles a second of the floor.
+    fn throughput(load: &str, ours: &[Round], floor: &[Round], least: f64) -> Self {
+        let throughput = |rounds| median(rounds, |round: &Round| round.cycles_per_second);
+        let beside = format!(
+            "{:.0} cycles/s, floor {:.0}",
+            throughput(ours),
+            throughput(floor)
+        );
         Self::at_least(
             &format!("{load}: cycles/s / floor"),
             median_ratio(ours, floor, |round| round.cycles_per_second),
@@ -343,14 +350,16 @@ impl Bar {
         )
     }
 
-    /// The client's CPU time for a cycle, beside that of bare tokio sockets.
+    /// Returns a bar for the CPU time of the client for one cycle.
+    ///
+    /// The rounds of bare tokio sockets are printed for comparison.
     fn cpu(load: &str, ours: &[Round], tokio: &[Round], bar: f64) -> Self {
-        let cpu = |rounds| median(rounds, |round: &Round| round.cpu_us);
+        let cpu_us = |rounds| median(rounds, |round: &Round| round.cpu_us);
         let ratio = median_ratio(ours, tokio, |round| round.cpu_us);
-        let beside = format!("bare tokio {:.1} us, ratio {ratio:.2}", cpu(tokio));
+        let beside = format!("bare tokio {:.1} us, ratio {ratio:.2}", cpu_us(tokio));
         Self::at_most(
             &format!("{load}: client CPU per cycle, us"),
-            cpu(ours),
+            cpu_us(ours),
             bar,
             beside,
         )

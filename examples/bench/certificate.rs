@@ -1,37 +1,38 @@
-//! A certificate for the servers that are measured.
+//! TLS certificate of the measured servers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Result;
 
-/// The files of a certificate for 127.0.0.1, which go when this is dropped.
+/// Files of a certificate for 127.0.0.1, which are deleted on drop.
 pub(crate) struct Certificate {
-    folder: PathBuf,
+    dir: PathBuf,
 }
 
 impl Certificate {
-    /// Makes one that vouches for itself: ECDSA, P-256.
+    /// Creates a self-signed certificate: ECDSA, P-256.
     pub(crate) fn new() -> Result<Self> {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
-        let folder = std::env::temp_dir().join(format!("dflock-bench-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        let certificate = Self { folder };
-        fs::write(certificate.chain(), made.cert.pem())?;
-        fs::write(certificate.key(), made.signing_key.serialize_pem())?;
+        let generated = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+        let dir = std::env::temp_dir().join(format!("dflock-bench-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let certificate = Self { dir };
+        fs::write(certificate.chain(), generated.cert.pem())?;
+        fs::write(certificate.key(), generated.signing_key.serialize_pem())?;
         Ok(certificate)
     }
 
-    /// What the server shows, and what the client trusts.
+    /// Returns the file of the chain, which the server sends and the client trusts.
     pub(crate) fn chain(&self) -> PathBuf {
-        self.folder.join("chain.pem")
+        self.dir.join("chain.pem")
     }
 
+    /// Returns the file of the private key.
     pub(crate) fn key(&self) -> PathBuf {
-        self.folder.join("key.pem")
+        self.dir.join("key.pem")
     }
 
-    /// The options by which dflockd, and this program as a server, are told.
+    /// Returns the command line options for dflockd, and for this program as a server.
     pub(crate) fn options(&self) -> [PathBuf; 4] {
         [
             Path::new("--tls-cert").to_owned(),
@@ -44,7 +45,7 @@ impl Certificate {
 
 impl Drop for Certificate {
     fn drop(&mut self) {
-        // what is left is of no use to anybody
-        let _ = fs::remove_dir_all(&self.folder);
+        // Files that remain are harmless: the next run creates a new certificate.
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }

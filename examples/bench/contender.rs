@@ -1,4 +1,4 @@
-//! Who is measured, and under what load.
+//! The measured clients, and their load.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
@@ -9,24 +9,24 @@ use crate::flags::Runtime;
 use crate::round::Round;
 use crate::{Result, epoll, raw, sdk, sockets};
 
-/// What is to be done in a round.
+/// Load of one round.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
-    /// Where the servers are, `host:port`.
+    /// Addresses of the servers, `host:port`.
     pub(crate) servers: Vec<String>,
-    /// Whom to trust, if they speak TLS.
+    /// PEM file of the trusted certificates, if the servers use TLS.
     pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) workers: u32,
-    /// How many cycles all workers together make.
+    /// Number of cycles of all workers together.
     pub(crate) cycles: u32,
-    /// Whether all workers want the same key.
+    /// All workers use the same key.
     pub(crate) contend: bool,
     pub(crate) limit: u32,
     pub(crate) hold: Duration,
 }
 
 impl Load {
-    /// The key that the worker `index` wants.
+    /// Returns the key that the worker `index` acquires.
     pub(crate) fn key(&self, index: u32) -> String {
         if self.contend {
             "hot".to_owned()
@@ -35,15 +35,15 @@ impl Load {
         }
     }
 
-    /// How many cycles each worker makes before it is measured.
+    /// Returns the number of cycles that each worker runs before it is measured.
     pub(crate) fn warm_up(&self) -> u32 {
         (self.cycles / self.workers / 10).clamp(20, 500)
     }
 
-    /// The only server: raw sockets know nothing of sharding.
+    /// Returns the address of the only server, because raw sockets do not support sharding.
     pub(crate) fn only_server(&self) -> Result<SocketAddr> {
         let [server] = &self.servers[..] else {
-            return Err("raw sockets are measured on one server".into());
+            return Err("raw sockets need exactly one server".into());
         };
         server
             .to_socket_addrs()?
@@ -52,34 +52,36 @@ impl Load {
     }
 }
 
-/// Who is measured.
+/// A client that is measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Contender {
-    /// This SDK.
+    /// The client of the dflock crate.
     Dflock(Runtime),
-    /// Blocking sockets, a thread for each worker, on kept connections.
-    Kept,
-    /// The same, on a new connection for each cycle.
-    Dialled,
-    /// One thread for all workers, with epoll, on kept connections.
+    /// Blocking sockets, with a thread for each worker and reused connections.
+    Blocking,
+    /// Blocking sockets, with a thread for each worker and a new connection for each cycle.
+    BlockingReconnect,
+    /// One thread for all workers, with epoll and reused connections.
     Epoll,
-    /// The same, on a new connection for each cycle.
-    EpollDialled,
-    /// Tokio's sockets, a task for each worker, on kept connections.
+    /// One thread for all workers, with epoll and a new connection for each cycle.
+    EpollReconnect,
+    /// Sockets of tokio, with a task for each worker and reused connections.
     Tokio(Runtime),
 }
 
 impl Contender {
-    /// All that is measured beside dflock. With epoll nobody can sleep while it holds.
+    /// Returns the contenders that dflock is compared with.
+    ///
+    /// Epoll cannot be used with a hold time, because its only thread cannot sleep for one worker.
     pub(crate) fn floor(with_epoll: bool) -> Vec<Self> {
         let mut floor = vec![
-            Self::Kept,
-            Self::Dialled,
+            Self::Blocking,
+            Self::BlockingReconnect,
             Self::Tokio(Runtime::Current),
             Self::Tokio(Runtime::Multi),
         ];
         if with_epoll {
-            floor.extend([Self::Epoll, Self::EpollDialled]);
+            floor.extend([Self::Epoll, Self::EpollReconnect]);
         }
         floor
     }
@@ -88,10 +90,10 @@ impl Contender {
         match self {
             Self::Dflock(Runtime::Current) => "dflock, current-thread",
             Self::Dflock(Runtime::Multi) => "dflock, multi-thread",
-            Self::Kept => "blocking, kept",
-            Self::Dialled => "blocking, dialled",
+            Self::Blocking => "blocking, kept",
+            Self::BlockingReconnect => "blocking, dialled",
             Self::Epoll => "epoll, kept",
-            Self::EpollDialled => "epoll, dialled",
+            Self::EpollReconnect => "epoll, dialled",
             Self::Tokio(Runtime::Current) => "tokio sockets, current-thread",
             Self::Tokio(Runtime::Multi) => "tokio sockets, multi-thread",
         }
@@ -100,17 +102,19 @@ impl Contender {
     pub(crate) fn run(self, load: &Load) -> Result<Round> {
         match self {
             Self::Dflock(runtime) => sdk::run(load, runtime),
-            Self::Kept => raw::run(load, false),
-            Self::Dialled => raw::run(load, true),
+            Self::Blocking => raw::run(load, false),
+            Self::BlockingReconnect => raw::run(load, true),
             Self::Epoll => epoll::run(load, false),
-            Self::EpollDialled => epoll::run(load, true),
+            Self::EpollReconnect => epoll::run(load, true),
             Self::Tokio(runtime) => sockets::run(load, runtime),
         }
     }
 }
 
-/// Lets all run once a round, one after the other; each one's rounds, in the order of `contenders`.
-pub(crate) fn take_turns(
+/// Runs each contender once in each round, one after the other.
+///
+/// Returns the rounds of each contender, in the order of `contenders`.
+pub(crate) fn run_rounds(
     contenders: &[Contender],
     load: &Load,
     rounds: NonZeroU32,
@@ -128,14 +132,14 @@ pub(crate) fn take_turns(
     Ok(all)
 }
 
-/// The value in the middle of `key` over `rounds`.
+/// Returns the median of `key` over `rounds`.
 pub(crate) fn median(rounds: &[Round], key: impl Fn(&Round) -> f64) -> f64 {
     let mut values: Vec<_> = rounds.iter().map(key).collect();
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The value in the middle of the ratios of `key`, round by round.
+/// Returns the median of the ratios of `key`, which are computed round by round.
 pub(crate) fn median_ratio(ours: &[Round], theirs: &[Round], key: impl Fn(&Round) -> f64) -> f64 {
     let mut ratios: Vec<_> = ours
         .iter()

@@ -1,4 +1,4 @@
-//! The floor for many workers: one thread that waits for all sockets at once.
+//! Floor for many workers: one thread that waits for all sockets with epoll.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,67 +10,73 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use crate::Result;
 use crate::contender::Load;
-use crate::raw::{REPLY, Requests, dial, is_released};
-use crate::round::{Log, Round, Watch};
+use crate::raw::{MAX_REPLY, Requests, check_released, connect};
+use crate::round::{Round, Samples, Stopwatch};
 
-/// How many events are taken at once.
-const EVENTS: usize = 256;
+/// Maximum number of events of one `epoll_wait`.
+const MAX_EVENTS: usize = 256;
 
-/// Runs all workers on this thread. `fresh`: each cycle has a connection of its own.
-pub(crate) fn run(load: &Load, fresh: bool) -> Result<Round> {
+/// Runs all workers on this thread. With `reconnect`, each cycle opens a new connection.
+pub(crate) fn run(load: &Load, reconnect: bool) -> Result<Round> {
     if !load.hold.is_zero() {
-        return Err("one thread for all cannot sleep while it holds".into());
+        return Err("the epoll contender cannot hold slots: one thread serves all workers".into());
     }
     let server = load.only_server()?;
-    let mut field = Field {
+    let mut event_loop = EventLoop {
         server,
         epoll: epoll::create(CreateFlags::CLOEXEC)?,
         workers: Vec::new(),
     };
     for index in 0..load.workers {
-        let stream = dial(server)?;
-        field.watch(&stream, index)?;
+        let stream = connect(server)?;
+        event_loop.register(&stream, index)?;
         let now = Instant::now();
         let requests = Requests::new(load, index);
-        field.workers.push(Worker {
+        event_loop.workers.push(Worker {
             stream,
             requests,
-            reply: [0; REPLY],
-            len: 0,
-            asked: now,
-            got: None,
-            log: Log::default(),
+            reply: [0; MAX_REPLY],
+            reply_len: 0,
+            start: now,
+            granted: None,
+            samples: Samples::default(),
         });
     }
-    field.work(load.warm_up() * load.workers, fresh)?;
-    for worker in &mut field.workers {
-        worker.log = Log::default();
+    event_loop.run_cycles(load.warm_up() * load.workers, reconnect)?;
+    for worker in &mut event_loop.workers {
+        worker.samples = Samples::default();
     }
-    let watch = Watch::start();
-    field.work(load.cycles, fresh)?;
-    let logs: Vec<_> = field.workers.into_iter().map(|worker| worker.log).collect();
-    Ok(watch.stop(&logs))
+    let stopwatch = Stopwatch::start();
+    event_loop.run_cycles(load.cycles, reconnect)?;
+    let samples: Vec<_> = event_loop
+        .workers
+        .into_iter()
+        .map(|worker| worker.samples)
+        .collect();
+    Ok(stopwatch.stop(&samples))
 }
 
-struct Field {
+/// The workers, and the epoll instance that watches their sockets.
+struct EventLoop {
     server: SocketAddr,
     epoll: OwnedFd,
     workers: Vec<Worker>,
 }
 
+/// A connection and the state of its cycle.
 struct Worker {
     stream: TcpStream,
     requests: Requests,
-    reply: [u8; REPLY],
-    len: usize,
-    asked: Instant,
-    /// Since when it has a slot.
-    got: Option<Instant>,
-    log: Log,
+    reply: [u8; MAX_REPLY],
+    reply_len: usize,
+    start: Instant,
+    /// Time of the grant, while the worker holds a slot.
+    granted: Option<Instant>,
+    samples: Samples,
 }
 
-impl Field {
-    fn watch(&self, stream: &TcpStream, index: u32) -> Result<()> {
+impl EventLoop {
+    fn register(&self, stream: &TcpStream, index: u32) -> Result<()> {
         Ok(epoll::add(
             &self.epoll,
             stream.as_fd(),
@@ -79,38 +85,38 @@ impl Field {
         )?)
     }
 
-    /// Makes `cycles` in all.
-    fn work(&mut self, cycles: u32, fresh: bool) -> Result<()> {
-        let mut left = cycles;
+    /// Runs `cycles` cycles, of all workers together.
+    fn run_cycles(&mut self, cycles: u32, reconnect: bool) -> Result<()> {
+        let mut remaining = cycles;
         let mut busy = 0;
         for worker in &mut self.workers {
-            if left > 0 {
-                left -= 1;
+            if remaining > 0 {
+                remaining -= 1;
                 busy += 1;
-                worker.begin(Instant::now())?;
+                worker.send_acquire(Instant::now())?;
             }
         }
-        let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        let mut events: Vec<Event> = Vec::with_capacity(MAX_EVENTS);
         while busy > 0 {
             events.clear();
             epoll::wait(&self.epoll, spare_capacity(&mut events), None)?;
             for event in &events {
                 let index = u32::try_from(event.data.u64())?;
-                if !self.workers[index as usize].go_on()? {
+                if !self.workers[index as usize].handle_readable()? {
                     continue;
                 }
-                if left == 0 {
+                if remaining == 0 {
                     busy -= 1;
                     continue;
                 }
-                left -= 1;
+                remaining -= 1;
                 let now = Instant::now();
-                if fresh {
-                    let stream = dial(self.server)?;
-                    self.watch(&stream, index)?;
+                if reconnect {
+                    let stream = connect(self.server)?;
+                    self.register(&stream, index)?;
                     self.workers[index as usize].stream = stream;
                 }
-                self.workers[index as usize].begin(now)?;
+                self.workers[index as usize].send_acquire(now)?;
             }
         }
         Ok(())
@@ -118,32 +124,34 @@ impl Field {
 }
 
 impl Worker {
-    fn begin(&mut self, now: Instant) -> Result<()> {
-        self.asked = now;
+    fn send_acquire(&mut self, now: Instant) -> Result<()> {
+        self.start = now;
         Ok(self.stream.write_all(self.requests.acquire())?)
     }
 
-    /// Reads; releases what was granted. Whether a cycle is over.
-    fn go_on(&mut self) -> Result<bool> {
-        match self.stream.read(&mut self.reply[self.len..])? {
+    /// Reads from the socket, and sends the release after a grant.
+    ///
+    /// Returns whether the cycle is complete.
+    fn handle_readable(&mut self) -> Result<bool> {
+        match self.stream.read(&mut self.reply[self.reply_len..])? {
             0 => return Err("the server closed the connection".into()),
-            count => self.len += count,
+            count => self.reply_len += count,
         }
-        let reply = &self.reply[..self.len];
+        let reply = &self.reply[..self.reply_len];
         if !reply.ends_with(b"\n") {
             return Ok(false);
         }
-        self.len = 0;
-        match self.got.take() {
+        self.reply_len = 0;
+        match self.granted.take() {
             None => {
-                let got = Instant::now();
+                let granted = Instant::now();
                 self.stream.write_all(self.requests.release(reply)?)?;
-                self.got = Some(got);
+                self.granted = Some(granted);
                 Ok(false)
             }
-            Some(got) => {
-                is_released(reply)?;
-                self.log.note(self.asked, got, got);
+            Some(granted) => {
+                check_released(reply)?;
+                self.samples.record(self.start, granted, granted);
                 Ok(true)
             }
         }

@@ -13,55 +13,56 @@ use crate::serve::Role;
 #[derive(Parser)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a switch of the command line"
+    reason = "each is an independent switch of the command line"
 )]
 pub(crate) struct Flags {
-    /// Servers to use, `host:port`, separated by commas; without them an embedded server is started in a process of its own
+    /// Servers to use, `host:port`, separated by commas [default: an embedded server in a child
+    /// process]
     #[arg(long, value_delimiter = ',')]
     pub(crate) servers: Vec<String>,
-    /// Program to start in place of the embedded server: a dflockd
+    /// dflockd program to start instead of the embedded server
     #[arg(long, conflicts_with = "servers")]
     pub(crate) server_program: Option<PathBuf>,
-    /// How many acquire at once
+    /// Number of workers that acquire concurrently
     #[arg(long, default_value = "64")]
     pub(crate) workers: NonZeroU32,
-    /// How often every contender runs
+    /// Number of rounds: every contender runs once in each
     #[arg(long, default_value = "5")]
     pub(crate) rounds: NonZeroU32,
-    /// How many cycles all workers together make in a round
+    /// Number of cycles in a round, of all workers together
     #[arg(long, default_value = "20000")]
     pub(crate) cycles: NonZeroU32,
-    /// All workers want the same key; else each has one of its own
+    /// Use the same key for all workers, instead of a key for each
     #[arg(long)]
     pub(crate) contend: bool,
-    /// How many may hold a key at once
+    /// Number of slots of a key
     #[arg(long, default_value_t = 5)]
     pub(crate) limit: u32,
-    /// How long a slot is held, in milliseconds
-    #[arg(long, default_value = "0", value_parser = milliseconds)]
+    /// Time for which a slot is held, in milliseconds
+    #[arg(long, default_value = "0", value_parser = parse_milliseconds)]
     pub(crate) hold: Duration,
-    /// The runtime that dflock runs on
+    /// Tokio runtime of dflock
     #[arg(long, value_enum, default_value_t = Runtime::Current)]
     pub(crate) runtime: Runtime,
-    /// Cores of the client, separated by commas; else all
+    /// Cores of the client, separated by commas [default: all]
     #[arg(long, value_delimiter = ',')]
     pub(crate) client_cpus: Vec<usize>,
-    /// Cores of the server, separated by commas; else all
+    /// Cores of the server, separated by commas [default: all]
     #[arg(long, value_delimiter = ',')]
     pub(crate) server_cpus: Vec<usize>,
-    /// Prints JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Raw sockets do the same in turns with dflock
+    /// Also measure raw sockets that send the same requests
     #[arg(long)]
     pub(crate) floor: bool,
-    /// Holds this many slots at once instead, and looks at memory and CPU
+    /// Hold this many slots at once, and measure memory and CPU instead of cycles
     #[arg(long, value_name = "N", conflicts_with = "floor")]
     pub(crate) hold_many: Option<NonZeroU32>,
-    /// Measures every bar of docs/PERFORMANCE.md, and prints the table
+    /// Measure every bar of docs/PERFORMANCE.md, and print the table
     #[arg(long, conflicts_with_all = ["servers", "floor", "hold_many"])]
     pub(crate) bars: bool,
-    /// The servers speak TLS, and this file (PEM) says whom to trust
+    /// Connect with TLS, and trust the certificates of this PEM file
     #[arg(
         long,
         value_name = "FILE",
@@ -69,7 +70,7 @@ pub(crate) struct Flags {
         conflicts_with = "floor"
     )]
     pub(crate) tls_ca: Option<PathBuf>,
-    /// Is the server; for the process that this program starts
+    /// Run as a server, in the process that this program starts
     #[arg(long, hide = true)]
     pub(crate) serve: Option<Role>,
     #[arg(long, hide = true, requires = "serve")]
@@ -78,17 +79,17 @@ pub(crate) struct Flags {
     pub(crate) tls_key: Option<PathBuf>,
 }
 
-/// Which of tokio's runtimes.
+/// Kind of tokio runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Runtime {
     /// One thread
     Current,
-    /// As many threads as there are cores
+    /// One thread for each core
     Multi,
 }
 
 impl Flags {
-    /// What is to be done, on `servers`.
+    /// Returns the load that the flags describe, on `servers`.
     pub(crate) fn load(&self, servers: Vec<String>) -> Load {
         Load {
             servers,
@@ -102,6 +103,6 @@ impl Flags {
     }
 }
 
-fn milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+fn parse_milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_millis)
 }

@@ -1,4 +1,4 @@
-//! What the system knows of this process.
+//! Resources of this process: CPU time, memory, cores and file descriptors.
 
 use std::fs;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::Result;
 
-/// The CPU time that all threads of this process have used.
+/// Returns the CPU time that all threads of this process have used.
 pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
-    // the kernel counts from the start: neither part is negative
+    // Neither part is negative, because the clock starts at zero.
     Duration::new(
         time.tv_sec.try_into().unwrap_or_default(),
         time.tv_nsec.try_into().unwrap_or_default(),
     )
 }
 
-/// The memory of this process that is in RAM, in KiB.
+/// Returns the resident memory of this process, in KiB.
 pub(crate) fn resident_kib() -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status
@@ -29,16 +29,18 @@ pub(crate) fn resident_kib() -> Result<f64> {
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
 
-/// The cores that this thread may run on.
-pub(crate) fn cpus() -> Result<Vec<usize>> {
+/// Returns the cores that this thread may run on.
+pub(crate) fn allowed_cpus() -> Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU)
         .filter(|&cpu| set.is_set(cpu))
         .collect())
 }
 
-/// This thread, and those that it starts from now on, run on `cpus` only; on all that are allowed if there are none.
-pub(crate) fn pin(cpus: &[usize]) -> Result<()> {
+/// Restricts this thread, and the threads that it starts later, to the cores `cpus`.
+///
+/// Does nothing if `cpus` is empty.
+pub(crate) fn pin_to_cpus(cpus: &[usize]) -> Result<()> {
     if cpus.is_empty() {
         return Ok(());
     }
@@ -53,7 +55,7 @@ pub(crate) fn pin(cpus: &[usize]) -> Result<()> {
         .map_err(|error| format!("cannot run on the cores {cpus:?}: {error}").into())
 }
 
-/// As many open sockets as the system lets us have.
+/// Raises the limit of open file descriptors to the maximum, because every connection needs one.
 pub(crate) fn raise_descriptor_limit() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     Ok(setrlimit(

@@ -1,14 +1,15 @@
-//! Microbenchmarks of what every cycle goes through.
+//! Microbenchmarks of the steps of a cycle.
 //!
 //! ```text
-//! RUSTFLAGS='--cfg dflock_bench' cargo bench -p dflock-examples --bench micro --target-dir target/micro
+//! RUSTFLAGS='--cfg dflock_bench' cargo bench -p dflock-examples --bench micro \
+//!     --target-dir target/micro
 //! ```
 //!
-//! Only with this flag does dflock show the parts that are measured here.
+//! The measured items of dflock are public only with this flag.
 
 #[cfg(not(dflock_bench))]
 fn main() {
-    println!("nothing is measured: build with RUSTFLAGS='--cfg dflock_bench'");
+    println!("nothing was measured: build with RUSTFLAGS='--cfg dflock_bench'");
 }
 
 #[cfg(dflock_bench)]
@@ -19,7 +20,7 @@ fn main() {
 #[cfg(dflock_bench)]
 #[expect(
     clippy::expect_used,
-    reason = "a benchmark that cannot go on has failed"
+    reason = "a benchmark that cannot continue has failed"
 )]
 mod parts {
     use dflock::bench_support::{AcquireRelease, Pool, Requests, decode};
@@ -33,7 +34,13 @@ mod parts {
         bencher.bench_local(|| black_box(&mut requests).encode().len());
     }
 
-    #[divan::bench(args = ["ok", "ok 00000000000000ff0123456789abcdef 33", "ok 33", "timeout", "error_limit_mismatch"])]
+    #[divan::bench(args = [
+        "ok",
+        "ok 00000000000000ff0123456789abcdef 33",
+        "ok 33",
+        "timeout",
+        "error_limit_mismatch",
+    ])]
     fn decode_reply(line: &str) -> bool {
         decode(black_box(line.as_bytes()))
     }
@@ -48,8 +55,8 @@ mod parts {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
-            .expect("a runtime starts");
-        let _entered = runtime.enter();
+            .expect("failed to build the runtime");
+        let _guard = runtime.enter();
         let pool = Pool::new(connections);
         bencher.bench_local(|| pool.checkout());
     }

@@ -1,4 +1,4 @@
-//! The floor: blocking sockets that do only what a cycle needs.
+//! Floor: blocking sockets that send and read only the bytes of a cycle.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,43 +6,43 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::contender::Load;
-use crate::round::{Left, Log, Round, on_threads};
+use crate::round::{CycleBudget, Round, Samples, run_on_threads};
 
-/// Runs a thread for each worker. `dial`: each cycle has a connection of its own.
-pub(crate) fn run(load: &Load, dial: bool) -> Result<Round> {
+/// Runs a thread for each worker. With `reconnect`, each cycle opens a new connection.
+pub(crate) fn run(load: &Load, reconnect: bool) -> Result<Round> {
     let server = load.only_server()?;
-    let left = Left::new(load.cycles);
-    let make = |index| {
+    let budget = CycleBudget::new(load.cycles);
+    let new_worker = |index| {
         let mut worker = Worker {
             server,
             stream: None,
             requests: Requests::new(load, index),
-            reply: [0; REPLY],
+            reply: [0; MAX_REPLY],
         };
         for _ in 0..load.warm_up() {
-            worker.cycle(load, dial)?;
+            worker.cycle(load, reconnect)?;
         }
         Ok(worker)
     };
-    on_threads(load.workers, make, |mut worker| {
-        let mut log = Log::default();
-        while left.take() {
-            let (asked, got, released) = worker.cycle(load, dial)?;
-            log.note(asked, got, released);
+    run_on_threads(load.workers, new_worker, |mut worker| {
+        let mut samples = Samples::default();
+        while budget.take() {
+            let (start, granted, released) = worker.cycle(load, reconnect)?;
+            samples.record(start, granted, released);
         }
-        Ok(log)
+        Ok(samples)
     })
 }
 
-/// Room for any reply to an acquire or a release.
-pub(crate) const REPLY: usize = 128;
+/// Maximum length of a reply to an acquire or a release, in bytes.
+pub(crate) const MAX_REPLY: usize = 128;
 
-/// The bytes of one worker's two requests.
+/// Encoded acquire and release of one worker.
 pub(crate) struct Requests {
     acquire: Vec<u8>,
     release: Vec<u8>,
-    /// Where the token goes in `release`.
-    token: usize,
+    /// Position of the token in `release`.
+    token_offset: usize,
 }
 
 impl Requests {
@@ -51,7 +51,7 @@ impl Requests {
         let release = format!("sr\n{key}\n").into_bytes();
         Self {
             acquire: format!("sl\n{key}\n10 {}\n", load.limit).into_bytes(),
-            token: release.len(),
+            token_offset: release.len(),
             release,
         }
     }
@@ -60,65 +60,72 @@ impl Requests {
         &self.acquire
     }
 
-    /// The release of the slot that `granted` is the reply for.
+    /// Returns the release of the slot that was granted with the reply `granted`.
     pub(crate) fn release(&mut self, granted: &[u8]) -> Result<&[u8]> {
         let token = granted
             .strip_prefix(b"ok ")
             .and_then(|rest| rest.split(|&b| b == b' ').next());
-        let token = token.ok_or_else(|| unexpected(granted))?;
-        self.release.truncate(self.token);
+        let token = token.ok_or_else(|| unexpected_reply(granted))?;
+        self.release.truncate(self.token_offset);
         self.release.extend_from_slice(token);
         self.release.push(b'\n');
         Ok(&self.release)
     }
 }
 
-/// Whether `reply` is the one to a release.
-pub(crate) fn is_released(reply: &[u8]) -> Result<()> {
+/// Returns an error unless `reply` confirms a release.
+pub(crate) fn check_released(reply: &[u8]) -> Result<()> {
     if reply == b"ok\n" {
         Ok(())
     } else {
-        Err(unexpected(reply))
+        Err(unexpected_reply(reply))
     }
 }
 
-/// A new connection.
-pub(crate) fn dial(server: SocketAddr) -> Result<TcpStream> {
+/// Opens a new connection.
+pub(crate) fn connect(server: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
+/// A connection and the requests of one worker.
 struct Worker {
     server: SocketAddr,
     stream: Option<TcpStream>,
     requests: Requests,
-    reply: [u8; REPLY],
+    reply: [u8; MAX_REPLY],
 }
 
 impl Worker {
-    fn cycle(&mut self, load: &Load, fresh: bool) -> Result<(Instant, Instant, Instant)> {
-        let asked = Instant::now();
+    /// Runs one cycle. Returns the times before the acquire, after it, and before the release.
+    fn cycle(&mut self, load: &Load, reconnect: bool) -> Result<(Instant, Instant, Instant)> {
+        let start = Instant::now();
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => dial(self.server)?,
+            None => connect(self.server)?,
         };
-        let granted = ask(&mut stream, self.requests.acquire(), &mut self.reply)?;
-        let got = Instant::now();
+        let grant = call(&mut stream, self.requests.acquire(), &mut self.reply)?;
+        let granted = Instant::now();
         if !load.hold.is_zero() {
             std::thread::sleep(load.hold);
         }
-        let left = Instant::now();
-        let release = self.requests.release(granted)?;
-        is_released(ask(&mut stream, release, &mut self.reply)?)?;
-        if !fresh {
+        let released = Instant::now();
+        let release = self.requests.release(grant)?;
+        check_released(call(&mut stream, release, &mut self.reply)?)?;
+        if !reconnect {
             self.stream = Some(stream);
         }
-        Ok((asked, got, left))
+        Ok((start, granted, released))
     }
 }
 
-fn ask<'a>(stream: &mut TcpStream, request: &[u8], reply: &'a mut [u8; REPLY]) -> Result<&'a [u8]> {
+/// Sends `request` and reads one line into `reply`.
+fn call<'a>(
+    stream: &mut TcpStream,
+    request: &[u8],
+    reply: &'a mut [u8; MAX_REPLY],
+) -> Result<&'a [u8]> {
     stream.write_all(request)?;
     let mut len = 0;
     loop {
@@ -132,6 +139,6 @@ fn ask<'a>(stream: &mut TcpStream, request: &[u8], reply: &'a mut [u8; REPLY]) -
     }
 }
 
-fn unexpected(reply: &[u8]) -> Box<dyn std::error::Error + Send + Sync> {
+fn unexpected_reply(reply: &[u8]) -> Box<dyn std::error::Error + Send + Sync> {
     format!("unexpected reply {:?}", String::from_utf8_lossy(reply)).into()
 }

@@ -1,4 +1,4 @@
-//! What is printed.
+//! Output of the results, as text or JSON.
 
 use std::io::Write;
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::bars::Bar;
 use crate::contender::{Contender, median, median_ratio};
-use crate::crowd::Crowd;
+use crate::many_slots::HoldCost;
 use crate::round::Round;
 
-/// The medians of each contender, and the ratios to the first.
-pub(crate) fn rounds(
+/// Prints the medians of each contender, and the ratios to the first one.
+pub(crate) fn print_rounds(
     contenders: &[Contender],
     rounds: &[Vec<Round>],
     allocations: f64,
@@ -26,7 +26,8 @@ pub(crate) fn rounds(
                 json!({
                     "name": contender.name(),
                     "rounds": rounds,
-                    "dflock_cycles_per_second_ratio": median_ratio(ours, rounds, |round| round.cycles_per_second),
+                    "dflock_cycles_per_second_ratio":
+                        median_ratio(ours, rounds, |round| round.cycles_per_second),
                     "dflock_p50_ratio": median_ratio(ours, rounds, |round| round.p50_us),
                 })
             })
@@ -73,32 +74,32 @@ pub(crate) fn rounds(
     Ok(())
 }
 
-/// What it costs to hold many slots.
-pub(crate) fn crowd(crowd: &Crowd, as_json: bool) -> Result<()> {
+/// Prints the cost of many held slots.
+pub(crate) fn print_hold_cost(cost: &HoldCost, as_json: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if as_json {
-        writeln!(out, "{}", serde_json::to_string(crowd)?)?;
+        writeln!(out, "{}", serde_json::to_string(cost)?)?;
         return Ok(());
     }
-    writeln!(out, "{} slots held, {} lost", crowd.slots, crowd.lost)?;
+    writeln!(out, "{} slots held, {} lost", cost.slots, cost.lost)?;
     writeln!(
         out,
         "memory for each: {:.2} KiB resident, {:.2} KiB of heap",
-        crowd.resident_kib, crowd.heap_kib
+        cost.resident_kib, cost.heap_kib
     )?;
-    let (mean, most) = (
-        crowd.renewals_core * 100.0,
-        crowd.renewals_core_at_most * 100.0,
+    let (mean, max) = (
+        cost.renewals_core * 100.0,
+        cost.renewals_core_at_most * 100.0,
     );
     writeln!(
         out,
-        "CPU for renewals: {mean:.1} % of a core, {most:.1} % in the busiest quarter of a second"
+        "CPU for renewals: {mean:.1} % of a core, {max:.1} % in the busiest quarter of a second"
     )?;
     Ok(())
 }
 
-/// The table of all bars.
-pub(crate) fn bars(bars: &[Bar], as_json: bool) -> Result<()> {
+/// Prints the table of all bars.
+pub(crate) fn print_bars(bars: &[Bar], as_json: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if as_json {
         writeln!(out, "{}", serde_json::to_string(bars)?)?;

@@ -1,4 +1,4 @@
-//! The server that is measured against, in a process of its own.
+//! The server of a benchmark, in a child process.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,39 +13,45 @@ use dflock::server::{Server, ServerTls};
 use crate::certificate::Certificate;
 use crate::{Result, machine};
 
-/// What this program is when it is started as a server.
+/// Kind of server that this program runs as.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Role {
     /// The embedded server
     Embedded,
-    /// Says yes to everything: no server can be faster
+    /// Confirms every request without any checks, as the upper bound for a server
     Echo,
 }
 
-/// More keys than any load has.
+/// Key limit of the server, above the number of keys of any load.
 const MAX_KEYS: usize = 1 << 20;
 
-/// A server in a process that ends with this.
+/// A server in a child process, which is killed on drop.
 pub(crate) struct ServerProcess {
     child: Child,
     addr: SocketAddr,
 }
 
 impl ServerProcess {
-    /// Starts `program`, or the embedded server if there is none, on the cores `cpus`; with a certificate it speaks TLS.
+    /// Starts `program`, or the embedded server if it is `None`, on the cores `cpus`.
+    ///
+    /// The server uses TLS if `tls` is a certificate.
     pub(crate) fn start(
         program: Option<&Path>,
         cpus: &[usize],
         tls: Option<&Certificate>,
     ) -> Result<Self> {
         match program {
-            Some(program) => Self::foreign(program, cpus, tls),
-            None => Self::own(Role::Embedded, cpus, tls),
+            Some(program) => Self::start_program(program, cpus, tls),
+            None => Self::start_self(Role::Embedded, cpus, tls),
         }
     }
 
-    /// Starts this very program as a server.
-    pub(crate) fn own(role: Role, cpus: &[usize], tls: Option<&Certificate>) -> Result<Self> {
+    /// Starts this program as a server.
+    pub(crate) fn start_self(
+        role: Role,
+        cpus: &[usize],
+        tls: Option<&Certificate>,
+    ) -> Result<Self> {
         let role = role.to_possible_value().ok_or("a role without a name")?;
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -69,8 +75,9 @@ impl ServerProcess {
         self.addr
     }
 
-    fn foreign(program: &Path, cpus: &[usize], tls: Option<&Certificate>) -> Result<Self> {
-        // it does not say which port it was given: this one was free a moment ago
+    /// Starts a dflockd, and waits until it accepts connections.
+    fn start_program(program: &Path, cpus: &[usize], tls: Option<&Certificate>) -> Result<Self> {
+        // dflockd does not report its port, so choose one that is free now.
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let mut command = Command::new(program);
         command.args([
@@ -88,9 +95,9 @@ impl ServerProcess {
             child: spawn(command, cpus)?,
             addr,
         };
-        let began = Instant::now();
+        let start = Instant::now();
         while TcpStream::connect(addr).is_err() {
-            if began.elapsed() > Duration::from_secs(5) {
+            if start.elapsed() > Duration::from_secs(5) {
                 return Err(format!("{} does not listen on {addr}", program.display()).into());
             }
             thread::sleep(Duration::from_millis(10));
@@ -101,14 +108,14 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // it may have ended already
+        // Killing fails if the process has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Is the server that `role` says, and ends with whoever started it.
-pub(crate) fn play(role: Role, certificate: Option<(&Path, &Path)>) -> Result<()> {
+/// Runs the server `role` until the parent process exits.
+pub(crate) fn run(role: Role, certificate: Option<(&Path, &Path)>) -> Result<()> {
     match role {
         Role::Embedded => tokio::runtime::Runtime::new()?.block_on(async {
             let tls = certificate
@@ -120,52 +127,54 @@ pub(crate) fn play(role: Role, certificate: Option<(&Path, &Path)>) -> Result<()
                 .build()
                 .start()
                 .await?;
-            announce(server.addr())?;
-            Ok(tokio::task::spawn_blocking(wait_for_the_end).await?)
+            print_addr(server.addr())?;
+            Ok(tokio::task::spawn_blocking(wait_for_stdin_eof).await?)
         }),
         Role::Echo => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            announce(listener.local_addr()?)?;
+            print_addr(listener.local_addr()?)?;
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     thread::spawn(|| echo(stream));
                 }
             });
-            wait_for_the_end();
+            wait_for_stdin_eof();
             Ok(())
         }
     }
 }
 
+/// Starts `command` on the cores `cpus`.
 fn spawn(mut command: Command, cpus: &[usize]) -> Result<Child> {
-    // a process inherits the cores of the thread that starts it
-    let ours = machine::cpus()?;
-    machine::pin(cpus)?;
+    // A process inherits the cores of the thread that starts it.
+    let client_cpus = machine::allowed_cpus()?;
+    machine::pin_to_cpus(cpus)?;
     let child = command.spawn();
-    machine::pin(&ours)?;
+    machine::pin_to_cpus(&client_cpus)?;
     Ok(child
         .map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?)
 }
 
-fn announce(addr: SocketAddr) -> Result<()> {
+/// Reports the address to the parent process.
+fn print_addr(addr: SocketAddr) -> Result<()> {
     Ok(writeln!(std::io::stdout(), "{addr}")?)
 }
 
-/// Returns when the process that has the other end of stdin is gone.
-fn wait_for_the_end() {
+/// Waits until stdin is closed, which happens when the parent process exits.
+fn wait_for_stdin_eof() {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
-/// Answers every three lines as if it were a server.
+/// Answers every request, which is three lines, with the reply to a successful request.
 fn echo(mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
-    let (mut bytes, mut lines, mut verb) = ([0; 4096], 0, 0);
+    let (mut bytes, mut lines, mut command) = ([0; 4096], 0, 0);
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
         let mut replies = Vec::new();
         for &byte in &bytes[..count] {
             match byte {
                 b'\n' if lines == 2 => {
-                    let reply = if verb == b'l' {
+                    let reply = if command == b'l' {
                         &b"ok 0123456789abcdef0123456789abcdef 33\n"[..]
                     } else {
                         b"ok\n"
@@ -174,8 +183,8 @@ fn echo(mut stream: TcpStream) {
                     lines = 0;
                 }
                 b'\n' => lines += 1,
-                // the last letter of the command
-                _ if lines == 0 => verb = byte,
+                // The last letter of the command tells an acquire from a release.
+                _ if lines == 0 => command = byte,
                 _ => {}
             }
         }

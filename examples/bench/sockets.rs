@@ -1,4 +1,4 @@
-//! Tokio's sockets with nothing around them: what any client on tokio pays.
+//! Bare sockets of tokio, as the lower bound for any client on tokio.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use tokio::time::sleep;
 
 use crate::contender::Load;
 use crate::flags::Runtime;
-use crate::raw::{REPLY, Requests, is_released};
-use crate::round::{Log, Round};
+use crate::raw::{MAX_REPLY, Requests, check_released};
+use crate::round::{Round, Samples};
 use crate::{Result, tasks};
 
-/// Runs a task for each worker, on kept connections.
+/// Runs a task for each worker, with a connection that is reused for all cycles.
 pub(crate) fn run(load: &Load, kind: Runtime) -> Result<Round> {
     let server = load.only_server()?;
     tasks::run(load, kind, async |index| {
@@ -21,39 +21,41 @@ pub(crate) fn run(load: &Load, kind: Runtime) -> Result<Round> {
         Ok(Worker {
             stream,
             requests: Requests::new(load, index),
-            reply: [0; REPLY],
+            reply: [0; MAX_REPLY],
             hold: load.hold,
         })
     })
 }
 
+/// A connection and the requests of one worker.
 struct Worker {
     stream: TcpStream,
     requests: Requests,
-    reply: [u8; REPLY],
+    reply: [u8; MAX_REPLY],
     hold: Duration,
 }
 
 impl tasks::Worker for Worker {
-    async fn cycle(&mut self, log: &mut Log) -> Result<()> {
-        let asked = Instant::now();
-        let granted = ask(&mut self.stream, self.requests.acquire(), &mut self.reply).await?;
-        let got = Instant::now();
+    async fn cycle(&mut self, samples: &mut Samples) -> Result<()> {
+        let start = Instant::now();
+        let grant = call(&mut self.stream, self.requests.acquire(), &mut self.reply).await?;
+        let granted = Instant::now();
         if !self.hold.is_zero() {
             sleep(self.hold).await;
         }
-        let left = Instant::now();
-        let release = self.requests.release(granted)?;
-        is_released(ask(&mut self.stream, release, &mut self.reply).await?)?;
-        log.note(asked, got, left);
+        let released = Instant::now();
+        let release = self.requests.release(grant)?;
+        check_released(call(&mut self.stream, release, &mut self.reply).await?)?;
+        samples.record(start, granted, released);
         Ok(())
     }
 }
 
-async fn ask<'a>(
+/// Sends `request` and reads one line into `reply`.
+async fn call<'a>(
     stream: &mut TcpStream,
     request: &[u8],
-    reply: &'a mut [u8; REPLY],
+    reply: &'a mut [u8; MAX_REPLY],
 ) -> Result<&'a [u8]> {
     stream.write_all(request).await?;
     let mut len = 0;

@@ -8,45 +8,50 @@ use tokio::task::JoinSet;
 use crate::Result;
 use crate::contender::Load;
 use crate::flags::Runtime;
-use crate::round::{Left, Log, Round, Watch};
+use crate::round::{CycleBudget, Round, Samples, Stopwatch};
 
-/// One of many that do the same.
+/// A worker that runs as a task.
 pub(crate) trait Worker: Send + 'static {
-    /// Makes one cycle, and notes it.
-    fn cycle(&mut self, log: &mut Log) -> impl Future<Output = Result<()>> + Send;
+    /// Runs one cycle and records it in `samples`.
+    fn cycle(&mut self, samples: &mut Samples) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Runs a task for each worker of the load.
+/// Runs a task for each worker of the load, on a new runtime.
 pub(crate) fn run<W: Worker>(
     load: &Load,
     kind: Runtime,
-    make: impl AsyncFn(u32) -> Result<W>,
+    new_worker: impl AsyncFn(u32) -> Result<W>,
 ) -> Result<Round> {
-    start(kind)?.block_on(async {
-        let left = Arc::new(Left::new(load.cycles));
+    build_runtime(kind)?.block_on(async {
+        let budget = Arc::new(CycleBudget::new(load.cycles));
         let ready = Arc::new(Barrier::new(load.workers as usize + 1));
         let mut workers = Vec::new();
         for index in 0..load.workers {
-            workers.push(make(index).await?);
+            workers.push(new_worker(index).await?);
         }
         let mut tasks = JoinSet::new();
         for worker in workers {
-            tasks.spawn(work(worker, load.warm_up(), ready.clone(), left.clone()));
+            tasks.spawn(run_worker(
+                worker,
+                load.warm_up(),
+                ready.clone(),
+                budget.clone(),
+            ));
         }
-        // they are warm, then they are off
+        // The first wait ends when all workers are warm, and the second one starts them.
         ready.wait().await;
-        let watch = Watch::start();
+        let stopwatch = Stopwatch::start();
         ready.wait().await;
-        let mut logs = Vec::new();
-        while let Some(log) = tasks.join_next().await {
-            logs.push(log??);
+        let mut samples = Vec::new();
+        while let Some(worker) = tasks.join_next().await {
+            samples.push(worker??);
         }
-        Ok(watch.stop(&logs))
+        Ok(stopwatch.stop(&samples))
     })
 }
 
-/// A new runtime.
-pub(crate) fn start(kind: Runtime) -> Result<tokio::runtime::Runtime> {
+/// Builds a tokio runtime.
+pub(crate) fn build_runtime(kind: Runtime) -> Result<tokio::runtime::Runtime> {
     let mut builder = match kind {
         Runtime::Current => tokio::runtime::Builder::new_current_thread(),
         Runtime::Multi => tokio::runtime::Builder::new_multi_thread(),
@@ -54,25 +59,26 @@ pub(crate) fn start(kind: Runtime) -> Result<tokio::runtime::Runtime> {
     Ok(builder.enable_all().build()?)
 }
 
-async fn work(
+/// Warms a worker up, and runs cycles until the budget is used up.
+async fn run_worker(
     mut worker: impl Worker,
     warm_up: u32,
     ready: Arc<Barrier>,
-    left: Arc<Left>,
-) -> Result<Log> {
-    let mut warm = Ok(());
+    budget: Arc<CycleBudget>,
+) -> Result<Samples> {
+    let mut warm_up_result = Ok(());
     for _ in 0..warm_up {
-        warm = worker.cycle(&mut Log::default()).await;
-        if warm.is_err() {
+        warm_up_result = worker.cycle(&mut Samples::default()).await;
+        if warm_up_result.is_err() {
             break;
         }
     }
     ready.wait().await;
     ready.wait().await;
-    warm?;
-    let mut log = Log::default();
-    while left.take() {
-        worker.cycle(&mut log).await?;
+    warm_up_result?;
+    let mut samples = Samples::default();
+    while budget.take() {
+        worker.cycle(&mut samples).await?;
     }
-    Ok(log)
+    Ok(samples)
 }
