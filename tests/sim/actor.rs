@@ -75,11 +75,13 @@ impl Actor {
         };
         let plan = &self.simulation.plan.clients[self.index];
         // The wait limits the whole call, on a clock that may be slow.
-        let allowed = if wait.is_zero() {
+        let limit = if wait.is_zero() {
             plan.connect_timeout + plan.socket_timeout
         } else {
-            (wait + plan.socket_timeout.min(Duration::from_secs(1))).mul_f64(1.01)
+            wait + plan.socket_timeout.min(Duration::from_secs(1))
         };
+        // The client measures what is left of the limit on its clock, which may be 1 % slow.
+        let allowed = limit.mul_f64(1.01);
         let is_short = !wait.is_zero() && wait < 4 * self.simulation.plan.longest_latency();
         let operation = if is_short { SHORT_ACQUIRE } else { "acquire" };
         if let Some(held) = self

@@ -25,7 +25,7 @@ async fn an_auth_token_in_place_of_its_file_is_not_shown() {
             let stderr = usage_error(command, token).await;
             assert!(!stderr.contains("hunter2"), "{command:?}: {stderr}");
             assert!(
-                stderr.contains("it may be the auth token"),
+                stderr.contains("it may be the token"),
                 "{command:?}: {stderr}"
             );
         }
@@ -47,6 +47,6 @@ async fn the_path_of_an_auth_token_file_is_shown_with_escapes() {
     fs::remove_dir_all(&folder).unwrap();
     for stderr in errors {
         assert!(stderr.contains("a\\u{1b}[2Jb\\u{202e}"), "{stderr}");
-        assert!(stderr.contains("no secret in it"), "{stderr}");
+        assert!(stderr.contains("no auth token in it"), "{stderr}");
     }
 }
