@@ -74,13 +74,12 @@ impl Actor {
             _ => Duration::from_secs(self.rng.range(10..=30)),
         };
         let plan = &self.simulation.plan.clients[self.index];
-        // The wait limits the whole call, on a clock that may be slow.
+        // The wait limits the whole call. The client measures it on its clock, which may be 1 % slow.
         let limit = if wait.is_zero() {
             plan.connect_timeout + plan.socket_timeout
         } else {
             wait + plan.socket_timeout.min(Duration::from_secs(1))
         };
-        // The client measures what is left of the limit on its clock, which may be 1 % slow.
         let allowed = limit.mul_f64(1.01);
         let is_short = !wait.is_zero() && wait < 4 * self.simulation.plan.longest_latency();
         let operation = if is_short { SHORT_ACQUIRE } else { "acquire" };
