@@ -18,6 +18,7 @@ mod pem;
 mod pool;
 mod resolver;
 mod sharding;
+mod splitmix;
 mod tcp;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod tls;

@@ -48,7 +48,7 @@ pub(super) fn secured(
     Ok(builder)
 }
 
-/// What is wrong with those that `name` says to trust, or with the system, which `DFLOCK_TLS` does.
+/// Returns the error of the certificates that the variable `name` names, or of the system's store.
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 fn trusting(name: &'static str, error: ConfigError) -> ConfigError {
     match error {

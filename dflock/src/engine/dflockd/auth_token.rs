@@ -58,7 +58,8 @@ impl AuthToken {
         self.0.len() > 256
     }
 
-    /// What is wrong when the server does not understand it: servers that ask for none answer so, and old ones if it is long.
+    /// Returns the error for a server that answers `error`: one without an auth token, or an old one
+    /// to which the token is too long.
     pub(crate) fn not_understood(&self) -> AuthErrorKind {
         if self.is_long() {
             AuthErrorKind::TooLong

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::splitmix::splitmix64;
+
 /// Bound of the first pause.
 const INITIAL_BOUND: Duration = Duration::from_millis(100);
 
@@ -43,9 +45,7 @@ impl Backoff {
     /// seeds.
     fn random(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let mixed = splitmix64(self.random);
         f64::from((mixed >> 32) as u32) / f64::from(u32::MAX)
     }
 }

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::Connection;
+use super::splitmix::splitmix64;
 use crate::clock::{Clock, Instant};
 use crate::mutex::Mutex;
 
@@ -177,11 +178,7 @@ impl IdleConnections {
 /// tenth. Connections that are opened together, as after a restart of their server, would otherwise
 /// all be opened again together, each time.
 fn early_part(max_age: Duration, opened: Instant) -> Duration {
-    // The mixing function of SplitMix64 also spreads times that are close to each other.
-    let mut mixed = opened.as_nanos();
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let part = u32::try_from(mixed >> 54).unwrap_or_default();
+    let part = u32::try_from(splitmix64(opened.as_nanos()) >> 54).unwrap_or_default();
     max_age / 10 / 1024 * part
 }
 
