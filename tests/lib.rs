@@ -9,3 +9,12 @@ pub mod harness;
     reason = "an unexpected error fails the simulation"
 )]
 pub mod sim;
+#[allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a report that cannot be written fails the test"
+)]
+#[path = "../dflock/src/skipped.rs"]
+mod skipped;
+
+pub use skipped::skip;

@@ -74,8 +74,7 @@
 // 8. `error`, `telemetry`: for every layer
 //
 // With the feature `macros`: `attributes` for an `async fn`, and `macro_support`, which they call.
-// With `server`: a server for the same wire in the same process. With `cli`: a program, in
-// `bin/dflock`.
+// With `server`: a server for the same wire in the same process.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -104,8 +103,8 @@ mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(test)]
-#[path = "../tests/cli/skipped.rs"]
-mod skipped;
+#[doc(hidden)]
+pub mod skipped;
 mod slot;
 #[cfg(any(feature = "stats", feature = "server"))]
 mod stats;

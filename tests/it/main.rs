@@ -32,8 +32,6 @@ mod scripted_server;
 mod semaphore;
 mod server;
 mod simulation;
-#[path = "../../dflock/tests/cli/skipped.rs"]
-mod skipped;
 mod stats;
 mod suspend;
 mod tls;

@@ -9,12 +9,13 @@
 //!    command; `exec`: the process that becomes the command; `process_tree`: the processes of the
 //!    command; `proc`: parser of `/proc`; `reaper`: exit statuses of children, and orphans
 //! 4. `signals`: forwarded signals, and the signal mask
-//! 5. `error`: exit codes and error messages
+//! 5. `error`: the errors of `dflock`; `message`: the texts of library errors; `exit_code`: the exit
+//!    codes; `warning`: warnings on standard error
 //!
 //! The other commands: `stats` with `table` and `escape`, `serve`, and `completions`.
 
 #[cfg(not(unix))]
-compile_error!("the feature `cli` of dflock needs Unix; build without it");
+compile_error!("dflock-cli needs a Unix system");
 
 mod args;
 mod child;
@@ -24,6 +25,8 @@ mod duration;
 mod error;
 mod escape;
 mod exec;
+mod exit_code;
+mod message;
 mod proc;
 mod process_tree;
 mod reaper;
@@ -33,6 +36,7 @@ mod signals;
 mod stats;
 mod table;
 mod wait;
+mod warning;
 mod watchdog;
 
 use std::io::{self, Write};

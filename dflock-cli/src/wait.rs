@@ -2,15 +2,17 @@
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, stderr};
 use std::mem;
 use std::time::Duration;
 
 use dflock::{Client, Enqueued, Error, Held, Operation, Queued, Semaphore, Stats, TlsErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::error::{self, CliError};
+use crate::error::CliError;
 use crate::escape::escape;
+use crate::message::message;
+use crate::warning::warn;
 
 /// Interval at which the length of the queue is polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -97,7 +99,7 @@ async fn enqueue_until_held(
         if mem::take(&mut warn_disconnected) {
             warn(&format!(
                 "lost the place in the queue, joining again: {}",
-                error::message(&error)
+                message(&error)
             ));
         }
         *stage = Stage::Disconnected(error);
@@ -150,11 +152,6 @@ fn is_shutdown_refusal(error: &Error) -> bool {
 fn jitter(max: Duration) -> Duration {
     let random = (RandomState::new().hash_one(()) >> 32) as u32;
     max.mul_f64(f64::from(random) / f64::from(u32::MAX))
-}
-
-fn warn(message: &str) {
-    // Ignored: without a standard error there is no place to report the failure.
-    let _ = writeln!(stderr(), "dflock: warning: {message}");
 }
 
 /// The best known upper bound of the queue position.

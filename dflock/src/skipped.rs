@@ -1,7 +1,8 @@
 //! Reports tests that cannot run on this machine. The test harness has no such result and prints
 //! `ok`.
 //!
-//! Shared with the integration tests and the unit tests. `tests/summary.rs` reads the report.
+//! `tests/lib.rs` includes this file for the tests of the other packages. `tests/summary.rs` reads the
+//! report.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -13,7 +14,7 @@ use std::{env, thread};
 /// this call.
 ///
 /// Writes to standard error directly, because the harness hides the output of tests that pass.
-pub(crate) fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     let current = thread::current();
     let line = format!(
         "test {} ... skipped: {reason}\n",

@@ -9,6 +9,7 @@ mod auth_token_file;
 mod completions;
 #[cfg(target_os = "linux")]
 mod container;
+mod messages;
 mod nested;
 mod process;
 mod queue;
@@ -16,8 +17,6 @@ mod run;
 mod serve;
 mod sigkill;
 mod signals;
-#[cfg(target_os = "linux")]
-mod skipped;
 mod slot_loss;
 mod stats;
 mod terminal;

@@ -1,60 +1,38 @@
 //! The table of `dflock stats`.
 
-use std::io::{self, IsTerminal};
-
+use anstyle::{AnsiColor, Style};
 use dflock::Stats;
 use unicode_width::UnicodeWidthStr;
 
-use crate::error::message;
 use crate::escape::escape;
+use crate::message::message;
 use crate::stats::Report;
 
 /// Maximum width of the bar of holders, in characters.
 const BAR_WIDTH: u64 = 16;
 
-/// Color mode of the table.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Style {
-    Plain,
-    Colored,
-}
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const RED: Style = AnsiColor::Red.on_default();
+const GREEN: Style = AnsiColor::Green.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
 
-impl Style {
-    /// Returns `Colored` if standard output is a terminal that supports colors, unless `NO_COLOR`
-    /// is set.
-    pub(crate) fn for_stdout() -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if io::stdout().is_terminal() && !no_color && !dumb {
-            Self::Colored
-        } else {
-            Self::Plain
-        }
-    }
-
-    fn paint(self, code: u8, text: &str) -> String {
-        if self == Self::Plain || text.is_empty() {
-            text.to_owned()
-        } else {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        }
+fn paint(style: Style, text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!("{style}{text}{style:#}")
     }
 }
 
-const BOLD: u8 = 1;
-const DIM: u8 = 2;
-const RED: u8 = 31;
-const GREEN: u8 = 32;
-const YELLOW: u8 = 33;
-
-/// Returns the table: a paragraph for each server with a line for each key.
-pub(crate) fn table(reports: &[Report], style: Style) -> String {
+/// Returns the table, with colors: a paragraph for each server with a line for each key.
+pub(crate) fn table(reports: &[Report]) -> String {
     let mut text = String::new();
     for (n, Report { server, stats }) in reports.iter().enumerate() {
         if n > 0 {
             text.push('\n');
         }
-        text.push_str(&style.paint(BOLD, server));
+        text.push_str(&paint(BOLD, server));
         match stats {
             Ok(stats) => {
                 let connections = if stats.connections == 1 {
@@ -62,13 +40,14 @@ pub(crate) fn table(reports: &[Report], style: Style) -> String {
                 } else {
                     "connections"
                 };
-                text.push_str(
-                    &style.paint(DIM, &format!("  {} {connections}\n", stats.connections)),
-                );
-                write_keys(&mut text, stats, style);
+                text.push_str(&paint(
+                    DIM,
+                    &format!("  {} {connections}\n", stats.connections),
+                ));
+                write_keys(&mut text, stats);
             }
             Err(error) => {
-                text.push_str(&style.paint(RED, &format!("  {}\n", escape(&message(error)))));
+                text.push_str(&paint(RED, &format!("  {}\n", escape(&message(error)))));
             }
         }
     }
@@ -86,10 +65,10 @@ struct Row {
     time: String,
 }
 
-fn write_keys(text: &mut String, stats: &Stats, style: Style) {
+fn write_keys(text: &mut String, stats: &Stats) {
     let rows = rows(stats);
     if rows.is_empty() {
-        text.push_str(&style.paint(DIM, "  no keys\n"));
+        text.push_str(&paint(DIM, "  no keys\n"));
         return;
     }
     let width = rows
@@ -110,7 +89,7 @@ fn write_keys(text: &mut String, stats: &Stats, style: Style) {
         "  {:width$}  {:9}  {:>7}  {:bars$}  {:>7}  TIME\n",
         "KEY", "KIND", "HOLDERS", "HELD", "WAITERS"
     );
-    text.push_str(&style.paint(DIM, &head));
+    text.push_str(&paint(DIM, &head));
     for Row {
         key,
         kind,
@@ -124,20 +103,16 @@ fn write_keys(text: &mut String, stats: &Stats, style: Style) {
             bar(holders, limit.into())
         });
         let gap = " ".repeat(bars.saturating_sub(full.chars().count() + free.chars().count()));
-        let waiters = style.paint(
+        let waiters = paint(
             if waiters > 0 { YELLOW } else { DIM },
             &format!("{waiters:>7}"),
         );
-        let bar = format!(
-            "{}{}{gap}",
-            style.paint(GREEN, &full),
-            style.paint(DIM, &free)
-        );
+        let bar = format!("{}{}{gap}", paint(GREEN, &full), paint(DIM, &free));
         // `format!` pads by characters, but a terminal has columns.
         let pad = " ".repeat(width - key.width());
         let line = format!(
             "  {key}{pad}  {kind:9}  {count:>7}  {bar}  {waiters}  {}",
-            style.paint(DIM, &time)
+            paint(DIM, &time)
         );
         text.push_str(line.trim_end());
         text.push('\n');
@@ -208,6 +183,8 @@ fn escape_key(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use anstream::adapter::strip_str;
+
     use super::*;
 
     fn report(json: &str) -> Report {
@@ -238,8 +215,8 @@ lock-1:6388  4 connections
   pool     semaphore      3/5  ■■■□□                   2
   old      semaphore                                   0  idle 9 s
 ";
-        assert_eq!(table(&reports, Style::Plain), expected);
-        let colored = table(&reports, Style::Colored);
+        let colored = table(&reports);
+        assert_eq!(strip_str(&colored).to_string(), expected);
         assert!(
             colored.contains("\x1b[32m■■■\x1b[0m\x1b[2m□□\x1b[0m"),
             "{colored}"
@@ -271,6 +248,7 @@ lock-1:6388  4 connections
                 {"key": "\u001b[2Jx", "limit": 1, "holders": 1, "waiters": 0}
             ]}"#,
         )];
-        assert!(!table(&reports, Style::Plain).contains('\x1b'));
+        let plain = strip_str(&table(&reports)).to_string();
+        assert!(plain.contains(r"\u{1b}[2Jx"), "{plain}");
     }
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use dflock::server::Server;
+use dflock_tests::skip;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -36,17 +37,17 @@ fn unshare(flags: &[&str], command: &[&str]) -> Command {
     unshare
 }
 
-/// Returns whether this system allows the namespaces. If not, prints that the test is skipped.
+/// Returns whether this system allows the namespaces. If not, reports that the test is skipped.
 async fn is_allowed(flags: &[&str], command: &[&str]) -> bool {
     let allowed = unshare(flags, command)
         .output()
         .await
         .is_ok_and(|output| output.status.success());
     if !allowed {
-        println!(
-            "skipped: this system does not allow `unshare {}`",
+        skip(&format!(
+            "this system does not allow `unshare {}`",
             flags.join(" ")
-        );
+        ));
     }
     allowed
 }

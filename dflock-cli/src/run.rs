@@ -1,6 +1,6 @@
 //! `dflock run`: runs a command for as long as a slot is held.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,12 +8,15 @@ use dflock::{Crc32, Semaphore, Sharding};
 
 use crate::args::RunOptions;
 use crate::child::{ChildCommand, ChildEvent};
-use crate::error::{self, CliError};
+use crate::error::CliError;
+use crate::exit_code;
+use crate::message::message;
 use crate::proc::Process;
 use crate::process_tree::TOKEN_VARIABLE;
 use crate::reaper::reap_orphans;
 use crate::signals::{InheritedMask, Signals};
 use crate::wait;
+use crate::warning::warn;
 use crate::watchdog::Watchdog;
 
 /// The variable with the key of the innermost enclosing `dflock run`.
@@ -57,13 +60,12 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     let is_nested = outer_keys.split(' ').any(|key| key == options.key);
     let held = tokio::select! {
         held = wait::acquire(semaphore, &shard_client, options.timeout, is_nested) => held?,
-        received = signals.next() => return Ok(error::exit_code_from_signal(received.signal)),
+        received = signals.next() => return Ok(exit_code::from_signal(received.signal)),
         never = reap_orphans() => match never {},
     };
 
     if cfg!(target_os = "linux") && Process::current().is_none() {
-        // Ignored: without a standard error there is no place to report the failure.
-        let _ = writeln!(io::stderr(), "dflock: warning: {NO_PROC_WARNING}");
+        warn(NO_PROC_WARNING);
     }
     let held_keys = format!("{outer_keys} {}", held.key());
     let variables = [
@@ -112,9 +114,9 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     child.detach().await;
     if let Err(error) = held.release().await {
         // Not an error of the run: the command has ended, and the server frees the slot anyway.
-        let _ = writeln!(io::stderr(), "dflock: warning: {error}");
+        warn(&message(&error));
     }
-    Ok(error::exit_code_from_status(exit_status))
+    Ok(exit_code::from_status(exit_status))
 }
 
 /// Returns the keys of all enclosing `dflock run`, separated by spaces.

@@ -13,7 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::duration::duration;
-use crate::error::{self, CliError};
+use crate::error::CliError;
+use crate::exit_code;
 use crate::reaper::reap_orphans;
 use crate::signals::InheritedMask;
 
@@ -151,7 +152,7 @@ pub(crate) async fn serve(options: ServeOptions) -> Result<ExitCode, CliError> {
         stop_signal().await;
         tokio::select! {
             () = server.shutdown() => ExitCode::SUCCESS,
-            signal = stop_signal() => error::exit_code_from_signal(signal),
+            signal = stop_signal() => exit_code::from_signal(signal),
         }
     };
     tokio::select! {

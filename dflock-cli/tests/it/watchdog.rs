@@ -3,11 +3,11 @@
 use std::process::Stdio;
 
 use dflock::server::Server;
+use dflock_tests::skip;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
 
 use crate::process::{Process, TIMEOUT, children_of, dflock, pid, wait_until_free};
-use crate::skipped::skip;
 
 /// Returns the watchdog of a `dflock run` that has started `command`.
 fn watchdog(dflock: Pid, command: Pid) -> Pid {

@@ -5,6 +5,8 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use dflock::server::Server;
+#[cfg(target_os = "linux")]
+use dflock_tests::skip;
 use rustix::process::{Pid, Signal, kill_process};
 #[cfg(target_os = "linux")]
 use tokio::process::Command;
@@ -12,8 +14,6 @@ use tokio::process::Command;
 #[cfg(target_os = "linux")]
 use crate::process::wait_until_gone;
 use crate::process::{Process, dflock};
-#[cfg(target_os = "linux")]
-use crate::skipped::skip;
 
 /// A short lease: `dflock` detects at the next renewal that the server has freed the slot.
 const LEASE: [&str; 2] = ["--lease", "3s"];

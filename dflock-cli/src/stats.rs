@@ -1,16 +1,20 @@
 //! `dflock stats`: shows the holders and the queue of each key.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use dflock::{Client, Error, Stats};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::args::StatsOptions;
-use crate::error::{CliError, UNAVAILABLE, exit_code_from_signal, message};
+use crate::error::CliError;
+use crate::exit_code::{self, UNAVAILABLE};
+use crate::message::message;
 use crate::signals::pid_1_termination;
-use crate::table::{Style, table};
+use crate::table::table;
 
 /// The statistics of one server, or the error.
 pub(crate) struct Report {
@@ -22,7 +26,7 @@ pub(crate) async fn stats(options: StatsOptions) -> Result<ExitCode, CliError> {
     tokio::select! {
         exit_code = show(options) => exit_code,
         signal = pid_1_termination() => match signal {
-            Ok(signal) => Ok(exit_code_from_signal(signal)),
+            Ok(signal) => Ok(exit_code::from_signal(signal)),
             Err(error) => Err(CliError::system("cannot listen for signals", &error)),
         },
     }
@@ -36,13 +40,19 @@ async fn show(options: StatsOptions) -> Result<ExitCode, CliError> {
         .servers()
         .map(|server| builder.clone().servers([server]).build())
         .collect::<Result<_, _>>()?;
-    let screen = options.watch && !options.json && io::stdout().is_terminal();
+    let stdout = AutoStream::auto(io::stdout());
+    let screen = options.watch && !options.json && stdout.is_terminal();
     loop {
         let reports = fetch(&clients).await;
         let text = if options.json {
             json(&reports)
         } else {
-            table(&reports, Style::for_stdout())
+            let table = table(&reports);
+            match stdout.current_choice() {
+                // Standard output is no terminal that supports colors, or `NO_COLOR` is set.
+                ColorChoice::Never => strip_str(&table).to_string(),
+                _ => table,
+            }
         };
         // Overwrite the previous output instead of clearing it first, which would flicker.
         let text = if screen {

@@ -1,31 +1,18 @@
-//! Exit codes, as in `sysexits.h`, and the error type of the command line.
+//! The errors of `dflock` itself.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 
 use clap::error::ContextValue;
 use dflock::server::ServerError;
 use dflock::{ConfigError, Error, Lost};
-use rustix::process::Signal;
 
-/// Invalid command line or environment.
-const USAGE: u8 = 64;
-/// Server not reachable, or no reply.
-pub(crate) const UNAVAILABLE: u8 = 69;
-/// System error.
-const SYSTEM: u8 = 71;
-/// No slot in time.
-const TIMEOUT: u8 = 75;
-/// The slot was lost.
-pub(crate) const LOST: u8 = 76;
-/// Authentication failed.
-const AUTH: u8 = 77;
-/// The command cannot be executed.
-const CANNOT_EXECUTE: u8 = 126;
-/// The command was not found.
-const NOT_FOUND: u8 = 127;
+use crate::exit_code::{
+    AUTH, CANNOT_EXECUTE, LOST, NOT_FOUND, SYSTEM, TIMEOUT, UNAVAILABLE, USAGE,
+};
+use crate::message::{config_message, lost_message, message, server_message, timeout_message};
 
 /// An error of `dflock` itself, with its exit code.
 #[derive(Debug)]
@@ -51,7 +38,7 @@ impl CliError {
     }
 
     /// Creates the error for a command that could not be executed.
-    pub(crate) fn exec_failed(name: &std::ffi::OsStr, error: &io::Error) -> Self {
+    pub(crate) fn exec_failed(name: &OsStr, error: &io::Error) -> Self {
         let code = if error.kind() == io::ErrorKind::NotFound {
             NOT_FOUND
         } else {
@@ -67,10 +54,7 @@ impl CliError {
     pub(crate) fn no_slot_in_time(key: &str, server: &str) -> Self {
         Self {
             code: TIMEOUT,
-            message: format!(
-                "timed out waiting for a slot of {key:?} on {server}; try again, or use a longer \
-                 --timeout"
-            ),
+            message: timeout_message(key, server),
         }
     }
 
@@ -98,7 +82,7 @@ impl fmt::Display for CliError {
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
-        Self::usage(message(&error))
+        Self::usage(config_message(&error))
     }
 }
 
@@ -106,10 +90,7 @@ impl From<Lost> for CliError {
     fn from(lost: Lost) -> Self {
         Self {
             code: LOST,
-            message: format!(
-                "the slot of {:?} on {} was lost: {}",
-                lost.key, lost.server, lost.reason
-            ),
+            message: lost_message(&lost),
         }
     }
 }
@@ -118,23 +99,11 @@ impl From<Error> for CliError {
     fn from(error: Error) -> Self {
         let code = match &error {
             Error::Config(_) | Error::LimitMismatch { .. } => USAGE,
-            Error::Timeout { context, waited } => {
-                let key = context.key.as_deref().unwrap_or_default();
-                if !waited.is_zero() {
-                    return Self::no_slot_in_time(key, &context.server);
-                }
-                return Self {
-                    code: TIMEOUT,
-                    message: format!(
-                        "no slot of {key:?} on {} is free now; use a longer --timeout to wait",
-                        context.server
-                    ),
-                };
-            }
-            Error::TooManyKeys { .. }
+            Error::Timeout { .. }
+            | Error::TooManyKeys { .. }
             | Error::TooManyWaiters { .. }
             | Error::LeaseExpired { .. } => TIMEOUT,
-            Error::Lost(lost) => return lost.clone().into(),
+            Error::Lost(_) => LOST,
             Error::Auth { .. } => AUTH,
             _ => UNAVAILABLE,
         };
@@ -154,23 +123,9 @@ impl From<ServerError> for CliError {
         };
         Self {
             code,
-            message: message(&error),
+            message: server_message(&error),
         }
     }
-}
-
-/// Returns the exit code of a command that has ended: its own, or 128 plus the signal number.
-pub(crate) fn exit_code_from_status(status: ExitStatus) -> ExitCode {
-    let signal = status.signal().map(|signal| 128 + signal);
-    let code = signal
-        .or(status.code())
-        .and_then(|code| u8::try_from(code).ok());
-    code.map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-/// Returns the exit code of a process that a signal ended.
-pub(crate) fn exit_code_from_signal(signal: Signal) -> ExitCode {
-    u8::try_from(128 + signal.as_raw()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// Prints a usage error, or the requested help or version, and returns the exit code.
@@ -193,37 +148,3 @@ pub(crate) fn print_clap_error(mut error: clap::Error) -> ExitCode {
         ExitCode::SUCCESS
     }
 }
-
-/// Returns the message of a library error, with the names of the options of the command line.
-pub(crate) fn message(error: &(dyn std::error::Error + 'static)) -> String {
-    let text = match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
-    OPTION_NAMES
-        .iter()
-        .fold(text, |text, (library, cli)| text.replace(library, cli))
-}
-
-/// Option names of the library, and their replacements in messages of the command line.
-const OPTION_NAMES: [(&str, &str); 13] = [
-    ("`servers`", "--servers"),
-    ("`auth`", "--auth-token-file"),
-    ("`tls`", "--tls-ca"),
-    ("`Tls::ca_pem_file`", "--tls-ca"),
-    (", or give it with `Tls::server_name`", ""),
-    (
-        "give one that it trusts with `Tls::client_pem_files`",
-        "use a server that does not require one: dflock has no option for client certificates",
-    ),
-    ("`acquire_timeout`", "--timeout"),
-    ("`lease_ttl`", "--lease"),
-    ("lease_ttl ", "--lease "),
-    ("`connect_timeout`", "DFLOCK_CONNECT_TIMEOUT"),
-    ("`socket_timeout`", "DFLOCK_SOCKET_TIMEOUT"),
-    (
-        "`server_read_timeout` less `clock_drift`",
-        "--server-read-timeout less 1 %",
-    ),
-    ("heartbeat ", "DFLOCK_HEARTBEAT "),
-];

@@ -2,15 +2,19 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dflock::{ClientBuilder, Tls};
+use dflock::{Client, ClientBuilder, ConfigError, Tls};
 
 use crate::duration::duration;
 use crate::error::CliError;
+use crate::message::config_message;
+use crate::warning::warn;
+
+/// The variable with the servers of the client, separated by commas.
+const SERVERS: &str = "DFLOCK_SERVERS";
 
 /// Options of the client. An option that is not given is taken from the environment.
 #[derive(clap::Args, Clone)]
@@ -49,6 +53,8 @@ impl ClientOptions {
         let mut builder = ClientBuilder::from_lookup(|name| self.variable(name))?;
         if !self.servers.is_empty() {
             builder = builder.servers(self.servers.iter().map(|server| server.trim()));
+        } else if let Some(servers) = env_servers()? {
+            builder = builder.servers(servers);
         }
         if let Some(path) = &self.auth_token_file {
             builder = builder.auth_file(path);
@@ -59,12 +65,10 @@ impl ClientOptions {
         if self.has_token() && !self.is_tls() {
             let client = builder.clone().build()?;
             if let Some(server) = client.servers().find(|server| !is_local(server)) {
-                // Ignored: without a standard error there is no place to report the failure.
-                let _ = writeln!(
-                    io::stderr(),
-                    "dflock: warning: the auth token is sent to {server} in clear text; enable TLS \
-                     with --tls-ca or DFLOCK_TLS"
-                );
+                warn(&format!(
+                    "the auth token is sent to {server} in clear text; enable TLS with --tls-ca or \
+                     DFLOCK_TLS"
+                ));
             }
         }
         Ok(builder)
@@ -88,7 +92,8 @@ impl ClientOptions {
     /// Returns the environment variable `name`, unless an option replaces it.
     fn variable(&self, name: &str) -> Option<OsString> {
         let replaced = match name {
-            "DFLOCK_SERVERS" => !self.servers.is_empty(),
+            // Read by `env_servers`.
+            SERVERS => true,
             "DFLOCK_AUTH_TOKEN" | "DFLOCK_AUTH_TOKEN_FILE" => self.auth_token_file.is_some(),
             "DFLOCK_TLS" | "DFLOCK_TLS_CA" => self.tls_ca.is_some(),
             "DFLOCK_SERVER_READ_TIMEOUT" => {
@@ -102,6 +107,29 @@ impl ClientOptions {
         };
         if replaced { None } else { env::var_os(name) }
     }
+}
+
+/// Returns the servers of [`SERVERS`], if it is set.
+///
+/// The library reports an invalid address in a variable as text. Read here, it is a
+/// [`ConfigError::Address`], whose message names the options of `dflock`.
+fn env_servers() -> Result<Option<Vec<String>>, CliError> {
+    let refused = |why| ConfigError::Variable { name: SERVERS, why };
+    let Some(list) = env::var_os(SERVERS) else {
+        return Ok(None);
+    };
+    let list = list
+        .into_string()
+        .map_err(|_| refused("it is not UTF-8".to_owned()))?;
+    let servers: Vec<_> = list
+        .split(',')
+        .map(|server| server.trim().to_owned())
+        .collect();
+    Client::builder()
+        .servers(&servers)
+        .build()
+        .map_err(|error| refused(config_message(&error)))?;
+    Ok(Some(servers))
 }
 
 /// Parses a duration that is more than 0 and at most a year.
