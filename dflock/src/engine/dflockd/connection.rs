@@ -204,19 +204,14 @@ impl Connection {
 
     /// Returns whether no reply is pending and nothing is buffered. No IO.
     pub(crate) fn is_idle(&self) -> bool {
-        let no_reply_pending =
-            self.pending_replies == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
         // A partial line is no failure yet, but it would become the start of the next reply.
         let is_empty = self.write_buf.is_empty() && self.read_buf.is_empty();
-        !self.failed && no_reply_pending && is_empty
+        !self.failed && self.pending_replies == 0 && is_empty
     }
 
     /// Returns whether the connection can serve another request: it is idle, and the server has
     /// neither closed it nor sent anything.
     pub(crate) fn is_reusable(&mut self) -> bool {
-        if cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
-            self.pending_replies = 0;
-        }
         self.is_idle()
             && poll_once(|cx| self.poll_closed(cx)).is_pending()
             && self.read_buf.is_empty()
