@@ -126,7 +126,8 @@ pub use error::{
     TlsErrorKind, TokenErrorKind,
 };
 pub use semaphore::{
-    Counting, Enqueued, Exclusive, Held, Idle, Kind, Lock, Queued, Semaphore, SemaphoreBuilder, State,
+    Counting, Enqueued, Exclusive, Held, Idle, Kind, Lock, Queued, Semaphore, SemaphoreBuilder,
+    State,
 };
 #[cfg(any(feature = "stats", feature = "server"))]
 pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};

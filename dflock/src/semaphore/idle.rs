@@ -128,7 +128,11 @@ impl<K: Kind> Semaphore<Idle, K> {
         self.acquire_with(wait, HoldSpan::Child).await
     }
 
-    async fn acquire_with(self, wait: Duration, span: HoldSpan) -> Result<Semaphore<Held, K>, Error> {
+    async fn acquire_with(
+        self,
+        wait: Duration,
+        span: HoldSpan,
+    ) -> Result<Semaphore<Held, K>, Error> {
         let held = self.slot.acquire(wait, span).await?;
         Ok(Semaphore {
             slot: self.slot,
