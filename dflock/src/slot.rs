@@ -1,4 +1,4 @@
-//! The core of a semaphore and a lock: acquires, waits and releases, with their telemetry.
+//! The core of a semaphore: acquires, waits and releases, with their telemetry.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -17,7 +17,7 @@ use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Seconds, Token};
 /// is held. Half of the shortest lease that the wire can express: no lease can have ended sooner.
 const MAX_UNVERIFIED_AGE: Duration = Duration::from_millis(500);
 
-/// The options of a semaphore or a lock, except its key and limit. They are not validated yet.
+/// The unvalidated options of a semaphore or a lock, except the key and the limit.
 pub(crate) struct SlotOptions {
     pub(crate) acquire_timeout: Duration,
     pub(crate) lease_ttl: Option<Duration>,

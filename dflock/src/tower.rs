@@ -21,7 +21,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// All services on all machines together serve at most `limit` requests of a key at once, in the
 /// order in which the requests arrived.
 ///
-/// - Each request is mapped to a semaphore. It waits for a slot for at most the semaphore's
+/// - Each request is mapped to a semaphore or a lock. It waits for a slot for at most the semaphore's
 ///   `acquire_timeout`, and then fails with [`Error::Timeout`].
 /// - When the slot is lost, the future of the inner service is dropped, and the request fails with
 ///   [`Error::Lost`].

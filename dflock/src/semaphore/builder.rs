@@ -16,8 +16,7 @@ use crate::wire::{Capacity, Limit};
 /// `Key` and `Limit` are the types of the options that are set, or `()`. A call of `build` without
 /// `key`, or without the `limit` of a semaphore, does not compile. The kind `K` follows from the
 /// call of `limit`, which only a semaphore has.
-///
-/// Written by hand, because typed-builder cannot require an option for one kind only.
+// Written by hand: typed-builder cannot require an option for one kind only.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct SemaphoreBuilder<K: Kind = Counting, Key = (), Limit = ()> {
     key: Key,
@@ -161,7 +160,7 @@ impl<K: Kind, Key> SemaphoreBuilder<K, Key, K::Limit> {
                 Capacity::Semaphore(Limit::new(limit).ok_or(ConfigError::Limit { limit })?)
             }
         };
-        let key = sealed::KeyIsSet::key(self);
+        let key = sealed::KeyIsSet::as_key(self);
         let slot = SemaphoreInner::new(key, capacity, &self.options)?;
         Ok(Semaphore::new(Arc::new(slot)))
     }
@@ -186,11 +185,11 @@ mod sealed {
         label = "call `key` before `build`"
     )]
     pub trait KeyIsSet {
-        fn key(&self) -> &str;
+        fn as_key(&self) -> &str;
     }
 
     impl<K: Kind, L> KeyIsSet for SemaphoreBuilder<K, String, L> {
-        fn key(&self) -> &str {
+        fn as_key(&self) -> &str {
             &self.key
         }
     }
