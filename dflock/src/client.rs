@@ -15,8 +15,7 @@ pub(crate) use builder::LONGEST;
 use crate::engine::Engine;
 use crate::error::{ConfigError, Error};
 use crate::lease::Timing;
-use crate::lock::Lock;
-use crate::semaphore::Semaphore;
+use crate::semaphore::{Lock, Semaphore};
 
 /// A client: the servers, the options of their connections, and the idle connections.
 ///

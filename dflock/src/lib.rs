@@ -63,9 +63,9 @@
 
 // The modules, in the order in which an acquire passes them. `ARCHITECTURE.md` has more.
 //
-// 1. `semaphore`: the types that users have, one for each state, and their builder; `lock`: the
-//    same with a limit of one
-// 2. `slot`: the core of both: acquires, waits and releases, with their telemetry
+// 1. `semaphore`: the type that users have, with its states and kinds (a lock is a kind), and its
+//    builder
+// 2. `slot`: its core: acquires, waits and releases, with their telemetry
 // 3. `client`: the options of a client, which make its engine
 // 4. `engine`: the seam: what a lease and a client ask of the servers
 // 5. `engine/dflockd`: connections, pools, TLS, authentication, sharding
@@ -94,7 +94,6 @@ pub mod fuzzing;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod lease;
-mod lock;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub mod macro_support;
@@ -125,8 +124,10 @@ pub use error::{
     ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind, PemSectionErrorKind,
     TlsErrorKind, TokenErrorKind,
 };
-pub use lock::{Lock, LockBuilder};
-pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
+pub use semaphore::{
+    Counting, Enqueued, Exclusive, Held, Idle, Kind, Lock, Queued, Semaphore, SemaphoreBuilder,
+    State,
+};
 #[cfg(any(feature = "stats", feature = "server"))]
 pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};
 /// The rustls that [`Tls::from_config`] takes its configuration from.

@@ -10,8 +10,7 @@ use tracing::Instrument;
 
 use crate::client::Client;
 use crate::error::{ConfigError, Error};
-use crate::lock::Lock;
-use crate::semaphore::{Held, Semaphore};
+use crate::semaphore::{Held, Idle, Kind, Semaphore};
 use crate::telemetry;
 
 /// Clones the client of the argument `client`.
@@ -22,14 +21,14 @@ pub fn client(client: &Client) -> Client {
     client.clone()
 }
 
-/// Runs `body` with a slot of a semaphore.
-pub fn semaphore<R, B, F>(
-    semaphore: Result<Semaphore, ConfigError>,
+/// Runs `body` with a slot of a semaphore or a lock.
+pub fn with_slot<K: Kind, R, B, F>(
+    semaphore: Result<Semaphore<Idle, K>, ConfigError>,
     on_lost: OnLost<R>,
     body: B,
 ) -> impl Future<Output = R>
 where
-    B: FnOnce(Arc<Semaphore<Held>>) -> F,
+    B: FnOnce(Arc<Semaphore<Held, K>>) -> F,
     F: Future<Output = R>,
 {
     // Boxed, because otherwise each of the nested futures would reserve space for the captures of
@@ -40,19 +39,6 @@ where
             .await
             .unwrap_or_else(on_lost.from_error)
     }
-}
-
-/// Runs `body` with a lock.
-pub fn lock<R, B, F>(
-    lock: Result<Lock, ConfigError>,
-    on_lost: OnLost<R>,
-    body: B,
-) -> impl Future<Output = R>
-where
-    B: FnOnce(Arc<Semaphore<Held>>) -> F,
-    F: Future<Output = R>,
-{
-    semaphore(lock.map(Lock::into_semaphore), on_lost, body)
 }
 
 /// Returns the behaviour of `on_lost = cancel`: the loss of the slot cancels the body.
@@ -125,10 +111,10 @@ impl<E: From<Error>> FromDflockError for E {
     }
 }
 
-async fn run<R, F: Future<Output = R>>(
-    semaphore: Result<Semaphore, ConfigError>,
+async fn run<K: Kind, R, F: Future<Output = R>>(
+    semaphore: Result<Semaphore<Idle, K>, ConfigError>,
     on_lost: &OnLost<R>,
-    body: Box<impl FnOnce(Arc<Semaphore<Held>>) -> F>,
+    body: Box<impl FnOnce(Arc<Semaphore<Held, K>>) -> F>,
 ) -> Result<R, Error> {
     // An `Arc` instead of a reference, because the compiler cannot always prove that a future that
     // is generic over a lifetime, such as that of an async closure, is `Send`.

@@ -1,22 +1,23 @@
-//! The distributed semaphore and its states.
+//! The distributed semaphore, its states and its kinds.
 
 mod builder;
-mod enqueued;
 mod held;
 mod idle;
+mod kind;
 mod queued;
-mod until_lost;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 pub use builder::SemaphoreBuilder;
-pub use enqueued::Enqueued;
 pub use held::Held;
 pub use idle::Idle;
-pub use queued::Queued;
+pub use kind::{Counting, Exclusive, Kind, Lock};
+pub use queued::{Enqueued, Queued};
 
 use crate::slot::SemaphoreInner;
+use crate::wire::Capacity;
 
 /// A semaphore shared by programs on many machines.
 ///
@@ -40,6 +41,9 @@ use crate::slot::SemaphoreInner;
 ///
 /// A `Semaphore<Idle>` is cheap to clone. The other states own a slot or a place in the queue, and
 /// give it up when they are dropped.
+///
+/// The type parameter `K` is the kind: a [`Counting`] semaphore has a limit, and an [`Exclusive`]
+/// one is a [`Lock`]. Both have the same methods.
 ///
 /// # Examples
 ///
@@ -65,12 +69,13 @@ use crate::slot::SemaphoreInner;
 /// held.release().await?; // use of moved value
 /// # Ok(()) }
 /// ```
-pub struct Semaphore<S: State = Idle> {
+pub struct Semaphore<S: State = Idle, K: Kind = Counting> {
     slot: Arc<SemaphoreInner>,
     state: S,
+    kind: PhantomData<K>,
 }
 
-/// State of a [`Semaphore`] or a [`Lock`](crate::Lock): [`Idle`], [`Queued`] or [`Held`].
+/// State of a [`Semaphore`]: [`Idle`], [`Queued`] or [`Held`].
 pub trait State: sealed::State {}
 
 impl State for Idle {}
@@ -84,26 +89,30 @@ mod sealed {
     impl State for super::Held {}
 }
 
-impl<S: State> Semaphore<S> {
+impl<S: State, K: Kind> Semaphore<S, K> {
     /// Returns the key.
     #[must_use]
     pub fn key(&self) -> &str {
         self.slot.key()
     }
 
-    /// Returns the limit: the number of slots of the key.
+    /// Returns the limit: the number of slots of the key, which is 1 for a lock.
     #[must_use]
     pub fn limit(&self) -> u32 {
-        self.slot.limit()
+        self.slot.capacity().limit().get()
     }
 }
 
-impl<S: State> fmt::Debug for Semaphore<S> {
+impl<S: State, K: Kind> fmt::Debug for Semaphore<S, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Semaphore")
-            .field("key", &self.key())
-            .field("limit", &self.limit())
-            .field("state", &self.state)
-            .finish_non_exhaustive()
+        let mut debug = match self.slot.capacity() {
+            Capacity::Lock => f.debug_struct("Lock"),
+            Capacity::Semaphore(_) => f.debug_struct("Semaphore"),
+        };
+        debug.field("key", &self.key());
+        if let Capacity::Semaphore(limit) = self.slot.capacity() {
+            debug.field("limit", &limit.get());
+        }
+        debug.field("state", &self.state).finish_non_exhaustive()
     }
 }

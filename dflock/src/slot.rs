@@ -1,6 +1,4 @@
-//! The core of a semaphore and a lock: acquires, waits and releases, with their telemetry.
-
-mod options;
+//! The core of a semaphore: acquires, waits and releases, with their telemetry.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -11,15 +9,34 @@ use crate::client::Client;
 use crate::driver;
 use crate::engine::{EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, Operation};
-use crate::lease::{LeaseConfig, LeaseHandle};
+use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
 use crate::telemetry::{HoldSpan, Outcome, SlotTelemetry};
-use crate::wire::{Grant, KeyBuf, LeaseSeconds, Seconds, Token};
-
-pub(crate) use options::{RawOptions, handle_builder};
+use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Seconds, Token};
 
 /// A grant that was received later than this after its request is verified by a renewal before it
 /// is held. Half of the shortest lease that the wire can express: no lease can have ended sooner.
 const MAX_UNVERIFIED_AGE: Duration = Duration::from_millis(500);
+
+/// The unvalidated options of a semaphore or a lock, except the key and the limit.
+pub(crate) struct SlotOptions {
+    pub(crate) acquire_timeout: Duration,
+    pub(crate) lease_ttl: Option<Duration>,
+    pub(crate) renew_ratio: f64,
+    pub(crate) on_lost: Option<OnLost>,
+    pub(crate) client: Option<Client>,
+}
+
+impl Default for SlotOptions {
+    fn default() -> Self {
+        Self {
+            acquire_timeout: Duration::from_secs(10),
+            lease_ttl: None,
+            renew_ratio: 0.5,
+            on_lost: None,
+            client: None,
+        }
+    }
+}
 
 /// The validated options of a semaphore or a lock.
 #[derive(Debug)]
@@ -36,9 +53,12 @@ pub(crate) enum Enqueue {
 }
 
 impl SemaphoreInner {
-    pub(crate) fn new(options: RawOptions) -> Result<Self, ConfigError> {
-        let key =
-            KeyBuf::new(options.key.as_str()).map_err(|why| ConfigError::key(&options.key, why))?;
+    pub(crate) fn new(
+        key: &str,
+        capacity: Capacity,
+        options: &SlotOptions,
+    ) -> Result<Self, ConfigError> {
+        let key = KeyBuf::new(key).map_err(|why| ConfigError::key(key, why))?;
         validate_wait(options.acquire_timeout)?;
         let lease = options
             .lease_ttl
@@ -49,12 +69,12 @@ impl SemaphoreInner {
         if !(renew_ratio > 0.0 && renew_ratio < 1.0) {
             return Err(ConfigError::RenewRatio { ratio: renew_ratio });
         }
-        let client = options.client.map_or_else(Client::current, Ok)?;
+        let client = options.client.clone().map_or_else(Client::current, Ok)?;
         let server = client.engine().server_for(key.as_str())?;
         let config = Arc::new(LeaseConfig {
             slot: SlotSpec {
                 key,
-                capacity: options.capacity,
+                capacity,
                 lease,
                 server,
             },
@@ -62,7 +82,7 @@ impl SemaphoreInner {
             timing: client.timing().clone(),
             renew_ratio,
             fencing: client.fencing(),
-            on_lost: options.on_lost,
+            on_lost: options.on_lost.clone(),
         });
         Ok(Self {
             acquire_timeout: options.acquire_timeout,
@@ -74,8 +94,8 @@ impl SemaphoreInner {
         self.config.slot.key.as_str()
     }
 
-    pub(crate) fn limit(&self) -> u32 {
-        self.config.slot.capacity.limit().get()
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.config.slot.capacity
     }
 
     pub(crate) fn acquire_timeout(&self) -> Duration {

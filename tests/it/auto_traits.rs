@@ -37,7 +37,7 @@ types! {
     Semaphore<Idle>: Send & Sync & Unpin & Clone;
     Semaphore<Queued>: Send & Sync & Unpin & !Clone;
     Semaphore<Held>: Send & Sync & Unpin & !Clone;
-    LockBuilder: Send & Sync & Unpin;
+    SemaphoreBuilder<Exclusive>: Send & Sync & Unpin;
     Lock<Idle>: Send & Sync & Unpin & Clone;
     Lock<Queued>: Send & Sync & Unpin & !Clone;
     Lock<Held>: Send & Sync & Unpin & !Clone;
@@ -45,7 +45,7 @@ types! {
     Queued: Send & Sync & Unpin & !Clone;
     Held: Send & Sync & Unpin & !Clone;
     Enqueued: Send & Sync & Unpin & !Clone;
-    Enqueued<Lock<Held>, Lock<Queued>>: Send & Sync & Unpin & !Clone;
+    Enqueued<Exclusive>: Send & Sync & Unpin & !Clone;
     Error: Send & Sync & Unpin;
     ConfigError: Send & Sync & Unpin & Clone;
     Lost: Send & Sync & Unpin & Clone;
@@ -117,7 +117,7 @@ fn every_future_of_a_lock_is_send(
     lock: &Lock,
     held: Lock<Held>,
     queued: [Lock<Queued>; 2],
-    enqueued: Enqueued<Lock<Held>, Lock<Queued>>,
+    enqueued: Enqueued<Exclusive>,
 ) {
     let [first, second] = queued;
     is_send(lock.clone().acquire());

@@ -70,6 +70,28 @@ async fn independent_services_share_the_slots_of_a_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lock_admits_one_request_at_once() {
+    let house = Fixture::new().await;
+    let lock = house.client.lock("acme").unwrap();
+    let layer = {
+        let lock = lock.clone();
+        SlotLayer::new(move |_: &Request| Ok(lock.clone()))
+    };
+    let client = house.client.clone();
+    let work = service_fn(move |request: Request| {
+        let client = client.clone();
+        async move {
+            let second = client.lock("acme")?.try_acquire().await;
+            assert!(second.unwrap_err().is_timeout());
+            Ok::<_, BoxError>(request.tenant)
+        }
+    });
+    let service = layer.layer(work);
+    assert_eq!(service.oneshot(request("acme")).await.unwrap(), "acme");
+    lock.try_acquire().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_request_selects_the_key() {
     let house = Fixture::new().await;
     let _taken = house

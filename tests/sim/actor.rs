@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::task::ready;
 use std::time::Duration;
 
-use dflock::{Client, Enqueued, Error, Held};
+use dflock::{Client, Error, Held};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cancellation::Cancellation;
 use super::fault_injector::advance_time;
 use super::history::Event;
-use super::resource::Resource;
+use super::resource::{EnqueuedResource, Resource};
 use super::rng::Rng;
 use super::run::Simulation;
 use super::tracked_body::TrackedBody;
@@ -96,8 +96,8 @@ impl Actor {
         let plan = &self.simulation.plan.clients[self.index];
         let allowed = plan.connect_timeout + 3 * plan.socket_timeout;
         let queued = match self.run_timed("enqueue", allowed, resource.enqueue()).await {
-            Some(Enqueued::Acquired(held)) => return self.hold(held).await,
-            Some(Enqueued::Queued(queued)) => queued,
+            Some(EnqueuedResource::Acquired(held)) => return self.hold(held).await,
+            Some(EnqueuedResource::Queued(queued)) => queued,
             None => return,
         };
         if self.rng.percent(70) {

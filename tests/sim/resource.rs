@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use dflock::{Client, Enqueued, Error, Held, Idle, Lock, Lost, Queued, Semaphore, State};
+use dflock::{Client, Enqueued, Error, Held, Idle, Kind, Lock, Lost, Queued, Semaphore, State};
 
 use super::plan::Key;
 
@@ -11,6 +11,38 @@ use super::plan::Key;
 pub(super) enum Resource<S: State = Idle> {
     Semaphore(Semaphore<S>),
     Lock(Lock<S>),
+}
+
+/// Outcome of [`Resource::enqueue`].
+#[derive(Debug)]
+pub(super) enum EnqueuedResource {
+    Acquired(Resource<Held>),
+    Queued(Resource<Queued>),
+}
+
+impl<K: Kind> From<Enqueued<K>> for EnqueuedResource
+where
+    Resource<Held>: From<Semaphore<Held, K>>,
+    Resource<Queued>: From<Semaphore<Queued, K>>,
+{
+    fn from(enqueued: Enqueued<K>) -> Self {
+        match enqueued {
+            Enqueued::Acquired(held) => Self::Acquired(held.into()),
+            Enqueued::Queued(queued) => Self::Queued(queued.into()),
+        }
+    }
+}
+
+impl<S: State> From<Semaphore<S>> for Resource<S> {
+    fn from(semaphore: Semaphore<S>) -> Self {
+        Self::Semaphore(semaphore)
+    }
+}
+
+impl<S: State> From<Lock<S>> for Resource<S> {
+    fn from(lock: Lock<S>) -> Self {
+        Self::Lock(lock)
+    }
 }
 
 impl Resource {
@@ -55,16 +87,10 @@ impl Resource {
         })
     }
 
-    pub(super) async fn enqueue(self) -> Result<Enqueued<Resource<Held>, Resource<Queued>>, Error> {
+    pub(super) async fn enqueue(self) -> Result<EnqueuedResource, Error> {
         Ok(match self {
-            Self::Semaphore(semaphore) => match semaphore.enqueue().await? {
-                Enqueued::Acquired(held) => Enqueued::Acquired(Resource::Semaphore(held)),
-                Enqueued::Queued(queued) => Enqueued::Queued(Resource::Semaphore(queued)),
-            },
-            Self::Lock(lock) => match lock.enqueue().await? {
-                Enqueued::Acquired(held) => Enqueued::Acquired(Resource::Lock(held)),
-                Enqueued::Queued(queued) => Enqueued::Queued(Resource::Lock(queued)),
-            },
+            Self::Semaphore(semaphore) => semaphore.enqueue().await?.into(),
+            Self::Lock(lock) => lock.enqueue().await?.into(),
         })
     }
 

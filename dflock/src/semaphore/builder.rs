@@ -1,51 +1,52 @@
-//! The builder of a semaphore.
+//! The builder of a semaphore or a lock.
 
-use super::{Idle, Semaphore};
-use crate::error::ConfigError;
-use crate::slot::{SemaphoreInner, handle_builder};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Counting, Idle, Kind, Semaphore};
+use crate::client::Client;
+use crate::error::{ConfigError, Lost};
+use crate::slot::{SemaphoreInner, SlotOptions};
 use crate::wire::{Capacity, Limit};
 
-handle_builder!(
-    SemaphoreBuilder,
-    Semaphore<Idle>,
-    "Builder of a [`Semaphore`], returned by [`Semaphore::builder`].\n\n\
-     A call of `build` without `key` and `limit` does not compile.",
-    {
-        #[builder(setter(
-            doc = "Sets the number of slots. Required.\n\n\
-                   Valid are 1 to 1,048,576. All programs that use the key must give the same \
-                   limit."
-        ))]
-        limit: u32,
-    }
-);
-
-impl From<Options> for Result<Semaphore<Idle>, ConfigError> {
-    fn from(options: Options) -> Self {
-        let limit = options.limit;
-        let limit = Limit::new(limit).ok_or(ConfigError::Limit { limit })?;
-        Ok(Semaphore::new(SemaphoreInner::new(
-            options.into_raw(Capacity::Semaphore(limit)),
-        )?))
-    }
+/// Builder of a [`Semaphore`] or a [`Lock`](crate::Lock), returned by [`Semaphore::builder`].
+///
+/// `Key` and `Limit` are the types of the options that are set, or `()`. A call of `build` without
+/// `key`, or without the `limit` of a semaphore, does not compile. The kind `K` follows from the
+/// call of `limit`, which only a semaphore has.
+// Written by hand: typed-builder cannot require an option for one kind only.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct SemaphoreBuilder<K: Kind = Counting, Key = (), Limit = ()> {
+    key: Key,
+    limit: Limit,
+    options: SlotOptions,
+    kind: PhantomData<K>,
 }
 
-impl Semaphore {
-    /// Returns a builder of a semaphore; `key` and `limit` are required.
+impl<K: Kind> Semaphore<Idle, K> {
+    /// Returns a builder. `key` is required, and `limit` for a semaphore.
     ///
     /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
-    /// use dflock::{Client, Semaphore};
+    /// use dflock::{Client, Lock, Semaphore};
     ///
+    /// let client = Client::builder().build()?;
     /// let pool = Semaphore::builder()
     ///     .key("worker-pool")
     ///     .limit(5)
     ///     .acquire_timeout(Duration::from_secs(10))
     ///     .lease_ttl(Duration::from_secs(20))
     ///     .on_lost(|lost| eprintln!("{lost}"))
-    ///     .client(Client::builder().build()?)
+    ///     .client(client.clone())
+    ///     .build()?;
+    /// let nightly = Lock::builder()
+    ///     .key("nightly")
+    ///     .acquire_timeout(Duration::ZERO) // only if it is free
+    ///     .client(client)
     ///     .build()?;
     /// # Ok::<(), dflock::ConfigError>(())
     /// ```
@@ -53,7 +54,158 @@ impl Semaphore {
     /// ```compile_fail
     /// let pool = dflock::Semaphore::builder().key("worker-pool").build(); // no limit
     /// ```
-    pub fn builder() -> SemaphoreBuilder {
-        Options::builder()
+    pub fn builder() -> SemaphoreBuilder<K> {
+        SemaphoreBuilder {
+            key: (),
+            limit: (),
+            options: SlotOptions::default(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K: Kind, L> SemaphoreBuilder<K, (), L> {
+    /// Sets the key, the name that all programs share. Required.
+    ///
+    /// Valid are 1 to 256 bytes without space, tab, line break or NUL.
+    pub fn key(self, key: impl Into<String>) -> SemaphoreBuilder<K, String, L> {
+        SemaphoreBuilder {
+            key: key.into(),
+            limit: self.limit,
+            options: self.options,
+            kind: self.kind,
+        }
+    }
+}
+
+impl<Key> SemaphoreBuilder<Counting, Key, ()> {
+    /// Sets the number of slots. Required for a semaphore; a lock has no limit to set.
+    ///
+    /// Valid are 1 to 1,048,576. All programs that use the key must give the same limit.
+    pub fn limit(self, limit: u32) -> SemaphoreBuilder<Counting, Key, u32> {
+        SemaphoreBuilder {
+            key: self.key,
+            limit,
+            options: self.options,
+            kind: self.kind,
+        }
+    }
+}
+
+impl<K: Kind, Key, L> SemaphoreBuilder<K, Key, L> {
+    /// Sets the longest time of `acquire` and `wait`. Defaults to 10 s.
+    ///
+    /// At most 9,223,372,036 s. Zero acquires only what is free now.
+    ///
+    /// It covers the whole call: the connection with TLS and the auth token, and the wait in the
+    /// queue. [`acquire`](Semaphore::acquire) documents its precision. With zero the call is
+    /// limited by [`connect_timeout`](crate::ClientBuilder::connect_timeout) and
+    /// [`socket_timeout`](crate::ClientBuilder::socket_timeout) together.
+    pub fn acquire_timeout(mut self, acquire_timeout: Duration) -> Self {
+        self.options.acquire_timeout = acquire_timeout;
+        self
+    }
+
+    /// Sets the lease: the time for which the server keeps the slot without a renewal. Defaults to
+    /// the server's default, which is 33 s unless configured.
+    ///
+    /// Valid are whole seconds from 1 s to 9,223,372,036 s. The lease is renewed for as long as the
+    /// slot is held.
+    pub fn lease_ttl(mut self, lease_ttl: Duration) -> Self {
+        self.options.lease_ttl = Some(lease_ttl);
+        self
+    }
+
+    /// Sets the part of a lease after which it is renewed. Defaults to 0.5.
+    ///
+    /// Valid are values between 0 and 1, both excluded. A long lease is renewed after the client's
+    /// [`heartbeat`](crate::ClientBuilder::heartbeat) at the latest.
+    pub fn renew_ratio(mut self, renew_ratio: f64) -> Self {
+        self.options.renew_ratio = renew_ratio;
+        self
+    }
+
+    /// Sets the callback that is called once for each lost slot.
+    ///
+    /// It mostly runs on the task that renews the lease, so it must not block. It is not called for
+    /// slots that are released or dropped. It is called if the runtime on which a slot was acquired
+    /// ends while the slot is held. A panic in it is caught and logged.
+    pub fn on_lost(mut self, on_lost: impl Fn(&Lost) + Send + Sync + 'static) -> Self {
+        self.options.on_lost = Some(Arc::new(on_lost));
+        self
+    }
+
+    /// Sets the client. Defaults to [`Client::current`].
+    pub fn client(mut self, client: Client) -> Self {
+        self.options.client = Some(client);
+        self
+    }
+}
+
+impl<K: Kind, Key> SemaphoreBuilder<K, Key, K::Limit> {
+    /// Checks the options. Nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the invalid option and the valid values.
+    // By reference, because the compiler looks for methods by value first. So it finds the `build`
+    // of a missing limit for a builder whose kind is not inferred, and not the `build` of a lock.
+    pub fn build(&self) -> Result<Semaphore<Idle, K>, ConfigError>
+    where
+        Self: sealed::KeyIsSet,
+    {
+        let capacity = match K::limit(self.limit) {
+            None => Capacity::Lock,
+            Some(limit) => {
+                Capacity::Semaphore(Limit::new(limit).ok_or(ConfigError::Limit { limit })?)
+            }
+        };
+        let key = sealed::KeyIsSet::as_key(self);
+        let slot = SemaphoreInner::new(key, capacity, &self.options)?;
+        Ok(Semaphore::new(Arc::new(slot)))
+    }
+}
+
+impl<Key> SemaphoreBuilder<Counting, Key, ()> {
+    /// Cannot be called: its bound shows an error that names the missing limit.
+    #[doc(hidden)]
+    pub fn build(self) -> Result<Semaphore, ConfigError>
+    where
+        Self: sealed::LimitIsSet,
+    {
+        sealed::LimitIsSet::build(self)
+    }
+}
+
+mod sealed {
+    use super::{ConfigError, Kind, Semaphore, SemaphoreBuilder};
+
+    #[diagnostic::on_unimplemented(
+        message = "the key is missing",
+        label = "call `key` before `build`"
+    )]
+    pub trait KeyIsSet {
+        fn as_key(&self) -> &str;
+    }
+
+    impl<K: Kind, L> KeyIsSet for SemaphoreBuilder<K, String, L> {
+        fn as_key(&self) -> &str {
+            &self.key
+        }
+    }
+
+    /// Not implemented by any type.
+    #[diagnostic::on_unimplemented(
+        message = "the limit of the semaphore is missing",
+        label = "call `limit` before `build`"
+    )]
+    pub trait LimitIsSet {
+        fn build(self) -> Result<Semaphore, ConfigError>;
+    }
+}
+
+impl<K: Kind, Key, L> fmt::Debug for SemaphoreBuilder<K, Key, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SemaphoreBuilder").finish_non_exhaustive()
     }
 }

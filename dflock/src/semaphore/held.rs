@@ -3,12 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::until_lost::UntilLost;
-use super::{Idle, Semaphore};
+use super::{Idle, Kind, Semaphore};
 use crate::driver;
 use crate::error::{Error, Lost};
 use crate::lease::LeaseHandle;
@@ -216,7 +218,7 @@ impl Held {
     }
 }
 
-impl Semaphore<Held> {
+impl<K: Kind> Semaphore<Held, K> {
     /// Releases the slot, and waits until the server has confirmed it. The connection is then
     /// reused.
     ///
@@ -245,10 +247,11 @@ impl Semaphore<Held> {
     /// let held_again = pool.acquire().await?;
     /// # Ok(()) }
     /// ```
-    pub async fn release(self) -> Result<Semaphore<Idle>, Error> {
+    pub async fn release(self) -> Result<Semaphore<Idle, K>, Error> {
         let Self {
             slot,
             state: Held { hold, grant },
+            ..
         } = self;
         slot.release(hold, &grant.token).await?;
         Ok(Semaphore::new(slot))
@@ -258,13 +261,13 @@ impl Semaphore<Held> {
     ///
     /// The server frees the slot when it notices: at once, or after the lease if it runs with
     /// auto-release off.
-    pub fn close(self) -> Semaphore<Idle> {
+    pub fn close(self) -> Semaphore<Idle, K> {
         self.state.hold.close();
         Semaphore::new(self.slot)
     }
 }
 
-impl Deref for Semaphore<Held> {
+impl<K: Kind> Deref for Semaphore<Held, K> {
     type Target = Held;
 
     fn deref(&self) -> &Held {
@@ -279,5 +282,45 @@ impl fmt::Debug for Held {
             .field("token", &self.grant.token)
             .field("remaining", &self.remaining())
             .finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// Polls `body` until `lost` is ready. It drops `body` before it returns, so that no guard of the
+    /// body outlives the slot while the caller keeps this future.
+    ///
+    /// Written by hand and not as an `async fn`, because that would store `body` twice: once as its
+    /// argument and once where it is polled. The size would double with each call inside of a call.
+    struct UntilLost<L, F, C> {
+        #[pin]
+        lost: L,
+        #[pin]
+        body: Option<F>,
+        // Called once with the output of `body`, which is returned unless there is an error.
+        check: C,
+    }
+}
+
+impl<L, F, C> Future for UntilLost<L, F, C>
+where
+    L: Future<Output = Error>,
+    F: Future,
+    C: FnMut(&F::Output) -> Result<(), Error>,
+{
+    type Output = Result<F::Output, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        // First, so that a body whose slot is lost is not polled again.
+        if let Poll::Ready(lost) = this.lost.poll(cx) {
+            this.body.set(None);
+            return Poll::Ready(Err(lost));
+        }
+        let Some(body) = this.body.as_mut().as_pin_mut() else {
+            panic!("a future that runs a body was polled after it was ready");
+        };
+        let output = ready!(body.poll(cx));
+        this.body.set(None);
+        Poll::Ready((this.check)(&output).map(|()| output))
     }
 }

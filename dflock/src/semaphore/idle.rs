@@ -1,12 +1,13 @@
 //! The idle state, and the methods that acquire a slot.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Instrument;
 
-use super::{Enqueued, Held, Queued, Semaphore};
+use super::{Enqueued, Held, Kind, Queued, Semaphore};
 use crate::error::Error;
 use crate::slot::{Enqueue, SemaphoreInner};
 use crate::telemetry::{self, HoldSpan};
@@ -15,11 +16,12 @@ use crate::telemetry::{self, HoldSpan};
 #[derive(Clone, Debug)]
 pub struct Idle(());
 
-impl Semaphore<Idle> {
-    pub(crate) fn new(slot: impl Into<Arc<SemaphoreInner>>) -> Self {
+impl<K: Kind> Semaphore<Idle, K> {
+    pub(super) fn new(slot: Arc<SemaphoreInner>) -> Self {
         Self {
-            slot: slot.into(),
+            slot,
             state: Idle(()),
+            kind: PhantomData,
         }
     }
 
@@ -79,7 +81,7 @@ impl Semaphore<Idle> {
     /// # Ok(()) }
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
-    pub async fn acquire(self) -> Result<Semaphore<Held>, Error> {
+    pub async fn acquire(self) -> Result<Semaphore<Held, K>, Error> {
         let wait = self.slot.acquire_timeout();
         self.acquire_within(wait).await
     }
@@ -116,21 +118,26 @@ impl Semaphore<Idle> {
     /// # Ok(()) }
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
-    pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
+    pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held, K>, Error> {
         self.acquire_with(wait, HoldSpan::FollowsFrom).await
     }
 
     /// Acquires a slot for a body that runs in the same future, and ends before that future does.
-    pub(crate) async fn acquire_for_body(self) -> Result<Semaphore<Held>, Error> {
+    pub(crate) async fn acquire_for_body(self) -> Result<Semaphore<Held, K>, Error> {
         let wait = self.slot.acquire_timeout();
         self.acquire_with(wait, HoldSpan::Child).await
     }
 
-    async fn acquire_with(self, wait: Duration, span: HoldSpan) -> Result<Semaphore<Held>, Error> {
+    async fn acquire_with(
+        self,
+        wait: Duration,
+        span: HoldSpan,
+    ) -> Result<Semaphore<Held, K>, Error> {
         let held = self.slot.acquire(wait, span).await?;
         Ok(Semaphore {
             slot: self.slot,
             state: Held::new(held),
+            kind: PhantomData,
         })
     }
 
@@ -160,7 +167,7 @@ impl Semaphore<Idle> {
     /// # Ok(()) }
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
-    pub async fn try_acquire(self) -> Result<Semaphore<Held>, Error> {
+    pub async fn try_acquire(self) -> Result<Semaphore<Held, K>, Error> {
         self.acquire_within(Duration::ZERO).await
     }
 
@@ -191,15 +198,17 @@ impl Semaphore<Idle> {
     /// };
     /// # Ok(()) }
     /// ```
-    pub async fn enqueue(self) -> Result<Enqueued, Error> {
+    pub async fn enqueue(self) -> Result<Enqueued<K>, Error> {
         Ok(match self.slot.enqueue().await? {
             Enqueue::Held(hold, grant) => Enqueued::Acquired(Semaphore {
                 slot: self.slot,
                 state: Held::new((hold, grant)),
+                kind: PhantomData,
             }),
             Enqueue::Queued(hold) => Enqueued::Queued(Semaphore {
                 slot: self.slot,
                 state: Queued::new(hold),
+                kind: PhantomData,
             }),
         })
     }
@@ -231,7 +240,7 @@ impl Semaphore<Idle> {
     /// assert_eq!(n, 4);
     /// # Ok(()) }
     /// ```
-    pub fn with_slot<F, T>(&self, body: F) -> impl Future<Output = Result<T, Error>> + use<F, T>
+    pub fn with_slot<F, T>(&self, body: F) -> impl Future<Output = Result<T, Error>> + use<F, T, K>
     where
         F: AsyncFnOnce(&Held) -> T,
     {
@@ -252,11 +261,12 @@ impl Semaphore<Idle> {
     }
 }
 
-impl Clone for Semaphore<Idle> {
+impl<K: Kind> Clone for Semaphore<Idle, K> {
     fn clone(&self) -> Self {
         Self {
             slot: self.slot.clone(),
             state: self.state.clone(),
+            kind: PhantomData,
         }
     }
 }
