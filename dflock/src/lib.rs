@@ -89,7 +89,7 @@ mod clock;
 mod driver;
 mod engine;
 mod error;
-#[cfg(any(test, all(feature = "server", fuzzing)))]
+#[cfg(all(feature = "server", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(any(doc, doctest))]

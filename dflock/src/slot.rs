@@ -54,7 +54,7 @@ impl SemaphoreInner {
         let config = Arc::new(LeaseConfig {
             slot: SlotSpec {
                 key,
-                capacity: options.capacity,
+                primitive: options.primitive,
                 lease,
                 server,
             },
@@ -75,7 +75,7 @@ impl SemaphoreInner {
     }
 
     pub(crate) fn limit(&self) -> u32 {
-        self.config.slot.capacity.limit().get()
+        self.config.slot.primitive.limit().get()
     }
 
     pub(crate) fn acquire_timeout(&self) -> Duration {

@@ -3,12 +3,12 @@
 use std::io;
 
 use super::{AuthErrorKind, Error, ErrorContext};
-use crate::wire::{Reply, Status};
+use crate::wire::{ErrorStatus, Reply};
 
 impl Error {
     /// Returns the error for a reply that does not grant the request.
     pub(crate) fn unexpected(context: ErrorContext, reply: &Reply) -> Self {
-        let Reply::Refused(status) = reply else {
+        let Reply::Error(status) = reply else {
             let mut line = Vec::new();
             reply.encode(&mut line);
             return Self::Protocol {
@@ -18,23 +18,23 @@ impl Error {
         };
         match status {
             // A client with an auth token has authenticated before any other request.
-            Status::Auth => Self::Auth {
+            ErrorStatus::Auth => Self::Auth {
                 context,
                 fault: AuthErrorKind::Missing,
             },
-            Status::MaxLocks => Self::TooManyKeys { context },
-            Status::MaxWaiters => Self::TooManyWaiters { context },
-            Status::LeaseExpired => Self::LeaseExpired { context },
-            Status::Draining => Self::Draining { context },
-            Status::NotLeader(leader) => Self::NotLeader {
+            ErrorStatus::MaxLocks => Self::TooManyKeys { context },
+            ErrorStatus::MaxWaiters => Self::TooManyWaiters { context },
+            ErrorStatus::LeaseExpired => Self::LeaseExpired { context },
+            ErrorStatus::Draining => Self::Draining { context },
+            ErrorStatus::NotLeader(leader) => Self::NotLeader {
                 context,
                 leader: leader.as_deref().map(str::to_owned),
             },
-            Status::Error
-            | Status::LimitMismatch
-            | Status::NotEnqueued
-            | Status::AlreadyEnqueued
-            | Status::Unknown(_) => Self::Refused {
+            ErrorStatus::Unspecified
+            | ErrorStatus::LimitMismatch
+            | ErrorStatus::NotEnqueued
+            | ErrorStatus::AlreadyEnqueued
+            | ErrorStatus::Unknown(_) => Self::Refused {
                 context,
                 status: status.to_string(),
             },

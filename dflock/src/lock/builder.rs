@@ -4,7 +4,7 @@ use super::Lock;
 use crate::error::ConfigError;
 use crate::semaphore::{Idle, Semaphore};
 use crate::slot::{SemaphoreInner, handle_builder};
-use crate::wire::Capacity;
+use crate::wire::Primitive;
 
 handle_builder!(
     LockBuilder,
@@ -17,7 +17,7 @@ handle_builder!(
 impl From<Options> for Result<Lock<Idle>, ConfigError> {
     fn from(options: Options) -> Self {
         Ok(Lock(Semaphore::new(SemaphoreInner::new(
-            options.into_raw(Capacity::Lock),
+            options.into_raw(Primitive::Lock),
         )?)))
     }
 }

@@ -3,7 +3,7 @@
 use super::{Idle, Semaphore};
 use crate::error::ConfigError;
 use crate::slot::{SemaphoreInner, handle_builder};
-use crate::wire::{Capacity, Limit};
+use crate::wire::{Limit, Primitive};
 
 handle_builder!(
     SemaphoreBuilder,
@@ -25,7 +25,7 @@ impl From<Options> for Result<Semaphore<Idle>, ConfigError> {
         let limit = options.limit;
         let limit = Limit::new(limit).ok_or(ConfigError::Limit { limit })?;
         Ok(Semaphore::new(SemaphoreInner::new(
-            options.into_raw(Capacity::Semaphore(limit)),
+            options.into_raw(Primitive::Semaphore(limit)),
         )?))
     }
 }

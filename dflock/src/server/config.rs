@@ -13,7 +13,7 @@ use super::{Server, ServerError, ServerTls};
 use crate::client::LONGEST;
 use crate::engine::dflockd::AuthTokenFile;
 use crate::error::{ConfigError, invisible, public_part};
-use crate::wire::{LeaseSeconds, MAX_SECRET};
+use crate::wire::{LeaseSeconds, MAX_AUTH_TOKEN};
 
 /// Options of a [`Server`], with the defaults of dflockd. Built by [`Server::builder`].
 ///
@@ -245,7 +245,7 @@ impl ServerConfig {
             return Err(invalid("max_keys", "0".into(), "1 or more"));
         }
         let token = &self.auth_token;
-        if token.len() > MAX_SECRET {
+        if token.len() > MAX_AUTH_TOKEN {
             let given = format!("{} bytes", token.len());
             return Err(invalid("auth_token", given, "at most 65536 bytes"));
         }

@@ -31,7 +31,7 @@ use std::time::Duration;
 use std::vec::Drain;
 
 use super::observer::{EndReason, Event, Observer};
-use crate::wire::{Capacity, Grant, Key, Kind, LeaseSeconds, Reply, Status, Token};
+use crate::wire::{ErrorStatus, Grant, Key, Kind, LeaseSeconds, Primitive, Reply, Token};
 use entry::{ConnectionState, HoldId, Waiter, WaiterState};
 pub(super) use id::{ConnectionId, KeyId, WaiterId};
 use key_map::KeyMap;
@@ -108,14 +108,14 @@ impl Table {
         &mut self,
         by: ConnectionId,
         key: Key<'_>,
-        capacity: Capacity,
+        primitive: Primitive,
         lease: LeaseSeconds,
         now: Duration,
     ) -> Outcome {
         self.sweep(now);
-        let key = match self.get_or_insert(key, capacity, now) {
+        let key = match self.get_or_insert(key, primitive, now) {
             Ok(key) => key,
-            Err(status) => return Outcome::Reply(Reply::Refused(status)),
+            Err(status) => return Outcome::Reply(Reply::Error(status)),
         };
         match self.try_grant(&key, by, lease, now) {
             Some(token) => Outcome::Reply(Reply::Granted(Grant {
@@ -123,7 +123,9 @@ impl Table {
                 lease,
                 fence: None,
             })),
-            None if self.queue_is_full(&key) => Outcome::Reply(Reply::Refused(Status::MaxWaiters)),
+            None if self.queue_is_full(&key) => {
+                Outcome::Reply(Reply::Error(ErrorStatus::MaxWaiters))
+            }
             None => Outcome::Queued(self.enqueue_waiter(&key, by, lease)),
         }
     }
@@ -133,23 +135,23 @@ impl Table {
         &mut self,
         by: ConnectionId,
         key: Key<'_>,
-        capacity: Capacity,
+        primitive: Primitive,
         lease: LeaseSeconds,
         now: Duration,
     ) -> Reply {
         self.sweep(now);
-        let before = self.find_enqueue(capacity.kind(), key, by);
+        let before = self.find_enqueue(primitive.kind(), key, by);
         let waiter = before.and_then(|id| self.waiters.get(&id));
         if waiter.is_some_and(|waiter| waiter.state != WaiterState::Expired) {
-            return Reply::Refused(Status::AlreadyEnqueued);
+            return Reply::Error(ErrorStatus::AlreadyEnqueued);
         }
-        let key = match self.get_or_insert(key, capacity, now) {
+        let key = match self.get_or_insert(key, primitive, now) {
             Ok(key) => key,
-            Err(status) => return Reply::Refused(status),
+            Err(status) => return Reply::Error(status),
         };
         let token = self.try_grant(&key, by, lease, now);
         if token.is_none() && self.queue_is_full(&key) {
-            return Reply::Refused(Status::MaxWaiters);
+            return Reply::Error(ErrorStatus::MaxWaiters);
         }
         if let Some(expired) = before {
             self.remove_waiter(expired);
@@ -195,7 +197,7 @@ impl Table {
         self.sweep(now);
         match self.find_enqueue(kind, key, by) {
             Some(waiter) => self.take_grant(waiter, now),
-            None => Outcome::Reply(Reply::Refused(Status::NotEnqueued)),
+            None => Outcome::Reply(Reply::Error(ErrorStatus::NotEnqueued)),
         }
     }
 
@@ -203,7 +205,7 @@ impl Table {
     pub(super) fn take_grant(&mut self, id: WaiterId, now: Duration) -> Outcome {
         self.sweep(now);
         let Some(Waiter { state, lease, .. }) = self.waiters.get(&id) else {
-            return Outcome::Reply(Reply::Refused(Status::NotEnqueued));
+            return Outcome::Reply(Reply::Error(ErrorStatus::NotEnqueued));
         };
         let (state, lease) = (*state, *lease);
         match state {
@@ -227,7 +229,7 @@ impl Table {
             }
             WaiterState::Expired => {
                 self.remove_waiter(id);
-                Outcome::Reply(Reply::Refused(Status::LeaseExpired))
+                Outcome::Reply(Reply::Error(ErrorStatus::LeaseExpired))
             }
         }
     }
@@ -255,11 +257,11 @@ impl Table {
     ) -> Reply {
         self.sweep(now);
         let Some((key, _)) = self.keys.find(kind, key) else {
-            return Reply::Refused(Status::Error);
+            return Reply::Error(ErrorStatus::Unspecified);
         };
         let hold = HoldId { key, token };
         let Some(holder) = self.remove_hold(&hold, EndReason::Released) else {
-            return Reply::Refused(Status::Error);
+            return Reply::Error(ErrorStatus::Unspecified);
         };
         // Only the waiter of this hold: the connection may be queued for the key once more.
         if let Some(waiter) = holder.waiter {
@@ -286,7 +288,7 @@ impl Table {
         if hold.is_some_and(|hold| self.renew_hold(&hold, lease, now)) {
             Reply::Renewed(lease.into())
         } else {
-            Reply::Refused(Status::Error)
+            Reply::Error(ErrorStatus::Unspecified)
         }
     }
 

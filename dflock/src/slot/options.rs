@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::lease::OnLost;
-use crate::wire::Capacity;
+use crate::wire::Primitive;
 
 /// Unvalidated options of a semaphore or a lock.
 pub(crate) struct RawOptions {
     pub(crate) key: String,
-    pub(crate) capacity: Capacity,
+    pub(crate) primitive: Primitive,
     pub(crate) acquire_timeout: Duration,
     pub(crate) lease_ttl: Option<Duration>,
     pub(crate) renew_ratio: f64,
@@ -115,11 +115,11 @@ macro_rules! handle_builder {
         }
 
         impl Options {
-            /// Returns the options with `capacity`.
-            fn into_raw(self, capacity: $crate::wire::Capacity) -> $crate::slot::RawOptions {
+            /// Returns the options with `primitive`.
+            fn into_raw(self, primitive: $crate::wire::Primitive) -> $crate::slot::RawOptions {
                 $crate::slot::RawOptions {
                     key: self.key,
-                    capacity,
+                    primitive,
                     acquire_timeout: self.acquire_timeout,
                     lease_ttl: self.lease_ttl,
                     renew_ratio: self.renew_ratio,

@@ -1,9 +1,10 @@
-//! Keys in the form that the protocol allows.
+//! Keys in the form that the protocol allows, and the locks and semaphores that they name.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::MAX_LINE;
+use super::line::MAX_LINE;
+use super::number::Limit;
 
 /// A borrowed key: 1 to 256 bytes without space, tab, line break or NUL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +91,44 @@ impl fmt::Display for InvalidKey {
             f,
             "; a key is 1 to {MAX_LINE} bytes without space, tab, line break or NUL"
         )
+    }
+}
+
+/// The kind of a key: locks and semaphores have separate commands.
+///
+/// On servers from v1.14 on, a lock and a semaphore of the same name are different keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// `l e w r n`
+    Lock,
+    /// `sl se sw sr sn`
+    Semaphore,
+}
+
+/// A lock, or a semaphore with its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Primitive {
+    /// A lock, with one holder.
+    Lock,
+    /// A semaphore, with up to its limit of holders.
+    Semaphore(Limit),
+}
+
+impl Primitive {
+    /// Returns the kind of the commands.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Lock => Kind::Lock,
+            Self::Semaphore(_) => Kind::Semaphore,
+        }
+    }
+
+    /// Returns the number of clients that may hold the key at the same time.
+    pub(crate) fn limit(self) -> Limit {
+        match self {
+            Self::Lock => Limit::ONE,
+            Self::Semaphore(limit) => limit,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::file::{self, FileSource, Reloadable};
 use crate::error::{AuthErrorKind, AuthTokenFileErrorKind, ConfigError, TokenErrorKind, invisible};
-use crate::wire::MAX_SECRET;
+use crate::wire::MAX_AUTH_TOKEN;
 
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
@@ -27,7 +27,7 @@ impl AuthToken {
     }
 
     fn parse(text: Zeroizing<String>) -> Result<Option<Self>, TokenErrorKind> {
-        if text.len() > MAX_SECRET {
+        if text.len() > MAX_AUTH_TOKEN {
             Err(TokenErrorKind::TooLong)
         } else if text.contains(['\n', '\r', '\0']) {
             Err(TokenErrorKind::Forbidden)

@@ -11,7 +11,7 @@ use super::{AuthToken, AuthTokenFile, Connection, Connector, Reloadable, Tls};
 use crate::clock;
 use crate::driver;
 use crate::error::{AuthErrorKind, ConnectStage, Error, Operation};
-use crate::wire::{Reply, Request, Status};
+use crate::wire::{ErrorStatus, Reply, Request};
 
 /// Opens connections that are ready for the first request.
 pub(crate) struct Dialer {
@@ -97,15 +97,15 @@ impl Dialer {
             .to_error_context()
         };
         let request = Request::Auth {
-            secret: token.as_str(),
+            token: token.as_str(),
         };
         match connection.call(&request, limit).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
-            Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth {
+            Ok((_, Reply::Error(ErrorStatus::Unspecified))) => Err(Error::Auth {
                 context: context(),
                 fault: token.not_understood(),
             }),
-            Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth {
+            Ok((_, Reply::Error(ErrorStatus::Auth))) => Err(Error::Auth {
                 context: context(),
                 fault: AuthErrorKind::Wrong {
                     long: token.is_long(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Connection, ConnectionError};
 use crate::engine::SlotSpec;
 use crate::error::{Error, ErrorContext, LostReason};
-use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status, Token};
+use crate::wire::{ErrorStatus, Grant, LeaseSeconds, Reply, Request, Seconds, Token};
 
 /// The entry of one wait and the hold that follows it. It owns the connection to which the server
 /// attributes them.
@@ -85,7 +85,9 @@ impl Entry {
             }
             // A bare `ok` means the lease that was requested.
             Ok(Reply::Ok) => Ok(Some(slot.lease.unwrap_or(grant.lease))),
-            Ok(Reply::Refused(Status::Error | Status::LeaseExpired)) => Err(EntryError::NotHeld),
+            Ok(Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired)) => {
+                Err(EntryError::NotHeld)
+            }
             // This includes a renewal with the fence of another slot.
             Ok(other) => Err(EntryError::Rejected(other)),
             Err(error) => Err(EntryError::Failed(error)),

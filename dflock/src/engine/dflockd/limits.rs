@@ -52,7 +52,7 @@ impl CallLimits {
             (
                 Request::Acquire {
                     key,
-                    capacity,
+                    primitive,
                     lease,
                     ..
                 },
@@ -62,7 +62,7 @@ impl CallLimits {
                 let wait = Seconds::round_up(wait_until.since(now)).unwrap_or(Seconds::MAX);
                 Request::Acquire {
                     key,
-                    capacity,
+                    primitive,
                     wait,
                     lease,
                 }

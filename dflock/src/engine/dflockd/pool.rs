@@ -11,7 +11,7 @@ use crate::clock::{Clock, Instant};
 use crate::driver;
 use crate::error::{ConfigError, Error, ErrorContext, Operation};
 use crate::telemetry;
-use crate::wire::{Reply, Request, Status};
+use crate::wire::{ErrorStatus, Reply, Request};
 
 /// A request that had no reply for this long is in the queue of its key. A connection that ends
 /// sooner says nothing about a queue: a server that speaks another protocol closes it as well.
@@ -304,7 +304,7 @@ fn is_stale_enqueue(request: &Request<'_>, reply: &Reply) -> bool {
     // The Python server answers `error` to everything.
     let is_refused = matches!(
         reply,
-        Reply::Refused(Status::AlreadyEnqueued | Status::Error)
+        Reply::Error(ErrorStatus::AlreadyEnqueued | ErrorStatus::Unspecified)
     );
     matches!(request, Request::Enqueue { .. }) && is_refused
 }

@@ -5,29 +5,29 @@ use std::time::Duration;
 use super::entry::{Entry, HoldId, Holder, Waiter, WaiterState};
 use super::{ConnectionId, KeyId, Table, WaiterId};
 use crate::server::observer::Event;
-use crate::wire::{Capacity, Key, LeaseSeconds, Status, Token};
+use crate::wire::{ErrorStatus, Key, LeaseSeconds, Primitive, Token};
 
 impl Table {
     /// Returns the id of a key, which has this limit. Inserts the key if it is not in the table.
     pub(super) fn get_or_insert(
         &mut self,
         key: Key<'_>,
-        capacity: Capacity,
+        primitive: Primitive,
         now: Duration,
-    ) -> Result<KeyId, Status> {
-        let (kind, limit) = (capacity.kind(), capacity.limit());
+    ) -> Result<KeyId, ErrorStatus> {
+        let (kind, limit) = (primitive.kind(), primitive.limit());
         if let Some((id, entry)) = self.keys.find(kind, key) {
             return if entry.limit == limit {
                 Ok(id)
             } else {
-                Err(Status::LimitMismatch)
+                Err(ErrorStatus::LimitMismatch)
             };
         }
         if self.keys.len() >= self.config.max_keys {
             // Remove old keys first: the next periodic collection may be seconds away.
             self.gc(now);
             if self.keys.len() >= self.config.max_keys {
-                return Err(Status::MaxLocks);
+                return Err(ErrorStatus::MaxLocks);
             }
         }
         // The caller takes a slot of the new key, so the key is not left behind idle.

@@ -105,14 +105,14 @@ impl Model {
             Op::Acquire {
                 connection,
                 key,
-                capacity,
+                primitive,
                 lease,
             } => {
                 let (by, key) = (self.connections[connection], wire_key(key));
-                if let Outcome::Queued(id) = self.table.acquire(by, key, capacity, lease, now) {
+                if let Outcome::Queued(id) = self.table.acquire(by, key, primitive, lease, now) {
                     self.follow_grants();
                     self.queues
-                        .entry(KeyId::new(capacity.kind(), key))
+                        .entry(KeyId::new(primitive.kind(), key))
                         .or_default()
                         .push(id);
                     self.pending.push(id);
@@ -121,18 +121,18 @@ impl Model {
             Op::Enqueue {
                 connection,
                 key,
-                capacity,
+                primitive,
                 lease,
             } => {
                 let (by, key) = (self.connections[connection], wire_key(key));
-                if self.table.enqueue(by, key, capacity, lease, now) == Reply::Queued {
+                if self.table.enqueue(by, key, primitive, lease, now) == Reply::Queued {
                     self.follow_grants();
                     let id = self
                         .table
-                        .find_enqueue(capacity.kind(), key, by)
+                        .find_enqueue(primitive.kind(), key, by)
                         .expect("a queued client has a waiter");
                     self.queues
-                        .entry(KeyId::new(capacity.kind(), key))
+                        .entry(KeyId::new(primitive.kind(), key))
                         .or_default()
                         .push(id);
                 }

@@ -13,7 +13,7 @@ use crate::wire::Limit;
 const A: ConnectionId = ConnectionId(1);
 const B: ConnectionId = ConnectionId(2);
 const C: ConnectionId = ConnectionId(3);
-const ERROR: Reply = Reply::Refused(Status::Error);
+const ERROR: Reply = Reply::Error(ErrorStatus::Unspecified);
 
 /// Test fixture: a table, and a clock that the test advances.
 struct TestTable {
@@ -120,8 +120,8 @@ fn seconds(lease: u64) -> LeaseSeconds {
     LeaseSeconds::new(Duration::from_secs(lease)).unwrap()
 }
 
-fn semaphore(limit: u32) -> Capacity {
-    Capacity::Semaphore(Limit::new(limit).unwrap())
+fn semaphore(limit: u32) -> Primitive {
+    Primitive::Semaphore(Limit::new(limit).unwrap())
 }
 
 fn token(outcome: &Outcome) -> Token {
@@ -131,6 +131,6 @@ fn token(outcome: &Outcome) -> Token {
     }
 }
 
-fn refused(status: Status) -> Outcome {
-    Outcome::Reply(Reply::Refused(status))
+fn refused(status: ErrorStatus) -> Outcome {
+    Outcome::Reply(Reply::Error(status))
 }
