@@ -102,7 +102,7 @@ impl LeaseConfig {
         if let Some(on_lost) = &self.on_lost
             && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
         {
-            telemetry::on_lost_panicked(lost);
+            telemetry::record_on_lost_panic(lost);
         }
     }
 

@@ -90,18 +90,18 @@ impl SemaphoreInner {
     ) -> Result<(LeaseHandle, Grant), Error> {
         validate_wait(wait)?;
         let config = &self.config;
-        let telemetry = SlotTelemetry::waiting(config.slot.labels(), span);
+        let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
         let acquire = pin!(config.engine.acquire(&config.slot, wait));
         match in_span(&telemetry, acquire).await {
             Ok(granted) => self.hold(granted, telemetry).await,
-            Err(error) => Err(telemetry.failed(error)),
+            Err(error) => Err(telemetry.record_failure(error)),
         }
     }
 
     /// Joins the queue, or takes a slot that is free.
     pub(crate) async fn enqueue(&self) -> Result<Enqueue, Error> {
         let config = &self.config;
-        let telemetry = SlotTelemetry::waiting(config.slot.labels(), HoldSpan::FollowsFrom);
+        let telemetry = SlotTelemetry::start_wait(config.slot.labels(), HoldSpan::FollowsFrom);
         let enqueue = pin!(config.engine.enqueue(&config.slot));
         match in_span(&telemetry, enqueue).await {
             Ok(EnqueueOutcome::Granted(granted)) => {
@@ -109,12 +109,12 @@ impl SemaphoreInner {
                 held.map(|(handle, grant)| Enqueue::Held(handle, grant))
             }
             Ok(EnqueueOutcome::Queued(entry)) => {
-                telemetry.queued(config.slot.labels());
+                telemetry.record_enqueue(config.slot.labels());
                 Ok(Enqueue::Queued(LeaseHandle::queued(
                     config, entry, telemetry,
                 )))
             }
-            Err(error) => Err(telemetry.failed(error)),
+            Err(error) => Err(telemetry.record_failure(error)),
         }
     }
 
@@ -158,7 +158,7 @@ impl SemaphoreInner {
             Err(error @ Error::Config(_)) => (Outcome::Dropped, Err(error)),
             Err(error) => (Outcome::Closed, Err(error)),
         };
-        drop(telemetry.map(|telemetry| telemetry.ended(outcome)));
+        drop(telemetry.map(|telemetry| telemetry.end(outcome)));
         released
     }
 
@@ -189,5 +189,5 @@ fn in_span<T>(
     telemetry: &SlotTelemetry,
     mut future: Pin<&mut impl Future<Output = T>>,
 ) -> impl Future<Output = T> {
-    poll_fn(move |cx| telemetry.within(|| future.as_mut().poll(cx)))
+    poll_fn(move |cx| telemetry.in_scope(|| future.as_mut().poll(cx)))
 }

@@ -12,7 +12,7 @@ mod request;
 mod status;
 mod token;
 
-pub use key::InvalidKey;
+pub use key::KeyErrorKind;
 pub(crate) use key::{Key, KeyBuf, Kind, Primitive};
 pub(crate) use line::{
     LineBuffer, MAX_AUTH_TOKEN, MAX_LINE, MAX_REPLY, MAX_STATS, MIN_STATS, Malformed,

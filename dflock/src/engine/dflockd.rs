@@ -147,7 +147,7 @@ impl Dflockd {
             }
             // The server may still count the slot as held until the connection closes, so it is
             // not reused.
-            reply => return Err(Error::unexpected(slot.context(Operation::Release), &reply)),
+            reply => return Err(Error::from_reply(slot.context(Operation::Release), &reply)),
         };
         pool.put_back(connection, sent_at);
         Ok(outcome)
@@ -168,7 +168,7 @@ impl Dflockd {
                 Reply::Ok => pool.put_back(response.connection, response.sent_at),
                 // The server does not know the command, and some old servers close the connection.
                 Reply::Error(ref status) if *status != ErrorStatus::Auth => {}
-                reply => return Err(Error::unexpected(context.to_error_context(), &reply)),
+                reply => return Err(Error::from_reply(context.to_error_context(), &reply)),
             }
         }
         Ok(())
@@ -183,7 +183,7 @@ impl Dflockd {
             let response = pool.call_immediate(context, Request::Stats).await?;
             match response.reply {
                 Reply::Stats(stats) => all.push(*stats),
-                reply => return Err(Error::unexpected(context.to_error_context(), &reply)),
+                reply => return Err(Error::from_reply(context.to_error_context(), &reply)),
             }
             pool.put_back(response.connection, response.sent_at);
         }

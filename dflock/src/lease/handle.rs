@@ -33,7 +33,7 @@ impl LeaseHandle {
             ..
         } = granted;
         let deadlines = config.deadlines(sent_at, &grant, 0);
-        let telemetry = telemetry.granted(config.slot.labels(), &grant.token);
+        let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
         let phase = Phase::Held {
             grant,
             deadlines,

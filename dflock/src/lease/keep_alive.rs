@@ -345,7 +345,7 @@ impl Lease {
         match renewed {
             Ok(Some(lease)) => {
                 let (had, margin) = (expires_at.since(sent_at), expires_at.since(self.now()));
-                telemetry::renewed(&self.span(), slot.labels(), &grant.token, had, margin);
+                telemetry::record_renewal(&self.span(), slot.labels(), &grant.token, had, margin);
                 self.extend(&mut self.lock_state(), sent_at, Grant { lease, ..grant });
             }
             Ok(None) => self.schedule_retry(),
@@ -408,8 +408,8 @@ impl Lease {
             return;
         }
         let telemetry = self.state.lock().telemetry.take();
-        let telemetry =
-            telemetry.map(|telemetry| telemetry.granted(self.config.slot.labels(), &grant.token));
+        let telemetry = telemetry
+            .map(|telemetry| telemetry.record_grant(self.config.slot.labels(), &grant.token));
         let mut state = self.lock_state();
         self.extend(&mut state, sent_at, grant);
         // The owner may have given up in the meantime.

@@ -253,7 +253,7 @@ impl ServerConfig {
             let allowed = "text without line breaks and without white space at either end";
             return Err(invalid("auth_token", "not shown".into(), allowed));
         }
-        if let Some(character) = invisible::at_an_end(token) {
+        if let Some(character) = invisible::find_at_edge(token) {
             let given = format!("text with {} at an end", invisible::describe(character));
             let allowed = "text without invisible characters at either end";
             return Err(invalid("auth_token", given, allowed));

@@ -133,7 +133,7 @@ impl Dflockd {
         loop {
             let (error, retries) = match failed {
                 AttemptError::QueueLost(error) => {
-                    telemetry::place_lost(slot.labels(), &error);
+                    telemetry::warn_lost_place(slot.labels(), &error);
                     backoff.reset();
                     has_queued = true;
                     (error, true)
@@ -210,7 +210,7 @@ impl Dflockd {
         if matches!(reply, Reply::Error(_)) {
             pool.put_back(connection, sent_at);
         }
-        Error::unexpected(context.to_error_context(), &reply)
+        Error::from_reply(context.to_error_context(), &reply)
     }
 
     /// Returns the limit that the key has on the server, if the server tells it within `limit`.
@@ -286,7 +286,7 @@ fn granted(
             Err(AttemptError::Failed(Error::Timeout { context, waited }))
         }
         Ok(response) if is_shutdown(pool, limits, &response) => {
-            let error = Error::unexpected(context.to_error_context(), &response.reply);
+            let error = Error::from_reply(context.to_error_context(), &response.reply);
             Err(AttemptError::QueueLost(error))
         }
         Ok(response) => Err(AttemptError::Refused(response)),
@@ -325,7 +325,7 @@ fn is_unavailable(error: &Error) -> bool {
         | Error::Unresponsive { .. }
         | Error::Disconnected { .. }
         | Error::Draining { .. } => true,
-        Error::Tls { fault, .. } => *fault == TlsErrorKind::ConnectionClosed,
+        Error::Tls { kind, .. } => *kind == TlsErrorKind::ConnectionClosed,
         _ => false,
     }
 }

@@ -103,16 +103,16 @@ impl Dialer {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Error(ErrorStatus::Unspecified))) => Err(Error::Auth {
                 context: context(),
-                fault: token.not_understood(),
+                kind: token.not_understood(),
             }),
             Ok((_, Reply::Error(ErrorStatus::Auth))) => Err(Error::Auth {
                 context: context(),
-                fault: AuthErrorKind::Wrong {
+                kind: AuthErrorKind::Wrong {
                     long: token.is_long(),
                 },
             }),
-            Ok((_, reply)) => Err(Error::unexpected(context(), &reply).unquoted()),
-            Err(error) => Err(error.into_error(context()).unquoted()),
+            Ok((_, reply)) => Err(Error::from_reply(context(), &reply).without_server_text()),
+            Err(error) => Err(error.into_error(context()).without_server_text()),
         }
     }
 }

@@ -136,7 +136,7 @@ impl EntryError {
     pub(crate) fn into_error(self, context: ErrorContext) -> Error {
         match self {
             Self::NotHeld => Error::LeaseExpired { context },
-            Self::Rejected(reply) => Error::unexpected(context, &reply),
+            Self::Rejected(reply) => Error::from_reply(context, &reply),
             Self::Failed(error) => error.into_error(context),
         }
     }

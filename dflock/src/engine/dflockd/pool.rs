@@ -155,7 +155,7 @@ impl Pool {
                     Ok((_, reply)) if is_stale_enqueue(&request, &reply) => {}
                     Ok((connection, reply)) => {
                         self.note_reply(sent_at);
-                        telemetry::reused(&self.server);
+                        telemetry::record_reused_connection(&self.server);
                         return Ok(Response {
                             connection,
                             reply,
@@ -196,7 +196,7 @@ impl Pool {
             .dialer
             .dial(context, limits.connect(opened), opened)
             .await?;
-        telemetry::opened(&self.server);
+        telemetry::record_opened_connection(&self.server);
         let sent_at = self.now();
         let request = limits.apply(request, sent_at);
         match connection.call(&request, limits.reply(sent_at)).await {
