@@ -68,7 +68,7 @@ impl Instant {
     }
 
     /// Returns the time since `earlier`; zero if this is not later.
-    pub(crate) fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
@@ -78,7 +78,7 @@ impl Instant {
         clippy::cast_sign_loss,
         reason = "the cast saturates: too large becomes MAX, and negative becomes zero"
     )]
-    pub(crate) fn plus(self, seconds: f64) -> Self {
+    pub(crate) fn saturating_add_secs_f64(self, seconds: f64) -> Self {
         Self(self.0.saturating_add((seconds * 1e9 + 0.5) as u64))
     }
 }

@@ -141,7 +141,7 @@ impl SemaphoreInner {
 
     /// Releases the slot of `token`.
     pub(crate) async fn release(&self, handle: LeaseHandle, token: &Token) -> Result<(), Error> {
-        let runtime = driver::runtime()?;
+        let runtime = driver::runtime_id()?;
         let LeaseConfig { engine, slot, .. } = &*self.config;
         let sent_at = engine.now();
         let (entry, telemetry) = handle.into_entry(token, sent_at)?;
@@ -169,7 +169,7 @@ impl SemaphoreInner {
         telemetry: SlotTelemetry,
     ) -> Result<(LeaseHandle, Grant), Error> {
         let grant = granted.grant;
-        let age = granted.received_at.since(granted.sent_at);
+        let age = granted.received_at.duration_since(granted.sent_at);
         let handle = if age < MAX_UNVERIFIED_AGE {
             LeaseHandle::granted(&self.config, granted, telemetry)
         } else {

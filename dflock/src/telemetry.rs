@@ -37,7 +37,7 @@
 //! | `slot lost` | warn | a held slot was lost | `key`, `server`, `token`, `reason` |
 //! | `slot dropped` | debug | a handle was dropped without `release`, or the future of `release` was dropped; this closes the connection | none; its span is `hold` |
 //! | `connection opened` | debug | a connection was made, because none was idle | `server` |
-//! | `value given up` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
+//! | `value discarded` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
 //! | `release failed` | warn | a release failed after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the auth token will be sent to another machine in clear text; use TLS` | warn | a client without TLS was built with an auth token | `server` |
 //! | `the server's name has several addresses of one family; only the lowest is used` | warn | at the first connection to such a name; see [`guide::sharding`](crate::guide::sharding) | `server`, `used`, `unused` |
@@ -419,7 +419,7 @@ pub(crate) fn warn_discarded_value(lost: &Lost) {
         reason,
     } = lost;
     let (key, server, token) = (&**key, &**server, token.short());
-    warn!(target: "dflock", key, server, token, %reason, "value given up");
+    warn!(target: "dflock", key, server, token, %reason, "value discarded");
 }
 
 /// Warns that a release failed. The server frees the slot nevertheless.

@@ -344,7 +344,10 @@ impl Lease {
         };
         match renewed {
             Ok(Some(lease)) => {
-                let (had, margin) = (expires_at.since(sent_at), expires_at.since(self.now()));
+                let (had, margin) = (
+                    expires_at.duration_since(sent_at),
+                    expires_at.duration_since(self.now()),
+                );
                 telemetry::record_renewal(&self.span(), slot.labels(), &grant.token, had, margin);
                 self.extend(&mut self.lock_state(), sent_at, Grant { lease, ..grant });
             }
@@ -446,8 +449,8 @@ impl Lease {
             ..
         } = &mut state.phase
         {
-            let delay = deadlines.expires_at.since(now) / RETRY_DIVISOR;
-            deadlines.renew_at = now.plus(delay.max(Duration::from_millis(1)).as_secs_f64());
+            let delay = deadlines.expires_at.duration_since(now) / RETRY_DIVISOR;
+            deadlines.renew_at = now.saturating_add(delay.max(Duration::from_millis(1)));
             *renewing = false;
         }
     }

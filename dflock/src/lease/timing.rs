@@ -71,8 +71,8 @@ impl Timing {
             delay
         };
         Deadlines {
-            expires_at: sent_at.plus(safe),
-            renew_at: sent_at.plus(delay * (1.0 - jitter)),
+            expires_at: sent_at.saturating_add_secs_f64(safe),
+            renew_at: sent_at.saturating_add_secs_f64(delay * (1.0 - jitter)),
         }
     }
 }
@@ -109,8 +109,8 @@ mod tests {
 
     fn after(deadlines: Deadlines, start: Instant) -> (Duration, Duration) {
         (
-            deadlines.renew_at.since(start),
-            deadlines.expires_at.since(start),
+            deadlines.renew_at.duration_since(start),
+            deadlines.expires_at.duration_since(start),
         )
     }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, sleep};
 
-use super::Shared;
 use super::connection::{Closed, Connection, RequestBuffer};
-use super::connection_guard::ConnectionGuard;
+use super::registry::ConnectionGuard;
+use super::shared::Shared;
 use super::table::Outcome;
 use crate::engine::dflockd::{BoxStream, LazyTimer};
 use crate::wire::{ErrorStatus, Malformed, Reply, Request, Seconds};
@@ -92,7 +92,7 @@ impl Session {
                 biased;
                 read = self.connection.read() => read?,
                 () = poll_fn(|cx| self.read_timeout.poll_elapsed(cx, deadline)) => {
-                    self.guard.read_timed_out();
+                    self.guard.record_read_timeout();
                     self.connection.queue_reply(&Reply::Error(ErrorStatus::Unspecified));
                     return Err(Closed);
                 }

@@ -308,7 +308,7 @@ fn granted(
 
 /// Returns whether the reply tells a waiter that the server shuts down.
 fn is_shutdown(pool: &Pool, limits: &AcquireLimits, response: &Response) -> bool {
-    let queued = pool.now().since(response.sent_at);
+    let queued = pool.now().duration_since(response.sent_at);
     match response.reply {
         _ if limits.wait().is_zero() => false,
         Reply::Error(ErrorStatus::Draining) => pool.was_queued(response.sent_at),

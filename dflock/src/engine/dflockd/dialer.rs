@@ -52,7 +52,7 @@ impl Dialer {
             limit: connect_limit,
             stage,
         };
-        let connect = driver::catch_missing(self.connector.connect(context.server));
+        let connect = driver::catch_missing_driver(self.connector.connect(context.server));
         let connected = timeout_at(end, connect)
             .await
             .map_err(|_| timed_out(ConnectStage::Reach))??;

@@ -145,7 +145,7 @@ impl Pool {
         sent_at: Instant,
     ) -> impl Future<Output = Result<Response, CallError>> + Send + 'a {
         async move {
-            let runtime = driver::runtime()?;
+            let runtime = driver::runtime_id()?;
             if let Some(connection) = self.idle.take(runtime, sent_at) {
                 let call = {
                     let request = limits.apply(request, sent_at);
@@ -252,7 +252,7 @@ impl Pool {
 
     /// Returns whether a request that was sent at `sent_at` has been in a queue, if it can be.
     pub(super) fn was_queued(&self, sent_at: Instant) -> bool {
-        self.now().since(sent_at) >= QUEUED_AFTER
+        self.now().duration_since(sent_at) >= QUEUED_AFTER
     }
 
     /// Closes the idle connections that were used last before a request that was sent at `sent_at`

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::{ConnectionId, Granted, KeyId, Outcome, Table, TableConfig, TokenGenerator, WaiterId};
-use crate::wire::{Key, Kind, LeaseSeconds, Reply, Token};
+use crate::wire::{Key, Kind, Reply, Token};
 use op::Op;
 
 const MAX_IDLE: Duration = Duration::from_secs(5);
@@ -236,10 +236,6 @@ impl Model {
 
 fn wire_key(text: &str) -> Key<'_> {
     Key::new(text).expect("the keys of the model are valid")
-}
-
-fn seconds(lease: u64) -> LeaseSeconds {
-    LeaseSeconds::new(Duration::from_secs(lease)).expect("the leases of the model are valid")
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::{Model, Op, seconds, wire_key};
-use crate::server::table::entry::{HoldId, WaiterState};
+use super::op::{Op, seconds};
+use super::{Model, wire_key};
+use crate::server::table::records::{HoldId, WaiterState};
 use crate::server::table::{ConnectionId, KeyId};
 use crate::wire::{ErrorStatus, Reply, Token};
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::seconds;
 use crate::wire::{LeaseSeconds, Limit, Primitive};
 
 /// An operation on the table. Connections, waiters and tokens are given by index.
@@ -101,4 +100,8 @@ impl Op {
             },
         }
     }
+}
+
+pub(super) fn seconds(lease: u64) -> LeaseSeconds {
+    LeaseSeconds::new(Duration::from_secs(lease)).expect("the leases of the model are valid")
 }
