@@ -8,8 +8,10 @@ use std::time::Duration;
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Clock {
-    /// The system clock that includes the time for which the machine is suspended. For real
-    /// networks, because a server keeps running while the machine of the client is suspended.
+    /// The system clock that includes the time for which the machine is suspended.
+    ///
+    /// It is for real networks, because a server keeps running while the machine of the client is
+    /// suspended.
     ///
     /// It is `CLOCK_BOOTTIME` on Linux and Android, and `CLOCK_MONOTONIC` on Apple systems.
     /// Elsewhere it is [`std::time::Instant`], which may stop during suspension.

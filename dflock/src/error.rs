@@ -12,9 +12,9 @@ use std::io;
 use std::time::Duration;
 
 pub use address::AddressErrorKind;
-pub(crate) use address::after_user_info;
 #[cfg(any(feature = "server", feature = "tls", feature = "tls-aws-lc"))]
 pub(crate) use address::public_part;
+pub(crate) use address::strip_user_info;
 pub use config::{AuthTokenErrorKind, AuthTokenFileErrorKind, ConfigError};
 pub use connect::{AuthErrorKind, ConnectStage, TlsErrorKind};
 pub use context::{ErrorContext, Operation};

@@ -1,11 +1,10 @@
 //! A server compatible with dflockd in the same process, for tests, examples and one machine.
 //!
 //! It implements the whole protocol: locks and semaphores with separate names, two-phase acquires,
-//! `ping`, `stats` and fencing tokens. A client cannot tell it from dflockd, except that the bugs
-//! of dflockd are missing.
+//! `ping`, `stats` and fencing tokens. It does not have the known bugs of dflockd.
 //!
-//! Older servers differ: before v1.14 a lock and a semaphore of one key share it, as
-//! [`Lock`](crate::Lock#locks-and-semaphores-of-one-key) says, which no test on this server shows.
+//! On dflockd before v1.14, a lock and a semaphore of one key share that key; see
+//! [`Lock`](crate::Lock#locks-and-semaphores-of-one-key). A test on this server does not show that.
 
 mod accept;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]

@@ -22,8 +22,8 @@
 //! only when its slot is released. [`Held::run`](crate::Held::run) runs its future in the span of
 //! its caller.
 //!
-//! After `enqueue`, the requesting span stays open until the slot is granted or the place in the
-//! queue is given up, because `acquire` is a child of that span.
+//! After `enqueue`, the requesting span stays open until the slot is granted or the request leaves
+//! the queue, because `acquire` is a child of that span.
 //!
 //! A slot has no spans if no subscriber was interested in them when it was requested.
 //!
@@ -273,7 +273,7 @@ impl ActiveSpan {
 
     /// Emits the end of the wait and starts the hold.
     fn start_hold(&mut self, Labels { key, server }: Labels<'_>, token: &Token) {
-        let (token, wait) = (token.short(), self.started_at.elapsed().as_secs_f64());
+        let (token, wait) = (token.prefix(), self.started_at.elapsed().as_secs_f64());
         self.span.record("token", token);
         debug!(
             target: "dflock",
@@ -365,7 +365,7 @@ pub(crate) fn record_renewal(
     margin: Duration,
 ) {
     metrics::count_renewal(server, margin);
-    let (token, seconds, server) = (token.short(), margin.as_secs_f64(), &**server);
+    let (token, seconds, server) = (token.prefix(), margin.as_secs_f64(), &**server);
     if margin < available / SLOW_DIVISOR {
         warn!(target: "dflock", parent: span, key, server, token, margin = seconds, "slow renewal");
     } else {
@@ -418,7 +418,7 @@ pub(crate) fn warn_discarded_value(lost: &Lost) {
         server,
         reason,
     } = lost;
-    let (key, server, token) = (&**key, &**server, token.short());
+    let (key, server, token) = (&**key, &**server, token.prefix());
     warn!(target: "dflock", key, server, token, %reason, "value discarded");
 }
 
@@ -451,7 +451,7 @@ fn emit_lost(hold: &Span, lost: &Lost) {
         server,
         reason,
     } = lost;
-    let (key, name, token) = (&**key, &**server, token.short());
+    let (key, name, token) = (&**key, &**server, token.prefix());
     warn!(target: "dflock", parent: hold, key, server = name, token, %reason, "slot lost");
     metrics::count_loss(server, *reason);
 }
@@ -476,6 +476,10 @@ mod metrics {
             Self
         }
 
+        #[expect(
+            clippy::unused_self,
+            reason = "the signature is that of the build with metrics"
+        )]
         pub(super) fn end(self, _: Duration, _: &'static str) {}
     }
 

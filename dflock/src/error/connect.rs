@@ -1,4 +1,4 @@
-//! Reasons for which a client cannot connect to a server.
+//! Causes of a failed connect: the time limit, TLS, the auth token.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectStage {
-    /// Reaching the server.
-    Reach,
-    /// The TLS handshake, after the server was reached.
+    /// The transport connection: the lookup of the name, and TCP.
+    Transport,
+    /// The TLS handshake, after the transport connection was made.
     Tls,
 }
 
 impl fmt::Display for ConnectStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Reach => "check the network",
+            Self::Transport => "check the network",
             Self::Tls => "the server was reached; check that it speaks TLS on this port",
         })
     }

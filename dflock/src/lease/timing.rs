@@ -83,7 +83,7 @@ pub(crate) fn jitter(token: &Token, renewals: u64) -> f64 {
     // The high bits of a product with this odd number (2^64 divided by the golden ratio) are
     // spread well, also for counters.
     let mixed = token
-        .random()
+        .random_bits()
         .wrapping_add(renewals)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let unit = f64::from((mixed >> 32) as u32) / f64::from(u32::MAX);

@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use crate::engine::dflockd::BoxStream;
 use crate::wire::{ErrorStatus, LineBuffer, MAX_AUTH_TOKEN, MAX_LINE, Malformed, Reply, Request};
 
-/// Size in bytes at which buffered replies are written.
-const BATCH: usize = 64 * 1024;
+/// Size of the buffered replies in bytes from which on they are written.
+const FLUSH_THRESHOLD: usize = 64 * 1024;
 
 /// Capacity in bytes of the reply buffer that a connection keeps after a write.
 const RETAINED_CAPACITY: usize = 1024;
@@ -145,8 +145,8 @@ impl Connection {
     }
 
     /// Returns whether the buffered replies should be written now.
-    pub(super) fn is_full(&self) -> bool {
-        self.replies.len() >= BATCH
+    pub(super) fn should_flush(&self) -> bool {
+        self.replies.len() >= FLUSH_THRESHOLD
     }
 
     /// Writes the buffered replies after `delay`.

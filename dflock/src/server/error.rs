@@ -4,7 +4,7 @@ use std::io;
 
 use crate::error::ConfigError;
 
-/// Why a server did not start.
+/// An error that prevents a server from starting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -31,7 +31,7 @@ pub enum ServerError {
     /// No client could be built for a server with these options.
     #[error("no client can use a server with these options")]
     Client(#[from] ConfigError),
-    /// The caller is not on a tokio runtime, or on one without timers or IO.
+    /// The call was made outside of a tokio runtime, or on one without timers or IO.
     #[error(transparent)]
     Runtime(ConfigError),
     /// The operating system has no random numbers, which tokens need.

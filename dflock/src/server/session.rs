@@ -68,7 +68,7 @@ impl Session {
         self.receive(request).await?;
         let reply = self.reply(request).await?;
         self.connection.queue_reply(&reply);
-        if self.connection.is_full() {
+        if self.connection.should_flush() {
             self.flush().await
         } else {
             Ok(())
@@ -131,8 +131,9 @@ impl Session {
                 lease,
             }) => {
                 let lease = lease.unwrap_or(default_lease);
-                let outcome = guard
-                    .with_table(|table, by, now| table.acquire(by, key, primitive, lease, now));
+                let outcome = guard.with_table(|table, connection, now| {
+                    table.acquire(connection, key, primitive, lease, now)
+                });
                 self.wait_for_grant(outcome, wait).await?
             }
             Ok(Request::Enqueue {
@@ -141,10 +142,13 @@ impl Session {
                 lease,
             }) => {
                 let lease = lease.unwrap_or(default_lease);
-                guard.with_table(|table, by, now| table.enqueue(by, key, primitive, lease, now))
+                guard.with_table(|table, connection, now| {
+                    table.enqueue(connection, key, primitive, lease, now)
+                })
             }
             Ok(Request::Wait { key, kind, wait }) => {
-                let outcome = guard.with_table(|table, by, now| table.wait(by, kind, key, now));
+                let outcome = guard
+                    .with_table(|table, connection, now| table.wait(connection, kind, key, now));
                 self.wait_for_grant(outcome, wait).await?
             }
             Ok(Request::Release { key, kind, token }) => {

@@ -1,10 +1,12 @@
 //! The lock table: keys, holders, queues and leases as a pure state machine.
 //!
-//! The table does no IO, reads no clock and takes no lock. Every operation is given the time `now`,
-//! counted from a fixed epoch and never going back. An operation first expires the leases that are
-//! over, because otherwise an expired lease could pass for a live one. A grant to a queued waiter
-//! stays in the table until [`take_grant`](Table::take_grant) returns it. A grant that no client
-//! was told is passed on to the next waiter, so it is never lost.
+//! The table does no IO, reads no clock and takes no lock. The caller passes the time `now` to every
+//! operation, counted from a fixed epoch and never going back. An operation first expires the leases
+//! that are over, because otherwise an expired lease could pass for a live one.
+//!
+//! A grant to a queued waiter stays in the table until [`take_grant`](Table::take_grant) returns it.
+//! If no client receives the token of a grant, the slot is granted to the next waiter, so that it is
+//! never leaked.
 
 mod records;
 mod token;
@@ -101,7 +103,7 @@ impl Table {
     /// Handles `l` and `sl`: grants a slot or enqueues a waiter.
     pub(super) fn acquire(
         &mut self,
-        by: ConnectionId,
+        connection: ConnectionId,
         key: Key<'_>,
         primitive: Primitive,
         lease: LeaseSeconds,
@@ -112,7 +114,7 @@ impl Table {
             Ok(key) => key,
             Err(status) => return Outcome::Reply(Reply::Error(status)),
         };
-        match self.try_grant(&key, by, lease, now) {
+        match self.try_grant(&key, connection, lease, now) {
             Some(token) => Outcome::Reply(Reply::Granted(Grant {
                 token,
                 lease,
@@ -121,21 +123,21 @@ impl Table {
             None if self.queue_is_full(&key) => {
                 Outcome::Reply(Reply::Error(ErrorStatus::MaxWaiters))
             }
-            None => Outcome::Queued(self.enqueue_waiter(&key, by, lease)),
+            None => Outcome::Queued(self.enqueue_waiter(&key, connection, lease)),
         }
     }
 
     /// Handles `e` and `se`: grants a slot or enqueues a waiter, for a later [`wait`](Self::wait).
     pub(super) fn enqueue(
         &mut self,
-        by: ConnectionId,
+        connection: ConnectionId,
         key: Key<'_>,
         primitive: Primitive,
         lease: LeaseSeconds,
         now: Duration,
     ) -> Reply {
         self.sweep(now);
-        let before = self.find_enqueue(primitive.kind(), key, by);
+        let before = self.find_enqueue(primitive.kind(), key, connection);
         let waiter = before.and_then(|id| self.waiters.get(&id));
         if waiter.is_some_and(|waiter| waiter.state != WaiterState::Expired) {
             return Reply::Error(ErrorStatus::AlreadyEnqueued);
@@ -144,7 +146,7 @@ impl Table {
             Ok(key) => key,
             Err(status) => return Reply::Error(status),
         };
-        let token = self.try_grant(&key, by, lease, now);
+        let token = self.try_grant(&key, connection, lease, now);
         if token.is_none() && self.queue_is_full(&key) {
             return Reply::Error(ErrorStatus::MaxWaiters);
         }
@@ -156,7 +158,7 @@ impl Table {
                 let state = WaiterState::Acquired(token);
                 let id = self.add_waiter(Waiter {
                     key: key.clone(),
-                    connection: by,
+                    connection,
                     lease,
                     state,
                 });
@@ -173,10 +175,10 @@ impl Table {
                     }),
                 )
             }
-            None => (self.enqueue_waiter(&key, by, lease), Reply::Queued),
+            None => (self.enqueue_waiter(&key, connection, lease), Reply::Queued),
         };
         if let Some(entry) = self.keys.get_mut(&key) {
-            entry.enqueued.insert(by, id);
+            entry.enqueued.insert(connection, id);
         }
         reply
     }
@@ -184,13 +186,13 @@ impl Table {
     /// Handles `w` and `sw`: answers the enqueue of this connection.
     pub(super) fn wait(
         &mut self,
-        by: ConnectionId,
+        connection: ConnectionId,
         kind: Kind,
         key: Key<'_>,
         now: Duration,
     ) -> Outcome {
         self.sweep(now);
-        match self.find_enqueue(kind, key, by) {
+        match self.find_enqueue(kind, key, connection) {
             Some(waiter) => self.take_grant(waiter, now),
             None => Outcome::Reply(Reply::Error(ErrorStatus::NotEnqueued)),
         }
@@ -448,8 +450,13 @@ impl Table {
             .is_some_and(|connection| !connection.holds.is_empty())
     }
 
-    fn find_enqueue(&self, kind: Kind, key: Key<'_>, by: ConnectionId) -> Option<WaiterId> {
-        self.keys.find(kind, key)?.1.enqueued.get(&by).copied()
+    fn find_enqueue(&self, kind: Kind, key: Key<'_>, connection: ConnectionId) -> Option<WaiterId> {
+        self.keys
+            .find(kind, key)?
+            .1
+            .enqueued
+            .get(&connection)
+            .copied()
     }
 
     /// Returns the id of a key, which has this limit. Inserts the key if it is not in the table.
@@ -484,20 +491,20 @@ impl Table {
     fn try_grant(
         &mut self,
         key: &KeyId,
-        to: ConnectionId,
+        connection: ConnectionId,
         lease: LeaseSeconds,
         now: Duration,
     ) -> Option<Token> {
         // A queued waiter comes first, even if it has not taken the free slot yet.
         let entry = self.keys.get(key)?;
         let is_free = entry.has_free_slot() && entry.queue.is_empty();
-        is_free.then(|| self.grant(key, to, None, lease, now))
+        is_free.then(|| self.grant(key, connection, None, lease, now))
     }
 
     fn grant(
         &mut self,
         key: &KeyId,
-        to: ConnectionId,
+        connection: ConnectionId,
         waiter: Option<WaiterId>,
         lease: LeaseSeconds,
         now: Duration,
@@ -515,7 +522,7 @@ impl Table {
             entry.holders.insert(
                 token,
                 Holder {
-                    connection: to,
+                    connection,
                     expires,
                     waiter,
                 },
@@ -526,13 +533,13 @@ impl Table {
             Event::Granted {
                 key: key.key.clone(),
                 token,
-                connection: to.0,
+                connection: connection.0,
                 waiter,
             }
         });
         self.leases.insert((expires, fence), hold.clone());
         self.connections
-            .entry(to)
+            .entry(connection)
             .or_default()
             .holds
             .insert(fence, hold);
@@ -562,11 +569,16 @@ impl Table {
                 .is_some_and(|entry| entry.queue.len() >= max)
     }
 
-    fn enqueue_waiter(&mut self, key: &KeyId, by: ConnectionId, lease: LeaseSeconds) -> WaiterId {
+    fn enqueue_waiter(
+        &mut self,
+        key: &KeyId,
+        connection: ConnectionId,
+        lease: LeaseSeconds,
+    ) -> WaiterId {
         let state = WaiterState::Queued;
         let id = self.add_waiter(Waiter {
             key: key.clone(),
-            connection: by,
+            connection,
             lease,
             state,
         });
@@ -577,7 +589,7 @@ impl Table {
         self.observer.emit(|| Event::Joined {
             key: key.clone(),
             waiter: id.0,
-            connection: by.0,
+            connection: connection.0,
         });
         id
     }

@@ -133,10 +133,10 @@ impl Grant {
 }
 
 impl Renewal {
-    /// Returns whether it can be a renewal of `grant`.
+    /// Returns whether this can be a renewal of `grant`.
     ///
-    /// It cannot if the server has sent both fences and they differ.
-    pub(crate) fn is_of(&self, grant: &Grant) -> bool {
+    /// Returns false if the server has sent both fences and they differ.
+    pub(crate) fn belongs_to(&self, grant: &Grant) -> bool {
         self.fence.is_none() || grant.fence.is_none() || self.fence == grant.fence
     }
 

@@ -55,7 +55,7 @@ impl Dialer {
         let connect = driver::catch_missing_driver(self.connector.connect(context.server));
         let connected = timeout_at(end, connect)
             .await
-            .map_err(|_| timed_out(ConnectStage::Reach))??;
+            .map_err(|_| timed_out(ConnectStage::Transport))??;
         let mut stream = connected.map_err(|source| Error::Connect {
             context: context.to_error_context(),
             source,

@@ -80,7 +80,7 @@ impl Entry {
         grant: &Grant,
     ) -> Poll<Result<Option<LeaseSeconds>, EntryError>> {
         Poll::Ready(match ready!(self.0.poll_reply(cx)) {
-            Ok(Reply::Renewed(renewal)) if renewal.is_of(grant) => {
+            Ok(Reply::Renewed(renewal)) if renewal.belongs_to(grant) => {
                 Ok(LeaseSeconds::from_seconds(renewal.remaining))
             }
             // A bare `ok` means the lease that was requested.

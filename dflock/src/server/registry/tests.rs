@@ -27,8 +27,9 @@ fn key(text: &str) -> Key<'_> {
 
 fn acquire(connection: &ConnectionGuard, text: &str) -> Outcome {
     let lease = LeaseSeconds::new(MINUTE).unwrap();
-    connection
-        .with_table(|table, by, now| table.acquire(by, key(text), Primitive::Lock, lease, now))
+    connection.with_table(|table, connection, now| {
+        table.acquire(connection, key(text), Primitive::Lock, lease, now)
+    })
 }
 
 fn hold(connection: &ConnectionGuard, text: &str) -> Grant {

@@ -57,9 +57,9 @@ impl AcquireRelease {
         );
     }
 
-    fn acquire(&mut self, key: &str, by: ConnectionId) -> Outcome {
+    fn acquire(&mut self, key: &str, connection: ConnectionId) -> Outcome {
         self.table.acquire(
-            by,
+            connection,
             Key::new(key).expect("the key is one word"),
             self.primitive,
             self.lease,

@@ -108,8 +108,10 @@ impl Model {
                 primitive,
                 lease,
             } => {
-                let (by, key) = (self.connections[connection], wire_key(key));
-                if let Outcome::Queued(id) = self.table.acquire(by, key, primitive, lease, now) {
+                let (connection, key) = (self.connections[connection], wire_key(key));
+                if let Outcome::Queued(id) =
+                    self.table.acquire(connection, key, primitive, lease, now)
+                {
                     self.follow_grants();
                     self.queues
                         .entry(KeyId::new(primitive.kind(), key))
@@ -124,12 +126,12 @@ impl Model {
                 primitive,
                 lease,
             } => {
-                let (by, key) = (self.connections[connection], wire_key(key));
-                if self.table.enqueue(by, key, primitive, lease, now) == Reply::Queued {
+                let (connection, key) = (self.connections[connection], wire_key(key));
+                if self.table.enqueue(connection, key, primitive, lease, now) == Reply::Queued {
                     self.follow_grants();
                     let id = self
                         .table
-                        .find_enqueue(primitive.kind(), key, by)
+                        .find_enqueue(primitive.kind(), key, connection)
                         .expect("a queued client has a waiter");
                     self.queues
                         .entry(KeyId::new(primitive.kind(), key))

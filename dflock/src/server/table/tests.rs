@@ -44,33 +44,50 @@ impl TestTable {
         self.now += Duration::from_secs(seconds);
     }
 
-    fn acquire_key(&mut self, by: ConnectionId, text: &str, limit: u32, lease: u64) -> Outcome {
-        self.table
-            .acquire(by, key(text), semaphore(limit), seconds(lease), self.now)
+    fn acquire_key(
+        &mut self,
+        connection: ConnectionId,
+        text: &str,
+        limit: u32,
+        lease: u64,
+    ) -> Outcome {
+        self.table.acquire(
+            connection,
+            key(text),
+            semaphore(limit),
+            seconds(lease),
+            self.now,
+        )
     }
 
-    fn acquire(&mut self, by: ConnectionId, lease: u64) -> Outcome {
-        self.acquire_key(by, "pool", 1, lease)
+    fn acquire(&mut self, connection: ConnectionId, lease: u64) -> Outcome {
+        self.acquire_key(connection, "pool", 1, lease)
     }
 
-    fn hold(&mut self, by: ConnectionId, lease: u64) -> Token {
-        token(&self.acquire(by, lease))
+    fn hold(&mut self, connection: ConnectionId, lease: u64) -> Token {
+        token(&self.acquire(connection, lease))
     }
 
-    fn acquire_queued(&mut self, by: ConnectionId, lease: u64) -> WaiterId {
-        match self.acquire(by, lease) {
+    fn acquire_queued(&mut self, connection: ConnectionId, lease: u64) -> WaiterId {
+        match self.acquire(connection, lease) {
             Outcome::Queued(waiter) => waiter,
             outcome @ Outcome::Reply(_) => panic!("{outcome:?}"),
         }
     }
 
-    fn enqueue(&mut self, by: ConnectionId, lease: u64) -> Reply {
-        self.table
-            .enqueue(by, key("pool"), semaphore(1), seconds(lease), self.now)
+    fn enqueue(&mut self, connection: ConnectionId, lease: u64) -> Reply {
+        self.table.enqueue(
+            connection,
+            key("pool"),
+            semaphore(1),
+            seconds(lease),
+            self.now,
+        )
     }
 
-    fn wait(&mut self, by: ConnectionId) -> Outcome {
-        self.table.wait(by, Kind::Semaphore, key("pool"), self.now)
+    fn wait(&mut self, connection: ConnectionId) -> Outcome {
+        self.table
+            .wait(connection, Kind::Semaphore, key("pool"), self.now)
     }
 
     fn take_grant(&mut self, waiter: WaiterId) -> Outcome {
