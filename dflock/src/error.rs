@@ -364,7 +364,7 @@ impl Error {
                 context,
                 leader: leader.as_deref().map(str::to_owned),
             },
-            // A status without a variant of its own, which the message shows.
+            // A status without a separate variant. The message shows it.
             status => Self::Refused {
                 context,
                 status: status.to_string(),
