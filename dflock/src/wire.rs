@@ -2,7 +2,8 @@
 //!
 //! A request is three lines (`command\n key\n argument\n`), and a reply is one. Received lines are
 //! parsed into types that can hold only values that the protocol allows. Code outside of this
-//! module does not validate a number or a key again.
+//! module does not validate a number or a key again. `status` has the list of the statuses of error
+//! replies.
 
 mod key;
 mod line;

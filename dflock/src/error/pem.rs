@@ -1,4 +1,4 @@
-//! Errors about certificates and keys. None of them holds a byte of what was read.
+//! Errors about certificates and keys. None of them holds a byte of the input.
 
 use std::fmt;
 

@@ -333,7 +333,8 @@ mod tests {
             ),
             (
                 Server::builder().auth_token("two\nlines").build(),
-                "invalid auth_token (not shown): it must be text without line breaks and without white space at either end",
+                "invalid auth_token (not shown): \
+                 it must be text without line breaks and without white space at either end",
             ),
             (
                 Server::builder().auth_token("hush\u{200B}").build(),

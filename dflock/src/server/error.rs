@@ -12,20 +12,20 @@ pub enum ServerError {
     #[error("invalid {option} ({given}): it must be {allowed}")]
     #[non_exhaustive]
     InvalidOption {
-        /// Option of [`ServerConfig`](super::ServerConfig).
+        /// The option of [`ServerConfig`](super::ServerConfig).
         option: &'static str,
-        /// Value of the option. An auth token is not shown.
+        /// The given value. An auth token is not shown.
         given: String,
-        /// Allowed values.
+        /// The allowed values.
         allowed: &'static str,
     },
     /// The server cannot listen on the address.
     #[error("cannot listen on {address}")]
     #[non_exhaustive]
     Bind {
-        /// Address as it was given.
+        /// The given address, without user info.
         address: String,
-        /// Error of the operating system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// No client could be built for a server with these options.
@@ -38,7 +38,7 @@ pub enum ServerError {
     #[error("the operating system has no random numbers")]
     #[non_exhaustive]
     NoRandomness {
-        /// Error of the operating system.
+        /// The error of the operating system.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -187,7 +187,9 @@ impl Session {
                     biased;
                     closed = self.connection.closed() => return Err(closed),
                     () = self.guard.notified() => {
-                        let outcome = self.guard.with_table(|table, _, now| table.take_grant(waiter, now));
+                        let outcome = self
+                            .guard
+                            .with_table(|table, _, now| table.take_grant(waiter, now));
                         if let Outcome::Reply(reply) = outcome {
                             return Ok(reply);
                         }

@@ -1,12 +1,12 @@
 //! The lock table: keys, holders, queues and leases as a pure state machine.
 //!
-//! The table does no IO, reads no clock and takes no lock. The caller passes the time `now` to every
-//! operation, counted from a fixed epoch and never going back. An operation first expires the leases
-//! that are over, because otherwise an expired lease could pass for a live one.
+//! The table does no IO, reads no clock and takes no lock. The caller passes the time `now` to
+//! every operation, counted from a fixed epoch and never going back. An operation first expires the
+//! leases that are over, because otherwise an expired lease could pass for a live one.
 //!
-//! A grant to a queued waiter stays in the table until [`take_grant`](Table::take_grant) returns it.
-//! If no client receives the token of a grant, the slot is granted to the next waiter, so that it is
-//! never leaked.
+//! A grant to a queued waiter stays in the table until [`take_grant`](Table::take_grant) returns
+//! it. If no client receives the token of a grant, the slot is granted to the next waiter, so that
+//! it is never leaked.
 
 mod records;
 mod token;

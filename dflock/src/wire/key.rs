@@ -1,4 +1,4 @@
-//! Keys in the form that the protocol allows, and the locks and semaphores that they name.
+//! Keys, and the locks and semaphores that they name.
 
 use std::fmt;
 use std::sync::Arc;

@@ -481,7 +481,8 @@ mod tests {
             let token = Token::parse(&digits).unwrap();
             let wait = Seconds::round_up(Duration::from_secs(wait)).unwrap();
             let lease = lease.and_then(|s| LeaseSeconds::new(Duration::from_secs(s)));
-            let primitive = limit.and_then(Limit::new).map_or(Primitive::Lock, Primitive::Semaphore);
+            let limit = limit.and_then(Limit::new);
+            let primitive = limit.map_or(Primitive::Lock, Primitive::Semaphore);
             let kind = if semaphore { Kind::Semaphore } else { Kind::Lock };
             for request in [
                 Request::Acquire { key, primitive, wait, lease },

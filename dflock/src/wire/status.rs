@@ -45,8 +45,8 @@ macro_rules! error_statuses {
     };
 }
 
-// A new status is one entry of this list. `Error::from_reply` returns `Error::Refused` with the word
-// of the status, unless it names a separate variant of `Error` for it.
+// A new status is one entry of this list. `Error::from_reply` turns it into `Error::Refused`, which
+// shows the word, unless it names a separate variant of `Error` for it.
 error_statuses! {
     /// the request is malformed, or its token holds no slot.
     Unspecified = "error",

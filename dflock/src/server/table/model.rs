@@ -250,8 +250,12 @@ mod tests {
 
         #[test]
         fn the_invariants_hold_after_every_operation(
-            ops in prop::collection::vec(any::<[u8; 5]>().prop_map(|line| Op::parse(&line)), 1..150),
-            config in (any::<bool>(), 0..4_usize, 0..4_usize).prop_map(|(auto_release, waiters, keys)| config(auto_release, waiters, keys)),
+            ops in prop::collection::vec(
+                any::<[u8; 5]>().prop_map(|line| Op::parse(&line)),
+                1..150,
+            ),
+            config in (any::<bool>(), 0..4_usize, 0..4_usize)
+                .prop_map(|(auto_release, waiters, keys)| config(auto_release, waiters, keys)),
         ) {
             Model::new(config).run(ops.into_iter());
         }
