@@ -89,7 +89,7 @@ mod tests {
         matches!(
             client,
             Err(dflock::ConfigError::AuthToken {
-                why: dflock::TokenErrorKind::Invisible { .. }
+                kind: dflock::AuthTokenErrorKind::Invisible { .. }
             })
         )
     }

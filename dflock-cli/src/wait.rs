@@ -135,7 +135,7 @@ fn is_disconnected(error: &Error) -> bool {
         | Error::Unresponsive { .. }
         | Error::Disconnected { .. }
         | Error::Draining { .. } => true,
-        Error::Tls { fault, .. } => *fault == TlsErrorKind::ConnectionClosed,
+        Error::Tls { kind, .. } => *kind == TlsErrorKind::ConnectionClosed,
         _ => false,
     }
 }

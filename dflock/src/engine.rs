@@ -23,14 +23,14 @@ pub(crate) use dflockd::{Dflockd as Engine, Entry, EntryError};
 use crate::clock::Instant;
 use crate::error::{ErrorContext, Operation};
 use crate::telemetry::Labels;
-use crate::wire::{Capacity, Grant, KeyBuf, Kind, LeaseSeconds};
+use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Primitive};
 use std::time::Duration;
 
 /// The slot that a semaphore asks for.
 #[derive(Debug)]
 pub(crate) struct SlotSpec {
     pub(crate) key: KeyBuf,
-    pub(crate) capacity: Capacity,
+    pub(crate) primitive: Primitive,
     /// The lease to request. `None` is the server's default.
     pub(crate) lease: Option<LeaseSeconds>,
     pub(crate) server: ServerId,
@@ -74,7 +74,7 @@ pub(crate) enum ReleaseOutcome {
 
 impl SlotSpec {
     pub(crate) fn kind(&self) -> Kind {
-        self.capacity.kind()
+        self.primitive.kind()
     }
 
     pub(crate) fn labels(&self) -> Labels<'_> {

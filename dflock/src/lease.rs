@@ -96,7 +96,7 @@ impl LeaseConfig {
         if let Some(on_lost) = &self.on_lost
             && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
         {
-            telemetry::on_lost_panicked(lost);
+            telemetry::record_on_lost_panic(lost);
         }
     }
 
@@ -186,7 +186,7 @@ impl Lease {
             let expires_at = expires_at.filter(|_| has_timers);
             // Pinned where it is made: a timer is most of this future, and select! would move it.
             let mut sleep = pin!(expires_at.and_then(|expires_at| {
-                driver::sleep(self.sleep_duration(expires_at, self.now())).ok()
+                driver::try_sleep(self.sleep_duration(expires_at, self.now())).ok()
             }));
             // Tried once: at each try the panic hook prints a panic.
             has_timers &= sleep.is_some() == expires_at.is_some();
@@ -209,7 +209,7 @@ impl Lease {
     }
 
     fn sleep_duration(&self, end: Instant, now: Instant) -> Duration {
-        end.since(now).min(self.config.timing.heartbeat)
+        end.duration_since(now).min(self.config.timing.heartbeat)
     }
 
     /// Ends the wait or the hold, unless it has ended before, and gives up the entry.

@@ -88,7 +88,7 @@ mod clock;
 mod driver;
 mod engine;
 mod error;
-#[cfg(any(test, all(feature = "server", fuzzing)))]
+#[cfg(all(feature = "server", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(any(doc, doctest))]
@@ -120,9 +120,9 @@ pub use clock::Clock;
 pub use engine::dflockd::Tls;
 pub use engine::dflockd::{BoxStream, ConnectFuture, Connector, Crc32, Sharding, Stream};
 pub use error::{
-    AddressErrorKind, AuthErrorKind, AuthTokenFileErrorKind, ConfigError, ConnectStage, Error,
-    ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind, PemSectionErrorKind,
-    TlsErrorKind, TokenErrorKind,
+    AddressErrorKind, AuthErrorKind, AuthTokenErrorKind, AuthTokenFileErrorKind, ConfigError,
+    ConnectStage, Error, ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind,
+    PemSectionErrorKind, TlsErrorKind,
 };
 pub use semaphore::{
     Counting, Enqueued, Exclusive, Held, Idle, Kind, Lock, Queued, Semaphore, SemaphoreBuilder,
@@ -133,4 +133,4 @@ pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};
 /// The rustls that [`Tls::from_config`] takes its configuration from.
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tokio_rustls::rustls;
-pub use wire::{InvalidKey, Token};
+pub use wire::{KeyErrorKind, Token};

@@ -125,7 +125,7 @@ async fn run<K: Kind, R, F: Future<Output = R>>(
         // `body` may have blocked the executor for longer than the lease.
         let check = |value: &R| {
             if (on_lost.is_success)(value) {
-                held.check().inspect_err(telemetry::value_discarded)?;
+                held.check().inspect_err(telemetry::warn_discarded_value)?;
             }
             Ok(())
         };
@@ -139,10 +139,10 @@ async fn run<K: Kind, R, F: Future<Output = R>>(
     if let Some(held) = Arc::into_inner(held) {
         match held.release().await {
             Err(Error::Lost(lost)) if discard_if_lost => {
-                telemetry::value_discarded(&lost);
+                telemetry::warn_discarded_value(&lost);
                 return Err(lost.into());
             }
-            Err(error) => telemetry::release_failed(&error),
+            Err(error) => telemetry::warn_release_failure(&error),
             Ok(_) => {}
         }
     }

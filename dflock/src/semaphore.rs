@@ -17,7 +17,7 @@ pub use kind::{Counting, Exclusive, Kind, Lock};
 pub use queued::{Enqueued, Queued};
 
 use crate::slot::SemaphoreInner;
-use crate::wire::Capacity;
+use crate::wire::Primitive;
 
 /// A semaphore shared by programs on many machines.
 ///
@@ -99,18 +99,18 @@ impl<S: State, K: Kind> Semaphore<S, K> {
     /// Returns the limit: the number of slots of the key, which is 1 for a lock.
     #[must_use]
     pub fn limit(&self) -> u32 {
-        self.slot.capacity().limit().get()
+        self.slot.primitive().limit().get()
     }
 }
 
 impl<S: State, K: Kind> fmt::Debug for Semaphore<S, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = match self.slot.capacity() {
-            Capacity::Lock => f.debug_struct("Lock"),
-            Capacity::Semaphore(_) => f.debug_struct("Semaphore"),
+        let mut debug = match self.slot.primitive() {
+            Primitive::Lock => f.debug_struct("Lock"),
+            Primitive::Semaphore(_) => f.debug_struct("Semaphore"),
         };
         debug.field("key", &self.key());
-        if let Capacity::Semaphore(limit) = self.slot.capacity() {
+        if let Primitive::Semaphore(limit) = self.slot.primitive() {
             debug.field("limit", &limit.get());
         }
         debug.field("state", &self.state).finish_non_exhaustive()

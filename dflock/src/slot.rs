@@ -11,7 +11,7 @@ use crate::engine::{EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, Operation};
 use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
 use crate::telemetry::{HoldSpan, Outcome, SlotTelemetry};
-use crate::wire::{Capacity, Grant, KeyBuf, LeaseSeconds, Seconds, Token};
+use crate::wire::{Primitive, Grant, KeyBuf, LeaseSeconds, Seconds, Token};
 
 /// A grant that was received later than this after its request is verified by a renewal before it
 /// is held. Half of the shortest lease that the wire can express: no lease can have ended sooner.
@@ -55,7 +55,7 @@ pub(crate) enum Enqueue {
 impl SemaphoreInner {
     pub(crate) fn new(
         key: &str,
-        capacity: Capacity,
+        primitive: Primitive,
         options: &SlotOptions,
     ) -> Result<Self, ConfigError> {
         let key = KeyBuf::new(key).map_err(|why| ConfigError::key(key, why))?;
@@ -74,7 +74,7 @@ impl SemaphoreInner {
         let config = Arc::new(LeaseConfig {
             slot: SlotSpec {
                 key,
-                capacity,
+                primitive,
                 lease,
                 server,
             },
@@ -94,8 +94,8 @@ impl SemaphoreInner {
         self.config.slot.key.as_str()
     }
 
-    pub(crate) fn capacity(&self) -> Capacity {
-        self.config.slot.capacity
+    pub(crate) fn primitive(&self) -> Primitive {
+        self.config.slot.primitive
     }
 
     pub(crate) fn acquire_timeout(&self) -> Duration {
@@ -110,18 +110,18 @@ impl SemaphoreInner {
     ) -> Result<(LeaseHandle, Grant), Error> {
         validate_wait(wait)?;
         let config = &self.config;
-        let telemetry = SlotTelemetry::waiting(config.slot.labels(), span);
+        let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
         let acquire = pin!(config.engine.acquire(&config.slot, wait));
         match in_span(&telemetry, acquire).await {
             Ok(granted) => self.hold(granted, telemetry).await,
-            Err(error) => Err(telemetry.failed(error)),
+            Err(error) => Err(telemetry.record_failure(error)),
         }
     }
 
     /// Joins the queue, or takes a slot that is free.
     pub(crate) async fn enqueue(&self) -> Result<Enqueue, Error> {
         let config = &self.config;
-        let telemetry = SlotTelemetry::waiting(config.slot.labels(), HoldSpan::FollowsFrom);
+        let telemetry = SlotTelemetry::start_wait(config.slot.labels(), HoldSpan::FollowsFrom);
         let enqueue = pin!(config.engine.enqueue(&config.slot));
         match in_span(&telemetry, enqueue).await {
             Ok(EnqueueOutcome::Granted(granted)) => {
@@ -129,12 +129,12 @@ impl SemaphoreInner {
                 held.map(|(handle, grant)| Enqueue::Held(handle, grant))
             }
             Ok(EnqueueOutcome::Queued(entry)) => {
-                telemetry.queued(config.slot.labels());
+                telemetry.record_enqueue(config.slot.labels());
                 Ok(Enqueue::Queued(LeaseHandle::queued(
                     config, entry, telemetry,
                 )))
             }
-            Err(error) => Err(telemetry.failed(error)),
+            Err(error) => Err(telemetry.record_failure(error)),
         }
     }
 
@@ -154,7 +154,7 @@ impl SemaphoreInner {
 
     /// Releases the slot of `token`.
     pub(crate) async fn release(&self, handle: LeaseHandle, token: &Token) -> Result<(), Error> {
-        let runtime = driver::runtime()?;
+        let runtime = driver::runtime_id()?;
         let LeaseConfig { engine, slot, .. } = &*self.config;
         let sent_at = engine.now();
         let (entry, telemetry) = handle.into_entry(token, sent_at)?;
@@ -171,7 +171,7 @@ impl SemaphoreInner {
             Err(error @ Error::Config(_)) => (Outcome::Dropped, Err(error)),
             Err(error) => (Outcome::Closed, Err(error)),
         };
-        drop(telemetry.map(|telemetry| telemetry.ended(outcome)));
+        drop(telemetry.map(|telemetry| telemetry.end(outcome)));
         released
     }
 
@@ -182,7 +182,7 @@ impl SemaphoreInner {
         telemetry: SlotTelemetry,
     ) -> Result<(LeaseHandle, Grant), Error> {
         let grant = granted.grant;
-        let age = granted.received_at.since(granted.sent_at);
+        let age = granted.received_at.duration_since(granted.sent_at);
         let handle = if age < MAX_UNVERIFIED_AGE {
             LeaseHandle::granted(&self.config, granted, telemetry)
         } else {
@@ -202,5 +202,5 @@ fn in_span<T>(
     telemetry: &SlotTelemetry,
     mut future: Pin<&mut impl Future<Output = T>>,
 ) -> impl Future<Output = T> {
-    poll_fn(move |cx| telemetry.within(|| future.as_mut().poll(cx)))
+    poll_fn(move |cx| telemetry.in_scope(|| future.as_mut().poll(cx)))
 }

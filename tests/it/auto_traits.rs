@@ -56,14 +56,14 @@ types! {
     AddressErrorKind: Send & Sync & Unpin & Copy;
     AuthErrorKind: Send & Sync & Unpin & Copy;
     ConnectStage: Send & Sync & Unpin & Copy;
-    TokenErrorKind: Send & Sync & Unpin & Copy;
+    AuthTokenErrorKind: Send & Sync & Unpin & Copy;
     TlsErrorKind: Send & Sync & Unpin & Copy;
     AuthTokenFileErrorKind: Send & Sync & Unpin & Clone;
     PemErrorKind: Send & Sync & Unpin & Clone;
     PemContent: Send & Sync & Unpin & Copy;
     PemSectionErrorKind: Send & Sync & Unpin & Copy;
     Tls: Send & Sync & Unpin & Clone;
-    InvalidKey: Send & Sync & Unpin & Copy;
+    KeyErrorKind: Send & Sync & Unpin & Copy;
     Crc32: Send & Sync & Unpin & Copy;
     Clock: Send & Sync & Unpin & Clone;
     Stats: Send & Sync & Unpin & Clone;

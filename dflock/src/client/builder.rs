@@ -130,7 +130,7 @@ impl ClientBuilder {
     #[must_use]
     pub fn auth(mut self, secret: impl Into<String>) -> Self {
         let token = AuthToken::new(Zeroizing::new(secret.into()));
-        let token = token.map_err(|why| ConfigError::AuthToken { why });
+        let token = token.map_err(|kind| ConfigError::AuthToken { kind });
         self.auth_token = token.map(|token| token.map(Reloadable::fixed));
         self
     }

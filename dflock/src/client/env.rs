@@ -114,20 +114,20 @@ fn from_text(
         (None, None) => builder,
         (Some(token), None) => {
             let token = AuthToken::new(token)
-                .map_err(|why| variable(AUTH, &ConfigError::AuthToken { why }))?;
+                .map_err(|kind| variable(AUTH, &ConfigError::AuthToken { kind }))?;
             builder.auth_token(token.map(Reloadable::fixed))
         }
         (None, Some(file)) => {
             let token = AuthTokenFile::open(file.into()).map_err(|error| match error {
                 // Omit the path: the value may be the auth token itself, in the wrong variable.
-                ConfigError::AuthTokenFile { why, .. } => {
-                    let why = match why {
+                ConfigError::AuthTokenFile { kind, .. } => {
+                    let kind = match kind {
                         AuthTokenFileErrorKind::Unreadable { error } => {
                             AuthTokenFileErrorKind::NotPath { error }
                         }
-                        why => why,
+                        kind => kind,
                     };
-                    refused(AUTH_FILE, why.to_string())
+                    refused(AUTH_FILE, kind.to_string())
                 }
                 error => variable(AUTH_FILE, &error),
             })?;
@@ -198,8 +198,8 @@ fn variable(name: &'static str, error: &ConfigError) -> ConfigError {
     refused(name, error.to_string())
 }
 
-fn refused(name: &'static str, why: String) -> ConfigError {
-    ConfigError::Variable { name, why }
+fn refused(name: &'static str, reason: String) -> ConfigError {
+    ConfigError::Variable { name, reason }
 }
 
 #[cfg(test)]
@@ -298,15 +298,15 @@ mod tests {
             &[(AUTH, ""), (AUTH_FILE, "no/such/file")][..],
             &[(AUTH, "hush"), (AUTH_FILE, "no/such/file")],
         ] {
-            let Err(ConfigError::Variable { name, why }) = client(vars) else {
+            let Err(ConfigError::Variable { name, reason }) = client(vars) else {
                 panic!("{vars:?}")
             };
             assert_eq!(
-                (name, why.contains("unset one of the two")),
+                (name, reason.contains("unset one of the two")),
                 (AUTH_FILE, !vars[0].1.is_empty()),
-                "{why}"
+                "{reason}"
             );
-            assert!(!why.contains("hush"));
+            assert!(!reason.contains("hush"));
         }
         let debug = format!("{:?}", client(&[(AUTH, "")]).unwrap());
         assert!(debug.contains("auth_token: None"), "{debug}");
@@ -322,21 +322,21 @@ mod tests {
     #[test]
     fn tls_variables_are_applied_or_refused() {
         let named = |vars: &[_]| match client(vars) {
-            Err(ConfigError::Variable { name, why }) => (name, why),
+            Err(ConfigError::Variable { name, reason }) => (name, reason),
             other => panic!("{vars:?}: {other:?}"),
         };
-        let (name, why) = named(&[(TLS, "off"), (TLS_CA, "ca.pem")]);
-        assert_eq!((name, why.contains(TLS)), (TLS_CA, true), "{why}");
+        let (name, reason) = named(&[(TLS, "off"), (TLS_CA, "ca.pem")]);
+        assert_eq!((name, reason.contains(TLS)), (TLS_CA, true), "{reason}");
         // Both are used, so both must be valid.
         assert_eq!(
             named(&[(TLS, "native"), (TLS_CA, "no/such/file")]).0,
             TLS_CA
         );
-        let (name, why) = named(&[(TLS, "native"), ("DFLOCK_SERVERS", "schlüssel:6388")]);
+        let (name, reason) = named(&[(TLS, "native"), ("DFLOCK_SERVERS", "schlüssel:6388")]);
         assert_eq!(
-            (name, why.contains("schlüssel")),
+            (name, reason.contains("schlüssel")),
             ("DFLOCK_SERVERS", true),
-            "{why}"
+            "{reason}"
         );
         match client(&[(TLS, "native")]) {
             Ok(client) => assert!(format!("{client:?}").contains("tls: Some"), "{client:?}"),

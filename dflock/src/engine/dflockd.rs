@@ -60,7 +60,7 @@ use super::{ReleaseOutcome, ServerId, SlotSpec};
 use crate::clock::Instant;
 use crate::driver;
 use crate::error::{ConfigError, Error, Operation};
-use crate::wire::{Reply, Request, Status, Token};
+use crate::wire::{ErrorStatus, Reply, Request, Token};
 
 /// The servers, the idle connections to them, and the means to make new ones.
 pub(crate) struct Dflockd {
@@ -137,10 +137,12 @@ impl Dflockd {
         pool.note_reply(sent_at);
         let outcome = match reply {
             Reply::Ok => ReleaseOutcome::Released,
-            Reply::Refused(Status::Error | Status::LeaseExpired) => ReleaseOutcome::NotHeld,
+            Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired) => {
+                ReleaseOutcome::NotHeld
+            }
             // The server may still count the slot as held until the connection closes, so it is
             // not reused.
-            reply => return Err(Error::unexpected(slot.context(Operation::Release), &reply)),
+            reply => return Err(Error::from_reply(slot.context(Operation::Release), &reply)),
         };
         pool.put_back(connection, sent_at);
         Ok(outcome)
@@ -160,8 +162,8 @@ impl Dflockd {
             match response.reply {
                 Reply::Ok => pool.put_back(response.connection, response.sent_at),
                 // The server does not know the command, and some old servers close the connection.
-                Reply::Refused(ref status) if *status != Status::Auth => {}
-                reply => return Err(Error::unexpected(context.to_error_context(), &reply)),
+                Reply::Error(ref status) if *status != ErrorStatus::Auth => {}
+                reply => return Err(Error::from_reply(context.to_error_context(), &reply)),
             }
         }
         Ok(())
@@ -176,7 +178,7 @@ impl Dflockd {
             let response = pool.call_immediate(context, Request::Stats).await?;
             match response.reply {
                 Reply::Stats(stats) => all.push(*stats),
-                reply => return Err(Error::unexpected(context.to_error_context(), &reply)),
+                reply => return Err(Error::from_reply(context.to_error_context(), &reply)),
             }
             pool.put_back(response.connection, response.sent_at);
         }

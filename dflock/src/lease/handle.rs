@@ -33,7 +33,7 @@ impl LeaseHandle {
             ..
         } = granted;
         let deadlines = config.deadlines(sent_at, &grant, 0);
-        let telemetry = telemetry.granted(config.slot.labels(), &grant.token);
+        let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
         let phase = Phase::Held {
             grant,
             deadlines,
@@ -131,7 +131,9 @@ impl LeaseHandle {
     /// The time until the lease expires, unless it is renewed. Zero if the slot is lost.
     pub(crate) fn remaining(&self) -> Duration {
         let expires_at = self.0.lock_state().expires_at();
-        expires_at.map_or(Duration::ZERO, |expires_at| expires_at.since(self.0.now()))
+        expires_at.map_or(Duration::ZERO, |expires_at| {
+            expires_at.duration_since(self.0.now())
+        })
     }
 
     pub(crate) fn check(&self) -> Result<(), Lost> {

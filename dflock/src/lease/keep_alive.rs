@@ -339,8 +339,11 @@ impl Lease {
         };
         match renewed {
             Ok(Some(lease)) => {
-                let (had, margin) = (expires_at.since(sent_at), expires_at.since(self.now()));
-                telemetry::renewed(&self.span(), slot.labels(), &grant.token, had, margin);
+                let (had, margin) = (
+                    expires_at.duration_since(sent_at),
+                    expires_at.duration_since(self.now()),
+                );
+                telemetry::record_renewal(&self.span(), slot.labels(), &grant.token, had, margin);
                 self.extend(&mut self.lock_state(), sent_at, Grant { lease, ..grant });
             }
             Ok(None) => self.schedule_retry(),
@@ -403,8 +406,8 @@ impl Lease {
             return;
         }
         let telemetry = self.state.lock().telemetry.take();
-        let telemetry =
-            telemetry.map(|telemetry| telemetry.granted(self.config.slot.labels(), &grant.token));
+        let telemetry = telemetry
+            .map(|telemetry| telemetry.record_grant(self.config.slot.labels(), &grant.token));
         let mut state = self.lock_state();
         self.extend(&mut state, sent_at, grant);
         // The owner may have given up in the meantime.
@@ -439,8 +442,8 @@ impl Lease {
             ..
         } = &mut state.phase
         {
-            let delay = deadlines.expires_at.since(now) / RETRY_DIVISOR;
-            deadlines.renew_at = now.plus(delay.max(Duration::from_millis(1)).as_secs_f64());
+            let delay = deadlines.expires_at.duration_since(now) / RETRY_DIVISOR;
+            deadlines.renew_at = now.saturating_add(delay.max(Duration::from_millis(1)));
             *renewing = false;
         }
     }

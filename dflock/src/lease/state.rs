@@ -182,7 +182,7 @@ impl State {
     pub(super) fn end_telemetry(&mut self, outcome: Outcome) -> Option<EmitOnDrop> {
         self.telemetry
             .take()
-            .map(|telemetry| telemetry.ended(outcome))
+            .map(|telemetry| telemetry.end(outcome))
     }
 
     /// Stores `telemetry` again, or ends it if the lease has ended in the meantime.

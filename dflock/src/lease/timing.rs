@@ -58,8 +58,8 @@ impl Timing {
         let wanted = (lease.as_secs_f64() * renew_ratio).min(self.heartbeat.as_secs_f64());
         let delay = wanted.max(MIN_RENEW_SECS).min(safe * LATEST);
         Deadlines {
-            expires_at: sent_at.plus(safe),
-            renew_at: sent_at.plus(delay * (1.0 - jitter)),
+            expires_at: sent_at.saturating_add_secs_f64(safe),
+            renew_at: sent_at.saturating_add_secs_f64(delay * (1.0 - jitter)),
         }
     }
 }
@@ -70,7 +70,7 @@ pub(crate) fn jitter(token: &Token, renewals: u64) -> f64 {
     // The high bits of a product with this odd number (2^64 divided by the golden ratio) are
     // spread well, also for counters.
     let mixed = token
-        .random()
+        .random_bits()
         .wrapping_add(renewals)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let unit = f64::from((mixed >> 32) as u32) / f64::from(u32::MAX);
@@ -96,8 +96,8 @@ mod tests {
 
     fn after(deadlines: Deadlines, start: Instant) -> (Duration, Duration) {
         (
-            deadlines.renew_at.since(start),
-            deadlines.expires_at.since(start),
+            deadlines.renew_at.duration_since(start),
+            deadlines.expires_at.duration_since(start),
         )
     }
 

@@ -9,7 +9,7 @@ use super::{Counting, Idle, Kind, Semaphore};
 use crate::client::Client;
 use crate::error::{ConfigError, Lost};
 use crate::slot::{SemaphoreInner, SlotOptions};
-use crate::wire::{Capacity, Limit};
+use crate::wire::{Primitive, Limit};
 
 /// Builder of a [`Semaphore`] or a [`Lock`](crate::Lock), returned by [`Semaphore::builder`].
 ///
@@ -154,14 +154,14 @@ impl<K: Kind, Key> SemaphoreBuilder<K, Key, K::Limit> {
     where
         Self: sealed::KeyIsSet,
     {
-        let capacity = match K::limit(self.limit) {
-            None => Capacity::Lock,
+        let primitive = match K::limit(self.limit) {
+            None => Primitive::Lock,
             Some(limit) => {
-                Capacity::Semaphore(Limit::new(limit).ok_or(ConfigError::Limit { limit })?)
+                Primitive::Semaphore(Limit::new(limit).ok_or(ConfigError::Limit { limit })?)
             }
         };
         let key = sealed::KeyIsSet::as_key(self);
-        let slot = SemaphoreInner::new(key, capacity, &self.options)?;
+        let slot = SemaphoreInner::new(key, primitive, &self.options)?;
         Ok(Semaphore::new(Arc::new(slot)))
     }
 }

@@ -253,7 +253,7 @@ impl<K: Kind> Semaphore<Idle, K> {
             let value = held.run((*body)(&held).instrument(held.span())).await?;
             match held.release().await {
                 Err(lost @ Error::Lost(_)) => return Err(lost),
-                Err(error) => telemetry::release_failed(&error),
+                Err(error) => telemetry::warn_release_failure(&error),
                 Ok(_) => {}
             }
             Ok(value)

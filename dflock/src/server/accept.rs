@@ -11,8 +11,8 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
-use super::Shared;
 use super::session::Session;
+use super::shared::Shared;
 use super::table::Table;
 use crate::engine::dflockd::BoxStream;
 

@@ -67,7 +67,7 @@ async fn a_value_that_was_made_without_the_slot_is_discarded() {
     assert!(error.downcast::<Error>().unwrap().is_lost());
     let warnings = log.warnings();
     assert!(
-        warnings.iter().any(|line| line.contains("value given up")),
+        warnings.iter().any(|line| line.contains("value discarded")),
         "{warnings:?}"
     );
 }

@@ -52,23 +52,23 @@ pub(super) fn secured(
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 fn trusting(name: &'static str, error: ConfigError) -> ConfigError {
     match error {
-        ConfigError::NoNativeRoots { why } => {
+        ConfigError::NoNativeRoots { reason } => {
             let advice = format!(
                 "install its CA certificates, or unset `{TLS}` and name them with `{TLS_CA}`"
             );
             refused(
                 TLS,
-                format!("the system has no certificate that can be trusted: {why}; {advice}"),
+                format!("the system has no certificate that can be trusted: {reason}; {advice}"),
             )
         }
         // the file is not named: the value may be a key or a certificate
         ConfigError::Pem {
-            what,
-            why: PemErrorKind::Unreadable { error },
+            role,
+            kind: PemErrorKind::Unreadable { error },
             ..
         } => {
-            let (file, why) = (None, PemErrorKind::NotPath { error });
-            super::variable(name, &ConfigError::Pem { what, file, why })
+            let (file, kind) = (None, PemErrorKind::NotPath { error });
+            super::variable(name, &ConfigError::Pem { role, file, kind })
         }
         error => super::variable(name, &error),
     }

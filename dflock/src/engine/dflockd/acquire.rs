@@ -12,7 +12,7 @@ use crate::clock::Instant;
 use crate::engine::{EnqueueOutcome, Granted, SlotSpec};
 use crate::error::{Error, Operation, TlsErrorKind};
 use crate::telemetry;
-use crate::wire::{Grant, Reply, Request, Seconds, Status};
+use crate::wire::{ErrorStatus, Grant, Reply, Request, Seconds};
 
 /// A refusal with plain `error` after this long comes from a server that shuts down: v1.10.0 has no
 /// other status for it. It answers `error` at once to a request that it does not understand.
@@ -68,10 +68,10 @@ impl Dflockd {
     pub(crate) async fn enqueue(&self, slot: &SlotSpec) -> Result<EnqueueOutcome, Error> {
         let pool = self.pool(slot);
         let context = context(slot, Operation::Enqueue);
-        let (key, capacity, lease) = (slot.key.as_key(), slot.capacity, slot.lease);
+        let (key, primitive, lease) = (slot.key.as_key(), slot.primitive, slot.lease);
         let request = Request::Enqueue {
             key,
-            capacity,
+            primitive,
             lease,
         };
         let timeout = pool.socket_timeout();
@@ -133,7 +133,7 @@ impl Dflockd {
         loop {
             let (error, retries) = match failed {
                 AttemptError::QueueLost(error) => {
-                    telemetry::place_lost(slot.labels(), &error);
+                    telemetry::warn_lost_place(slot.labels(), &error);
                     backoff.reset();
                     has_queued = true;
                     (error, true)
@@ -191,7 +191,7 @@ impl Dflockd {
             sent_at,
         } = response;
         let pool = self.pool(slot);
-        if reply == Reply::Refused(Status::LimitMismatch) {
+        if reply == Reply::Error(ErrorStatus::LimitMismatch) {
             #[cfg(feature = "stats")]
             let theirs = self.fetch_limit(slot, connection, limit).await;
             #[cfg(not(feature = "stats"))]
@@ -199,7 +199,7 @@ impl Dflockd {
                 pool.put_back(connection, sent_at);
                 None
             };
-            let ours = slot.capacity.limit().get();
+            let ours = slot.primitive.limit().get();
             return Error::LimitMismatch {
                 context: context.to_error_context(),
                 ours,
@@ -207,10 +207,10 @@ impl Dflockd {
             };
         }
         // Any other reply does not belong to this request, so the connection is not reused.
-        if matches!(reply, Reply::Refused(_)) {
+        if matches!(reply, Reply::Error(_)) {
             pool.put_back(connection, sent_at);
         }
-        Error::unexpected(context.to_error_context(), &reply)
+        Error::from_reply(context.to_error_context(), &reply)
     }
 
     /// Returns the limit that the key has on the server, if the server tells it within `limit`.
@@ -228,7 +228,7 @@ impl Dflockd {
             return None;
         };
         pool.put_back(connection, sent_at);
-        stats.conflicting_limit(slot.capacity.limit().get(), slot.key.as_str())
+        stats.conflicting_limit(slot.primitive.limit().get(), slot.key.as_str())
     }
 }
 
@@ -251,10 +251,10 @@ fn context(slot: &SlotSpec, operation: Operation) -> CallContext<'_> {
 
 /// Returns the request of an acquire. The limits of the call set its wait.
 fn request(slot: &SlotSpec) -> Request<'_> {
-    let (key, capacity, lease) = (slot.key.as_key(), slot.capacity, slot.lease);
+    let (key, primitive, lease) = (slot.key.as_key(), slot.primitive, slot.lease);
     Request::Acquire {
         key,
-        capacity,
+        primitive,
         wait: Seconds::MAX,
         lease,
     }
@@ -286,7 +286,7 @@ fn granted(
             Err(AttemptError::Failed(Error::Timeout { context, waited }))
         }
         Ok(response) if is_shutdown(pool, limits, &response) => {
-            let error = Error::unexpected(context.to_error_context(), &response.reply);
+            let error = Error::from_reply(context.to_error_context(), &response.reply);
             Err(AttemptError::QueueLost(error))
         }
         Ok(response) => Err(AttemptError::Refused(response)),
@@ -308,11 +308,11 @@ fn granted(
 
 /// Returns whether the reply tells a waiter that the server shuts down.
 fn is_shutdown(pool: &Pool, limits: &AcquireLimits, response: &Response) -> bool {
-    let queued = pool.now().since(response.sent_at);
+    let queued = pool.now().duration_since(response.sent_at);
     match response.reply {
         _ if limits.wait().is_zero() => false,
-        Reply::Refused(Status::Draining) => pool.was_queued(response.sent_at),
-        Reply::Refused(Status::Error) => queued >= SHUTDOWN_AFTER,
+        Reply::Error(ErrorStatus::Draining) => pool.was_queued(response.sent_at),
+        Reply::Error(ErrorStatus::Unspecified) => queued >= SHUTDOWN_AFTER,
         _ => false,
     }
 }
@@ -325,7 +325,7 @@ fn is_unavailable(error: &Error) -> bool {
         | Error::Unresponsive { .. }
         | Error::Disconnected { .. }
         | Error::Draining { .. } => true,
-        Error::Tls { fault, .. } => *fault == TlsErrorKind::ConnectionClosed,
+        Error::Tls { kind, .. } => *kind == TlsErrorKind::ConnectionClosed,
         _ => false,
     }
 }

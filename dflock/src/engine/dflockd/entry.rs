@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Connection, ConnectionError};
 use crate::engine::SlotSpec;
 use crate::error::{Error, ErrorContext, LostReason};
-use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status, Token};
+use crate::wire::{ErrorStatus, Grant, LeaseSeconds, Reply, Request, Seconds, Token};
 
 /// The entry of one wait and the hold that follows it. It owns the connection to which the server
 /// attributes them.
@@ -74,12 +74,14 @@ impl Entry {
         grant: &Grant,
     ) -> Poll<Result<Option<LeaseSeconds>, EntryError>> {
         Poll::Ready(match ready!(self.0.poll_reply(cx)) {
-            Ok(Reply::Renewed(renewal)) if renewal.is_of(grant) => {
+            Ok(Reply::Renewed(renewal)) if renewal.belongs_to(grant) => {
                 Ok(LeaseSeconds::from_seconds(renewal.remaining))
             }
             // A bare `ok` means the lease that was requested.
             Ok(Reply::Ok) => Ok(Some(slot.lease.unwrap_or(grant.lease))),
-            Ok(Reply::Refused(Status::Error | Status::LeaseExpired)) => Err(EntryError::NotHeld),
+            Ok(Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired)) => {
+                Err(EntryError::NotHeld)
+            }
             // This includes a renewal with the fence of another slot.
             Ok(other) => Err(EntryError::Rejected(other)),
             Err(error) => Err(EntryError::Failed(error)),
@@ -128,7 +130,7 @@ impl EntryError {
     pub(crate) fn into_error(self, context: ErrorContext) -> Error {
         match self {
             Self::NotHeld => Error::LeaseExpired { context },
-            Self::Rejected(reply) => Error::unexpected(context, &reply),
+            Self::Rejected(reply) => Error::from_reply(context, &reply),
             Self::Failed(error) => error.into_error(context),
         }
     }

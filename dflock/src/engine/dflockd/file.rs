@@ -111,8 +111,8 @@ impl<S: FileSource> Files<S> {
         };
         // not behind a lock: a subscriber runs code of the program's, which may connect
         match change {
-            Some(Ok(())) => self.source.paths().for_each(telemetry::reloaded),
-            Some(Err(error)) => telemetry::reload_failed(&error),
+            Some(Ok(())) => self.source.paths().for_each(telemetry::record_reload),
+            Some(Err(error)) => telemetry::warn_reload_failure(&error),
             None => {}
         }
         self.value.lock().clone()

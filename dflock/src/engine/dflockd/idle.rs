@@ -109,12 +109,12 @@ impl IdleConnections {
 
     /// Returns how long after `now` a `connection` that was last used at `since` may be used.
     fn left(&self, connection: &Connection, since: Instant, now: Instant) -> Duration {
-        let unused = self.timeout.saturating_sub(now.since(since));
+        let unused = self.timeout.saturating_sub(now.duration_since(since));
         let opened = connection.opened();
         let max_age = self
             .max_age
             .saturating_sub(early_part(self.max_age, opened));
-        unused.min(max_age.saturating_sub(now.since(opened)))
+        unused.min(max_age.saturating_sub(now.duration_since(opened)))
     }
 
     /// Closes the connections of all runtimes whose last use was at `time` or before.
@@ -161,7 +161,7 @@ impl IdleConnections {
             Some(next) => next,
             None => self
                 .timeout
-                .saturating_sub(now.since(by_runtime[place].used)),
+                .saturating_sub(now.duration_since(by_runtime[place].used)),
         };
         let is_unused = next.is_zero();
         if is_unused {

@@ -38,12 +38,12 @@ impl CallLimits {
 
     /// Returns how long a new connection may take from `now` on.
     pub(super) fn connect(&self, now: Instant) -> Duration {
-        self.connect_by.since(now)
+        self.connect_by.duration_since(now)
     }
 
     /// Returns how long the reply may take if the request is sent `now`.
     pub(super) fn reply(&self, now: Instant) -> Duration {
-        self.reply_by.since(now).min(self.reply_timeout)
+        self.reply_by.duration_since(now).min(self.reply_timeout)
     }
 
     /// Sets the wait of `request` to what is left of it `now`.
@@ -52,17 +52,18 @@ impl CallLimits {
             (
                 Request::Acquire {
                     key,
-                    capacity,
+                    primitive,
                     lease,
                     ..
                 },
                 Some(wait_until),
             ) => {
                 // No more than the whole wait, which the wire can express.
-                let wait = Seconds::round_up(wait_until.since(now)).unwrap_or(Seconds::MAX);
+                let wait =
+                    Seconds::round_up(wait_until.duration_since(now)).unwrap_or(Seconds::MAX);
                 Request::Acquire {
                     key,
-                    capacity,
+                    primitive,
                     wait,
                     lease,
                 }
@@ -145,13 +146,14 @@ impl AcquireLimits {
 
     /// Returns what is left of the wait.
     pub(super) fn remaining_wait(&self, now: Instant) -> Duration {
-        self.wait.saturating_sub(now.since(self.started_at))
+        self.wait
+            .saturating_sub(now.duration_since(self.started_at))
     }
 
     /// Returns how long another reply may take from `now` on, which the server owes at once.
     pub(super) fn immediate(&self, now: Instant) -> Duration {
         self.end
-            .saturating_sub(now.since(self.started_at))
+            .saturating_sub(now.duration_since(self.started_at))
             .min(self.socket_timeout)
     }
 

@@ -55,23 +55,23 @@ impl Pem {
             }),
             // The "path" may be the key itself, which no error may show.
             Err(error) if !file::is_path(path, &error) => {
-                let why = PemErrorKind::NotPath {
+                let kind = PemErrorKind::NotPath {
                     error: error.to_string(),
                 };
                 Err(ConfigError::Pem {
-                    what,
+                    role: what,
                     file: None,
-                    why,
+                    kind,
                 })
             }
             Err(error) => {
-                let why = PemErrorKind::Unreadable {
+                let kind = PemErrorKind::Unreadable {
                     error: error.to_string(),
                 };
                 Err(ConfigError::Pem {
-                    what,
+                    role: what,
                     file: Some(path.to_owned()),
-                    why,
+                    kind,
                 })
             }
         }
@@ -101,7 +101,7 @@ impl Pem {
     {
         let (mut count, mut other) = (0, None);
         for section in self.sections()? {
-            let malformed = |why| self.malformed(section.number, why);
+            let malformed = |kind| self.malformed(section.number, kind);
             match section.content() {
                 Some(PemContent::Certificate) => {
                     let certificate = section.certificate().map_err(malformed)?;
@@ -132,7 +132,7 @@ impl Pem {
         let sections = self.sections()?;
         for section in &sections {
             if let Some(key) = section.private_key() {
-                let malformed = |why| self.malformed(section.number, why);
+                let malformed = |kind| self.malformed(section.number, kind);
                 return Ok((section.number, key.map_err(malformed)?));
             }
         }
@@ -148,19 +148,19 @@ impl Pem {
         if self.bytes.starts_with(&[0xFE, 0xFF]) || self.bytes.starts_with(&[0xFF, 0xFE]) {
             return Err(self.error(PemErrorKind::Utf16));
         }
-        sections(&self.bytes).map_err(|(section, why)| self.malformed(section, why))
+        sections(&self.bytes).map_err(|(section, kind)| self.malformed(section, kind))
     }
 
-    fn malformed(&self, section: usize, why: PemSectionErrorKind) -> ConfigError {
-        self.error(PemErrorKind::Malformed { section, why })
+    fn malformed(&self, section: usize, kind: PemSectionErrorKind) -> ConfigError {
+        self.error(PemErrorKind::Malformed { section, kind })
     }
 
-    /// Returns the error that this PEM cannot be used because of `why`.
-    fn error(&self, why: PemErrorKind) -> ConfigError {
+    /// Returns the error that this PEM cannot be used because of `kind`.
+    fn error(&self, kind: PemErrorKind) -> ConfigError {
         ConfigError::Pem {
-            what: self.what,
+            role: self.what,
             file: self.file.clone(),
-            why,
+            kind,
         }
     }
 }

@@ -115,7 +115,7 @@ impl Resolver {
         let (began, answer) = last?;
         // one that panicked has no answer, and its sender is gone
         let is_pending = answer.borrow().is_none() && answer.has_changed().is_ok();
-        let is_young = self.clock.now().since(*began) <= LATEST_JOIN;
+        let is_young = self.clock.now().duration_since(*began) <= LATEST_JOIN;
         (is_pending && is_young).then(|| answer.clone())
     }
 

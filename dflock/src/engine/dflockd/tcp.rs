@@ -80,14 +80,14 @@ impl Tcp {
         let addresses = Addresses::new(&self.resolver.resolve(server).await?)?;
         if addresses.unused > 0 && self.history(server, History::report_ambiguous) {
             let used: Vec<_> = addresses.used().collect();
-            telemetry::ambiguous_name(server, &used, addresses.unused);
+            telemetry::warn_ambiguous_name(server, &used, addresses.unused);
         }
         let stream = addresses.connect(deadline).await?;
         // a peer that has closed the connection already may have no address
         if let Ok(to) = stream.peer_addr()
             && let Some(from) = self.history(server, |history| history.replace(to.ip()))
         {
-            telemetry::address_changed(server, from, to.ip());
+            telemetry::warn_address_change(server, from, to.ip());
         }
         Ok(stream)
     }

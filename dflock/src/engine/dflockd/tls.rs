@@ -233,9 +233,9 @@ impl Tls {
         {
             Ok(stream) => Ok(Box::new(stream)),
             Err(source) => Err(match classify_handshake(&source) {
-                Some(fault) => Error::Tls {
+                Some(kind) => Error::Tls {
                     context: context.to_error_context(),
-                    fault,
+                    kind,
                     source,
                 },
                 None => Error::Connect {
@@ -459,13 +459,13 @@ fn add_native(roots: &mut RootCertStore, found: CertificateResult) -> Result<(),
     if added > 0 {
         return Ok(());
     }
-    let why = match found.errors.first() {
+    let reason = match found.errors.first() {
         // An error about PEM quotes its input, and `SSL_CERT_FILE` may be a key.
         Some(error) if matches!(error.kind, ErrorKind::Pem(_)) => "a file is not PEM".to_owned(),
         Some(error) => error.to_string(),
         None => "it has none".to_owned(),
     };
-    Err(ConfigError::NoNativeRoots { why })
+    Err(ConfigError::NoNativeRoots { reason })
 }
 
 #[cfg(test)]
@@ -529,7 +529,7 @@ mod tests {
         assert_eq!(
             error,
             ConfigError::NoNativeRoots {
-                why: "it has none".to_owned()
+                reason: "it has none".to_owned()
             }
         );
         let mut odd = CertificateResult::default();
