@@ -23,10 +23,10 @@ struct TestTable {
 
 impl TestTable {
     fn new() -> Self {
-        Self::with(|_| {})
+        Self::with_config(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut TableConfig)) -> Self {
+    fn with_config(change: impl FnOnce(&mut TableConfig)) -> Self {
         let mut config = TableConfig {
             max_keys: 1024,
             max_waiters: 0,

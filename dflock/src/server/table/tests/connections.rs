@@ -26,7 +26,7 @@ fn any_connection_may_release_or_renew_a_hold() {
 #[test]
 fn a_grant_that_was_not_taken_is_not_lost() {
     for auto_release in [true, false] {
-        let mut fixture = TestTable::with(|config| config.auto_release = auto_release);
+        let mut fixture = TestTable::with_config(|config| config.auto_release = auto_release);
         let held = fixture.hold(A, 30);
         let late = fixture.acquire_queued(B, 30);
         fixture.release(held);
@@ -46,7 +46,7 @@ fn a_grant_that_was_not_taken_is_not_lost() {
 // S05
 #[test]
 fn without_auto_release_a_disconnect_removes_only_waiters() {
-    let mut fixture = TestTable::with(|config| config.auto_release = false);
+    let mut fixture = TestTable::with_config(|config| config.auto_release = false);
     let held = fixture.hold(A, 5);
     fixture.acquire_queued(B, 30);
     assert_eq!(

@@ -5,7 +5,7 @@ use super::*;
 // S06
 #[test]
 fn max_keys_is_never_exceeded() {
-    let mut fixture = TestTable::with(|config| config.max_keys = 2);
+    let mut fixture = TestTable::with_config(|config| config.max_keys = 2);
     token(&fixture.acquire_key(A, "k1", 1, 30));
     token(&fixture.acquire_key(A, "k2", 1, 30));
     assert_eq!(
@@ -26,7 +26,7 @@ fn max_keys_is_never_exceeded() {
 // S09
 #[test]
 fn invalid_tokens_neither_create_nor_keep_keys() {
-    let mut fixture = TestTable::with(|config| config.max_keys = 1);
+    let mut fixture = TestTable::with_config(|config| config.max_keys = 1);
     let bogus = Token::new(1, 1);
     assert_eq!(fixture.release(bogus), ERROR);
     assert_eq!(fixture.table.keys.len(), 0);
@@ -49,7 +49,7 @@ fn invalid_tokens_neither_create_nor_keep_keys() {
 // S09
 #[test]
 fn a_full_table_removes_idle_keys_before_it_refuses() {
-    let mut fixture = TestTable::with(|config| config.max_keys = 1);
+    let mut fixture = TestTable::with_config(|config| config.max_keys = 1);
     let held = fixture.hold(A, 30);
     fixture.release(held);
     fixture.advance(59);

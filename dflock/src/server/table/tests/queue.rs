@@ -73,7 +73,7 @@ fn a_cancelled_wait_leaves_the_queue() {
 
 #[test]
 fn the_queue_is_limited_by_max_waiters() {
-    let mut fixture = TestTable::with(|config| config.max_waiters = 1);
+    let mut fixture = TestTable::with_config(|config| config.max_waiters = 1);
     fixture.hold(A, 30);
     assert_eq!(fixture.enqueue(B, 30), Reply::Queued);
     assert_eq!(fixture.acquire(C, 30), refused(ErrorStatus::MaxWaiters));
