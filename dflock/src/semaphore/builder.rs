@@ -160,7 +160,7 @@ impl<K: Kind, Key> SemaphoreBuilder<K, Key, K::Limit> {
                 Primitive::Semaphore(Limit::new(limit).ok_or(ConfigError::Limit { limit })?)
             }
         };
-        let key = sealed::KeyIsSet::as_key(self);
+        let key = sealed::KeyIsSet::text(self);
         let slot = SemaphoreInner::new(key, primitive, &self.options)?;
         Ok(Semaphore::new(Arc::new(slot)))
     }
@@ -185,11 +185,11 @@ mod sealed {
         label = "call `key` before `build`"
     )]
     pub trait KeyIsSet {
-        fn as_key(&self) -> &str;
+        fn text(&self) -> &str;
     }
 
     impl<K: Kind, L> KeyIsSet for SemaphoreBuilder<K, String, L> {
-        fn as_key(&self) -> &str {
+        fn text(&self) -> &str {
             &self.key
         }
     }
