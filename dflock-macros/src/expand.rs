@@ -328,7 +328,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
             "unknown argument `kye`; did you mean `key`?",
             "invalid limit",
             "invalid ratio",
-            "this is not a duration",
+            "\"x\" is not a duration",
             "`on_lost` is `cancel`",
             "`limit` is given twice",
             "a `const fn` cannot wait",
