@@ -84,6 +84,8 @@ mod attributes;
 #[cfg(all(feature = "server", dflock_bench))]
 #[doc(hidden)]
 pub mod bench_support;
+#[doc(hidden)]
+pub mod cli_support;
 mod client;
 mod clock;
 mod driver;

@@ -87,7 +87,7 @@ impl AuthTokenFile {
             Reloadable::open(file)
         } else {
             file.parse(fs::read(&file.0).map(Zeroizing::new))
-                .map(Reloadable::fixed)
+                .map(Reloadable::from_value)
         }
     }
 

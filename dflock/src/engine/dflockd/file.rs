@@ -39,7 +39,7 @@ pub(crate) enum Reloadable<S: FileSource> {
 }
 
 impl<S: FileSource> Reloadable<S> {
-    pub(crate) fn fixed(value: S::Value) -> Self {
+    pub(crate) fn from_value(value: S::Value) -> Self {
         Self::Fixed(Arc::new(value))
     }
 

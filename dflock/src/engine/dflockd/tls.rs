@@ -268,7 +268,7 @@ impl Tls {
 
     fn with_client(self, chain: &Pem, key: &Pem) -> Result<Self, ConfigError> {
         let identity = identity(chain, key, &self.provider())?;
-        Ok(self.with_identity(Reloadable::fixed(identity)))
+        Ok(self.with_identity(Reloadable::from_value(identity)))
     }
 
     fn with_identity(self, identity: Reloadable<ClientFiles>) -> Self {
