@@ -41,7 +41,7 @@ impl Pem {
         }
     }
 
-    /// Reads a file or, once, a pipe.
+    /// Reads a file of any type, such as a pipe.
     pub(crate) fn read(what: &'static str, path: &Path) -> Result<Self, ConfigError> {
         Self::from_read(what, path, fs::read(path).map(Zeroizing::new))
     }
@@ -59,7 +59,7 @@ impl Pem {
                 bytes,
             }),
             // The "path" may be the key itself, which no error may show.
-            Err(error) if !file::is_path(path, &error) => {
+            Err(error) if !file::may_show_path(path, &error) => {
                 let why = PemErrorKind::NotPath {
                     error: error.to_string(),
                 };
@@ -98,9 +98,9 @@ impl Pem {
         self.for_each_certificate(|certificate| roots.add(certificate))
     }
 
-    /// Passes each certificate to `take`. A section that may be meant as a certificate is never
-    /// skipped, because otherwise the missing certificate shows only later, as an untrusted server.
-    fn for_each_certificate<F>(&self, mut take: F) -> Result<(), ConfigError>
+    /// Calls `add` with each certificate. A section that may be intended as a certificate is refused,
+    /// because otherwise its absence would only show later, as an untrusted server.
+    fn for_each_certificate<F>(&self, mut add: F) -> Result<(), ConfigError>
     where
         F: FnMut(CertificateDer<'static>) -> Result<(), rustls::Error>,
     {
@@ -115,7 +115,7 @@ impl Pem {
                             section: section.number,
                         })
                     };
-                    take(certificate).map_err(unusable)?;
+                    add(certificate).map_err(unusable)?;
                     count += 1;
                 }
                 Some(content) => other = other.or(Some(content)),
