@@ -105,13 +105,14 @@ impl Client {
         SCOPED.scope(self, future)
     }
 
-    /// Returns the client of the scope, the global client, or one made from the environment.
+    /// Returns the client of the innermost [`scope`](Self::scope), or else the global client.
     ///
-    /// They are tried in this order. The last is made once; see [`from_env`](Self::from_env).
+    /// Without either, the first call makes a client from the environment with
+    /// [`from_env`](Self::from_env), and later calls return the same client.
     ///
     /// # Errors
     ///
-    /// The errors of [`from_env`](Self::from_env), if the client is made from the environment.
+    /// The errors of [`from_env`](Self::from_env), if the call makes the client from the environment.
     pub fn current() -> Result<Self, ConfigError> {
         if let Ok(client) = SCOPED.try_with(Self::clone) {
             return Ok(client);

@@ -1,4 +1,4 @@
-//! The list of arguments: everything that parsing, errors and suggestions know of each.
+//! The list of arguments, from which parsing, errors and suggestions are made.
 
 use syn::{Expr, Ident, Path};
 
@@ -100,7 +100,7 @@ pub(crate) struct Argument {
     pub(super) setter: Setter,
 }
 
-/// Syntax of a value, and the function that takes it over.
+/// Syntax of a value, and the function that validates or stores it.
 #[derive(Clone, Copy)]
 pub(super) enum Setter {
     /// Any expression. It is passed to the method of the builder that has the argument's name.

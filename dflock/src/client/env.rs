@@ -23,7 +23,7 @@ struct Variable {
     setter: Setter,
 }
 
-/// Syntax of a variable, and the function that takes its value over.
+/// Syntax of a value, and the function that sets the option.
 enum Setter {
     /// A duration, or a number of seconds.
     Timeout(fn(ClientBuilder, Duration) -> ClientBuilder),
@@ -31,7 +31,7 @@ enum Setter {
     Text(fn(Settings, String) -> Result<Settings, ConfigError>),
 }
 
-/// Defines the variables, their names, and [`Client::from_env`] with their documentation.
+/// Defines the names of the variables, their list, and [`Client::from_env`] with a table of them.
 macro_rules! variables {
     ($($constant:ident = $name:literal, $meaning:literal, $setter:expr;)*) => {
         $(const $constant: &str = $name;)*
