@@ -1,6 +1,7 @@
 //! The distributed semaphore, its states and its kinds.
 
 mod builder;
+mod client;
 mod held;
 mod idle;
 mod kind;

@@ -11,7 +11,7 @@ use crate::engine::{EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, Operation};
 use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
 use crate::telemetry::{HoldSpan, Outcome, SlotTelemetry};
-use crate::wire::{Primitive, Grant, KeyBuf, LeaseSeconds, Seconds, Token};
+use crate::wire::{Grant, KeyBuf, LeaseSeconds, Primitive, Seconds, Token};
 
 /// A grant that was received later than this after its request is verified by a renewal before it
 /// is held. Half of the shortest lease that the wire can express: no lease can have ended sooner.

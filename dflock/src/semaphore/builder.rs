@@ -9,7 +9,7 @@ use super::{Counting, Idle, Kind, Semaphore};
 use crate::client::Client;
 use crate::error::{ConfigError, Lost};
 use crate::slot::{SemaphoreInner, SlotOptions};
-use crate::wire::{Primitive, Limit};
+use crate::wire::{Limit, Primitive};
 
 /// Builder of a [`Semaphore`] or a [`Lock`](crate::Lock), returned by [`Semaphore::builder`].
 ///

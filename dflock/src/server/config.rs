@@ -12,7 +12,7 @@ use super::error::ServerError;
 use super::observer::{Event, Observer};
 use super::table::TableConfig;
 use super::tls::ServerTls;
-use crate::client::{Client, ClientBuilder, LONGEST};
+use crate::client::{Client, ClientBuilder, MAX_TIMEOUT};
 use crate::engine::dflockd::AuthTokenFile;
 use crate::error::{ConfigError, invisible, public_part};
 use crate::wire::{LeaseSeconds, MAX_AUTH_TOKEN};
@@ -209,7 +209,7 @@ impl ServerConfig {
                 return Err(invalid(option, format!("{given:?}"), "more than zero"));
             }
         }
-        if self.read_timeout > LONGEST {
+        if self.read_timeout > MAX_TIMEOUT {
             let given = format!("{:?}", self.read_timeout);
             return Err(invalid("read_timeout", given, "at most a century"));
         }

@@ -103,7 +103,7 @@ impl Dialer {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Error(ErrorStatus::Unspecified))) => Err(Error::Auth {
                 context: context(),
-                kind: token.not_understood(),
+                kind: token.error_reply_kind(),
             }),
             Ok((_, Reply::Error(ErrorStatus::Auth))) => Err(Error::Auth {
                 context: context(),

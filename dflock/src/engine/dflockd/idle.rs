@@ -169,7 +169,7 @@ impl IdleConnections {
         // Outside of the lock, which every acquire takes: closing a connection takes time.
         drop(by_runtime);
         drop(closed);
-        (!is_unused).then(|| next.since(now))
+        (!is_unused).then(|| next.duration_since(now))
     }
 }
 
