@@ -109,7 +109,8 @@ impl IdleConnections {
 
     /// Returns the time until which a connection that was opened at `opened` is reused.
     pub(crate) fn reuse_until(&self, opened: Instant) -> Instant {
-        opened.saturating_add(self.max_age - early_part(self.max_age, opened))
+        let early = early_part(self.max_age, opened);
+        opened.saturating_add(self.max_age.saturating_sub(early))
     }
 
     /// Returns the time until which a `connection` that was last used at `used` is reused.
