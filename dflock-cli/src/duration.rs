@@ -4,23 +4,32 @@ use std::time::Duration;
 
 use dflock::parse_duration_or_seconds;
 
+/// Parses a duration. A number without a unit is in seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    // The error of the library quotes the text, which may be a password in the wrong place.
+    parse_duration_or_seconds(text).map_err(|_| {
+        "write numbers with the units d, h, m, s and ms, the larger units first, such as 1h30m, \
+         30s, 500ms or 0.5s; a number without a unit is in seconds"
+    })
+}
+
 /// Parses a duration of at least 10 ms.
-pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, &'static str> {
     const MIN: Duration = Duration::from_millis(10);
-    let interval = parse_duration_or_seconds(text).map_err(|error| error.to_string())?;
+    let interval = parse_duration(text)?;
     if interval < MIN {
-        Err("too short: must be at least 10ms".to_owned())
+        Err("too short: must be at least 10ms")
     } else {
         Ok(interval)
     }
 }
 
 /// Parses a duration that is more than 0 and at most a year.
-pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
     const YEAR: Duration = Duration::from_hours(365 * 24);
-    let timeout = parse_duration_or_seconds(text).map_err(|error| error.to_string())?;
+    let timeout = parse_duration(text)?;
     if timeout.is_zero() || timeout > YEAR {
-        Err("must be more than 0 and at most a year".to_owned())
+        Err("must be more than 0 and at most a year")
     } else {
         Ok(timeout)
     }

@@ -1,6 +1,6 @@
 //! Arguments of the attributes.
 
-mod argument;
+mod list;
 mod value;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
@@ -8,8 +8,8 @@ use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Ident, Path, Token};
 
-pub(crate) use argument::Argument;
-use argument::{ARGUMENTS, Setter};
+pub(crate) use list::Argument;
+use list::{ARGUMENTS, Setter};
 pub(crate) use value::Value;
 
 use crate::errors::Errors;

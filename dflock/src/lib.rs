@@ -1,5 +1,8 @@
-//! Distributed semaphores and locks on [dflockd](https://github.com/mtingers/dflockd): at most N
-//! programs, on any number of machines, hold a slot of a key at once, first come, first served.
+//! A client of the lock server [dflockd](https://github.com/mtingers/dflockd), with distributed
+//! semaphores and locks. At most `limit` tasks, on any number of machines, hold a slot of a key at
+//! once. The others wait in a queue, first come, first served.
+//!
+//! It needs a running dflockd, or the embedded server of the feature `server`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,8 +14,8 @@
 //! let pool = Semaphore::builder().key("worker-pool").limit(5).client(client).build()?;
 //!
 //! let held = pool.acquire().await?;        // waits in the queue, 10 s at most
-//! held.check()?;                           // fails when the slot is lost; no IO
-//! let pool = held.release().await?;        // dropping it frees the slot as well
+//! held.check()?;                           // returns an error once the slot is lost; no IO
+//! let pool = held.release().await?;        // a drop of `held` would also free the slot
 //!
 //! let n = pool.with_slot(async |_held| 6 * 7).await?;
 //! # assert_eq!(n, 42);
@@ -21,8 +24,9 @@
 //!
 //! # States
 //!
-//! A semaphore is idle, waits in the queue, or holds a slot. Each state is a separate type, so that
-//! run-time errors of other clients do not compile here.
+//! A semaphore is idle, waits in the queue, or holds a slot. Each state is a separate type, so the
+//! compiler rejects misuse such as a second release. `Enqueued` is an enum: the slot, or a place in
+//! the queue.
 //!
 //! ```text
 //!            acquire, try_acquire, acquire_within
@@ -36,17 +40,20 @@
 //!     └──────────────── release, close ───────────┘
 //! ```
 //!
-//! [`Lock`] is a semaphore with a limit of one and separate names on the server.
-//! `#[dflock::semaphore(key = "worker-pool", limit = 5)]` and `#[dflock::lock(key = "nightly")]` run
-//! an `async fn` with a slot.
+//! [`Lock`] is a semaphore with one slot. On servers from v1.14 on, a lock and a semaphore of the same
+//! key are independent. `#[dflock::semaphore(key = "worker-pool", limit = 5)]` and
+//! `#[dflock::lock(key = "nightly")]` acquire a slot before an `async fn` and release it afterwards.
 //!
 //! # Lost slots
 //!
-//! The server grants a slot for a lease, which the client renews for as long as the slot is held. When
-//! that fails, [`check`](Held::check) fails from the moment on at which another client may hold the
-//! slot. [`lost`](Held::lost) completes, [`run`](Held::run) and [`with_slot`](Semaphore::with_slot)
-//! stop their future, and `on_lost` is called. A slot that is dropped is free at once; the drop spawns
-//! nothing and blocks on nothing.
+//! The server grants a slot for a limited time, the lease. The client renews the lease until the slot
+//! is released. If it cannot renew the lease in time, the slot is lost:
+//! [`check`](Held::check) returns an error before the server can grant the slot to another client.
+//! Then [`lost`](Held::lost) completes, [`run`](Held::run) and
+//! [`with_slot`](Semaphore::with_slot) drop their future, and the callback `on_lost` is called.
+//!
+//! Dropping a [`Held`] sends a release and closes the connection. It spawns no task and does not
+//! block.
 //!
 //! # More
 //!
@@ -54,8 +61,8 @@
 //! |---|---|
 //! | [`guide::leases`] | guarantees, and the limits of a lease |
 //! | [`guide::fencing`] | protection of a store against late writes |
-//! | [`guide::choosing`] | leases and timeouts to choose |
-//! | [`guide::cancel_safety`] | the slot of a future that is dropped |
+//! | [`guide::choosing`] | the choice of the lease and the timeouts |
+//! | [`guide::cancel_safety`] | effects of dropping a future |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
 //! | [`telemetry`] | spans, events and metrics |
@@ -73,13 +80,11 @@
 // 7. `lease`: the life of a wait and a hold; the task that renews it
 // 8. `error`, `telemetry`: for every layer
 //
-// With the feature `macros`: `attributes` for an `async fn`, and `macro_support`, which they call.
+// With the feature `macros`: `macros` for an `async fn`, and `macro_support`, which they call.
 // With `server`: a server for the same wire in the same process.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "macros")]
-mod attributes;
 #[cfg(all(feature = "server", dflock_bench))]
 #[doc(hidden)]
 pub mod bench_support;
@@ -99,6 +104,8 @@ mod lease;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub mod macro_support;
+#[cfg(feature = "macros")]
+mod macros;
 mod mutex;
 mod semaphore;
 #[cfg(feature = "server")]
@@ -114,8 +121,6 @@ pub mod telemetry;
 pub mod tower;
 mod wire;
 
-#[cfg(feature = "macros")]
-pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
 pub use clock::Clock;
 pub use dflock_duration::{ParseDurationError, parse_duration, parse_duration_or_seconds};
@@ -127,6 +132,8 @@ pub use error::{
     ConnectStage, Error, ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind,
     PemSectionErrorKind, TlsErrorKind,
 };
+#[cfg(feature = "macros")]
+pub use macros::{lock, semaphore};
 pub use semaphore::{
     Counting, Enqueued, Exclusive, Held, Idle, Kind, Lock, Queued, Semaphore, SemaphoreBuilder,
     State,

@@ -6,15 +6,15 @@
 //! On dflockd before v1.14, a lock and a semaphore of one key share that key; see
 //! [`Lock`](crate::Lock#locks-and-semaphores-of-one-key). A test on this server does not show that.
 
-mod accept;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod cert_verifier;
 mod config;
 mod connection;
-mod connector;
 mod control;
 mod error;
 mod faults;
+mod in_memory;
+mod listener;
 mod observer;
 mod registry;
 mod session;
@@ -37,11 +37,11 @@ use crate::driver;
 use crate::engine::dflockd::{BoxStream, Resolver};
 use crate::error::public_part;
 use crate::stats::Stats;
-use accept::{Listener, NoListener};
 pub use config::{ServerBuilder, ServerConfig};
-pub use connector::MemoryConnector;
 pub use error::ServerError;
 pub use faults::Faults;
+pub use in_memory::MemoryConnector;
+use listener::{Listener, NoListener};
 #[doc(hidden)]
 pub use observer::{EndReason, Event};
 pub(crate) use shared::Shared;
@@ -259,7 +259,7 @@ impl Server {
         let shared = Arc::new(Shared::new(config, tokens)?);
         let client = shared.config.client_builder(addr).build()?;
         let (sender, incoming) = mpsc::channel(BACKLOG);
-        let serve = accept::serve(Arc::clone(&shared), listener, sender.clone(), incoming);
+        let serve = listener::serve(Arc::clone(&shared), listener, sender.clone(), incoming);
         let control = Arc::clone(&shared.control);
         let task = tokio::spawn(async move { control.pause_while_frozen(serve).await });
         Ok(Self {

@@ -176,7 +176,7 @@ mod duration_cases;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::argument::{ARGUMENTS, Setter};
+    use crate::args::list::{ARGUMENTS, Setter};
     use quote::quote;
 
     fn value(option: &str, given: TokenStream) -> Result<String, String> {

@@ -4,22 +4,21 @@ mod acquire;
 mod auth_token;
 mod backoff;
 mod call;
+mod call_limits;
 mod connection;
 mod connection_error;
 mod connector;
 mod dialer;
 mod entry;
 mod file;
-mod idle;
+mod idle_connections;
 mod lazy_timer;
-mod limits;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod pem;
 mod pool;
 mod resolver;
 mod sharding;
 mod splitmix;
-mod tcp;
 mod tls;
 
 use std::fmt;
@@ -30,12 +29,13 @@ use tokio::runtime::Id;
 pub(crate) use auth_token::{AuthToken, AuthTokenFile};
 pub(crate) use connection::Connection;
 pub(crate) use connection_error::ConnectionError;
+pub(crate) use connector::Tcp;
 pub use connector::{BoxStream, ConnectFuture, Connector, Stream};
 pub(crate) use dialer::Dialer;
 pub(crate) use entry::{Entry, EntryError};
 pub(crate) use file::Reloadable;
 #[cfg(dflock_bench)]
-pub(crate) use idle::IdleConnections;
+pub(crate) use idle_connections::IdleConnections;
 #[cfg(feature = "server")]
 pub(crate) use lazy_timer::LazyTimer;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
@@ -44,7 +44,6 @@ pub(crate) use pool::Pool;
 #[cfg(feature = "server")]
 pub(crate) use resolver::Resolver;
 pub use sharding::{Crc32, Sharding};
-pub(crate) use tcp::Tcp;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tls::Tls;
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::backoff::Backoff;
-use super::limits::{AcquireLimits, CallLimits};
+use super::call_limits::{AcquireLimits, CallLimits};
 use super::pool::{CallContext, CallError, Pool, Response};
 use super::{Connection, Dflockd, Entry};
 use crate::clock::Instant;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::idle::IdleConnections;
-use super::limits::CallLimits;
+use super::call_limits::CallLimits;
+use super::idle_connections::IdleConnections;
 use super::{Connection, ConnectionError, Dialer};
 use crate::clock::{Clock, Instant};
 use crate::driver;

@@ -54,7 +54,7 @@ transcripts! {
 }
 
 fn transcripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts")
 }
 
 /// Replays one transcript on a new server. The error contains file, line and mismatch.

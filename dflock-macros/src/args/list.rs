@@ -8,7 +8,7 @@ use crate::kind::Kind;
 /// All arguments, in the order in which errors and the documentation list them.
 ///
 /// A new argument is an entry here, and a row in the documentation of the attributes
-/// (`dflock/src/attributes.rs`), which a test asks for.
+/// (`dflock/src/macros.rs`), which a test asks for.
 pub(crate) static ARGUMENTS: [Argument; 9] = [
     Argument {
         name: "key",
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn the_documentation_has_a_row_for_each_argument() {
         // Read when the test runs, because the file is not in the package of this crate.
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../dflock/src/attributes.rs");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../dflock/src/macros.rs");
         let documentation = fs::read_to_string(path).unwrap();
         let documented: Vec<_> = documentation
             .lines()
