@@ -114,7 +114,10 @@ impl ClientOptions {
 /// The library reports an invalid address in a variable as text. Read here, it is a
 /// [`ConfigError::Address`], whose message names the options of `dflock`.
 fn env_servers() -> Result<Option<Vec<String>>, CliError> {
-    let refused = |why| ConfigError::Variable { name: SERVERS, why };
+    let refused = |reason| ConfigError::Variable {
+        name: SERVERS,
+        reason,
+    };
     let Some(list) = env::var_os(SERVERS) else {
         return Ok(None);
     };
