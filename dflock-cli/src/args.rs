@@ -68,6 +68,12 @@ pub(crate) struct RunOptions {
     #[arg(long, short, value_parser = duration, value_name = "TIME")]
     pub(crate) timeout: Option<Duration>,
 
+    /// Exit with status 0 without running the command if no slot is free
+    ///
+    /// dflock does not wait, and prints nothing. Other errors are reported as without the option.
+    #[arg(long, conflicts_with = "timeout")]
+    pub(crate) skip: bool,
+
     /// Lease of the slot, in whole seconds [default: the server's]
     ///
     /// The server frees the slot if the lease is not renewed in this time. dflock renews the lease

@@ -58,8 +58,19 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     };
     let outer_keys = outer_keys();
     let is_nested = outer_keys.split(' ').any(|key| key == options.key);
+    let acquire = async {
+        if options.skip {
+            wait::try_acquire(semaphore).await
+        } else {
+            let held = wait::acquire(semaphore, &shard_client, options.timeout, is_nested).await;
+            held.map(Some)
+        }
+    };
     let held = tokio::select! {
-        held = wait::acquire(semaphore, &shard_client, options.timeout, is_nested) => held?,
+        held = acquire => match held? {
+            Some(held) => held,
+            None => return Ok(ExitCode::SUCCESS),
+        },
         received = signals.next() => return Ok(exit_code::from_signal(received.signal)),
         never = reap_orphans() => match never {},
     };

@@ -1,6 +1,7 @@
 //! Annotated functions hold a slot exactly while their body runs.
 
 mod arguments;
+mod busy;
 mod completion;
 mod log;
 mod lost;

@@ -8,6 +8,7 @@
 mod auto_traits;
 mod bad_input;
 mod body_drop;
+mod busy;
 mod cancellation;
 mod client;
 mod conformance;

@@ -413,3 +413,30 @@ async fn a_variable_that_an_option_replaces_is_ignored() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!((status(&output), text(&output.stderr)), (0, ""));
 }
+
+#[tokio::test]
+async fn a_busy_slot_is_skipped() {
+    let server = Server::start().await.unwrap();
+    let run = ["run", "--key", "job", "--skip", "echo", "ran"];
+    let ran = output(&server, &run).await;
+    assert_eq!((status(&ran), text(&ran.stdout)), (0, "ran\n"));
+
+    let held = server.client().semaphore("job", 1).unwrap();
+    let held = held.acquire().await.unwrap();
+    let skipped = output(&server, &run).await;
+    assert_eq!(
+        (
+            status(&skipped),
+            text(&skipped.stdout),
+            text(&skipped.stderr)
+        ),
+        (0, "", "")
+    );
+    let args = ["run", "--key", "job", "--limit", "2", "--skip", "true"];
+    let other_limit = output(&server, &args).await;
+    assert_eq!(status(&other_limit), 64, "only a busy slot is skipped");
+    let args = ["run", "--key", "job", "--skip", "--timeout", "1s", "true"];
+    let both = output(&server, &args).await;
+    assert_eq!(status(&both), 64);
+    held.release().await.unwrap();
+}
