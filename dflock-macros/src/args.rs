@@ -244,6 +244,7 @@ mod tests {
                 slot = held,
                 key = "a",
                 renew_ratio = 0.4,
+                on_limit_mismatch = wait_out,
                 crate = ::my::reexport,
                 lease_ttl = "30s",
                 on_lost = finish,
@@ -259,6 +260,7 @@ mod tests {
                 "limit",
                 "key",
                 "renew_ratio",
+                "on_limit_mismatch",
                 "lease_ttl",
                 "client",
                 "acquire_timeout"

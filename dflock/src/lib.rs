@@ -96,6 +96,7 @@ pub mod fuzzing;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod lease;
+mod limit_mismatch;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub mod macro_support;
@@ -127,6 +128,7 @@ pub use error::{
     ConnectStage, Error, ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind,
     PemSectionErrorKind, TlsErrorKind,
 };
+pub use limit_mismatch::LimitMismatch;
 pub use semaphore::{
     Counting, Enqueued, Exclusive, Held, Idle, Kind, Lock, Queued, Semaphore, SemaphoreBuilder,
     State,

@@ -3,6 +3,7 @@
 mod arguments;
 mod busy;
 mod completion;
+mod limit_mismatch;
 mod log;
 mod lost;
 mod other_attributes;

@@ -9,7 +9,7 @@ use crate::kind::Kind;
 ///
 /// A new argument is an entry here, and a row in the documentation of the attributes
 /// (`dflock/src/attributes.rs`), which a test asks for.
-pub(crate) static ARGUMENTS: [Argument; 10] = [
+pub(crate) static ARGUMENTS: [Argument; 11] = [
     Argument {
         name: "key",
         syntax: "needs a value",
@@ -57,6 +57,14 @@ pub(crate) static ARGUMENTS: [Argument; 10] = [
         is_required: false,
         refused_by_lock: None,
         setter: Setter::Option(Value::renew_ratio),
+    },
+    Argument {
+        name: "on_limit_mismatch",
+        syntax: "is `fail` (the default), `wait_out` or `adopt`",
+        example: "on_limit_mismatch = adopt",
+        is_required: false,
+        refused_by_lock: Some("it has one slot"),
+        setter: Setter::Option(Value::on_limit_mismatch),
     },
     Argument {
         name: "on_lost",
