@@ -89,6 +89,23 @@ async fn adopt_uses_the_limit_of_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_timeout_after_a_mismatch_names_the_whole_wait() {
+    let fixture = Fixture::new().await;
+    let old = fixture.client.semaphore("pool", 1).unwrap();
+    let old_held = old.acquire().await.unwrap();
+    fixture.server.faults().delay_replies(SECOND / 10);
+    let pool = pool_of_five(&fixture.client, LimitMismatch::Adopt);
+    let started = Instant::now();
+    let error = pool.acquire_within(2 * SECOND).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Timeout { waited, .. } if waited == 2 * SECOND),
+        "{error:?}"
+    );
+    assert!(started.elapsed() <= 3 * SECOND, "{:?}", started.elapsed());
+    old_held.release().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_adopted_limit_is_remembered_for_a_minute() {
     let fixture = Fixture::new().await;
     let old = fixture.client.semaphore("pool", 8).unwrap();
