@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
+use dflock::LimitMismatch;
 
 use crate::client_options::ClientOptions;
 use crate::duration::{parse_duration, parse_interval};
@@ -62,11 +64,25 @@ pub(crate) struct RunOptions {
     #[arg(long, short, default_value_t = 1)]
     pub(crate) limit: u32,
 
+    /// Reaction to a key that is in use with another limit: fail, wait until the limit can be set, or
+    /// adopt the limit of the server [default: `$DFLOCK_ON_LIMIT_MISMATCH`, or fail]
+    ///
+    /// `wait-out` tries again until --timeout. `adopt` prints a warning. A server forgets the limit
+    /// of a key that has been idle for about a minute.
+    #[arg(long, value_parser = limit_mismatch(), value_name = "REACTION")]
+    pub(crate) on_limit_mismatch: Option<LimitMismatch>,
+
     /// Maximum time to wait for a slot, such as 30s; 0 fails if no slot is free [default: no limit]
     ///
     /// The time includes connecting and the replies of the server.
     #[arg(long, short, value_parser = parse_duration, value_name = "TIME")]
     pub(crate) timeout: Option<Duration>,
+
+    /// Exit with status 0 without running the command if no slot is free
+    ///
+    /// dflock does not wait, and prints nothing. Other errors are reported as without the option.
+    #[arg(long, conflicts_with = "timeout")]
+    pub(crate) skip: bool,
 
     /// Lease of the slot, in whole seconds [default: the server's]
     ///
@@ -115,6 +131,15 @@ pub(crate) struct StatsOptions {
     pub(crate) client: ClientOptions,
 }
 
+/// Returns the parser of `--on-limit-mismatch`.
+fn limit_mismatch() -> impl TypedValueParser<Value = LimitMismatch> {
+    PossibleValuesParser::new(["fail", "wait-out", "adopt"]).map(|word| match word.as_str() {
+        "wait-out" => LimitMismatch::WaitOut,
+        "adopt" => LimitMismatch::Adopt,
+        _ => LimitMismatch::Fail,
+    })
+}
+
 const AFTER_HELP: &str = "\
 Exit status of `dflock run`:
   that of the command, or 128+N if signal N ended the command (or dflock while it waited)
@@ -136,5 +161,5 @@ Environment of the command:
 Environment of dflock (a variable is ignored if the option that replaces it is given):
   DFLOCK_SERVERS, DFLOCK_AUTH_TOKEN, DFLOCK_AUTH_TOKEN_FILE, DFLOCK_TLS, DFLOCK_TLS_CA,
   DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT, DFLOCK_SERVER_READ_TIMEOUT, DFLOCK_HEARTBEAT,
-  DFLOCK_MAX_CONNECTION_AGE
+  DFLOCK_MAX_CONNECTION_AGE, DFLOCK_ON_LIMIT_MISMATCH
   NO_COLOR: disables colors if it is set and not empty";

@@ -50,7 +50,20 @@ impl ClientOptions {
     ///
     /// Prints a warning if the auth token would be sent in clear text to another machine.
     pub(crate) fn builder(&self) -> Result<ClientBuilder, CliError> {
-        let mut builder = ClientBuilder::from_lookup(|name| self.variable(name))?;
+        self.builder_without(None)
+    }
+
+    /// Like [`builder`](Self::builder), but ignores the variable that an option of the command
+    /// replaces.
+    pub(crate) fn builder_without(
+        &self,
+        replaced: Option<&str>,
+    ) -> Result<ClientBuilder, CliError> {
+        let lookup = |name| {
+            let is_replaced = replaced == Some(name);
+            self.variable(name).filter(|_| !is_replaced)
+        };
+        let mut builder = ClientBuilder::from_lookup(lookup)?;
         if !self.servers.is_empty() {
             builder = builder.servers(self.servers.iter().map(|server| server.trim()));
         } else if let Some(servers) = env_servers()? {

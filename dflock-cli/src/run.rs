@@ -30,6 +30,9 @@ const HELD_KEYS_VARIABLE: &str = "DFLOCK_HELD_KEYS";
 const NO_PROC_WARNING: &str = "/proc is not mounted, or belongs to another PID namespace: when the \
                                slot is lost, only the command and its process group are terminated";
 
+/// The longest wait that the library accepts.
+const MAX_WAIT: Duration = Duration::from_secs(9_223_372_036);
+
 /// Maximum time between two heartbeats to the watchdog.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -43,7 +46,17 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     let mask = InheritedMask::unblock().map_err(no_signals)?;
     // Before the wait for the slot, so that no signal is missed.
     let mut signals = Signals::listen().map_err(no_signals)?;
-    let builder = options.client.builder()?.fencing(options.fencing);
+    let replaced = options
+        .on_limit_mismatch
+        .map(|_| "DFLOCK_ON_LIMIT_MISMATCH");
+    let builder = options
+        .client
+        .builder_without(replaced)?
+        .fencing(options.fencing);
+    let builder = match options.on_limit_mismatch {
+        Some(on_limit_mismatch) => builder.on_limit_mismatch(on_limit_mismatch),
+        None => builder,
+    };
     let client = builder.clone().build()?;
     // Progress needs the statistics of the key's own server only.
     let index = Crc32.shard(&options.key, client.servers().count());
@@ -51,6 +64,8 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     let semaphore = Semaphore::builder()
         .key(&options.key)
         .limit(options.limit)
+        // The time for `--on-limit-mismatch wait-out`.
+        .acquire_timeout(options.timeout.unwrap_or(MAX_WAIT).min(MAX_WAIT))
         .client(client);
     let semaphore = match options.lease {
         Some(lease) => semaphore.lease_ttl(lease).build()?,
@@ -58,12 +73,31 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     };
     let outer_keys = outer_keys();
     let is_nested = outer_keys.split(' ').any(|key| key == options.key);
+    let acquire = async {
+        if options.skip {
+            wait::try_acquire(semaphore).await
+        } else {
+            let held = wait::acquire(semaphore, &shard_client, options.timeout, is_nested).await;
+            held.map(Some)
+        }
+    };
     let held = tokio::select! {
-        held = wait::acquire(semaphore, &shard_client, options.timeout, is_nested) => held?,
+        held = acquire => match held? {
+            Some(held) => held,
+            None => return Ok(ExitCode::SUCCESS),
+        },
         received = signals.next() => return Ok(exit_code::from_signal(received.signal)),
         never = reap_orphans() => match never {},
     };
 
+    if held.limit() != options.limit {
+        warn(&format!(
+            "{:?} is in use with the limit {}, not {}, so that limit applies to this run as well",
+            held.key(),
+            held.limit(),
+            options.limit
+        ));
+    }
     if cfg!(target_os = "linux") && Process::current().is_none() {
         warn(NO_PROC_WARNING);
     }

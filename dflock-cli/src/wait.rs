@@ -63,6 +63,15 @@ pub(crate) async fn acquire(
     })
 }
 
+/// Acquires a slot of `semaphore` without waiting for one. Returns `None` if no slot is free.
+pub(crate) async fn try_acquire(semaphore: Semaphore) -> Result<Option<Semaphore<Held>>, CliError> {
+    match semaphore.try_acquire().await {
+        Ok(held) => Ok(Some(held)),
+        Err(error) if error.is_timeout() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Joins the queue and waits for a slot. Joins the queue again each time the place in it is lost.
 async fn enqueue_until_held(
     semaphore: &Semaphore,

@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Path, Type, parse_quote_spanned};
 
-use crate::args::Args;
+use crate::args::{Args, WhenBusy};
 use crate::errors::Errors;
 use crate::function::Function;
 use crate::kind::Kind;
@@ -57,6 +57,8 @@ fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -
         quote_spanned!(here=> .#name(#value))
     });
     let on_lost = Ident::new(args.on_lost.name(), here);
+    let skip = (args.when_busy == WhenBusy::Skip)
+        .then(|| quote_spanned!(here=> .when_busy(#dflock::macro_support::skip::<#output>())));
     let held = args
         .slot
         .as_ref()
@@ -83,7 +85,7 @@ fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -
         let __dflock_semaphore = #dflock::#builder_type::builder()#(#options)*.build();
         #dflock::macro_support::with_slot(
             __dflock_semaphore,
-            #dflock::macro_support::#on_lost::<#output>(),
+            #dflock::macro_support::#on_lost::<#output>()#skip,
             move |__dflock_held| async move #body
         ).await
     }

@@ -1,6 +1,7 @@
 //! The client: servers, connections and timeouts.
 
 mod address;
+mod adopted_limits;
 mod builder;
 mod env;
 
@@ -8,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 pub use address::is_local;
+pub(crate) use adopted_limits::AdoptedLimits;
 pub use builder::ClientBuilder;
 #[cfg(feature = "server")]
 pub(crate) use builder::MAX_TIMEOUT;
@@ -16,6 +18,7 @@ pub use env::env_variables;
 use crate::engine::Engine;
 use crate::error::{ConfigError, Error};
 use crate::lease::Timing;
+use crate::limit_mismatch::LimitMismatch;
 
 /// A client: the servers, the options of their connections, and the idle connections.
 ///
@@ -43,6 +46,8 @@ struct Inner {
     engine: Arc<Engine>,
     timing: Arc<Timing>,
     fencing: bool,
+    on_limit_mismatch: LimitMismatch,
+    adopted_limits: Arc<AdoptedLimits>,
 }
 
 /// The client of [`Client::install_global`].
@@ -189,6 +194,14 @@ impl Client {
 
     pub(crate) fn fencing(&self) -> bool {
         self.inner.fencing
+    }
+
+    pub(crate) fn on_limit_mismatch(&self) -> LimitMismatch {
+        self.inner.on_limit_mismatch
+    }
+
+    pub(crate) fn adopted_limits(&self) -> &Arc<AdoptedLimits> {
+        &self.inner.adopted_limits
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) mod dflockd;
 
 use std::sync::Arc;
 
-pub(crate) use dflockd::{Dflockd as Engine, Entry, EntryError};
+pub(crate) use dflockd::{Backoff, Dflockd as Engine, Entry, EntryError};
 
 use crate::clock::Instant;
 use crate::error::{ErrorContext, Operation};
@@ -27,7 +27,7 @@ use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Primitive};
 use std::time::Duration;
 
 /// The slot that a semaphore asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SlotSpec {
     pub(crate) key: KeyBuf,
     pub(crate) primitive: Primitive,

@@ -50,6 +50,7 @@ pub(crate) use timing::{LATEST, Timing};
 pub(crate) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
 
 /// The configuration that all leases of a semaphore share.
+#[derive(Clone)]
 pub(crate) struct LeaseConfig {
     pub(crate) slot: SlotSpec,
     pub(crate) engine: Arc<Engine>,

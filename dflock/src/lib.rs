@@ -101,6 +101,7 @@ pub mod fuzzing;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod lease;
+mod limit_mismatch;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub mod macro_support;
@@ -132,6 +133,7 @@ pub use error::{
     ConnectStage, Error, ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind,
     PemSectionErrorKind, TlsErrorKind,
 };
+pub use limit_mismatch::LimitMismatch;
 #[cfg(feature = "macros")]
 pub use macros::{lock, semaphore};
 pub use semaphore::{

@@ -46,6 +46,7 @@ where
 pub fn cancel<R: MacroOutput>() -> OnLost<R> {
     OnLost {
         cancels: true,
+        skip: None,
         from_error: R::from_error,
         is_success: R::is_success,
     }
@@ -56,16 +57,36 @@ pub fn cancel<R: MacroOutput>() -> OnLost<R> {
 pub fn finish<R: MacroOutput>() -> OnLost<R> {
     OnLost {
         cancels: false,
+        skip: None,
         from_error: R::from_error,
         is_success: R::is_success,
     }
 }
 
-/// Behaviour of an annotated function whose slot is lost or cannot be acquired.
+/// Returns the function that makes the output for `when_busy = skip`.
+#[must_use]
+pub fn skip<R: SkipOutput>() -> fn() -> R {
+    R::skipped
+}
+
+/// Behaviour of an annotated function whose slot is lost, busy, or cannot be acquired.
 pub struct OnLost<R> {
     cancels: bool,
+    /// Makes the output when no slot is free. `None` waits for a slot.
+    skip: Option<fn() -> R>,
     from_error: fn(Error) -> R,
     is_success: fn(&R) -> bool,
+}
+
+impl<R> OnLost<R> {
+    /// Returns the output of `skip` when no slot is free, instead of waiting for one.
+    #[must_use]
+    pub fn when_busy(self, skip: fn() -> R) -> Self {
+        Self {
+            skip: Some(skip),
+            ..self
+        }
+    }
 }
 
 /// Return type of an annotated function.
@@ -89,6 +110,42 @@ impl<T, E: FromDflockError> MacroOutput for Result<T, E> {
 
     fn is_success(&self) -> bool {
         self.is_ok()
+    }
+}
+
+/// Return type of a function with `when_busy = skip`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Result`, but `when_busy = skip` returns `Ok`",
+    label = "not a `Result`",
+    note = "let the function return a `Result` whose value has a default"
+)]
+pub trait SkipOutput {
+    /// Returns the output when no slot is free.
+    fn skipped() -> Self;
+}
+
+impl<T: SkipValue, E> SkipOutput for Result<T, E> {
+    fn skipped() -> Self {
+        Ok(T::skip_value())
+    }
+}
+
+/// Value type of the `Result` of a function with `when_busy = skip`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not `Default`, but `when_busy = skip` returns `Ok(Default::default())`",
+    label = "the value of this `Result` has no default",
+    note = "implement `Default` for it, return an `Option` of it, or leave `when_busy` out"
+)]
+pub trait SkipValue {
+    /// Returns the default.
+    fn skip_value() -> Self;
+}
+
+// With this the compiler shows the message above instead of one about `Default`.
+#[diagnostic::do_not_recommend]
+impl<T: Default> SkipValue for T {
+    fn skip_value() -> Self {
+        T::default()
     }
 }
 
@@ -116,9 +173,16 @@ async fn run<K: Kind, R, F: Future<Output = R>>(
     on_lost: &OnLost<R>,
     body: Box<impl FnOnce(Arc<Semaphore<Held, K>>) -> F>,
 ) -> Result<R, Error> {
+    let held = match on_lost.skip {
+        None => semaphore?.acquire_for_body().await?,
+        Some(skip) => match semaphore?.try_acquire_for_body().await? {
+            Some(held) => held,
+            None => return Ok(skip()),
+        },
+    };
     // An `Arc` instead of a reference, because the compiler cannot always prove that a future that
     // is generic over a lifetime, such as that of an async closure, is `Send`.
-    let held = Arc::new(semaphore?.acquire_for_body().await?);
+    let held = Arc::new(held);
     // Boxed, so that nested calls of annotated functions do not add up to one large future.
     let body = Box::pin(body(held.clone()).instrument(held.span()));
     let (value, discard_if_lost) = if on_lost.cancels {

@@ -31,7 +31,9 @@
 /// | `acquire_timeout` | the longest wait for a slot: text such as `"2s"`, `"500ms"`, `"0.5s"`, `"1h30m"`, as [`parse_duration`](crate::parse_duration) parses it, or any [`Duration`](std::time::Duration) | 10 s | more than 9,223,372,036 s; zero as text: `Duration::ZERO` means "only a slot that is free now" |
 /// | `lease_ttl` | the lease: how long the server keeps the slot of a holder that does not renew it. Text or a `Duration` as above. The lease is renewed while the body runs | the server's | less than 1 s, more than 9,223,372,036 s, and fractions of a second |
 /// | `renew_ratio` | the fraction of the lease after which it is renewed: a literal or any `f64` | 0.5 | a value that is not between 0 and 1, both excluded |
+/// | `on_limit_mismatch` | `fail`, `wait_out` or `adopt`: the reaction to a key that is in use with another limit, see [`LimitMismatch`](crate::LimitMismatch) | that of the client, which is `fail` unless it is set | anything else |
 /// | `on_lost` | `cancel`: the loss of the slot stops the body; `finish`: the body runs to its end. See [below](#lost-slots) | `cancel` | anything else |
+/// | `when_busy` | `error`: wait for a slot, and return the error when the wait is over; `skip`: return `Ok(Default::default())` at once when no slot is free. See [below](#busy-slots) | `error` | anything else; `skip` with `acquire_timeout` |
 /// | `slot` | the name of a variable for the body: its slot, a `&`[`Held`](crate::Held) | none | anything but an identifier |
 /// | `crate` | the path of `dflock`, if another crate re-exports it | `::dflock` | anything but a path |
 ///
@@ -91,6 +93,29 @@
 /// returns an error, the caller gets that error.
 ///
 /// With `on_lost = finish` the body runs to its end, and the caller gets its value.
+///
+/// # Busy slots
+///
+/// By default a call waits in the queue until a slot is free, for at most `acquire_timeout`. With
+/// `when_busy = skip` it does not wait. When no slot is free, or others wait in the queue, the body
+/// does not run, and the call returns `Ok` of the default of its value: `()`, `None`, an empty
+/// `Vec`. Other errors of the acquire are returned as before. Use it for work that one program at a
+/// time does for all:
+///
+/// ```
+/// #[dflock::lock(key = "cleanup", when_busy = skip)]
+/// async fn clean_up() -> Result<Option<u32>, dflock::Error> {
+///     Ok(Some(7)) // the number of removed rows; `None` if another program cleans up
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = dflock::server::Server::start().await?;
+/// # let client = server.client();
+/// assert_eq!(client.clone().scope(clean_up()).await?, Some(7));
+/// let elsewhere = client.lock("cleanup")?.acquire().await?;
+/// assert_eq!(client.clone().scope(clean_up()).await?, None);
+/// # Ok(()) }
+/// ```
 ///
 /// # Functions
 ///
@@ -169,7 +194,7 @@ pub use dflock_macros::semaphore;
 /// Runs an `async fn` with a lock: acquires it before the body and releases it after the body.
 ///
 /// The attribute is [`#[semaphore]`](macro@crate::semaphore) with one slot. It has the same
-/// arguments and defaults, except for `limit`, and the same rules for functions, errors,
+/// arguments and defaults, except for `limit` and `on_limit_mismatch`, and the same rules for functions, errors,
 /// cancellation and tests.
 ///
 /// On servers before v1.14 a lock and a semaphore of the same key share it; see

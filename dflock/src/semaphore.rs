@@ -84,10 +84,28 @@ impl State for Queued {}
 impl State for Held {}
 
 mod sealed {
-    pub trait State: std::fmt::Debug {}
-    impl State for super::Idle {}
-    impl State for super::Queued {}
-    impl State for super::Held {}
+    pub trait State: std::fmt::Debug {
+        /// Returns the limit that the server accepted, or `None` before a request.
+        fn accepted_limit(&self) -> Option<u32>;
+    }
+
+    impl State for super::Idle {
+        fn accepted_limit(&self) -> Option<u32> {
+            None
+        }
+    }
+
+    impl State for super::Queued {
+        fn accepted_limit(&self) -> Option<u32> {
+            Some(self.limit())
+        }
+    }
+
+    impl State for super::Held {
+        fn accepted_limit(&self) -> Option<u32> {
+            Some(self.limit())
+        }
+    }
 }
 
 impl<S: State, K: Kind> Semaphore<S, K> {
@@ -98,9 +116,13 @@ impl<S: State, K: Kind> Semaphore<S, K> {
     }
 
     /// Returns the limit: the number of slots of the key, which is 1 for a lock.
+    ///
+    /// With [`LimitMismatch::Adopt`](crate::LimitMismatch::Adopt), a semaphore that holds a slot or
+    /// waits for one has the limit of the server.
     #[must_use]
     pub fn limit(&self) -> u32 {
-        self.slot.primitive().limit().get()
+        let own = || self.slot.primitive().limit().get();
+        self.state.accepted_limit().unwrap_or_else(own)
     }
 }
 
@@ -111,8 +133,8 @@ impl<S: State, K: Kind> fmt::Debug for Semaphore<S, K> {
             Primitive::Semaphore(_) => f.debug_struct("Semaphore"),
         };
         debug.field("key", &self.key());
-        if let Primitive::Semaphore(limit) = self.slot.primitive() {
-            debug.field("limit", &limit.get());
+        if let Primitive::Semaphore(_) = self.slot.primitive() {
+            debug.field("limit", &self.limit());
         }
         debug.field("state", &self.state).finish_non_exhaustive()
     }

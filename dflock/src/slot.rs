@@ -1,5 +1,7 @@
 //! The core of a semaphore: acquires, waits and releases, with their telemetry.
 
+mod limit_mismatch;
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -10,8 +12,10 @@ use crate::driver;
 use crate::engine::{EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, Operation};
 use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
+use crate::limit_mismatch::LimitMismatch;
 use crate::telemetry::{HoldSpan, Outcome, SlotTelemetry};
 use crate::wire::{Grant, KeyBuf, LeaseSeconds, Primitive, Seconds, Token};
+use limit_mismatch::MismatchPolicy;
 
 /// A grant that was received later than this after its request is verified by a renewal before it
 /// is held. Half of the shortest lease that the wire can express: no lease can have ended sooner.
@@ -23,6 +27,8 @@ pub(crate) struct SlotOptions {
     pub(crate) lease_ttl: Option<Duration>,
     pub(crate) renew_ratio: f64,
     pub(crate) on_lost: Option<OnLost>,
+    /// `None` is the client's.
+    pub(crate) on_limit_mismatch: Option<LimitMismatch>,
     pub(crate) client: Option<Client>,
 }
 
@@ -33,6 +39,7 @@ impl Default for SlotOptions {
             lease_ttl: None,
             renew_ratio: 0.5,
             on_lost: None,
+            on_limit_mismatch: None,
             client: None,
         }
     }
@@ -43,6 +50,8 @@ impl Default for SlotOptions {
 pub(crate) struct SemaphoreInner {
     acquire_timeout: Duration,
     config: Arc<LeaseConfig>,
+    /// `None` if a limit mismatch is an error.
+    mismatch_policy: Option<MismatchPolicy>,
 }
 
 /// The result of an enqueue.
@@ -71,6 +80,16 @@ impl SemaphoreInner {
         }
         let client = options.client.clone().map_or_else(Client::current, Ok)?;
         let server = client.engine().server_for(key.as_str())?;
+        let mismatch_policy = match primitive {
+            // A lock has no limit that could differ.
+            Primitive::Lock => None,
+            Primitive::Semaphore(_) => {
+                let on_limit_mismatch = options.on_limit_mismatch;
+                let on_limit_mismatch =
+                    on_limit_mismatch.unwrap_or_else(|| client.on_limit_mismatch());
+                MismatchPolicy::new(on_limit_mismatch, &client)
+            }
+        };
         let config = Arc::new(LeaseConfig {
             slot: SlotSpec {
                 key,
@@ -87,6 +106,7 @@ impl SemaphoreInner {
         Ok(Self {
             acquire_timeout: options.acquire_timeout,
             config,
+            mismatch_policy,
         })
     }
 
@@ -109,31 +129,29 @@ impl SemaphoreInner {
         span: HoldSpan,
     ) -> Result<(LeaseHandle, Grant), Error> {
         validate_wait(wait)?;
+        if let Some(policy) = &self.mismatch_policy {
+            // Boxed: the future is large, and rarely used.
+            return Box::pin(self.acquire_with_policy(policy, wait, span)).await;
+        }
         let config = &self.config;
         let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
         let acquire = pin!(config.engine.acquire(&config.slot, wait));
         match in_span(&telemetry, acquire).await {
-            Ok(granted) => self.hold(granted, telemetry).await,
+            Ok(granted) => Self::hold(config, granted, telemetry).await,
             Err(error) => Err(telemetry.record_failure(error)),
         }
     }
 
     /// Joins the queue, or takes a slot that is free.
     pub(crate) async fn enqueue(&self) -> Result<Enqueue, Error> {
+        if let Some(policy) = &self.mismatch_policy {
+            return Box::pin(self.enqueue_with_policy(policy)).await;
+        }
         let config = &self.config;
         let telemetry = SlotTelemetry::start_wait(config.slot.labels(), HoldSpan::FollowsFrom);
         let enqueue = pin!(config.engine.enqueue(&config.slot));
         match in_span(&telemetry, enqueue).await {
-            Ok(EnqueueOutcome::Granted(granted)) => {
-                let held = self.hold(granted, telemetry).await;
-                held.map(|(handle, grant)| Enqueue::Held(handle, grant))
-            }
-            Ok(EnqueueOutcome::Queued(entry)) => {
-                telemetry.record_enqueue(config.slot.labels());
-                Ok(Enqueue::Queued(LeaseHandle::queued(
-                    config, entry, telemetry,
-                )))
-            }
+            Ok(outcome) => Self::enqueued(config, outcome, telemetry).await,
             Err(error) => Err(telemetry.record_failure(error)),
         }
     }
@@ -175,19 +193,39 @@ impl SemaphoreInner {
         released
     }
 
+    /// Returns the hold of a slot that was free, or the place in the queue.
+    async fn enqueued(
+        config: &Arc<LeaseConfig>,
+        outcome: EnqueueOutcome,
+        telemetry: SlotTelemetry,
+    ) -> Result<Enqueue, Error> {
+        match outcome {
+            EnqueueOutcome::Granted(granted) => {
+                let held = Self::hold(config, granted, telemetry).await;
+                held.map(|(handle, grant)| Enqueue::Held(handle, grant))
+            }
+            EnqueueOutcome::Queued(entry) => {
+                telemetry.record_enqueue(config.slot.labels());
+                Ok(Enqueue::Queued(LeaseHandle::queued(
+                    config, entry, telemetry,
+                )))
+            }
+        }
+    }
+
     /// Returns the hold of a slot that was granted. A late grant is verified first.
     async fn hold(
-        &self,
+        config: &Arc<LeaseConfig>,
         granted: Granted,
         telemetry: SlotTelemetry,
     ) -> Result<(LeaseHandle, Grant), Error> {
         let grant = granted.grant;
         let age = granted.received_at.duration_since(granted.sent_at);
         let handle = if age < MAX_UNVERIFIED_AGE {
-            LeaseHandle::granted(&self.config, granted, telemetry)
+            LeaseHandle::granted(config, granted, telemetry)
         } else {
             // Boxed: the future is large, and rarely used.
-            Box::pin(LeaseHandle::verified(&self.config, granted, telemetry)).await?
+            Box::pin(LeaseHandle::verified(config, granted, telemetry)).await?
         };
         Ok((handle, grant))
     }

@@ -31,6 +31,7 @@
 //! |---|---|---|---|
 //! | `queued` | debug | all slots are held, and the request is in the queue | `key`, `server` |
 //! | `place in the queue lost` | warn | the connection of a wait ended, or its server shuts down, and `acquire` joins the queue again, at the end | `key`, `server`, `error` |
+//! | `limit adopted` | warn | the key is in use with another limit, which a semaphore with [`LimitMismatch::Adopt`](crate::LimitMismatch::Adopt) uses; once for each change | `key`, `server`, `ours`, `theirs` |
 //! | `slot acquired` | debug | a slot is held | `key`, `server`, `token`, `wait` |
 //! | `renewed` | debug | the server confirmed a renewal | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | in place of `renewed`, if less than a quarter of the available time was left | as `renewed` |
@@ -89,7 +90,7 @@ use tracing::span::Id;
 use tracing::{Level, Span, debug, error, event_enabled, field, info_span, warn};
 
 use crate::error::{ConfigError, Error, Lost};
-use crate::wire::Token;
+use crate::wire::{Limit, Token};
 use metrics::Metrics;
 pub(crate) use metrics::describe;
 
@@ -430,6 +431,12 @@ pub(crate) fn warn_release_failure(error: &Error) {
 /// Warns that a waiter lost its connection and joins the queue again.
 pub(crate) fn warn_lost_place(Labels { key, server }: Labels<'_>, error: &Error) {
     warn!(target: "dflock", key, server = &**server, %error, "place in the queue lost");
+}
+
+/// Warns that a semaphore uses the limit of the server in place of its own.
+pub(crate) fn warn_adopted_limit(Labels { key, server }: Labels<'_>, ours: Limit, theirs: Limit) {
+    let (server, ours, theirs) = (&**server, ours.get(), theirs.get());
+    warn!(target: "dflock", key, server, ours, theirs, "limit adopted");
 }
 
 /// Emits that a connection was made, because none was idle.

@@ -80,6 +80,11 @@ async fn check_with_slot<const N: usize>() {
         size_of_val(&lock.with_slot(async |_| body::<N>().await)),
         size,
     );
+    check(
+        "try_with_slot",
+        size_of_val(&pool.try_with_slot(async |_| body::<N>().await)),
+        size,
+    );
     // A body that owns its data.
     let bytes = [1; N];
     let plain_body = async move {

@@ -1,7 +1,9 @@
 //! Annotated functions hold a slot exactly while their body runs.
 
 mod arguments;
+mod busy;
 mod completion;
+mod limit_mismatch;
 mod log;
 mod lost;
 mod other_attributes;

@@ -8,6 +8,7 @@
 mod auto_traits;
 mod bad_input;
 mod body_drop;
+mod busy;
 mod cancellation;
 mod client;
 mod connection;
@@ -21,6 +22,7 @@ mod grant;
 mod interop;
 mod known_bugs;
 mod lease;
+mod limit_mismatch;
 mod lock;
 mod macros;
 mod metrics;

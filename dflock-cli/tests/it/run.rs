@@ -413,3 +413,79 @@ async fn a_variable_that_an_option_replaces_is_ignored() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!((status(&output), text(&output.stderr)), (0, ""));
 }
+
+#[tokio::test]
+async fn a_busy_slot_is_skipped() {
+    let server = Server::start().await.unwrap();
+    let run = ["run", "--key", "job", "--skip", "echo", "ran"];
+    let ran = output(&server, &run).await;
+    assert_eq!((status(&ran), text(&ran.stdout)), (0, "ran\n"));
+
+    let held = server.client().semaphore("job", 1).unwrap();
+    let held = held.acquire().await.unwrap();
+    let skipped = output(&server, &run).await;
+    assert_eq!(
+        (
+            status(&skipped),
+            text(&skipped.stdout),
+            text(&skipped.stderr)
+        ),
+        (0, "", "")
+    );
+    let args = ["run", "--key", "job", "--limit", "2", "--skip", "true"];
+    let other_limit = output(&server, &args).await;
+    assert_eq!(status(&other_limit), 64, "only a busy slot is skipped");
+    let args = ["run", "--key", "job", "--skip", "--timeout", "1s", "true"];
+    let both = output(&server, &args).await;
+    assert_eq!(status(&both), 64);
+    held.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn another_limit_of_the_key_is_adopted_or_waited_out() {
+    let server = Server::start().await.unwrap();
+    let held = server.client().semaphore("job", 8).unwrap();
+    let held = held.acquire().await.unwrap();
+    let run = async |options: &[&str], variable: &str| {
+        let args = [&["run", "--key", "job"], options, &["echo", "ran"]].concat();
+        let mut command = dflock(&args);
+        command.env("DFLOCK_SERVERS", server.addr().to_string());
+        command.env("DFLOCK_ON_LIMIT_MISMATCH", variable);
+        output_of(&mut command).await
+    };
+    let adopt = &["--on-limit-mismatch", "adopt"][..];
+    for (options, variable) in [(adopt, "not a word"), (&[], "adopt")] {
+        let output = run(options, variable).await;
+        let stderr = text(&output.stderr);
+        assert_eq!(
+            (status(&output), text(&output.stdout)),
+            (0, "ran\n"),
+            "{stderr}"
+        );
+        assert!(stderr.contains("the limit 8, not 1"), "{stderr}");
+    }
+    for (options, variable, expected) in [
+        (
+            &["--on-limit-mismatch", "fail"][..],
+            "adopt",
+            "the limit 8, not 1",
+        ),
+        (
+            &["--on-limit-mismatch", "wait-out", "--timeout", "300ms"],
+            "fail",
+            "the limit 8, not 1",
+        ),
+        (&[], "not a word", "DFLOCK_ON_LIMIT_MISMATCH"),
+        (&["--on-limit-mismatch", "wait_out"], "fail", "wait-out"),
+    ] {
+        let output = run(options, variable).await;
+        let stderr = text(&output.stderr);
+        assert_eq!(
+            (status(&output), text(&output.stdout)),
+            (64, ""),
+            "{options:?}"
+        );
+        assert!(stderr.contains(expected), "{options:?}: {stderr}");
+    }
+    held.release().await.unwrap();
+}

@@ -2,14 +2,14 @@
 
 use syn::{Expr, Ident, Path};
 
-use super::{Args, OnLost, Value};
+use super::{Args, OnLost, Value, WhenBusy};
 use crate::kind::Kind;
 
 /// All arguments, in the order in which errors and the documentation list them.
 ///
 /// A new argument is an entry here, and a row in the documentation of the attributes
 /// (`dflock/src/macros.rs`), which a test asks for.
-pub(crate) static ARGUMENTS: [Argument; 9] = [
+pub(crate) static ARGUMENTS: [Argument; 11] = [
     Argument {
         name: "key",
         syntax: "needs a value",
@@ -59,6 +59,14 @@ pub(crate) static ARGUMENTS: [Argument; 9] = [
         setter: Setter::Option(Value::renew_ratio),
     },
     Argument {
+        name: "on_limit_mismatch",
+        syntax: "is `fail` (the default), `wait_out` or `adopt`",
+        example: "on_limit_mismatch = adopt",
+        is_required: false,
+        refused_by_lock: Some("it has one slot"),
+        setter: Setter::Option(Value::on_limit_mismatch),
+    },
+    Argument {
         name: "on_lost",
         syntax: "is `cancel` (the default: stop the body) or `finish` (let it run)",
         example: "on_lost = finish",
@@ -66,6 +74,17 @@ pub(crate) static ARGUMENTS: [Argument; 9] = [
         refused_by_lock: None,
         setter: Setter::Word(|args, word| {
             args.on_lost = OnLost::parse(word)?;
+            Some(())
+        }),
+    },
+    Argument {
+        name: "when_busy",
+        syntax: "is `error` (the default: wait for a slot) or `skip` (return `Ok` of the default)",
+        example: "when_busy = skip",
+        is_required: false,
+        refused_by_lock: None,
+        setter: Setter::Word(|args, word| {
+            args.when_busy = WhenBusy::parse(word)?;
             Some(())
         }),
     },

@@ -10,8 +10,9 @@ use dflock_duration::parse_duration;
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Expr, ExprLit, ExprUnary, Lit, Path, UnOp};
+use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, Path, UnOp};
 
+use super::as_word;
 use crate::key::{self, Template};
 
 /// Highest limit that a server accepts.
@@ -25,6 +26,8 @@ pub(crate) enum Value {
     Key(Template),
     Duration(Duration),
     Client(Box<Expr>),
+    /// Variant of `LimitMismatch`.
+    LimitMismatch(Ident),
     Other(Box<Expr>),
 }
 
@@ -87,6 +90,25 @@ impl Value {
         }
     }
 
+    /// Validates a reaction to another limit.
+    pub(super) fn on_limit_mismatch(given: Expr) -> syn::Result<Self> {
+        let word = as_word(&given).map(Ident::to_string);
+        let variant = match word.as_deref() {
+            Some("fail") => "Fail",
+            Some("wait_out") => "WaitOut",
+            Some("adopt") => "Adopt",
+            _ => {
+                return refuse(
+                    &given,
+                    "`on_limit_mismatch` is `fail` (the default), `wait_out` or `adopt`, as in \
+                     `on_limit_mismatch = adopt`",
+                );
+            }
+        };
+        let variant = Ident::new(variant, Span::mixed_site().located_at(given.span()));
+        Ok(Self::LimitMismatch(variant))
+    }
+
     /// Accepts any client. The compiler checks its type.
     #[expect(clippy::unnecessary_wraps, reason = "the signature of all values")]
     pub(super) fn client(given: Expr) -> syn::Result<Self> {
@@ -107,6 +129,9 @@ impl Value {
             Self::Client(client) => {
                 let borrowed = quote_spanned!(here.located_at(client.span())=> &#client);
                 quote_spanned!(here=> #dflock::macro_support::client(#borrowed))
+            }
+            Self::LimitMismatch(variant) => {
+                quote_spanned!(here=> #dflock::LimitMismatch::#variant)
             }
             Self::Other(value) => value.to_token_stream(),
         }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::address::{check_addresses, is_local, printable_address};
-use super::{Client, Inner};
+use super::{AdoptedLimits, Client, Inner};
 use crate::engine::Engine;
 use crate::engine::dflockd::{
     AuthToken, AuthTokenFile, Connector, Crc32, Dialer, Pool, Reloadable, Sharding, Tcp, Tls,
 };
 use crate::error::ConfigError;
 use crate::lease::{LATEST, Timing};
+use crate::limit_mismatch::LimitMismatch;
 use crate::wire::{MAX_STATS, MIN_STATS};
 
 /// The part of the server's read timeout for which an idle connection is kept. After that it is not
@@ -53,6 +54,7 @@ pub struct ClientBuilder {
     fencing: bool,
     max_stats_size: usize,
     max_connection_age: Duration,
+    on_limit_mismatch: LimitMismatch,
 }
 
 impl Default for ClientBuilder {
@@ -71,6 +73,7 @@ impl Default for ClientBuilder {
             fencing: false,
             max_stats_size: MAX_STATS,
             max_connection_age: Duration::from_mins(5),
+            on_limit_mismatch: LimitMismatch::Fail,
         }
     }
 }
@@ -282,6 +285,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets the reaction of the client's semaphores to a key that is in use with another limit.
+    /// Defaults to [`LimitMismatch::Fail`].
+    ///
+    /// A semaphore with its own
+    /// [`on_limit_mismatch`](crate::SemaphoreBuilder::on_limit_mismatch) ignores it.
+    #[must_use]
+    pub fn on_limit_mismatch(mut self, on_limit_mismatch: LimitMismatch) -> Self {
+        self.on_limit_mismatch = on_limit_mismatch;
+        self
+    }
+
     /// Checks the options and returns the client. Nothing is connected yet.
     ///
     /// # Errors
@@ -378,6 +392,8 @@ impl ClientBuilder {
                 engine,
                 timing,
                 fencing: self.fencing,
+                on_limit_mismatch: self.on_limit_mismatch,
+                adopted_limits: Arc::<AdoptedLimits>::default(),
             }),
         })
     }

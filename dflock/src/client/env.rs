@@ -13,6 +13,7 @@ use super::builder::{TIMEOUT_RANGE, is_valid_timeout};
 use super::{Client, ClientBuilder};
 use crate::engine::dflockd::{AuthToken, AuthTokenFile, Reloadable};
 use crate::error::{AuthTokenFileErrorKind, ConfigError};
+use crate::limit_mismatch::LimitMismatch;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 use crate::{Tls, error::PemErrorKind};
 
@@ -102,6 +103,10 @@ variables! {
         "the age at which an idle connection is closed, so that the name of its server is resolved \
          again; default `5m`",
         Setter::Timeout(ClientBuilder::max_connection_age);
+    ON_LIMIT_MISMATCH = "DFLOCK_ON_LIMIT_MISMATCH",
+        "the reaction of semaphores to a key that is in use with another limit: `fail`, the \
+         default; `wait-out`: try again until the wait is over; `adopt`: use the limit of the server",
+        Setter::Text(Settings::on_limit_mismatch);
 }
 
 /// Returns the names of all environment variables of a client, each with its meaning in Markdown.
@@ -181,6 +186,15 @@ impl Settings {
         let servers = list.split(',').map(str::trim);
         check_addresses(servers.clone()).map_err(|error| variable_error(SERVERS, &error))?;
         self.builder = self.builder.servers(servers);
+        Ok(self)
+    }
+
+    fn on_limit_mismatch(mut self, word: String) -> Result<Self, ConfigError> {
+        let parsed = LimitMismatch::parse(word.trim()).ok_or_else(|| {
+            let reason = format!("{word:?} is none of `fail`, `wait-out` and `adopt`");
+            variable_error(ON_LIMIT_MISMATCH, reason)
+        });
+        self.builder = self.builder.on_limit_mismatch(parsed?);
         Ok(self)
     }
 
@@ -348,6 +362,14 @@ mod tests {
             .timing()
             .clone();
         assert_eq!(timing.socket_timeout, Duration::from_millis(500));
+        for (word, expected) in [
+            ("fail", LimitMismatch::Fail),
+            ("wait-out", LimitMismatch::WaitOut),
+            (" adopt\n", LimitMismatch::Adopt),
+        ] {
+            let client = client(&[("DFLOCK_ON_LIMIT_MISMATCH", word)]).unwrap();
+            assert_eq!(client.on_limit_mismatch(), expected);
+        }
     }
 
     #[test]
@@ -372,6 +394,8 @@ mod tests {
             ("DFLOCK_SERVER_READ_TIMEOUT", "3x"),
             ("DFLOCK_MAX_CONNECTION_AGE", "0"),
             ("DFLOCK_MAX_CONNECTION_AGE", "36501d"),
+            ("DFLOCK_ON_LIMIT_MISMATCH", ""),
+            ("DFLOCK_ON_LIMIT_MISMATCH", "wait_out"),
             ("DFLOCK_HEARTBEAT", "0"),
             // The default read timeout of the servers.
             ("DFLOCK_HEARTBEAT", "23"),

@@ -23,10 +23,12 @@ mod tls;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Id;
 
 pub(crate) use auth_token::{AuthToken, AuthTokenFile};
+pub(crate) use backoff::Backoff;
 pub(crate) use connection::Connection;
 pub(crate) use connection_error::ConnectionError;
 pub(crate) use connector::Tcp;
@@ -178,6 +180,11 @@ impl Dflockd {
             pool.put_back(response.connection, response.sent_at);
         }
         Ok(all)
+    }
+
+    /// Returns the pauses between requests for `slot`, each at most `max_bound`.
+    pub(crate) fn backoff(&self, slot: &SlotSpec, max_bound: Duration) -> Backoff {
+        Backoff::new(self.pool(slot).jitter_seed(), max_bound)
     }
 
     /// Returns the time on the clock of the leases.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Counting, Idle, Kind, Semaphore};
 use crate::client::Client;
 use crate::error::{ConfigError, Lost};
+use crate::limit_mismatch::LimitMismatch;
 use crate::slot::{SemaphoreInner, SlotOptions};
 use crate::wire::{Limit, Primitive};
 
@@ -89,6 +90,43 @@ impl<Key> SemaphoreBuilder<Counting, Key, ()> {
             options: self.options,
             kind: self.kind,
         }
+    }
+}
+
+impl<Key, L> SemaphoreBuilder<Counting, Key, L> {
+    /// Sets the reaction to a key that is in use with another limit. Defaults to that of the client
+    /// ([`ClientBuilder::on_limit_mismatch`](crate::ClientBuilder::on_limit_mismatch)), which is
+    /// [`LimitMismatch::Fail`] unless it is set.
+    ///
+    /// It applies to all forms of acquire and to `enqueue`. With [`LimitMismatch::WaitOut`] and
+    /// [`LimitMismatch::Adopt`], `enqueue` may wait for up to
+    /// [`acquire_timeout`](Self::acquire_timeout) before it joins the queue.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dflock::{LimitMismatch, Semaphore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let client = server.client();
+    ///
+    /// // The old version of the program.
+    /// let old = client.semaphore("worker-pool", 5)?.acquire().await?;
+    ///
+    /// let pool = Semaphore::builder()
+    ///     .key("worker-pool")
+    ///     .limit(8)
+    ///     .on_limit_mismatch(LimitMismatch::Adopt)
+    ///     .client(client)
+    ///     .build()?;
+    /// let held = pool.acquire().await?;
+    /// assert_eq!(held.limit(), 5); // until the old version is gone
+    /// # Ok(()) }
+    /// ```
+    pub fn on_limit_mismatch(mut self, on_limit_mismatch: LimitMismatch) -> Self {
+        self.options.on_limit_mismatch = Some(on_limit_mismatch);
+        self
     }
 }
 

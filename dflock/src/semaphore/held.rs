@@ -41,6 +41,15 @@ impl Held {
         self.hold.config().slot.key.as_str()
     }
 
+    /// Returns the limit of the key, with which the slot was granted. It is 1 for a lock.
+    ///
+    /// With [`LimitMismatch::Adopt`](crate::LimitMismatch::Adopt) it may differ from the limit of
+    /// the semaphore.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.hold.config().slot.primitive.limit().get()
+    }
+
     /// Returns the token that proves the hold. A program that has it can renew or release the slot,
     /// so keep it out of logs.
     #[must_use]

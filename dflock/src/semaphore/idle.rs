@@ -128,6 +128,16 @@ impl<K: Kind> Semaphore<Idle, K> {
         self.acquire_with(wait, HoldSpan::Child).await
     }
 
+    /// Like [`acquire_for_body`](Self::acquire_for_body), but does not wait for a slot. Returns
+    /// `None` if none is free.
+    pub(crate) async fn try_acquire_for_body(self) -> Result<Option<Semaphore<Held, K>>, Error> {
+        match self.acquire_with(Duration::ZERO, HoldSpan::Child).await {
+            Ok(held) => Ok(Some(held)),
+            Err(error) if error.is_timeout() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn acquire_with(
         self,
         wait: Duration,
@@ -251,14 +261,72 @@ impl<K: Kind> Semaphore<Idle, K> {
         async move {
             let held = pool.acquire_for_body().await?;
             let value = held.run((*body)(&held).instrument(held.span())).await?;
-            match held.release().await {
-                Err(lost @ Error::Lost(_)) => return Err(lost),
-                Err(error) => telemetry::warn_release_failure(&error),
-                Ok(_) => {}
-            }
+            release_after_body(held).await?;
             Ok(value)
         }
     }
+
+    /// Like [`with_slot`](Self::with_slot), but does not wait for a slot. Returns `None` without
+    /// calling `body` if no slot is free.
+    ///
+    /// Use it for work that another holder is doing already, such as a periodic job. As with
+    /// [`try_acquire`](Self::try_acquire), no slot is free while others wait in the queue.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`with_slot`](Self::with_slot), except [`Error::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the body and gives up the slot.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// let nightly = server.client().lock("nightly")?;
+    /// let rows = nightly.try_with_slot(async |_held| 42).await?;
+    /// assert_eq!(rows, Some(42));
+    ///
+    /// let elsewhere = nightly.clone().acquire().await?;
+    /// let rows = nightly.try_with_slot(async |_held| 42).await?;
+    /// assert_eq!(rows, None); // the other holder does the work
+    /// # Ok(()) }
+    /// ```
+    pub fn try_with_slot<F, T>(
+        &self,
+        body: F,
+    ) -> impl Future<Output = Result<Option<T>, Error>> + use<F, T, K>
+    where
+        F: AsyncFnOnce(&Held) -> T,
+    {
+        let pool = self.clone();
+        // Boxed, as in `with_slot`.
+        let body = Box::new(body);
+        async move {
+            let Some(held) = pool.try_acquire_for_body().await? else {
+                return Ok(None);
+            };
+            let value = held.run((*body)(&held).instrument(held.span())).await?;
+            release_after_body(held).await?;
+            Ok(Some(value))
+        }
+    }
+}
+
+/// Releases the slot of a body that has ended. Only a loss is an error: the server frees the slot in
+/// any other case.
+// Separate from the call of the body, because a future around that future would make nested calls
+// deeper.
+async fn release_after_body<K: Kind>(held: Semaphore<Held, K>) -> Result<(), Error> {
+    match held.release().await {
+        Err(lost @ Error::Lost(_)) => return Err(lost),
+        Err(error) => telemetry::warn_release_failure(&error),
+        Ok(_) => {}
+    }
+    Ok(())
 }
 
 impl<K: Kind> Clone for Semaphore<Idle, K> {

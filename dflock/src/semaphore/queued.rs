@@ -21,6 +21,10 @@ impl Queued {
     pub(super) fn new(hold: LeaseHandle) -> Self {
         Self { hold }
     }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.hold.config().slot.primitive.limit().get()
+    }
 }
 
 impl<K: Kind> Semaphore<Queued, K> {

@@ -18,6 +18,9 @@ use crate::wire::{ErrorStatus, Grant, Reply, Request, Seconds};
 /// other status for it. It answers `error` at once to a request that it does not understand.
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(1);
 
+/// The longest pause before a waiter joins the queue again.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
 /// The reason for which one attempt to acquire got no slot.
 enum AttemptError {
     /// The server went away, or is about to, while the request was in its queue.
@@ -128,7 +131,7 @@ impl Dflockd {
     ) -> Result<Granted, Error> {
         let pool = self.pool(slot);
         let context = context(slot, Operation::Acquire);
-        let mut backoff = Backoff::new(pool.jitter_seed());
+        let mut backoff = Backoff::new(pool.jitter_seed(), MAX_PAUSE);
         let mut has_queued = false;
         loop {
             let (error, retries) = match failed {
