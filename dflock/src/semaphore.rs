@@ -1,5 +1,6 @@
 //! The distributed semaphore, its states and its kinds.
 
+mod all;
 mod builder;
 mod client;
 mod held;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+pub use all::{HeldAll, acquire_all, acquire_all_within};
 pub use builder::SemaphoreBuilder;
 pub use held::Held;
 pub use idle::Idle;

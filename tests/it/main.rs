@@ -5,6 +5,7 @@
     reason = "a panic fails the test"
 )]
 
+mod acquire_all;
 mod auto_traits;
 mod bad_input;
 mod body_drop;
