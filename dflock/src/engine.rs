@@ -18,7 +18,7 @@ pub(crate) mod dflockd;
 
 use std::sync::Arc;
 
-pub(crate) use dflockd::{Dflockd as Engine, Entry, EntryError};
+pub(crate) use dflockd::{Backoff, Dflockd as Engine, Entry, EntryError};
 
 use crate::clock::Instant;
 use crate::error::{ErrorContext, Operation};

@@ -128,8 +128,8 @@ pub use error::{
     PemSectionErrorKind, TlsErrorKind,
 };
 pub use semaphore::{
-    Counting, Enqueued, Exclusive, Held, HeldAll, Idle, Kind, Lock, Queued, Semaphore,
-    SemaphoreBuilder, State, acquire_all, acquire_all_within,
+    Counting, Enqueued, Exclusive, Held, HeldAll, Idle, Kind, Lead, Leader, Leadership, Lock,
+    Queued, Semaphore, SemaphoreBuilder, State, acquire_all, acquire_all_within,
 };
 #[cfg(any(feature = "stats", feature = "server"))]
 pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};

@@ -6,6 +6,7 @@ mod client;
 mod held;
 mod idle;
 mod kind;
+mod lead;
 mod queued;
 
 use std::fmt;
@@ -17,6 +18,7 @@ pub use builder::SemaphoreBuilder;
 pub use held::Held;
 pub use idle::Idle;
 pub use kind::{Counting, Exclusive, Kind, Lock};
+pub use lead::{Lead, Leader, Leadership};
 pub use queued::{Enqueued, Queued};
 
 use crate::slot::SemaphoreInner;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::clock::Instant;
 use crate::driver;
-use crate::engine::{EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
+use crate::engine::{Backoff, EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, ErrorContext, Operation};
 use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
 use crate::telemetry::{HoldSpan, Outcome, SlotTelemetry};
@@ -107,6 +107,11 @@ impl SemaphoreInner {
     /// Returns the time on the clock of the leases.
     pub(crate) fn now(&self) -> Instant {
         self.config.engine.now()
+    }
+
+    /// Returns a backoff for repeated acquires.
+    pub(crate) fn backoff(&self) -> Backoff {
+        self.config.engine.backoff(&self.config.slot)
     }
 
     /// Returns the context of an error of `operation`.

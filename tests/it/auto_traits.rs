@@ -44,6 +44,8 @@ types! {
     Idle: Send & Sync & Unpin & Clone;
     Queued: Send & Sync & Unpin & !Clone;
     Held: Send & Sync & Unpin & !Clone;
+    Leader: Send & Sync & Unpin & !Clone;
+    Leadership: Send & Sync & Unpin & Clone;
     HeldAll: Send & Sync & Unpin & !Clone;
     HeldAll<Exclusive>: Send & Sync & Unpin & !Clone;
     Enqueued: Send & Sync & Unpin & !Clone;
@@ -127,6 +129,7 @@ fn every_future_of_a_lock_is_send(
     is_send(lock.clone().acquire_within(Duration::ZERO));
     is_send(lock.clone().enqueue());
     is_send(lock.with_slot(async |_| ()));
+    is_send(lock.lead(async |_: &Leader| ()));
     is_send(acquire_all([lock]));
     is_send(acquire_all_within([lock], Duration::ZERO));
     is_send(held.release());

@@ -22,6 +22,7 @@ mod future_size;
 mod grant;
 mod interop;
 mod known_bugs;
+mod lead;
 mod lease;
 mod lock;
 mod macros;

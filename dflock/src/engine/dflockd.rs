@@ -28,6 +28,7 @@ use std::sync::Arc;
 use tokio::runtime::Id;
 
 pub(crate) use auth_token::{AuthToken, AuthTokenFile};
+pub(crate) use backoff::Backoff;
 pub(crate) use connection::Connection;
 pub(crate) use connection_error::ConnectionError;
 pub use connector::{BoxStream, ConnectFuture, Connector, Stream};
@@ -179,6 +180,11 @@ impl Dflockd {
             pool.put_back(response.connection, response.sent_at);
         }
         Ok(all)
+    }
+
+    /// Returns a backoff for attempts to join the queue of `slot`.
+    pub(crate) fn backoff(&self, slot: &SlotSpec) -> Backoff {
+        Backoff::new(self.pool(slot).jitter_seed())
     }
 
     /// Returns the time on the clock of the leases.

@@ -1,4 +1,4 @@
-//! Pauses between attempts to rejoin a queue.
+//! Pauses between attempts to join a queue.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ const MAX_BOUND: Duration = Duration::from_secs(1);
 /// The waiters of a server that restarts lose their places at the same moment. Without jitter they
 /// would all reconnect at the same moment.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     bound: Duration,
     random: u64,
 }
 
 impl Backoff {
     /// Returns a backoff whose first pause is short. Different seeds give different pauses.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             bound: INITIAL_BOUND,
             random: seed,
@@ -30,14 +30,14 @@ impl Backoff {
     }
 
     /// Returns the next pause: a random time up to a bound that doubles with each pause.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let bound = self.bound;
         self.bound = (bound * 2).min(MAX_BOUND);
         bound.mul_f64(self.random())
     }
 
     /// Resets the bound to that of the first pause.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.bound = INITIAL_BOUND;
     }
 
