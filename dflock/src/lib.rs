@@ -58,6 +58,7 @@
 //! | [`guide::cancel_safety`] | the slot of a future that is dropped |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
+//! | [`guide::wishes`] | what users ask for, and how it is done here |
 //! | [`telemetry`] | spans, events and metrics |
 //! | [`guide::coming_from`] | the TypeScript, Python and Go clients, call by call |
 

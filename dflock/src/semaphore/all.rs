@@ -237,7 +237,7 @@ async fn first_lost<'a, K: Kind>(held: impl Iterator<Item = &'a Semaphore<Held, 
 
 /// The slots of [`acquire_all`], in the order in which its semaphores were given.
 ///
-/// Each slot is a [`Semaphore<Held>`](Held) of its own: its lease is renewed in the background.
+/// Each slot is a separate [`Semaphore<Held>`](Held), whose lease is renewed in the background.
 /// When one of them is lost, [`check`](Self::check) fails, [`lost`](Self::lost) completes, and
 /// [`run`](Self::run) drops its future. The other slots stay held until they are released or
 /// dropped.
