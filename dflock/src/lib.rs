@@ -65,6 +65,7 @@
 //! | [`guide::cancel_safety`] | effects of dropping a future |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
+//! | [`guide::wishes`] | what users ask for, and how it is done here |
 //! | [`telemetry`] | spans, events and metrics |
 //! | [`guide::coming_from`] | the TypeScript, Python and Go clients, call by call |
 
@@ -137,8 +138,8 @@ pub use limit_mismatch::LimitMismatch;
 #[cfg(feature = "macros")]
 pub use macros::{lock, semaphore};
 pub use semaphore::{
-    Counting, Enqueued, Exclusive, Held, Idle, Kind, Lock, Queued, Semaphore, SemaphoreBuilder,
-    State,
+    Counting, Enqueued, Exclusive, Held, HeldAll, Idle, Kind, Lead, Leader, Leadership, Lock,
+    Queued, Semaphore, SemaphoreBuilder, State, acquire_all, acquire_all_within,
 };
 #[cfg(any(feature = "stats", feature = "server"))]
 pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};

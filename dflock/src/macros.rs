@@ -134,6 +134,10 @@
 /// during the release. A `Result` with `Box<dyn Error>` is not `Send`; one with `Box<dyn Error +
 /// Send + Sync>` is.
 ///
+/// A function has one attribute of dflock at most. Two of them would take their slots in the order of
+/// the lines, and two functions with different orders could wait for each other. Call
+/// [`acquire_all`](crate::acquire_all) in the body, which has one order for all programs.
+///
 /// Attributes below this one apply to the whole function, including the wait. Attributes above it
 /// apply to the body, inside the slot. So the span of `#[tracing::instrument]` covers only the body
 /// if it is above, and also the wait if it is below. `#[tokio::main]` and `#[tokio::test]` go

@@ -1,20 +1,24 @@
 //! The distributed semaphore, its states and its kinds.
 
+mod all;
 mod builder;
 mod client;
 mod held;
 mod idle;
 mod kind;
+mod lead;
 mod queued;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+pub use all::{HeldAll, acquire_all, acquire_all_within};
 pub use builder::SemaphoreBuilder;
 pub use held::Held;
 pub use idle::Idle;
 pub use kind::{Counting, Exclusive, Kind, Lock};
+pub use lead::{Lead, Leader, Leadership};
 pub use queued::{Enqueued, Queued};
 
 use crate::slot::SemaphoreInner;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::Client;
+use crate::clock::Instant;
 use crate::driver;
-use crate::engine::{EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
-use crate::error::{ConfigError, Error, Operation};
+use crate::engine::{Backoff, EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
+use crate::error::{ConfigError, Error, ErrorContext, Operation};
 use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
 use crate::limit_mismatch::LimitMismatch;
 use crate::telemetry::{HoldSpan, Outcome, SlotTelemetry};
@@ -118,6 +119,26 @@ impl SemaphoreInner {
         self.config.slot.primitive
     }
 
+    /// Returns whether both are of the same client.
+    pub(crate) fn shares_client(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config.engine, &other.config.engine)
+    }
+
+    /// Returns the time on the clock of the leases.
+    pub(crate) fn now(&self) -> Instant {
+        self.config.engine.now()
+    }
+
+    /// Returns the pauses between repeated acquires, each at most `max_bound`.
+    pub(crate) fn backoff(&self, max_bound: Duration) -> Backoff {
+        self.config.engine.backoff(&self.config.slot, max_bound)
+    }
+
+    /// Returns the context of an error of `operation`.
+    pub(crate) fn context(&self, operation: Operation) -> ErrorContext {
+        self.config.slot.context(operation)
+    }
+
     pub(crate) fn acquire_timeout(&self) -> Duration {
         self.acquire_timeout
     }
@@ -162,7 +183,7 @@ impl SemaphoreInner {
         let granted = tokio::time::timeout(wait, handle.wait()).await;
         granted.unwrap_or_else(|_| {
             handle.time_out();
-            let context = self.config.slot.context(Operation::Wait);
+            let context = self.context(Operation::Wait);
             Err(Error::Timeout {
                 context,
                 waited: wait,
@@ -231,7 +252,7 @@ impl SemaphoreInner {
     }
 }
 
-fn validate_wait(wait: Duration) -> Result<Seconds, ConfigError> {
+pub(crate) fn validate_wait(wait: Duration) -> Result<Seconds, ConfigError> {
     Seconds::round_up(wait).ok_or(ConfigError::Wait { wait })
 }
 

@@ -44,6 +44,10 @@ types! {
     Idle: Send & Sync & Unpin & Clone;
     Queued: Send & Sync & Unpin & !Clone;
     Held: Send & Sync & Unpin & !Clone;
+    Leader: Send & Sync & Unpin & !Clone;
+    Leadership: Send & Sync & Unpin & Clone;
+    HeldAll: Send & Sync & Unpin & !Clone;
+    HeldAll<Exclusive>: Send & Sync & Unpin & !Clone;
     Enqueued: Send & Sync & Unpin & !Clone;
     Enqueued<Exclusive>: Send & Sync & Unpin & !Clone;
     Error: Send & Sync & Unpin;
@@ -115,7 +119,7 @@ fn every_future_that_takes_its_state_is_send(
 #[allow(dead_code, reason = "the compiler reads it")]
 fn every_future_of_a_lock_is_send(
     lock: &Lock,
-    held: Lock<Held>,
+    (held, all): (Lock<Held>, HeldAll<Exclusive>),
     queued: [Lock<Queued>; 2],
     enqueued: Enqueued<Exclusive>,
 ) {
@@ -125,7 +129,13 @@ fn every_future_of_a_lock_is_send(
     is_send(lock.clone().acquire_within(Duration::ZERO));
     is_send(lock.clone().enqueue());
     is_send(lock.with_slot(async |_| ()));
+    is_send(lock.lead(async |_: &Leader| ()));
+    is_send(acquire_all([lock]));
+    is_send(acquire_all_within([lock], Duration::ZERO));
     is_send(held.release());
+    is_send(all.lost());
+    is_send(all.run(async {}));
+    is_send(all.release());
     is_send(first.wait());
     is_send(second.wait_within(Duration::ZERO));
     is_send(enqueued.wait());

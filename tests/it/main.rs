@@ -5,6 +5,7 @@
     reason = "a panic fails the test"
 )]
 
+mod acquire_all;
 mod auto_traits;
 mod bad_input;
 mod body_drop;
@@ -21,6 +22,7 @@ mod future_size;
 mod grant;
 mod interop;
 mod known_bugs;
+mod lead;
 mod lease;
 mod limit_mismatch;
 mod lock;

@@ -42,6 +42,7 @@ fn no_fault_causes_an_invalid_hold() {
         "grants of other shards",
         "holds of bodies",
         "holds of locks",
+        "holds of several keys",
         "lease expired",
         "expired leases",
         "losses reported",

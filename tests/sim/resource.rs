@@ -3,7 +3,10 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use dflock::{Client, Enqueued, Error, Held, Idle, Kind, Lock, Lost, Queued, Semaphore, State};
+use dflock::{
+    Client, Enqueued, Error, Held, Idle, Kind, Lock, Lost, Queued, Semaphore, State,
+    acquire_all_within,
+};
 
 use super::plan::Key;
 
@@ -84,6 +87,42 @@ impl Resource {
                 Resource::Semaphore(semaphore.acquire_within(wait).await?)
             }
             Self::Lock(lock) => Resource::Lock(lock.acquire_within(wait).await?),
+        })
+    }
+
+    /// Returns whether both are semaphores or both are locks.
+    pub(super) fn is_same_kind(&self, other: &Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Semaphore(_), Self::Semaphore(_)) | (Self::Lock(_), Self::Lock(_))
+        )
+    }
+
+    /// Acquires a slot of each of `resources`, which are of one kind.
+    pub(super) async fn acquire_all_within(
+        resources: &[Self],
+        wait: Duration,
+    ) -> Result<Vec<Resource<Held>>, Error> {
+        let semaphores: Vec<_> = resources
+            .iter()
+            .filter_map(|resource| match resource {
+                Self::Semaphore(semaphore) => Some(semaphore),
+                Self::Lock(_) => None,
+            })
+            .collect();
+        let locks: Vec<_> = resources
+            .iter()
+            .filter_map(|resource| match resource {
+                Self::Semaphore(_) => None,
+                Self::Lock(lock) => Some(lock),
+            })
+            .collect();
+        Ok(if locks.is_empty() {
+            let held = acquire_all_within(semaphores, wait).await?;
+            held.into_iter().map(Resource::Semaphore).collect()
+        } else {
+            let held = acquire_all_within(locks, wait).await?;
+            held.into_iter().map(Resource::Lock).collect()
         })
     }
 

@@ -52,6 +52,32 @@ pub enum ConfigError {
         wait: Duration,
     },
 
+    /// `acquire_all` was given no semaphore.
+    #[error("acquire_all was given no semaphore; give it at least one")]
+    NoSemaphores,
+
+    /// `acquire_all` was given the same key twice.
+    #[error(
+        "acquire_all was given key {key:?} twice; give each key once, because the second slot \
+         could wait for the first"
+    )]
+    RepeatedKey {
+        /// The key.
+        key: String,
+    },
+
+    /// `acquire_all` was given semaphores of different clients.
+    #[error(
+        "acquire_all was given keys {:?} and {:?} of different clients; give it semaphores of one \
+         client and its clones",
+        keys[0],
+        keys[1]
+    )]
+    DifferentClients {
+        /// Two keys whose semaphores have different clients.
+        keys: [String; 2],
+    },
+
     /// A duration is out of range.
     #[error("{option} {given:?} is refused; {allowed}")]
     Duration {

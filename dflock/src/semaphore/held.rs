@@ -181,17 +181,7 @@ impl Held {
         future: F,
         check: impl FnMut(&F::Output) -> Result<(), Error>,
     ) -> impl Future<Output = Result<F::Output, Error>> {
-        let lost = async {
-            match driver::require_timers() {
-                Ok(_) => self.lost().await.into(),
-                Err(error) => error.into(),
-            }
-        };
-        UntilLost {
-            lost,
-            body: Some(future),
-            check,
-        }
+        until_lost(|| self.lost(), future, check)
     }
 
     /// Returns the span of the hold.
@@ -307,6 +297,31 @@ pin_project! {
         body: Option<F>,
         // Called once with the output of `body`, which is returned unless there is an error.
         check: C,
+    }
+}
+
+/// Runs `body` until the future of `lost` is ready. Returns the output of `body` unless `check`
+/// fails.
+pub(super) fn until_lost<L, F>(
+    lost: impl FnOnce() -> L,
+    body: F,
+    check: impl FnMut(&F::Output) -> Result<(), Error>,
+) -> impl Future<Output = Result<F::Output, Error>>
+where
+    L: Future<Output = Lost>,
+    F: Future,
+{
+    // `lost` returns the future: an async block that is given it reserves space for it twice.
+    let lost = async move {
+        match driver::require_timers() {
+            Ok(_) => lost().await.into(),
+            Err(error) => error.into(),
+        }
+    };
+    UntilLost {
+        lost,
+        body: Some(body),
+        check,
     }
 }
 

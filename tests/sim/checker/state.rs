@@ -7,7 +7,7 @@ use std::time::Duration;
 use dflock::server::EndReason;
 
 use super::grant::{Acquired, Cause, Grant};
-use crate::sim::actor::SHORT_ACQUIRE;
+use crate::sim::actor::{ACQUIRE_ALL, SHORT_ACQUIRE};
 use crate::sim::history::{Entry, Event, GrantId};
 use crate::sim::intervals::Intervals;
 use crate::sim::link::Link;
@@ -133,6 +133,7 @@ impl<'a> Checker<'a> {
                     self.report_violation(at, &format!("slot {slot} was received twice"));
                 }
             }
+            Event::AcquiredAll { slots } => self.acquired_all(at, slots),
             Event::ReportedLost { slot } => {
                 self.grant_mut(*slot).reported_lost.get_or_insert(at);
             }
@@ -256,6 +257,23 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Checks that slots which a user received together were granted in the order of their keys.
+    /// Grants are numbered in the order in which the servers made them.
+    fn acquired_all(&mut self, at: Duration, slots: &[GrantId]) {
+        if slots.len() > 1 {
+            self.count("holds of several keys");
+        }
+        let mut granted: Vec<_> = slots
+            .iter()
+            .map(|slot| (slot, &self.grants[slot].key))
+            .collect();
+        granted.sort();
+        if !granted.is_sorted_by_key(|(_, key)| *key) {
+            let what = format!("{granted:?} were not acquired in the order of their keys");
+            self.report_violation(at, &what);
+        }
+    }
+
     fn end(&mut self, at: Duration, slot: GrantId, why: EndReason) {
         let Some(grant) = self.grants.get_mut(&slot) else {
             return;
@@ -294,7 +312,7 @@ impl<'a> Checker<'a> {
             self.report_violation(at, &format!("{operation} failed: {why}"));
         } else if self.is_calm()
             && why != "timeout"
-            && (operation, why) != (SHORT_ACQUIRE, "connect timeout")
+            && !(matches!(operation, SHORT_ACQUIRE | ACQUIRE_ALL) && why == "connect timeout")
         {
             self.report_violation(at, &format!("{operation} failed without a fault: {why}"));
         }

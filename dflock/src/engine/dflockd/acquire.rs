@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::backoff::Backoff;
 use super::call_limits::{AcquireLimits, CallLimits};
 use super::pool::{CallContext, CallError, Pool, Response};
 use super::{Connection, Dflockd, Entry};
@@ -131,7 +130,7 @@ impl Dflockd {
     ) -> Result<Granted, Error> {
         let pool = self.pool(slot);
         let context = context(slot, Operation::Acquire);
-        let mut backoff = Backoff::new(pool.jitter_seed(), MAX_PAUSE);
+        let mut backoff = self.backoff(slot, MAX_PAUSE);
         let mut has_queued = false;
         loop {
             let (error, retries) = match failed {

@@ -21,7 +21,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// Returns a backoff whose first pause is short, and whose pauses are at most `max_bound`.
     /// Different seeds give different pauses.
-    pub(super) fn new(seed: u64, max_bound: Duration) -> Self {
+    pub(crate) fn new(seed: u64, max_bound: Duration) -> Self {
         Self {
             bound: INITIAL_BOUND,
             max_bound,
@@ -37,7 +37,7 @@ impl Backoff {
     }
 
     /// Resets the bound to that of the first pause.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.bound = INITIAL_BOUND;
     }
 
