@@ -5,12 +5,14 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task;
+
 use crate::client::Client;
 use crate::driver;
 use crate::engine::{EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, Operation};
 use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
-use crate::telemetry::{HoldSpan, Outcome, SlotTelemetry};
+use crate::telemetry::{self, HoldSpan, Outcome, SlotTelemetry};
 use crate::wire::{Grant, KeyBuf, LeaseSeconds, Primitive, Seconds, Token};
 
 /// A grant that was received later than this after its request is verified by a renewal before it
@@ -71,13 +73,16 @@ impl SemaphoreInner {
         }
         let client = options.client.clone().map_or_else(Client::current, Ok)?;
         let server = client.engine().server_for(key.as_str())?;
+        let slot = SlotSpec {
+            key,
+            primitive,
+            lease,
+            server,
+        };
         let config = Arc::new(LeaseConfig {
-            slot: SlotSpec {
-                key,
-                primitive,
-                lease,
-                server,
-            },
+            key_hash: client.holds().hash(&slot),
+            slot,
+            holds: client.holds().clone(),
             engine: client.engine().clone(),
             timing: client.timing().clone(),
             renew_ratio,
@@ -109,30 +114,37 @@ impl SemaphoreInner {
         span: HoldSpan,
     ) -> Result<(LeaseHandle, Grant), Error> {
         validate_wait(wait)?;
+        self.check_open(Operation::Acquire)?;
         let config = &self.config;
+        if !wait.is_zero() {
+            self.warn_about_self_deadlock();
+        }
         let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
         let acquire = pin!(config.engine.acquire(&config.slot, wait));
-        match in_span(&telemetry, acquire).await {
-            Ok(granted) => self.hold(granted, telemetry).await,
+        let acquire = in_span(&telemetry, acquire);
+        match self.until_closed(Operation::Acquire, acquire).await {
+            Ok(granted) => self.hold(Operation::Acquire, granted, telemetry).await,
             Err(error) => Err(telemetry.record_failure(error)),
         }
     }
 
     /// Joins the queue, or takes a slot that is free.
     pub(crate) async fn enqueue(&self) -> Result<Enqueue, Error> {
+        self.check_open(Operation::Enqueue)?;
         let config = &self.config;
         let telemetry = SlotTelemetry::start_wait(config.slot.labels(), HoldSpan::FollowsFrom);
         let enqueue = pin!(config.engine.enqueue(&config.slot));
-        match in_span(&telemetry, enqueue).await {
+        let enqueue = in_span(&telemetry, enqueue);
+        match self.until_closed(Operation::Enqueue, enqueue).await {
             Ok(EnqueueOutcome::Granted(granted)) => {
-                let held = self.hold(granted, telemetry).await;
+                let held = self.hold(Operation::Enqueue, granted, telemetry).await;
                 held.map(|(handle, grant)| Enqueue::Held(handle, grant))
             }
             Ok(EnqueueOutcome::Queued(entry)) => {
                 telemetry.record_enqueue(config.slot.labels());
-                Ok(Enqueue::Queued(LeaseHandle::queued(
-                    config, entry, telemetry,
-                )))
+                let handle = LeaseHandle::queued(config, entry, telemetry);
+                handle.register(Operation::Enqueue, None)?;
+                Ok(Enqueue::Queued(handle))
             }
             Err(error) => Err(telemetry.record_failure(error)),
         }
@@ -141,6 +153,11 @@ impl SemaphoreInner {
     /// Waits for at most `wait` for the slot of the place in the queue that `handle` owns.
     pub(crate) async fn wait(&self, handle: &LeaseHandle, wait: Duration) -> Result<Grant, Error> {
         driver::require_timers()?;
+        if self.config.holds.is_closed() {
+            handle.client_closed();
+        } else if !wait.is_zero() && !handle.is_held() {
+            self.warn_about_self_deadlock();
+        }
         let granted = tokio::time::timeout(wait, handle.wait()).await;
         granted.unwrap_or_else(|_| {
             handle.time_out();
@@ -157,7 +174,7 @@ impl SemaphoreInner {
         let runtime = driver::runtime_id()?;
         let LeaseConfig { engine, slot, .. } = &*self.config;
         let sent_at = engine.now();
-        let (entry, telemetry) = handle.into_entry(token, sent_at)?;
+        let (entry, telemetry, registration) = handle.into_entry(token, sent_at)?;
         let (outcome, released) = match engine
             .release(entry, slot, *token, (runtime, sent_at))
             .await
@@ -172,12 +189,14 @@ impl SemaphoreInner {
             Err(error) => (Outcome::Closed, Err(error)),
         };
         drop(telemetry.map(|telemetry| telemetry.end(outcome)));
+        drop(registration);
         released
     }
 
     /// Returns the hold of a slot that was granted. A late grant is verified first.
     async fn hold(
         &self,
+        operation: Operation,
         granted: Granted,
         telemetry: SlotTelemetry,
     ) -> Result<(LeaseHandle, Grant), Error> {
@@ -187,9 +206,45 @@ impl SemaphoreInner {
             LeaseHandle::granted(&self.config, granted, telemetry)
         } else {
             // Boxed: the future is large, and rarely used.
-            Box::pin(LeaseHandle::verified(&self.config, granted, telemetry)).await?
+            let verified = LeaseHandle::verified(&self.config, granted, telemetry);
+            Box::pin(self.until_closed(operation, verified)).await?
         };
+        // A client that was closed in the meantime gives up the slot here.
+        handle.register(operation, task::try_id())?;
         Ok((handle, grant))
+    }
+
+    /// Warns if the current task is about to wait for a slot that only it can release.
+    fn warn_about_self_deadlock(&self) {
+        let LeaseConfig {
+            slot,
+            holds,
+            key_hash,
+            ..
+        } = &*self.config;
+        if holds.current_task_holds_all(*key_hash, slot.primitive.limit().get()) {
+            telemetry::warn_self_deadlock(slot.labels(), slot.primitive.limit());
+        }
+    }
+
+    fn check_open(&self, operation: Operation) -> Result<(), Error> {
+        if self.config.holds.is_closed() {
+            return Err(self.config.closed(operation));
+        }
+        Ok(())
+    }
+
+    /// Awaits `future`, or returns an error as soon as the client is closed.
+    async fn until_closed<T>(
+        &self,
+        operation: Operation,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            result = future => result,
+            () = self.config.holds.closed() => Err(self.config.closed(operation)),
+        }
     }
 }
 

@@ -31,6 +31,7 @@
 //! |---|---|---|---|
 //! | `queued` | debug | all slots are held, and the request is in the queue | `key`, `server` |
 //! | `place in the queue lost` | warn | the connection of a wait ended, or its server shuts down, and `acquire` joins the queue again, at the end | `key`, `server`, `error` |
+//! | `the task waits for a slot of a key whose slots it holds all itself` | warn | a task with an id begins to wait; see [`guide::cancel_safety`](crate::guide::cancel_safety) | `key`, `server`, `limit` |
 //! | `slot acquired` | debug | a slot is held | `key`, `server`, `token`, `wait` |
 //! | `renewed` | debug | the server confirmed a renewal | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | in place of `renewed`, if less than a quarter of the available time was left | as `renewed` |
@@ -89,7 +90,7 @@ use tracing::span::Id;
 use tracing::{Level, Span, debug, error, event_enabled, field, info_span, warn};
 
 use crate::error::{ConfigError, Error, Lost};
-use crate::wire::Token;
+use crate::wire::{Limit, Token};
 use metrics::Metrics;
 pub(crate) use metrics::describe;
 
@@ -376,6 +377,13 @@ pub(crate) fn record_renewal(
 /// Emits that a callback of the program panicked.
 pub(crate) fn record_on_lost_panic(lost: &Lost) {
     error!(target: "dflock", key = &*lost.key, "on_lost panicked");
+}
+
+/// Warns that a task waits for a slot that only it can release.
+pub(crate) fn warn_self_deadlock(Labels { key, server }: Labels<'_>, limit: Limit) {
+    let (server, limit) = (&**server, limit.get());
+    let message = "the task waits for a slot of a key whose slots it holds all itself";
+    warn!(target: "dflock", key, server, limit, "{message}");
 }
 
 /// Warns that a client sends its auth token in clear text.

@@ -378,6 +378,7 @@ impl ClientBuilder {
                 engine,
                 timing,
                 fencing: self.fencing,
+                holds: Arc::default(),
             }),
         })
     }
