@@ -10,6 +10,7 @@ mod bad_input;
 mod body_drop;
 mod cancellation;
 mod client;
+mod close;
 mod conformance;
 mod connection;
 mod cycles;
