@@ -3,6 +3,7 @@
 mod address;
 mod builder;
 mod env;
+mod local_queues;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -12,6 +13,8 @@ pub use builder::ClientBuilder;
 #[cfg(feature = "server")]
 pub(crate) use builder::MAX_TIMEOUT;
 pub use env::env_variables;
+pub(crate) use local_queues::LocalQueue;
+use local_queues::LocalQueues;
 
 use crate::engine::Engine;
 use crate::error::{ConfigError, Error};
@@ -44,6 +47,7 @@ struct Inner {
     timing: Arc<Timing>,
     fencing: bool,
     holds: Arc<HoldRegistry>,
+    local_queues: LocalQueues,
 }
 
 /// The client of [`Client::install_global`].
@@ -233,6 +237,10 @@ impl Client {
 
     pub(crate) fn holds(&self) -> &Arc<HoldRegistry> {
         &self.inner.holds
+    }
+
+    pub(crate) fn local_queues(&self) -> &LocalQueues {
+        &self.inner.local_queues
     }
 
     pub(crate) fn fencing(&self) -> bool {

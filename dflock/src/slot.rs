@@ -1,13 +1,15 @@
 //! The core of a semaphore: acquires, waits and releases, with their telemetry.
 
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task;
+use tokio::time::timeout;
 
-use crate::client::Client;
+use crate::client::{Client, LocalQueue};
 use crate::driver;
 use crate::engine::{EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, Operation};
@@ -25,6 +27,7 @@ pub(crate) struct SlotOptions {
     pub(crate) lease_ttl: Option<Duration>,
     pub(crate) renew_ratio: f64,
     pub(crate) on_lost: Option<OnLost>,
+    pub(crate) local_queue: Option<u32>,
     pub(crate) client: Option<Client>,
 }
 
@@ -35,6 +38,7 @@ impl Default for SlotOptions {
             lease_ttl: None,
             renew_ratio: 0.5,
             on_lost: None,
+            local_queue: None,
             client: None,
         }
     }
@@ -44,6 +48,7 @@ impl Default for SlotOptions {
 #[derive(Debug)]
 pub(crate) struct SemaphoreInner {
     acquire_timeout: Duration,
+    local_queue: Option<Arc<LocalQueue>>,
     config: Arc<LeaseConfig>,
 }
 
@@ -71,6 +76,10 @@ impl SemaphoreInner {
         if !(renew_ratio > 0.0 && renew_ratio < 1.0) {
             return Err(ConfigError::RenewRatio { ratio: renew_ratio });
         }
+        let local_queue = options
+            .local_queue
+            .map(|waiters| NonZeroU32::new(waiters).ok_or(ConfigError::LocalQueue))
+            .transpose()?;
         let client = options.client.clone().map_or_else(Client::current, Ok)?;
         let server = client.engine().server_for(key.as_str())?;
         let slot = SlotSpec {
@@ -79,6 +88,7 @@ impl SemaphoreInner {
             lease,
             server,
         };
+        let local_queue = local_queue.map(|waiters| client.local_queues().get(&slot, waiters));
         let config = Arc::new(LeaseConfig {
             key_hash: client.holds().hash(&slot),
             slot,
@@ -91,6 +101,7 @@ impl SemaphoreInner {
         });
         Ok(Self {
             acquire_timeout: options.acquire_timeout,
+            local_queue,
             config,
         })
     }
@@ -120,12 +131,56 @@ impl SemaphoreInner {
             self.warn_about_self_deadlock();
         }
         let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
-        let acquire = pin!(config.engine.acquire(&config.slot, wait));
-        let acquire = in_span(&telemetry, acquire);
-        match self.until_closed(Operation::Acquire, acquire).await {
+        let granted = match &self.local_queue {
+            Some(queue) if !wait.is_zero() => {
+                // Boxed: the future is large, and rarely used.
+                let mut acquire = Box::pin(self.acquire_through(queue, wait));
+                let acquire = in_span(&telemetry, acquire.as_mut());
+                self.until_closed(Operation::Acquire, acquire).await
+            }
+            _ => {
+                let acquire = pin!(config.engine.acquire(&config.slot, wait));
+                let acquire = in_span(&telemetry, acquire);
+                self.until_closed(Operation::Acquire, acquire).await
+            }
+        };
+        match granted {
             Ok(granted) => self.hold(Operation::Acquire, granted, telemetry).await,
             Err(error) => Err(telemetry.record_failure(error)),
         }
+    }
+
+    /// Waits in the local queue and then on the server, for at most `wait` together.
+    async fn acquire_through(&self, queue: &LocalQueue, wait: Duration) -> Result<Granted, Error> {
+        let LeaseConfig { engine, slot, .. } = &*self.config;
+        let timeout_error = || Error::Timeout {
+            context: slot.context(Operation::Acquire),
+            waited: wait,
+        };
+        driver::require_timers()?;
+        let (place, remaining) = match queue.try_acquire() {
+            // The whole wait, although some time has passed: the server counts whole seconds.
+            Ok(place) => (place, wait),
+            Err(_) => {
+                let started_at = engine.now();
+                // The queue is never closed.
+                let Ok(Ok(place)) = timeout(wait, queue.acquire()).await else {
+                    return Err(timeout_error());
+                };
+                let waited = engine.now().duration_since(started_at);
+                (place, wait.saturating_sub(waited))
+            }
+        };
+        // Zero would acquire only a free slot, and return another error if the server is down.
+        if remaining.is_zero() {
+            return Err(timeout_error());
+        }
+        let granted = engine.acquire(slot, remaining).await;
+        drop(place);
+        granted.map_err(|error| match error {
+            Error::Timeout { .. } => timeout_error(),
+            error => error,
+        })
     }
 
     /// Joins the queue, or takes a slot that is free.
@@ -158,7 +213,7 @@ impl SemaphoreInner {
         } else if !wait.is_zero() && !handle.is_held() {
             self.warn_about_self_deadlock();
         }
-        let granted = tokio::time::timeout(wait, handle.wait()).await;
+        let granted = timeout(wait, handle.wait()).await;
         granted.unwrap_or_else(|_| {
             handle.time_out();
             let context = self.config.slot.context(Operation::Wait);

@@ -23,6 +23,7 @@ mod grant;
 mod interop;
 mod known_bugs;
 mod lease;
+mod local_queue;
 mod lock;
 mod macros;
 mod metrics;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::address::{check_addresses, is_local, printable_address};
+use super::local_queues::LocalQueues;
 use super::{Client, Inner};
 use crate::engine::Engine;
 use crate::engine::dflockd::{
@@ -379,6 +380,7 @@ impl ClientBuilder {
                 timing,
                 fencing: self.fencing,
                 holds: Arc::default(),
+                local_queues: LocalQueues::default(),
             }),
         })
     }
