@@ -31,7 +31,7 @@
 //! |---|---|---|---|
 //! | `queued` | debug | all slots are held, and the request is in the queue | `key`, `server` |
 //! | `place in the queue lost` | warn | the connection of a wait ended, or its server shuts down, and `acquire` joins the queue again, at the end | `key`, `server`, `error` |
-//! | `the task waits for a slot of a key whose slots it holds all itself` | warn | a task with an id begins to wait; see [`guide::cancel_safety`](crate::guide::cancel_safety) | `key`, `server`, `limit` |
+//! | `the task waits for a slot of a key whose slots it holds all itself` | warn | a task with an id begins to wait; see [`guide::choosing`](crate::guide::choosing) | `key`, `server`, `limit` |
 //! | `slot acquired` | debug | a slot is held | `key`, `server`, `token`, `wait` |
 //! | `renewed` | debug | the server confirmed a renewal | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | in place of `renewed`, if less than a quarter of the available time was left | as `renewed` |

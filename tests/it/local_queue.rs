@@ -1,6 +1,9 @@
 //! The queue of waiters in the process.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use dflock::{Client, ConfigError, Enqueued, Error, Held, Lock, Semaphore};
@@ -133,6 +136,22 @@ async fn only_acquires_that_wait_use_the_local_queue() {
     held.release().await.unwrap();
     waiter.await.unwrap().unwrap().release().await.unwrap();
     queued.wait().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_acquire_takes_a_free_slot_while_all_places_are_taken() {
+    let fixture = Fixture::new().await;
+    let pool = Semaphore::builder().key("pool").limit(2).local_queue(1);
+    let pool = pool.client(fixture.client.clone()).build().unwrap();
+    let mut acquire = pin!(pool.clone().acquire());
+    assert!(
+        acquire
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    );
+    pool.try_acquire().await.unwrap();
+    acquire.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -128,6 +128,8 @@ impl State {
             }
             (End::Failed(error), _) if waiting => self.phase = Phase::Failed(Some(error)),
             (End::ClientClosed, Phase::Queued | Phase::Unverified(_) | Phase::Held { .. }) => {
+                // A hold does not fail: it ends as one whose handle is dropped.
+                outcome = (!waiting).then_some(Outcome::Dropped);
                 self.phase = Phase::Failed(Some(config.closed(Operation::Wait)));
             }
             (End::TimedOut, _) if waiting => {
