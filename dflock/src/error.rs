@@ -116,6 +116,15 @@ pub enum Error {
         context: ErrorContext,
     },
 
+    /// The client is closed.
+    ///
+    /// [`Client::close`](crate::Client::close) ends waits for a slot, and later ones.
+    #[error("{context}: the client is closed; build another client to acquire slots")]
+    Closed {
+        /// The operation that failed.
+        context: ErrorContext,
+    },
+
     /// The server is not the leader of its cluster.
     ///
     /// The client connects to configured servers only, so it does not follow the reply.
@@ -291,6 +300,7 @@ impl Error {
             | Self::Lost(_)
             | Self::LimitMismatch { .. }
             | Self::Auth { .. }
+            | Self::Closed { .. }
             | Self::NotLeader { .. }
             | Self::Refused { .. }
             | Self::StatsTooLarge { .. }
@@ -332,6 +342,12 @@ impl Error {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         matches!(self, Self::Draining { .. })
+    }
+
+    /// Returns whether the client was closed with [`Client::close`](crate::Client::close).
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed { .. })
     }
 
     /// Returns whether the server does not lead its cluster.
@@ -414,6 +430,7 @@ impl Error {
             | Self::TooManyWaiters { context }
             | Self::Auth { context, .. }
             | Self::Draining { context }
+            | Self::Closed { context }
             | Self::NotLeader { context, .. }
             | Self::Refused { context, .. }
             | Self::Connect { context, .. }

@@ -17,6 +17,7 @@
 //! code of the user that calls `check`.
 
 mod handle;
+mod hold_registry;
 mod keep_alive;
 mod state;
 mod timing;
@@ -42,6 +43,7 @@ use crate::telemetry::{self, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 pub(crate) use handle::LeaseHandle;
+pub(crate) use hold_registry::{HoldRegistry, KeyHash};
 use state::{End, Phase, State};
 use timing::{Deadlines, jitter};
 pub(crate) use timing::{LATEST, Timing};
@@ -55,6 +57,9 @@ pub(crate) struct LeaseConfig {
     pub(crate) slot: SlotSpec,
     pub(crate) engine: Arc<Engine>,
     pub(crate) timing: Arc<Timing>,
+    /// The holds of the client.
+    pub(crate) holds: Arc<HoldRegistry>,
+    pub(crate) key_hash: KeyHash,
     /// The part of a lease after which it is renewed.
     pub(crate) renew_ratio: f64,
     /// The servers' tokens carry a fence.
@@ -99,6 +104,12 @@ impl LeaseConfig {
         {
             telemetry::record_on_lost_panic(lost);
         }
+    }
+
+    /// Returns the error of an operation on a closed client.
+    pub(crate) fn closed(&self, operation: Operation) -> Error {
+        let context = self.slot.context(operation);
+        Error::Closed { context }
     }
 
     fn disconnected(&self) -> Error {
@@ -216,17 +227,22 @@ impl Lease {
     /// Ends the wait or the hold, unless it has ended before, and gives up the entry.
     ///
     /// Every end goes through here. What the server may still count as held is released without
-    /// waiting for the reply, except for [`End::Closed`], which sends nothing.
+    /// waiting for the reply, except for [`End::Closed`], which sends nothing. [`End::ClientClosed`]
+    /// does not end what the user has.
     fn end(&self, end: End) {
         let sends_release = !matches!(end, End::Closed);
         let now = self.now();
         let mut entry_guard = self.entry.lock();
-        let entry = entry_guard.take();
         let mut state = self.state.lock();
+        if matches!(end, End::ClientClosed) && state.owned_by_user {
+            return;
+        }
+        let entry = entry_guard.take();
         state.expire(&self.config, now);
         let was_queued = matches!(state.phase, Phase::Queued);
         let mut token = state.token_on_server();
         let telemetry = state.end(&self.config, end);
+        let registration = state.registration.take();
         drop(state);
         drop(entry_guard);
         if let Some(mut entry) = entry
@@ -241,6 +257,8 @@ impl Lease {
         }
         self.changed.notify_waiters();
         drop(telemetry);
+        // Last: a program may exit when its client has no hold left.
+        drop(registration);
     }
 
     /// Returns the span of the wait or the hold while it lasts. The telemetry is taken out of the

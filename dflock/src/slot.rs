@@ -3,18 +3,22 @@
 mod limit_mismatch;
 
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::Client;
+use tokio::task;
+use tokio::time::timeout;
+
+use crate::client::{Client, LocalQueue};
 use crate::clock::Instant;
 use crate::driver;
 use crate::engine::{Backoff, EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, ErrorContext, Operation};
 use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
 use crate::limit_mismatch::LimitMismatch;
-use crate::telemetry::{HoldSpan, Outcome, SlotTelemetry};
+use crate::telemetry::{self, HoldSpan, Outcome, SlotTelemetry};
 use crate::wire::{Grant, KeyBuf, LeaseSeconds, Primitive, Seconds, Token};
 use limit_mismatch::MismatchPolicy;
 
@@ -30,6 +34,7 @@ pub(crate) struct SlotOptions {
     pub(crate) on_lost: Option<OnLost>,
     /// `None` is the client's.
     pub(crate) on_limit_mismatch: Option<LimitMismatch>,
+    pub(crate) local_queue: Option<u32>,
     pub(crate) client: Option<Client>,
 }
 
@@ -41,6 +46,7 @@ impl Default for SlotOptions {
             renew_ratio: 0.5,
             on_lost: None,
             on_limit_mismatch: None,
+            local_queue: None,
             client: None,
         }
     }
@@ -50,6 +56,7 @@ impl Default for SlotOptions {
 #[derive(Debug)]
 pub(crate) struct SemaphoreInner {
     acquire_timeout: Duration,
+    local_queue: Option<Arc<LocalQueue>>,
     config: Arc<LeaseConfig>,
     /// `None` if a limit mismatch is an error.
     mismatch_policy: Option<MismatchPolicy>,
@@ -79,6 +86,10 @@ impl SemaphoreInner {
         if !(renew_ratio > 0.0 && renew_ratio < 1.0) {
             return Err(ConfigError::RenewRatio { ratio: renew_ratio });
         }
+        let local_queue = options
+            .local_queue
+            .map(|waiters| NonZeroU32::new(waiters).ok_or(ConfigError::LocalQueue))
+            .transpose()?;
         let client = options.client.clone().map_or_else(Client::current, Ok)?;
         let server = client.engine().server_for(key.as_str())?;
         let mismatch_policy = match primitive {
@@ -91,13 +102,17 @@ impl SemaphoreInner {
                 MismatchPolicy::new(on_limit_mismatch, &client)
             }
         };
+        let slot = SlotSpec {
+            key,
+            primitive,
+            lease,
+            server,
+        };
+        let local_queue = local_queue.map(|waiters| client.local_queues().get(&slot, waiters));
         let config = Arc::new(LeaseConfig {
-            slot: SlotSpec {
-                key,
-                primitive,
-                lease,
-                server,
-            },
+            key_hash: client.holds().hash(&slot),
+            slot,
+            holds: client.holds().clone(),
             engine: client.engine().clone(),
             timing: client.timing().clone(),
             renew_ratio,
@@ -106,6 +121,7 @@ impl SemaphoreInner {
         });
         Ok(Self {
             acquire_timeout: options.acquire_timeout,
+            local_queue,
             config,
             mismatch_policy,
         })
@@ -150,29 +166,93 @@ impl SemaphoreInner {
         span: HoldSpan,
     ) -> Result<(LeaseHandle, Grant), Error> {
         validate_wait(wait)?;
+        self.check_open(Operation::Acquire)?;
+        if !wait.is_zero() {
+            self.warn_about_self_deadlock();
+        }
         if let Some(policy) = &self.mismatch_policy {
             // Boxed: the future is large, and rarely used.
             return Box::pin(self.acquire_with_policy(policy, wait, span)).await;
         }
         let config = &self.config;
         let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
-        let acquire = pin!(config.engine.acquire(&config.slot, wait));
-        match in_span(&telemetry, acquire).await {
-            Ok(granted) => Self::hold(config, granted, telemetry).await,
+        match self.join(config, wait, &telemetry).await {
+            Ok(granted) => self.hold(config, Operation::Acquire, granted, telemetry).await,
             Err(error) => Err(telemetry.record_failure(error)),
         }
     }
 
+    /// Waits for a slot, for at most `wait`, or until the client is closed.
+    async fn join(
+        &self,
+        config: &LeaseConfig,
+        wait: Duration,
+        telemetry: &SlotTelemetry,
+    ) -> Result<Granted, Error> {
+        match &self.local_queue {
+            Some(queue) if !wait.is_zero() => {
+                // Boxed: the future is large, and rarely used.
+                let mut acquire = Box::pin(Self::acquire_through(queue, config, wait));
+                let acquire = in_span(telemetry, acquire.as_mut());
+                self.until_closed(Operation::Acquire, acquire).await
+            }
+            _ => {
+                let acquire = pin!(config.engine.acquire(&config.slot, wait));
+                let acquire = in_span(telemetry, acquire);
+                self.until_closed(Operation::Acquire, acquire).await
+            }
+        }
+    }
+
+    /// Waits in the local queue and then on the server, for at most `wait` together.
+    async fn acquire_through(
+        queue: &LocalQueue,
+        config: &LeaseConfig,
+        wait: Duration,
+    ) -> Result<Granted, Error> {
+        let LeaseConfig { engine, slot, .. } = config;
+        let timeout_error = || Error::Timeout {
+            context: slot.context(Operation::Acquire),
+            waited: wait,
+        };
+        driver::require_timers()?;
+        let (place, remaining) = match queue.try_acquire() {
+            // The whole wait, although some time has passed: the server counts whole seconds.
+            Ok(place) => (place, wait),
+            Err(_) => {
+                let started_at = engine.now();
+                // The queue is never closed.
+                let Ok(Ok(place)) = timeout(wait, queue.acquire()).await else {
+                    return Err(timeout_error());
+                };
+                let waited = engine.now().duration_since(started_at);
+                (place, wait.saturating_sub(waited))
+            }
+        };
+        // Zero would acquire only a free slot, and return another error if the server is down.
+        if remaining.is_zero() {
+            return Err(timeout_error());
+        }
+        let granted = engine.acquire(slot, remaining).await;
+        drop(place);
+        granted.map_err(|error| match error {
+            Error::Timeout { .. } => timeout_error(),
+            error => error,
+        })
+    }
+
     /// Joins the queue, or takes a slot that is free.
     pub(crate) async fn enqueue(&self) -> Result<Enqueue, Error> {
+        self.check_open(Operation::Enqueue)?;
         if let Some(policy) = &self.mismatch_policy {
             return Box::pin(self.enqueue_with_policy(policy)).await;
         }
         let config = &self.config;
         let telemetry = SlotTelemetry::start_wait(config.slot.labels(), HoldSpan::FollowsFrom);
         let enqueue = pin!(config.engine.enqueue(&config.slot));
-        match in_span(&telemetry, enqueue).await {
-            Ok(outcome) => Self::enqueued(config, outcome, telemetry).await,
+        let enqueue = in_span(&telemetry, enqueue);
+        match self.until_closed(Operation::Enqueue, enqueue).await {
+            Ok(outcome) => self.enqueued(config, outcome, telemetry).await,
             Err(error) => Err(telemetry.record_failure(error)),
         }
     }
@@ -180,7 +260,12 @@ impl SemaphoreInner {
     /// Waits for at most `wait` for the slot of the place in the queue that `handle` owns.
     pub(crate) async fn wait(&self, handle: &LeaseHandle, wait: Duration) -> Result<Grant, Error> {
         driver::require_timers()?;
-        let granted = tokio::time::timeout(wait, handle.wait()).await;
+        if self.config.holds.is_closed() {
+            handle.client_closed();
+        } else if !wait.is_zero() && !handle.is_held() {
+            self.warn_about_self_deadlock();
+        }
+        let granted = timeout(wait, handle.wait()).await;
         granted.unwrap_or_else(|_| {
             handle.time_out();
             let context = self.context(Operation::Wait);
@@ -196,7 +281,7 @@ impl SemaphoreInner {
         let runtime = driver::runtime_id()?;
         let LeaseConfig { engine, slot, .. } = &*self.config;
         let sent_at = engine.now();
-        let (entry, telemetry) = handle.into_entry(token, sent_at)?;
+        let (entry, telemetry, registration) = handle.into_entry(token, sent_at)?;
         let (outcome, released) = match engine
             .release(entry, slot, *token, (runtime, sent_at))
             .await
@@ -211,32 +296,36 @@ impl SemaphoreInner {
             Err(error) => (Outcome::Closed, Err(error)),
         };
         drop(telemetry.map(|telemetry| telemetry.end(outcome)));
+        drop(registration);
         released
     }
 
     /// Returns the hold of a slot that was free, or the place in the queue.
     async fn enqueued(
+        &self,
         config: &Arc<LeaseConfig>,
         outcome: EnqueueOutcome,
         telemetry: SlotTelemetry,
     ) -> Result<Enqueue, Error> {
         match outcome {
             EnqueueOutcome::Granted(granted) => {
-                let held = Self::hold(config, granted, telemetry).await;
+                let held = self.hold(config, Operation::Enqueue, granted, telemetry).await;
                 held.map(|(handle, grant)| Enqueue::Held(handle, grant))
             }
             EnqueueOutcome::Queued(entry) => {
                 telemetry.record_enqueue(config.slot.labels());
-                Ok(Enqueue::Queued(LeaseHandle::queued(
-                    config, entry, telemetry,
-                )))
+                let handle = LeaseHandle::queued(config, entry, telemetry);
+                handle.register(Operation::Enqueue, None)?;
+                Ok(Enqueue::Queued(handle))
             }
         }
     }
 
     /// Returns the hold of a slot that was granted. A late grant is verified first.
     async fn hold(
+        &self,
         config: &Arc<LeaseConfig>,
+        operation: Operation,
         granted: Granted,
         telemetry: SlotTelemetry,
     ) -> Result<(LeaseHandle, Grant), Error> {
@@ -246,9 +335,45 @@ impl SemaphoreInner {
             LeaseHandle::granted(config, granted, telemetry)
         } else {
             // Boxed: the future is large, and rarely used.
-            Box::pin(LeaseHandle::verified(config, granted, telemetry)).await?
+            let verified = LeaseHandle::verified(config, granted, telemetry);
+            Box::pin(self.until_closed(operation, verified)).await?
         };
+        // A client that was closed in the meantime gives up the slot here.
+        handle.register(operation, task::try_id())?;
         Ok((handle, grant))
+    }
+
+    /// Warns if the current task is about to wait for a slot that only it can release.
+    fn warn_about_self_deadlock(&self) {
+        let LeaseConfig {
+            slot,
+            holds,
+            key_hash,
+            ..
+        } = &*self.config;
+        if holds.current_task_holds_all(*key_hash, slot.primitive.limit().get()) {
+            telemetry::warn_self_deadlock(slot.labels(), slot.primitive.limit());
+        }
+    }
+
+    fn check_open(&self, operation: Operation) -> Result<(), Error> {
+        if self.config.holds.is_closed() {
+            return Err(self.config.closed(operation));
+        }
+        Ok(())
+    }
+
+    /// Awaits `future`, or returns an error as soon as the client is closed.
+    async fn until_closed<T>(
+        &self,
+        operation: Operation,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            result = future => result,
+            () = self.config.holds.closed() => Err(self.config.closed(operation)),
+        }
     }
 }
 

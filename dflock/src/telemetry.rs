@@ -32,6 +32,7 @@
 //! | `queued` | debug | all slots are held, and the request is in the queue | `key`, `server` |
 //! | `place in the queue lost` | warn | the connection of a wait ended, or its server shuts down, and `acquire` joins the queue again, at the end | `key`, `server`, `error` |
 //! | `limit adopted` | warn | the key is in use with another limit, which a semaphore with [`LimitMismatch::Adopt`](crate::LimitMismatch::Adopt) uses; once for each change | `key`, `server`, `ours`, `theirs` |
+//! | `the task waits for a slot of a key whose slots it holds all itself` | warn | a task with an id begins to wait; see [`guide::choosing`](crate::guide::choosing) | `key`, `server`, `limit` |
 //! | `slot acquired` | debug | a slot is held | `key`, `server`, `token`, `wait` |
 //! | `renewed` | debug | the server confirmed a renewal | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | in place of `renewed`, if less than a quarter of the available time was left | as `renewed` |
@@ -377,6 +378,13 @@ pub(crate) fn record_renewal(
 /// Emits that a callback of the program panicked.
 pub(crate) fn record_on_lost_panic(lost: &Lost) {
     error!(target: "dflock", key = &*lost.key, "on_lost panicked");
+}
+
+/// Warns that a task waits for a slot that only it can release.
+pub(crate) fn warn_self_deadlock(Labels { key, server }: Labels<'_>, limit: Limit) {
+    let (server, limit) = (&**server, limit.get());
+    let message = "the task waits for a slot of a key whose slots it holds all itself";
+    warn!(target: "dflock", key, server, limit, "{message}");
 }
 
 /// Warns that a client sends its auth token in clear text.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::address::{check_addresses, is_local, printable_address};
+use super::local_queues::LocalQueues;
 use super::{AdoptedLimits, Client, Inner};
 use crate::engine::Engine;
 use crate::engine::dflockd::{
@@ -394,6 +395,8 @@ impl ClientBuilder {
                 fencing: self.fencing,
                 on_limit_mismatch: self.on_limit_mismatch,
                 adopted_limits: Arc::<AdoptedLimits>::default(),
+                holds: Arc::default(),
+                local_queues: LocalQueues::default(),
             }),
         })
     }

@@ -151,6 +151,11 @@ impl Dflockd {
         self.pool(slot).close_unused_since(sent_at);
     }
 
+    /// Closes the idle connections, and keeps none from here on.
+    pub(crate) fn close_idle(&self) {
+        self.pools.iter().for_each(Pool::close_idle);
+    }
+
     /// Sends a request to every server, one after the other. Any reply will do.
     pub(crate) async fn ping(&self) -> Result<(), Error> {
         for pool in &self.pools {

@@ -45,6 +45,10 @@ pub enum ConfigError {
         ratio: f64,
     },
 
+    /// The local queue lets no waiter through.
+    #[error("local_queue 0 is refused; it must be 1 or more")]
+    LocalQueue,
+
     /// The wait is longer than servers can represent.
     #[error("a wait of {wait:?} is refused; the longest is 9223372036 s")]
     Wait {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task;
 use tracing::Span;
 
+use super::hold_registry::Registration;
 use super::keep_alive::KeepAlive;
 use super::state::{End, Phase};
 use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
 use crate::engine::{Entry, Granted};
-use crate::error::{Error, Lost, LostReason};
+use crate::error::{Error, Lost, LostReason, Operation};
 use crate::telemetry::SlotTelemetry;
 use crate::wire::{Grant, Token};
 
@@ -83,6 +85,23 @@ impl LeaseHandle {
         Self(lease)
     }
 
+    /// Registers the wait in the queue or the hold of `task` with the client, whose close then
+    /// waits for its end. Returns an error if the client is closed; the caller drops the handle.
+    pub(crate) fn register(
+        &self,
+        operation: Operation,
+        task: Option<task::Id>,
+    ) -> Result<(), Error> {
+        let config = &self.0.config;
+        let registration = config.holds.register(config.key_hash, task);
+        let registration = registration.ok_or_else(|| config.closed(operation))?;
+        let mut state = self.0.state.lock();
+        if state.is_live() {
+            state.registration = Some(registration);
+        }
+        Ok(())
+    }
+
     /// Waits for the slot.
     pub(crate) async fn wait(&self) -> Result<Grant, Error> {
         self.0
@@ -90,6 +109,9 @@ impl LeaseHandle {
                 Phase::Queued | Phase::Unverified(_) => None,
                 Phase::Held { grant, .. } => {
                     state.owned_by_user = true;
+                    if let Some(registration) = &mut state.registration {
+                        registration.set_task();
+                    }
                     Some(Ok(*grant))
                 }
                 Phase::Lost(lost) => Some(Err(lost.clone().into())),
@@ -104,6 +126,11 @@ impl LeaseHandle {
     /// Ends the wait because its time is over.
     pub(crate) fn time_out(&self) {
         self.0.end(End::TimedOut);
+    }
+
+    /// Ends the wait because the client is closed, unless the user has the slot.
+    pub(crate) fn client_closed(&self) {
+        self.0.end(End::ClientClosed);
     }
 
     /// The span of the wait or the hold while it lasts.
@@ -162,12 +189,12 @@ impl LeaseHandle {
     }
 
     /// Takes the entry, for the release of the slot of `token`, and the telemetry, which ends with
-    /// the reply. The keep-alive task stops.
+    /// the reply, as does the registration. The keep-alive task stops.
     pub(crate) fn into_entry(
         self,
         token: &Token,
         now: Instant,
-    ) -> Result<(Entry, Option<SlotTelemetry>), Lost> {
+    ) -> Result<(Entry, Option<SlotTelemetry>, Option<Registration>), Lost> {
         let lease = &self.0;
         let mut entry_guard = lease.entry.lock();
         let mut state = lease.state.lock();
@@ -181,13 +208,14 @@ impl LeaseHandle {
             return Err(lost.unwrap_or_else(|| lease.config.lost(*token, LostReason::Disconnected)));
         };
         let telemetry = state.telemetry.take();
+        let registration = state.registration.take();
         state.phase = Phase::Released;
         drop(state);
         drop(entry_guard);
         if !KeepAlive::take_back(&mut entry) {
             lease.changed.notify_waiters();
         }
-        Ok((entry, telemetry))
+        Ok((entry, telemetry, registration))
     }
 
     /// Closes the connection without a release. The server notices that it ends.

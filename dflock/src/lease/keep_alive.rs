@@ -1,6 +1,7 @@
 //! The keep-alive task: it waits for the grant, renews the lease, and watches the connection.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -132,7 +133,20 @@ impl Drop for Worker {
 struct Running(Arc<Lease>);
 
 impl Running {
+    /// Waits for the grant and keeps the lease. The close of the client ends it, unless the user
+    /// has the slot.
     async fn run_queued(self) {
+        let mut kept = pin!(self.keep_queued());
+        tokio::select! {
+            biased;
+            () = &mut kept => return,
+            () = self.0.config.holds.closed() => self.0.end(End::ClientClosed),
+        }
+        // Ends at once, unless the user has the slot.
+        kept.await;
+    }
+
+    async fn keep_queued(&self) {
         let granted = match self.0.wait_for_grant().await {
             Ok(grant) => {
                 let limit = self.0.config.timing.socket_timeout;

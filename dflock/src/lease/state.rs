@@ -1,11 +1,12 @@
 //! The state of a lease and its transitions. `ARCHITECTURE.md` has the table.
 
 use crate::clock::Instant;
-use crate::error::{Error, Lost, LostReason};
+use crate::error::{Error, Lost, LostReason, Operation};
 use crate::telemetry::{EmitOnDrop, Outcome, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 use super::LeaseConfig;
+use super::hold_registry::Registration;
 use super::timing::Deadlines;
 
 /// The phase of a lease.
@@ -48,6 +49,8 @@ pub(super) enum End {
     Dropped,
     /// The owner closed the connection without a release.
     Closed,
+    /// The client was closed before the user had the slot.
+    ClientClosed,
 }
 
 /// The phase, the requests for a renewal, and the telemetry.
@@ -66,6 +69,9 @@ pub(super) struct State {
     pub(super) renewals_sent: u64,
     /// The telemetry of the wait or the hold. `None` once both have ended.
     pub(super) telemetry: Option<SlotTelemetry>,
+    /// The wait in the queue or the hold, in the registry of the client. `None` once both have
+    /// ended. Dropped outside of the lock, because it wakes the task that closes the client.
+    pub(super) registration: Option<Registration>,
 }
 
 impl State {
@@ -80,6 +86,7 @@ impl State {
             renewals_completed: 0,
             renewals_sent: 0,
             telemetry: Some(telemetry),
+            registration: None,
         }
     }
 
@@ -120,6 +127,11 @@ impl State {
                 self.phase = Phase::Failed(Some(config.disconnected()));
             }
             (End::Failed(error), _) if waiting => self.phase = Phase::Failed(Some(error)),
+            (End::ClientClosed, Phase::Queued | Phase::Unverified(_) | Phase::Held { .. }) => {
+                // A hold does not fail: it ends as one whose handle is dropped.
+                outcome = (!waiting).then_some(Outcome::Dropped);
+                self.phase = Phase::Failed(Some(config.closed(Operation::Wait)));
+            }
             (End::TimedOut, _) if waiting => {
                 outcome = Some(Outcome::Timeout);
                 self.phase = Phase::Released;
@@ -137,6 +149,14 @@ impl State {
         }
         let outcome = outcome.or_else(|| self.outcome())?;
         self.end_telemetry(outcome)
+    }
+
+    /// Returns whether neither the wait nor the hold has ended.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Queued | Phase::Unverified(_) | Phase::Held { .. }
+        )
     }
 
     /// Returns the expiry of the lease, if the slot is held.

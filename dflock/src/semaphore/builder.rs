@@ -173,6 +173,49 @@ impl<K: Kind, Key, L> SemaphoreBuilder<K, Key, L> {
         self
     }
 
+    /// Sets how many tasks of this process wait on the server at once. The others wait in a queue
+    /// in the process, first come, first served. Defaults to no limit; zero is refused.
+    ///
+    /// Each waiter on the server needs a connection. With `local_queue(8)`, 800 tasks that wait for
+    /// a key use 8 connections and 8 places in the queue of the server, whose number it may limit
+    /// (`--max-waiters`).
+    ///
+    /// The queue belongs to the client, the key and the kind: all handles with the option share it,
+    /// and the number of the handle that was built first counts as long as a handle lives.
+    /// [`acquire_timeout`](Self::acquire_timeout) includes the wait in it, and a future that is
+    /// dropped leaves it. [`try_acquire`](Semaphore::try_acquire) and
+    /// [`enqueue`](Semaphore::enqueue) do not wait in it, and neither do handles without the option.
+    ///
+    /// # Order
+    ///
+    /// Tasks of the process leave the queue in the order in which they joined it. With
+    /// `local_queue(1)` they also get their slots in that order. With more, the server orders the
+    /// few that wait there by the arrival of their requests.
+    ///
+    /// Programs compete with as many places as they have on the server: one with `local_queue(1)`
+    /// and 800 tasks gets one slot in turn with each other waiter.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let client = server.client();
+    /// let pool = dflock::Semaphore::builder()
+    ///     .key("pool")
+    ///     .limit(5)
+    ///     .local_queue(8)
+    ///     .client(client)
+    ///     .build()?;
+    /// let held = pool.acquire().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn local_queue(mut self, waiters: u32) -> Self {
+        self.options.local_queue = Some(waiters);
+        self
+    }
+
     /// Sets the client. Defaults to [`Client::current`].
     pub fn client(mut self, client: Client) -> Self {
         self.options.client = Some(client);

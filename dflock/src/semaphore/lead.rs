@@ -5,6 +5,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::sync::watch;
@@ -15,6 +16,9 @@ use super::{Held, Idle, Lock};
 use crate::error::Error;
 use crate::telemetry;
 use crate::wire::Token;
+
+/// The longest pause between two campaigns.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 impl Lock<Idle> {
     /// Campaigns for the lock, and runs `body` while this program is the leader, until `body`

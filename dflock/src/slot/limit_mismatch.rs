@@ -11,7 +11,7 @@ use super::{Enqueue, SemaphoreInner, in_span};
 use crate::client::{AdoptedLimits, Client};
 use crate::clock::Instant;
 use crate::engine::{Backoff, SlotSpec};
-use crate::error::Error;
+use crate::error::{Error, Operation};
 use crate::lease::{LeaseConfig, LeaseHandle};
 use crate::limit_mismatch::LimitMismatch;
 use crate::telemetry::{self, HoldSpan, SlotTelemetry};
@@ -54,14 +54,15 @@ impl SemaphoreInner {
         let mut tries = Tries::new(&self.config, policy, wait);
         loop {
             let config = tries.config.clone();
-            let acquire = pin!(config.engine.acquire(&config.slot, tries.remaining));
-            match in_span(&telemetry, acquire).await {
+            match self.join(&config, tries.remaining, &telemetry).await {
                 Ok(granted) => {
                     tries.confirm();
-                    return Self::hold(&config, granted, telemetry).await;
+                    let operation = Operation::Acquire;
+                    return self.hold(&config, operation, granted, telemetry).await;
                 }
                 Err(error) => {
-                    if let Err(error) = tries.prepare_next(error).await {
+                    let prepared = tries.prepare_next(error);
+                    if let Err(error) = self.until_closed(Operation::Acquire, prepared).await {
                         return Err(telemetry.record_failure(error));
                     }
                 }
@@ -80,13 +81,15 @@ impl SemaphoreInner {
         loop {
             let config = tries.config.clone();
             let enqueue = pin!(config.engine.enqueue(&config.slot));
-            match in_span(&telemetry, enqueue).await {
+            let enqueue = in_span(&telemetry, enqueue);
+            match self.until_closed(Operation::Enqueue, enqueue).await {
                 Ok(outcome) => {
                     tries.confirm();
-                    return Self::enqueued(&config, outcome, telemetry).await;
+                    return self.enqueued(&config, outcome, telemetry).await;
                 }
                 Err(error) => {
-                    if let Err(error) = tries.prepare_next(error).await {
+                    let prepared = tries.prepare_next(error);
+                    if let Err(error) = self.until_closed(Operation::Enqueue, prepared).await {
                         return Err(telemetry.record_failure(error));
                     }
                 }

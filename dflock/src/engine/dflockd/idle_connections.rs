@@ -1,5 +1,6 @@
 //! The idle connections to one server.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(crate) struct IdleConnections {
     timeout: Duration,
     /// A connection of this age is not reused, so that the name of its server is resolved again.
     max_age: Duration,
+    /// No connection is kept any more. Stored under the lock of `by_runtime`.
+    is_closed: AtomicBool,
     /// One entry for each runtime. Most programs have one runtime.
     by_runtime: Mutex<Vec<RuntimeEntry>>,
 }
@@ -48,6 +51,7 @@ impl IdleConnections {
             clock,
             timeout,
             max_age,
+            is_closed: AtomicBool::new(false),
             by_runtime: Mutex::default(),
         })
     }
@@ -75,6 +79,9 @@ impl IdleConnections {
         }
         let here = {
             let mut by_runtime = self.by_runtime.lock();
+            if self.is_closed.load(Ordering::Relaxed) {
+                return;
+            }
             if let Some(entry) = by_runtime.iter_mut().find(|entry| entry.runtime == runtime) {
                 entry.used = entry.used.max(used);
                 let place = entry
@@ -132,6 +139,16 @@ impl IdleConnections {
             })
             .collect();
         // Outside of the lock, which every acquire takes: closing a connection takes time.
+        drop(by_runtime);
+        drop(closed);
+    }
+
+    /// Closes all connections, and those that are put back later.
+    pub(crate) fn close(&self) {
+        let mut by_runtime = self.by_runtime.lock();
+        self.is_closed.store(true, Ordering::Relaxed);
+        let closed = std::mem::take(&mut *by_runtime);
+        // Outside of the lock, which the drop of a reaper takes.
         drop(by_runtime);
         drop(closed);
     }

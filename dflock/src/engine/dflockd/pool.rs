@@ -266,6 +266,11 @@ impl Pool {
         }
     }
 
+    /// Closes the idle connections, and keeps none from here on.
+    pub(super) fn close_idle(&self) {
+        self.idle.close();
+    }
+
     /// Notes that a request that was sent at `sent_at` has a reply.
     pub(super) fn note_reply(&self, sent_at: Instant) {
         self.last_replied
