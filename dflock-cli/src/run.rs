@@ -48,14 +48,17 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     // Progress needs the statistics of the key's own server only.
     let index = Crc32.shard(&options.key, client.servers().count());
     let shard_client = builder.servers(client.servers().nth(index)).build()?;
-    let semaphore = Semaphore::builder()
+    let mut semaphore = Semaphore::builder()
         .key(&options.key)
         .limit(options.limit)
         .client(client);
-    let semaphore = match options.lease {
-        Some(lease) => semaphore.lease_ttl(lease).build()?,
-        None => semaphore.build()?,
-    };
+    if let Some(lease) = options.lease {
+        semaphore = semaphore.lease_ttl(lease);
+    }
+    if let Some(max_hold) = options.max_hold {
+        semaphore = semaphore.max_hold(max_hold);
+    }
+    let semaphore = semaphore.build()?;
     let outer_keys = outer_keys();
     let is_nested = outer_keys.split(' ').any(|key| key == options.key);
     let held = tokio::select! {

@@ -31,6 +31,7 @@
 /// | `acquire_timeout` | the longest wait for a slot: text such as `"2s"`, `"500ms"`, `"0.5s"`, `"1h30m"`, as [`parse_duration`](crate::parse_duration) parses it, or any [`Duration`](std::time::Duration) | 10 s | more than 9,223,372,036 s; zero as text: `Duration::ZERO` means "only a slot that is free now" |
 /// | `lease_ttl` | the lease: how long the server keeps the slot of a holder that does not renew it. Text or a `Duration` as above. The lease is renewed while the body runs | the server's | less than 1 s, more than 9,223,372,036 s, and fractions of a second |
 /// | `renew_ratio` | the fraction of the lease after which it is renewed: a literal or any `f64` | 0.5 | a value that is not between 0 and 1, both excluded |
+/// | `max_hold` | the longest time for which the slot is held: at its end the slot is lost, as in [`max_hold`](crate::SemaphoreBuilder::max_hold). Text or a `Duration` as above | unlimited | zero, and less than `lease_ttl` |
 /// | `on_lost` | `cancel`: the loss of the slot stops the body; `finish`: the body runs to its end. See [below](#lost-slots) | `cancel` | anything else |
 /// | `slot` | the name of a variable for the body: its slot, a `&`[`Held`](crate::Held) | none | anything but an identifier |
 /// | `crate` | the path of `dflock`, if another crate re-exports it | `::dflock` | anything but a path |

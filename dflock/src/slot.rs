@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::driver;
 use crate::engine::{EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, Operation};
-use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
+use crate::lease::{HoldLimits, LeaseConfig, LeaseHandle, OnLost};
 use crate::telemetry::{HoldSpan, Outcome, SlotTelemetry};
 use crate::wire::{Grant, KeyBuf, LeaseSeconds, Primitive, Seconds, Token};
 
@@ -22,6 +22,7 @@ pub(crate) struct SlotOptions {
     pub(crate) acquire_timeout: Duration,
     pub(crate) lease_ttl: Option<Duration>,
     pub(crate) renew_ratio: f64,
+    pub(crate) max_hold: Option<Duration>,
     pub(crate) on_lost: Option<OnLost>,
     pub(crate) client: Option<Client>,
 }
@@ -32,6 +33,7 @@ impl Default for SlotOptions {
             acquire_timeout: Duration::from_secs(10),
             lease_ttl: None,
             renew_ratio: 0.5,
+            max_hold: None,
             on_lost: None,
             client: None,
         }
@@ -69,6 +71,7 @@ impl SemaphoreInner {
         if !(renew_ratio > 0.0 && renew_ratio < 1.0) {
             return Err(ConfigError::RenewRatio { ratio: renew_ratio });
         }
+        let hold_limits = HoldLimits::new(options.max_hold, options.lease_ttl)?;
         let client = options.client.clone().map_or_else(Client::current, Ok)?;
         let server = client.engine().server_for(key.as_str())?;
         let config = Arc::new(LeaseConfig {
@@ -81,6 +84,7 @@ impl SemaphoreInner {
             engine: client.engine().clone(),
             timing: client.timing().clone(),
             renew_ratio,
+            hold_limits,
             fencing: client.fencing(),
             on_lost: options.on_lost.clone(),
         });

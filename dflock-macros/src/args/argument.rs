@@ -9,7 +9,7 @@ use crate::kind::Kind;
 ///
 /// A new argument is an entry here, and a row in the documentation of the attributes
 /// (`dflock/src/attributes.rs`), which a test asks for.
-pub(crate) static ARGUMENTS: [Argument; 9] = [
+pub(crate) static ARGUMENTS: [Argument; 10] = [
     Argument {
         name: "key",
         syntax: "needs a value",
@@ -57,6 +57,14 @@ pub(crate) static ARGUMENTS: [Argument; 9] = [
         is_required: false,
         refused_by_lock: None,
         setter: Setter::Option(Value::renew_ratio),
+    },
+    Argument {
+        name: "max_hold",
+        syntax: "is text or a `Duration`",
+        example: "max_hold = \"1h\"",
+        is_required: false,
+        refused_by_lock: None,
+        setter: Setter::Option(Value::max_hold),
     },
     Argument {
         name: "on_lost",

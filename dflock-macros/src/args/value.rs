@@ -74,6 +74,17 @@ impl Value {
         }
     }
 
+    /// Validates the longest time for which a slot is held.
+    pub(super) fn max_hold(given: Expr) -> syn::Result<Self> {
+        match literal_duration(&given)? {
+            Some(max_hold) if max_hold.is_zero() => {
+                refuse(&given, "invalid time: it must be more than 0")
+            }
+            Some(max_hold) => Ok(Self::Duration(max_hold)),
+            None => Ok(Self::Other(Box::new(given))),
+        }
+    }
+
     /// Validates a wait.
     pub(super) fn acquire_timeout(given: Expr) -> syn::Result<Self> {
         match literal_duration(&given)? {

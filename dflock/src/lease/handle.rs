@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use super::hold_limits::HoldBounds;
 use super::keep_alive::KeepAlive;
 use super::state::{End, Phase};
 use super::{Lease, LeaseConfig};
@@ -32,14 +33,15 @@ impl LeaseHandle {
             received_at,
             ..
         } = granted;
-        let deadlines = config.deadlines(sent_at, &grant, 0);
+        let bounds = config.hold_limits.start(sent_at, grant.lease);
+        let deadlines = bounds.cap(config.deadlines(sent_at, &grant, 0));
         let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
         let phase = Phase::Held {
             grant,
             deadlines,
             renewing: false,
         };
-        let lease = Lease::new(config.clone(), entry, phase, telemetry);
+        let lease = Lease::new(config.clone(), entry, (phase, bounds), telemetry);
         lease.start_keep_alive(deadlines.renew_at, received_at);
         Self(lease)
     }
@@ -60,7 +62,7 @@ impl LeaseHandle {
             verify_timeout,
             ..
         } = granted;
-        let phase = Phase::Unverified(grant);
+        let phase = (Phase::Unverified(grant), HoldBounds::default());
         let handle = Self(Lease::new(config.clone(), entry, phase, telemetry));
         if let Err(error) = handle.0.verify_grant(grant, verify_timeout).await {
             handle.0.end(End::Failed(error));
@@ -78,7 +80,8 @@ impl LeaseHandle {
         entry: Entry,
         telemetry: SlotTelemetry,
     ) -> Self {
-        let lease = Lease::new(config.clone(), entry, Phase::Queued, telemetry);
+        let phase = (Phase::Queued, HoldBounds::default());
+        let lease = Lease::new(config.clone(), entry, phase, telemetry);
         KeepAlive::spawn_queued(&lease);
         Self(lease)
     }

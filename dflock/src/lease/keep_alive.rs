@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::Lease;
+use super::{Lease, LeaseConfig};
 use super::state::{End, Phase, State};
 use crate::clock::Instant;
 use crate::engine::{Entry, EntryError};
@@ -16,7 +16,7 @@ use crate::error::{Error, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry;
 
-use crate::wire::Grant;
+use crate::wire::{Grant, LeaseSeconds};
 
 /// A renewal for which the server gave no time is retried after this part of the time that is left.
 const RETRY_DIVISOR: u32 = 4;
@@ -232,8 +232,8 @@ impl Lease {
         let slot = &self.config.slot;
         let context = || slot.context(Operation::Renew);
         let sent_at = self.now();
-        self.start(|entry| entry.start_renewal(slot, grant.token));
-        let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot, &grant));
+        self.start(|entry| entry.start_renewal(slot, grant.token, slot.lease));
+        let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot.lease, &grant));
         match timeout(limit, renewed).await {
             Ok(Some(Ok(Some(lease)))) => self.activate(sent_at, Grant { lease, ..grant }),
             Ok(Some(Ok(None))) => return Err(Error::LeaseExpired { context: context() }),
@@ -313,11 +313,11 @@ impl Lease {
     async fn renew(&self) -> bool {
         let slot = &self.config.slot;
         let sent_at = self.now();
-        let Some((grant, expires_at)) = self.start_renewal() else {
+        let Some((grant, expires_at, requested)) = self.start_renewal(sent_at) else {
             self.end(End::Expired);
             return false;
         };
-        self.start(|entry| entry.start_renewal(slot, grant.token));
+        self.start(|entry| entry.start_renewal(slot, grant.token, requested));
         let renewed = loop {
             let changed = self.changed.notified();
             if self.lock_state().expires_at().is_none() {
@@ -327,7 +327,7 @@ impl Lease {
             }
             tokio::select! {
                 biased;
-                renewed = self.poll_entry(|entry, cx| entry.poll_renewal(cx, slot, &grant)) => {
+                renewed = self.poll_entry(|entry, cx| entry.poll_renewal(cx, requested, &grant)) => {
                     match renewed {
                         Some(renewed) => break renewed,
                         None => return false,
@@ -380,11 +380,14 @@ impl Lease {
         }
     }
 
-    /// Marks a renewal as in flight. Returns the grant and its expiry.
-    fn start_renewal(&self) -> Option<(Grant, Instant)> {
+    /// Marks a renewal that is sent at `sent_at` as in flight. Returns the grant, its expiry, and
+    /// the lease to request.
+    fn start_renewal(&self, sent_at: Instant) -> Option<(Grant, Instant, Option<LeaseSeconds>)> {
         let mut state = self.lock_state();
         state.renewals_started = state.renewals_requested;
         state.renewals_sent += 1;
+        let LeaseConfig { slot, timing, .. } = &*self.config;
+        let requested = state.bounds.lease(slot.lease, sent_at, timing.clock_drift);
         match &mut state.phase {
             Phase::Held {
                 grant,
@@ -392,7 +395,7 @@ impl Lease {
                 renewing,
             } => {
                 *renewing = true;
-                Some((*grant, deadlines.expires_at))
+                Some((*grant, deadlines.expires_at, requested))
             }
             _ => None,
         }
@@ -409,6 +412,7 @@ impl Lease {
         let telemetry = telemetry
             .map(|telemetry| telemetry.record_grant(self.config.slot.labels(), &grant.token));
         let mut state = self.lock_state();
+        state.bounds = self.config.hold_limits.start(sent_at, grant.lease);
         self.extend(&mut state, sent_at, grant);
         // The owner may have given up in the meantime.
         let ended = telemetry.and_then(|telemetry| state.restore_telemetry(telemetry));
@@ -422,6 +426,7 @@ impl Lease {
     fn extend(&self, state: &mut State, sent_at: Instant, grant: Grant) {
         if matches!(state.phase, Phase::Unverified(_) | Phase::Held { .. }) {
             let deadlines = self.config.deadlines(sent_at, &grant, state.renewals_sent);
+            let deadlines = state.bounds.cap(deadlines);
             state.phase = Phase::Held {
                 grant,
                 deadlines,

@@ -6,6 +6,7 @@ use crate::telemetry::{EmitOnDrop, Outcome, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 use super::LeaseConfig;
+use super::hold_limits::HoldBounds;
 use super::timing::Deadlines;
 
 /// The phase of a lease.
@@ -54,6 +55,8 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) phase: Phase,
+    /// The bounds of the hold. Those of a wait are set when its slot is held.
+    pub(super) bounds: HoldBounds,
     /// The user has the slot, so that its loss is reported.
     pub(super) owned_by_user: bool,
     /// The number of renewals that the user has requested.
@@ -69,11 +72,12 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(phase: Phase, telemetry: SlotTelemetry) -> Self {
+    pub(super) fn new(phase: Phase, bounds: HoldBounds, telemetry: SlotTelemetry) -> Self {
         // A lease that begins as held was acquired without a wait in the queue: the user has it.
         let owned_by_user = matches!(phase, Phase::Held { .. });
         Self {
             phase,
+            bounds,
             owned_by_user,
             renewals_requested: 0,
             renewals_started: 0,
@@ -92,7 +96,9 @@ impl State {
                 deadlines,
                 renewing,
             } if now >= deadlines.expires_at => {
-                let reason = if renewing {
+                let reason = if self.bounds.is_reached(deadlines.expires_at) {
+                    LostReason::Overdue
+                } else if renewing {
                     LostReason::Unreachable
                 } else {
                     LostReason::Expired
@@ -167,12 +173,12 @@ impl State {
     pub(super) fn token_on_server(&self) -> Option<Token> {
         match &self.phase {
             Phase::Unverified(grant) | Phase::Held { grant, .. } => Some(grant.token),
-            // The lease ended by the clock of this client: the server may count it as held.
-            Phase::Lost(lost)
-                if matches!(lost.reason, LostReason::Expired | LostReason::Unreachable) =>
-            {
-                Some(lost.token)
-            }
+            // The hold ended by the clock of this client: the server may count it as held.
+            Phase::Lost(Lost {
+                token,
+                reason: LostReason::Expired | LostReason::Unreachable | LostReason::Overdue,
+                ..
+            }) => Some(*token),
             Phase::Queued | Phase::Failed(_) | Phase::Lost(_) | Phase::Released => None,
         }
     }

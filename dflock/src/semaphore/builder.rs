@@ -125,6 +125,40 @@ impl<K: Kind, Key, L> SemaphoreBuilder<K, Key, L> {
         self
     }
 
+    /// Sets the longest time for which a slot is held, whatever its lease. Unlimited by default.
+    ///
+    /// No renewal reaches past it. At its end the slot is released and lost, with the reason
+    /// [`Overdue`](crate::LostReason::Overdue). It counts from before the request of the grant was
+    /// sent; after a wait in the queue, from the renewal that confirmed the grant. For a
+    /// [`Queued`](crate::Queued) semaphore it also counts before the call of `wait`.
+    ///
+    /// Valid is any time above 0 that is not less than `lease_ttl`, if that is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// use std::time::Duration;
+    /// use dflock::{LostReason, Semaphore};
+    ///
+    /// let held = Semaphore::builder()
+    ///     .key("pool")
+    ///     .limit(1)
+    ///     .max_hold(Duration::from_millis(20))
+    ///     .client(server.client())
+    ///     .build()?
+    ///     .acquire()
+    ///     .await?;
+    /// assert_eq!(held.lost().await.reason, LostReason::Overdue);
+    /// # Ok(()) }
+    /// ```
+    pub fn max_hold(mut self, max_hold: Duration) -> Self {
+        self.options.max_hold = Some(max_hold);
+        self
+    }
+
     /// Sets the callback that is called once for each lost slot.
     ///
     /// It mostly runs on the task that renews the lease, so it must not block. It is not called for
