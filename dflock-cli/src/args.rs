@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
+use dflock::parse_duration_or_seconds;
 
 use crate::client_options::ClientOptions;
-use crate::duration::{duration, interval};
+use crate::duration::parse_interval;
 use crate::serve::ServeOptions;
 
 /// Distributed semaphores for the command line, on dflockd servers
@@ -65,14 +66,14 @@ pub(crate) struct RunOptions {
     /// Maximum time to wait for a slot, such as 30s; 0 fails if no slot is free [default: no limit]
     ///
     /// The time includes connecting and the replies of the server.
-    #[arg(long, short, value_parser = duration, value_name = "TIME")]
+    #[arg(long, short, value_parser = parse_duration_or_seconds, value_name = "TIME")]
     pub(crate) timeout: Option<Duration>,
 
     /// Lease of the slot, in whole seconds [default: the server's]
     ///
     /// The server frees the slot if the lease is not renewed in this time. dflock renews the lease
     /// for as long as the command runs.
-    #[arg(long, value_parser = duration, value_name = "TIME")]
+    #[arg(long, value_parser = parse_duration_or_seconds, value_name = "TIME")]
     pub(crate) lease: Option<Duration>,
 
     /// Maximum time for which the slot is held, such as 1h; at least --lease [default: no limit]
@@ -83,7 +84,7 @@ pub(crate) struct RunOptions {
     pub(crate) max_hold: Option<Duration>,
 
     /// Time between SIGTERM and SIGKILL when the slot is lost; 0 sends SIGKILL immediately
-    #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = "10s", value_parser = parse_duration_or_seconds, value_name = "TIME")]
     pub(crate) grace: Duration,
 
     /// Pass the fence of the slot to the command in `$DFLOCK_FENCE`; requires servers from v2.1 on
@@ -112,7 +113,7 @@ pub(crate) struct StatsOptions {
     #[arg(
         long,
         default_value = "1s",
-        value_parser = interval,
+        value_parser = parse_interval,
         value_name = "TIME",
         requires = "watch"
     )]

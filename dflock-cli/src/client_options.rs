@@ -2,13 +2,13 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dflock::cli_support::is_local;
 use dflock::{Client, ClientBuilder, ConfigError, Tls};
 
-use crate::duration::duration;
+use crate::duration::parse_timeout;
 use crate::error::CliError;
 use crate::message::config_message;
 use crate::warning::warn;
@@ -41,7 +41,7 @@ pub(crate) struct ClientOptions {
     /// A server frees the slots of a connection that is silent for this time, so dflock treats a
     /// slot as lost after it. Unless `$DFLOCK_HEARTBEAT` is set, the lease is renewed at least once
     /// in each third of it, or every 8s if it is 23s or more.
-    #[arg(long, value_parser = positive_duration, value_name = "TIME")]
+    #[arg(long, value_parser = parse_timeout, value_name = "TIME")]
     server_read_timeout: Option<Duration>,
 }
 
@@ -114,7 +114,10 @@ impl ClientOptions {
 /// The library reports an invalid address in a variable as text. Read here, it is a
 /// [`ConfigError::Address`], whose message names the options of `dflock`.
 fn env_servers() -> Result<Option<Vec<String>>, CliError> {
-    let refused = |why| ConfigError::Variable { name: SERVERS, why };
+    let refused = |reason| ConfigError::Variable {
+        name: SERVERS,
+        reason,
+    };
     let Some(list) = env::var_os(SERVERS) else {
         return Ok(None);
     };
@@ -130,27 +133,4 @@ fn env_servers() -> Result<Option<Vec<String>>, CliError> {
         .build()
         .map_err(|error| refused(config_message(&error)))?;
     Ok(Some(servers))
-}
-
-/// Parses a duration that is more than 0 and at most a year.
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    const YEAR: Duration = Duration::from_hours(365 * 24);
-    let time = duration(text)?;
-    if time.is_zero() || time > YEAR {
-        Err("must be more than 0 and at most a year".to_owned())
-    } else {
-        Ok(time)
-    }
-}
-
-/// Returns whether `server`, as `host:port`, is a loopback address.
-fn is_local(server: &str) -> bool {
-    let host = server
-        .rsplit_once(':')
-        .map_or(server, |(host, _)| host)
-        .trim_matches(['[', ']']);
-    match host.parse::<IpAddr>() {
-        Ok(ip) => ip.to_canonical().is_loopback(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
-    }
 }

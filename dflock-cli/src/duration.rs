@@ -1,93 +1,78 @@
-//! Parsers of durations on the command line.
+//! Durations on the command line: those of the library, within limits.
 
 use std::time::Duration;
 
-/// Parses a duration such as `30s`, `1.5m`, `500ms` or `2h`. A number without a unit is in seconds.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    const EXPECTED: &str =
-        "expected a number with the unit ms, s, m or h, such as 30s; the default unit is s";
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(EXPECTED.to_owned()),
-    };
-    // Rejects signs, exponents, and words such as `inf`, which `f64` would parse.
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        return Err(EXPECTED.to_owned());
-    }
-    // Whole milliseconds are exact: a multiplication by 0.001 would round.
-    match (digits.parse::<u64>(), digits.parse::<f64>()) {
-        (Ok(millis), _) if unit < 1.0 => Ok(Duration::from_millis(millis)),
-        (_, Ok(number)) => {
-            Duration::try_from_secs_f64(number * unit).map_err(|_| format!("too long; {EXPECTED}"))
-        }
-        _ => Err(EXPECTED.to_owned()),
+use dflock::parse_duration_or_seconds;
+
+/// Parses a duration of at least 10 ms.
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
+    const MIN: Duration = Duration::from_millis(10);
+    let interval = parse_duration_or_seconds(text).map_err(|error| error.to_string())?;
+    if interval < MIN {
+        Err("too short: must be at least 10ms".to_owned())
+    } else {
+        Ok(interval)
     }
 }
 
-/// Parses a duration of at least 10 ms.
-pub(crate) fn interval(text: &str) -> Result<Duration, String> {
-    const MIN: Duration = Duration::from_millis(10);
-    duration(text).and_then(|interval| {
-        if interval < MIN {
-            Err("too short: must be at least 10ms".to_owned())
-        } else {
-            Ok(interval)
-        }
-    })
+/// Parses a duration that is more than 0 and at most a year.
+pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
+    const YEAR: Duration = Duration::from_hours(365 * 24);
+    let timeout = parse_duration_or_seconds(text).map_err(|error| error.to_string())?;
+    if timeout.is_zero() || timeout > YEAR {
+        Err("must be more than 0 and at most a year".to_owned())
+    } else {
+        Ok(timeout)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+#[path = "../../dflock-duration/tests/cases/mod.rs"]
+mod cases;
 
-    #[test]
-    fn a_number_with_a_unit_is_a_duration() {
-        for (text, millis) in [
-            ("30s", 30_000),
-            ("30", 30_000),
-            ("0", 0),
-            ("1.5m", 90_000),
-            ("500ms", 500),
-            ("2h", 7_200_000),
-            ("0.25", 250),
-            ("1m", 60_000),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::RunOptions;
+
+    #[derive(clap::Parser)]
+    struct Run {
+        #[command(flatten)]
+        options: RunOptions,
+    }
+
+    /// Parses `--timeout TEXT`, as the program does.
+    fn timeout(text: &str) -> Result<Option<Duration>, clap::Error> {
+        let option = format!("--timeout={text}");
+        let run = Run::try_parse_from(["run", "--key", "k", &option, "true"]);
+        run.map(|run| run.options.timeout)
     }
 
     #[test]
-    fn anything_else_is_rejected() {
-        for text in [
-            "",
-            "s",
-            "-1",
-            "+1",
-            "1e3",
-            "inf",
-            "NaN",
-            "1 s",
-            "1d",
-            "1s2",
-            "1.2.3",
-            ".",
-            "1,5",
-            "99999999999999999999999h",
-            "½s",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
+    fn an_option_has_the_grammar_of_all_durations() {
+        for (text, duration) in cases::DURATIONS.into_iter().chain(cases::SECONDS) {
+            assert_eq!(timeout(text).unwrap(), Some(duration), "{text:?}");
+        }
+        for text in cases::REFUSED {
+            assert!(timeout(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn an_interval_is_at_least_10_ms() {
-        assert_eq!(interval("10ms"), Ok(Duration::from_millis(10)));
+        assert_eq!(parse_interval("10ms"), Ok(Duration::from_millis(10)));
         for text in ["0", "9ms", "s"] {
-            assert!(interval(text).is_err(), "{text}");
+            assert!(parse_interval(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_more_than_0_and_at_most_a_year() {
+        assert_eq!(parse_timeout("365d"), Ok(Duration::from_hours(365 * 24)));
+        for text in ["0", "366d", "s"] {
+            assert!(parse_timeout(text).is_err(), "{text}");
         }
     }
 }

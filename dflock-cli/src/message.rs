@@ -30,7 +30,7 @@ fn own_message(error: &Error) -> String {
             "{context}: the lease of the granted slot expired before the grant arrived; try again, \
              with a longer --lease if this repeats"
         ),
-        Error::Auth { context, fault } => match auth_message(*fault) {
+        Error::Auth { context, kind } => match auth_message(*kind) {
             Some(text) => format!("{context}: {text}"),
             None => error.to_string(),
         },
@@ -52,7 +52,7 @@ fn own_message(error: &Error) -> String {
             "{context}: no connection within {limit:?}; {stage}, or raise DFLOCK_CONNECT_TIMEOUT{}",
             timeout_hint(context.operation)
         ),
-        Error::Tls { context, fault, .. } => match tls_message(*fault) {
+        Error::Tls { context, kind, .. } => match tls_message(*kind) {
             Some(text) => format!("{context}: no TLS connection: {text}"),
             None => error.to_string(),
         },
@@ -106,13 +106,13 @@ pub(crate) fn config_message(error: &ConfigError) -> String {
         }
         ConfigError::Address {
             address,
-            why: AddressErrorKind::UserInfo,
+            kind: AddressErrorKind::UserInfo,
         } => format!(
             "server {address:?} is refused: user and password are not allowed in an address; give \
              the auth token with --auth-token-file"
         ),
-        ConfigError::NoNativeRoots { why } => format!(
-            "the system has no certificate that is trusted: {why}; install its CA certificates, or \
+        ConfigError::NoNativeRoots { reason } => format!(
+            "the system has no certificate that is trusted: {reason}; install its CA certificates, or \
              name one with --tls-ca"
         ),
         error => error.to_string(),
@@ -164,8 +164,8 @@ pub(crate) fn timeout_message(key: &str, server: &str) -> String {
     )
 }
 
-fn auth_message(fault: AuthErrorKind) -> Option<&'static str> {
-    Some(match fault {
+fn auth_message(kind: AuthErrorKind) -> Option<&'static str> {
+    Some(match kind {
         AuthErrorKind::Missing => {
             "the server requires an auth token; give it with --auth-token-file"
         }
@@ -189,8 +189,8 @@ fn auth_message(fault: AuthErrorKind) -> Option<&'static str> {
     })
 }
 
-fn tls_message(fault: TlsErrorKind) -> Option<&'static str> {
-    Some(match fault {
+fn tls_message(kind: TlsErrorKind) -> Option<&'static str> {
+    Some(match kind {
         TlsErrorKind::Name => {
             "the server's certificate is for another name; use the name of the certificate in \
              --servers"

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use clap::ArgAction;
 use clap::builder::BoolishValueParser;
+use dflock::parse_duration_or_seconds;
 use dflock::server::{Server, ServerConfig, ServerTls};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::duration::duration;
 use crate::error::CliError;
 use crate::exit_code;
 use crate::reaper::reap_orphans;
@@ -28,16 +28,16 @@ pub(crate) struct ServeOptions {
     #[arg(long, default_value_t = 6388)]
     port: u16,
     /// Lease of requests that do not set one
-    #[arg(long, default_value = "33s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = "33s", value_parser = parse_duration_or_seconds, value_name = "TIME")]
     default_lease_ttl: Duration,
     /// Interval at which expired leases are swept
-    #[arg(long, default_value = "1s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = "1s", value_parser = parse_duration_or_seconds, value_name = "TIME")]
     lease_sweep_interval: Duration,
     /// Interval at which idle keys are collected
-    #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = "5s", value_parser = parse_duration_or_seconds, value_name = "TIME")]
     gc_interval: Duration,
     /// Time after which an idle key is collected
-    #[arg(long, default_value = "60s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = "60s", value_parser = parse_duration_or_seconds, value_name = "TIME")]
     gc_max_idle: Duration,
     /// Maximum number of keys
     #[arg(long, default_value_t = 1024)]
@@ -49,13 +49,13 @@ pub(crate) struct ServeOptions {
     #[arg(long, default_value_t = 0)]
     max_connections: usize,
     /// Time after which a silent connection is closed
-    #[arg(long, default_value = "23s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = "23s", value_parser = parse_duration_or_seconds, value_name = "TIME")]
     read_timeout: Duration,
     /// Time in which a client has to read a reply; 0 means no limit
-    #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = "5s", value_parser = parse_duration_or_seconds, value_name = "TIME")]
     write_timeout: Duration,
     /// Time that a shutdown waits for slots to be released; 0 means no limit
-    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = "30s", value_parser = parse_duration_or_seconds, value_name = "TIME")]
     shutdown_timeout: Duration,
     /// Auth token that clients must send; visible in the process list
     #[arg(long, conflicts_with = "auth_token_file")]

@@ -70,7 +70,7 @@ async fn debug_names_a_lock_and_a_semaphore() {
     );
     let (lock, pool) = (lock.acquire().await.unwrap(), pool.acquire().await.unwrap());
     assert!(format!("{lock:?}").starts_with(r#"Lock { key: "job", state: Held {"#));
-    assert!(format!("{pool:?}").contains(r#"limit: 5, state: Held {"#));
+    assert!(format!("{pool:?}").contains("limit: 5, state: Held {"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::time::Duration;
 
 use dflock_duration::parse_duration_or_seconds;
@@ -66,7 +67,7 @@ macro_rules! variables {
 variables! {
     SERVERS = "DFLOCK_SERVERS",
         "`host:port`, several separated by commas; default `127.0.0.1:6388`",
-        Setter::Text(Settings::servers);
+        Setter::Text(|settings, list| settings.servers(&list));
     AUTH_TOKEN = "DFLOCK_AUTH_TOKEN",
         "the auth token; an empty one is none",
         Setter::Text(|settings, token| {
@@ -151,7 +152,7 @@ impl ClientBuilder {
         for Variable { name, setter, .. } in VARIABLES {
             let text = match lookup(name).map(OsString::into_string) {
                 Some(Ok(text)) => text,
-                Some(Err(_)) => return Err(variable_error(name, "it is not UTF-8")),
+                Some(Err(_)) => return Err(variable_error(name, &"it is not UTF-8")),
                 None => continue,
             };
             match setter {
@@ -176,9 +177,9 @@ struct Settings {
 }
 
 impl Settings {
-    fn servers(mut self, list: String) -> Result<Self, ConfigError> {
+    fn servers(mut self, list: &str) -> Result<Self, ConfigError> {
         let servers = list.split(',').map(str::trim);
-        check_addresses(servers.clone()).map_err(|error| variable_error(SERVERS, error))?;
+        check_addresses(servers.clone()).map_err(|error| variable_error(SERVERS, &error))?;
         self.builder = self.builder.servers(servers);
         Ok(self)
     }
@@ -188,12 +189,12 @@ impl Settings {
         let token = match (self.auth_token.take(), self.auth_token_file.take()) {
             (None, None) => None,
             (Some(token), None) => AuthToken::new(token)
-                .map_err(|kind| variable_error(AUTH_TOKEN, ConfigError::AuthToken { kind }))?
+                .map_err(|kind| variable_error(AUTH_TOKEN, &ConfigError::AuthToken { kind }))?
                 .map(Reloadable::from_value),
             (None, Some(file)) => Some(open_auth_token_file(file)?),
             (Some(_), Some(_)) => {
                 let reason = format!("`{AUTH_TOKEN}` is set, too; unset one of the two");
-                return Err(variable_error(AUTH_TOKEN_FILE, reason));
+                return Err(variable_error(AUTH_TOKEN_FILE, &reason));
             }
         };
         self.builder = self.builder.auth_token(token);
@@ -215,10 +216,10 @@ impl Settings {
             }
             (Some("off"), Some(_)) => {
                 let reason = format!("`{TLS}` is `off`; unset one of the two");
-                Err(variable_error(TLS_CA, reason))
+                Err(variable_error(TLS_CA, &reason))
             }
             // The value is not shown, because it may be a certificate or a key.
-            (Some(_), _) => Err(variable_error(TLS, "it is neither `native` nor `off`")),
+            (Some(_), _) => Err(variable_error(TLS, &"it is neither `native` nor `off`")),
         };
         Ok(self.builder.tls(tls?))
     }
@@ -231,7 +232,7 @@ impl Settings {
             if value.is_some() {
                 let reason = "this program was built without TLS; build it with the feature `tls` of \
                            `dflock`";
-                return Err(variable_error(name, reason));
+                return Err(variable_error(name, &reason));
             }
         }
         Ok(self.builder)
@@ -248,9 +249,9 @@ fn open_auth_token_file(file: String) -> Result<Reloadable<AuthTokenFile>, Confi
                 }
                 kind => kind,
             };
-            variable_error(AUTH_TOKEN_FILE, kind)
+            variable_error(AUTH_TOKEN_FILE, &kind)
         }
-        error => variable_error(AUTH_TOKEN_FILE, error),
+        error => variable_error(AUTH_TOKEN_FILE, &error),
     })
 }
 
@@ -264,7 +265,7 @@ fn certificate_error(name: &'static str, error: ConfigError) -> ConfigError {
             );
             variable_error(
                 TLS,
-                format!("the system has no certificate that can be trusted: {reason}; {advice}"),
+                &format!("the system has no certificate that can be trusted: {reason}; {advice}"),
             )
         }
         // Omit the path: the value may be a key or a certificate.
@@ -274,9 +275,9 @@ fn certificate_error(name: &'static str, error: ConfigError) -> ConfigError {
             ..
         } => {
             let (file, kind) = (None, PemErrorKind::NotPath { error });
-            variable_error(name, ConfigError::Pem { role, file, kind })
+            variable_error(name, &ConfigError::Pem { role, file, kind })
         }
-        error => variable_error(name, error),
+        error => variable_error(name, &error),
     }
 }
 
@@ -285,9 +286,9 @@ fn parse_timeout(name: &'static str, text: &str) -> Result<Duration, ConfigError
         Ok(timeout) if is_valid_timeout(timeout) => Ok(timeout),
         Ok(_) => Err(variable_error(
             name,
-            format!("{text:?} is refused; {TIMEOUT_RANGE}"),
+            &format!("{text:?} is refused; {TIMEOUT_RANGE}"),
         )),
-        Err(error) => Err(variable_error(name, error)),
+        Err(error) => Err(variable_error(name, &error)),
     }
 }
 
@@ -295,18 +296,18 @@ fn parse_timeout(name: &'static str, text: &str) -> Result<Duration, ConfigError
 fn build(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
         // The expected name in the certificate is derived from the host.
-        Err(error @ ConfigError::ServerName { .. }) => Err(variable_error(SERVERS, error)),
+        Err(error @ ConfigError::ServerName { .. }) => Err(variable_error(SERVERS, &error)),
         Err(
             error @ ConfigError::Duration {
                 option: "heartbeat",
                 ..
             },
-        ) => Err(variable_error(HEARTBEAT, error)),
+        ) => Err(variable_error(HEARTBEAT, &error)),
         result => result,
     }
 }
 
-fn variable_error(name: &'static str, reason: impl ToString) -> ConfigError {
+fn variable_error(name: &'static str, reason: &dyn Display) -> ConfigError {
     let reason = reason.to_string();
     ConfigError::Variable { name, reason }
 }
@@ -401,7 +402,7 @@ mod tests {
         {
             let error = client(&[(SOCKET_TIMEOUT, text)]).unwrap_err();
             let reason = parse_duration_or_seconds(text).unwrap_err();
-            assert_eq!(error, variable_error(SOCKET_TIMEOUT, reason));
+            assert_eq!(error, variable_error(SOCKET_TIMEOUT, &reason));
         }
         for text in ["0", "0s", "36500d1s"] {
             let error = client(&[(SOCKET_TIMEOUT, text)]).unwrap_err().to_string();

@@ -232,7 +232,7 @@ impl Lease {
         let slot = &self.config.slot;
         let context = || slot.context(Operation::Renew);
         let sent_at = self.now();
-        self.start(|entry| entry.start_renewal(slot, grant.token, slot.lease));
+        self.with_entry(|entry| entry.start_renewal(slot, grant.token, slot.lease));
         let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot.lease, &grant));
         match timeout(limit, renewed).await {
             Ok(Some(Ok(Some(lease)))) => self.activate(sent_at, Grant { lease, ..grant }),
@@ -263,7 +263,7 @@ impl Lease {
     /// Waits in the queue until the slot is granted. The grant is not verified.
     async fn wait_for_grant(&self) -> Result<Grant, Error> {
         let slot = &self.config.slot;
-        self.start(|entry| entry.start_wait(slot));
+        self.with_entry(|entry| entry.start_wait(slot));
         let granted = self.poll_until_ended(|entry, cx| {
             let granted = entry.poll_grant(cx);
             if let Poll::Ready(Ok(grant)) = &granted {
@@ -283,6 +283,7 @@ impl Lease {
 
     /// Renews the lease until the hold ends.
     async fn keep_alive(&self) {
+        self.with_entry(Entry::free_timer);
         loop {
             let changed = self.changed.notified();
             let Some(renew_at) = self.lock_state().renew_at() else {
@@ -317,7 +318,8 @@ impl Lease {
             self.end(End::Expired);
             return false;
         };
-        self.start(|entry| entry.start_renewal(slot, grant.token, requested));
+        self.with_entry(|entry| entry.start_renewal(slot, grant.token, slot.lease));
+        let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot.lease, &grant));
         let renewed = loop {
             let changed = self.changed.notified();
             if self.lock_state().expires_at().is_none() {
@@ -453,10 +455,10 @@ impl Lease {
         }
     }
 
-    /// Sends a request of the entry, unless the owner has taken it.
-    fn start(&self, send: impl FnOnce(&mut Entry)) {
+    /// Calls `f` with the entry, unless the owner has taken it.
+    fn with_entry(&self, f: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.entry.lock().as_mut() {
-            send(entry);
+            f(entry);
         }
     }
 

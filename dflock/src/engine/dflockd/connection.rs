@@ -173,11 +173,17 @@ impl Connection {
         self.timer.poll_elapsed(cx, start + delay)
     }
 
+    /// Frees the timer until the next call. Otherwise its waker keeps the memory of the task that
+    /// polled it last, and a slot that is held for long keeps that of the task that acquired it.
+    pub(crate) fn free_timer(&mut self) {
+        self.timer = LazyTimer::default();
+    }
+
     /// Moves the timer to `runtime`, the runtime of the caller: the one that made the connection
     /// may have stopped. The connection is then not reused.
     pub(crate) fn rebind_runtime(&mut self, runtime: Id) {
         if self.runtime != Some(runtime) {
-            self.timer = LazyTimer::default();
+            self.free_timer();
             self.runtime = None;
         }
     }

@@ -105,6 +105,11 @@ impl Entry {
         self.0.poll_delay(cx, delay)
     }
 
+    /// Frees the timer of [`poll_delay`](Self::poll_delay). For an owner with a timer of its own.
+    pub(crate) fn free_timer(&mut self) {
+        self.0.free_timer();
+    }
+
     /// Gives up the slot of `token` without waiting for a reply. It sends a release as far as the
     /// socket accepts it without blocking, and closes the connection. Needs no runtime.
     pub(crate) fn abandon(mut self, slot: &SlotSpec, token: Token) {
