@@ -43,8 +43,8 @@ use crate::telemetry::{self, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 pub(crate) use handle::LeaseHandle;
-pub(crate) use hold_limits::HoldLimits;
 use hold_limits::HoldBounds;
+pub(crate) use hold_limits::HoldLimits;
 use state::{End, Phase, State};
 use timing::{Deadlines, jitter};
 pub(crate) use timing::{LATEST, Timing};

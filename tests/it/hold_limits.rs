@@ -154,6 +154,7 @@ async fn max_hold_counts_from_the_grant_and_not_from_the_wait() {
     let pool = pool(&fixture).max_hold(10 * SECOND).build().unwrap();
     let first = pool.clone().acquire().await.unwrap();
     let waiting = tokio::spawn(pool.clone().acquire_within(60 * SECOND));
+    sleep(MILLISECOND).await;
     let Enqueued::Queued(queued) = pool.enqueue().await.unwrap() else {
         panic!("the slot is held");
     };
@@ -207,7 +208,11 @@ async fn the_attribute_has_max_hold() {
     let client = &fixture.client;
     client.clone().scope(work_for(SECOND)).await.unwrap();
     let start = Instant::now();
-    let error = client.clone().scope(work_for(60 * SECOND)).await.unwrap_err();
+    let error = client
+        .clone()
+        .scope(work_for(60 * SECOND))
+        .await
+        .unwrap_err();
     assert!(error.is_lost(), "{error}");
     assert_elapsed(start, 2 * SECOND);
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::{Lease, LeaseConfig};
 use super::state::{End, Phase, State};
+use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
 use crate::engine::{Entry, EntryError};
 use crate::error::{Error, LostReason, Operation};
@@ -318,8 +318,7 @@ impl Lease {
             self.end(End::Expired);
             return false;
         };
-        self.with_entry(|entry| entry.start_renewal(slot, grant.token, slot.lease));
-        let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot.lease, &grant));
+        self.with_entry(|entry| entry.start_renewal(slot, grant.token, requested));
         let renewed = loop {
             let changed = self.changed.notified();
             if self.lock_state().expires_at().is_none() {
