@@ -101,6 +101,9 @@ pub(crate) fn config_message(error: &ConfigError) -> String {
             given,
             allowed,
         } => format!("--max-hold {given:?} is refused; {allowed}"),
+        ConfigError::MinHold { min_hold, max_hold } => format!(
+            "--min-hold {min_hold:?} is refused; it must be at most the --max-hold, {max_hold:?}"
+        ),
         ConfigError::NoServers => {
             "no server is configured; name at least one `host:port` with --servers".to_owned()
         }

@@ -58,6 +58,9 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     if let Some(max_hold) = options.max_hold {
         semaphore = semaphore.max_hold(max_hold);
     }
+    if let Some(min_hold) = options.min_hold {
+        semaphore = semaphore.min_hold(min_hold);
+    }
     let semaphore = semaphore.build()?;
     let outer_keys = outer_keys();
     let is_nested = outer_keys.split(' ').any(|key| key == options.key);
@@ -66,6 +69,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
         received = signals.next() => return Ok(exit_code::from_signal(received.signal)),
         never = reap_orphans() => match never {},
     };
+    let acquired_at = tokio::time::Instant::now();
 
     if cfg!(target_os = "linux") && Process::current().is_none() {
         warn(NO_PROC_WARNING);
@@ -115,6 +119,16 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     // The slot may have been lost since the last poll of `lost`.
     held.check()?;
     child.detach().await;
+    if let Some(min_hold) = options.min_hold {
+        // The end of this process would free the slot.
+        let left = min_hold.saturating_sub(acquired_at.elapsed());
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            _ = held.lost() => return Ok(exit_code::from_status(exit_status)),
+            _ = signals.next() => {}
+            never = reap_orphans() => match never {},
+        }
+    }
     if let Err(error) = held.release().await {
         // Not an error of the run: the command has ended, and the server frees the slot anyway.
         warn(&message(&error));

@@ -23,6 +23,7 @@ pub(crate) struct SlotOptions {
     pub(crate) lease_ttl: Option<Duration>,
     pub(crate) renew_ratio: f64,
     pub(crate) max_hold: Option<Duration>,
+    pub(crate) min_hold: Option<Duration>,
     pub(crate) on_lost: Option<OnLost>,
     pub(crate) client: Option<Client>,
 }
@@ -34,6 +35,7 @@ impl Default for SlotOptions {
             lease_ttl: None,
             renew_ratio: 0.5,
             max_hold: None,
+            min_hold: None,
             on_lost: None,
             client: None,
         }
@@ -71,7 +73,7 @@ impl SemaphoreInner {
         if !(renew_ratio > 0.0 && renew_ratio < 1.0) {
             return Err(ConfigError::RenewRatio { ratio: renew_ratio });
         }
-        let hold_limits = HoldLimits::new(options.max_hold, options.lease_ttl)?;
+        let hold_limits = HoldLimits::new(options.max_hold, options.min_hold, options.lease_ttl)?;
         let client = options.client.clone().map_or_else(Client::current, Ok)?;
         let server = client.engine().server_for(key.as_str())?;
         let config = Arc::new(LeaseConfig {
@@ -159,6 +161,9 @@ impl SemaphoreInner {
     /// Releases the slot of `token`.
     pub(crate) async fn release(&self, handle: LeaseHandle, token: &Token) -> Result<(), Error> {
         let runtime = driver::runtime_id()?;
+        if handle.linger(Outcome::Released) {
+            return Ok(());
+        }
         let LeaseConfig { engine, slot, .. } = &*self.config;
         let sent_at = engine.now();
         let (entry, telemetry) = handle.into_entry(token, sent_at)?;

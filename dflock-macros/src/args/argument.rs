@@ -9,7 +9,7 @@ use crate::kind::Kind;
 ///
 /// A new argument is an entry here, and a row in the documentation of the attributes
 /// (`dflock/src/attributes.rs`), which a test asks for.
-pub(crate) static ARGUMENTS: [Argument; 10] = [
+pub(crate) static ARGUMENTS: [Argument; 11] = [
     Argument {
         name: "key",
         syntax: "needs a value",
@@ -64,7 +64,15 @@ pub(crate) static ARGUMENTS: [Argument; 10] = [
         example: "max_hold = \"1h\"",
         is_required: false,
         refused_by_lock: None,
-        setter: Setter::Option(Value::max_hold),
+        setter: Setter::Option(Value::bound_of_hold),
+    },
+    Argument {
+        name: "min_hold",
+        syntax: "is text or a `Duration`",
+        example: "min_hold = \"1s\"",
+        is_required: false,
+        refused_by_lock: None,
+        setter: Setter::Option(Value::bound_of_hold),
     },
     Argument {
         name: "on_lost",

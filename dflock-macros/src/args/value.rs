@@ -74,13 +74,13 @@ impl Value {
         }
     }
 
-    /// Validates the longest time for which a slot is held.
-    pub(super) fn max_hold(given: Expr) -> syn::Result<Self> {
+    /// Validates the longest or the shortest time for which a slot is held.
+    pub(super) fn bound_of_hold(given: Expr) -> syn::Result<Self> {
         match literal_duration(&given)? {
-            Some(max_hold) if max_hold.is_zero() => {
+            Some(bound) if bound.is_zero() => {
                 refuse(&given, "invalid time: it must be more than 0")
             }
-            Some(max_hold) => Ok(Self::Duration(max_hold)),
+            Some(bound) => Ok(Self::Duration(bound)),
             None => Ok(Self::Other(Box::new(given))),
         }
     }

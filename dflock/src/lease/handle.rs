@@ -12,7 +12,7 @@ use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
 use crate::engine::{Entry, Granted};
 use crate::error::{Error, Lost, LostReason};
-use crate::telemetry::SlotTelemetry;
+use crate::telemetry::{Outcome, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 /// The owner of a wait or a hold. Dropping it gives up either, at once and without a runtime.
@@ -33,7 +33,7 @@ impl LeaseHandle {
             received_at,
             ..
         } = granted;
-        let bounds = config.hold_limits.start(sent_at, grant.lease);
+        let bounds = config.hold_limits.start(sent_at, received_at, grant.lease);
         let deadlines = bounds.cap(config.deadlines(sent_at, &grant, 0));
         let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
         let phase = Phase::Held {
@@ -99,7 +99,9 @@ impl LeaseHandle {
                 Phase::Failed(error) => Some(Err(error
                     .take()
                     .unwrap_or_else(|| self.0.config.disconnected()))),
-                Phase::Released => Some(Err(self.0.config.disconnected())),
+                Phase::Lingering { .. } | Phase::Released => {
+                    Some(Err(self.0.config.disconnected()))
+                }
             })
             .await
     }
@@ -193,6 +195,24 @@ impl LeaseHandle {
         Ok((entry, telemetry))
     }
 
+    /// Leaves the slot to the keep-alive task if `min_hold` is not over. Returns whether it did:
+    /// then the task releases the slot, and this handle has nothing left to end.
+    pub(crate) fn linger(&self, outcome: Outcome) -> bool {
+        let lease = &self.0;
+        if lease.config.hold_limits.has_no_min() {
+            return false;
+        }
+        let now = lease.now();
+        let (lingers, telemetry) = lease.lock_state().linger(now, outcome);
+        if lingers {
+            lease.changed.notify_waiters();
+            // The keep-alive task may not have begun with this lease.
+            lease.wake_keep_alive();
+        }
+        drop(telemetry);
+        lingers
+    }
+
     /// Closes the connection without a release. The server notices that it ends.
     pub(crate) fn close(self) {
         self.0.end(End::Closed);
@@ -203,7 +223,11 @@ impl Drop for LeaseHandle {
     /// Spawns nothing and blocks on nothing.
     fn drop(&mut self) {
         // Every release ends here; a hold that was released has nothing left to end.
-        if !matches!(self.0.state.lock().phase, Phase::Released) {
+        if !matches!(
+            self.0.state.lock().phase,
+            Phase::Released | Phase::Lingering { .. }
+        ) && !self.linger(Outcome::Dropped)
+        {
             self.0.end(End::Dropped);
         }
     }

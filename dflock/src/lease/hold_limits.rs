@@ -7,16 +7,18 @@ use crate::clock::Instant;
 use crate::error::ConfigError;
 use crate::wire::{LeaseSeconds, Seconds};
 
-/// The validated option `max_hold`.
+/// The validated options `max_hold` and `min_hold`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HoldLimits {
     max: Option<Duration>,
+    min: Option<Duration>,
 }
 
 impl HoldLimits {
     /// Validates the options of a semaphore with the lease `lease_ttl`.
     pub(crate) fn new(
         max: Option<Duration>,
+        min: Option<Duration>,
         lease_ttl: Option<Duration>,
     ) -> Result<Self, ConfigError> {
         if let Some(max_hold) = max {
@@ -33,15 +35,31 @@ impl HoldLimits {
                     lease_ttl,
                 });
             }
+            if let Some(min_hold) = min.filter(|min_hold| *min_hold > max_hold) {
+                return Err(ConfigError::MinHold { min_hold, max_hold });
+            }
         }
-        Ok(Self { max })
+        Ok(Self { max, min })
+    }
+
+    /// Returns whether a slot is free as soon as its owner gives it up.
+    pub(super) fn has_no_min(self) -> bool {
+        self.min.is_none()
     }
 
     /// Returns the bounds of a hold that began with the grant of `lease`. Its request was sent at
-    /// `sent_at`.
-    pub(super) fn start(self, sent_at: Instant, lease: LeaseSeconds) -> HoldBounds {
+    /// `sent_at`, and the grant was received at `received_at`.
+    pub(super) fn start(
+        self,
+        sent_at: Instant,
+        received_at: Instant,
+        lease: LeaseSeconds,
+    ) -> HoldBounds {
         HoldBounds {
             latest_end: self.max.map(|max| (sent_at.saturating_add(max), lease)),
+            // From the later of both times, because otherwise two grants of a slot could be closer
+            // together than `min` by the time of the request.
+            earliest_end: self.min.map(|min| received_at.saturating_add(min)),
         }
     }
 }
@@ -51,6 +69,8 @@ impl HoldLimits {
 pub(super) struct HoldBounds {
     /// The slot is lost from here on. The second value is the lease of the first grant.
     latest_end: Option<(Instant, LeaseSeconds)>,
+    /// The slot stays taken until here, even if its owner gives it up before.
+    pub(super) earliest_end: Option<Instant>,
 }
 
 impl HoldBounds {

@@ -24,6 +24,13 @@ pub(super) enum Phase {
         /// A renewal is in flight.
         renewing: bool,
     },
+    /// The owner gave up the slot before `min_hold` was over: the keep-alive task keeps it until
+    /// then, and releases it.
+    Lingering {
+        grant: Grant,
+        deadlines: Deadlines,
+        renewing: bool,
+    },
     /// The wait ended without a slot. The error is for the task that waits.
     Failed(Option<Error>),
     /// The slot was held and is lost.
@@ -95,6 +102,11 @@ impl State {
                 grant,
                 deadlines,
                 renewing,
+            }
+            | Phase::Lingering {
+                grant,
+                deadlines,
+                renewing,
             } if now >= deadlines.expires_at => {
                 let reason = if self.bounds.is_reached(deadlines.expires_at) {
                     LostReason::Overdue
@@ -116,10 +128,10 @@ impl State {
         let waiting = matches!(self.phase, Phase::Queued | Phase::Unverified(_));
         let mut outcome = None;
         match (end, &self.phase) {
-            (End::Lost(reason), Phase::Held { grant, .. }) => {
+            (End::Lost(reason), Phase::Held { grant, .. } | Phase::Lingering { grant, .. }) => {
                 self.phase = Phase::Lost(config.lost(grant.token, reason));
             }
-            (End::TaskStopped, Phase::Held { grant, .. }) => {
+            (End::TaskStopped, Phase::Held { grant, .. } | Phase::Lingering { grant, .. }) => {
                 self.phase = Phase::Lost(config.lost(grant.token, LostReason::Disconnected));
             }
             (End::TaskStopped, _) if waiting => {
@@ -145,18 +157,53 @@ impl State {
         self.end_telemetry(outcome)
     }
 
-    /// Returns the expiry of the lease, if the slot is held.
-    pub(super) fn expires_at(&self) -> Option<Instant> {
+    /// Leaves a slot that its owner gives up to the keep-alive task, if `min_hold` is not over.
+    /// Returns whether it did, and the telemetry of the hold, which is emitted when it is dropped:
+    /// outside of the lock.
+    pub(super) fn linger(&mut self, now: Instant, outcome: Outcome) -> (bool, Option<EmitOnDrop>) {
         match self.phase {
-            Phase::Held { deadlines, .. } => Some(deadlines.expires_at),
+            Phase::Held {
+                grant,
+                deadlines,
+                renewing,
+            } if self.owned_by_user && self.bounds.earliest_end.is_some_and(|end| now < end) => {
+                self.phase = Phase::Lingering {
+                    grant,
+                    deadlines,
+                    renewing,
+                };
+                // Its loss concerns no one any more.
+                self.owned_by_user = false;
+                (true, self.end_telemetry(outcome))
+            }
+            _ => (false, None),
+        }
+    }
+
+    /// Returns the time at which a slot that its owner gave up is released.
+    pub(super) fn release_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Lingering { .. } => self.bounds.earliest_end,
             _ => None,
         }
     }
 
-    /// Returns the time of the next renewal, if the slot is held.
+    /// Returns the expiry of the lease, if the slot is held or kept.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Held { deadlines, .. } | Phase::Lingering { deadlines, .. } => {
+                Some(deadlines.expires_at)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the time of the next renewal, if the slot is held or kept.
     pub(super) fn renew_at(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Held { deadlines, .. } => Some(deadlines.renew_at),
+            Phase::Held { deadlines, .. } | Phase::Lingering { deadlines, .. } => {
+                Some(deadlines.renew_at)
+            }
             _ => None,
         }
     }
@@ -172,7 +219,9 @@ impl State {
     /// The token of a slot that the server may still count as held by this lease.
     pub(super) fn token_on_server(&self) -> Option<Token> {
         match &self.phase {
-            Phase::Unverified(grant) | Phase::Held { grant, .. } => Some(grant.token),
+            Phase::Unverified(grant)
+            | Phase::Held { grant, .. }
+            | Phase::Lingering { grant, .. } => Some(grant.token),
             // The hold ended by the clock of this client: the server may count it as held.
             Phase::Lost(Lost {
                 token,
@@ -206,7 +255,7 @@ impl State {
             Phase::Failed(error) => {
                 Some(error.as_ref().map_or(Outcome::Failed, Outcome::from_error))
             }
-            Phase::Released => Some(Outcome::Dropped),
+            Phase::Lingering { .. } | Phase::Released => Some(Outcome::Dropped),
         }
     }
 }
