@@ -2,7 +2,9 @@
 //! library.
 
 use dflock::server::ServerError;
-use dflock::{AddressErrorKind, AuthErrorKind, ConfigError, Error, Lost, Operation, TlsErrorKind};
+use dflock::{
+    AddressErrorKind, AuthErrorKind, ConfigError, Error, Lost, LostReason, Operation, TlsErrorKind,
+};
 
 /// Returns the message of a failed request or a lost slot, with its cause.
 pub(crate) fn message(error: &Error) -> String {
@@ -88,6 +90,20 @@ pub(crate) fn config_message(error: &ConfigError) -> String {
             "DFLOCK_HEARTBEAT {given:?} is refused; it must be less than --server-read-timeout \
              less 1 %"
         ),
+        ConfigError::MaxHold {
+            max_hold,
+            lease_ttl,
+        } => format!(
+            "--max-hold {max_hold:?} is refused; it must be at least the --lease, {lease_ttl:?}"
+        ),
+        ConfigError::Duration {
+            option: "max_hold",
+            given,
+            allowed,
+        } => format!("--max-hold {given:?} is refused; {allowed}"),
+        ConfigError::MinHold { min_hold, max_hold } => format!(
+            "--min-hold {min_hold:?} is refused; it must be at most the --max-hold, {max_hold:?}"
+        ),
         ConfigError::NoServers => {
             "no server is configured; name at least one `host:port` with --servers".to_owned()
         }
@@ -130,10 +146,18 @@ pub(crate) fn server_message(error: &ServerError) -> String {
 
 /// Returns the message of a lost slot.
 pub(crate) fn lost_message(lost: &Lost) -> String {
-    format!(
-        "the slot of {:?} on {} was lost: {}",
-        lost.key, lost.server, lost.reason
-    )
+    let Lost {
+        key,
+        server,
+        reason,
+        ..
+    } = lost;
+    match reason {
+        LostReason::Overdue => format!(
+            "the slot of {key:?} on {server} was lost: it was held for as long as --max-hold allows"
+        ),
+        reason => format!("the slot of {key:?} on {server} was lost: {reason}"),
+    }
 }
 
 /// Returns the message of a `--timeout` that ended while the client was in the queue of `key`.

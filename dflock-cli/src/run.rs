@@ -61,16 +61,22 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     // Progress needs the statistics of the key's own server only.
     let index = Crc32.shard(&options.key, client.servers().count());
     let shard_client = builder.servers(client.servers().nth(index)).build()?;
-    let semaphore = Semaphore::builder()
+    let mut semaphore = Semaphore::builder()
         .key(&options.key)
         .limit(options.limit)
         // The time for `--on-limit-mismatch wait-out`.
         .acquire_timeout(options.timeout.unwrap_or(MAX_WAIT).min(MAX_WAIT))
         .client(client);
-    let semaphore = match options.lease {
-        Some(lease) => semaphore.lease_ttl(lease).build()?,
-        None => semaphore.build()?,
-    };
+    if let Some(lease) = options.lease {
+        semaphore = semaphore.lease_ttl(lease);
+    }
+    if let Some(max_hold) = options.max_hold {
+        semaphore = semaphore.max_hold(max_hold);
+    }
+    if let Some(min_hold) = options.min_hold {
+        semaphore = semaphore.min_hold(min_hold);
+    }
+    let semaphore = semaphore.build()?;
     let outer_keys = outer_keys();
     let is_nested = outer_keys.split(' ').any(|key| key == options.key);
     let acquire = async {
@@ -89,6 +95,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
         received = signals.next() => return Ok(exit_code::from_signal(received.signal)),
         never = reap_orphans() => match never {},
     };
+    let acquired_at = tokio::time::Instant::now();
 
     if held.limit() != options.limit {
         warn(&format!(
@@ -146,6 +153,16 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     // The slot may have been lost since the last poll of `lost`.
     held.check()?;
     child.detach().await;
+    if let Some(min_hold) = options.min_hold {
+        // The end of this process would free the slot.
+        let left = min_hold.saturating_sub(acquired_at.elapsed());
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            _ = held.lost() => return Ok(exit_code::from_status(exit_status)),
+            _ = signals.next() => {}
+            never = reap_orphans() => match never {},
+        }
+    }
     if let Err(error) = held.release().await {
         // Not an error of the run: the command has ended, and the server frees the slot anyway.
         warn(&message(&error));

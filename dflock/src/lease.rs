@@ -17,6 +17,7 @@
 //! code of the user that calls `check`.
 
 mod handle;
+mod hold_limits;
 mod hold_registry;
 mod keep_alive;
 mod state;
@@ -43,6 +44,8 @@ use crate::telemetry::{self, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 pub(crate) use handle::LeaseHandle;
+use hold_limits::HoldBounds;
+pub(crate) use hold_limits::HoldLimits;
 pub(crate) use hold_registry::{HoldRegistry, KeyHash};
 use state::{End, Phase, State};
 use timing::{Deadlines, jitter};
@@ -62,6 +65,7 @@ pub(crate) struct LeaseConfig {
     pub(crate) key_hash: KeyHash,
     /// The part of a lease after which it is renewed.
     pub(crate) renew_ratio: f64,
+    pub(crate) hold_limits: HoldLimits,
     /// The servers' tokens carry a fence.
     pub(crate) fencing: bool,
     pub(crate) on_lost: Option<OnLost>,
@@ -151,13 +155,13 @@ impl Lease {
     fn new(
         config: Arc<LeaseConfig>,
         entry: Entry,
-        phase: Phase,
+        (phase, bounds): (Phase, HoldBounds),
         telemetry: SlotTelemetry,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
             entry: Mutex::new(Some(entry)),
-            state: Mutex::new(State::new(phase, telemetry)),
+            state: Mutex::new(State::new(phase, bounds, telemetry)),
             changed: Notify::new(),
         })
     }

@@ -32,6 +32,8 @@
 /// | `lease_ttl` | the lease: how long the server keeps the slot of a holder that does not renew it. Text or a `Duration` as above. The lease is renewed while the body runs | the server's | less than 1 s, more than 9,223,372,036 s, and fractions of a second |
 /// | `renew_ratio` | the fraction of the lease after which it is renewed: a literal or any `f64` | 0.5 | a value that is not between 0 and 1, both excluded |
 /// | `on_limit_mismatch` | `fail`, `wait_out` or `adopt`: the reaction to a key that is in use with another limit, see [`LimitMismatch`](crate::LimitMismatch) | that of the client, which is `fail` unless it is set | anything else |
+/// | `max_hold` | the longest time for which the slot is held: at its end the slot is lost, as in [`max_hold`](crate::SemaphoreBuilder::max_hold). Text or a `Duration` as above | unlimited | zero, and less than `lease_ttl` |
+/// | `min_hold` | the shortest time for which the slot stays taken, even if the body ends before, as in [`min_hold`](crate::SemaphoreBuilder::min_hold). Text or a `Duration` as above | none | zero as text, and more than `max_hold` |
 /// | `on_lost` | `cancel`: the loss of the slot stops the body; `finish`: the body runs to its end. See [below](#lost-slots) | `cancel` | anything else |
 /// | `when_busy` | `error`: wait for a slot, and return the error when the wait is over; `skip`: return `Ok(Default::default())` at once when no slot is free. See [below](#busy-slots) | `error` | anything else; `skip` with `acquire_timeout` |
 /// | `slot` | the name of a variable for the body: its slot, a `&`[`Held`](crate::Held) | none | anything but an identifier |

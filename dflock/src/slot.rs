@@ -16,7 +16,7 @@ use crate::clock::Instant;
 use crate::driver;
 use crate::engine::{Backoff, EnqueueOutcome, Granted, ReleaseOutcome, SlotSpec};
 use crate::error::{ConfigError, Error, ErrorContext, Operation};
-use crate::lease::{LeaseConfig, LeaseHandle, OnLost};
+use crate::lease::{HoldLimits, LeaseConfig, LeaseHandle, OnLost};
 use crate::limit_mismatch::LimitMismatch;
 use crate::telemetry::{self, HoldSpan, Outcome, SlotTelemetry};
 use crate::wire::{Grant, KeyBuf, LeaseSeconds, Primitive, Seconds, Token};
@@ -31,6 +31,8 @@ pub(crate) struct SlotOptions {
     pub(crate) acquire_timeout: Duration,
     pub(crate) lease_ttl: Option<Duration>,
     pub(crate) renew_ratio: f64,
+    pub(crate) max_hold: Option<Duration>,
+    pub(crate) min_hold: Option<Duration>,
     pub(crate) on_lost: Option<OnLost>,
     /// `None` is the client's.
     pub(crate) on_limit_mismatch: Option<LimitMismatch>,
@@ -44,6 +46,8 @@ impl Default for SlotOptions {
             acquire_timeout: Duration::from_secs(10),
             lease_ttl: None,
             renew_ratio: 0.5,
+            max_hold: None,
+            min_hold: None,
             on_lost: None,
             on_limit_mismatch: None,
             local_queue: None,
@@ -86,6 +90,7 @@ impl SemaphoreInner {
         if !(renew_ratio > 0.0 && renew_ratio < 1.0) {
             return Err(ConfigError::RenewRatio { ratio: renew_ratio });
         }
+        let hold_limits = HoldLimits::new(options.max_hold, options.min_hold, options.lease_ttl)?;
         let local_queue = options
             .local_queue
             .map(|waiters| NonZeroU32::new(waiters).ok_or(ConfigError::LocalQueue))
@@ -116,6 +121,7 @@ impl SemaphoreInner {
             engine: client.engine().clone(),
             timing: client.timing().clone(),
             renew_ratio,
+            hold_limits,
             fencing: client.fencing(),
             on_lost: options.on_lost.clone(),
         });
@@ -177,7 +183,10 @@ impl SemaphoreInner {
         let config = &self.config;
         let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
         match self.join(config, wait, &telemetry).await {
-            Ok(granted) => self.hold(config, Operation::Acquire, granted, telemetry).await,
+            Ok(granted) => {
+                self.hold(config, Operation::Acquire, granted, telemetry)
+                    .await
+            }
             Err(error) => Err(telemetry.record_failure(error)),
         }
     }
@@ -279,6 +288,9 @@ impl SemaphoreInner {
     /// Releases the slot of `token`.
     pub(crate) async fn release(&self, handle: LeaseHandle, token: &Token) -> Result<(), Error> {
         let runtime = driver::runtime_id()?;
+        if handle.linger(Outcome::Released) {
+            return Ok(());
+        }
         let LeaseConfig { engine, slot, .. } = &*self.config;
         let sent_at = engine.now();
         let (entry, telemetry, registration) = handle.into_entry(token, sent_at)?;
@@ -309,7 +321,9 @@ impl SemaphoreInner {
     ) -> Result<Enqueue, Error> {
         match outcome {
             EnqueueOutcome::Granted(granted) => {
-                let held = self.hold(config, Operation::Enqueue, granted, telemetry).await;
+                let held = self
+                    .hold(config, Operation::Enqueue, granted, telemetry)
+                    .await;
                 held.map(|(handle, grant)| Enqueue::Held(handle, grant))
             }
             EnqueueOutcome::Queued(entry) => {

@@ -28,6 +28,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// - The slot is released when the inner service has returned its response. A body that is streamed
 ///   later is streamed without a slot.
 /// - Dropping the future frees the slot or leaves the queue.
+/// - With [`max_hold`](crate::SemaphoreBuilder::max_hold) a request fails with [`Error::Lost`] at its
+///   end. [`min_hold`](crate::SemaphoreBuilder::min_hold) bounds the rate of requests.
 /// - The wait begins when the inner service is ready. A resource that makes it ready, such as a
 ///   permit of a local `ConcurrencyLimit`, stays in use during the wait.
 ///

@@ -22,6 +22,7 @@ mod fence;
 mod fixture;
 mod future_size;
 mod grant;
+mod hold_limits;
 mod interop;
 mod known_bugs;
 mod lead;

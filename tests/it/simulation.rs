@@ -46,7 +46,9 @@ fn no_fault_causes_an_invalid_hold() {
         "lease expired",
         "expired leases",
         "losses reported",
+        "overdue holds",
         "read timeouts",
+        "slots kept after their end",
         "timeout",
         "waits in the queue",
     ] {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::ready;
 use std::time::Duration;
 
-use dflock::{Client, Error, Held};
+use dflock::{Client, Error, Held, Lost, LostReason};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cancellation::Cancellation;
@@ -298,6 +298,10 @@ pub(super) fn error_kind(error: &Error) -> &'static str {
     match error {
         Error::Config(_) => "config",
         Error::Timeout { .. } => "timeout",
+        Error::Lost(Lost {
+            reason: LostReason::Overdue,
+            ..
+        }) => "overdue",
         Error::Lost(_) => "lost",
         Error::LeaseExpired { .. } => "lease expired",
         Error::LimitMismatch { .. } => "limit mismatch",

@@ -4,8 +4,8 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use dflock::{
-    Client, Enqueued, Error, Held, Idle, Kind, Lock, Lost, Queued, Semaphore, State,
-    acquire_all_within,
+    Client, Enqueued, Error, Held, Idle, Kind, Lock, Lost, Queued, Semaphore, SemaphoreBuilder,
+    State, acquire_all_within,
 };
 
 use super::plan::Key;
@@ -48,18 +48,34 @@ impl<S: State> From<Lock<S>> for Resource<S> {
     }
 }
 
+fn set_hold_limits<K: Kind, L>(
+    mut builder: SemaphoreBuilder<K, String, L>,
+    min_hold: Option<Duration>,
+    max_hold: Option<Duration>,
+) -> SemaphoreBuilder<K, String, L> {
+    if let Some(min_hold) = min_hold {
+        builder = builder.min_hold(min_hold);
+    }
+    if let Some(max_hold) = max_hold {
+        builder = builder.max_hold(max_hold);
+    }
+    builder
+}
+
 impl Resource {
     pub(super) fn new(
         client: &Client,
         key: &Key,
         lease: Duration,
         renew_ratio: f64,
+        max_hold: Option<Duration>,
         on_lost: impl Fn(&Lost) + Send + Sync + 'static,
     ) -> Self {
         let Key {
             name,
             limit,
             is_lock,
+            min_hold,
             ..
         } = key;
         let resource = if *is_lock {
@@ -68,6 +84,7 @@ impl Resource {
                 .client(client.clone())
                 .lease_ttl(lease)
                 .renew_ratio(renew_ratio);
+            let lock = set_hold_limits(lock, *min_hold, max_hold);
             lock.on_lost(on_lost).build().map(Self::Lock)
         } else {
             let semaphore = Semaphore::builder()
@@ -76,6 +93,7 @@ impl Resource {
                 .client(client.clone())
                 .lease_ttl(lease)
                 .renew_ratio(renew_ratio);
+            let semaphore = set_hold_limits(semaphore, *min_hold, max_hold);
             semaphore.on_lost(on_lost).build().map(Self::Semaphore)
         };
         resource.expect("valid options")

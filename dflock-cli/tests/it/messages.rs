@@ -46,6 +46,24 @@ async fn a_message_names_the_options_of_dflock() {
             "--lease 1.5s is refused",
         ),
         (
+            &["--max-hold", "1s", "--lease", "2s"],
+            ("DFLOCK_TLS", "off"),
+            64,
+            "--max-hold 1s is refused; it must be at least the --lease, 2s",
+        ),
+        (
+            &["--max-hold", "0"],
+            ("DFLOCK_TLS", "off"),
+            64,
+            "--max-hold 0ns is refused; it must be more than 0",
+        ),
+        (
+            &["--max-hold", "1s", "--min-hold", "2s"],
+            ("DFLOCK_TLS", "off"),
+            64,
+            "--min-hold 2s is refused; it must be at most the --max-hold, 1s",
+        ),
+        (
             &[],
             ("DFLOCK_SERVERS", "user:hunter2@lock-1:6388"),
             64,

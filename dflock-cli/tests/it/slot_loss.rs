@@ -2,7 +2,7 @@
 
 #[cfg(target_os = "linux")]
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dflock::server::Server;
 #[cfg(target_os = "linux")]
@@ -26,6 +26,43 @@ async fn the_command_gets_sigterm_and_the_status_is_76() {
     server.faults().expire("job");
     assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert_eq!(run.status().await, 76);
+}
+
+#[tokio::test]
+async fn the_command_is_terminated_at_the_end_of_max_hold() {
+    let server = Server::start().await.unwrap();
+    let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+    let began = Instant::now();
+    let args = ["--max-hold", "700ms"];
+    let mut run = Process::run_script(&server.addr().to_string(), &args, script).await;
+    assert_eq!(run.next_line().await.as_deref(), Some("ending"));
+    assert!(began.elapsed().as_millis() >= 700);
+    assert_eq!(run.status().await, 76);
+}
+
+#[tokio::test]
+async fn the_slot_stays_taken_after_a_short_command_until_the_end_of_min_hold() {
+    let server = Server::start().await.unwrap();
+    let addr = server.addr().to_string();
+    let began = Instant::now();
+    let args = ["--min-hold", "600ms"];
+    let mut run = Process::run_script(&addr, &args, "echo ready; exit 3").await;
+    let mut next = Process::run_script(&addr, &[], "echo ready").await;
+    assert!(began.elapsed().as_millis() >= 600);
+    assert_eq!(run.status().await, 3);
+    assert_eq!(next.status().await, 0);
+
+    // A signal ends the wait. One that arrives before the command has ended is ignored by it.
+    let args = ["--min-hold", "1h"];
+    let mut run = Process::run_script(&addr, &args, "trap '' TERM; echo ready; exit 4").await;
+    let status = loop {
+        run.signal(Signal::TERM);
+        let status = tokio::time::timeout(Duration::from_millis(50), run.status()).await;
+        if let Ok(status) = status {
+            break status;
+        }
+    };
+    assert_eq!(status, 4);
 }
 
 #[tokio::test]

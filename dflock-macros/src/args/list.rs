@@ -9,7 +9,7 @@ use crate::kind::Kind;
 ///
 /// A new argument is an entry here, and a row in the documentation of the attributes
 /// (`dflock/src/macros.rs`), which a test asks for.
-pub(crate) static ARGUMENTS: [Argument; 11] = [
+pub(crate) static ARGUMENTS: [Argument; 13] = [
     Argument {
         name: "key",
         syntax: "needs a value",
@@ -65,6 +65,22 @@ pub(crate) static ARGUMENTS: [Argument; 11] = [
         is_required: false,
         refused_by_lock: Some("it has one slot"),
         setter: Setter::Option(Value::on_limit_mismatch),
+    },
+    Argument {
+        name: "max_hold",
+        syntax: "is text or a `Duration`",
+        example: "max_hold = \"1h\"",
+        is_required: false,
+        refused_by_lock: None,
+        setter: Setter::Option(Value::bound_of_hold),
+    },
+    Argument {
+        name: "min_hold",
+        syntax: "is text or a `Duration`",
+        example: "min_hold = \"1s\"",
+        is_required: false,
+        refused_by_lock: None,
+        setter: Setter::Option(Value::bound_of_hold),
     },
     Argument {
         name: "on_lost",

@@ -77,6 +77,17 @@ impl Value {
         }
     }
 
+    /// Validates the longest or the shortest time for which a slot is held.
+    pub(super) fn bound_of_hold(given: Expr) -> syn::Result<Self> {
+        match literal_duration(&given)? {
+            Some(bound) if bound.is_zero() => {
+                refuse(&given, "invalid time: it must be more than 0")
+            }
+            Some(bound) => Ok(Self::Duration(bound)),
+            None => Ok(Self::Other(Box::new(given))),
+        }
+    }
+
     /// Validates a wait.
     pub(super) fn acquire_timeout(given: Expr) -> syn::Result<Self> {
         match literal_duration(&given)? {

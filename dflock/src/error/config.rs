@@ -38,6 +38,24 @@ pub enum ConfigError {
         lease: Duration,
     },
 
+    /// The longest hold is shorter than the lease.
+    #[error("max_hold {max_hold:?} is refused; it must be at least lease_ttl, {lease_ttl:?}")]
+    MaxHold {
+        /// The given longest hold.
+        max_hold: Duration,
+        /// The given lease.
+        lease_ttl: Duration,
+    },
+
+    /// The shortest hold is longer than the longest one.
+    #[error("min_hold {min_hold:?} is refused; it must be at most max_hold, {max_hold:?}")]
+    MinHold {
+        /// The given shortest hold.
+        min_hold: Duration,
+        /// The given longest hold.
+        max_hold: Duration,
+    },
+
     /// The renew ratio is not between 0 and 1.
     #[error("renew_ratio {ratio} is refused; it lies between 0 and 1, both excluded")]
     RenewRatio {

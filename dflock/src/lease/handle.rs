@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task;
 use tracing::Span;
 
+use super::hold_limits::HoldBounds;
 use super::hold_registry::Registration;
 use super::keep_alive::KeepAlive;
 use super::state::{End, Phase};
@@ -13,7 +14,7 @@ use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
 use crate::engine::{Entry, Granted};
 use crate::error::{Error, Lost, LostReason, Operation};
-use crate::telemetry::SlotTelemetry;
+use crate::telemetry::{Outcome, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 /// The owner of a wait or a hold. Dropping it gives up either, at once and without a runtime.
@@ -34,14 +35,15 @@ impl LeaseHandle {
             received_at,
             ..
         } = granted;
-        let deadlines = config.deadlines(sent_at, &grant, 0);
+        let bounds = config.hold_limits.start(sent_at, received_at, grant.lease);
+        let deadlines = bounds.cap(config.deadlines(sent_at, &grant, 0));
         let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
         let phase = Phase::Held {
             grant,
             deadlines,
             renewing: false,
         };
-        let lease = Lease::new(config.clone(), entry, phase, telemetry);
+        let lease = Lease::new(config.clone(), entry, (phase, bounds), telemetry);
         lease.start_keep_alive(deadlines.renew_at, received_at);
         Self(lease)
     }
@@ -62,7 +64,7 @@ impl LeaseHandle {
             verify_timeout,
             ..
         } = granted;
-        let phase = Phase::Unverified(grant);
+        let phase = (Phase::Unverified(grant), HoldBounds::default());
         let handle = Self(Lease::new(config.clone(), entry, phase, telemetry));
         if let Err(error) = handle.0.verify_grant(grant, verify_timeout).await {
             handle.0.end(End::Failed(error));
@@ -80,7 +82,8 @@ impl LeaseHandle {
         entry: Entry,
         telemetry: SlotTelemetry,
     ) -> Self {
-        let lease = Lease::new(config.clone(), entry, Phase::Queued, telemetry);
+        let phase = (Phase::Queued, HoldBounds::default());
+        let lease = Lease::new(config.clone(), entry, phase, telemetry);
         KeepAlive::spawn_queued(&lease);
         Self(lease)
     }
@@ -118,7 +121,9 @@ impl LeaseHandle {
                 Phase::Failed(error) => Some(Err(error
                     .take()
                     .unwrap_or_else(|| self.0.config.disconnected()))),
-                Phase::Released => Some(Err(self.0.config.disconnected())),
+                Phase::Lingering { .. } | Phase::Released => {
+                    Some(Err(self.0.config.disconnected()))
+                }
             })
             .await
     }
@@ -218,6 +223,24 @@ impl LeaseHandle {
         Ok((entry, telemetry, registration))
     }
 
+    /// Leaves the slot to the keep-alive task if `min_hold` is not over. Returns whether it did:
+    /// then the task releases the slot, and this handle has nothing left to end.
+    pub(crate) fn linger(&self, outcome: Outcome) -> bool {
+        let lease = &self.0;
+        if lease.config.hold_limits.has_no_min() {
+            return false;
+        }
+        let now = lease.now();
+        let (lingers, telemetry) = lease.lock_state().linger(now, outcome);
+        if lingers {
+            lease.changed.notify_waiters();
+            // The keep-alive task may not have begun with this lease.
+            lease.wake_keep_alive();
+        }
+        drop(telemetry);
+        lingers
+    }
+
     /// Closes the connection without a release. The server notices that it ends.
     pub(crate) fn close(self) {
         self.0.end(End::Closed);
@@ -228,7 +251,11 @@ impl Drop for LeaseHandle {
     /// Spawns nothing and blocks on nothing.
     fn drop(&mut self) {
         // Every release ends here; a hold that was released has nothing left to end.
-        if !matches!(self.0.state.lock().phase, Phase::Released) {
+        if !matches!(
+            self.0.state.lock().phase,
+            Phase::Released | Phase::Lingering { .. }
+        ) && !self.linger(Outcome::Dropped)
+        {
             self.0.end(End::Dropped);
         }
     }

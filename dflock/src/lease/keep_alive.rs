@@ -9,15 +9,16 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::Lease;
 use super::state::{End, Phase, State};
+use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
+use crate::driver;
 use crate::engine::{Entry, EntryError};
 use crate::error::{Error, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry;
 
-use crate::wire::Grant;
+use crate::wire::{Grant, LeaseSeconds, Token};
 
 /// A renewal for which the server gave no time is retried after this part of the time that is left.
 const RETRY_DIVISOR: u32 = 4;
@@ -246,8 +247,8 @@ impl Lease {
         let slot = &self.config.slot;
         let context = || slot.context(Operation::Renew);
         let sent_at = self.now();
-        self.with_entry(|entry| entry.start_renewal(slot, grant.token));
-        let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot, &grant));
+        self.with_entry(|entry| entry.start_renewal(slot, grant.token, slot.lease));
+        let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot.lease, &grant));
         match timeout(limit, renewed).await {
             Ok(Some(Ok(Some(lease)))) => self.activate(sent_at, Grant { lease, ..grant }),
             Ok(Some(Ok(None))) => return Err(Error::LeaseExpired { context: context() }),
@@ -300,9 +301,18 @@ impl Lease {
         self.with_entry(Entry::free_timer);
         loop {
             let changed = self.changed.notified();
-            let Some(renew_at) = self.lock_state().renew_at() else {
+            let (renew_at, release_at) = {
+                let state = self.lock_state();
+                (state.renew_at(), state.release_at())
+            };
+            let Some(renew_at) = renew_at else {
                 return self.end(End::Expired);
             };
+            if release_at.is_some_and(|release_at| self.now() >= release_at) {
+                // Boxed: the future is large, and rarely used.
+                return Box::pin(self.release()).await;
+            }
+            let wake_at = release_at.map_or(renew_at, |release_at| renew_at.min(release_at));
             // A renewal that was requested while another was in flight is due at once.
             if !self.is_renewal_due() {
                 tokio::select! {
@@ -314,7 +324,7 @@ impl Lease {
                         return;
                     }
                     () = changed => {}
-                    () = self.sleep_until(renew_at) => {}
+                    () = self.sleep_until(wake_at) => {}
                 }
             }
             if self.is_renewal_due() && !self.renew().await {
@@ -328,11 +338,11 @@ impl Lease {
     async fn renew(&self) -> bool {
         let slot = &self.config.slot;
         let sent_at = self.now();
-        let Some((grant, expires_at)) = self.start_renewal() else {
+        let Some((grant, expires_at, requested)) = self.start_renewal(sent_at) else {
             self.end(End::Expired);
             return false;
         };
-        self.with_entry(|entry| entry.start_renewal(slot, grant.token));
+        self.with_entry(|entry| entry.start_renewal(slot, grant.token, requested));
         let renewed = loop {
             let changed = self.changed.notified();
             if self.lock_state().expires_at().is_none() {
@@ -342,7 +352,7 @@ impl Lease {
             }
             tokio::select! {
                 biased;
-                renewed = self.poll_entry(|entry, cx| entry.poll_renewal(cx, slot, &grant)) => {
+                renewed = self.poll_entry(|entry, cx| entry.poll_renewal(cx, requested, &grant)) => {
                     match renewed {
                         Some(renewed) => break renewed,
                         None => return false,
@@ -371,6 +381,32 @@ impl Lease {
         true
     }
 
+    /// Releases a slot that its owner has given up, and returns its connection to the pool.
+    async fn release(&self) {
+        let LeaseConfig { engine, slot, .. } = &*self.config;
+        let (sent_at, runtime) = (self.now(), driver::runtime_id());
+        let (Some((entry, token)), Ok(runtime)) = (self.take_lingering(), runtime) else {
+            return;
+        };
+        let released = engine.release(entry, slot, token, (runtime, sent_at));
+        // A server that does not hold the slot any more has ended it before its time. No caller is
+        // left that could act on it.
+        if let Err(error) = released.await {
+            telemetry::warn_release_failure(&error);
+        }
+    }
+
+    /// Takes the entry of a slot that its owner has given up. It is released from here on.
+    fn take_lingering(&self) -> Option<(Entry, Token)> {
+        let mut entry_guard = self.entry.lock();
+        let mut state = self.state.lock();
+        let Phase::Lingering { grant, .. } = state.phase else {
+            return None;
+        };
+        state.phase = Phase::Released;
+        Some((entry_guard.take()?, grant.token))
+    }
+
     /// Tells the engine that the server had not replied to the renewal that was sent at `sent_at`
     /// when the lease expired.
     fn note_unreachable(&self, sent_at: Instant) {
@@ -387,7 +423,7 @@ impl Lease {
         let now = self.now();
         let state = self.lock_state();
         match state.phase {
-            Phase::Held { deadlines, .. } => {
+            Phase::Held { deadlines, .. } | Phase::Lingering { deadlines, .. } => {
                 let is_requested = state.renewals_requested > state.renewals_started;
                 is_requested || now >= deadlines.renew_at
             }
@@ -395,19 +431,27 @@ impl Lease {
         }
     }
 
-    /// Marks a renewal as in flight. Returns the grant and its expiry.
-    fn start_renewal(&self) -> Option<(Grant, Instant)> {
+    /// Marks a renewal that is sent at `sent_at` as in flight. Returns the grant, its expiry, and
+    /// the lease to request.
+    fn start_renewal(&self, sent_at: Instant) -> Option<(Grant, Instant, Option<LeaseSeconds>)> {
         let mut state = self.lock_state();
         state.renewals_started = state.renewals_requested;
         state.renewals_sent += 1;
+        let LeaseConfig { slot, timing, .. } = &*self.config;
+        let requested = state.bounds.lease(slot.lease, sent_at, timing.clock_drift);
         match &mut state.phase {
             Phase::Held {
                 grant,
                 deadlines,
                 renewing,
+            }
+            | Phase::Lingering {
+                grant,
+                deadlines,
+                renewing,
             } => {
                 *renewing = true;
-                Some((*grant, deadlines.expires_at))
+                Some((*grant, deadlines.expires_at, requested))
             }
             _ => None,
         }
@@ -417,13 +461,18 @@ impl Lease {
     /// of the lock, and before there is a hold that its owner could end.
     fn activate(&self, sent_at: Instant, grant: Grant) {
         // The renewal itself may have taken longer than the lease: then the slot was never held.
-        if self.now() >= self.config.deadlines(sent_at, &grant, 0).expires_at {
+        let received_at = self.now();
+        if received_at >= self.config.deadlines(sent_at, &grant, 0).expires_at {
             return;
         }
         let telemetry = self.state.lock().telemetry.take();
         let telemetry = telemetry
             .map(|telemetry| telemetry.record_grant(self.config.slot.labels(), &grant.token));
         let mut state = self.lock_state();
+        state.bounds = self
+            .config
+            .hold_limits
+            .start(sent_at, received_at, grant.lease);
         self.extend(&mut state, sent_at, grant);
         // The owner may have given up in the meantime.
         let ended = telemetry.and_then(|telemetry| state.restore_telemetry(telemetry));
@@ -435,15 +484,23 @@ impl Lease {
     /// Sets the deadlines of a grant or renewal whose request was sent at `sent_at`. A lease that
     /// has ended in the meantime stays ended.
     fn extend(&self, state: &mut State, sent_at: Instant, grant: Grant) {
-        if matches!(state.phase, Phase::Unverified(_) | Phase::Held { .. }) {
-            let deadlines = self.config.deadlines(sent_at, &grant, state.renewals_sent);
-            state.phase = Phase::Held {
+        let deadlines = self.config.deadlines(sent_at, &grant, state.renewals_sent);
+        let deadlines = state.bounds.cap(deadlines);
+        let renewing = false;
+        state.phase = match state.phase {
+            Phase::Unverified(_) | Phase::Held { .. } => Phase::Held {
                 grant,
                 deadlines,
-                renewing: false,
-            };
-            state.renewals_completed = state.renewals_started;
-        }
+                renewing,
+            },
+            Phase::Lingering { .. } => Phase::Lingering {
+                grant,
+                deadlines,
+                renewing,
+            },
+            _ => return,
+        };
+        state.renewals_completed = state.renewals_started;
     }
 
     /// Schedules another renewal after one for which the server gave no more time. The expiry
@@ -452,6 +509,11 @@ impl Lease {
         let now = self.now();
         let mut state = self.lock_state();
         if let Phase::Held {
+            deadlines,
+            renewing,
+            ..
+        }
+        | Phase::Lingering {
             deadlines,
             renewing,
             ..

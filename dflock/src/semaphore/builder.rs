@@ -163,6 +163,86 @@ impl<K: Kind, Key, L> SemaphoreBuilder<K, Key, L> {
         self
     }
 
+    /// Sets the longest time for which a slot is held, whatever its lease. Unlimited by default.
+    ///
+    /// No renewal reaches past it. At its end the slot is released and lost, with the reason
+    /// [`Overdue`](crate::LostReason::Overdue). It counts from before the request of the grant was
+    /// sent; after a wait in the queue, from the renewal that confirmed the grant. For a
+    /// [`Queued`](crate::Queued) semaphore it also counts before the call of `wait`.
+    ///
+    /// Valid is any time above 0 that is not less than `lease_ttl`, if that is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// use std::time::Duration;
+    /// use dflock::{LostReason, Semaphore};
+    ///
+    /// let held = Semaphore::builder()
+    ///     .key("pool")
+    ///     .limit(1)
+    ///     .max_hold(Duration::from_millis(20))
+    ///     .client(server.client())
+    ///     .build()?
+    ///     .acquire()
+    ///     .await?;
+    /// assert_eq!(held.lost().await.reason, LostReason::Overdue);
+    /// # Ok(()) }
+    /// ```
+    pub fn max_hold(mut self, max_hold: Duration) -> Self {
+        self.options.max_hold = Some(max_hold);
+        self
+    }
+
+    /// Sets the shortest time for which a slot stays taken. Zero by default.
+    ///
+    /// A slot that is released or dropped earlier stays taken until then. [`release`] and the drop
+    /// return at once: the background task keeps the slot and its connection, and then releases it.
+    /// So `limit / min_hold` bounds the rate at which slots of the key are granted, if all programs
+    /// that use the key set it. The time counts from the grant, or from the renewal that confirmed
+    /// it, by the clock of the client.
+    ///
+    /// The slot is free earlier if the process is killed, if the runtime that acquired the slot
+    /// ends, if the slot is lost, or after [`close`]. A place in the queue is given up at once,
+    /// even if its slot is granted, unless `wait` has returned the slot. A loss after the release
+    /// is not reported.
+    ///
+    /// Valid is any time that is not more than [`max_hold`](Self::max_hold), if that is set.
+    ///
+    /// [`release`]: Semaphore::release
+    /// [`close`]: Semaphore::close
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// use std::time::{Duration, Instant};
+    /// use dflock::Semaphore;
+    ///
+    /// // At most 2 requests at once and 100 a second, on all machines together.
+    /// let requests = Semaphore::builder()
+    ///     .key("requests")
+    ///     .limit(2)
+    ///     .min_hold(Duration::from_millis(20))
+    ///     .client(server.client())
+    ///     .build()?;
+    /// let start = Instant::now();
+    /// for _ in 0..5 {
+    ///     requests.with_slot(async |_| println!("send a request")).await?;
+    /// }
+    /// assert!(start.elapsed() >= Duration::from_millis(40));
+    /// # Ok(()) }
+    /// ```
+    pub fn min_hold(mut self, min_hold: Duration) -> Self {
+        self.options.min_hold = Some(min_hold);
+        self
+    }
+
     /// Sets the callback that is called once for each lost slot.
     ///
     /// It mostly runs on the task that renews the lease, so it must not block. It is not called for

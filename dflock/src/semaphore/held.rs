@@ -19,11 +19,13 @@ use crate::wire::{Grant, Token};
 /// A slot that is held for as long as its lease is renewed.
 ///
 /// The lease is renewed in the background. The slot is lost when the server refuses a renewal, when
-/// the connection ends, or when the lease expires because no renewal was answered. Then
-/// [`check`](Self::check) fails, [`lost`](Self::lost) completes, [`run`](Self::run) drops its
-/// future, and `on_lost` is called. A loss is final.
+/// the connection ends, when the lease expires because no renewal was answered, or at the end of
+/// [`max_hold`](crate::SemaphoreBuilder::max_hold). Then [`check`](Self::check) fails,
+/// [`lost`](Self::lost) completes, [`run`](Self::run) drops its future, and `on_lost` is called. A
+/// loss is final.
 ///
-/// Dropping it releases the slot without waiting for a reply. It needs no runtime.
+/// Dropping it releases the slot without waiting for a reply. It needs no runtime. With
+/// [`min_hold`](crate::SemaphoreBuilder::min_hold) the slot stays taken until that is over.
 pub struct Held {
     hold: LeaseHandle,
     /// The grant that the server sent, without later renewals.
@@ -219,7 +221,8 @@ impl Held {
 
 impl<K: Kind> Semaphore<Held, K> {
     /// Releases the slot, and waits until the server has confirmed it. The connection is then
-    /// reused.
+    /// reused. Before [`min_hold`](crate::SemaphoreBuilder::min_hold) is over it returns at once,
+    /// and the slot is released in the background.
     ///
     /// # Errors
     ///
@@ -256,7 +259,8 @@ impl<K: Kind> Semaphore<Held, K> {
         Ok(Semaphore::new(slot))
     }
 
-    /// Closes the connection without a release request.
+    /// Closes the connection without a release request, also before
+    /// [`min_hold`](crate::SemaphoreBuilder::min_hold) is over.
     ///
     /// The server frees the slot when it notices: at once, or after the lease if it runs with
     /// auto-release off.

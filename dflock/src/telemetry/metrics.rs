@@ -75,6 +75,7 @@ pub(super) fn count_loss(server: &Arc<str>, reason: LostReason) {
         LostReason::Rejected => "rejected",
         LostReason::Disconnected => "disconnected",
         LostReason::Unreachable => "unreachable",
+        LostReason::Overdue => "overdue",
     };
     counter!(LOST, "server" => label(server), "reason" => reason).increment(1);
 }

@@ -159,6 +159,70 @@ async fn a_lease_is_a_valid_number_of_whole_seconds() {
     assert_eq!(scripted_server.connections(), 0);
 }
 
+#[tokio::test]
+async fn max_hold_is_at_least_the_lease_and_min_hold_at_most_max_hold() {
+    let scripted_server = ScriptedServer::memory([]);
+    let pool = || {
+        Semaphore::builder()
+            .key("pool")
+            .limit(1)
+            .client(scripted_server.client())
+    };
+    let second = Duration::from_secs(1);
+    let error = pool().max_hold(Duration::ZERO).build().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Duration {
+                option: "max_hold",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    reads_well(&error, &["max_hold", "0ns", "more than 0"]);
+
+    let (max_hold, lease_ttl) = (5 * second - NANO, 5 * second);
+    let error = pool()
+        .max_hold(max_hold)
+        .lease_ttl(lease_ttl)
+        .build()
+        .unwrap_err();
+    assert_eq!(
+        error,
+        ConfigError::MaxHold {
+            max_hold,
+            lease_ttl
+        }
+    );
+    reads_well(
+        &error,
+        &["max_hold", "4.999999999s", "at least", "lease_ttl", "5s"],
+    );
+
+    let (min_hold, max_hold) = (second + NANO, second);
+    let error = pool()
+        .min_hold(min_hold)
+        .max_hold(max_hold)
+        .build()
+        .unwrap_err();
+    assert_eq!(error, ConfigError::MinHold { min_hold, max_hold });
+    reads_well(
+        &error,
+        &["min_hold", "1.000000001s", "at most", "max_hold", "1s"],
+    );
+
+    for valid in [
+        pool().max_hold(NANO),
+        pool().max_hold(Duration::MAX).min_hold(Duration::MAX),
+        pool().max_hold(second).lease_ttl(second).min_hold(second),
+        pool().min_hold(Duration::ZERO),
+    ] {
+        valid.build().unwrap();
+    }
+    assert_eq!(scripted_server.connections(), 0);
+}
+
 // Covers bug G20. The limit applies after rounding up to whole seconds.
 #[tokio::test]
 async fn a_wait_timeout_has_a_maximum() {

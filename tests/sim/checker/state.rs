@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dflock::LostReason;
 use dflock::server::EndReason;
 
 use super::grant::{Acquired, Cause, Grant};
@@ -103,12 +104,12 @@ impl<'a> Checker<'a> {
                 self.silent.insert((*server, *connection));
             }
             Event::Acquired {
+                client,
                 key,
                 slot,
                 lease,
                 probe,
                 in_body,
-                ..
             } => {
                 self.count("holds");
                 if *in_body {
@@ -124,6 +125,7 @@ impl<'a> Checker<'a> {
                     );
                 }
                 let acquired = Acquired {
+                    client: *client,
                     at,
                     lease: *lease,
                     probe: *probe,
@@ -140,9 +142,15 @@ impl<'a> Checker<'a> {
             Event::ReportedHeld { slot } => {
                 self.report_violation(at, &format!("slot {slot} was lost, and later was not"));
             }
-            Event::OnLost { slot, .. } => {
+            Event::OnLost { slot, reason } => {
                 self.count("losses reported");
-                self.grant_mut(*slot).on_lost.push(at);
+                let is_overdue = *reason == LostReason::Overdue;
+                if is_overdue {
+                    self.count("overdue holds");
+                }
+                let grant = self.grant_mut(*slot);
+                grant.is_overdue |= is_overdue;
+                grant.on_lost.push(at);
             }
             Event::LossNotified { slot, since } => {
                 self.grant_mut(*slot).notified.get_or_insert((*since, at));
@@ -155,9 +163,10 @@ impl<'a> Checker<'a> {
             } => self.grant_mut(*slot).given_up = Some((at, *kind, *was_held)),
             Event::ReleaseReturned { slot, outcome } => {
                 self.grant_mut(*slot).released = Some(*outcome);
+                let grant = &self.grants[slot];
                 if outcome.is_ok()
-                    && self
-                        .grant_mut(*slot)
+                    && !self.lingers(grant)
+                    && grant
                         .ended
                         .is_none_or(|(_, cause)| cause != Cause::Released)
                 {
@@ -311,7 +320,7 @@ impl<'a> Checker<'a> {
         if matches!(why, "protocol" | "config" | "limit mismatch" | "other") {
             self.report_violation(at, &format!("{operation} failed: {why}"));
         } else if self.is_calm()
-            && why != "timeout"
+            && !matches!(why, "timeout" | "overdue")
             && !(matches!(operation, SHORT_ACQUIRE | ACQUIRE_ALL) && why == "connect timeout")
         {
             self.report_violation(at, &format!("{operation} failed without a fault: {why}"));
@@ -340,7 +349,7 @@ impl<'a> Checker<'a> {
             .expect("the server's grant is recorded first")
     }
 
-    fn count(&mut self, what: &'static str) {
+    pub(super) fn count(&mut self, what: &'static str) {
         *self.events.entry(what).or_default() += 1;
     }
 }

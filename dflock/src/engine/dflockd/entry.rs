@@ -56,21 +56,27 @@ impl Entry {
         }
     }
 
-    /// Sends a renewal of the slot of `token`.
-    pub(crate) fn start_renewal(&mut self, slot: &SlotSpec, token: Token) {
+    /// Sends a renewal of the slot of `token` that requests `lease`, or the server's default.
+    pub(crate) fn start_renewal(
+        &mut self,
+        slot: &SlotSpec,
+        token: Token,
+        lease: Option<LeaseSeconds>,
+    ) {
         self.0.send(&Request::Renew {
             key: slot.key.as_key(),
             kind: slot.kind(),
             token,
-            lease: slot.lease,
+            lease,
         });
     }
 
-    /// Reads the lease after the renewal of `grant`. `None` if no time of it is left.
+    /// Reads the lease after the renewal of `grant` that requested a lease. `None` if no time of it
+    /// is left.
     pub(crate) fn poll_renewal(
         &mut self,
         cx: &mut Context<'_>,
-        slot: &SlotSpec,
+        requested: Option<LeaseSeconds>,
         grant: &Grant,
     ) -> Poll<Result<Option<LeaseSeconds>, EntryError>> {
         Poll::Ready(match ready!(self.0.poll_reply(cx)) {
@@ -78,7 +84,7 @@ impl Entry {
                 Ok(LeaseSeconds::from_seconds(renewal.remaining))
             }
             // A bare `ok` means the lease that was requested.
-            Ok(Reply::Ok) => Ok(Some(slot.lease.unwrap_or(grant.lease))),
+            Ok(Reply::Ok) => Ok(Some(requested.unwrap_or(grant.lease))),
             Ok(Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired)) => {
                 Err(EntryError::NotHeld)
             }
