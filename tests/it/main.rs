@@ -13,7 +13,6 @@ mod busy;
 mod cancellation;
 mod client;
 mod close;
-mod conformance;
 mod connection;
 mod cycles;
 mod descriptors;

@@ -102,6 +102,10 @@ impl Value {
     }
 
     /// Validates a reaction to another limit.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the parsers of all values have one type"
+    )]
     pub(super) fn on_limit_mismatch(given: Expr) -> syn::Result<Self> {
         let word = as_word(&given).map(Ident::to_string);
         let variant = match word.as_deref() {

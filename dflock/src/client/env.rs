@@ -192,7 +192,7 @@ impl Settings {
     fn on_limit_mismatch(mut self, word: String) -> Result<Self, ConfigError> {
         let parsed = LimitMismatch::parse(word.trim()).ok_or_else(|| {
             let reason = format!("{word:?} is none of `fail`, `wait-out` and `adopt`");
-            variable_error(ON_LIMIT_MISMATCH, reason)
+            variable_error(ON_LIMIT_MISMATCH, &reason)
         });
         self.builder = self.builder.on_limit_mismatch(parsed?);
         Ok(self)

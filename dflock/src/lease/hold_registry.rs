@@ -140,6 +140,12 @@ impl Registration {
         self.task = task::try_id();
         self.registry.holds.lock().add_slot(self.key, self.task);
     }
+
+    /// Notes that the task has given up the slot, which is not free yet.
+    pub(super) fn clear_task(&mut self) {
+        let task = self.task.take();
+        self.registry.holds.lock().remove_slot(self.key, task);
+    }
 }
 
 impl Drop for Registration {

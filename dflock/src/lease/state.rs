@@ -192,8 +192,11 @@ impl State {
                     deadlines,
                     renewing,
                 };
-                // Its loss concerns no one any more.
+                // Its loss is not reported any more.
                 self.owned_by_user = false;
+                if let Some(registration) = &mut self.registration {
+                    registration.clear_task();
+                }
                 (true, self.end_telemetry(outcome))
             }
             _ => (false, None),

@@ -12,9 +12,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::resolver::Resolver;
 use super::{BoxStream, ConnectFuture, Connector};
 use crate::clock::Clock;
+use crate::engine::dflockd::resolver::Resolver;
 use crate::mutex::Mutex;
 use crate::telemetry;
 
