@@ -91,6 +91,7 @@ impl Value {
     }
 
     /// Validates a reaction to another limit.
+    #[expect(clippy::needless_pass_by_value, reason = "the signature of all values")]
     pub(super) fn on_limit_mismatch(given: Expr) -> syn::Result<Self> {
         let word = as_word(&given).map(Ident::to_string);
         let variant = match word.as_deref() {
