@@ -22,7 +22,7 @@ pub enum LimitMismatch {
     /// one try.
     WaitOut,
 
-    /// The call uses the limit of the server in place of its own.
+    /// The call uses the limit of the server in place of the given one.
     ///
     /// The client remembers the limit of the key for 60 s, for all of its semaphores. After that a
     /// semaphore tries its own limit again. [`limit`](crate::Held::limit) of the hold returns the

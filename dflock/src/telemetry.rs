@@ -441,7 +441,7 @@ pub(crate) fn warn_lost_place(Labels { key, server }: Labels<'_>, error: &Error)
     warn!(target: "dflock", key, server = &**server, %error, "place in the queue lost");
 }
 
-/// Warns that a semaphore uses the limit of the server in place of its own.
+/// Warns that a semaphore uses the limit of the server in place of the given one.
 pub(crate) fn warn_adopted_limit(Labels { key, server }: Labels<'_>, ours: Limit, theirs: Limit) {
     let (server, ours, theirs) = (&**server, ours.get(), theirs.get());
     warn!(target: "dflock", key, server, ours, theirs, "limit adopted");

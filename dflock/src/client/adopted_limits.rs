@@ -9,11 +9,11 @@ use crate::mutex::Mutex;
 use crate::wire::Limit;
 
 /// The time for which an adopted limit is used before a semaphore tries its own limit again.
-const ADOPTION: Duration = Duration::from_secs(60);
+const ADOPTION: Duration = Duration::from_mins(1);
 
 /// The time for which an expired limit is kept as the last known one. It is longer than the 65 s
 /// after which a server forgets the limit of an idle key.
-const RETENTION: Duration = Duration::from_secs(120);
+const RETENTION: Duration = Duration::from_mins(2);
 
 /// The number of limits from which on the outdated ones are removed.
 const MIN_PURGE: usize = 64;

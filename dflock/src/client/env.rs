@@ -106,7 +106,7 @@ variables! {
     ON_LIMIT_MISMATCH = "DFLOCK_ON_LIMIT_MISMATCH",
         "the reaction of semaphores to a key that is in use with another limit: `fail`, the \
          default; `wait-out`: try again until the wait is over; `adopt`: use the limit of the server",
-        Setter::Text(Settings::on_limit_mismatch);
+        Setter::Text(|settings, word| settings.on_limit_mismatch(&word));
 }
 
 /// Returns the names of all environment variables of a client, each with its meaning in Markdown.
@@ -189,7 +189,7 @@ impl Settings {
         Ok(self)
     }
 
-    fn on_limit_mismatch(mut self, word: String) -> Result<Self, ConfigError> {
+    fn on_limit_mismatch(mut self, word: &str) -> Result<Self, ConfigError> {
         let parsed = LimitMismatch::parse(word.trim()).ok_or_else(|| {
             let reason = format!("{word:?} is none of `fail`, `wait-out` and `adopt`");
             variable_error(ON_LIMIT_MISMATCH, &reason)
