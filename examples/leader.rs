@@ -99,7 +99,7 @@ impl Replica {
                 leader.resign();
             }
             // The body is dropped here after a resignation.
-            sleep(Duration::from_secs(60)).await;
+            sleep(Duration::from_mins(1)).await;
         });
         Ok(Self {
             name,
