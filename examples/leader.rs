@@ -33,6 +33,7 @@ async fn run() -> Outcome {
     }
     for term in 0..TERMS {
         let leader = leader(&replicas).await;
+        let mut leadership = replicas[leader].leadership.clone();
         // The leader does some work before it fails.
         sleep(Duration::from_millis(50)).await;
         match (term % 3, servers.first()) {
@@ -46,6 +47,8 @@ async fn run() -> Outcome {
                 replicas.push(Replica::start(killed.name, &client, &overlaps)?);
             }
         }
+        let has_ended = |state: &Leadership| !matches!(state, Leadership::Leading { .. });
+        leadership.wait_for(has_ended).await?;
     }
     for replica in &replicas {
         replica.task.abort();
@@ -99,7 +102,7 @@ impl Replica {
                 leader.resign();
             }
             // The body is dropped here after a resignation.
-            sleep(Duration::from_secs(60)).await;
+            sleep(Duration::from_mins(1)).await;
         });
         Ok(Self {
             name,

@@ -147,24 +147,24 @@ async fn one_deadline_covers_all_keys() {
     last.check().unwrap();
 }
 
-/// A whole number of seconds is left for the second key, so the server answers the timeout.
+/// A whole number of seconds is left for the second key, so an acquire waits for the server's reply.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_held_past_the_deadline_until_the_server_answers() {
     let fixture = Fixture::new().await;
     let [a, b] = fixture.pools(["a", "b"]);
     let _busy = b.clone().acquire().await.unwrap();
+    let began = Instant::now();
+    let waiting = tokio::spawn(async move { acquire_all_within([&a, &b], 2 * SECOND).await });
+    sleep(SECOND).await;
+    assert_eq!((fixture.holders("a"), fixture.waiters("b")), (1, 1));
     fixture
         .server
         .faults()
         .delay_replies(Duration::from_millis(200));
-    let began = Instant::now();
-    let error = acquire_all_within([&a, &b], 2 * SECOND).await.unwrap_err();
+    let error = waiting.await.unwrap().unwrap_err();
+    let took = began.elapsed();
     assert!(error.is_timeout(), "{error:?}");
-    assert!(
-        began.elapsed() < 2 * SECOND + Duration::from_millis(5),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(took < 2 * SECOND + Duration::from_millis(5), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -192,7 +192,11 @@ async fn acquire_beside<K: Kind>(
         context: slot.context(Operation::Acquire),
         waited: wait,
     };
-    let remaining = at.duration_since(slot.now());
+    let remaining = if held.is_empty() {
+        wait
+    } else {
+        at.duration_since(slot.now())
+    };
     if remaining.is_zero() && !wait.is_zero() {
         return Err(timed_out());
     }
@@ -340,7 +344,7 @@ impl<K: Kind> HeldAll<K> {
             let mut is_pending = false;
             for (release, result) in releases.iter_mut().filter(|(_, result)| result.is_none()) {
                 match release.as_mut().poll(cx) {
-                    Poll::Ready(released) => *result = Some(released),
+                    Poll::Ready(output) => *result = Some(output),
                     Poll::Pending => is_pending = true,
                 }
             }
@@ -354,7 +358,7 @@ impl<K: Kind> HeldAll<K> {
         releases
             .into_iter()
             .filter_map(|(_, result)| result)
-            .try_for_each(|released| released.map(drop))
+            .try_for_each(|result| result.map(drop))
     }
 
     /// Returns an iterator over the slots, in the order in which the semaphores were given.
