@@ -225,18 +225,17 @@ impl SemaphoreInner {
             waited: wait,
         };
         driver::require_timers()?;
-        let (place, remaining) = match queue.try_acquire() {
+        let (place, remaining) = if let Ok(place) = queue.try_acquire() {
             // The whole wait, although some time has passed: the server counts whole seconds.
-            Ok(place) => (place, wait),
-            Err(_) => {
-                let started_at = engine.now();
-                // The queue is never closed.
-                let Ok(Ok(place)) = timeout(wait, queue.acquire()).await else {
-                    return Err(timeout_error());
-                };
-                let waited = engine.now().duration_since(started_at);
-                (place, wait.saturating_sub(waited))
-            }
+            (place, wait)
+        } else {
+            let started_at = engine.now();
+            // The queue is never closed.
+            let Ok(Ok(place)) = timeout(wait, queue.acquire()).await else {
+                return Err(timeout_error());
+            };
+            let waited = engine.now().duration_since(started_at);
+            (place, wait.saturating_sub(waited))
         };
         // Zero would acquire only a free slot, and return another error if the server is down.
         if remaining.is_zero() {

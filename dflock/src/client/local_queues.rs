@@ -15,7 +15,9 @@ pub(crate) type LocalQueue = Semaphore;
 
 /// The local queues of one client. A queue lives as long as a semaphore that uses it.
 #[derive(Debug, Default)]
-pub(crate) struct LocalQueues(Mutex<HashMap<(Kind, Arc<str>), Weak<LocalQueue>>>);
+pub(crate) struct LocalQueues(Mutex<HashMap<Key, Weak<LocalQueue>>>);
+
+type Key = (Kind, Arc<str>);
 
 impl LocalQueues {
     /// Returns the queue of the kind and key of `slot`. A new queue has so many `places`.
