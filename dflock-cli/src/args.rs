@@ -95,14 +95,14 @@ pub(crate) struct RunOptions {
     ///
     /// At its end the slot is lost: the command and all processes that it started get SIGTERM, and
     /// SIGKILL after the grace time.
-    #[arg(long, value_parser = parse_duration_or_seconds, value_name = "TIME")]
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub(crate) max_hold: Option<Duration>,
 
     /// Minimum time for which the slot stays taken, such as 1m; at most --max-hold [default: 0]
     ///
     /// If the command ends before, dflock keeps the slot, and exits at the end of this time. A
     /// signal ends this wait.
-    #[arg(long, value_parser = parse_duration_or_seconds, value_name = "TIME")]
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub(crate) min_hold: Option<Duration>,
 
     /// Time between SIGTERM and SIGKILL when the slot is lost; 0 sends SIGKILL immediately
