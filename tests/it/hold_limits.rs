@@ -57,10 +57,11 @@ async fn no_renewal_reaches_past_max_hold() {
         while start.elapsed() + MILLISECOND < max_hold {
             held.check().unwrap();
             assert!(
-                held.remaining() <= max_hold - start.elapsed(),
+                held.remaining() + start.elapsed() <= max_hold,
                 "{lease:?} {max_hold:?}"
             );
-            sleep((max_hold - start.elapsed()).min(500 * MILLISECOND) - MILLISECOND / 2).await;
+            let left = max_hold.saturating_sub(start.elapsed());
+            sleep(left.min(500 * MILLISECOND).saturating_sub(MILLISECOND / 2)).await;
         }
         let lost = held.lost().await;
         assert_eq!(lost.reason, LostReason::Overdue, "{lease:?} {max_hold:?}");

@@ -182,7 +182,7 @@ async fn max_hold_is_at_least_the_lease_and_min_hold_at_most_max_hold() {
     );
     reads_well(&error, &["max_hold", "0ns", "more than 0"]);
 
-    let (max_hold, lease_ttl) = (5 * second - NANO, 5 * second);
+    let (max_hold, lease_ttl) = (Duration::from_nanos(4_999_999_999), 5 * second);
     let error = pool()
         .max_hold(max_hold)
         .lease_ttl(lease_ttl)
