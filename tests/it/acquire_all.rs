@@ -36,7 +36,7 @@ async fn all_slots_are_held_in_the_order_given_and_released_together() {
     for _ in 0..2 {
         let all = acquire_all(&pools).await.unwrap();
         assert_eq!(all.len(), 3);
-        let keys: Vec<_> = all.iter().map(|held| held.key()).collect();
+        let keys: Vec<_> = all.iter().map(Semaphore::key).collect();
         assert_eq!(keys, ["c", "a", "b"]);
         assert_eq!(fixture.all_holders(), 3);
         // Longer than the default lease: each slot is renewed.

@@ -114,7 +114,7 @@ async fn after_a_loss_the_body_has_ended_before_the_next_campaign() {
         let _running = counted.start();
         terms += 1;
         if terms < 4 {
-            pending().await
+            pending::<()>().await;
         }
         (terms, leader.is_lost())
     });
@@ -202,7 +202,7 @@ async fn at_most_one_of_many_candidates_leads_while_leaders_fail() {
         assert_eq!(watches.iter().filter(|watch| is_leading(watch)).count(), 1);
         leaders += bodies.running();
         match term % 3 {
-            0 => _ = fixture.server.faults().disconnect("leader"),
+            0 => fixture.server.faults().disconnect("leader"),
             1 => fixture.server.faults().disconnect_all(),
             _ => {
                 fixture.server.faults().refuse_connections(true);

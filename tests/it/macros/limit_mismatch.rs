@@ -22,7 +22,7 @@ async fn calls_adopt_the_limit_of_the_server_with_one_warning_for_each_change() 
     let log = Log::start();
     let fixture = Fixture::new().await;
     let client = &fixture.client;
-    let hold = async |limit| {
+    let acquire = async |limit| {
         client
             .semaphore("pool", limit)
             .unwrap()
@@ -30,7 +30,7 @@ async fn calls_adopt_the_limit_of_the_server_with_one_warning_for_each_change() 
             .await
             .unwrap()
     };
-    let held = hold(8).await;
+    let held = acquire(8).await;
     for _ in 0..3 {
         assert_eq!(adopting(client).await.unwrap(), 8);
     }
@@ -41,7 +41,7 @@ async fn calls_adopt_the_limit_of_the_server_with_one_warning_for_each_change() 
     held.release().await.unwrap();
 
     tokio::time::sleep(std::time::Duration::from_secs(66)).await;
-    let held = hold(9).await;
+    let held = acquire(9).await;
     assert_eq!(adopting(client).await.unwrap(), 9);
     assert_eq!(log.warnings().len(), 2, "{:?}", log.warnings());
     let warning = &log.warnings()[1];

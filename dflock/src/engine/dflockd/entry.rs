@@ -105,7 +105,7 @@ impl Entry {
         self.0.poll_delay(cx, delay)
     }
 
-    /// Frees the timer of [`poll_delay`](Self::poll_delay). For an owner with a timer of its own.
+    /// Frees the timer of [`poll_delay`](Self::poll_delay). The owner uses another timer.
     pub(crate) fn free_timer(&mut self) {
         self.0.free_timer();
     }
