@@ -192,23 +192,29 @@ impl SemaphoreInner {
     }
 
     /// Waits for a slot, for at most `wait`, or until the client is closed.
-    async fn join(
-        &self,
-        config: &LeaseConfig,
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` stores its arguments twice, and every acquire moves this future"
+    )]
+    fn join<'a>(
+        &'a self,
+        config: &'a LeaseConfig,
         wait: Duration,
-        telemetry: &SlotTelemetry,
-    ) -> Result<Granted, Error> {
-        match &self.local_queue {
-            Some(queue) if !wait.is_zero() => {
-                // Boxed: the future is large, and rarely used.
-                let mut acquire = Box::pin(Self::acquire_through(queue, config, wait));
-                let acquire = in_span(telemetry, acquire.as_mut());
-                self.until_closed(Operation::Acquire, acquire).await
-            }
-            _ => {
-                let acquire = pin!(config.engine.acquire(&config.slot, wait));
-                let acquire = in_span(telemetry, acquire);
-                self.until_closed(Operation::Acquire, acquire).await
+        telemetry: &'a SlotTelemetry,
+    ) -> impl Future<Output = Result<Granted, Error>> + Send + 'a {
+        async move {
+            match &self.local_queue {
+                Some(queue) if !wait.is_zero() => {
+                    // Boxed: the future is large, and rarely used.
+                    let mut acquire = Box::pin(Self::acquire_through(queue, config, wait));
+                    let acquire = in_span(telemetry, acquire.as_mut());
+                    self.until_closed(Operation::Acquire, acquire).await
+                }
+                _ => {
+                    let acquire = pin!(config.engine.acquire(&config.slot, wait));
+                    let acquire = in_span(telemetry, acquire);
+                    self.until_closed(Operation::Acquire, acquire).await
+                }
             }
         }
     }

@@ -67,13 +67,17 @@ const REUSE: &str = r#"
     done
     kill -KILL $watchdog
     while [ -e /proc/$watchdog ]; do sleep 0.01; done
-    other=0
+    other=0 tries=0
     while [ "$other" != "$watchdog" ]; do
+        # Each try starts a process, so an endless loop would use up the machine.
+        tries=$((tries + 1))
+        [ $tries -le 100 ] || exit 1
         echo $((watchdog - 1)) > /proc/sys/kernel/ns_last_pid
         setsid sh -c '
             trap "echo received; exit" TERM HUP; echo started; while :; do sleep 0.02; done
         ' > other &
         other=$!
+        [ "$other" = "$watchdog" ] || kill -KILL $other
     done
     until [ -s other ]; do sleep 0.01; done
     kill -HUP $dflock
