@@ -80,7 +80,7 @@ impl Tls {
     /// A self-signed certificate of a server must not be that of a CA (`CA:FALSE`). `openssl req
     /// -x509` makes one with `CA:TRUE`, unless it is called with `-addext
     /// basicConstraints=critical,CA:FALSE`. A server with such a certificate is refused with
-    /// [`TlsErrorKind::Certificate`].
+    /// [`TlsErrorKind::Certificate`](crate::TlsErrorKind::Certificate).
     ///
     /// # Errors
     ///
