@@ -20,7 +20,7 @@ use local_queues::LocalQueues;
 
 use crate::engine::Engine;
 use crate::error::{ConfigError, Error};
-use crate::lease::{HoldRegistry, Timing};
+use crate::lease::{HoldRegistry, LeaseTiming};
 use crate::limit_mismatch::LimitMismatch;
 
 /// A client: the servers, the options of their connections, and the idle connections.
@@ -47,7 +47,7 @@ pub struct Client {
 
 struct Inner {
     engine: Arc<Engine>,
-    timing: Arc<Timing>,
+    timing: Arc<LeaseTiming>,
     fencing: bool,
     on_limit_mismatch: LimitMismatch,
     adopted_limits: Arc<AdoptedLimits>,
@@ -236,7 +236,7 @@ impl Client {
         &self.inner.engine
     }
 
-    pub(crate) fn timing(&self) -> &Arc<Timing> {
+    pub(crate) fn timing(&self) -> &Arc<LeaseTiming> {
         &self.inner.timing
     }
 

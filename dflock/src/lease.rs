@@ -49,7 +49,7 @@ pub(crate) use hold_limits::HoldLimits;
 pub(crate) use hold_registry::{HoldRegistry, KeyHash};
 use state::{End, Phase, State};
 use timing::{Deadlines, jitter};
-pub(crate) use timing::{LATEST, Timing};
+pub(crate) use timing::{LeaseTiming, MAX_RENEW_FRACTION};
 
 /// The callback of the user for lost slots.
 pub(crate) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
@@ -59,7 +59,7 @@ pub(crate) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
 pub(crate) struct LeaseConfig {
     pub(crate) slot: SlotSpec,
     pub(crate) engine: Arc<Engine>,
-    pub(crate) timing: Arc<Timing>,
+    pub(crate) timing: Arc<LeaseTiming>,
     /// The holds of the client.
     pub(crate) holds: Arc<HoldRegistry>,
     pub(crate) key_hash: KeyHash,

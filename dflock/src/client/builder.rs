@@ -15,7 +15,7 @@ use crate::engine::dflockd::{
     AuthToken, AuthTokenFile, Connector, Crc32, Dialer, Pool, Reloadable, Sharding, Tcp, Tls,
 };
 use crate::error::ConfigError;
-use crate::lease::{LATEST, Timing};
+use crate::lease::{LeaseTiming, MAX_RENEW_FRACTION};
 use crate::limit_mismatch::LimitMismatch;
 use crate::wire::{MAX_STATS, MIN_STATS};
 
@@ -381,7 +381,7 @@ impl ClientBuilder {
         };
         let pools = self.servers.into_iter().map(pool).collect();
         let engine = Arc::new(Engine::new(pools, self.sharding, dialer));
-        let timing = Arc::new(Timing {
+        let timing = Arc::new(LeaseTiming {
             clock,
             socket_timeout: self.socket_timeout,
             heartbeat,
@@ -432,7 +432,7 @@ fn default_heartbeat(server_read_timeout: Duration) -> Duration {
 /// Returns the TCP connector whose user timeout is the part of the lease left after a heartbeat. A
 /// dead connection then fails no later than the lease, and no sooner than necessary.
 fn tcp(heartbeat: Duration, max_silence: Duration, connect_timeout: Duration) -> Tcp {
-    let longest_delay = heartbeat.min(max_silence.mul_f64(LATEST));
+    let longest_delay = heartbeat.min(max_silence.mul_f64(MAX_RENEW_FRACTION));
     let user_timeout = max_silence
         .saturating_sub(longest_delay)
         .max(Duration::from_millis(1));
