@@ -177,3 +177,17 @@ Environment of dflock (a variable is ignored if the option that replaces it is g
   DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT, DFLOCK_SERVER_READ_TIMEOUT, DFLOCK_HEARTBEAT,
   DFLOCK_MAX_CONNECTION_AGE, DFLOCK_ON_LIMIT_MISMATCH
   NO_COLOR: disables colors if it is set and not empty";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_and_the_page_name_all_environment_variables() {
+        let page = include_str!("../../docs/CLI.md");
+        for (name, _) in dflock::cli_support::env_variables() {
+            assert!(AFTER_HELP.contains(name), "--help lacks {name}");
+            assert!(page.contains(name), "docs/CLI.md lacks {name}");
+        }
+    }
+}
