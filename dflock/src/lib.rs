@@ -10,6 +10,7 @@
 //!
 //! # let server = dflock::server::Server::start().await?;
 //! # let address = server.addr().to_string();
+//! // `address` is a `host:port` such as "127.0.0.1:6388".
 //! let client = Client::builder().servers([address]).build()?;
 //! let pool = Semaphore::builder().key("worker-pool").limit(5).client(client).build()?;
 //!
