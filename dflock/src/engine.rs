@@ -17,6 +17,7 @@
 pub(crate) mod dflockd;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use dflockd::{Backoff, Dflockd as Engine, Entry, EntryError};
 
@@ -24,7 +25,6 @@ use crate::clock::Instant;
 use crate::error::{ErrorContext, Operation};
 use crate::telemetry::Labels;
 use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Primitive};
-use std::time::Duration;
 
 /// The slot that a semaphore asks for.
 #[derive(Clone, Debug)]

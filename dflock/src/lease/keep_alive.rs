@@ -17,7 +17,6 @@ use crate::engine::{Entry, EntryError};
 use crate::error::{Error, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry;
-
 use crate::wire::{Grant, LeaseSeconds, Token};
 
 /// A renewal for which the server gave no time is retried after this part of the time that is left.
