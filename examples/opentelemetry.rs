@@ -6,6 +6,7 @@
 //! network.
 
 use std::error::Error;
+use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -160,24 +161,26 @@ fn describe_span(span: &SpanData, spans: &[SpanData]) -> String {
     };
     let mut text = format!("span {}", span.name);
     if let Some(parent) = name(span.parent_span_id) {
-        text += &format!(", in {parent}");
+        _ = write!(text, ", in {parent}");
     }
     for link in span.links.iter() {
-        text += &format!(
+        _ = write!(
+            text,
             ", after {}",
             name(link.span_context.span_id()).unwrap_or("?")
         );
     }
     for attribute in &span.attributes {
         if matches!(attribute.key.as_str(), "key" | "held" | "wait" | "outcome") {
-            text += &format!(", {}: {}", attribute.key, attribute.value);
+            _ = write!(text, ", {}: {}", attribute.key, attribute.value);
         }
     }
     text
 }
 
-/// Returns the name, the attributes and the value of each data point; the value of a histogram is
-/// its count.
+/// Returns the name, the attributes and the value of each data point. The value of a histogram is its
+/// count.
+#[allow(clippy::cast_precision_loss, reason = "the counts are small")]
 fn points(metrics: &ResourceMetrics) -> impl Iterator<Item = (&str, String, f64)> {
     let metrics = metrics.scope_metrics().flat_map(ScopeMetrics::metrics);
     metrics.flat_map(|metric| {
