@@ -89,8 +89,7 @@ async fn run() -> Outcome {
     ] {
         let exported: f64 = points(metrics)
             .filter(|(metric, ..)| *metric == name)
-            .map(|(.., value)| value)
-            .sum();
+            .fold(0.0, |sum, (.., value)| sum + value);
         if (exported - expected).abs() > f64::EPSILON {
             return Err(format!("{name} is {exported} {moment} instead of {expected}").into());
         }
@@ -112,17 +111,14 @@ async fn work(meter: &SdkMeterProvider) -> Result<u32, Box<dyn Error + Send + Sy
     // The reader exports each minute, and here while two slots are held.
     meter.force_flush()?;
     second.release().await?;
-    let lost = match servers.first() {
-        Some(server) => {
-            server.faults().disconnect("traced");
-            first.lost().await;
-            drop(first);
-            1
-        }
-        None => {
-            first.release().await?;
-            0
-        }
+    let lost = if let Some(server) = servers.first() {
+        server.faults().disconnect("traced");
+        first.lost().await;
+        drop(first);
+        1
+    } else {
+        first.release().await?;
+        0
     };
     // Waits for the end of the holds, and so for that of their spans.
     client.close().await;

@@ -54,6 +54,9 @@
 //! [`metrics`](https://docs.rs/metrics) crate. The metrics are described when a
 //! [`Client`](crate::Client) is built, so install the recorder first.
 //!
+//! The example `opentelemetry` exports both to OpenTelemetry: the spans with the crate
+//! `tracing-opentelemetry`, and the metrics with `metrics-opentelemetry`.
+//!
 //! | metric | type and meaning | labels |
 //! |---|---|---|
 //! | `dflock_wait_seconds` | histogram: duration of a wait for a slot | `server`, `outcome`: `granted`, `timeout`, `failed`, `dropped` |
