@@ -1,6 +1,7 @@
 //! The core of a semaphore: acquires, waits and releases, with their telemetry.
 
 mod limit_mismatch;
+mod until_closed;
 
 use std::future::poll_fn;
 use std::num::NonZeroU32;
@@ -166,36 +167,38 @@ impl SemaphoreInner {
     }
 
     /// Waits in the queue for at most `wait`, and joins it again when the place in it is lost.
-    pub(crate) async fn acquire(
-        &self,
-        wait: Duration,
-        span: HoldSpan,
-    ) -> Result<(LeaseHandle, Grant), Error> {
-        validate_wait(wait)?;
-        self.check_open(Operation::Acquire)?;
-        if !wait.is_zero() {
-            self.warn_about_self_deadlock();
-        }
-        if let Some(policy) = &self.mismatch_policy {
-            // Boxed: the future is large, and rarely used.
-            return Box::pin(self.acquire_with_policy(policy, wait, span)).await;
-        }
-        let config = &self.config;
-        let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
-        match self.join(config, wait, &telemetry).await {
-            Ok(granted) => {
-                self.hold(config, Operation::Acquire, granted, telemetry)
-                    .await
-            }
-            Err(error) => Err(telemetry.record_failure(error)),
-        }
-    }
-
-    /// Waits for a slot, for at most `wait`, or until the client is closed.
     #[expect(
         clippy::manual_async_fn,
         reason = "an `async fn` stores its arguments twice, and every acquire moves this future"
     )]
+    pub(crate) fn acquire(
+        &self,
+        wait: Duration,
+        span: HoldSpan,
+    ) -> impl Future<Output = Result<(LeaseHandle, Grant), Error>> + Send {
+        async move {
+            validate_wait(wait)?;
+            self.check_open(Operation::Acquire)?;
+            if !wait.is_zero() {
+                self.warn_about_self_deadlock();
+            }
+            if let Some(policy) = &self.mismatch_policy {
+                // Boxed: the future is large, and rarely used.
+                return Box::pin(self.acquire_with_policy(policy, wait, span)).await;
+            }
+            let config = &self.config;
+            let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
+            let granted = match self.join(config, wait, &telemetry).await {
+                Ok(granted) => granted,
+                Err(error) => return Err(telemetry.record_failure(error)),
+            };
+            self.hold(config, Operation::Acquire, granted, telemetry)
+                .await
+        }
+    }
+
+    /// Waits for a slot, for at most `wait`, or until the client is closed.
+    #[expect(clippy::manual_async_fn, reason = "as for `acquire`")]
     fn join<'a>(
         &'a self,
         config: &'a LeaseConfig,
@@ -341,25 +344,28 @@ impl SemaphoreInner {
     }
 
     /// Returns the hold of a slot that was granted. A late grant is verified first.
-    async fn hold(
-        &self,
-        config: &Arc<LeaseConfig>,
+    #[expect(clippy::manual_async_fn, reason = "as for `acquire`")]
+    fn hold<'a>(
+        &'a self,
+        config: &'a Arc<LeaseConfig>,
         operation: Operation,
         granted: Granted,
         telemetry: SlotTelemetry,
-    ) -> Result<(LeaseHandle, Grant), Error> {
-        let grant = granted.grant;
-        let age = granted.received_at.duration_since(granted.sent_at);
-        let handle = if age < MAX_UNVERIFIED_AGE {
-            LeaseHandle::granted(config, granted, telemetry)
-        } else {
-            // Boxed: the future is large, and rarely used.
-            let verified = LeaseHandle::verified(config, granted, telemetry);
-            Box::pin(self.until_closed(operation, verified)).await?
-        };
-        // A client that was closed in the meantime gives up the slot here.
-        handle.register(operation, task::try_id())?;
-        Ok((handle, grant))
+    ) -> impl Future<Output = Result<(LeaseHandle, Grant), Error>> + Send + 'a {
+        async move {
+            let grant = granted.grant;
+            let age = granted.received_at.duration_since(granted.sent_at);
+            let handle = if age < MAX_UNVERIFIED_AGE {
+                LeaseHandle::granted(config, granted, telemetry)
+            } else {
+                let verified = LeaseHandle::verified(config, granted, telemetry);
+                // Boxed: the future is large, and rarely used.
+                Box::pin(self.until_closed(operation, verified)).await?
+            };
+            // A client that was closed in the meantime gives up the slot here.
+            handle.register(operation, task::try_id())?;
+            Ok((handle, grant))
+        }
     }
 
     /// Warns if the current task is about to wait for a slot that only it can release.
@@ -380,19 +386,6 @@ impl SemaphoreInner {
             return Err(self.config.closed(operation));
         }
         Ok(())
-    }
-
-    /// Awaits `future`, or returns an error as soon as the client is closed.
-    async fn until_closed<T>(
-        &self,
-        operation: Operation,
-        future: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        tokio::select! {
-            biased;
-            result = future => result,
-            () = self.config.holds.closed() => Err(self.config.closed(operation)),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,7 +30,31 @@ pub(crate) struct HoldRegistry {
 struct Holds {
     count: usize,
     /// The number of slots that each task has acquired and not given up.
-    by_task: HashMap<(task::Id, KeyHash), u32>,
+    by_task: HashMap<(task::Id, KeyHash), u32, BuildHasherDefault<TaskKeyHasher>>,
+}
+
+/// Mixes the id of a task with the hash of a key, which is random.
+///
+/// A cycle of acquire and release looks up three times, and SipHash takes 210 instructions each
+/// time.
+#[derive(Default)]
+struct TaskKeyHasher(u64);
+
+impl Hasher for TaskKeyHasher {
+    fn write_u64(&mut self, part: u64) {
+        // An odd number with about as many ones as zeros: 2^64 divided by the golden ratio.
+        self.0 = (self.0 ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes
+            .iter()
+            .for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The hash of the kind and the key of a slot.

@@ -83,7 +83,7 @@ impl<K: Kind> Semaphore<Idle, K> {
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire(self) -> Result<Semaphore<Held, K>, Error> {
         let wait = self.slot.acquire_timeout();
-        self.acquire_within(wait).await
+        self.acquire_with(wait, HoldSpan::FollowsFrom).await
     }
 
     /// Like [`acquire`](Self::acquire), for at most `wait`. Any duration up to 9,223,372,036 s is
