@@ -32,6 +32,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task;
 use tokio::time::{Sleep, sleep};
 use tracing::Span;
 
@@ -40,12 +41,12 @@ use crate::driver;
 use crate::engine::{Engine, Entry, SlotSpec};
 use crate::error::{Error, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
-use crate::telemetry::{self, SlotTelemetry};
+use crate::telemetry;
 use crate::wire::{Grant, Token};
 
 pub(crate) use handle::LeaseHandle;
-use hold_limits::HoldBounds;
 pub(crate) use hold_limits::HoldLimits;
+use hold_registry::Registration;
 pub(crate) use hold_registry::{HoldRegistry, KeyHash};
 use state::{End, Phase, State};
 use timing::{Deadlines, jitter};
@@ -110,6 +111,12 @@ impl LeaseConfig {
         }
     }
 
+    /// Registers a place in the queue or the hold of `task` with the client, whose close then waits
+    /// for its end. Returns `None` if the client is closed.
+    fn register(&self, task: Option<task::Id>) -> Option<Registration> {
+        self.holds.register(self.key_hash, task)
+    }
+
     /// Returns the error of an operation on a closed client.
     pub(crate) fn closed(&self, operation: Operation) -> Error {
         let context = self.slot.context(operation);
@@ -152,16 +159,11 @@ impl fmt::Debug for Lease {
 }
 
 impl Lease {
-    fn new(
-        config: Arc<LeaseConfig>,
-        entry: Entry,
-        (phase, bounds): (Phase, HoldBounds),
-        telemetry: SlotTelemetry,
-    ) -> Arc<Self> {
+    fn new(config: Arc<LeaseConfig>, entry: Entry, state: State) -> Arc<Self> {
         Arc::new(Self {
             config,
             entry: Mutex::new(Some(entry)),
-            state: Mutex::new(State::new(phase, bounds, telemetry)),
+            state: Mutex::new(state),
             changed: Notify::new(),
         })
     }

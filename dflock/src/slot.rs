@@ -9,7 +9,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task;
 use tokio::time::timeout;
 
 use crate::client::{Client, LocalQueue};
@@ -336,8 +335,7 @@ impl SemaphoreInner {
             }
             EnqueueOutcome::Queued(entry) => {
                 telemetry.record_enqueue(config.slot.labels());
-                let handle = LeaseHandle::queued(config, entry, telemetry);
-                handle.register(Operation::Enqueue, None)?;
+                let handle = LeaseHandle::queued(config, Operation::Enqueue, entry, telemetry)?;
                 Ok(Enqueue::Queued(handle))
             }
         }
@@ -356,14 +354,12 @@ impl SemaphoreInner {
             let grant = granted.grant;
             let age = granted.received_at.duration_since(granted.sent_at);
             let handle = if age < MAX_UNVERIFIED_AGE {
-                LeaseHandle::granted(config, granted, telemetry)
+                LeaseHandle::granted(config, operation, granted, telemetry)?
             } else {
-                let verified = LeaseHandle::verified(config, granted, telemetry);
+                let verified = LeaseHandle::verified(config, operation, granted, telemetry);
                 // Boxed: the future is large, and rarely used.
                 Box::pin(self.until_closed(operation, verified)).await?
             };
-            // A client that was closed in the meantime gives up the slot here.
-            handle.register(operation, task::try_id())?;
             Ok((handle, grant))
         }
     }

@@ -9,7 +9,7 @@ use tracing::Span;
 use super::hold_limits::HoldBounds;
 use super::hold_registry::Registration;
 use super::keep_alive::KeepAlive;
-use super::state::{End, Phase};
+use super::state::{End, Phase, State};
 use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
 use crate::engine::{Entry, Granted};
@@ -23,11 +23,13 @@ pub(crate) struct LeaseHandle(Arc<Lease>);
 
 impl LeaseHandle {
     /// Returns the hold of a slot that was granted so promptly that no lease can have ended since.
+    /// A client that was closed in the meantime gives up the slot here.
     pub(crate) fn granted(
         config: &Arc<LeaseConfig>,
+        operation: Operation,
         granted: Granted,
         telemetry: SlotTelemetry,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let Granted {
             entry,
             grant,
@@ -35,6 +37,10 @@ impl LeaseHandle {
             received_at,
             ..
         } = granted;
+        let Some(registration) = config.register(task::try_id()) else {
+            entry.abandon(&config.slot, grant.token);
+            return Err(telemetry.record_failure(config.closed(operation)));
+        };
         let bounds = config.hold_limits.start(sent_at, received_at, grant.lease);
         let deadlines = bounds.cap(config.deadlines(sent_at, &grant, 0));
         let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
@@ -43,9 +49,10 @@ impl LeaseHandle {
             deadlines,
             renewing: false,
         };
-        let lease = Lease::new(config.clone(), entry, (phase, bounds), telemetry);
+        let state = State::new(phase, bounds, telemetry, Some(registration));
+        let lease = Lease::new(config.clone(), entry, state);
         lease.start_keep_alive(deadlines.renew_at, received_at);
-        Self(lease)
+        Ok(Self(lease))
     }
 
     /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it.
@@ -55,6 +62,7 @@ impl LeaseHandle {
     /// Dropping the future releases the slot.
     pub(crate) async fn verified(
         config: &Arc<LeaseConfig>,
+        operation: Operation,
         granted: Granted,
         telemetry: SlotTelemetry,
     ) -> Result<Self, Error> {
@@ -64,45 +72,44 @@ impl LeaseHandle {
             verify_timeout,
             ..
         } = granted;
-        let phase = (Phase::Unverified(grant), HoldBounds::default());
-        let handle = Self(Lease::new(config.clone(), entry, phase, telemetry));
-        if let Err(error) = handle.0.verify_grant(grant, verify_timeout).await {
-            handle.0.end(End::Failed(error));
+        let phase = Phase::Unverified(grant);
+        let state = State::new(phase, HoldBounds::default(), telemetry, None);
+        let handle = Self(Lease::new(config.clone(), entry, state));
+        let lease = &handle.0;
+        if let Err(error) = lease.verify_grant(grant, verify_timeout).await {
+            lease.end(End::Failed(error));
         }
         handle.wait().await?;
-        let renew_at = handle.0.lock_state().renew_at();
-        let now = handle.0.now();
-        handle.0.start_keep_alive(renew_at.unwrap_or(now), now);
-        Ok(handle)
-    }
-
-    /// Returns a place in the queue, with a task that waits for the grant.
-    pub(crate) fn queued(
-        config: &Arc<LeaseConfig>,
-        entry: Entry,
-        telemetry: SlotTelemetry,
-    ) -> Self {
-        let phase = (Phase::Queued, HoldBounds::default());
-        let lease = Lease::new(config.clone(), entry, phase, telemetry);
-        KeepAlive::spawn_queued(&lease);
-        Self(lease)
-    }
-
-    /// Registers the wait in the queue or the hold of `task` with the client, whose close then
-    /// waits for its end. Returns an error if the client is closed; the caller drops the handle.
-    pub(crate) fn register(
-        &self,
-        operation: Operation,
-        task: Option<task::Id>,
-    ) -> Result<(), Error> {
-        let config = &self.0.config;
-        let registration = config.holds.register(config.key_hash, task);
+        let renew_at = lease.lock_state().renew_at();
+        let now = lease.now();
+        lease.start_keep_alive(renew_at.unwrap_or(now), now);
+        // Not before: a caller that does not poll this future must not delay the close.
+        let registration = config.register(task::try_id());
         let registration = registration.ok_or_else(|| config.closed(operation))?;
-        let mut state = self.0.state.lock();
+        let mut state = lease.state.lock();
         if state.is_live() {
             state.registration = Some(registration);
         }
-        Ok(())
+        drop(state);
+        Ok(handle)
+    }
+
+    /// Returns a place in the queue, with a task that waits for the grant. A closed client leaves
+    /// the queue here.
+    pub(crate) fn queued(
+        config: &Arc<LeaseConfig>,
+        operation: Operation,
+        entry: Entry,
+        telemetry: SlotTelemetry,
+    ) -> Result<Self, Error> {
+        let Some(registration) = config.register(None) else {
+            return Err(telemetry.record_failure(config.closed(operation)));
+        };
+        let bounds = HoldBounds::default();
+        let state = State::new(Phase::Queued, bounds, telemetry, Some(registration));
+        let lease = Lease::new(config.clone(), entry, state);
+        KeepAlive::spawn_queued(&lease);
+        Ok(Self(lease))
     }
 
     /// Waits for the slot.

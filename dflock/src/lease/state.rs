@@ -85,7 +85,12 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(phase: Phase, bounds: HoldBounds, telemetry: SlotTelemetry) -> Self {
+    pub(super) fn new(
+        phase: Phase,
+        bounds: HoldBounds,
+        telemetry: SlotTelemetry,
+        registration: Option<Registration>,
+    ) -> Self {
         // A lease that begins as held was acquired without a wait in the queue: the user has it.
         let owned_by_user = matches!(phase, Phase::Held { .. });
         Self {
@@ -97,7 +102,7 @@ impl State {
             renewals_completed: 0,
             renewals_sent: 0,
             telemetry: Some(telemetry),
-            registration: None,
+            registration,
         }
     }
 

@@ -49,16 +49,25 @@ impl LineBuffer {
     /// Returns free space for the next read, which is never empty.
     ///
     /// After the read, call [`advance`](Self::advance) with the number of bytes that were read.
+    #[inline]
     pub(crate) fn spare_capacity(&mut self) -> &mut [u8] {
-        if self.start > 0 {
-            // Usually all bytes are consumed, and there is none to move.
-            if !self.is_empty() {
-                self.bytes.copy_within(self.start..self.end, 0);
-            }
-            self.end -= self.start;
-            self.searched -= self.start;
-            self.start = 0;
+        let space = self.bytes.len() - self.end;
+        // A buffer that is empty but for the space of one read needs no change.
+        if self.start > 0 || space < MIN_SPACE || (self.end == 0 && space > MIN_SPACE) {
+            self.make_room();
         }
+        &mut self.bytes[self.end..]
+    }
+
+    /// Moves the bytes that are not consumed to the start, and sets the space after them.
+    fn make_room(&mut self) {
+        // Usually all bytes are consumed, and there is none to move.
+        if !self.is_empty() {
+            self.bytes.copy_within(self.start..self.end, 0);
+        }
+        self.end -= self.start;
+        self.searched -= self.start;
+        self.start = 0;
         // Double the space, so that the cost of a long line is linear in its length.
         let wanted = self.end + MIN_SPACE.max(self.end);
         if self.bytes.len() < self.end + MIN_SPACE
@@ -67,7 +76,6 @@ impl LineBuffer {
             self.bytes.resize(wanted, 0);
             self.bytes.shrink_to(wanted);
         }
-        &mut self.bytes[self.end..]
     }
 
     /// Frees the memory of a long line, unless there are bytes that are not consumed yet.

@@ -250,34 +250,11 @@ impl Connection {
             return Poll::Ready(Err(ConnectionError::Closed));
         }
         loop {
-            // Only a reply to `stats` may be longer than the limit. A server that sends another
-            // long line therefore cannot exhaust the memory.
-            let is_stats = self.read_buf.remaining().starts_with(STATS);
-            let stats_limit = self.stats_limit.filter(|_| is_stats);
-            match self.read_buf.next_line(stats_limit.unwrap_or(MAX_REPLY)) {
-                Ok(Some(line)) => {
-                    let reply = Reply::decode(line).map_err(|_| ConnectionError::protocol(line));
-                    if stats_limit.is_some() {
-                        // An idle connection would keep the memory for as long as it is idle.
-                        self.read_buf.shrink();
-                    }
-                    return Poll::Ready(reply.map_err(|error| self.fail(error)));
-                }
-                Ok(None) => {}
-                Err(_) => {
-                    let rest = self.read_buf.remaining();
-                    let error = stats_limit.map_or_else(
-                        || ConnectionError::too_long(rest),
-                        ConnectionError::StatsTooLarge,
-                    );
-                    return Poll::Ready(Err(self.fail(error)));
-                }
-            }
-            // A TLS server answers a client that does not speak TLS with an alert. It has no line
-            // end, so without this check the client would wait for one until its time limit.
-            if self.read_buf.remaining().starts_with(TLS_ALERT) {
-                let alert = ConnectionError::protocol(self.read_buf.remaining());
-                return Poll::Ready(Err(self.fail(alert)));
+            // Most polls find nothing, with an empty buffer.
+            if !self.read_buf.is_empty()
+                && let Some(reply) = self.decode_reply().transpose()
+            {
+                return Poll::Ready(reply.map_err(|error| self.fail(error)));
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(0) => {
@@ -288,6 +265,39 @@ impl Connection {
                 Err(error) => return Poll::Ready(Err(self.fail(ConnectionError::Io(error)))),
             }
         }
+    }
+
+    /// Returns the next reply in the read buffer, or `None` if it is not complete yet.
+    fn decode_reply(&mut self) -> Result<Option<Reply>, ConnectionError> {
+        // Only a reply to `stats` may be longer than the limit. A server that sends another long
+        // line therefore cannot exhaust the memory.
+        let is_stats = self.read_buf.remaining().starts_with(STATS);
+        let stats_limit = self.stats_limit.filter(|_| is_stats);
+        let max = stats_limit.unwrap_or(MAX_REPLY);
+        match self.read_buf.next_line(max) {
+            Ok(Some(line)) => {
+                let reply = Reply::decode(line).map_err(|_| ConnectionError::protocol(line));
+                if stats_limit.is_some() {
+                    // An idle connection would keep the memory for as long as it is idle.
+                    self.read_buf.shrink();
+                }
+                return reply.map(Some);
+            }
+            Ok(None) => {}
+            Err(_) => {
+                let rest = self.read_buf.remaining();
+                return Err(stats_limit.map_or_else(
+                    || ConnectionError::too_long(rest),
+                    ConnectionError::StatsTooLarge,
+                ));
+            }
+        }
+        // A TLS server answers a client that does not speak TLS with an alert. It has no line end,
+        // so without this check the client would wait for one until its time limit.
+        if self.read_buf.remaining().starts_with(TLS_ALERT) {
+            return Err(ConnectionError::protocol(self.read_buf.remaining()));
+        }
+        Ok(None)
     }
 
     /// Reads into the read buffer and returns the number of bytes.
