@@ -90,6 +90,8 @@
 #[cfg(all(feature = "server", dflock_bench))]
 #[doc(hidden)]
 pub mod bench_support;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 #[doc(hidden)]
 pub mod cli_support;
 mod client;
