@@ -296,9 +296,9 @@ fn a_child_process_of_the_body_does_not_keep_the_slot() {
 }
 
 /// Returns the message of the panic of `call`.
-fn panic_message<T>(call: impl FnOnce() -> T) -> String {
+fn panic_message<T>(call: impl FnOnce() -> T) -> &'static str {
     let panic: Box<dyn Any + Send> = catch_unwind(AssertUnwindSafe(|| drop(call()))).unwrap_err();
-    *panic.downcast().unwrap()
+    panic.downcast_ref::<&str>().unwrap()
 }
 
 #[test]
