@@ -36,8 +36,8 @@
 //!
 //! As with `reqwest::blocking`, calls that wait **panic inside of an async runtime of tokio**,
 //! because they would stop its other tasks. Use the [async API](crate) there, or move the calls to
-//! [`tokio::task::spawn_blocking`]. Such calls say so under "Panics". All other calls, and the drop
-//! of any value, work everywhere.
+//! [`tokio::task::spawn_blocking`]. Such calls say so under "Panics". The panic hook prints a panic of
+//! tokio first. All other calls, and the drop of any value, work everywhere.
 //!
 //! # Differences
 //!
