@@ -208,13 +208,13 @@ fn a_lease_is_renewed_while_the_thread_is_busy() {
     let held = dflock::Semaphore::builder()
         .key("pool")
         .limit(1)
-        .lease_ttl(SECOND)
+        .lease_ttl(2 * SECOND)
         .build_blocking(&fixture.client)
         .unwrap()
         .acquire()
         .unwrap();
     // Real time: the lease is one of the server on real sockets.
-    thread::sleep(Duration::from_millis(1_500));
+    thread::sleep(Duration::from_millis(2_500));
     held.check().unwrap();
     held.release().unwrap();
 }
