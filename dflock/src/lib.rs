@@ -2,7 +2,8 @@
 //! semaphores and locks. At most `limit` tasks, on any number of machines, hold a slot of a key at
 //! once. The others wait in a queue, first come, first served.
 //!
-//! It needs a running dflockd, or the embedded server of the feature `server`.
+//! It needs a running dflockd, or the embedded server of the feature `server`. Programs without async
+//! use the module `blocking`, of the feature `blocking`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -67,6 +68,10 @@
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
 //! | [`guide::wishes`] | what users ask for, and how it is done here |
+#![cfg_attr(
+    feature = "blocking",
+    doc = "| [`blocking`] | the same API for programs without async |"
+)]
 //! | [`telemetry`] | spans, events and metrics |
 //! | [`guide::coming_from`] | the TypeScript, Python and Go clients, call by call |
 
@@ -83,6 +88,7 @@
 // 8. `error`, `telemetry`: for every layer
 //
 // With the feature `macros`: `macros` for an `async fn`, and `macro_support`, which they call.
+// With `blocking`: the same API for programs without async, on a background thread.
 // With `server`: a server for the same wire in the same process.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -90,6 +96,8 @@
 #[cfg(all(feature = "server", dflock_bench))]
 #[doc(hidden)]
 pub mod bench_support;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 #[doc(hidden)]
 pub mod cli_support;
 mod client;

@@ -13,11 +13,17 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+#[cfg(feature = "blocking")]
+pub(crate) use all::first_lost;
 pub use all::{HeldAll, acquire_all, acquire_all_within};
 pub use builder::SemaphoreBuilder;
 pub use held::Held;
 pub use idle::Idle;
+#[cfg(feature = "blocking")]
+pub(crate) use idle::release_after_body;
 pub use kind::{Counting, Exclusive, Kind, Lock};
+#[cfg(feature = "blocking")]
+pub(crate) use lead::MAX_PAUSE;
 pub use lead::{Lead, Leader, Leadership};
 pub use queued::{Enqueued, Queued};
 
@@ -87,7 +93,7 @@ impl State for Idle {}
 impl State for Queued {}
 impl State for Held {}
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait State: std::fmt::Debug {
         /// Returns the limit that the server accepted, or `None` before a request.
         fn accepted_limit(&self) -> Option<u32>;
@@ -130,16 +136,42 @@ impl<S: State, K: Kind> Semaphore<S, K> {
     }
 }
 
+/// The parts that the blocking API keeps.
+#[cfg(feature = "blocking")]
+impl<S: State, K: Kind> Semaphore<S, K> {
+    pub(crate) fn from_parts(slot: Arc<SemaphoreInner>, state: S) -> Self {
+        Self {
+            slot,
+            state,
+            kind: PhantomData,
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> (Arc<SemaphoreInner>, S) {
+        (self.slot, self.state)
+    }
+}
+
 impl<S: State, K: Kind> fmt::Debug for Semaphore<S, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = match self.slot.primitive() {
-            Primitive::Lock => f.debug_struct("Lock"),
-            Primitive::Semaphore(_) => f.debug_struct("Semaphore"),
-        };
-        debug.field("key", &self.key());
-        if let Primitive::Semaphore(_) = self.slot.primitive() {
-            debug.field("limit", &self.limit());
-        }
-        debug.field("state", &self.state).finish_non_exhaustive()
+        fmt_semaphore(f, &self.slot, self.limit(), &self.state)
     }
+}
+
+/// Formats a semaphore or a lock for `Debug`.
+pub(crate) fn fmt_semaphore(
+    f: &mut fmt::Formatter<'_>,
+    slot: &SemaphoreInner,
+    limit: u32,
+    state: &dyn fmt::Debug,
+) -> fmt::Result {
+    let mut debug = match slot.primitive() {
+        Primitive::Lock => f.debug_struct("Lock"),
+        Primitive::Semaphore(_) => f.debug_struct("Semaphore"),
+    };
+    debug.field("key", &slot.key());
+    if let Primitive::Semaphore(_) = slot.primitive() {
+        debug.field("limit", &limit);
+    }
+    debug.field("state", state).finish_non_exhaustive()
 }

@@ -50,6 +50,16 @@ types! {
     HeldAll<Exclusive>: Send & Sync & Unpin & !Clone;
     Enqueued: Send & Sync & Unpin & !Clone;
     Enqueued<Exclusive>: Send & Sync & Unpin & !Clone;
+    blocking::Client: Send & Sync & Unpin & Clone;
+    blocking::Semaphore<blocking::Idle>: Send & Sync & Unpin & Clone;
+    blocking::Semaphore<blocking::Queued>: Send & Sync & Unpin & !Clone;
+    blocking::Semaphore<blocking::Held>: Send & Sync & Unpin & !Clone;
+    blocking::Lock<blocking::Held>: Send & Sync & Unpin & !Clone;
+    blocking::Idle: Send & Sync & Unpin & Clone;
+    blocking::Queued: Send & Sync & Unpin & !Clone;
+    blocking::Held: Send & Sync & Unpin & !Clone;
+    blocking::HeldAll: Send & Sync & Unpin & !Clone;
+    blocking::Enqueued: Send & Sync & Unpin & !Clone;
     Error: Send & Sync & Unpin;
     ConfigError: Send & Sync & Unpin & Clone;
     Lost: Send & Sync & Unpin & Clone;

@@ -8,6 +8,7 @@
 mod acquire_all;
 mod auto_traits;
 mod bad_input;
+mod blocking;
 mod body_drop;
 mod busy;
 mod cancellation;

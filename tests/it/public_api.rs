@@ -8,7 +8,7 @@ use public_api::Builder;
 
 /// All features except the second crypto provider, which adds nothing to the API and takes minutes
 /// to build.
-const FEATURES: &str = "macros,metrics,server,stats,tls,tower";
+const FEATURES: &str = "blocking,macros,metrics,server,stats,tls,tower";
 
 #[test]
 fn the_public_api_matches_its_list() {

@@ -1,6 +1,8 @@
 //! Errors of options and arguments, which are found before a request is sent.
 
 use std::fmt;
+#[cfg(feature = "blocking")]
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -242,6 +244,14 @@ pub enum ConfigError {
     /// The panic hook prints a panic first, as for [`NoTimers`](Self::NoTimers).
     #[error("the tokio runtime here has no IO; call `enable_io` or `enable_all` on its builder")]
     NoIo,
+
+    /// The background thread of a [blocking client](crate::blocking::Client) could not be started.
+    #[cfg(feature = "blocking")]
+    #[error("the background thread of the blocking client cannot be started: {kind}")]
+    BackgroundThread {
+        /// The kind of the error of the operating system.
+        kind: io::ErrorKind,
+    },
 }
 
 impl ConfigError {

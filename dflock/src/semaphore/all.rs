@@ -213,7 +213,7 @@ async fn acquire_beside<K: Kind>(
     };
     let acquired = tokio::select! {
         biased;
-        lost = first_lost(held.iter().map(|(_, held)| held)) => return Err(lost.into()),
+        lost = first_lost(held.iter().map(|(_, held)| &**held)) => return Err(lost.into()),
         acquired = acquire => acquired,
     };
     acquired.map_err(|error| {
@@ -226,7 +226,7 @@ async fn acquire_beside<K: Kind>(
 }
 
 /// Returns the first loss of the slots. Without slots, it stays pending.
-async fn first_lost<'a, K: Kind>(held: impl Iterator<Item = &'a Semaphore<Held, K>>) -> Lost {
+pub(crate) async fn first_lost<'a>(held: impl Iterator<Item = &'a Held>) -> Lost {
     let mut losses: Vec<_> = held.map(|held| Box::pin(held.lost())).collect();
     poll_fn(|cx| {
         for lost in &mut losses {
@@ -254,6 +254,11 @@ pub struct HeldAll<K: Kind = Counting> {
 }
 
 impl<K: Kind> HeldAll<K> {
+    #[cfg(feature = "blocking")]
+    pub(crate) fn new(held: Vec<Semaphore<Held, K>>) -> Self {
+        Self { held }
+    }
+
     /// Checks whether all slots are still held, to the knowledge of the client. No IO.
     ///
     /// # Errors
@@ -277,7 +282,7 @@ impl<K: Kind> HeldAll<K> {
     ///
     /// Cancel safe. Any number of tasks may wait at once.
     pub async fn lost(&self) -> Lost {
-        first_lost(self.held.iter()).await
+        first_lost(self.held.iter().map(|held| &**held)).await
     }
 
     /// Runs `future`, and drops it when one of the slots is lost.

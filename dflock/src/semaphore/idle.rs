@@ -320,7 +320,7 @@ impl<K: Kind> Semaphore<Idle, K> {
 /// any other case.
 // Separate from the call of the body, because a future around that future would make nested calls
 // deeper.
-async fn release_after_body<K: Kind>(held: Semaphore<Held, K>) -> Result<(), Error> {
+pub(crate) async fn release_after_body<K: Kind>(held: Semaphore<Held, K>) -> Result<(), Error> {
     match held.release().await {
         Err(lost @ Error::Lost(_)) => return Err(lost),
         Err(error) => telemetry::warn_release_failure(&error),

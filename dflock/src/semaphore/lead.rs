@@ -18,7 +18,7 @@ use crate::telemetry;
 use crate::wire::Token;
 
 /// The longest pause between two campaigns.
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 impl Lock<Idle> {
     /// Campaigns for the lock, and runs `body` while this program is the leader, until `body`

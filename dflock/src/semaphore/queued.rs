@@ -25,6 +25,10 @@ impl Queued {
     pub(super) fn limit(&self) -> u32 {
         self.hold.config().slot.primitive.limit().get()
     }
+
+    pub(crate) fn is_granted(&self) -> bool {
+        self.hold.is_held()
+    }
 }
 
 impl<K: Kind> Semaphore<Queued, K> {
@@ -101,7 +105,7 @@ impl<K: Kind> Semaphore<Queued, K> {
     /// Returns whether the slot is granted, so that [`wait`](Self::wait) returns at once. No IO.
     #[must_use]
     pub fn is_granted(&self) -> bool {
-        self.state.hold.is_held()
+        self.state.is_granted()
     }
 
     /// Leaves the queue, and gives up the slot if it was granted in the meantime.
