@@ -37,7 +37,7 @@ impl LeaseHandle {
         } = granted;
         let bounds = config.hold_limits.start(sent_at, received_at, grant.lease);
         let deadlines = bounds.cap(config.deadlines(sent_at, &grant, 0));
-        let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
+        let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token, entry.permits());
         let phase = Phase::Held {
             grant,
             deadlines,
@@ -96,7 +96,7 @@ impl LeaseHandle {
         task: Option<task::Id>,
     ) -> Result<(), Error> {
         let config = &self.0.config;
-        let registration = config.holds.register(config.key_hash, task);
+        let registration = config.holds.register(config.key_hash, task, self.permits());
         let registration = registration.ok_or_else(|| config.closed(operation))?;
         let mut state = self.0.state.lock();
         if state.is_live() {
@@ -154,6 +154,16 @@ impl LeaseHandle {
             Phase::Held { grant, .. } => Some(grant),
             _ => None,
         }
+    }
+
+    /// Returns the number of permits of the hold.
+    pub(crate) fn permits(&self) -> u32 {
+        self.0.permits()
+    }
+
+    /// Returns the tokens of the permits after the first one.
+    pub(crate) fn further_tokens(&self) -> &[Token] {
+        self.0.further_tokens.as_deref().unwrap_or_default()
     }
 
     pub(crate) fn config(&self) -> &Arc<LeaseConfig> {
