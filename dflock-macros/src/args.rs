@@ -23,6 +23,8 @@ pub(crate) struct Args {
     pub(crate) options: Vec<(Ident, Value)>,
     pub(crate) on_lost: OnLost,
     pub(crate) when_busy: WhenBusy,
+    /// Number of permits that a call acquires. It is evaluated after the options.
+    pub(crate) permits: Option<Expr>,
     /// Name of the variable through which the body uses its slot.
     pub(crate) slot: Option<Ident>,
     /// Path of the crate `dflock`, if it is re-exported.
@@ -74,6 +76,11 @@ impl Args {
                 errors.push(syn::Error::new(Span::call_site(), argument.missing(kind)));
             }
         }
+        if let Some(permits) = &args.permits
+            && let Some((_, limit)) = args.options.iter().find(|(name, _)| name == "limit")
+        {
+            errors.record(value::check_permits(permits, limit));
+        }
         if args.when_busy == WhenBusy::Skip
             && let Some((name, _)) = args
                 .options
@@ -122,6 +129,7 @@ impl Args {
                     .and_then(|word| set(self, word))
                     .ok_or_else(|| syn::Error::new_spanned(&given, argument.syntax_error()))?;
             }
+            Setter::Expression(set) => set(self, parse_expression(input, syntax_error)?)?,
             Setter::Option(validate) => {
                 let value = validate(parse_expression(input, syntax_error)?)?;
                 self.options.push((ident, value));
@@ -241,6 +249,7 @@ mod tests {
             Kind::Semaphore,
             quote!(
                 limit = self.limit,
+                permits = self.permits,
                 slot = held,
                 key = "a",
                 renew_ratio = 0.4,
@@ -385,6 +394,28 @@ mod tests {
                 ["`when_busy = skip` does not wait for a slot; leave `acquire_timeout` out"]
             );
         }
+    }
+
+    #[test]
+    fn literal_permits_are_1_to_the_limit() {
+        for (limit, permits, allowed) in [
+            (quote!(3), quote!(3), true),
+            (quote!(LIMIT), quote!(4), true),
+            (quote!(3), quote!(permits), true),
+            (quote!(3), quote!(4), false),
+            (quote!(3), quote!(0), false),
+            (quote!(LIMIT), quote!(1_048_577), false),
+        ] {
+            let tokens = quote!(key = "a", permits = #permits, limit = #limit);
+            let (args, messages) = parse(Kind::Semaphore, tokens);
+            assert_eq!(messages.is_empty(), allowed, "{permits}: {messages:?}");
+            assert_eq!(options(&args), ["key", "limit"]);
+        }
+        let (_, messages) = parse(Kind::Lock, quote!(key = "a", permits = 1));
+        assert!(
+            messages[0].starts_with("a lock has no `permits`"),
+            "{messages:?}"
+        );
     }
 
     #[test]

@@ -59,6 +59,11 @@ fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -
     let on_lost = Ident::new(args.on_lost.name(), here);
     let skip = (args.when_busy == WhenBusy::Skip)
         .then(|| quote_spanned!(here=> .when_busy(#dflock::macro_support::skip::<#output>())));
+    let permits = args.permits.as_ref();
+    let evaluated = permits.map(
+        |permits| quote_spanned!(here=> let __dflock_permits: ::core::primitive::u32 = #permits;),
+    );
+    let permits = permits.map(|_| quote_spanned!(here=> .permits(__dflock_permits)));
     let held = args
         .slot
         .as_ref()
@@ -83,9 +88,10 @@ fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -
     quote_spanned! {here=>
         // A separate statement, so that borrows and lock guards in the options end before the wait.
         let __dflock_semaphore = #dflock::#builder_type::builder()#(#options)*.build();
+        #evaluated
         #dflock::macro_support::with_slot(
             __dflock_semaphore,
-            #dflock::macro_support::#on_lost::<#output>()#skip,
+            #dflock::macro_support::#on_lost::<#output>()#skip #permits,
             move |__dflock_held| async move #body
         ).await
     }

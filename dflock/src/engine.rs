@@ -6,6 +6,7 @@
 //! | operation | by |
 //! |---|---|
 //! | join the queue of a key, with a bounded wait or without one | [`Engine::acquire`], [`Engine::enqueue`] |
+//! | join it for several permits, all or nothing | [`Engine::acquire_many`], [`Entry::further_tokens`] |
 //! | wait for the grant of an entry | [`Entry::start_wait`], [`Entry::poll_grant`] |
 //! | renew | [`Entry::start_renewal`], [`Entry::poll_renewal`] |
 //! | notice the end of an entry | [`Entry::poll_closed`] |
@@ -55,6 +56,13 @@ pub(crate) struct Granted {
     pub(crate) received_at: Instant,
     /// The time for the reply to a renewal that verifies the grant.
     pub(crate) verify_timeout: Duration,
+}
+
+/// The times at which an engine renews the permits that it has while it waits for others.
+pub(crate) trait RenewalPolicy: Sync {
+    /// Returns the time of the next renewal of `grant` after so many `renewals`. The request for
+    /// the grant, or for the last renewal, was sent at `sent_at`.
+    fn renew_at(&self, sent_at: Instant, grant: &Grant, renewals: u64) -> Instant;
 }
 
 /// The result of an enqueue.

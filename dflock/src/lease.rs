@@ -38,7 +38,7 @@ use tracing::Span;
 
 use crate::clock::Instant;
 use crate::driver;
-use crate::engine::{Engine, Entry, SlotSpec};
+use crate::engine::{Engine, Entry, RenewalPolicy, SlotSpec};
 use crate::error::{Error, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry;
@@ -111,10 +111,10 @@ impl LeaseConfig {
         }
     }
 
-    /// Registers a place in the queue or the hold of `task` with the client, whose close then waits
-    /// for its end. Returns `None` if the client is closed.
-    fn register(&self, task: Option<task::Id>) -> Option<Registration> {
-        self.holds.register(self.key_hash, task)
+    /// Registers a place in the queue, or the hold of `task` with so many `slots`, with the client,
+    /// whose close then waits for its end. Returns `None` if the client is closed.
+    fn register(&self, task: Option<task::Id>, slots: u32) -> Option<Registration> {
+        self.holds.register(self.key_hash, task, slots)
     }
 
     /// Returns the error of an operation on a closed client.
@@ -131,6 +131,12 @@ impl LeaseConfig {
     }
 }
 
+impl RenewalPolicy for LeaseConfig {
+    fn renew_at(&self, sent_at: Instant, grant: &Grant, renewals: u64) -> Instant {
+        self.deadlines(sent_at, grant, renewals).renew_at
+    }
+}
+
 impl fmt::Debug for LeaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LeaseConfig")
@@ -143,6 +149,8 @@ impl fmt::Debug for LeaseConfig {
 /// The state that the owner of a hold and the keep-alive task share.
 struct Lease {
     config: Arc<LeaseConfig>,
+    /// The tokens of the hold's permits after the first one. `None` for a hold of one permit.
+    further_tokens: Option<Box<[Token]>>,
     entry: Mutex<Option<Entry>>,
     state: Mutex<State>,
     /// Notified after every change of the state that a task may wait for.
@@ -162,10 +170,20 @@ impl Lease {
     fn new(config: Arc<LeaseConfig>, entry: Entry, state: State) -> Arc<Self> {
         Arc::new(Self {
             config,
+            further_tokens: entry.further_tokens(),
             entry: Mutex::new(Some(entry)),
             state: Mutex::new(state),
             changed: Notify::new(),
         })
+    }
+
+    /// Returns the number of permits of the hold.
+    fn permits(&self) -> u32 {
+        let further = self
+            .further_tokens
+            .as_ref()
+            .map_or(0, |tokens| tokens.len());
+        u32::try_from(further + 1).unwrap_or(u32::MAX)
     }
 
     fn now(&self) -> Instant {
@@ -248,6 +266,10 @@ impl Lease {
         let was_queued = matches!(state.phase, Phase::Queued);
         let mut token = state.token_on_server();
         let telemetry = state.end(&self.config, end);
+        // The server has the other permits of a hold of which it refused one.
+        if self.further_tokens.is_some() {
+            token = token.or_else(|| state.lost().map(|lost| lost.token));
+        }
         let registration = state.registration.take();
         drop(state);
         drop(entry_guard);

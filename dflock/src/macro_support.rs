@@ -47,6 +47,7 @@ pub fn cancel<R: MacroOutput>() -> OnLost<R> {
     OnLost {
         cancels: true,
         skip: None,
+        permits: 1,
         from_error: R::from_error,
         is_success: R::is_success,
     }
@@ -58,6 +59,7 @@ pub fn finish<R: MacroOutput>() -> OnLost<R> {
     OnLost {
         cancels: false,
         skip: None,
+        permits: 1,
         from_error: R::from_error,
         is_success: R::is_success,
     }
@@ -74,6 +76,7 @@ pub struct OnLost<R> {
     cancels: bool,
     /// Makes the output when no slot is free. `None` waits for a slot.
     skip: Option<fn() -> R>,
+    permits: u32,
     from_error: fn(Error) -> R,
     is_success: fn(&R) -> bool,
 }
@@ -86,6 +89,12 @@ impl<R> OnLost<R> {
             skip: Some(skip),
             ..self
         }
+    }
+
+    /// Acquires so many permits instead of one.
+    #[must_use]
+    pub fn permits(self, permits: u32) -> Self {
+        Self { permits, ..self }
     }
 }
 
@@ -173,9 +182,10 @@ async fn run<K: Kind, R, F: Future<Output = R>>(
     on_lost: &OnLost<R>,
     body: Box<impl FnOnce(Arc<Semaphore<Held, K>>) -> F>,
 ) -> Result<R, Error> {
+    let permits = on_lost.permits;
     let held = match on_lost.skip {
-        None => semaphore?.acquire_for_body().await?,
-        Some(skip) => match semaphore?.try_acquire_for_body().await? {
+        None => semaphore?.acquire_for_body(permits).await?,
+        Some(skip) => match semaphore?.try_acquire_for_body(permits).await? {
             Some(held) => held,
             None => return Ok(skip()),
         },

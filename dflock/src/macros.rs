@@ -27,6 +27,7 @@
 /// |---|---|---|---|
 /// | `key` | the key of the semaphore: a template or an expression, see [below](#keys) | required | an empty key, more than 256 bytes, a space, tab, line break or NUL; `{}` and `{0}` in a template |
 /// | `limit` | the number of slots: a literal or any `u32` | required | 0, and more than 1,048,576 |
+/// | `permits` | the number of slots that a call takes, all or none, as in [`acquire_many`](crate::Semaphore::acquire_many): a literal or any `u32` | 1 | 0, and more than `limit` |
 /// | `client` | the [`Client`](crate::Client): a value, a reference, or a pointer such as an `Arc`. It is cloned, not moved | [`Client::current`](crate::Client::current): the client of the task's scope, else the global one, else one that is configured by the environment | |
 /// | `acquire_timeout` | the longest wait for a slot: text such as `"2s"`, `"500ms"`, `"0.5s"`, `"1h30m"`, as [`parse_duration`](crate::parse_duration) parses it, or any [`Duration`](std::time::Duration) | 10 s | more than 9,223,372,036 s; zero as text: `Duration::ZERO` means "only a slot that is free now" |
 /// | `lease_ttl` | the lease: how long the server keeps the slot of a holder that does not renew it. Text or a `Duration` as above. The lease is renewed while the body runs | the server's | less than 1 s, more than 9,223,372,036 s, and fractions of a second |
@@ -41,9 +42,10 @@
 ///
 /// Literals are checked at compile time, and every error is reported at its place. Expressions can
 /// use the arguments of the function, `self`, `.await` and `?`. They are evaluated once for each
-/// call, in source order, before the slot is acquired. Their values are checked before anything is
-/// sent. Their borrows end before the wait begins. In a function of `#[async_trait]` they cannot
-/// use the names in a destructured argument, such as `a` in `(a, b): (u8, u8)`.
+/// call, in source order and `permits` last, before the slot is acquired. Their values are checked
+/// before anything is sent. Their borrows end before the wait begins. In a function of
+/// `#[async_trait]` they cannot use the names in a destructured argument, such as `a` in `(a, b):
+/// (u8, u8)`.
 ///
 /// ```
 /// # use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The distributed semaphore, its states and its kinds.
 
+mod acquire_many;
 mod all;
 mod builder;
 mod client;

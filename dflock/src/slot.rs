@@ -165,6 +165,17 @@ impl SemaphoreInner {
         self.acquire_timeout
     }
 
+    /// Checks that an acquire of so many permits can succeed.
+    pub(crate) fn validate_permits(&self, permits: u32) -> Result<NonZeroU32, ConfigError> {
+        let LeaseConfig { engine, slot, .. } = &*self.config;
+        let limit = slot.primitive.limit().get();
+        let permits = NonZeroU32::new(permits)
+            .filter(|permits| permits.get() <= limit)
+            .ok_or(ConfigError::Permits { permits, limit })?;
+        engine.validate_permits(slot, permits)?;
+        Ok(permits)
+    }
+
     /// Waits in the queue for at most `wait`, and joins it again when the place in it is lost.
     #[expect(
         clippy::manual_async_fn,
@@ -172,6 +183,7 @@ impl SemaphoreInner {
     )]
     pub(crate) fn acquire(
         &self,
+        permits: NonZeroU32,
         wait: Duration,
         span: HoldSpan,
     ) -> impl Future<Output = Result<(LeaseHandle, Grant), Error>> + Send {
@@ -179,15 +191,15 @@ impl SemaphoreInner {
             validate_wait(wait)?;
             self.check_open(Operation::Acquire)?;
             if !wait.is_zero() {
-                self.warn_about_self_deadlock();
+                self.warn_about_self_deadlock(permits);
             }
             if let Some(policy) = &self.mismatch_policy {
                 // Boxed: the future is large, and rarely used.
-                return Box::pin(self.acquire_with_policy(policy, wait, span)).await;
+                return Box::pin(self.acquire_with_policy(policy, permits, wait, span)).await;
             }
             let config = &self.config;
             let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
-            let granted = match self.join(config, wait, &telemetry).await {
+            let granted = match self.join(config, permits, wait, &telemetry).await {
                 Ok(granted) => granted,
                 Err(error) => return Err(telemetry.record_failure(error)),
             };
@@ -196,37 +208,54 @@ impl SemaphoreInner {
         }
     }
 
-    /// Waits for a slot, for at most `wait`, or until the client is closed.
+    /// Waits for so many `permits`, for at most `wait`, or until the client is closed.
     #[expect(clippy::manual_async_fn, reason = "as for `acquire`")]
     fn join<'a>(
         &'a self,
         config: &'a LeaseConfig,
+        permits: NonZeroU32,
         wait: Duration,
         telemetry: &'a SlotTelemetry,
     ) -> impl Future<Output = Result<Granted, Error>> + Send + 'a {
         async move {
-            match &self.local_queue {
-                Some(queue) if !wait.is_zero() => {
-                    // Boxed: the future is large, and rarely used.
-                    let mut acquire = Box::pin(Self::acquire_through(queue, config, wait));
-                    let acquire = in_span(telemetry, acquire.as_mut());
-                    self.until_closed(Operation::Acquire, acquire).await
-                }
-                _ => {
-                    let acquire = pin!(config.engine.acquire(&config.slot, wait));
-                    let acquire = in_span(telemetry, acquire);
-                    self.until_closed(Operation::Acquire, acquire).await
-                }
+            if permits > NonZeroU32::MIN || self.local_queue.is_some() {
+                // Boxed: the future is large, and rarely used.
+                let mut acquire = Box::pin(self.acquire_through_queues(config, permits, wait));
+                let acquire = in_span(telemetry, acquire.as_mut());
+                self.until_closed(Operation::Acquire, acquire).await
+            } else {
+                let acquire = pin!(config.engine.acquire(&config.slot, wait));
+                let acquire = in_span(telemetry, acquire);
+                self.until_closed(Operation::Acquire, acquire).await
             }
         }
     }
 
-    /// Waits in the local queue and then on the server, for at most `wait` together.
-    async fn acquire_through(
-        queue: &LocalQueue,
+    /// Waits on the server.
+    async fn acquire_permits(
         config: &LeaseConfig,
+        permits: NonZeroU32,
         wait: Duration,
     ) -> Result<Granted, Error> {
+        let LeaseConfig { engine, slot, .. } = config;
+        if permits > NonZeroU32::MIN {
+            engine.acquire_many(slot, permits, wait, config).await
+        } else {
+            engine.acquire(slot, wait).await
+        }
+    }
+
+    /// Waits in the local queue, if there is one, and then on the server, for at most `wait`
+    /// together.
+    async fn acquire_through_queues(
+        &self,
+        config: &LeaseConfig,
+        permits: NonZeroU32,
+        wait: Duration,
+    ) -> Result<Granted, Error> {
+        let Some(queue) = self.local_queue.as_ref().filter(|_| !wait.is_zero()) else {
+            return Self::acquire_permits(config, permits, wait).await;
+        };
         let LeaseConfig { engine, slot, .. } = config;
         let timeout_error = || Error::Timeout {
             context: slot.context(Operation::Acquire),
@@ -249,7 +278,7 @@ impl SemaphoreInner {
         if remaining.is_zero() {
             return Err(timeout_error());
         }
-        let granted = engine.acquire(slot, remaining).await;
+        let granted = Self::acquire_permits(config, permits, remaining).await;
         drop(place);
         granted.map_err(|error| match error {
             Error::Timeout { .. } => timeout_error(),
@@ -279,7 +308,7 @@ impl SemaphoreInner {
         if self.config.holds.is_closed() {
             handle.client_closed();
         } else if !wait.is_zero() && !handle.is_held() {
-            self.warn_about_self_deadlock();
+            self.warn_about_self_deadlock(NonZeroU32::MIN);
         }
         let granted = timeout(wait, handle.wait()).await;
         granted.unwrap_or_else(|_| {
@@ -364,16 +393,17 @@ impl SemaphoreInner {
         }
     }
 
-    /// Warns if the current task is about to wait for a slot that only it can release.
-    fn warn_about_self_deadlock(&self) {
+    /// Warns if the current task is about to wait for permits that only it can release.
+    fn warn_about_self_deadlock(&self, permits: NonZeroU32) {
         let LeaseConfig {
             slot,
             holds,
             key_hash,
             ..
         } = &*self.config;
-        if holds.current_task_holds_all(*key_hash, slot.primitive.limit().get()) {
-            telemetry::warn_self_deadlock(slot.labels(), slot.primitive.limit());
+        let limit = slot.primitive.limit();
+        if holds.current_task_blocks(*key_hash, limit.get(), permits.get()) {
+            telemetry::warn_self_deadlock(slot.labels(), limit);
         }
     }
 

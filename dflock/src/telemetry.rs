@@ -10,7 +10,7 @@
 //! | span | level | duration | fields |
 //! |---|---|---|---|
 //! | `acquire` | info | from the request until the slot is held, or the request has failed | `key`, `server`, `token`, `wait`, `outcome` |
-//! | `hold` | info | as long as the slot is held; follows from its `acquire` | `key`, `server`, `token`, `wait`, `held`, `outcome` |
+//! | `hold` | info | as long as the slot is held; follows from its `acquire` | `key`, `server`, `token`, `wait`, `permits` (above 1), `held`, `outcome` |
 //!
 //! | slot requested by | parent of `acquire` | parent of `hold` | span of the body |
 //! |---|---|---|---|
@@ -32,7 +32,7 @@
 //! | `queued` | debug | all slots are held, and the request is in the queue | `key`, `server` |
 //! | `place in the queue lost` | warn | the connection of a wait ended, or its server shuts down, and `acquire` joins the queue again, at the end | `key`, `server`, `error` |
 //! | `limit adopted` | warn | the key is in use with another limit, which a semaphore with [`LimitMismatch::Adopt`](crate::LimitMismatch::Adopt) uses; once for each change | `key`, `server`, `ours`, `theirs` |
-//! | `the task waits for a slot of a key whose slots it holds all itself` | warn | a task with an id begins to wait; see [`guide::choosing`](crate::guide::choosing) | `key`, `server`, `limit` |
+//! | `the task waits for slots that it holds itself` | warn | a task with an id begins to wait; see [`guide::choosing`](crate::guide::choosing) | `key`, `server`, `limit` |
 //! | `slot acquired` | debug | a slot is held | `key`, `server`, `token`, `wait` |
 //! | `renewed` | debug | the server confirmed a renewal | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | in place of `renewed`, if less than a quarter of the available time was left | as `renewed` |
@@ -62,7 +62,7 @@
 //! | `dflock_wait_seconds` | histogram: duration of a wait for a slot | `server`, `outcome`: `granted`, `timeout`, `failed`, `dropped` |
 //! | `dflock_hold_seconds` | histogram: duration of a hold | `server`, `outcome`: `released`, `closed`, `dropped`, `lost` |
 //! | `dflock_waiting` | gauge: requests that wait for a slot | `server` |
-//! | `dflock_holding` | gauge: held slots | `server` |
+//! | `dflock_holding` | gauge: held slots; each permit of [`acquire_many`](crate::Semaphore::acquire_many) counts | `server` |
 //! | `dflock_renewals_total` | counter: renewals that the server confirmed | `server` |
 //! | `dflock_renewal_margin_seconds` | histogram: time left of the lease at the confirmation | `server` |
 //! | `dflock_lost_total` | counter: lost slots | `server`, `reason`: `expired`, `rejected`, `disconnected`, `unreachable`, `overdue` |
@@ -112,7 +112,7 @@ pub(crate) struct Labels<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Waiting,
-    Holding,
+    Holding { permits: u32 },
 }
 
 /// The outcome of a wait or a hold.
@@ -199,11 +199,11 @@ impl SlotTelemetry {
     }
 
     /// Ends the wait and starts the hold, unless the hold has started already.
-    pub(crate) fn record_grant(mut self, labels: Labels<'_>, token: &Token) -> Self {
+    pub(crate) fn record_grant(mut self, labels: Labels<'_>, token: &Token, permits: u32) -> Self {
         if let Some(active) = &mut self.0
             && let Stage::Waiting = active.stage
         {
-            active.start_hold(labels, token);
+            active.start_hold(labels, token, permits);
         }
         self
     }
@@ -271,13 +271,13 @@ impl ActiveSpan {
             started_at: Instant::now(),
             metrics: match stage {
                 Stage::Waiting => Metrics::start_wait(server),
-                Stage::Holding => Metrics::start_hold(server),
+                Stage::Holding { permits } => Metrics::start_hold(server, permits),
             },
         }
     }
 
     /// Emits the end of the wait and starts the hold.
-    fn start_hold(&mut self, Labels { key, server }: Labels<'_>, token: &Token) {
+    fn start_hold(&mut self, Labels { key, server }: Labels<'_>, token: &Token, permits: u32) {
         let (token, wait) = (token.prefix(), self.started_at.elapsed().as_secs_f64());
         self.span.record("token", token);
         debug!(
@@ -301,6 +301,7 @@ impl ActiveSpan {
             None => (None, None),
         };
         let (held, outcome) = (field::Empty, field::Empty);
+        let permits_field = (permits > 1).then_some(permits);
         let span = info_span!(
             target: "dflock",
             parent: parent,
@@ -309,13 +310,17 @@ impl ActiveSpan {
             server = &**server,
             token,
             wait,
+            permits = permits_field,
             held,
             outcome
         );
         span.follows_from(&self.span);
         span.follows_from(follows_from);
-        std::mem::replace(self, Self::new(Stage::Holding, span, None, server))
-            .emit(&Outcome::Granted);
+        std::mem::replace(
+            self,
+            Self::new(Stage::Holding { permits }, span, None, server),
+        )
+        .emit(&Outcome::Granted);
     }
 
     /// Emits the end of the wait or of the hold.
@@ -323,15 +328,15 @@ impl ActiveSpan {
         let elapsed = self.started_at.elapsed();
         let field = match self.stage {
             Stage::Waiting => "wait",
-            Stage::Holding => "held",
+            Stage::Holding { .. } => "held",
         };
         self.span.record(field, elapsed.as_secs_f64());
         self.span.record("outcome", outcome.as_str());
         match (self.stage, outcome) {
-            (Stage::Holding, Outcome::Dropped) => {
+            (Stage::Holding { .. }, Outcome::Dropped) => {
                 debug!(target: "dflock", parent: &self.span, "slot dropped");
             }
-            (Stage::Holding, Outcome::Lost(lost)) => emit_lost(&self.span, lost),
+            (Stage::Holding { .. }, Outcome::Lost(lost)) => emit_lost(&self.span, lost),
             _ => {}
         }
         self.metrics.end(elapsed, outcome.as_str());
@@ -386,7 +391,7 @@ pub(crate) fn record_on_lost_panic(lost: &Lost) {
 /// Warns that a task waits for a slot that only it can release.
 pub(crate) fn warn_self_deadlock(Labels { key, server }: Labels<'_>, limit: Limit) {
     let (server, limit) = (&**server, limit.get());
-    let message = "the task waits for a slot of a key whose slots it holds all itself";
+    let message = "the task waits for slots that it holds itself";
     warn!(target: "dflock", key, server, limit, "{message}");
 }
 
@@ -490,7 +495,7 @@ mod metrics {
             Self
         }
 
-        pub(super) fn start_hold(_: &Arc<str>) -> Self {
+        pub(super) fn start_hold(_: &Arc<str>, _: u32) -> Self {
             Self
         }
 

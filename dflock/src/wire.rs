@@ -15,9 +15,9 @@ mod token;
 
 pub use key::KeyErrorKind;
 pub(crate) use key::{Key, KeyBuf, Kind, Primitive};
-pub(crate) use line::{LineBuffer, MAX_AUTH_TOKEN, MAX_REPLY, MAX_STATS, MIN_STATS};
 #[cfg(feature = "server")]
-pub(crate) use line::{MAX_LINE, Malformed};
+pub(crate) use line::Malformed;
+pub(crate) use line::{LineBuffer, MAX_AUTH_TOKEN, MAX_LINE, MAX_REPLY, MAX_STATS, MIN_STATS};
 pub(crate) use number::{LeaseSeconds, Limit, Seconds};
 pub(crate) use reply::{Grant, Reply};
 pub(crate) use request::Request;

@@ -6,6 +6,7 @@
 )]
 
 mod acquire_all;
+mod acquire_many;
 mod auto_traits;
 mod bad_input;
 mod blocking;

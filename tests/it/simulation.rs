@@ -43,6 +43,7 @@ fn no_fault_causes_an_invalid_hold() {
         "holds of bodies",
         "holds of locks",
         "holds of several keys",
+        "holds of several permits",
         "lease expired",
         "expired leases",
         "losses reported",
@@ -50,6 +51,7 @@ fn no_fault_causes_an_invalid_hold() {
         "read timeouts",
         "slots kept after their end",
         "timeout",
+        "waits for further permits",
         "waits in the queue",
     ] {
         assert!(

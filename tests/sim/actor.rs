@@ -91,10 +91,23 @@ impl Actor {
         let allowed = limit.mul_f64(1.01);
         let is_short = !wait.is_zero() && wait < 4 * self.simulation.plan.longest_latency();
         let operation = if is_short { SHORT_ACQUIRE } else { "acquire" };
-        if let Some(held) = self
-            .run_timed(operation, allowed, resource.acquire_within(wait))
-            .await
-        {
+        let limit = resource.limit();
+        if limit == 1 || self.rng.percent(50) {
+            let acquire = resource.acquire_within(wait);
+            if let Some(held) = self.run_timed(operation, allowed, acquire).await {
+                self.hold(held).await;
+            }
+            return;
+        }
+        let permits = u32::try_from(self.rng.range(2..=limit.into())).expect("at most four");
+        let acquire = resource.acquire_many_within(permits, wait);
+        if let Some(held) = self.run_timed(operation, allowed, acquire).await {
+            if held.permits() != permits {
+                self.simulation.history.record(Event::Violation(format!(
+                    "{} permits were acquired in place of {permits}",
+                    held.permits()
+                )));
+            }
             self.hold(held).await;
         }
     }

@@ -30,6 +30,8 @@ pub(super) enum Event {
     Joined {
         key: Arc<str>,
         waiter: u64,
+        server: usize,
+        connection: u64,
     },
     Left {
         key: Arc<str>,
@@ -62,6 +64,8 @@ pub(super) enum Event {
         probe: Probe,
         /// True if only the body of a `with_slot` has access to it.
         in_body: bool,
+        /// The further permits of the hold.
+        further: Vec<GrantId>,
     },
     /// A user received slots of several keys, in the order in which it gave the keys.
     AcquiredAll {
@@ -123,6 +127,23 @@ pub(super) enum Event {
     },
     /// An invariant was violated.
     Violation(String),
+}
+
+impl Event {
+    /// Returns the hold that the event is about, by its first permit.
+    pub(super) fn hold(&mut self) -> Option<&mut GrantId> {
+        match self {
+            Self::Acquired { slot, .. }
+            | Self::ReportedLost { slot }
+            | Self::ReportedHeld { slot }
+            | Self::OnLost { slot, .. }
+            | Self::LossNotified { slot, .. }
+            | Self::RunEnded { slot }
+            | Self::GivenUp { slot, .. }
+            | Self::ReleaseReturned { slot, .. } => Some(slot),
+            _ => None,
+        }
+    }
 }
 
 /// Code that polls `is_lost` at each event.
@@ -249,7 +270,16 @@ impl History {
 
     fn convert(&self, server: usize, event: ServerEvent) -> Event {
         match event {
-            ServerEvent::Joined { key, waiter, .. } => Event::Joined { key, waiter },
+            ServerEvent::Joined {
+                key,
+                waiter,
+                connection,
+            } => Event::Joined {
+                key,
+                waiter,
+                server,
+                connection,
+            },
             ServerEvent::Left { key, waiter } => Event::Left { key, waiter },
             ServerEvent::Granted {
                 key,
@@ -277,6 +307,8 @@ impl History {
     /// Records that a user received a slot, and observes the slot from now on.
     pub(super) fn record_acquired(&self, client: usize, held: &Arc<Resource<Held>>) -> GrantId {
         let slot = self.grant_id(held.token());
+        let further = held.tokens().skip(1).map(|token| self.grant_id(token));
+        let further = further.collect();
         if self.polls_is_lost {
             self.log.lock().unwrap().observed.push(Observed {
                 slot,
@@ -296,6 +328,7 @@ impl History {
             lease: held.lease(),
             probe,
             in_body: false,
+            further,
         });
         slot
     }

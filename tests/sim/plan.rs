@@ -25,6 +25,8 @@ pub(super) struct Plan {
     /// Number of servers.
     pub(super) servers: usize,
     pub(super) keys: Vec<Key>,
+    /// Gates of the semaphores, which callers of several permits acquire.
+    pub(super) gates: Vec<Key>,
     pub(super) clients: Vec<ClientPlan>,
     pub(super) faults: Vec<ScheduledFault>,
 }
@@ -179,9 +181,17 @@ impl Plan {
         let read_timeout = Duration::from_secs(rng.pick(&[2, 3, 5, 8, 8, 23]));
         let auto_release = rng.percent(75);
         let servers = rng.pick(&[1, 1, 2, 3]);
-        let keys: Vec<_> = (0..rng.range(1..=3))
+        let mut keys: Vec<_> = (0..rng.range(1..=3))
             .map(|number| Key::new(&mut rng, &mut hold_rng, number, servers))
             .collect();
+        let mut permit_rng = Rng::new(seed, 4);
+        for key in keys.iter_mut().filter(|key| !key.is_lock) {
+            if permit_rng.percent(40) {
+                key.limit = permit_rng.pick(&[2, 3, 3, 4]);
+            }
+        }
+        let gates = keys.iter().filter(|key| !key.is_lock).map(Key::gate);
+        let gates = gates.collect();
         let longest = if auto_release { 7200 } else { 90 };
         let count = rng.range(2..=5);
         let slow = rng.percent(30);
@@ -219,15 +229,17 @@ impl Plan {
             polls_is_lost,
             servers,
             keys,
+            gates,
             clients,
             faults,
         }
     }
 
-    /// Returns the key with this name.
+    /// Returns the key or gate with this name.
     pub(super) fn key(&self, name: &str) -> &Key {
         self.keys
             .iter()
+            .chain(&self.gates)
             .find(|key| key.name == name)
             .expect("clients use planned keys only")
     }
@@ -290,6 +302,22 @@ impl Key {
                 .then(|| hold_rng.log_uniform(50..=20_000)),
         }
     }
+
+    /// Returns the gate of a semaphore.
+    fn gate(&self) -> Self {
+        Self {
+            name: gate(&self.name),
+            limit: 1,
+            is_lock: false,
+            min_hold: None,
+            shard: self.shard,
+        }
+    }
+}
+
+/// Returns the name of the gate of the semaphore `key`.
+pub(super) fn gate(key: &str) -> String {
+    format!("dflock.gate:{key}")
 }
 
 impl ClientPlan {
@@ -399,6 +427,7 @@ impl fmt::Display for Plan {
             polls_is_lost,
             servers,
             keys,
+            gates: _,
             clients,
             faults,
         } = self;

@@ -108,6 +108,28 @@ impl Resource {
         })
     }
 
+    /// Acquires several permits of a semaphore, or a lock.
+    pub(super) async fn acquire_many_within(
+        self,
+        permits: u32,
+        wait: Duration,
+    ) -> Result<Resource<Held>, Error> {
+        match self {
+            Self::Semaphore(semaphore) => {
+                let held = semaphore.acquire_many_within(permits, wait).await?;
+                Ok(Resource::Semaphore(held))
+            }
+            Self::Lock(_) => self.acquire_within(wait).await,
+        }
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        match self {
+            Self::Semaphore(semaphore) => semaphore.limit(),
+            Self::Lock(lock) => lock.limit(),
+        }
+    }
+
     /// Returns whether both are semaphores or both are locks.
     pub(super) fn is_same_kind(&self, other: &Self) -> bool {
         matches!(

@@ -30,6 +30,7 @@ impl<'a> TrackedBody<'a> {
             lease: held.lease(),
             probe,
             in_body: true,
+            further: Vec::new(),
         });
         Self {
             simulation,

@@ -509,8 +509,7 @@ async fn warnings(recorder: &Recorder) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_waits_for_its_own_slots_emits_a_warning() {
-    const WARNING: &str =
-        "WARN the task waits for a slot of a key whose slots it holds all itself key=pool server";
+    const WARNING: &str = "WARN the task waits for slots that it holds itself key=pool server";
     let (recorder, _guard) = Recorder::start();
     let fixture = Fixture::new().await;
     let client = fixture.client.clone();

@@ -2,14 +2,14 @@
 
 use syn::{Expr, Ident, Path};
 
-use super::{Args, OnLost, Value, WhenBusy};
+use super::{Args, OnLost, Value, WhenBusy, value};
 use crate::kind::Kind;
 
 /// All arguments, in the order in which errors and the documentation list them.
 ///
 /// A new argument is an entry here, and a row in the documentation of the attributes
 /// (`dflock/src/macros.rs`), which a test asks for.
-pub(crate) static ARGUMENTS: [Argument; 13] = [
+pub(crate) static ARGUMENTS: [Argument; 14] = [
     Argument {
         name: "key",
         syntax: "needs a value",
@@ -25,6 +25,17 @@ pub(crate) static ARGUMENTS: [Argument; 13] = [
         is_required: true,
         refused_by_lock: Some("it has one slot"),
         setter: Setter::Option(Value::limit),
+    },
+    Argument {
+        name: "permits",
+        syntax: "needs a value",
+        example: "permits = 2",
+        is_required: false,
+        refused_by_lock: Some("it has one slot"),
+        setter: Setter::Expression(|args, permits| {
+            args.permits = Some(value::permits(permits)?);
+            Ok(())
+        }),
     },
     Argument {
         name: "client",
@@ -140,6 +151,8 @@ pub(crate) struct Argument {
 pub(super) enum Setter {
     /// Any expression. It is passed to the method of the builder that has the argument's name.
     Option(fn(Expr) -> syn::Result<Value>),
+    /// Any expression that is no option of the builder.
+    Expression(fn(&mut Args, Expr) -> syn::Result<()>),
     /// One of a few words. The function returns `None` for any other word.
     Word(fn(&mut Args, &Ident) -> Option<()>),
     /// An identifier.

@@ -153,6 +153,31 @@ impl Value {
     }
 }
 
+/// Validates a number of permits.
+pub(super) fn permits(given: Expr) -> syn::Result<Expr> {
+    match number(&given) {
+        Some(permits) if !(1.0..=MAX_LIMIT).contains(&permits) => refuse(
+            &given,
+            "invalid number of permits: it is 1 to the limit, and at most 1048576",
+        ),
+        _ => Ok(given),
+    }
+}
+
+/// Checks that literal `permits` are not more than a literal limit.
+pub(super) fn check_permits(permits: &Expr, limit: &Value) -> syn::Result<()> {
+    let Value::Other(limit) = limit else {
+        return Ok(());
+    };
+    match (number(permits), number(limit)) {
+        (Some(given), Some(limit)) if given > limit => refuse(
+            permits,
+            format_args!("{given} permits are more than the limit of {limit}"),
+        ),
+        _ => Ok(()),
+    }
+}
+
 fn refuse<T>(given: &Expr, why: impl Display) -> syn::Result<T> {
     Err(syn::Error::new_spanned(given, why))
 }

@@ -197,7 +197,9 @@ impl<K: Kind> Semaphore<Idle, K> {
     where
         F: FnOnce(&Held) -> T,
     {
-        let held = self.clone().step(crate::Semaphore::acquire_for_body)?;
+        let held = self
+            .clone()
+            .step(|semaphore| semaphore.acquire_for_body(1))?;
         held.run_body(body)
     }
 
@@ -231,7 +233,7 @@ impl<K: Kind> Semaphore<Idle, K> {
         F: FnOnce(&Held) -> T,
     {
         let (semaphore, background) = self.clone().into_async();
-        match background.block_on(semaphore.try_acquire_for_body())? {
+        match background.block_on(semaphore.try_acquire_for_body(1))? {
             Some(held) => Semaphore::new(held, background).run_body(body).map(Some),
             None => Ok(None),
         }

@@ -1,6 +1,7 @@
 //! The engine on dflockd servers: connections, pools, TLS, authentication and sharding.
 
 mod acquire;
+mod acquire_many;
 mod auth_token;
 mod backoff;
 mod call;
@@ -111,36 +112,37 @@ impl Dflockd {
         token: Token,
         (runtime, sent_at): (Id, Instant),
     ) -> Result<ReleaseOutcome, Error> {
-        let Entry(mut connection) = entry;
-        if connection.runtime() != Some(runtime)
+        let mut entry = entry;
+        if entry.connection.runtime() != Some(runtime)
             && let Err(error) = driver::require_timers()
         {
             // The release is sent but not waited for: the reply would have no time limit.
-            Entry(connection).abandon(slot, token);
+            entry.abandon(slot, token);
             return Err(error.into());
         }
-        connection.rebind_runtime(runtime);
+        entry.connection.rebind_runtime(runtime);
         let pool = self.pool(slot);
-        let call = connection.call(&entry::release(slot, token), pool.socket_timeout());
-        let (connection, reply) = match call.await {
-            Ok(replied) => replied,
-            Err(error) => {
-                if let ConnectionError::Timeout(_) = error {
-                    pool.close_unused_since(sent_at);
+        let limit = pool.socket_timeout();
+        let (connection, outcome) = if entry.is_single() {
+            let call = entry.connection.call(&entry::release(slot, token), limit);
+            let (connection, reply) = call
+                .await
+                .map_err(|error| release_error(pool, slot, sent_at, error))?;
+            (connection, release_outcome(slot, &reply)?)
+        } else {
+            // Boxed: the future is large, and rarely used.
+            let replied = Box::pin(entry.release_all(slot, token, limit)).await;
+            let (connection, replies) =
+                replied.map_err(|error| release_error(pool, slot, sent_at, error))?;
+            let mut outcome = ReleaseOutcome::Released;
+            for reply in replies {
+                if release_outcome(slot, &reply)? == ReleaseOutcome::NotHeld {
+                    outcome = ReleaseOutcome::NotHeld;
                 }
-                return Err(error.into_error(slot.context(Operation::Release)));
             }
+            (connection, outcome)
         };
         pool.note_reply(sent_at);
-        let outcome = match reply {
-            Reply::Ok => ReleaseOutcome::Released,
-            Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired) => {
-                ReleaseOutcome::NotHeld
-            }
-            // The server may still count the slot as held until the connection closes, so it is
-            // not reused.
-            reply => return Err(Error::from_reply(slot.context(Operation::Release), &reply)),
-        };
         pool.put_back(connection, sent_at);
         Ok(outcome)
     }
@@ -200,6 +202,26 @@ impl Dflockd {
     /// The pool of the server of `slot`, which came from [`server_for`](Self::server_for).
     fn pool(&self, slot: &SlotSpec) -> &Pool {
         &self.pools[slot.server.index]
+    }
+}
+
+/// Returns the error of a release that was sent at `sent_at` and has no reply.
+fn release_error(pool: &Pool, slot: &SlotSpec, sent_at: Instant, error: ConnectionError) -> Error {
+    if let ConnectionError::Timeout(_) = error {
+        pool.close_unused_since(sent_at);
+    }
+    error.into_error(slot.context(Operation::Release))
+}
+
+/// Returns the outcome of a release. After an error the server may still count the slot as held
+/// until the connection closes, so the connection is not reused.
+fn release_outcome(slot: &SlotSpec, reply: &Reply) -> Result<ReleaseOutcome, Error> {
+    match reply {
+        Reply::Ok => Ok(ReleaseOutcome::Released),
+        Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired) => {
+            Ok(ReleaseOutcome::NotHeld)
+        }
+        reply => Err(Error::from_reply(slot.context(Operation::Release), reply)),
     }
 }
 

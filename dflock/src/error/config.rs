@@ -33,6 +33,29 @@ pub enum ConfigError {
         limit: u32,
     },
 
+    /// The number of permits is 0, or more than the limit.
+    #[error("permits {permits} is refused; with a limit of {limit} it must be 1 to {limit}")]
+    Permits {
+        /// The given number of permits.
+        permits: u32,
+        /// The limit of the semaphore.
+        limit: u32,
+    },
+
+    /// The key is too long for an acquire of several permits.
+    #[error(
+        "key {key:?} is refused for several permits: it has {bytes} bytes; the longest has {max}, \
+         because the client derives a second key from it"
+    )]
+    PermitsKey {
+        /// The start of the key.
+        key: String,
+        /// The length of the key in bytes.
+        bytes: usize,
+        /// The length of the longest allowed key in bytes.
+        max: usize,
+    },
+
     /// The lease is not a whole number of seconds, or is out of range.
     #[error("lease_ttl {lease:?} is refused; a lease is whole seconds from 1 s to 9223372036 s")]
     Lease {

@@ -37,13 +37,13 @@ impl LeaseHandle {
             received_at,
             ..
         } = granted;
-        let Some(registration) = config.register(task::try_id()) else {
+        let Some(registration) = config.register(task::try_id(), entry.permits()) else {
             entry.abandon(&config.slot, grant.token);
             return Err(telemetry.record_failure(config.closed(operation)));
         };
         let bounds = config.hold_limits.start(sent_at, received_at, grant.lease);
         let deadlines = bounds.cap(config.deadlines(sent_at, &grant, 0));
-        let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
+        let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token, entry.permits());
         let phase = Phase::Held {
             grant,
             deadlines,
@@ -84,7 +84,7 @@ impl LeaseHandle {
         let now = lease.now();
         lease.start_keep_alive(renew_at.unwrap_or(now), now);
         // Not before: a caller that does not poll this future must not delay the close.
-        let registration = config.register(task::try_id());
+        let registration = config.register(task::try_id(), lease.permits());
         let registration = registration.ok_or_else(|| config.closed(operation))?;
         let mut state = lease.state.lock();
         if state.is_live() {
@@ -102,7 +102,7 @@ impl LeaseHandle {
         entry: Entry,
         telemetry: SlotTelemetry,
     ) -> Result<Self, Error> {
-        let Some(registration) = config.register(None) else {
+        let Some(registration) = config.register(None, 1) else {
             return Err(telemetry.record_failure(config.closed(operation)));
         };
         let bounds = HoldBounds::default();
@@ -161,6 +161,16 @@ impl LeaseHandle {
             Phase::Held { grant, .. } => Some(grant),
             _ => None,
         }
+    }
+
+    /// Returns the number of permits of the hold.
+    pub(crate) fn permits(&self) -> u32 {
+        self.0.permits()
+    }
+
+    /// Returns the tokens of the permits after the first one.
+    pub(crate) fn further_tokens(&self) -> &[Token] {
+        self.0.further_tokens.as_deref().unwrap_or_default()
     }
 
     pub(crate) fn config(&self) -> &Arc<LeaseConfig> {

@@ -71,6 +71,8 @@ pub(crate) struct Registration {
     key: KeyHash,
     /// The task that acquired the slot. `None` for a place in the queue, and outside of a task.
     task: Option<task::Id>,
+    /// The number of slots that the hold has.
+    slots: u32,
 }
 
 impl HoldRegistry {
@@ -110,49 +112,54 @@ impl HoldRegistry {
         }
     }
 
-    /// Returns whether the current task holds all `limit` slots of the key.
-    pub(crate) fn current_task_holds_all(&self, key: KeyHash, limit: u32) -> bool {
+    /// Returns whether the current task holds so many of the `limit` slots of the key that less
+    /// than `wanted` are left.
+    pub(crate) fn current_task_blocks(&self, key: KeyHash, limit: u32, wanted: u32) -> bool {
         task::try_id().is_some_and(|task| {
             let holds = self.holds.lock();
-            holds.by_task.get(&(task, key)) >= Some(&limit)
+            let held = holds.by_task.get(&(task, key));
+            held.is_some_and(|held| limit.saturating_sub(*held) < wanted)
         })
     }
 
-    /// Adds a hold of `task`, or a place in the queue. Returns `None` if the client is closed.
+    /// Adds a hold of `task` with so many `slots`, or a place in the queue. Returns `None` if the
+    /// client is closed.
     pub(super) fn register(
         self: &Arc<Self>,
         key: KeyHash,
         task: Option<task::Id>,
+        slots: u32,
     ) -> Option<Registration> {
         let mut holds = self.holds.lock();
         if self.is_closed() {
             return None;
         }
         holds.count += 1;
-        holds.add_slot(key, task);
+        holds.add_slots(key, task, slots);
         drop(holds);
         Some(Registration {
             registry: self.clone(),
             key,
             task,
+            slots,
         })
     }
 }
 
 impl Holds {
-    fn add_slot(&mut self, key: KeyHash, task: Option<task::Id>) {
+    fn add_slots(&mut self, key: KeyHash, task: Option<task::Id>, slots: u32) {
         if let Some(task) = task {
-            *self.by_task.entry((task, key)).or_default() += 1;
+            *self.by_task.entry((task, key)).or_default() += slots;
         }
     }
 
-    fn remove_slot(&mut self, key: KeyHash, task: Option<task::Id>) {
+    fn remove_slots(&mut self, key: KeyHash, task: Option<task::Id>, slots: u32) {
         if let Some(task) = task
-            && let Entry::Occupied(mut slots) = self.by_task.entry((task, key))
+            && let Entry::Occupied(mut held) = self.by_task.entry((task, key))
         {
-            *slots.get_mut() -= 1;
-            if *slots.get() == 0 {
-                slots.remove();
+            *held.get_mut() -= slots;
+            if *held.get() == 0 {
+                held.remove();
             }
         }
     }
@@ -162,13 +169,15 @@ impl Registration {
     /// Notes that the current task has the slot that the place in the queue was for.
     pub(super) fn set_task(&mut self) {
         self.task = task::try_id();
-        self.registry.holds.lock().add_slot(self.key, self.task);
+        let mut holds = self.registry.holds.lock();
+        holds.add_slots(self.key, self.task, self.slots);
     }
 
     /// Notes that the task has given up the slot, which is not free yet.
     pub(super) fn clear_task(&mut self) {
         let task = self.task.take();
-        self.registry.holds.lock().remove_slot(self.key, task);
+        let mut holds = self.registry.holds.lock();
+        holds.remove_slots(self.key, task, self.slots);
     }
 }
 
@@ -177,7 +186,7 @@ impl Drop for Registration {
         let registry = &*self.registry;
         let mut holds = registry.holds.lock();
         holds.count -= 1;
-        holds.remove_slot(self.key, self.task);
+        holds.remove_slots(self.key, self.task, self.slots);
         let is_last = holds.count == 0 && registry.is_closed();
         drop(holds);
         if is_last {

@@ -465,8 +465,9 @@ impl Lease {
             return;
         }
         let telemetry = self.state.lock().telemetry.take();
-        let telemetry = telemetry
-            .map(|telemetry| telemetry.record_grant(self.config.slot.labels(), &grant.token));
+        let telemetry = telemetry.map(|telemetry| {
+            telemetry.record_grant(self.config.slot.labels(), &grant.token, self.permits())
+        });
         let mut state = self.lock_state();
         state.bounds = self
             .config

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::iter;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -57,6 +58,18 @@ impl Held {
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.grant.token
+    }
+
+    /// Returns the number of permits: 1, or that of
+    /// [`acquire_many`](crate::Semaphore::acquire_many).
+    #[must_use]
+    pub fn permits(&self) -> u32 {
+        self.hold.permits()
+    }
+
+    /// Returns the tokens of all permits, one for each. The first is [`token`](Self::token).
+    pub fn tokens(&self) -> impl Iterator<Item = &Token> {
+        iter::once(&self.grant.token).chain(self.hold.further_tokens())
     }
 
     /// Returns the fence, a number that increases with every grant of the server.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,8 @@ impl<K: Kind> Semaphore<Idle, K> {
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire(self) -> Result<Semaphore<Held, K>, Error> {
         let wait = self.slot.acquire_timeout();
-        self.acquire_with(wait, HoldSpan::FollowsFrom).await
+        self.acquire_with(NonZeroU32::MIN, wait, HoldSpan::FollowsFrom)
+            .await
     }
 
     /// Like [`acquire`](Self::acquire), for at most `wait`. Any duration up to 9,223,372,036 s is
@@ -119,31 +121,41 @@ impl<K: Kind> Semaphore<Idle, K> {
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held, K>, Error> {
-        self.acquire_with(wait, HoldSpan::FollowsFrom).await
+        self.acquire_with(NonZeroU32::MIN, wait, HoldSpan::FollowsFrom)
+            .await
     }
 
-    /// Acquires a slot for a body that runs in the same future, and ends before that future does.
-    pub(crate) async fn acquire_for_body(self) -> Result<Semaphore<Held, K>, Error> {
+    /// Acquires permits for a body that runs in the same future, and ends before that future does.
+    pub(crate) async fn acquire_for_body(self, permits: u32) -> Result<Semaphore<Held, K>, Error> {
         let wait = self.slot.acquire_timeout();
-        self.acquire_with(wait, HoldSpan::Child).await
+        let permits = self.slot.validate_permits(permits)?;
+        self.acquire_with(permits, wait, HoldSpan::Child).await
     }
 
     /// Like [`acquire_for_body`](Self::acquire_for_body), but does not wait for a slot. Returns
     /// `None` if none is free.
-    pub(crate) async fn try_acquire_for_body(self) -> Result<Option<Semaphore<Held, K>>, Error> {
-        match self.acquire_with(Duration::ZERO, HoldSpan::Child).await {
+    pub(crate) async fn try_acquire_for_body(
+        self,
+        permits: u32,
+    ) -> Result<Option<Semaphore<Held, K>>, Error> {
+        let permits = self.slot.validate_permits(permits)?;
+        match self
+            .acquire_with(permits, Duration::ZERO, HoldSpan::Child)
+            .await
+        {
             Ok(held) => Ok(Some(held)),
             Err(error) if error.is_timeout() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn acquire_with(
+    pub(super) async fn acquire_with(
         self,
+        permits: NonZeroU32,
         wait: Duration,
         span: HoldSpan,
     ) -> Result<Semaphore<Held, K>, Error> {
-        let held = self.slot.acquire(wait, span).await?;
+        let held = self.slot.acquire(permits, wait, span).await?;
         Ok(Semaphore {
             slot: self.slot,
             state: Held::new(held),
@@ -259,7 +271,7 @@ impl<K: Kind> Semaphore<Idle, K> {
         // in addition to the future that the closure returns.
         let body = Box::new(body);
         async move {
-            let held = pool.acquire_for_body().await?;
+            let held = pool.acquire_for_body(1).await?;
             let value = held.run((*body)(&held).instrument(held.span())).await?;
             release_after_body(held).await?;
             Ok(value)
@@ -306,7 +318,7 @@ impl<K: Kind> Semaphore<Idle, K> {
         // Boxed, as in `with_slot`.
         let body = Box::new(body);
         async move {
-            let Some(held) = pool.try_acquire_for_body().await? else {
+            let Some(held) = pool.try_acquire_for_body(1).await? else {
                 return Ok(None);
             };
             let value = held.run((*body)(&held).instrument(held.span())).await?;

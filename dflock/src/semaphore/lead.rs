@@ -82,7 +82,7 @@ impl Lock<Idle> {
             let reporter = reporter;
             let mut backoff = lock.slot.backoff(MAX_PAUSE);
             loop {
-                match lock.clone().acquire_for_body().await {
+                match lock.clone().acquire_for_body(1).await {
                     Ok(held) => {
                         let leader = Leader::new(held);
                         let value = run_term(&leader, &mut body, &reporter).await;

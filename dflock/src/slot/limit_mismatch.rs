@@ -1,6 +1,7 @@
 //! Acquires of a semaphore that does not fail when its key is in use with another limit.
 
 use std::mem;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,14 +48,16 @@ impl SemaphoreInner {
     pub(super) async fn acquire_with_policy(
         &self,
         policy: &MismatchPolicy,
+        permits: NonZeroU32,
         wait: Duration,
         span: HoldSpan,
     ) -> Result<(LeaseHandle, Grant), Error> {
         let telemetry = SlotTelemetry::start_wait(self.config.slot.labels(), span);
-        let mut tries = Tries::new(&self.config, policy, wait);
+        let mut tries = Tries::new(&self.config, policy, permits, wait);
         loop {
             let config = tries.config.clone();
-            match self.join(&config, tries.remaining, &telemetry).await {
+            let join = self.join(&config, permits, tries.remaining, &telemetry);
+            match join.await {
                 Ok(granted) => {
                     tries.confirm();
                     let operation = Operation::Acquire;
@@ -77,7 +80,7 @@ impl SemaphoreInner {
     ) -> Result<Enqueue, Error> {
         let labels = self.config.slot.labels();
         let telemetry = SlotTelemetry::start_wait(labels, HoldSpan::FollowsFrom);
-        let mut tries = Tries::new(&self.config, policy, self.acquire_timeout);
+        let mut tries = Tries::new(&self.config, policy, NonZeroU32::MIN, self.acquire_timeout);
         loop {
             let config = tries.config.clone();
             let enqueue = pin!(config.engine.enqueue(&config.slot));
@@ -101,6 +104,8 @@ impl SemaphoreInner {
 /// The tries of one call, with the limit of the next one.
 struct Tries<'a> {
     policy: &'a MismatchPolicy,
+    /// The number of permits that are acquired. A lower limit cannot be adopted.
+    permits: NonZeroU32,
     /// The configuration with the limit of the semaphore.
     own: &'a Arc<LeaseConfig>,
     /// The configuration with the limit of the next try.
@@ -116,14 +121,21 @@ struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    fn new(own: &'a Arc<LeaseConfig>, policy: &'a MismatchPolicy, wait: Duration) -> Self {
+    fn new(
+        own: &'a Arc<LeaseConfig>,
+        policy: &'a MismatchPolicy,
+        permits: NonZeroU32,
+        wait: Duration,
+    ) -> Self {
         let started_at = own.engine.now();
         let adopted = match policy {
             MismatchPolicy::WaitOut => None,
             MismatchPolicy::Adopt(limits) => limits.current(own.slot.key.as_str(), started_at),
         };
+        let adopted = adopted.filter(|limit| limit.get() >= permits.get());
         Self {
             policy,
+            permits,
             own,
             config: adopted.map_or_else(|| own.clone(), |limit| with_limit(own, limit)),
             started_at,
@@ -193,7 +205,9 @@ impl<'a> Tries<'a> {
         };
         let SlotSpec { key, primitive, .. } = &self.own.slot;
         let own = primitive.limit();
-        match theirs {
+        // With a lower limit the call would hold all permits of the key, and wait for others.
+        let is_enough = |limit: &Limit| limit.get() >= self.permits.get();
+        let next = match theirs {
             Some(theirs) => {
                 let now = self.own.engine.now();
                 if theirs != own && limits.adopt(key.as_shared(), theirs, now) {
@@ -203,7 +217,8 @@ impl<'a> Tries<'a> {
             }
             None if self.config.slot.primitive != *primitive => Some(own),
             None => limits.last(key.as_str()).filter(|last| *last != own),
-        }
+        };
+        next.filter(is_enough)
     }
 
     /// Returns what is left of the wait of the whole call.

@@ -26,34 +26,37 @@ pub(super) struct Metrics {
     server: SharedString,
     /// Kept, so that `end` decrements the gauge of the same recorder.
     gauge: Gauge,
+    /// The part of the gauge.
+    amount: f64,
     histogram: &'static str,
 }
 
 impl Metrics {
     /// Increments the gauge of the waits.
     pub(super) fn start_wait(server: &Arc<str>) -> Self {
-        Self::start(WAITING, WAIT_SECONDS, server)
+        Self::start(WAITING, WAIT_SECONDS, server, 1)
     }
 
     /// Increments the gauge of the holds.
-    pub(super) fn start_hold(server: &Arc<str>) -> Self {
-        Self::start(HOLDING, HOLD_SECONDS, server)
+    pub(super) fn start_hold(server: &Arc<str>, permits: u32) -> Self {
+        Self::start(HOLDING, HOLD_SECONDS, server, permits)
     }
 
-    fn start(gauge: &'static str, histogram: &'static str, server: &Arc<str>) -> Self {
-        let server = label(server);
+    fn start(gauge: &'static str, histogram: &'static str, server: &Arc<str>, amount: u32) -> Self {
+        let (server, amount) = (label(server), f64::from(amount));
         let gauge = gauge!(gauge, "server" => server.clone());
-        gauge.increment(1.0);
+        gauge.increment(amount);
         Self {
             server,
             gauge,
+            amount,
             histogram,
         }
     }
 
     /// Decrements the gauge and records the duration.
     pub(super) fn end(self, elapsed: Duration, outcome: &'static str) {
-        self.gauge.decrement(1.0);
+        self.gauge.decrement(self.amount);
         histogram!(self.histogram, "server" => self.server, "outcome" => outcome).record(elapsed);
     }
 }

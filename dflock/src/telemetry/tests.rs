@@ -65,15 +65,18 @@ fn a_loss_is_emitted_to_a_subscriber_of_warnings_only() {
     let lose = |labels: Labels<'_>, lost: Lost| {
         drop(
             SlotTelemetry::start_wait(labels, HoldSpan::FollowsFrom)
-                .record_grant(labels, &lost.token)
+                .record_grant(labels, &lost.token, 1)
                 .end(Outcome::Lost(lost)),
         );
     };
     assert_eq!(warnings(lose), 1);
     assert_eq!(
         warnings(|labels, lost| drop(
-            SlotTelemetry::start_wait(labels, HoldSpan::FollowsFrom)
-                .record_grant(labels, &lost.token)
+            SlotTelemetry::start_wait(labels, HoldSpan::FollowsFrom).record_grant(
+                labels,
+                &lost.token,
+                1
+            )
         )),
         0
     );

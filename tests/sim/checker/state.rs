@@ -12,7 +12,7 @@ use crate::sim::actor::{ACQUIRE_ALL, SHORT_ACQUIRE};
 use crate::sim::history::{Entry, Event, GrantId};
 use crate::sim::intervals::Intervals;
 use crate::sim::link::Link;
-use crate::sim::plan::{Fault, Plan, SERVERS};
+use crate::sim::plan::{Fault, Plan, SERVERS, gate};
 
 /// Longest latency with which a renewal is certain to succeed. With more, a lease of 1 s may be
 /// lost without a fault.
@@ -34,6 +34,8 @@ pub(super) struct Checker<'a> {
     /// Shard of each server, by the number of the server.
     shards: BTreeMap<usize, usize>,
     silent: BTreeSet<(usize, u64)>,
+    /// Further permits of each hold, by its first one.
+    further_permits: BTreeMap<GrantId, Vec<GrantId>>,
     pub(super) jumps: Intervals,
     /// Times of any fault.
     pub(super) fault_windows: Intervals,
@@ -61,6 +63,7 @@ impl<'a> Checker<'a> {
             queues: BTreeMap::new(),
             shards: BTreeMap::new(),
             silent: BTreeSet::new(),
+            further_permits: BTreeMap::new(),
             jumps: Intervals::default(),
             fault_windows: Intervals::default(),
             freezes: Default::default(),
@@ -73,16 +76,36 @@ impl<'a> Checker<'a> {
         }
     }
 
-    pub(super) fn observe(&mut self, Entry { at, event }: &Entry) {
+    pub(super) fn observe(&mut self, entry: &Entry) {
+        self.observe_one(entry);
+        // An event of a hold is one of each of its permits.
+        let mut entry = entry.clone();
+        let first = entry.event.hold().copied();
+        let further = first.and_then(|slot| self.further_permits.get(&slot).cloned());
+        for permit in further.unwrap_or_default() {
+            if let Some(slot) = entry.event.hold() {
+                *slot = permit;
+            }
+            self.observe_one(&entry);
+        }
+    }
+
+    fn observe_one(&mut self, Entry { at, event }: &Entry) {
         let at = *at;
         match event {
             Event::Started { shard, server } => {
                 self.shards.insert(*server, *shard);
             }
             Event::Stopped { shard } => self.end_all(at, *shard),
-            Event::Joined { key, waiter } => {
+            Event::Joined {
+                key,
+                waiter,
+                server,
+                connection,
+            } => {
                 self.count("waits in the queue");
                 self.queue(key).waiters.push_back(*waiter);
+                self.joined(at, key, (*server, *connection));
             }
             Event::Left { key, waiter } => self.queue(key).waiters.retain(|w| w != waiter),
             Event::Granted {
@@ -94,6 +117,7 @@ impl<'a> Checker<'a> {
             } => {
                 self.count("grants");
                 self.grant(at, *slot, key, *server, *waiter);
+                self.granted_beside(at, *slot, key, (*server, *connection));
                 self.grants
                     .insert(*slot, Grant::new(key, at, (*server, *connection)));
             }
@@ -110,8 +134,16 @@ impl<'a> Checker<'a> {
                 lease,
                 probe,
                 in_body,
+                further,
             } => {
                 self.count("holds");
+                if !further.is_empty() && !self.further_permits.contains_key(slot) {
+                    self.count("holds of several permits");
+                    // The permits have the same event, which makes no hold of its own.
+                    let permits = further.iter().map(|permit| (*permit, Vec::new()));
+                    self.further_permits.extend(permits);
+                    self.further_permits.insert(*slot, further.clone());
+                }
                 if *in_body {
                     self.count("holds of bodies");
                 }
@@ -263,6 +295,48 @@ impl<'a> Checker<'a> {
                 at,
                 &format!("the server granted slot {slot} of {key} above the limit"),
             ));
+        }
+    }
+
+    /// Returns the grants of a connection that have not ended.
+    fn grants_on(&self, link: (usize, u64)) -> impl Iterator<Item = &Grant> {
+        let grants = self.grants.values();
+        grants.filter(move |grant| grant.link == link && grant.ended.is_none())
+    }
+
+    /// Checks that a connection which waits for a permit while it holds others has acquired the
+    /// gate, and has not released it. Two such connections could wait for each other.
+    fn joined(&mut self, at: Duration, key: &Arc<str>, link: (usize, u64)) {
+        if !self.grants_on(link).any(|grant| grant.key == *key) {
+            return;
+        }
+        self.count("waits for further permits");
+        let gate = gate(key);
+        let mut grants = self.grants.values().rev();
+        let last = grants.find(|grant| grant.link == link && *grant.key == *gate);
+        let is_released = last.is_none_or(|gate| {
+            let ended = gate.ended;
+            ended.is_some_and(|(_, cause)| cause == Cause::Released)
+        });
+        if is_released {
+            let what = format!("{link:?} waits for a further permit of {key} without its gate");
+            self.report_violation(at, &what);
+        }
+    }
+
+    /// Checks that a connection holds the permits of one acquire only, so that an acquire that
+    /// failed has left nothing.
+    fn granted_beside(&mut self, at: Duration, slot: GrantId, key: &Arc<str>, link: (usize, u64)) {
+        let gate = gate(key);
+        let other = self
+            .grants_on(link)
+            .find(|grant| grant.key != *key && *grant.key != *gate);
+        if let Some(other) = other {
+            let what = format!(
+                "{link:?} was granted slot {slot} of {key} beside {}",
+                other.key
+            );
+            self.report_violation(at, &what);
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::call_limits::{AcquireLimits, CallLimits};
 use super::pool::{CallContext, CallError, Pool, Response};
-use super::{Connection, Dflockd, Entry};
+use super::{Backoff, Connection, Dflockd, Entry};
 use crate::clock::Instant;
 use crate::engine::{EnqueueOutcome, Granted, SlotSpec};
 use crate::error::{Error, Operation, TlsErrorKind};
@@ -21,7 +21,7 @@ const SHUTDOWN_AFTER: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The reason for which one attempt to acquire got no slot.
-enum AttemptError {
+pub(super) enum AttemptError {
     /// The server went away, or is about to, while the request was in its queue.
     QueueLost(Error),
     /// The reply is neither a grant nor a timeout.
@@ -90,7 +90,7 @@ impl Dflockd {
                 let granted = self.granted(connection, grant, sent_at, |_| timeout);
                 Ok(EnqueueOutcome::Granted(granted))
             }
-            Reply::Queued => Ok(EnqueueOutcome::Queued(Entry(connection))),
+            Reply::Queued => Ok(EnqueueOutcome::Queued(Entry::new(connection))),
             reply => {
                 let response = Response {
                     connection,
@@ -112,7 +112,7 @@ impl Dflockd {
         let received_at = self.now();
         let verify_timeout = verify_timeout(received_at);
         Granted {
-            entry: Entry(connection),
+            entry: Entry::new(connection),
             grant,
             sent_at,
             received_at,
@@ -130,32 +130,9 @@ impl Dflockd {
     ) -> Result<Granted, Error> {
         let pool = self.pool(slot);
         let context = context(slot, Operation::Acquire);
-        let mut backoff = self.backoff(slot, MAX_PAUSE);
-        let mut has_queued = false;
+        let mut rejoin = Rejoin::new(self, slot, limits);
         loop {
-            let (error, retries) = match failed {
-                AttemptError::QueueLost(error) => {
-                    telemetry::warn_lost_place(slot.labels(), &error);
-                    backoff.reset();
-                    has_queued = true;
-                    (error, true)
-                }
-                AttemptError::Refused(response) => {
-                    let limit = limits.immediate(pool.now());
-                    let error = self.refusal(slot, context, response, limit).await;
-                    let retries = has_queued && is_unavailable(&error);
-                    (error, retries)
-                }
-                AttemptError::Failed(error) => {
-                    let retries = has_queued && is_unavailable(&error);
-                    (error, retries)
-                }
-            };
-            let pause = backoff.pause();
-            if !retries || pause >= limits.remaining_wait(pool.now()) {
-                return Err(error);
-            }
-            sleep(pause).await;
+            rejoin.pause(failed).await?;
             let called = pool
                 .call_on_new(context, request(slot), limits.call())
                 .await;
@@ -234,7 +211,60 @@ impl Dflockd {
     }
 }
 
-fn limits(pool: &Pool, started_at: Instant, wait: Duration) -> AcquireLimits {
+/// The attempts of one acquire to join the queue again after its place in it was lost.
+pub(super) struct Rejoin<'a> {
+    engine: &'a Dflockd,
+    slot: &'a SlotSpec,
+    limits: AcquireLimits,
+    backoff: Backoff,
+    has_queued: bool,
+}
+
+impl<'a> Rejoin<'a> {
+    pub(super) fn new(engine: &'a Dflockd, slot: &'a SlotSpec, limits: AcquireLimits) -> Self {
+        Self {
+            engine,
+            slot,
+            limits,
+            backoff: engine.backoff(slot, MAX_PAUSE),
+            has_queued: false,
+        }
+    }
+
+    /// Pauses before the attempt that follows a `failed` one. Returns the error of the acquire if
+    /// there is none, because the place in the queue was not lost, or the wait is over.
+    pub(super) async fn pause(&mut self, failed: AttemptError) -> Result<(), Error> {
+        let pool = self.engine.pool(self.slot);
+        let (error, retries) = match failed {
+            AttemptError::QueueLost(error) => {
+                telemetry::warn_lost_place(self.slot.labels(), &error);
+                self.backoff.reset();
+                self.has_queued = true;
+                (error, true)
+            }
+            AttemptError::Refused(response) => {
+                let limit = self.limits.immediate(pool.now());
+                let context = context(self.slot, Operation::Acquire);
+                let refusal = self.engine.refusal(self.slot, context, response, limit);
+                let error = refusal.await;
+                let retries = self.has_queued && is_unavailable(&error);
+                (error, retries)
+            }
+            AttemptError::Failed(error) => {
+                let retries = self.has_queued && is_unavailable(&error);
+                (error, retries)
+            }
+        };
+        let pause = self.backoff.pause();
+        if !retries || pause >= self.limits.remaining_wait(pool.now()) {
+            return Err(error);
+        }
+        sleep(pause).await;
+        Ok(())
+    }
+}
+
+pub(super) fn limits(pool: &Pool, started_at: Instant, wait: Duration) -> AcquireLimits {
     AcquireLimits::new(
         started_at,
         wait,
@@ -243,7 +273,7 @@ fn limits(pool: &Pool, started_at: Instant, wait: Duration) -> AcquireLimits {
     )
 }
 
-fn context(slot: &SlotSpec, operation: Operation) -> CallContext<'_> {
+pub(super) fn context(slot: &SlotSpec, operation: Operation) -> CallContext<'_> {
     CallContext {
         operation,
         key: Some(slot.key.as_shared()),
@@ -252,7 +282,7 @@ fn context(slot: &SlotSpec, operation: Operation) -> CallContext<'_> {
 }
 
 /// Returns the request of an acquire. The limits of the call set its wait.
-fn request(slot: &SlotSpec) -> Request<'_> {
+pub(super) fn request(slot: &SlotSpec) -> Request<'_> {
     let (key, primitive, lease) = (slot.key.as_key(), slot.primitive, slot.lease);
     Request::Acquire {
         key,
@@ -264,19 +294,31 @@ fn request(slot: &SlotSpec) -> Request<'_> {
 
 /// Returns the grant in the response to one attempt, with its connection and the time of the
 /// request.
-fn granted(
+pub(super) fn granted(
     pool: &Pool,
     context: CallContext<'_>,
     limits: &AcquireLimits,
     called: Result<Response, CallError>,
 ) -> Result<(Box<Connection>, Grant, Instant), AttemptError> {
-    let waited = limits.wait();
     match called {
         Ok(Response {
             connection,
             reply: Reply::Granted(grant),
             sent_at,
         }) => Ok((connection, grant, sent_at)),
+        other => Err(attempt_error(pool, context, limits, other)),
+    }
+}
+
+/// Returns the error of an attempt that `called` without a grant.
+pub(super) fn attempt_error(
+    pool: &Pool,
+    context: CallContext<'_>,
+    limits: &AcquireLimits,
+    called: Result<Response, CallError>,
+) -> AttemptError {
+    let waited = limits.wait();
+    match called {
         Ok(Response {
             connection,
             reply: Reply::Timeout,
@@ -285,26 +327,26 @@ fn granted(
             // Mark the connection as used now: the request may have been sent long ago.
             pool.put_back(connection, pool.now());
             let context = context.to_error_context();
-            Err(AttemptError::Failed(Error::Timeout { context, waited }))
+            AttemptError::Failed(Error::Timeout { context, waited })
         }
         Ok(response) if is_shutdown(pool, limits, &response) => {
             let error = Error::from_reply(context.to_error_context(), &response.reply);
-            Err(AttemptError::QueueLost(error))
+            AttemptError::QueueLost(error)
         }
-        Ok(response) => Err(AttemptError::Refused(response)),
+        Ok(response) => AttemptError::Refused(response),
         Err(CallError::Timeout) => {
             let context = context.to_error_context();
-            Err(AttemptError::Failed(if limits.awaits_timeout() {
+            AttemptError::Failed(if limits.awaits_timeout() {
                 Error::Unresponsive {
                     context,
                     limit: limits.total(),
                 }
             } else {
                 Error::Timeout { context, waited }
-            }))
+            })
         }
-        Err(CallError::QueueLost(error)) => Err(AttemptError::QueueLost(error)),
-        Err(CallError::Failed(error)) => Err(AttemptError::Failed(error)),
+        Err(CallError::QueueLost(error)) => AttemptError::QueueLost(error),
+        Err(CallError::Failed(error)) => AttemptError::Failed(error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One request and its reply.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -30,6 +31,45 @@ impl Connection {
             limit,
             deadline,
         }
+    }
+}
+
+impl Connection {
+    /// Sends `requests` and returns their replies, which must all arrive within `limit`. Replies to
+    /// earlier requests are discarded.
+    ///
+    /// # Cancel safety
+    ///
+    /// After the future is dropped, replies are pending: close the connection.
+    pub(super) async fn call_all<'a>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<'a>>,
+        limit: Duration,
+    ) -> Result<Vec<Reply>, ConnectionError> {
+        let earlier = self.pending_replies();
+        for request in requests {
+            self.send(&request);
+        }
+        let deadline = self.start_call(limit);
+        let mut replies = Vec::with_capacity(self.pending_replies());
+        poll_fn(|cx| {
+            while self.pending_replies() > 0 {
+                match self.poll_reply(cx) {
+                    Poll::Ready(reply) => replies.push(reply?),
+                    Poll::Pending => {
+                        let is_late = deadline.is_some_and(|at| self.poll_timer(cx, at).is_ready());
+                        return if is_late {
+                            Poll::Ready(Err(ConnectionError::Timeout(limit)))
+                        } else {
+                            Poll::Pending
+                        };
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        Ok(replies.split_off(earlier))
     }
 }
 

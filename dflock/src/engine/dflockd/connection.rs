@@ -133,6 +133,11 @@ impl Connection {
         }
     }
 
+    /// Returns the number of replies that have not been received yet.
+    pub(super) fn pending_replies(&self) -> usize {
+        self.pending_replies
+    }
+
     /// Returns the reply to the last request if it has been received but not read. For use in
     /// `Drop`.
     pub(crate) fn try_last_reply(&mut self) -> Option<Reply> {

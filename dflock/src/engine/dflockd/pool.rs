@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Id;
+
 use super::call_limits::CallLimits;
 use super::idle_connections::IdleConnections;
 use super::{Connection, ConnectionError, Dialer};
@@ -191,14 +193,7 @@ impl Pool {
         request: Request<'_>,
         limits: CallLimits,
     ) -> Result<Response, CallError> {
-        // Its age counts from here: the name of the server is resolved afterwards.
-        let opened = self.now();
-        let reuse_until = self.idle.reuse_until(opened);
-        let connection = self
-            .dialer
-            .dial(context, limits.connect(opened), reuse_until)
-            .await?;
-        telemetry::record_opened_connection(&self.server);
+        let connection = self.open(context, limits).await?;
         let sent_at = self.now();
         let request = limits.apply(request, sent_at);
         match connection.call(&request, limits.reply(sent_at)).await {
@@ -212,6 +207,23 @@ impl Pool {
             }
             Err(error) => Err(self.call_error(error, context, &request, sent_at)),
         }
+    }
+
+    /// Opens a connection.
+    pub(super) async fn open(
+        &self,
+        context: CallContext<'_>,
+        limits: CallLimits,
+    ) -> Result<Box<Connection>, Error> {
+        // Its age counts from here: the name of the server is resolved afterwards.
+        let opened = self.now();
+        let reuse_until = self.idle.reuse_until(opened);
+        let connection = self
+            .dialer
+            .dial(context, limits.connect(opened), reuse_until)
+            .await?;
+        telemetry::record_opened_connection(&self.server);
+        Ok(connection)
     }
 
     /// Sends `request`, which the server answers at once, and returns its reply.
@@ -290,6 +302,11 @@ impl Pool {
     pub(super) fn jitter_seed(&self) -> u64 {
         let waiter = self.seeds.fetch_add(1, Ordering::Relaxed);
         self.now().as_nanos() ^ waiter.rotate_right(16)
+    }
+
+    /// Returns an idle connection, for requests whose replies are not read. Does not wait for one.
+    pub(super) fn take_idle(&self, runtime: Id) -> Option<Box<Connection>> {
+        self.idle.take(runtime, self.now())
     }
 
     /// Returns `connection`, which was used last at `used`, to the idle ones, unless a reply is
