@@ -152,7 +152,7 @@ impl<'a> Checker<'a> {
                 self.count("holds");
                 if !further.is_empty() && !self.further_permits.contains_key(slot) {
                     self.count("holds of several permits");
-                    // The permits have the same event, which makes no hold of its own.
+                    // The permits have the same event, which is not another hold.
                     let permits = further.iter().map(|permit| (*permit, Vec::new()));
                     self.further_permits.extend(permits);
                     self.further_permits.insert(*slot, further.clone());
