@@ -33,6 +33,8 @@ mod round;
 mod sdk;
 #[path = "bench/serve.rs"]
 mod serve;
+#[path = "bench/several.rs"]
+mod several;
 #[path = "bench/sockets.rs"]
 mod sockets;
 #[path = "bench/tasks.rs"]
@@ -93,6 +95,11 @@ fn run(flags: &Flags) -> Result<ExitCode> {
     if let Some(slots) = flags.hold_many {
         let cost = many_slots::measure(&load, slots)?;
         report::print_hold_cost(&cost, flags.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if flags.several {
+        let comparisons = several::measure(&load, flags.runtime, flags.rounds)?;
+        report::print_comparisons(&comparisons, flags.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut contenders = vec![Contender::Dflock(flags.runtime)];

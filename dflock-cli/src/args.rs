@@ -64,6 +64,10 @@ pub(crate) struct RunOptions {
     #[arg(long, short, default_value_t = 1)]
     pub(crate) limit: u32,
 
+    /// Number of slots to hold, all or none; at most --limit
+    #[arg(long, default_value_t = 1)]
+    pub(crate) permits: u32,
+
     /// Reaction to a key that is in use with another limit: fail, wait until the limit can be set, or
     /// adopt the limit of the server [default: `$DFLOCK_ON_LIMIT_MISMATCH`, or fail]
     ///

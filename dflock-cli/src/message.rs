@@ -104,6 +104,12 @@ pub(crate) fn config_message(error: &ConfigError) -> String {
         ConfigError::MinHold { min_hold, max_hold } => format!(
             "--min-hold {min_hold:?} is refused; it must be at most the --max-hold, {max_hold:?}"
         ),
+        ConfigError::Permits { permits, limit } => {
+            format!("--permits {permits} is refused; with --limit {limit} it must be 1 to {limit}")
+        }
+        ConfigError::PermitsKey { key, bytes, max } => format!(
+            "key {key:?} is refused with --permits: it has {bytes} bytes; the longest has {max}"
+        ),
         ConfigError::NoServers => {
             "no server is configured; name at least one `host:port` with --servers".to_owned()
         }

@@ -80,8 +80,13 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     let outer_keys = outer_keys();
     let is_nested = outer_keys.split(' ').any(|key| key == options.key);
     let acquire = async {
+        let permits = options.permits;
         if options.skip {
-            wait::try_acquire(semaphore).await
+            wait::try_acquire(semaphore, permits).await
+        } else if permits != 1 {
+            let (client, timeout) = (&shard_client, options.timeout);
+            let held = wait::acquire_many(semaphore, permits, client, timeout, is_nested).await;
+            held.map(Some)
         } else {
             let held = wait::acquire(semaphore, &shard_client, options.timeout, is_nested).await;
             held.map(Some)

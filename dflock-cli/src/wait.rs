@@ -63,9 +63,42 @@ pub(crate) async fn acquire(
     })
 }
 
-/// Acquires a slot of `semaphore` without waiting for one. Returns `None` if no slot is free.
-pub(crate) async fn try_acquire(semaphore: Semaphore) -> Result<Option<Semaphore<Held>>, CliError> {
-    match semaphore.try_acquire().await {
+/// Acquires several permits of `semaphore`, as [`acquire`] does with one slot. The library joins the
+/// queue again by itself.
+pub(crate) async fn acquire_many(
+    semaphore: Semaphore,
+    permits: u32,
+    client: &Client,
+    timeout: Option<Duration>,
+    is_nested: bool,
+) -> Result<Semaphore<Held>, CliError> {
+    if timeout == Some(Duration::ZERO) {
+        return Ok(semaphore.try_acquire_many(permits).await?);
+    }
+    let key = semaphore.key().to_owned();
+    if is_nested {
+        warn(&format!(
+            "an enclosing `dflock run` holds a slot of {key:?} until this command ends: it waits \
+             for itself unless {permits} other slots become free"
+        ));
+    }
+    let acquire = with_progress(semaphore.acquire_many(permits), client, &key);
+    let timeout = timeout.unwrap_or(Duration::MAX);
+    match tokio::time::timeout(timeout, acquire).await {
+        Ok(held) => Ok(held?),
+        Err(_) => {
+            let server = client.servers().next().unwrap_or_default();
+            Err(CliError::no_slot_in_time(&key, server))
+        }
+    }
+}
+
+/// Acquires so many permits of `semaphore` without waiting for one. Returns `None` if less are free.
+pub(crate) async fn try_acquire(
+    semaphore: Semaphore,
+    permits: u32,
+) -> Result<Option<Semaphore<Held>>, CliError> {
+    match semaphore.try_acquire_many(permits).await {
         Ok(held) => Ok(Some(held)),
         Err(error) if error.is_timeout() => Ok(None),
         Err(error) => Err(error.into()),
@@ -117,10 +150,18 @@ async fn enqueue_until_held(
     }
 }
 
-/// Waits in the queue, and shows the queue position if standard error is a terminal.
+/// Waits in the queue.
 async fn wait(queued: Semaphore<Queued>, client: &Client) -> Result<Semaphore<Held>, Error> {
     let key = queued.key().to_owned();
-    let wait = queued.wait_within(Duration::MAX);
+    with_progress(queued.wait_within(Duration::MAX), client, &key).await
+}
+
+/// Awaits `wait`, and shows the queue position in the meantime if standard error is a terminal.
+async fn with_progress(
+    wait: impl Future<Output = Result<Semaphore<Held>, Error>>,
+    client: &Client,
+    key: &str,
+) -> Result<Semaphore<Held>, Error> {
     if !stderr().is_terminal() {
         return wait.await;
     }
@@ -130,7 +171,7 @@ async fn wait(queued: Semaphore<Queued>, client: &Client) -> Result<Semaphore<He
     spinner.enable_steady_tick(Duration::from_millis(100));
     let held = tokio::select! {
         held = wait => held,
-        never = show_progress(&spinner, client, &key) => match never {},
+        never = show_progress(&spinner, client, key) => match never {},
     };
     spinner.finish_and_clear();
     held

@@ -40,7 +40,7 @@ use crate::wire::Primitive;
 /// semaphore and returns it in the next state:
 ///
 /// ```text
-///            acquire, try_acquire, acquire_within
+///      acquire, try_acquire, acquire_within, .._many
 ///          ┌──────────────────────────────────────┐
 ///          │                                      ▼
 ///   Semaphore<Idle> ── enqueue ─► Enqueued ─► Semaphore<Held>
@@ -55,7 +55,8 @@ use crate::wire::Primitive;
 /// give it up when they are dropped.
 ///
 /// The type parameter `K` is the kind: a [`Counting`] semaphore has a limit, and an [`Exclusive`]
-/// one is a [`Lock`]. Both have the same methods.
+/// one is a [`Lock`]. Both have the same methods; only [`acquire_many`](Semaphore::acquire_many) and
+/// its variants need a limit.
 ///
 /// # Examples
 ///

@@ -59,8 +59,11 @@ pub(crate) struct Flags {
     /// Hold this many slots at once, and measure memory and CPU instead of cycles
     #[arg(long, value_name = "N", conflicts_with = "floor")]
     pub(crate) hold_many: Option<NonZeroU32>,
+    /// Measure acquires of several permits and of several keys, beside single acquires
+    #[arg(long, conflicts_with_all = ["floor", "hold_many"])]
+    pub(crate) several: bool,
     /// Measure every bar of docs/PERFORMANCE.md, and print the table
-    #[arg(long, conflicts_with_all = ["servers", "floor", "hold_many"])]
+    #[arg(long, conflicts_with_all = ["servers", "floor", "hold_many", "several"])]
     pub(crate) bars: bool,
     /// Connect with TLS, and trust the certificates of this PEM file
     #[arg(

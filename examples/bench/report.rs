@@ -9,6 +9,7 @@ use crate::bars::Bar;
 use crate::contender::{Contender, median, median_ratio};
 use crate::many_slots::HoldCost;
 use crate::round::Round;
+use crate::several::Comparison;
 
 /// Prints the medians of each contender, and the ratios to the first one.
 pub(crate) fn print_rounds(
@@ -95,6 +96,28 @@ pub(crate) fn print_hold_cost(cost: &HoldCost, as_json: bool) -> Result<()> {
         out,
         "CPU for renewals: {mean:.1} % of a core, {max:.1} % in the busiest quarter of a second"
     )?;
+    Ok(())
+}
+
+/// Prints calls for several slots beside single acquires.
+pub(crate) fn print_comparisons(comparisons: &[Comparison], as_json: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        writeln!(out, "{}", serde_json::to_string(comparisons)?)?;
+        return Ok(());
+    }
+    for Comparison {
+        name,
+        cycles_per_second,
+        single_cycles_per_second,
+        ratio,
+    } in comparisons
+    {
+        writeln!(
+            out,
+            "{name}: {cycles_per_second:.0} and {single_cycles_per_second:.0} cycles/s, {ratio:.3}x"
+        )?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod limit_mismatch;
 mod log;
 mod lost;
 mod other_attributes;
+mod permits;
 mod signatures;
 mod ui;
 

@@ -85,6 +85,21 @@ async fn a_hold_is_measured_with_its_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_permit_counts_as_a_held_slot() {
+    let recorder = Recorder::new();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 4).unwrap();
+    let held = pool.acquire_many(3).await.unwrap();
+    assert_eq!(recorder.snapshot().gauge_changes(), (0.0, 3.0));
+    sleep(3 * SECOND).await;
+    held.release().await.unwrap();
+    let snapshot = recorder.snapshot();
+    assert_eq!(snapshot.gauge_changes(), (0.0, -3.0));
+    // It is one hold.
+    assert_eq!(snapshot.outcomes(), ["hold released: 3"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wait_is_measured_with_its_outcome() {
     type Outcome = (&'static str, fn(Semaphore, &Fixture));
     let outcomes: [Outcome; 6] = [

@@ -563,7 +563,25 @@ async fn a_task_that_waits_for_its_own_slots_emits_a_warning() {
             let fifth = queued.wait().await.unwrap();
             pool.clone().acquire_within(short).await.unwrap_err();
             assert_eq!(warnings(&recorder).await, [&*expected]);
-            drop((first, fifth));
+            drop(fifth);
+            // Of two slots one is left, which is not enough for two permits.
+            pool.clone()
+                .acquire_many_within(2, short)
+                .await
+                .unwrap_err();
+            assert_eq!(warnings(&recorder).await, [&*expected]);
+            pool.clone().try_acquire_many(2).await.unwrap_err();
+            assert!(warnings(&recorder).await.is_empty());
+            drop(first);
+            // Each permit of a hold counts.
+            let both = pool.clone().acquire_many(2).await.unwrap();
+            assert!(warnings(&recorder).await.is_empty());
+            pool.clone().acquire_within(short).await.unwrap_err();
+            assert_eq!(warnings(&recorder).await, [&*expected]);
+            drop(both);
+            let alone = pool.clone().acquire_many(2).await.unwrap();
+            assert!(warnings(&recorder).await.is_empty());
+            drop(alone);
         }
     });
     task.await.unwrap();

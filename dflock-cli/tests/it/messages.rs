@@ -64,6 +64,18 @@ async fn a_message_names_the_options_of_dflock() {
             "--min-hold 2s is refused; it must be at most the --max-hold, 1s",
         ),
         (
+            &["--limit", "3", "--permits", "4"],
+            ("DFLOCK_TLS", "off"),
+            64,
+            "--permits 4 is refused; with --limit 3 it must be 1 to 3",
+        ),
+        (
+            &["--permits", "0", "--skip"],
+            ("DFLOCK_TLS", "off"),
+            64,
+            "--permits 0 is refused; with --limit 1 it must be 1 to 1",
+        ),
+        (
             &[],
             ("DFLOCK_SERVERS", "user:hunter2@lock-1:6388"),
             64,

@@ -489,3 +489,32 @@ async fn another_limit_of_the_key_is_adopted_or_waited_out() {
     }
     held.release().await.unwrap();
 }
+
+#[tokio::test]
+async fn several_permits_are_held_all_or_none() {
+    let server = Server::start().await.unwrap();
+    let run = |options: &[&'static str]| {
+        let first = ["run", "--key", "job", "--limit", "3", "--permits", "2"];
+        [&first, options].concat()
+    };
+    let ran = output(&server, &run(&["echo", "ran"])).await;
+    assert_eq!((status(&ran), text(&ran.stdout)), (0, "ran\n"));
+
+    let others = server.client().semaphore("job", 3).unwrap();
+    let others = others.acquire_many(2).await.unwrap();
+    let skipped = output(&server, &run(&["--skip", "echo", "ran"])).await;
+    assert_eq!((status(&skipped), text(&skipped.stdout)), (0, ""));
+    for timeout in ["0", "200ms"] {
+        let failed = output(&server, &run(&["--timeout", timeout, "echo", "ran"])).await;
+        assert_eq!(
+            (status(&failed), text(&failed.stdout)),
+            (75, ""),
+            "{timeout}"
+        );
+    }
+    // Nothing of the failed ones is left.
+    let stats = server.stats();
+    let job = stats.semaphores.iter().find(|entry| entry.key == "job");
+    assert_eq!(job.map(|job| (job.holders, job.waiters)), Some((2, 0)));
+    others.release().await.unwrap();
+}

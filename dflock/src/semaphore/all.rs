@@ -229,12 +229,8 @@ async fn acquire_beside<K: Kind>(
 pub(crate) async fn first_lost<'a>(held: impl Iterator<Item = &'a Held>) -> Lost {
     let mut losses: Vec<_> = held.map(|held| Box::pin(held.lost())).collect();
     poll_fn(|cx| {
-        for lost in &mut losses {
-            if let Poll::Ready(lost) = lost.as_mut().poll(cx) {
-                return Poll::Ready(lost);
-            }
-        }
-        Poll::Pending
+        let mut polls = losses.iter_mut().map(|lost| lost.as_mut().poll(cx));
+        polls.find(Poll::is_ready).unwrap_or(Poll::Pending)
     })
     .await
 }
@@ -346,17 +342,16 @@ impl<K: Kind> HeldAll<K> {
             .map(|held| (Box::pin(held.release()), None))
             .collect();
         poll_fn(|cx| {
-            let mut is_pending = false;
             for (release, result) in releases.iter_mut().filter(|(_, result)| result.is_none()) {
-                match release.as_mut().poll(cx) {
-                    Poll::Ready(output) => *result = Some(output),
-                    Poll::Pending => is_pending = true,
+                if let Poll::Ready(output) = release.as_mut().poll(cx) {
+                    *result = Some(output);
                 }
             }
-            if is_pending {
-                Poll::Pending
-            } else {
+            let is_done = releases.iter().all(|(_, result)| result.is_some());
+            if is_done {
                 Poll::Ready(())
+            } else {
+                Poll::Pending
             }
         })
         .await;

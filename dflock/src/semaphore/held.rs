@@ -80,7 +80,7 @@ impl Held {
     /// [`fencing`](crate::ClientBuilder::fencing), and takes precedence over the token's. Without
     /// one, the fence is the first half of the token with `fencing(true)`, and otherwise `None`. It
     /// does not change while the slot is held. With a limit above 1 it orders grants, not holders,
-    /// because several slots are held at once.
+    /// because several slots are held at once. With several permits it is that of the first one.
     #[must_use]
     pub fn fence(&self) -> Option<u64> {
         let token_fence = || self.hold.config().fencing.then(|| self.grant.token.fence());

@@ -34,6 +34,8 @@ pub(super) struct Checker<'a> {
     /// Shard of each server, by the number of the server.
     shards: BTreeMap<usize, usize>,
     silent: BTreeSet<(usize, u64)>,
+    /// Request that was added to a queue in the previous entry, with its connection.
+    joined: Option<(Duration, Arc<str>, (usize, u64))>,
     /// Further permits of each hold, by its first one.
     further_permits: BTreeMap<GrantId, Vec<GrantId>>,
     pub(super) jumps: Intervals,
@@ -63,6 +65,7 @@ impl<'a> Checker<'a> {
             queues: BTreeMap::new(),
             shards: BTreeMap::new(),
             silent: BTreeSet::new(),
+            joined: None,
             further_permits: BTreeMap::new(),
             jumps: Intervals::default(),
             fault_windows: Intervals::default(),
@@ -93,6 +96,16 @@ impl<'a> Checker<'a> {
     fn observe_one(&mut self, Entry { at, event }: &Entry) {
         let at = *at;
         match event {
+            Event::ReportedLost { .. } | Event::ReportedHeld { .. } => {}
+            // A request without a wait leaves the queue at once.
+            Event::Left { .. } => self.joined = None,
+            _ => {
+                if let Some((at, key, link)) = self.joined.take() {
+                    self.check_gate(at, &key, link);
+                }
+            }
+        }
+        match event {
             Event::Started { shard, server } => {
                 self.shards.insert(*server, *shard);
             }
@@ -105,7 +118,7 @@ impl<'a> Checker<'a> {
             } => {
                 self.count("waits in the queue");
                 self.queue(key).waiters.push_back(*waiter);
-                self.joined(at, key, (*server, *connection));
+                self.joined = Some((at, Arc::clone(key), (*server, *connection)));
             }
             Event::Left { key, waiter } => self.queue(key).waiters.retain(|w| w != waiter),
             Event::Granted {
@@ -139,7 +152,7 @@ impl<'a> Checker<'a> {
                 self.count("holds");
                 if !further.is_empty() && !self.further_permits.contains_key(slot) {
                     self.count("holds of several permits");
-                    // The permits have the same event, which makes no hold of its own.
+                    // The permits have the same event, which is not another hold.
                     let permits = further.iter().map(|permit| (*permit, Vec::new()));
                     self.further_permits.extend(permits);
                     self.further_permits.insert(*slot, further.clone());
@@ -306,7 +319,7 @@ impl<'a> Checker<'a> {
 
     /// Checks that a connection which waits for a permit while it holds others has acquired the
     /// gate, and has not released it. Two such connections could wait for each other.
-    fn joined(&mut self, at: Duration, key: &Arc<str>, link: (usize, u64)) {
+    fn check_gate(&mut self, at: Duration, key: &Arc<str>, link: (usize, u64)) {
         if !self.grants_on(link).any(|grant| grant.key == *key) {
             return;
         }
