@@ -281,7 +281,7 @@ fn a_slot_that_is_lost_during_the_body_is_an_error() {
 }
 
 #[test]
-fn a_child_process_of_the_body_does_not_keep_the_slot() {
+fn a_child_process_does_not_keep_the_slot() {
     let fixture = Fixture::new();
     let pool = fixture.pool();
     let held = pool.clone().acquire().unwrap();

@@ -245,7 +245,6 @@ impl<K: Kind> Semaphore<Held, K> {
     #[track_caller]
     fn run_body<T>(self, body: impl FnOnce(&Held) -> T) -> Result<T, Error> {
         let value = self.span().in_scope(|| body(&self));
-        self.check()?;
         let (held, background) = self.into_async();
         background.block_on(release_after_body(held))?;
         Ok(value)
