@@ -54,8 +54,9 @@ pub(crate) struct Granted {
     pub(crate) sent_at: Instant,
     /// A time after the grant was received.
     pub(crate) received_at: Instant,
-    /// The time for the reply to a renewal that verifies the grant.
-    pub(crate) verify_timeout: Duration,
+    /// The time for the reply to a renewal that verifies the grant. `None` if no lease can have
+    /// ended since.
+    pub(crate) verify_timeout: Option<Duration>,
 }
 
 /// The times at which an engine renews the permits that it has while it waits for others.

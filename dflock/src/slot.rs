@@ -22,10 +22,6 @@ use crate::telemetry::{self, HoldSpan, Outcome, SlotTelemetry};
 use crate::wire::{Grant, KeyBuf, LeaseSeconds, Primitive, Seconds, Token};
 use limit_mismatch::MismatchPolicy;
 
-/// A grant that was received later than this after its request is verified by a renewal before it
-/// is held. Half of the shortest lease that the wire can express: no lease can have ended sooner.
-const MAX_UNVERIFIED_AGE: Duration = Duration::from_millis(500);
-
 /// The unvalidated options of a semaphore or a lock, except the key and the limit.
 pub(crate) struct SlotOptions {
     pub(crate) acquire_timeout: Duration,
@@ -381,13 +377,14 @@ impl SemaphoreInner {
     ) -> impl Future<Output = Result<(LeaseHandle, Grant), Error>> + Send + 'a {
         async move {
             let grant = granted.grant;
-            let age = granted.received_at.duration_since(granted.sent_at);
-            let handle = if age < MAX_UNVERIFIED_AGE {
-                LeaseHandle::granted(config, operation, granted, telemetry)?
-            } else {
-                let verified = LeaseHandle::verified(config, operation, granted, telemetry);
-                // Boxed: the future is large, and rarely used.
-                Box::pin(self.until_closed(operation, verified)).await?
+            let handle = match granted.verify_timeout {
+                None => LeaseHandle::granted(config, operation, granted, telemetry)?,
+                Some(limit) => {
+                    let verified =
+                        LeaseHandle::verified(config, operation, granted, limit, telemetry);
+                    // Boxed: the future is large, and rarely used.
+                    Box::pin(self.until_closed(operation, verified)).await?
+                }
             };
             Ok((handle, grant))
         }

@@ -55,7 +55,8 @@ impl LeaseHandle {
         Ok(Self(lease))
     }
 
-    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it.
+    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it,
+    /// within `limit`.
     ///
     /// # Cancel safety
     ///
@@ -64,19 +65,15 @@ impl LeaseHandle {
         config: &Arc<LeaseConfig>,
         operation: Operation,
         granted: Granted,
+        limit: Duration,
         telemetry: SlotTelemetry,
     ) -> Result<Self, Error> {
-        let Granted {
-            entry,
-            grant,
-            verify_timeout,
-            ..
-        } = granted;
+        let Granted { entry, grant, .. } = granted;
         let phase = Phase::Unverified(grant);
         let state = State::new(phase, HoldBounds::default(), telemetry, None);
         let handle = Self(Lease::new(config.clone(), entry, state));
         let lease = &handle.0;
-        if let Err(error) = lease.verify_grant(grant, verify_timeout).await {
+        if let Err(error) = lease.verify_grant(grant, limit).await {
             lease.end(End::Failed(error));
         }
         handle.wait().await?;

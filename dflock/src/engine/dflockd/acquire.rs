@@ -17,6 +17,10 @@ use crate::wire::{ErrorStatus, Grant, Reply, Request, Seconds};
 /// other status for it. It answers `error` at once to a request that it does not understand.
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(1);
 
+/// A grant that was received later than this after its request is verified by a renewal before it
+/// is held. Half of the shortest lease that the wire can express: no lease can have ended sooner.
+const MAX_UNVERIFIED_AGE: Duration = Duration::from_millis(500);
+
 /// The longest pause before a waiter joins the queue again.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,14 +55,23 @@ impl Dflockd {
             let call = limits(pool, started_at, wait).call();
             let context = context(slot, Operation::Acquire);
             let called = pool.call(context, request(slot), call, started_at).await;
-            let limits = limits(pool, started_at, wait);
-            match granted(pool, context, &limits, called) {
-                Ok((connection, grant, sent_at)) => {
-                    Ok(self.granted(connection, grant, sent_at, |now| limits.immediate(now)))
+            // Computed again: stored, the limits would make the future larger.
+            let limits = || limits(pool, started_at, wait);
+            let failed = match called {
+                Ok(Response {
+                    connection,
+                    reply: Reply::Granted(grant),
+                    sent_at,
+                }) => {
+                    let verify_timeout = |now| limits().immediate(now);
+                    return Ok(self.granted(connection, grant, sent_at, verify_timeout));
                 }
-                // Boxed: the future is large, and rarely used.
-                Err(error) => Box::pin(self.recover(slot, limits, error)).await,
-            }
+                failed => failed,
+            };
+            let limits = limits();
+            let error = attempt_error(pool, context, &limits, failed);
+            // Boxed: the future is large, and rarely used.
+            Box::pin(self.recover(slot, limits, error)).await
         }
     }
 
@@ -102,6 +115,7 @@ impl Dflockd {
         }
     }
 
+    /// Returns the slot of `grant`. `verify_timeout` returns the time for the reply to a renewal.
     fn granted(
         &self,
         connection: Box<Connection>,
@@ -110,7 +124,8 @@ impl Dflockd {
         verify_timeout: impl FnOnce(Instant) -> Duration,
     ) -> Granted {
         let received_at = self.now();
-        let verify_timeout = verify_timeout(received_at);
+        let is_late = is_late(sent_at, received_at);
+        let verify_timeout = is_late.then(|| verify_timeout(received_at));
         Granted {
             entry: Entry::new(connection),
             grant,
@@ -136,13 +151,16 @@ impl Dflockd {
             let called = pool
                 .call_on_new(context, request(slot), limits.call())
                 .await;
-            failed = match granted(pool, context, &limits, called) {
-                Ok((connection, grant, sent_at)) => {
-                    return Ok(
-                        self.granted(connection, grant, sent_at, |now| limits.immediate(now))
-                    );
+            failed = match called {
+                Ok(Response {
+                    connection,
+                    reply: Reply::Granted(grant),
+                    sent_at,
+                }) => {
+                    let verify_timeout = |now| limits.immediate(now);
+                    return Ok(self.granted(connection, grant, sent_at, verify_timeout));
                 }
-                Err(failed) => failed,
+                failed => attempt_error(pool, context, &limits, failed),
             };
         }
     }
@@ -292,33 +310,21 @@ pub(super) fn request(slot: &SlotSpec) -> Request<'_> {
     }
 }
 
-/// Returns the grant in the response to one attempt, with its connection and the time of the
-/// request.
-pub(super) fn granted(
-    pool: &Pool,
-    context: CallContext<'_>,
-    limits: &AcquireLimits,
-    called: Result<Response, CallError>,
-) -> Result<(Box<Connection>, Grant, Instant), AttemptError> {
-    match called {
-        Ok(Response {
-            connection,
-            reply: Reply::Granted(grant),
-            sent_at,
-        }) => Ok((connection, grant, sent_at)),
-        other => Err(attempt_error(pool, context, limits, other)),
-    }
+/// Returns whether the lease of a grant that was requested at `sent_at` can have ended before the
+/// grant was received.
+pub(super) fn is_late(sent_at: Instant, received_at: Instant) -> bool {
+    received_at.duration_since(sent_at) >= MAX_UNVERIFIED_AGE
 }
 
-/// Returns the error of an attempt that `called` without a grant.
+/// Returns the error of an attempt whose response is no grant.
 pub(super) fn attempt_error(
     pool: &Pool,
     context: CallContext<'_>,
     limits: &AcquireLimits,
-    called: Result<Response, CallError>,
+    failed: Result<Response, CallError>,
 ) -> AttemptError {
     let waited = limits.wait();
-    match called {
+    match failed {
         Ok(Response {
             connection,
             reply: Reply::Timeout,
@@ -330,8 +336,8 @@ pub(super) fn attempt_error(
             AttemptError::Failed(Error::Timeout { context, waited })
         }
         Ok(response) if is_shutdown(pool, limits, &response) => {
-            let error = Error::from_reply(context.to_error_context(), &response.reply);
-            AttemptError::QueueLost(error)
+            let context = context.to_error_context();
+            AttemptError::QueueLost(Error::from_reply(context, &response.reply))
         }
         Ok(response) => AttemptError::Refused(response),
         Err(CallError::Timeout) => {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::runtime::Id;
 use tokio::time::sleep;
 
-use super::acquire::{AttemptError, Rejoin, attempt_error, context, granted, limits, request};
+use super::acquire::{AttemptError, Rejoin, attempt_error, context, is_late, limits, request};
 use super::call_limits::{AcquireLimits, CallLimits};
 use super::entry::{release, renewal, renewed_lease};
 use super::pool::{CallContext, CallError, Pool, Response};
@@ -126,7 +126,14 @@ impl Attempt<'_> {
         } else {
             pool.call_on_new(context, request(first), call).await
         };
-        let (connection, grant, sent_at) = granted(pool, context, &self.limits, called)?;
+        let (connection, grant, sent_at) = match called {
+            Ok(Response {
+                connection,
+                reply: Reply::Granted(grant),
+                sent_at,
+            }) => (connection, grant, sent_at),
+            failed => return Err(attempt_error(pool, context, &self.limits, failed)),
+        };
         let first = Lease::new(self, first, grant, sent_at);
         let (gate, permits) = if needs_gate {
             (Some(first), Vec::new())
@@ -409,7 +416,8 @@ impl<'a> Partial<'a> {
             },
             sent_at: first.requested_at,
             received_at,
-            verify_timeout: self.attempt.limits.immediate(received_at),
+            verify_timeout: is_late(first.requested_at, received_at)
+                .then(|| self.attempt.limits.immediate(received_at)),
         })
     }
 
