@@ -5,14 +5,13 @@ use std::process::Stdio;
 use dflock::server::Server;
 use dflock_tests::skip;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::process::{Process, TIMEOUT, children_of, dflock, pid, wait_until_free};
 
-/// Returns the watchdog of a `dflock run` that has started `command`.
-fn watchdog(dflock: Pid, command: Pid) -> Pid {
-    let mut children = children_of(dflock);
-    children.retain(|child| *child != command);
+/// Returns the watchdog of a `dflock run` that runs its command.
+fn watchdog(dflock: Pid) -> Pid {
+    let children = children_of(dflock);
     assert_eq!(children.len(), 1);
     children[0]
 }
@@ -21,7 +20,7 @@ fn watchdog(dflock: Pid, command: Pid) -> Pid {
 async fn the_end_of_the_watchdog_terminates_the_command_and_exits_with_71() {
     let server = Server::start().await.unwrap();
     // The command starts a process, which must end as well.
-    let script = "echo ready; echo $$; sh -c 'sleep 60; :'; :";
+    let script = "echo ready; sh -c 'sleep 60; :'; :";
     let addr = server.addr().to_string();
     let args = [
         "run",
@@ -36,9 +35,7 @@ async fn the_end_of_the_watchdog_terminates_the_command_and_exits_with_71() {
     let mut run = Process::spawn(&mut dflock(&args));
     let mut stderr = run.dflock.stderr.take().unwrap();
     assert_eq!(run.next_line().await.as_deref(), Some("ready"));
-    let command = run.next_line().await.unwrap().parse().ok();
-    let command = command.and_then(Pid::from_raw).unwrap();
-    kill_process(watchdog(pid(&run.dflock), command), Signal::KILL).unwrap();
+    kill_process(watchdog(pid(&run.dflock)), Signal::KILL).unwrap();
     assert_eq!(run.status().await, 71);
     let mut text = String::new();
     stderr.read_to_string(&mut text).await.unwrap();
@@ -50,23 +47,108 @@ async fn the_end_of_the_watchdog_terminates_the_command_and_exits_with_71() {
     wait_until_free(&server.client()).await;
 }
 
+#[tokio::test]
+async fn a_stopped_watchdog_kills_the_command_when_dflock_is_killed() {
+    let server = Server::start().await.unwrap();
+    let script = "trap '' TERM; sh -c 'echo ready; sleep 60; :'; :";
+    let addr = server.addr().to_string();
+    let mut run = Process::run_script(&addr, &[], script).await;
+    kill_process(watchdog(pid(&run.dflock)), Signal::STOP).unwrap();
+    run.signal(Signal::KILL);
+    assert_eq!(run.status().await, -1);
+    run.wait_for_eof().await;
+}
+
+#[tokio::test]
+async fn a_command_is_terminated_while_the_watchdog_is_stopped() {
+    let server = Server::start().await.unwrap();
+    let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+    let args = ["--grace", "1h"];
+    let mut run = Process::run_script(&server.addr().to_string(), &args, script).await;
+    kill_process(watchdog(pid(&run.dflock)), Signal::STOP).unwrap();
+    server.faults().disconnect("job");
+    assert_eq!(run.next_line().await.as_deref(), Some("ending"));
+    assert_eq!(run.status().await, 76);
+    run.wait_for_eof().await;
+}
+
+/// A script that starts a process without a parent, without the token and in another group.
+const STRAY: &str = "exec bash -c 'set -m; (env -u DFLOCK_TOKEN sh -c \"echo ready; exec sleep 60\" &); \
+                     set +m; sleep 60; :'";
+
+#[tokio::test]
+async fn a_process_without_a_parent_and_the_token_is_terminated() {
+    for end in ["lost", "killed", "watchdog killed"] {
+        let server = Server::start().await.unwrap();
+        let mut run = Process::run_script(&server.addr().to_string(), &[], STRAY).await;
+        let expected = match end {
+            "lost" => {
+                server.faults().disconnect("job");
+                76
+            }
+            "killed" => {
+                run.signal(Signal::KILL);
+                -1
+            }
+            _ => {
+                kill_process(watchdog(pid(&run.dflock)), Signal::KILL).unwrap();
+                71
+            }
+        };
+        assert_eq!(run.status().await, expected, "{end}");
+        run.wait_for_eof().await;
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_dflock_had_before_is_not_terminated() {
+    for kill_watchdog in [false, true] {
+        let server = Server::start().await.unwrap();
+        // The shell becomes `dflock`, which inherits its child.
+        let script = "exec 3<&0; cat <&3 & exec 3<&- 0</dev/null; exec \"$0\" run --servers \"$1\" --key job \
+                      sh -c 'echo ready; exec sleep 60'";
+        let mut command = tokio::process::Command::new("bash");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_dflock")]);
+        command.arg(server.addr().to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.process_group(0).kill_on_drop(true);
+        let mut run = Process::spawn(&mut command);
+        let mut stdin = run.dflock.stdin.take().unwrap();
+        assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+        let expected = if kill_watchdog {
+            let children = children_of(pid(&run.dflock)).into_iter();
+            let name = |pid: &Pid| std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+            let mut watchdogs = children.filter(|pid| name(pid).unwrap().starts_with(b"dflock"));
+            kill_process(watchdogs.next().unwrap(), Signal::KILL).unwrap();
+            71
+        } else {
+            server.faults().disconnect("job");
+            76
+        };
+        assert_eq!(run.status().await, expected);
+        stdin.write_all(b"still here\n").await.unwrap();
+        drop(stdin);
+        assert_eq!(run.wait_for_eof().await, "still here\n");
+    }
+}
+
 /// A script that makes the kernel reuse the pid of the watchdog, and then sends `dflock` signals to
 /// forward.
 ///
-/// The command leaves the group of the watchdog, so that the group is empty when the watchdog has
-/// ended. Another process then gets the pid of the watchdog, and leads a group.
+/// The command is killed with the watchdog. It has started a process in another group (`set -m`), so
+/// that the group of the watchdog is empty then, and `dflock` waits for the process. Another process
+/// gets the pid of the watchdog, and leads a group.
 const REUSE: &str = r#"
-    "$0" run --servers "$1" --key job --grace 1h setsid sh -c '
-        trap "echo received" TERM; trap "exit 0" USR1; echo $$; while :; do sleep 0.02; done
-    ' > command 2> stderr &
+    "$0" run --servers "$1" --key job --grace 1h bash -c 'set -m; sh -c "
+        trap \"echo terminated\" TERM; trap \"exit 0\" USR1; echo \$\$; while :; do sleep 0.02; done
+    " & wait' > command 2> stderr &
     dflock=$!
     until [ -s command ]; do sleep 0.01; done
     command=$(head -1 command)
-    for child in $(cat /proc/$dflock/task/$dflock/children); do
-        [ "$child" = "$command" ] || watchdog=$child
-    done
+    watchdog=$(cat /proc/$dflock/task/$dflock/children)
     kill -KILL $watchdog
     while [ -e /proc/$watchdog ]; do sleep 0.01; done
+until grep -q terminated command; do sleep 0.01; done
     other=0 tries=0
     while [ "$other" != "$watchdog" ]; do
         # Each try starts a process, so an endless loop would use up the machine.
