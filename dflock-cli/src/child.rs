@@ -5,10 +5,11 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpgid, getpid, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, getpgid, getpid, kill_process, kill_process_group, test_kill_process,
+};
 
 use crate::error::CliError;
-use crate::prctl::become_subreaper;
 use crate::proc::Process;
 use crate::process_tree::ProcessTree;
 use crate::reaper::Reaper;
@@ -51,8 +52,6 @@ impl ChildCommand {
         let not_started = |error| CliError::system("cannot start a process", &error);
         // After the spawn of the watchdog, because the command inherits the disposition of SIGCHLD.
         let reaper = Reaper::new(watchdog.pid()).map_err(not_started)?;
-        // If the watchdog ends, the processes that the command started become children of this one.
-        become_subreaper().map_err(not_started)?;
         let mut others = Process::children_of_current();
         others.remove(&watchdog.pid());
         let command = watchdog.start_command(time()).await?;
@@ -116,11 +115,12 @@ impl ChildCommand {
             self.process_tree().signal(Signal::CONT);
             let timeout = tokio::time::sleep(grace);
             tokio::pin!(timeout);
-            while self.command.is_some() || !self.process_tree().pids().is_empty() {
-                let runs = self.command.is_some();
+            while self.command_runs() || !self.process_tree().pids().is_empty() {
+                // The watchdog reports the end of the command, but not that of other processes.
+                let reported = self.command.is_some() && self.reaper.runs();
                 tokio::select! {
-                    ended = self.wait(), if runs => if ended.is_err() { break },
-                    () = tokio::time::sleep(POLL_INTERVAL), if !runs => {
+                    ended = self.wait(), if reported => if ended.is_err() { break },
+                    () = tokio::time::sleep(POLL_INTERVAL), if !reported => {
                         // Fails if no child is left.
                         let _ = self.reaper.reap();
                     }
@@ -137,6 +137,13 @@ impl ChildCommand {
     /// running.
     pub(crate) async fn detach(mut self) {
         self.watchdog.disarm(&mut self.reaper).await;
+    }
+
+    /// Returns whether the command has not ended. If the watchdog has ended, the pid of the command
+    /// may have been reused, but only after it has ended.
+    fn command_runs(&self) -> bool {
+        self.command
+            .is_some_and(|pid| self.reaper.runs() || test_kill_process(pid).is_ok())
     }
 
     fn process_tree(&self) -> ProcessTree {

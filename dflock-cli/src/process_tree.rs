@@ -7,8 +7,9 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::proc::Process;
 
-/// Interval at which [`ProcessTree::kill`] looks for processes that have not ended.
-const KILL_INTERVAL: Duration = Duration::from_millis(1);
+/// Upper bound of the pause after which [`ProcessTree::kill`] looks again for processes that have
+/// not ended. The first pause is 1 ms.
+const MAX_KILL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The command and all processes that it started, in its session.
 ///
@@ -85,9 +86,12 @@ impl ProcessTree {
     pub(crate) async fn kill(&self) {
         self.signal(Signal::KILL);
         let kill = |pid| kill_process(pid, Signal::KILL).is_ok();
+        let mut interval = Duration::from_millis(1);
         // Not `any`, which would stop at the first.
         while self.pids().into_iter().filter(|pid| kill(*pid)).count() > 0 {
-            tokio::time::sleep(KILL_INTERVAL).await;
+            tokio::time::sleep(interval).await;
+            // A process that waits for a device ends late, and each look reads all of `/proc`.
+            interval = (interval * 2).min(MAX_KILL_INTERVAL);
         }
     }
 

@@ -9,16 +9,19 @@
 //! | `ready` | watchdog | it reads |
 //! | a byte with a file | `dflock` | the standard input of the command |
 //! | `deadline MS` | `dflock` | a heartbeat; the first one starts the command |
-//! | `started PID`, or a message | watchdog | the command was started, or was not |
+//! | `started PID` | watchdog | the command was started |
 //! | `signal N` | `dflock` | to send to the command |
 //! | `ended STATUS` | watchdog | the wait status of the command |
+//!
+//! In place of `ready` and `started`, the watchdog sends the message of an error, and ends.
 
 mod process;
 
 use std::ffi::OsString;
 use std::future::pending;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
@@ -26,11 +29,11 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::error::CliError;
 use crate::exec::self_command;
 use crate::fd_passing;
+use crate::prctl::become_subreaper;
 use crate::reaper::Reaper;
 use crate::signals::InheritedMask;
 
@@ -43,8 +46,9 @@ pub(crate) use process::{NAME, run};
 pub(crate) struct Watchdog {
     pid: Pid,
     process: Child,
-    requests: OwnedWriteHalf,
-    messages: Lines<BufReader<OwnedReadHalf>>,
+    /// Does not block.
+    requests: StdUnixStream,
+    messages: Lines<BufReader<UnixStream>>,
 }
 
 impl Watchdog {
@@ -59,8 +63,10 @@ impl Watchdog {
         mask: &InheritedMask,
         in_own_group: bool,
     ) -> Result<Self, CliError> {
-        let (ours, theirs) =
-            std::os::unix::net::UnixStream::pair().map_err(|error| not_started(&error))?;
+        // If the watchdog ends, the processes that the command started become children of this one.
+        // Before the spawn, because Linux before 4.11 applies it to later children only.
+        become_subreaper().map_err(|error| not_started(&error))?;
+        let (requests, theirs) = StdUnixStream::pair().map_err(|error| not_started(&error))?;
         let mut command = self_command(NAME);
         command.arg(std::process::id().to_string()).args(words);
         for (name, value) in variables {
@@ -79,18 +85,15 @@ impl Watchdog {
             .map_err(|error| not_started(&error))?;
         // Close this process's copy of the watchdog's socket.
         drop(command);
-        ours.set_nonblocking(true)
-            .map_err(|error| not_started(&error))?;
-        let (messages, requests) = UnixStream::from_std(ours)
-            .map_err(|error| not_started(&error))?
-            .into_split();
         let mut watchdog = Self {
             pid: Pid::from_child(&process),
             process,
+            messages: read_lines(&requests).map_err(|error| not_started(&error))?,
             requests,
-            messages: BufReader::new(messages).lines(),
         };
-        watchdog.next_message().await?;
+        watchdog
+            .receive(|message| (message == "ready").then_some(()))
+            .await?;
         Ok(watchdog)
     }
 
@@ -108,14 +111,12 @@ impl Watchdog {
     /// Starts the command with the deadline `time` from now and the standard input of this process.
     /// Returns its pid.
     pub(crate) async fn start_command(&mut self, time: Duration) -> Result<Pid, CliError> {
-        fd_passing::send(self.requests.as_ref(), io::stdin().as_fd())
-            .map_err(|error| not_started(&error))?;
-        self.extend_deadline(time)
-            .map_err(|error| not_started(&error))?;
-        let message = self.next_message().await?;
-        let pid = message.strip_prefix("started ");
-        let pid = pid.and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
-        pid.ok_or_else(|| not_started(&io::Error::other(message)))
+        let sent = fd_passing::send(&self.requests, io::stdin().as_fd());
+        if sent.and_then(|()| self.extend_deadline(time)).is_err() {
+            return Err(self.end());
+        }
+        self.receive(|message| Pid::from_raw(message.strip_prefix("started ")?.parse().ok()?))
+            .await
     }
 
     /// Sets the deadline of the command to `time` from now. Fails if the watchdog has ended, or
@@ -130,25 +131,16 @@ impl Watchdog {
         self.send(&format!("signal {}\n", signal.as_raw()))
     }
 
-    fn send(&self, line: &str) -> io::Result<()> {
-        // A line is short, so it is written whole or not at all.
-        self.requests.try_write(line.as_bytes()).map(drop)
-    }
-
     /// Waits until the command has ended, and returns its exit status. Cancel safe. Never returns if
     /// the watchdog has ended first.
     pub(crate) async fn wait_for_command(&mut self) -> ExitStatus {
-        loop {
-            match self.messages.next_line().await {
-                Ok(Some(message)) => {
-                    let status = message.strip_prefix("ended ");
-                    if let Some(status) = status.and_then(|status| status.parse().ok()) {
-                        return ExitStatus::from_raw(status);
-                    }
-                }
-                Ok(None) | Err(_) => return pending().await,
+        while let Ok(Some(message)) = self.messages.next_line().await {
+            let status = message.strip_prefix("ended ");
+            if let Some(status) = status.and_then(|status| status.parse().ok()) {
+                return ExitStatus::from_raw(status);
             }
         }
+        pending().await
     }
 
     /// Ends the watchdog. On Linux this ends a running command as well, but not the processes that
@@ -162,21 +154,46 @@ impl Watchdog {
         let _ = reaper.wait().await;
     }
 
-    async fn next_message(&mut self) -> Result<String, CliError> {
+    fn send(&self, line: &str) -> io::Result<()> {
+        // The line is short, so it is written whole or not at all.
+        (&self.requests).write_all(line.as_bytes())
+    }
+
+    /// Waits for the next message and parses it. A message that `parse` does not accept is that of
+    /// an error.
+    async fn receive<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, CliError> {
         match self.messages.next_line().await {
-            Ok(Some(message)) => Ok(message),
-            Err(error) => Err(not_started(&error)),
-            // The watchdog has closed the socket, so it has ended.
-            Ok(None) => Err(match self.process.wait() {
-                // In the foreground of a terminal, a key sends a signal to it as well.
-                Ok(status) => match status.signal().and_then(Signal::from_named_raw) {
-                    Some(signal) => CliError::interrupted(signal),
-                    None => not_started(&io::Error::other(status.to_string())),
-                },
-                Err(error) => not_started(&error),
-            }),
+            Ok(Some(message)) => {
+                parse(&message).ok_or_else(|| not_started(&io::Error::other(message)))
+            }
+            // The watchdog has ended.
+            Ok(None) | Err(_) => Err(self.end()),
         }
     }
+
+    /// Returns the error for a watchdog that has ended before the command was started.
+    fn end(&mut self) -> CliError {
+        // Otherwise a socket that fails for another reason would make the wait endless.
+        let _ = self.process.kill();
+        let status = match self.process.wait() {
+            Ok(status) => status,
+            Err(error) => return not_started(&error),
+        };
+        match status.signal().and_then(Signal::from_named_raw) {
+            // In the foreground of a terminal, a key sends a signal to the watchdog as well.
+            Some(signal) if signal != Signal::KILL => CliError::interrupted(signal),
+            _ => not_started(&io::Error::other(format!(
+                "the watchdog process has ended: {status}"
+            ))),
+        }
+    }
+}
+
+/// Returns a reader of the lines of `socket`. From here on, `socket` does not block.
+fn read_lines(socket: &StdUnixStream) -> io::Result<Lines<BufReader<UnixStream>>> {
+    socket.set_nonblocking(true)?;
+    let socket = UnixStream::from_std(socket.try_clone()?)?;
+    Ok(BufReader::new(socket).lines())
 }
 
 fn not_started(error: &io::Error) -> CliError {

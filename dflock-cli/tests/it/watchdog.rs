@@ -1,9 +1,16 @@
 //! The end of the watchdog process (`dflock __watchdog`) while the command runs.
 
+use std::fs::File;
+use std::io::{IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use dflock::server::Server;
 use dflock_tests::skip;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -72,6 +79,32 @@ async fn a_command_is_terminated_while_the_watchdog_is_stopped() {
     run.wait_for_eof().await;
 }
 
+/// The test has the place of `dflock`, and closes one direction of the socket, as when `dflock` dies
+/// before the watchdog has reported the start or the end of the command.
+#[tokio::test]
+async fn a_watchdog_that_cannot_report_kills_the_processes_of_the_command() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let script = "sh -c 'echo ready; exec sleep 60' & exit";
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_dflock"));
+    command.args(["__watchdog", &std::process::id().to_string()]);
+    command.args(["sh", "-c", script]).process_group(0);
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped());
+    let mut run = Process::spawn(&mut command);
+    let mut line = [0; "ready\n".len()];
+    ours.read_exact(&mut line).unwrap();
+    ours.shutdown(Shutdown::Read).unwrap();
+    let null = [File::open("/dev/null").unwrap()];
+    let null = null.each_ref().map(AsFd::as_fd);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    message.push(SendAncillaryMessage::ScmRights(&null));
+    let lines = [IoSlice::new(b".deadline 3600000\n")];
+    sendmsg(&ours, &lines, &mut message, SendFlags::empty()).unwrap();
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    drop(ours);
+    run.wait_for_eof().await;
+}
+
 /// A script that starts a process without a parent, without the token and in another group.
 const STRAY: &str = "exec bash -c 'set -m; (env -u DFLOCK_TOKEN sh -c \"echo ready; exec sleep 60\" &); \
                      set +m; sleep 60; :'";
@@ -137,18 +170,20 @@ async fn a_child_that_dflock_had_before_is_not_terminated() {
 ///
 /// The command is killed with the watchdog. It has started a process in another group (`set -m`), so
 /// that the group of the watchdog is empty then, and `dflock` waits for the process. Another process
-/// gets the pid of the watchdog, and leads a group.
+/// gets the pid of the watchdog, and leads a group. `read` removes the space after a pid.
 const REUSE: &str = r#"
     "$0" run --servers "$1" --key job --grace 1h bash -c 'set -m; sh -c "
         trap \"echo terminated\" TERM; trap \"exit 0\" USR1; echo \$\$; while :; do sleep 0.02; done
-    " & wait' > command 2> stderr &
+    " & wait' > output 2> stderr &
     dflock=$!
-    until [ -s command ]; do sleep 0.01; done
-    command=$(head -1 command)
-    watchdog=$(cat /proc/$dflock/task/$dflock/children)
+    until [ -s output ]; do sleep 0.01; done
+    child=$(head -1 output)
+    read -r watchdog < /proc/$dflock/task/$dflock/children
+    read -r command < /proc/$watchdog/task/$watchdog/children
     kill -KILL $watchdog
-    while [ -e /proc/$watchdog ]; do sleep 0.01; done
-until grep -q terminated command; do sleep 0.01; done
+    until grep -q terminated output; do sleep 0.01; done
+    # The id of the group is in use until its last member is reaped.
+    while [ -e /proc/$watchdog ] || [ -e /proc/$command ]; do sleep 0.01; done
     other=0 tries=0
     while [ "$other" != "$watchdog" ]; do
         # Each try starts a process, so an endless loop would use up the machine.
@@ -166,7 +201,7 @@ until grep -q terminated command; do sleep 0.01; done
     kill -TERM $dflock
     # dflock forwards both before the command ends at this signal.
     kill -USR1 $dflock
-    kill -USR1 $command
+    kill -USR1 $child
     wait $dflock
     echo $? $(cat other)
 "#;
