@@ -14,7 +14,9 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::process::{Process, TIMEOUT, children_of, dflock, pid, wait_until_free};
+use crate::process::{
+    Process, TIMEOUT, children_of, dflock, pid, wait_until_free, wait_until_gone,
+};
 
 /// Returns the watchdog of a `dflock run` that runs its command.
 fn watchdog(dflock: Pid) -> Pid {
@@ -57,24 +59,43 @@ async fn the_end_of_the_watchdog_terminates_the_command_and_exits_with_71() {
 #[tokio::test]
 async fn a_stopped_watchdog_kills_the_command_when_dflock_is_killed() {
     let server = Server::start().await.unwrap();
-    let script = "trap '' TERM; sh -c 'echo ready; sleep 60; :'; :";
+    // Inside of another run, whose watchdog adopts that of the inner run. If PID 1 did, the group
+    // would be orphaned, and the kernel would continue it.
+    let script = "\"$0\" run --servers \"$1\" --key job sh -c \
+                  'trap \"\" TERM; sh -c \"echo ready; echo \\$\\$; sleep 60; :\"; :'; exec sleep 60";
     let addr = server.addr().to_string();
-    let mut run = Process::run_script(&addr, &[], script).await;
-    kill_process(watchdog(pid(&run.dflock)), Signal::STOP).unwrap();
+    let outer = ["run", "--servers", &addr, "--key", "outer", "sh", "-c"];
+    let mut run = Process::spawn(&mut dflock(
+        &[&outer[..], &[script, env!("CARGO_BIN_EXE_dflock"), &addr]].concat(),
+    ));
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    let descendant = run.next_line().await.unwrap();
+    let shell = children_of(watchdog(pid(&run.dflock)));
+    let inner = children_of(shell[0]);
+    kill_process(watchdog(inner[0]), Signal::STOP).unwrap();
+    kill_process(inner[0], Signal::KILL).unwrap();
+    wait_until_gone(&descendant).await;
     run.signal(Signal::KILL);
-    assert_eq!(run.status().await, -1);
     run.wait_for_eof().await;
 }
 
 #[tokio::test]
 async fn a_command_is_terminated_while_the_watchdog_is_stopped() {
     let server = Server::start().await.unwrap();
-    let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    let args = ["--grace", "1h"];
-    let mut run = Process::run_script(&server.addr().to_string(), &args, script).await;
+    // The command ends only when it is told to: without a process that is left, `dflock` would
+    // send SIGCONT to the group, and so to the watchdog.
+    let script = "trap 'echo ending' TERM; trap 'echo continued; read -r line; exit 0' CONT; \
+                  echo ready; while :; do sleep 0.02; done";
+    let addr = server.addr().to_string();
+    let run = ["run", "--servers", &addr, "--key", "job", "--grace", "1h"];
+    let mut command = dflock(&[&run[..], &["sh", "-c", script]].concat());
+    let mut run = Process::spawn(command.stdin(Stdio::piped()).stderr(Stdio::null()));
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
     kill_process(watchdog(pid(&run.dflock)), Signal::STOP).unwrap();
     server.faults().disconnect("job");
     assert_eq!(run.next_line().await.as_deref(), Some("ending"));
+    assert_eq!(run.next_line().await.as_deref(), Some("continued"));
+    drop(run.dflock.stdin.take());
     assert_eq!(run.status().await, 76);
     run.wait_for_eof().await;
 }
@@ -191,7 +212,8 @@ const REUSE: &str = r#"
         [ $tries -le 100 ] || exit 1
         echo $((watchdog - 1)) > /proc/sys/kernel/ns_last_pid
         setsid sh -c '
-            trap "echo received; exit" TERM HUP; echo started; while :; do sleep 0.02; done
+            trap "echo received" TERM HUP; trap "exit 0" USR1; echo started
+            while :; do sleep 0.02; done
         ' > other &
         other=$!
         [ "$other" = "$watchdog" ] || kill -KILL $other
@@ -203,7 +225,11 @@ const REUSE: &str = r#"
     kill -USR1 $dflock
     kill -USR1 $child
     wait $dflock
-    echo $? $(cat other)
+    status=$?
+    # It handles the signals that have arrived before this one first.
+    kill -USR1 $other
+    wait $other
+    echo $status $(cat other)
 "#;
 
 #[tokio::test]
