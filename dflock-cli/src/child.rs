@@ -42,8 +42,8 @@ pub(crate) struct ChildCommand {
 }
 
 impl ChildCommand {
-    /// Starts the command of `watchdog` with the deadline `time` from now. `foreground` says whether
-    /// it runs in the process group of this process.
+    /// Starts the command of `watchdog` with the deadline `time` from now. `foreground` says
+    /// whether it runs in the process group of this process.
     pub(crate) async fn start(
         mut watchdog: Watchdog,
         foreground: bool,
@@ -69,6 +69,11 @@ impl ChildCommand {
     pub(crate) fn extend_deadline(&self, time: Duration) {
         // Fails if the watchdog has ended or does not read.
         let _ = self.watchdog.extend_deadline(time);
+        if self.reaper.runs() {
+            // A stopped watchdog would not report the end of the command. The command can stop it
+            // with its process group, and continue alone.
+            let _ = kill_process(self.watchdog.pid(), Signal::CONT);
+        }
     }
 
     /// Waits until the command or its watchdog has ended. Cancel safe.
@@ -105,10 +110,6 @@ impl ChildCommand {
     /// those that are left after `grace`.
     pub(crate) async fn terminate(&mut self, grace: Duration, signals: &mut Signals) {
         self.extend_deadline(grace);
-        if self.reaper.runs() {
-            // A stopped watchdog would not report the end of the command.
-            let _ = kill_process(self.watchdog.pid(), Signal::CONT);
-        }
         if !grace.is_zero() {
             self.process_tree().signal(Signal::TERM);
             // A stopped process handles SIGTERM only after SIGCONT.

@@ -29,8 +29,8 @@ pub(crate) fn request_death_signal(_signal: Signal, _parent: i32) -> io::Result<
     Ok(())
 }
 
-/// Makes this process the subreaper of its descendants: one that loses its parent becomes a child of
-/// this process, and not of PID 1.
+/// Makes this process the subreaper of its descendants: one that loses its parent becomes a child
+/// of this process, and not of PID 1.
 #[cfg(target_os = "linux")]
 pub(crate) fn become_subreaper() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)

@@ -26,8 +26,8 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// Registers the child `pid` and handles SIGCHLD from now on. If SIGCHLD was ignored before, the
-    /// system has discarded the status of a child that has ended already.
+    /// Registers the child `pid` and handles SIGCHLD from now on. If SIGCHLD was ignored before,
+    /// the system has discarded the status of a child that has ended already.
     pub(crate) fn new(pid: Pid) -> io::Result<Self> {
         Ok(Self {
             pid,
@@ -53,8 +53,8 @@ impl Reaper {
         }
     }
 
-    /// Reaps all children that have ended. Fails if there are no children left but the status of the
-    /// registered child is unknown.
+    /// Reaps all children that have ended. Fails if there are no children left but the status of
+    /// the registered child is unknown.
     pub(crate) fn reap(&mut self) -> io::Result<()> {
         loop {
             match reap_one() {

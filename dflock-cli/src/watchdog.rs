@@ -1,8 +1,8 @@
 //! The watchdog process, which is the parent of the command, and kills it when `dflock` cannot.
 //!
-//! `dflock` and the watchdog share a socket. It ends when `dflock` ends, for whatever reason. Unless
-//! the command runs in the foreground of a terminal, the watchdog leads its process group. On Linux
-//! a descendant of the command that loses its parent becomes a child of the watchdog.
+//! `dflock` and the watchdog share a socket. It ends when `dflock` ends, for whatever reason.
+//! Unless the command runs in the foreground of a terminal, the watchdog leads its process group.
+//! On Linux a descendant of the command that loses its parent becomes a child of the watchdog.
 //!
 //! | line | from | meaning |
 //! |---|---|---|
@@ -131,8 +131,8 @@ impl Watchdog {
         self.send(&format!("signal {}\n", signal.as_raw()))
     }
 
-    /// Waits until the command has ended, and returns its exit status. Cancel safe. Never returns if
-    /// the watchdog has ended first.
+    /// Waits until the command has ended, and returns its exit status. Cancel safe. Never returns
+    /// if the watchdog has ended first.
     pub(crate) async fn wait_for_command(&mut self) -> ExitStatus {
         while let Ok(Some(message)) = self.messages.next_line().await {
             let status = message.strip_prefix("ended ");

@@ -14,7 +14,6 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, getpid, kill_current_process_group, kill_process, setpgid};
 use tokio::io::{BufReader, Lines};
 use tokio::net::UnixStream;
-use tokio::signal::unix;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::read_lines;
@@ -66,8 +65,6 @@ struct Command<'a> {
     requests: Requests,
     /// The command is killed then; `None` for a time that never passes.
     deadline: Option<Instant>,
-    /// The signals that this process catches.
-    _caught: Vec<unix::Signal>,
 }
 
 impl<'a> Command<'a> {
@@ -92,7 +89,7 @@ impl<'a> Command<'a> {
         drop(command);
         // After the spawn, because the command inherits the dispositions and the mask of signals,
         // and its process group.
-        let caught = signals::ignore_all();
+        signals::ignore_all();
         InheritedMask::unblock()?;
         let reaper = Reaper::new(pid)?;
         // From here on, keys of the terminal do not reach this process.
@@ -106,7 +103,6 @@ impl<'a> Command<'a> {
             socket,
             requests,
             deadline,
-            _caught: caught,
         })
     }
 
@@ -186,8 +182,8 @@ async fn next_request(requests: &mut Requests) -> Option<Request> {
     Request::parse(&line)
 }
 
-/// Waits until [`GRACE`] after the deadline. If this process was stopped itself, that is the time in
-/// which it reads heartbeats that arrived meanwhile.
+/// Waits until [`GRACE`] after the deadline. If this process was stopped itself, that is the time
+/// in which it reads heartbeats that arrived meanwhile.
 async fn expire(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,

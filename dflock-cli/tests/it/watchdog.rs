@@ -7,12 +7,14 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::Duration;
 
 use dflock::server::Server;
 use dflock_tests::skip;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::process::{
     Process, TIMEOUT, children_of, dflock, pid, wait_until_free, wait_until_gone,
@@ -62,7 +64,8 @@ async fn a_stopped_watchdog_kills_the_command_when_dflock_is_killed() {
     // Inside of another run, whose watchdog adopts that of the inner run. If PID 1 did, the group
     // would be orphaned, and the kernel would continue it.
     let script = "\"$0\" run --servers \"$1\" --key job sh -c \
-                  'trap \"\" TERM; sh -c \"echo ready; echo \\$\\$; sleep 60; :\"; :'; exec sleep 60";
+                  'trap \"\" TERM; sh -c \"echo ready; echo \\$\\$; sleep 60; :\"; :'; \
+                  exec sleep 60";
     let addr = server.addr().to_string();
     let outer = ["run", "--servers", &addr, "--key", "outer", "sh", "-c"];
     let mut run = Process::spawn(&mut dflock(
@@ -77,6 +80,32 @@ async fn a_stopped_watchdog_kills_the_command_when_dflock_is_killed() {
     wait_until_gone(&descendant).await;
     run.signal(Signal::KILL);
     run.wait_for_eof().await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_command_is_noticed_after_the_watchdog_was_stopped() {
+    let server = Server::start().await.unwrap();
+    // The command stops its process group, with the watchdog; the test continues only the command.
+    let script = "echo ready; echo $$; kill -STOP 0; exit 3";
+    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
+    let command = run.next_line().await.unwrap();
+    wait_until_stopped(&command).await;
+    kill_process(Pid::from_raw(command.parse().unwrap()).unwrap(), Signal::CONT).unwrap();
+    assert_eq!(run.status().await, 3);
+    run.wait_for_eof().await;
+}
+
+/// Waits until the process `pid` is stopped.
+async fn wait_until_stopped(pid: &str) {
+    let stopped = async {
+        while !std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .unwrap()
+            .contains(") T ")
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(TIMEOUT, stopped).await.expect("the process stops");
 }
 
 #[tokio::test]
@@ -100,8 +129,8 @@ async fn a_command_is_terminated_while_the_watchdog_is_stopped() {
     run.wait_for_eof().await;
 }
 
-/// The test has the place of `dflock`, and closes one direction of the socket, as when `dflock` dies
-/// before the watchdog has reported the start or the end of the command.
+/// The test has the place of `dflock`, and closes one direction of the socket, as when `dflock`
+/// dies before the watchdog has reported the start or the end of the command.
 #[tokio::test]
 async fn a_watchdog_that_cannot_report_kills_the_processes_of_the_command() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
@@ -127,8 +156,8 @@ async fn a_watchdog_that_cannot_report_kills_the_processes_of_the_command() {
 }
 
 /// A script that starts a process without a parent, without the token and in another group.
-const STRAY: &str = "exec bash -c 'set -m; (env -u DFLOCK_TOKEN sh -c \"echo ready; exec sleep 60\" &); \
-                     set +m; sleep 60; :'";
+const STRAY: &str = "exec bash -c 'set -m; \
+                     (env -u DFLOCK_TOKEN sh -c \"echo ready; exec sleep 60\" &); set +m; sleep 60; :'";
 
 #[tokio::test]
 async fn a_process_without_a_parent_and_the_token_is_terminated() {
@@ -159,8 +188,8 @@ async fn a_child_that_dflock_had_before_is_not_terminated() {
     for kill_watchdog in [false, true] {
         let server = Server::start().await.unwrap();
         // The shell becomes `dflock`, which inherits its child.
-        let script = "exec 3<&0; cat <&3 & exec 3<&- 0</dev/null; exec \"$0\" run --servers \"$1\" --key job \
-                      sh -c 'echo ready; exec sleep 60'";
+        let script = "exec 3<&0; cat <&3 & exec 3<&- 0</dev/null; \
+                      exec \"$0\" run --servers \"$1\" --key job sh -c 'echo ready; exec sleep 60'";
         let mut command = tokio::process::Command::new("bash");
         command.args(["-c", script, env!("CARGO_BIN_EXE_dflock")]);
         command.arg(server.addr().to_string());
@@ -189,9 +218,9 @@ async fn a_child_that_dflock_had_before_is_not_terminated() {
 /// A script that makes the kernel reuse the pid of the watchdog, and then sends `dflock` signals to
 /// forward.
 ///
-/// The command is killed with the watchdog. It has started a process in another group (`set -m`), so
-/// that the group of the watchdog is empty then, and `dflock` waits for the process. Another process
-/// gets the pid of the watchdog, and leads a group. `read` removes the space after a pid.
+/// The command is killed with the watchdog. It has started a process in another group (`set -m`),
+/// so that the group of the watchdog is empty then, and `dflock` waits for the process. Another
+/// process gets the pid of the watchdog, and leads a group. `read` removes the space after a pid.
 const REUSE: &str = r#"
     "$0" run --servers "$1" --key job --grace 1h bash -c 'set -m; sh -c "
         trap \"echo terminated\" TERM; trap \"exit 0\" USR1; echo \$\$; while :; do sleep 0.02; done
@@ -260,7 +289,7 @@ async fn a_signal_is_not_forwarded_to_a_group_that_has_the_reused_id_of_the_watc
     command.current_dir(&folder);
     command.args(["sh", "-c", REUSE, env!("CARGO_BIN_EXE_dflock")]);
     command.arg(server.addr().to_string());
-    let output = tokio::time::timeout(TIMEOUT, command.output()).await;
+    let output = timeout(TIMEOUT, command.output()).await;
     let stderr = std::fs::read_to_string(folder.join("stderr")).unwrap_or_default();
     std::fs::remove_dir_all(&folder).unwrap();
     let output = output.expect("the script ends").unwrap();
