@@ -1,19 +1,19 @@
 //! The running command.
 
-use std::ffi::OsString;
+use std::collections::HashSet;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, getpgid, getpid, kill_process, kill_process_group, test_kill_process,
+};
 
 use crate::error::CliError;
-use crate::exec::PendingCommand;
-use crate::proc::in_foreground;
+use crate::proc::Process;
 use crate::process_tree::ProcessTree;
 use crate::reaper::Reaper;
-use crate::signals::{InheritedMask, Received, Signals};
+use crate::signals::{Received, Signals};
 use crate::watchdog::Watchdog;
 
 /// Interval at which `terminate` polls for processes that are left after the command has ended.
@@ -22,15 +22,19 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The first of the command and its watchdog to end, with its exit status.
 pub(crate) enum ChildEvent {
     CommandEnded(ExitStatus),
-    /// Without a watchdog, the command would keep running if this process died or was stopped.
+    /// Without a watchdog, the command would keep running if this process died or was stopped. On
+    /// Linux the command is killed with its watchdog.
     WatchdogEnded(ExitStatus),
 }
 
 /// A running command. Dropping this kills the command and all processes that it started.
 pub(crate) struct ChildCommand {
     reaper: Reaper,
-    pid: Pid,
     watchdog: Watchdog,
+    /// The pid, unless the command is known to have ended.
+    command: Option<Pid>,
+    /// The children of this process that the command did not start.
+    others: HashSet<Pid>,
     /// True if `dflock` is in the foreground of a terminal. Then the command shares its process
     /// group, so that it can read from the terminal and react to its keys. Otherwise the command is
     /// in the group of the watchdog.
@@ -38,53 +42,26 @@ pub(crate) struct ChildCommand {
 }
 
 impl ChildCommand {
-    /// Starts the command `words` with the environment `variables` and the signal mask `mask`.
-    ///
-    /// `variables` include the token of `watchdog`. `time_left` returns the time until the first
-    /// deadline, as in [`extend_deadline`](Self::extend_deadline). Must be called on the main
-    /// thread.
-    pub(crate) fn start(
-        watchdog: Watchdog,
-        time_left: impl Fn() -> Duration,
-        words: &[OsString],
-        variables: &[(&str, Option<String>)],
-        mask: &InheritedMask,
+    /// Starts the command of `watchdog` with the deadline `time` from now. `foreground` says
+    /// whether it runs in the process group of this process.
+    pub(crate) async fn start(
+        mut watchdog: Watchdog,
+        foreground: bool,
+        time: impl Fn() -> Duration,
     ) -> Result<Self, CliError> {
         let not_started = |error| CliError::system("cannot start a process", &error);
-        let (pending, mut command) = PendingCommand::new(words).map_err(not_started)?;
-        for (name, value) in variables {
-            match value {
-                Some(value) => command.env(name, value),
-                // An inherited value belongs to the slot of an enclosing `dflock run`.
-                None => command.env_remove(name),
-            };
-        }
-        let foreground = in_foreground();
-        if !foreground {
-            command.process_group(watchdog.group().as_raw_nonzero().get());
-        }
-        // The watchdog needs a deadline before the command exists.
-        watchdog.extend_deadline(time_left()).map_err(not_started)?;
-        let pid = Pid::from_child(&mask.spawn(&mut command).map_err(not_started)?);
-        // Close this process's copy of the child's socket.
-        drop(command);
-        // After the spawn, because the command inherits the disposition of SIGCHLD.
-        let reaper = Reaper::new([pid, watchdog.pid()]).map_err(not_started)?;
-        let child = Self {
+        // After the spawn of the watchdog, because the command inherits the disposition of SIGCHLD.
+        let reaper = Reaper::new(watchdog.pid()).map_err(not_started)?;
+        let mut others = Process::children_of_current();
+        others.remove(&watchdog.pid());
+        let command = watchdog.start_command(time()).await?;
+        Ok(Self {
             reaper,
-            pid,
             watchdog,
+            command: Some(command),
+            others,
             foreground,
-        };
-        // If this process was stopped before the spawn, the watchdog may have ended. From here on
-        // the watchdog kills the process that waits to become the command.
-        child
-            .watchdog
-            .extend_deadline(time_left())
-            .map_err(not_started)?;
-        // If the process has ended already, it has printed the reason, and its status is reported.
-        let _ = pending.start();
-        Ok(child)
+        })
     }
 
     /// Sets the deadline of the command to `time` from now. After the deadline the watchdog kills
@@ -92,17 +69,24 @@ impl ChildCommand {
     pub(crate) fn extend_deadline(&self, time: Duration) {
         // Fails if the watchdog has ended or does not read.
         let _ = self.watchdog.extend_deadline(time);
+        if self.reaper.runs() {
+            // A stopped watchdog would not report the end of the command. The command can stop it
+            // with its process group, and continue alone.
+            let _ = kill_process(self.watchdog.pid(), Signal::CONT);
+        }
     }
 
     /// Waits until the command or its watchdog has ended. Cancel safe.
     pub(crate) async fn wait(&mut self) -> io::Result<ChildEvent> {
-        let pids = [self.pid, self.watchdog.pid()];
-        let (pid, status) = self.reaper.wait_any(pids).await?;
-        Ok(if pid == self.pid {
-            ChildEvent::CommandEnded(status)
-        } else {
-            ChildEvent::WatchdogEnded(status)
-        })
+        let event = tokio::select! {
+            biased;
+            status = self.watchdog.wait_for_command() => ChildEvent::CommandEnded(status),
+            status = self.reaper.wait() => ChildEvent::WatchdogEnded(status?),
+        };
+        if cfg!(target_os = "linux") || matches!(event, ChildEvent::CommandEnded(_)) {
+            self.command = None;
+        }
+        Ok(event)
     }
 
     /// Forwards a signal that this process received.
@@ -114,22 +98,17 @@ impl ChildCommand {
         }
         // The terminal has sent it to the whole foreground group already. Some programs treat a
         // second SIGINT differently from the first.
-        let by_key =
-            self.foreground && !by_process && (signal == Signal::INT || signal == Signal::QUIT);
-        // After the command is reaped, its pid may belong to another process.
-        if !by_key && self.reaper.contains(self.pid) {
-            // Fails if the command has ended.
-            let _ = kill_process(self.pid, signal);
+        let by_key = !by_process && (signal == Signal::INT || signal == Signal::QUIT);
+        if self.foreground && !by_key {
+            // By the watchdog, because only the parent of the command knows that its pid has not
+            // been reused. Fails if the watchdog has ended.
+            let _ = self.watchdog.signal_command(signal);
         }
     }
 
     /// Terminates the command and all processes that it started: SIGTERM first, and SIGKILL for
     /// those that are left after `grace`.
-    pub(crate) async fn terminate(
-        &mut self,
-        grace: Duration,
-        signals: &mut Signals,
-    ) -> io::Result<()> {
+    pub(crate) async fn terminate(&mut self, grace: Duration, signals: &mut Signals) {
         self.extend_deadline(grace);
         if !grace.is_zero() {
             self.process_tree().signal(Signal::TERM);
@@ -137,18 +116,22 @@ impl ChildCommand {
             self.process_tree().signal(Signal::CONT);
             let timeout = tokio::time::sleep(grace);
             tokio::pin!(timeout);
-            let mut ended = false;
-            while !(ended && self.process_tree().pids().is_empty()) {
+            while self.command_runs() || !self.process_tree().pids().is_empty() {
+                // The watchdog reports the end of the command, but not that of other processes.
+                let reported = self.command.is_some() && self.reaper.runs();
                 tokio::select! {
-                    _ = self.reaper.wait(self.pid), if !ended => ended = true,
-                    () = tokio::time::sleep(POLL_INTERVAL), if ended => {}
+                    ended = self.wait(), if reported => if ended.is_err() { break },
+                    () = tokio::time::sleep(POLL_INTERVAL), if !reported => {
+                        // Fails if no child is left.
+                        let _ = self.reaper.reap();
+                    }
                     () = &mut timeout => break,
                     received = signals.next() => self.forward(received),
                 }
             }
         }
-        self.process_tree().signal(Signal::KILL);
-        self.reaper.wait(self.pid).await.map(drop)
+        self.process_tree().kill().await;
+        self.watchdog.disarm(&mut self.reaper).await;
     }
 
     /// Ends the watchdog after the command has ended. Processes that the command left behind keep
@@ -157,11 +140,24 @@ impl ChildCommand {
         self.watchdog.disarm(&mut self.reaper).await;
     }
 
+    /// Returns whether the command has not ended. If the watchdog has ended, the pid of the command
+    /// may have been reused, but only after it has ended.
+    fn command_runs(&self) -> bool {
+        self.command
+            .is_some_and(|pid| self.reaper.runs() || test_kill_process(pid).is_ok())
+    }
+
     fn process_tree(&self) -> ProcessTree {
-        let command = self.reaper.contains(self.pid).then_some(self.pid);
+        let watchdog = self.watchdog.pid();
+        let (root, excluded) = if self.reaper.runs() {
+            (watchdog, HashSet::new())
+        } else {
+            (getpid(), self.others.clone())
+        };
         ProcessTree {
-            token: self.watchdog.token().to_owned(),
-            command,
+            root,
+            excluded,
+            command: self.command,
             group: self.group(),
         }
     }
@@ -169,20 +165,14 @@ impl ChildCommand {
     /// Returns the command's own process group, if it has one and its id cannot have been reused.
     ///
     /// The id is in use until the watchdog, which leads the group, is reaped. After that it is in
-    /// use while the command is in the group and not reaped. The command may have left the group.
+    /// use while the command is in the group. The command may have left the group.
     fn group(&self) -> Option<Pid> {
         let group = self.watchdog.group();
-        let has_watchdog = self.reaper.contains(self.watchdog.pid());
-        let has_command = || self.reaper.contains(self.pid) && getpgid(Some(self.pid)) == Ok(group);
+        let has_watchdog = self.reaper.runs();
+        let has_command = || {
+            self.command
+                .is_some_and(|pid| getpgid(Some(pid)) == Ok(group))
+        };
         (!self.foreground && (has_watchdog || has_command())).then_some(group)
-    }
-}
-
-impl Drop for ChildCommand {
-    fn drop(&mut self) {
-        if self.reaper.contains(self.pid) {
-            // Fails if the command has ended.
-            let _ = kill_process(self.pid, Signal::KILL);
-        }
     }
 }

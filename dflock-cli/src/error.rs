@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use clap::error::ContextValue;
 use dflock::server::ServerError;
 use dflock::{ConfigError, Error, Lost};
+use rustix::process::Signal;
 
 use crate::exit_code::{
-    AUTH, CANNOT_EXECUTE, LOST, NOT_FOUND, SYSTEM, TIMEOUT, UNAVAILABLE, USAGE,
+    self, AUTH, CANNOT_EXECUTE, LOST, NOT_FOUND, SYSTEM, TIMEOUT, UNAVAILABLE, USAGE,
 };
 use crate::message::{config_message, lost_message, message, server_message, timeout_message};
 
@@ -34,6 +35,14 @@ impl CliError {
         Self {
             code: SYSTEM,
             message: format!("{action}: {error}"),
+        }
+    }
+
+    /// Creates the error for a signal that ended a process while it started.
+    pub(crate) fn interrupted(signal: Signal) -> Self {
+        Self {
+            code: exit_code::signal_code(signal),
+            message: "interrupted before the command was started".to_owned(),
         }
     }
 

@@ -1,25 +1,22 @@
 //! The process that becomes the command: `dflock __exec PID CMD ARGS..`.
 //!
-//! The process is started before `dflock` handles SIGCHLD, and becomes the command afterwards. So a
-//! SIGCHLD that the parent of `dflock` ignores stays ignored for the command, and `dflock` still
-//! gets the exit status.
+//! The process is started before its parent handles SIGCHLD, and becomes the command afterwards. So
+//! a SIGCHLD that the parent of `dflock` ignores stays ignored for the command, and its exit status
+//! is still available.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IoSlice, IoSliceMut, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::process::Signal;
 
 use crate::error::CliError;
+use crate::fd_passing;
+use crate::prctl::request_death_signal;
 
 /// The first argument of this process.
 pub(crate) const NAME: &str = "__exec";
@@ -41,34 +38,27 @@ impl PendingCommand {
         Ok((Self(ours), command))
     }
 
-    /// Starts the command with the standard input of this process.
-    pub(crate) fn start(self) -> io::Result<()> {
-        let stdin = io::stdin();
-        let stdin = [stdin.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut message = SendAncillaryBuffer::new(&mut space);
-        message.push(SendAncillaryMessage::ScmRights(&stdin));
-        let byte = [IoSlice::new(b".")];
-        retry_on_intr(|| sendmsg(&self.0, &byte, &mut message, SendFlags::empty()))?;
-        Ok(())
+    /// Starts the command with the standard input `stdin`.
+    pub(crate) fn start(self, stdin: BorrowedFd<'_>) -> io::Result<()> {
+        fd_passing::send(&self.0, stdin)
     }
 }
 
 /// Returns a command that runs this program with `name` as its first argument.
 pub(crate) fn self_command(name: &str) -> Command {
     // The link refers to the running executable even after an upgrade has replaced its file.
-    // Without `/proc`, use the path that this process was started with.
     let link = Path::new("/proc/self/exe");
-    let file = if link.exists() {
-        Some(link.to_owned())
+    let mut command = if link.exists() {
+        let mut command = Command::new(link);
+        command.arg0("dflock");
+        command
     } else {
-        std::env::current_exe().ok()
+        // Without `/proc`, the path that this process was started with, also for its children.
+        let path = std::env::current_exe().ok().map(OsString::from);
+        let path = path.or_else(|| std::env::args_os().next());
+        Command::new(path.unwrap_or_else(|| "dflock".into()))
     };
-    let file = file
-        .map(OsString::from)
-        .or_else(|| std::env::args_os().next());
-    let mut command = Command::new(file.unwrap_or_else(|| "dflock".into()));
-    command.arg0("dflock").arg(name);
+    command.arg(name);
     command
 }
 
@@ -85,55 +75,15 @@ pub(crate) fn exec(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn exec_command(parent: i32, name: &OsStr, args: impl Iterator<Item = OsString>) -> CliError {
-    if let Err(error) = request_death_signal(parent) {
+    if let Err(error) = request_death_signal(Signal::KILL, parent) {
         return CliError::system("cannot request the parent-death signal", &error);
     }
-    match receive_stdin() {
+    match fd_passing::receive(io::stdin()) {
         Ok(stdin) => {
             CliError::exec_failed(name, &Command::new(name).args(args).stdin(stdin).exec())
         }
         Err(error) => CliError::system("cannot receive the standard input of the command", &error),
     }
-}
-
-/// Waits for the standard input of the command and returns it.
-fn receive_stdin() -> io::Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut message = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let control = io::stdin();
-    retry_on_intr(|| {
-        let mut byte = [IoSliceMut::new(&mut byte)];
-        recvmsg(&control, &mut byte, &mut message, RecvFlags::empty())
-    })?;
-    let stdin = message.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
-        _ => None,
-    });
-    let stdin = stdin.ok_or(io::ErrorKind::UnexpectedEof)?;
-    // Otherwise the command would inherit a second copy of its standard input.
-    fcntl_setfd(&stdin, FdFlags::CLOEXEC)?;
-    Ok(stdin)
-}
-
-/// Requests SIGKILL for this process when `parent` dies.
-#[cfg(target_os = "linux")]
-fn request_death_signal(parent: i32) -> io::Result<()> {
-    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The parent may have died before the request.
-    if Pid::as_raw(getppid()) == parent {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::NotFound.into())
-    }
-}
-
-/// Does nothing: only Linux has a parent-death signal.
-#[cfg(not(target_os = "linux"))]
-fn request_death_signal(_parent: i32) -> io::Result<()> {
-    Ok(())
 }
 
 fn report(error: &CliError) -> ExitCode {

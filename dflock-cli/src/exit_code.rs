@@ -31,7 +31,13 @@ pub(crate) fn from_status(status: ExitStatus) -> ExitCode {
     code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
+/// Returns the number of [`from_signal`].
+pub(crate) fn signal_code(signal: Signal) -> u8 {
+    // Signals are at most 64.
+    u8::try_from(128 + signal.as_raw()).unwrap_or(1)
+}
+
 /// Returns the exit code of a process that a signal ended.
 pub(crate) fn from_signal(signal: Signal) -> ExitCode {
-    u8::try_from(128 + signal.as_raw()).map_or(ExitCode::FAILURE, ExitCode::from)
+    ExitCode::from(signal_code(signal))
 }

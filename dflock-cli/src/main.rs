@@ -26,7 +26,9 @@ mod error;
 mod escape;
 mod exec;
 mod exit_code;
+mod fd_passing;
 mod message;
+mod prctl;
 mod proc;
 mod process_tree;
 mod reaper;
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
     // Before any thread starts: `exec` replaces this process, and the watchdog outlives its parent.
     match args.next() {
         Some(first) if first == exec::NAME => return exec::exec(args),
-        Some(first) if first == watchdog::NAME => return watchdog::run(),
+        Some(first) if first == watchdog::NAME => return watchdog::run(args),
         _ => {}
     }
     let args = match Args::try_parse() {

@@ -1,5 +1,6 @@
 //! Process information from `/proc`, on Linux.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 
 use nix::unistd::{getpgrp, tcgetpgrp};
@@ -42,6 +43,17 @@ impl Process {
                 &fs::read_to_string(format!("/proc/{}/stat", name.parse::<u32>().ok()?)).ok()?,
             )
         })
+    }
+
+    /// Returns the pids of the children of this process. Empty without a usable `/proc`.
+    pub(crate) fn children_of_current() -> HashSet<Pid> {
+        let Some(Self { pid: current, .. }) = Self::current() else {
+            return HashSet::new();
+        };
+        Self::all()
+            .filter(|process| process.parent == Some(current))
+            .map(|process| process.pid)
+            .collect()
     }
 
     /// Parses `PID (NAME) STATE PARENT GROUP SESSION TERMINAL FOREGROUND ..`. Returns `None` for a

@@ -1,28 +1,30 @@
 //! The processes of a command.
 
 use std::collections::HashSet;
-use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::proc::Process;
 
-/// The environment variable with the token of the slot, which is unique to one command.
-pub(crate) const TOKEN_VARIABLE: &str = "DFLOCK_TOKEN";
+/// Upper bound of the pause after which [`ProcessTree::kill`] looks again for processes that have
+/// not ended. The first pause is 1 ms.
+const MAX_KILL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The command and all processes that it started, in its session.
 ///
-/// On Linux they are read from `/proc`. On other systems only the command and its process group are
-/// known.
+/// On Linux they are the descendants of `root`, which is their subreaper, as read from `/proc`. On
+/// other systems only the command and its process group are known.
 ///
-/// A process that has lost its parent is found by the token that it inherited in its environment. A
-/// process that has created a new session is not a member.
+/// A process that has created a new session is not a member, apart from the command itself.
 pub(crate) struct ProcessTree {
-    /// The value of [`TOKEN_VARIABLE`] in the environment of all members.
-    pub(crate) token: String,
-    /// Pid of the command, until it is reaped and the pid can be reused.
+    /// The watchdog, or a process that has become its successor as the subreaper. Not a member.
+    pub(crate) root: Pid,
+    /// Children of `root` that the command did not start.
+    pub(crate) excluded: HashSet<Pid>,
+    /// Pid of the command, unless it is known to have ended.
     pub(crate) command: Option<Pid>,
-    /// The command's own process group, if it has one. The group leader is not a member.
+    /// The command's own process group, if it has one.
     pub(crate) group: Option<Pid>,
 }
 
@@ -33,25 +35,27 @@ impl ProcessTree {
             return HashSet::new();
         };
         let mut others: Vec<_> = Process::all().collect();
-        let mut pids: HashSet<Pid> = others
-            .extract_if(.., |process| self.is_direct_member(process, session))
-            .map(|process| process.pid)
-            .collect();
-        loop {
+        let mut members = HashSet::new();
+        let mut parents = HashSet::from([self.root]);
+        while !parents.is_empty() {
             let is_child = |process: &mut Process| {
-                process.session == session
-                    && process.parent.is_some_and(|parent| pids.contains(&parent))
-                    && !self.is_group_leader(process)
+                process
+                    .parent
+                    .is_some_and(|parent| parents.contains(&parent))
+                    && !self.excluded.contains(&process.pid)
             };
-            let children: Vec<_> = others
-                .extract_if(.., is_child)
-                .map(|process| process.pid)
-                .collect();
-            if children.is_empty() {
-                return pids;
-            }
-            pids.extend(children);
+            let children: Vec<_> = others.extract_if(.., is_child).collect();
+            parents = children.iter().map(|child| child.pid).collect();
+            let is_member =
+                |child: &Process| child.session == session || self.command == Some(child.pid);
+            members.extend(
+                children
+                    .into_iter()
+                    .filter(is_member)
+                    .map(|child| child.pid),
+            );
         }
+        members
     }
 
     /// Sends `signal` once to each member, including members that are started meanwhile.
@@ -76,6 +80,21 @@ impl ProcessTree {
         }
     }
 
+    /// Sends SIGKILL until no member is left, apart from processes of another user.
+    ///
+    /// One pass is not enough: it misses a process that loses its parent while `/proc` is read.
+    pub(crate) async fn kill(&self) {
+        self.signal(Signal::KILL);
+        let kill = |pid| kill_process(pid, Signal::KILL).is_ok();
+        let mut interval = Duration::from_millis(1);
+        // Not `any`, which would stop at the first.
+        while self.pids().into_iter().filter(|pid| kill(*pid)).count() > 0 {
+            tokio::time::sleep(interval).await;
+            // A process that waits for a device ends late, and each look reads all of `/proc`.
+            interval = (interval * 2).min(MAX_KILL_INTERVAL);
+        }
+    }
+
     /// Sends `signal` to the process group, or to the command if it has no own group. The
     /// fallback without `/proc`.
     fn signal_group(&self, signal: Signal) {
@@ -85,29 +104,5 @@ impl ProcessTree {
             (None, Some(command)) => kill_process(command, signal),
             (None, None) => Ok(()),
         };
-    }
-
-    /// Returns whether `process` is a member regardless of its parent.
-    fn is_direct_member(&self, process: &Process, session: Option<Pid>) -> bool {
-        if self.command == Some(process.pid) {
-            return true;
-        }
-        process.session == session
-            && !self.is_group_leader(process)
-            && (self.group.is_some_and(|group| process.group == Some(group))
-                || self.has_token_env(process))
-    }
-
-    fn is_group_leader(&self, process: &Process) -> bool {
-        self.group == Some(process.pid)
-    }
-
-    fn has_token_env(&self, process: &Process) -> bool {
-        let environment =
-            fs::read(format!("/proc/{}/environ", process.pid.as_raw_nonzero())).unwrap_or_default();
-        let assignment = format!("{TOKEN_VARIABLE}={}", self.token);
-        environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == assignment.as_bytes())
     }
 }

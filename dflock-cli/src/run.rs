@@ -11,8 +11,7 @@ use crate::child::{ChildCommand, ChildEvent};
 use crate::error::CliError;
 use crate::exit_code;
 use crate::message::message;
-use crate::proc::Process;
-use crate::process_tree::TOKEN_VARIABLE;
+use crate::proc::{Process, in_foreground};
 use crate::reaper::reap_orphans;
 use crate::signals::{InheritedMask, Signals};
 use crate::wait;
@@ -117,16 +116,15 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     let variables = [
         (KEY_VARIABLE, Some(held.key().to_owned())),
         (HELD_KEYS_VARIABLE, Some(held_keys.trim_start().to_owned())),
-        (TOKEN_VARIABLE, Some(held.token().as_str().to_owned())),
+        ("DFLOCK_TOKEN", Some(held.token().as_str().to_owned())),
         ("DFLOCK_FENCE", held.fence().map(|fence| fence.to_string())),
     ];
-    let watchdog = Watchdog::start(held.token().as_str())
-        .await
-        .map_err(|error| CliError::system("cannot start a process", &error))?;
+    let foreground = in_foreground();
+    let watchdog = Watchdog::start(&options.command, &variables, &mask, !foreground).await?;
     // The machine may have been suspended since the slot was granted.
     held.check()?;
     let time_left = || held.remaining().saturating_add(options.grace);
-    let mut child = ChildCommand::start(watchdog, time_left, &options.command, &variables, &mask)?;
+    let mut child = ChildCommand::start(watchdog, foreground, time_left).await?;
     let exit_status = loop {
         child.extend_deadline(time_left());
         let heartbeat = HEARTBEAT_INTERVAL
@@ -136,14 +134,14 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
             biased;
             lost = held.lost() => {
                 // Terminate before the error is printed, because a terminal may block the output.
-                child.terminate(options.grace, &mut signals).await.map_err(no_wait)?;
+                child.terminate(options.grace, &mut signals).await;
                 return Err(lost.into());
             }
             event = child.wait() => match event.map_err(no_wait)? {
                 ChildEvent::CommandEnded(exit_status) => break exit_status,
                 ChildEvent::WatchdogEnded(exit_status) => {
                     let lost = held.check();
-                    child.terminate(options.grace, &mut signals).await.map_err(no_wait)?;
+                    child.terminate(options.grace, &mut signals).await;
                     lost?;
                     return Err(CliError::system(
                         "the command was terminated, because its watchdog process has ended",

@@ -9,7 +9,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal};
 use rustix::process::{Signal, getpid};
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::{Handle, SignalsInfo};
-use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// The signals that are forwarded to the command. SIGTSTP and SIGCONT are not among them, because
@@ -113,13 +113,13 @@ pub(crate) async fn pid_1_termination() -> io::Result<Signal> {
     })
 }
 
-/// Catches every signal that can be caught and does nothing with it, for as long as the result
-/// lives.
-pub(crate) fn ignore_all() -> Vec<unix::Signal> {
-    // Tokio refuses the signals that cannot be caught, and those for errors such as SIGSEGV.
-    (1..=64)
-        .filter_map(|number| signal(SignalKind::from_raw(number)).ok())
-        .collect()
+/// Catches every signal that can be caught and does nothing with it, until this process ends.
+pub(crate) fn ignore_all() {
+    for number in 1..=64 {
+        // Tokio refuses the signals that cannot be caught, and those for errors such as SIGSEGV.
+        // It never removes a handler, so the result is not needed.
+        let _ = signal(SignalKind::from_raw(number));
+    }
 }
 
 /// Returns the signals that this process ignores since its start, as a bit mask. Empty without

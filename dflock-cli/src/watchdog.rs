@@ -1,77 +1,105 @@
-//! The watchdog process, which kills the command when `dflock` cannot: `dflock __watchdog`.
+//! The watchdog process, which is the parent of the command, and kills it when `dflock` cannot.
 //!
-//! The parent-death signal reaches only the command itself, and nothing is sent when `dflock` is
-//! stopped. The watchdog reads a pipe whose only writer is `dflock`. Each line is a heartbeat with
-//! the time that the command may still run. The pipe ends when `dflock` ends, for whatever reason.
+//! `dflock` and the watchdog share a socket. It ends when `dflock` ends, for whatever reason.
 //! Unless the command runs in the foreground of a terminal, the watchdog leads its process group.
+//! On Linux a descendant of the command that loses its parent becomes a child of the watchdog.
+//!
+//! | line | from | meaning |
+//! |---|---|---|
+//! | `ready` | watchdog | it reads |
+//! | a byte with a file | `dflock` | the standard input of the command |
+//! | `deadline MS` | `dflock` | a heartbeat; the first one starts the command |
+//! | `started PID` | watchdog | the command was started |
+//! | `signal N` | `dflock` | to send to the command |
+//! | `ended STATUS` | watchdog | the wait status of the command |
+//!
+//! In place of `ready` and `started`, the watchdog sends the message of an error, and ends.
 
+mod process;
+
+use std::ffi::OsString;
+use std::future::pending;
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{ExitCode, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpid, kill_current_process_group, kill_process};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::{Receiver as PipeReceiver, Sender};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::UnixStream;
 
+use crate::error::CliError;
 use crate::exec::self_command;
-use crate::process_tree::{ProcessTree, TOKEN_VARIABLE};
+use crate::fd_passing;
+use crate::prctl::become_subreaper;
 use crate::reaper::Reaper;
-use crate::signals;
+use crate::signals::InheritedMask;
 
-/// The first argument of the watchdog process.
-pub(crate) const NAME: &str = "__watchdog";
-
-/// Extra time before the watchdog kills the command, so that a running `dflock` does it first.
-const GRACE: Duration = Duration::from_millis(250);
+pub(crate) use process::{NAME, run};
 
 /// Handle of the watchdog process of one command.
 ///
 /// The watchdog kills the command and all processes that it started when a deadline passes without
 /// a heartbeat, and when this is dropped without [`disarm`](Self::disarm), as when `dflock` dies.
 pub(crate) struct Watchdog {
-    token: String,
     pid: Pid,
-    heartbeat: Sender,
+    process: Child,
+    /// Does not block.
+    requests: StdUnixStream,
+    messages: Lines<BufReader<UnixStream>>,
 }
 
 impl Watchdog {
-    /// Starts the watchdog of the processes with `token` in their environment, and waits until it
-    /// reads heartbeats.
-    pub(crate) async fn start(token: &str) -> io::Result<Self> {
+    /// Starts the watchdog of the command `words`, and waits until it reads.
+    ///
+    /// The command will have the environment `variables` and the signal mask `mask`. With
+    /// `in_own_group` its process group will be that of the watchdog, and otherwise that of this
+    /// process. Must be called on the main thread, because the watchdog notices when that ends.
+    pub(crate) async fn start(
+        words: &[OsString],
+        variables: &[(&str, Option<String>)],
+        mask: &InheritedMask,
+        in_own_group: bool,
+    ) -> Result<Self, CliError> {
+        // If the watchdog ends, the processes that the command started become children of this one.
+        // Before the spawn, because Linux before 4.11 applies it to later children only.
+        become_subreaper().map_err(|error| not_started(&error))?;
+        let (requests, theirs) = StdUnixStream::pair().map_err(|error| not_started(&error))?;
         let mut command = self_command(NAME);
-        // Otherwise the watchdog of an enclosing `dflock run` would kill this one as a member.
-        command.env_remove(TOKEN_VARIABLE);
-        command
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut process = command.spawn()?;
-        let pid = Pid::from_child(&process);
-        let heartbeat = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let heartbeat = Sender::from_owned_fd(heartbeat.into())?;
-        heartbeat.writable().await?;
-        heartbeat.try_write(format!("{token}\n").as_bytes())?;
-        let ready = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        PipeReceiver::from_owned_fd(ready.into())?.read_u8().await?;
-        Ok(Self {
-            token: token.to_owned(),
-            pid,
-            heartbeat,
-        })
+        command.arg(std::process::id().to_string()).args(words);
+        for (name, value) in variables {
+            match value {
+                Some(value) => command.env(name, value),
+                // An inherited value belongs to the slot of an enclosing `dflock run`.
+                None => command.env_remove(name),
+            };
+        }
+        if in_own_group {
+            command.process_group(0);
+        }
+        command.stdin(OwnedFd::from(theirs));
+        let process = mask
+            .spawn(&mut command)
+            .map_err(|error| not_started(&error))?;
+        // Close this process's copy of the watchdog's socket.
+        drop(command);
+        let mut watchdog = Self {
+            pid: Pid::from_child(&process),
+            process,
+            messages: read_lines(&requests).map_err(|error| not_started(&error))?,
+            requests,
+        };
+        watchdog
+            .receive(|message| (message == "ready").then_some(()))
+            .await?;
+        Ok(watchdog)
     }
 
     /// Returns the pid of the watchdog process.
     pub(crate) fn pid(&self) -> Pid {
         self.pid
-    }
-
-    /// Returns the token in the environment of the processes that the watchdog kills.
-    pub(crate) fn token(&self) -> &str {
-        &self.token
     }
 
     /// Returns the process group that the watchdog leads. After the watchdog has ended, another
@@ -80,89 +108,94 @@ impl Watchdog {
         self.pid
     }
 
-    /// Sets the deadline of the command to `time` from now.
-    ///
-    /// Must be called before the command is started. Fails if the watchdog has ended, or does not
-    /// read.
-    pub(crate) fn extend_deadline(&self, time: Duration) -> io::Result<()> {
-        // A line is shorter than PIPE_BUF, so it is written whole or not at all.
-        self.heartbeat
-            .try_write(format!("{}\n", time.as_millis()).as_bytes())
-            .map(drop)
+    /// Starts the command with the deadline `time` from now and the standard input of this process.
+    /// Returns its pid.
+    pub(crate) async fn start_command(&mut self, time: Duration) -> Result<Pid, CliError> {
+        let sent = fd_passing::send(&self.requests, io::stdin().as_fd());
+        if sent.and_then(|()| self.extend_deadline(time)).is_err() {
+            return Err(self.end());
+        }
+        self.receive(|message| Pid::from_raw(message.strip_prefix("started ")?.parse().ok()?))
+            .await
     }
 
-    /// Ends the watchdog and leaves the processes of the command running. `reaper` is that of this
-    /// process.
+    /// Sets the deadline of the command to `time` from now. Fails if the watchdog has ended, or
+    /// does not read.
+    pub(crate) fn extend_deadline(&self, time: Duration) -> io::Result<()> {
+        self.send(&format!("deadline {}\n", time.as_millis()))
+    }
+
+    /// Sends `signal` to the command, unless it has ended. Fails if the watchdog has ended, or does
+    /// not read.
+    pub(crate) fn signal_command(&self, signal: Signal) -> io::Result<()> {
+        self.send(&format!("signal {}\n", signal.as_raw()))
+    }
+
+    /// Waits until the command has ended, and returns its exit status. Cancel safe. Never returns
+    /// if the watchdog has ended first.
+    pub(crate) async fn wait_for_command(&mut self) -> ExitStatus {
+        while let Ok(Some(message)) = self.messages.next_line().await {
+            let status = message.strip_prefix("ended ");
+            if let Some(status) = status.and_then(|status| status.parse().ok()) {
+                return ExitStatus::from_raw(status);
+            }
+        }
+        pending().await
+    }
+
+    /// Ends the watchdog. On Linux this ends a running command as well, but not the processes that
+    /// it started: they become children of this process. `reaper` is that of this process.
     pub(crate) async fn disarm(&self, reaper: &mut Reaper) {
-        if reaper.contains(self.pid) {
+        if reaper.runs() {
             // Fails if the watchdog has ended.
             let _ = kill_process(self.pid, Signal::KILL);
         }
-        // Wait before the pipe is closed: a live watchdog kills the command when the pipe ends.
-        let _ = reaper.wait(self.pid).await;
+        // Wait before the socket is closed: a live watchdog kills the command when it ends.
+        let _ = reaper.wait().await;
     }
-}
 
-/// Runs the watchdog process: waits for the end of standard input or a missed deadline, then kills
-/// the command, its descendants and its process group.
-pub(crate) fn run() -> ExitCode {
-    // Signal handlers need a runtime. Signals that are forwarded to the group arrive here as well.
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    else {
-        return ExitCode::FAILURE;
-    };
-    let _context = runtime.enter();
-    let _ignored = signals::ignore_all();
-    let Some(Ok(token)) = io::stdin().lines().next() else {
-        return ExitCode::FAILURE;
-    };
-    let mut ready = io::stdout();
-    if ready.write_all(b".").and_then(|()| ready.flush()).is_err() {
-        return ExitCode::FAILURE;
+    fn send(&self, line: &str) -> io::Result<()> {
+        // The line is short, so it is written whole or not at all.
+        (&self.requests).write_all(line.as_bytes())
     }
-    let (sender, deadlines) = channel();
-    // Ends at the end of standard input, at a read error, or with this process.
-    thread::spawn(move || {
-        for line in io::stdin().lines().map_while(Result::ok) {
-            let time = line.parse().map_or(Duration::MAX, Duration::from_millis);
-            if sender.send(Instant::now().checked_add(time)).is_err() {
-                break;
+
+    /// Waits for the next message and parses it. A message that `parse` does not accept is that of
+    /// an error.
+    async fn receive<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, CliError> {
+        match self.messages.next_line().await {
+            Ok(Some(message)) => {
+                parse(&message).ok_or_else(|| not_started(&io::Error::other(message)))
             }
+            // The watchdog has ended.
+            Ok(None) | Err(_) => Err(self.end()),
         }
-    });
-    wait_for_expiry(&deadlines);
-    // The watchdog leads its group, so its pid is that of the group.
-    ProcessTree {
-        token,
-        command: None,
-        group: Some(getpid()),
     }
-    .signal(Signal::KILL);
-    // Kills this process as well; needed where `/proc` shows no processes.
-    let _ = kill_current_process_group(Signal::KILL);
-    ExitCode::FAILURE
+
+    /// Returns the error for a watchdog that has ended before the command was started.
+    fn end(&mut self) -> CliError {
+        // Otherwise a socket that fails for another reason would make the wait endless.
+        let _ = self.process.kill();
+        let status = match self.process.wait() {
+            Ok(status) => status,
+            Err(error) => return not_started(&error),
+        };
+        match status.signal().and_then(Signal::from_named_raw) {
+            // In the foreground of a terminal, a key sends a signal to the watchdog as well.
+            Some(signal) if signal != Signal::KILL => CliError::interrupted(signal),
+            _ => not_started(&io::Error::other(format!(
+                "the watchdog process has ended: {status}"
+            ))),
+        }
+    }
 }
 
-/// Returns when the deadline passes or the sender is gone. The first deadline arrives before the
-/// command starts, so it is waited for without a limit. A deadline of `None` never passes.
-fn wait_for_expiry(deadlines: &Receiver<Option<Instant>>) {
-    let Ok(mut deadline) = deadlines.recv() else {
-        return;
-    };
-    loop {
-        let left = deadline.map_or(Duration::MAX, |deadline: Instant| {
-            deadline.saturating_duration_since(Instant::now())
-        });
-        let next = match deadlines.recv_timeout(left) {
-            // If this process was stopped itself, it first reads heartbeats that arrived meanwhile.
-            Err(RecvTimeoutError::Timeout) => deadlines.recv_timeout(GRACE),
-            next => next,
-        };
-        match next {
-            Ok(next) => deadline = next,
-            Err(_) => return,
-        }
-    }
+/// Returns a reader of the lines of `socket`. From here on, `socket` does not block.
+fn read_lines(socket: &StdUnixStream) -> io::Result<Lines<BufReader<UnixStream>>> {
+    socket.set_nonblocking(true)?;
+    let socket = UnixStream::from_std(socket.try_clone()?)?;
+    Ok(BufReader::new(socket).lines())
+}
+
+fn not_started(error: &io::Error) -> CliError {
+    CliError::system("cannot start a process", error)
 }

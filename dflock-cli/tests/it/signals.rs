@@ -108,7 +108,7 @@ async fn a_signal_that_the_parent_ignores_stays_ignored() {
     let server = Server::start().await.unwrap();
     // As `nohup` does.
     let script = "trap '' HUP; exec \"$0\" run --servers \"$1\" --key job \
-                  sh -c 'kill -HUP $$; echo ready; kill -HUP $PPID; exec sleep 60'";
+                  sh -c 'kill -HUP $$; echo ready; exec sleep 60'";
     let mut command = dflock(&[]);
     let program = command.as_std().get_program().to_owned();
     command = Command::new("sh");
@@ -123,6 +123,7 @@ async fn a_signal_that_the_parent_ignores_stays_ignored() {
         .stdout(Stdio::piped());
     let mut run = Process::spawn(&mut command);
     assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    run.signal(Signal::HUP);
     run.signal(Signal::TERM);
     assert_eq!(run.status().await, 143);
 }
@@ -255,7 +256,9 @@ async fn a_signal_that_the_parent_has_blocked_is_forwarded() {
     ]));
     let sleep = async {
         loop {
-            let children = children_of(pid(&run.dflock)).into_iter();
+            // `dflock` is the parent of the watchdog, and that of the command.
+            let watchdogs = children_of(pid(&run.dflock)).into_iter();
+            let children = watchdogs.flat_map(children_of);
             let name = |pid: &Pid| {
                 std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))
                     .unwrap_or_default()

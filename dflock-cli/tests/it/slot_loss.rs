@@ -118,8 +118,9 @@ async fn descendants_of_the_command_may_clean_up_in_the_grace_time() {
 async fn the_watchdog_kills_the_command_of_a_stopped_dflock() {
     let server = Server::start().await.unwrap();
     let args = ["--lease", "2s", "--grace", "0"];
-    // The command stops `dflock` as early as possible.
-    let script = "kill -STOP $PPID; echo ready; echo $$; exec sleep 60";
+    // The command stops `dflock`, the parent of the watchdog, as early as possible.
+    let script = "read -r _ _ _ dflock _ < /proc/$PPID/stat; kill -STOP $dflock; echo ready; \
+                  echo $$; exec sleep 60";
     let mut run = Process::run_script(&server.addr().to_string(), &args, script).await;
     let command = run.next_line().await.unwrap();
     wait_until_gone(&command).await;

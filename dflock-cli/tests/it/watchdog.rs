@@ -1,18 +1,28 @@
 //! The end of the watchdog process (`dflock __watchdog`) while the command runs.
 
+use std::fs::File;
+use std::io::{IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::Duration;
 
 use dflock::server::Server;
 use dflock_tests::skip;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
-use crate::process::{Process, TIMEOUT, children_of, dflock, pid, wait_until_free};
+use crate::process::{
+    Process, TIMEOUT, children_of, dflock, pid, wait_until_free, wait_until_gone,
+};
 
-/// Returns the watchdog of a `dflock run` that has started `command`.
-fn watchdog(dflock: Pid, command: Pid) -> Pid {
-    let mut children = children_of(dflock);
-    children.retain(|child| *child != command);
+/// Returns the watchdog of a `dflock run` that runs its command.
+fn watchdog(dflock: Pid) -> Pid {
+    let children = children_of(dflock);
     assert_eq!(children.len(), 1);
     children[0]
 }
@@ -21,7 +31,7 @@ fn watchdog(dflock: Pid, command: Pid) -> Pid {
 async fn the_end_of_the_watchdog_terminates_the_command_and_exits_with_71() {
     let server = Server::start().await.unwrap();
     // The command starts a process, which must end as well.
-    let script = "echo ready; echo $$; sh -c 'sleep 60; :'; :";
+    let script = "echo ready; sh -c 'sleep 60; :'; :";
     let addr = server.addr().to_string();
     let args = [
         "run",
@@ -36,9 +46,7 @@ async fn the_end_of_the_watchdog_terminates_the_command_and_exits_with_71() {
     let mut run = Process::spawn(&mut dflock(&args));
     let mut stderr = run.dflock.stderr.take().unwrap();
     assert_eq!(run.next_line().await.as_deref(), Some("ready"));
-    let command = run.next_line().await.unwrap().parse().ok();
-    let command = command.and_then(Pid::from_raw).unwrap();
-    kill_process(watchdog(pid(&run.dflock), command), Signal::KILL).unwrap();
+    kill_process(watchdog(pid(&run.dflock)), Signal::KILL).unwrap();
     assert_eq!(run.status().await, 71);
     let mut text = String::new();
     stderr.read_to_string(&mut text).await.unwrap();
@@ -50,23 +58,182 @@ async fn the_end_of_the_watchdog_terminates_the_command_and_exits_with_71() {
     wait_until_free(&server.client()).await;
 }
 
+#[tokio::test]
+async fn a_stopped_watchdog_kills_the_command_when_dflock_is_killed() {
+    let server = Server::start().await.unwrap();
+    // Inside of another run, whose watchdog adopts that of the inner run. If PID 1 did, the group
+    // would be orphaned, and the kernel would continue it.
+    let script = "\"$0\" run --servers \"$1\" --key job sh -c \
+                  'trap \"\" TERM; sh -c \"echo ready; echo \\$\\$; sleep 60; :\"; :'; \
+                  exec sleep 60";
+    let addr = server.addr().to_string();
+    let outer = ["run", "--servers", &addr, "--key", "outer", "sh", "-c"];
+    let mut run = Process::spawn(&mut dflock(
+        &[&outer[..], &[script, env!("CARGO_BIN_EXE_dflock"), &addr]].concat(),
+    ));
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    let descendant = run.next_line().await.unwrap();
+    let shell = children_of(watchdog(pid(&run.dflock)));
+    let inner = children_of(shell[0]);
+    kill_process(watchdog(inner[0]), Signal::STOP).unwrap();
+    kill_process(inner[0], Signal::KILL).unwrap();
+    wait_until_gone(&descendant).await;
+    run.signal(Signal::KILL);
+    run.wait_for_eof().await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_command_is_noticed_after_the_watchdog_was_stopped() {
+    let server = Server::start().await.unwrap();
+    // The command stops its process group, with the watchdog; the test continues only the command.
+    let script = "echo ready; echo $$; kill -STOP 0; exit 3";
+    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
+    let command = run.next_line().await.unwrap();
+    wait_until_stopped(&command).await;
+    kill_process(Pid::from_raw(command.parse().unwrap()).unwrap(), Signal::CONT).unwrap();
+    assert_eq!(run.status().await, 3);
+    run.wait_for_eof().await;
+}
+
+/// Waits until the process `pid` is stopped.
+async fn wait_until_stopped(pid: &str) {
+    let stopped = async {
+        while !std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .unwrap()
+            .contains(") T ")
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(TIMEOUT, stopped).await.expect("the process stops");
+}
+
+#[tokio::test]
+async fn a_command_is_terminated_while_the_watchdog_is_stopped() {
+    let server = Server::start().await.unwrap();
+    // The command ends only when it is told to: without a process that is left, `dflock` would
+    // send SIGCONT to the group, and so to the watchdog.
+    let script = "trap 'echo ending' TERM; trap 'echo continued; read -r line; exit 0' CONT; \
+                  echo ready; while :; do sleep 0.02; done";
+    let addr = server.addr().to_string();
+    let run = ["run", "--servers", &addr, "--key", "job", "--grace", "1h"];
+    let mut command = dflock(&[&run[..], &["sh", "-c", script]].concat());
+    let mut run = Process::spawn(command.stdin(Stdio::piped()).stderr(Stdio::null()));
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    kill_process(watchdog(pid(&run.dflock)), Signal::STOP).unwrap();
+    server.faults().disconnect("job");
+    assert_eq!(run.next_line().await.as_deref(), Some("ending"));
+    assert_eq!(run.next_line().await.as_deref(), Some("continued"));
+    drop(run.dflock.stdin.take());
+    assert_eq!(run.status().await, 76);
+    run.wait_for_eof().await;
+}
+
+/// The test has the place of `dflock`, and closes one direction of the socket, as when `dflock`
+/// dies before the watchdog has reported the start or the end of the command.
+#[tokio::test]
+async fn a_watchdog_that_cannot_report_kills_the_processes_of_the_command() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let script = "sh -c 'echo ready; exec sleep 60' & exit";
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_dflock"));
+    command.args(["__watchdog", &std::process::id().to_string()]);
+    command.args(["sh", "-c", script]).process_group(0);
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped());
+    let mut run = Process::spawn(&mut command);
+    let mut line = [0; "ready\n".len()];
+    ours.read_exact(&mut line).unwrap();
+    ours.shutdown(Shutdown::Read).unwrap();
+    let null = [File::open("/dev/null").unwrap()];
+    let null = null.each_ref().map(AsFd::as_fd);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    message.push(SendAncillaryMessage::ScmRights(&null));
+    let lines = [IoSlice::new(b".deadline 3600000\n")];
+    sendmsg(&ours, &lines, &mut message, SendFlags::empty()).unwrap();
+    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    drop(ours);
+    run.wait_for_eof().await;
+}
+
+/// A script that starts a process without a parent, without the token and in another group.
+const STRAY: &str = "exec bash -c 'set -m; \
+                     (env -u DFLOCK_TOKEN sh -c \"echo ready; exec sleep 60\" &); set +m; sleep 60; :'";
+
+#[tokio::test]
+async fn a_process_without_a_parent_and_the_token_is_terminated() {
+    for end in ["lost", "killed", "watchdog killed"] {
+        let server = Server::start().await.unwrap();
+        let mut run = Process::run_script(&server.addr().to_string(), &[], STRAY).await;
+        let expected = match end {
+            "lost" => {
+                server.faults().disconnect("job");
+                76
+            }
+            "killed" => {
+                run.signal(Signal::KILL);
+                -1
+            }
+            _ => {
+                kill_process(watchdog(pid(&run.dflock)), Signal::KILL).unwrap();
+                71
+            }
+        };
+        assert_eq!(run.status().await, expected, "{end}");
+        run.wait_for_eof().await;
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_dflock_had_before_is_not_terminated() {
+    for kill_watchdog in [false, true] {
+        let server = Server::start().await.unwrap();
+        // The shell becomes `dflock`, which inherits its child.
+        let script = "exec 3<&0; cat <&3 & exec 3<&- 0</dev/null; \
+                      exec \"$0\" run --servers \"$1\" --key job sh -c 'echo ready; exec sleep 60'";
+        let mut command = tokio::process::Command::new("bash");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_dflock")]);
+        command.arg(server.addr().to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.process_group(0).kill_on_drop(true);
+        let mut run = Process::spawn(&mut command);
+        let mut stdin = run.dflock.stdin.take().unwrap();
+        assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+        let expected = if kill_watchdog {
+            let children = children_of(pid(&run.dflock)).into_iter();
+            let name = |pid: &Pid| std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+            let mut watchdogs = children.filter(|pid| name(pid).unwrap().starts_with(b"dflock"));
+            kill_process(watchdogs.next().unwrap(), Signal::KILL).unwrap();
+            71
+        } else {
+            server.faults().disconnect("job");
+            76
+        };
+        assert_eq!(run.status().await, expected);
+        stdin.write_all(b"still here\n").await.unwrap();
+        drop(stdin);
+        assert_eq!(run.wait_for_eof().await, "still here\n");
+    }
+}
+
 /// A script that makes the kernel reuse the pid of the watchdog, and then sends `dflock` signals to
 /// forward.
 ///
-/// The command leaves the group of the watchdog, so that the group is empty when the watchdog has
-/// ended. Another process then gets the pid of the watchdog, and leads a group.
+/// The command is killed with the watchdog. It has started a process in another group (`set -m`),
+/// so that the group of the watchdog is empty then, and `dflock` waits for the process. Another
+/// process gets the pid of the watchdog, and leads a group. `read` removes the space after a pid.
 const REUSE: &str = r#"
-    "$0" run --servers "$1" --key job --grace 1h setsid sh -c '
-        trap "echo received" TERM; trap "exit 0" USR1; echo $$; while :; do sleep 0.02; done
-    ' > command 2> stderr &
+    "$0" run --servers "$1" --key job --grace 1h bash -c 'set -m; sh -c "
+        trap \"echo terminated\" TERM; trap \"exit 0\" USR1; echo \$\$; while :; do sleep 0.02; done
+    " & wait' > output 2> stderr &
     dflock=$!
-    until [ -s command ]; do sleep 0.01; done
-    command=$(head -1 command)
-    for child in $(cat /proc/$dflock/task/$dflock/children); do
-        [ "$child" = "$command" ] || watchdog=$child
-    done
+    until [ -s output ]; do sleep 0.01; done
+    child=$(head -1 output)
+    read -r watchdog < /proc/$dflock/task/$dflock/children
+    read -r command < /proc/$watchdog/task/$watchdog/children
     kill -KILL $watchdog
-    while [ -e /proc/$watchdog ]; do sleep 0.01; done
+    until grep -q terminated output; do sleep 0.01; done
+    # The id of the group is in use until its last member is reaped.
+    while [ -e /proc/$watchdog ] || [ -e /proc/$command ]; do sleep 0.01; done
     other=0 tries=0
     while [ "$other" != "$watchdog" ]; do
         # Each try starts a process, so an endless loop would use up the machine.
@@ -74,7 +241,8 @@ const REUSE: &str = r#"
         [ $tries -le 100 ] || exit 1
         echo $((watchdog - 1)) > /proc/sys/kernel/ns_last_pid
         setsid sh -c '
-            trap "echo received; exit" TERM HUP; echo started; while :; do sleep 0.02; done
+            trap "echo received" TERM HUP; trap "exit 0" USR1; echo started
+            while :; do sleep 0.02; done
         ' > other &
         other=$!
         [ "$other" = "$watchdog" ] || kill -KILL $other
@@ -84,9 +252,13 @@ const REUSE: &str = r#"
     kill -TERM $dflock
     # dflock forwards both before the command ends at this signal.
     kill -USR1 $dflock
-    kill -USR1 $command
+    kill -USR1 $child
     wait $dflock
-    echo $? $(cat other)
+    status=$?
+    # It handles the signals that have arrived before this one first.
+    kill -USR1 $other
+    wait $other
+    echo $status $(cat other)
 "#;
 
 #[tokio::test]
@@ -117,7 +289,7 @@ async fn a_signal_is_not_forwarded_to_a_group_that_has_the_reused_id_of_the_watc
     command.current_dir(&folder);
     command.args(["sh", "-c", REUSE, env!("CARGO_BIN_EXE_dflock")]);
     command.arg(server.addr().to_string());
-    let output = tokio::time::timeout(TIMEOUT, command.output()).await;
+    let output = timeout(TIMEOUT, command.output()).await;
     let stderr = std::fs::read_to_string(folder.join("stderr")).unwrap_or_default();
     std::fs::remove_dir_all(&folder).unwrap();
     let output = output.expect("the script ends").unwrap();
