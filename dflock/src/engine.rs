@@ -15,6 +15,8 @@
 //! dflockd is the only engine. A second one turns [`Engine`] and [`Entry`] into enums.
 
 pub(crate) mod dflockd;
+#[cfg(feature = "etcd")]
+pub(crate) mod etcd;
 
 use std::sync::Arc;
 

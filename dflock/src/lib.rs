@@ -89,6 +89,9 @@ mod clock;
 mod driver;
 mod engine;
 mod error;
+#[cfg(all(test, feature = "etcd"))]
+#[path = "../tests/etcd/cluster.rs"]
+mod etcd_cluster;
 #[cfg(any(test, all(feature = "server", fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;

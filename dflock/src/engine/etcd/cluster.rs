@@ -1,0 +1,421 @@
+//! Requests to the members of a cluster.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Status, Streaming};
+use zeroize::Zeroizing;
+
+use super::connection::{Connection, UserToken};
+use super::error::{CallError, CallErrorKind, Refusal};
+use super::messages::{
+    Answer, AuthenticateRequest, Call, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    StatusRequest, WatchRequest, WatchResponse,
+};
+use crate::engine::dflockd::Connector;
+
+/// The pause after all members have failed, so that no client sends requests without a pause.
+const ROUND_PAUSE: Duration = Duration::from_millis(50);
+
+/// The number of times that one request fetches another token of its user.
+const MAX_AUTHENTICATIONS: u32 = 2;
+
+/// The time limits of one request on all members together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The end of the last attempt.
+    pub(super) end: Instant,
+    /// The longest time for one attempt, with its connection.
+    pub(super) attempt: Duration,
+}
+
+/// The name and the password of a user of etcd.
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) password: Zeroizing<String>,
+}
+
+/// The members, the connection to one of them, and the means to connect to another.
+pub(super) struct Cluster {
+    members: Vec<Arc<str>>,
+    connector: Arc<dyn Connector>,
+    user: Option<User>,
+    /// The index of the member in use.
+    current: Cell<usize>,
+    connection: RefCell<Option<Rc<Connection>>>,
+    /// Locked while a connection is made, so that concurrent requests make one.
+    connecting: tokio::sync::Mutex<()>,
+    token: RefCell<Option<UserToken>>,
+    cluster_id: Cell<Option<u64>>,
+}
+
+/// A response and the number of attempts that it took.
+pub(super) struct Answered<T> {
+    pub(super) response: T,
+    /// An earlier attempt may have had an effect as well, or may still have one.
+    pub(super) repeated: bool,
+}
+
+impl Cluster {
+    /// Returns a cluster of `members`, each `host:port`; the first that is used is that of `start`.
+    pub(super) fn new(
+        members: Vec<Arc<str>>,
+        connector: Arc<dyn Connector>,
+        user: Option<User>,
+        start: usize,
+    ) -> Self {
+        let current = Cell::new(start % members.len().max(1));
+        Self {
+            members,
+            connector,
+            user,
+            current,
+            connection: RefCell::default(),
+            connecting: tokio::sync::Mutex::new(()),
+            token: RefCell::default(),
+            cluster_id: Cell::new(None),
+        }
+    }
+
+    pub(super) fn members(&self) -> &[Arc<str>] {
+        &self.members
+    }
+
+    /// Returns the member in use.
+    pub(super) fn current_member(&self) -> Arc<str> {
+        self.members[self.current.get()].clone()
+    }
+
+    /// Sends `request` to the member in use, and to the other members in turn while it fails without
+    /// an answer. The request must be safe to repeat.
+    pub(super) async fn call<C: Call>(
+        &self,
+        request: &C,
+        limits: Limits,
+    ) -> Result<Answered<C::Response>, CallError> {
+        self.attempt(limits, |connection, token| {
+            let request = request.clone();
+            async move { connection.unary(request, token.as_ref()).await }
+        })
+        .await
+    }
+
+    /// Sends one keep-alive of a lease.
+    pub(super) async fn keep_alive(
+        &self,
+        request: LeaseKeepAliveRequest,
+        limits: Limits,
+    ) -> Result<LeaseKeepAliveResponse, CallError> {
+        let answered = self.attempt(limits, |connection, token| async move {
+            connection.keep_alive(request, token.as_ref()).await
+        });
+        Ok(answered.await?.response)
+    }
+
+    /// Opens the stream of watches on the member in use. Returns the connection as well, which the
+    /// caller keeps as long as the stream.
+    pub(super) async fn watch(
+        &self,
+        requests: UnboundedReceiver<WatchRequest>,
+        limits: Limits,
+    ) -> Result<(Streaming<WatchResponse>, Rc<Connection>), CallError> {
+        let attempt = limits.attempt();
+        let connection = self.connect(attempt).await?;
+        let token = self.token(&connection, attempt).await?;
+        let stream = connection.watch(requests, token.as_ref());
+        match timeout_at(attempt.end, stream).await {
+            Ok(Ok(stream)) => Ok((stream, connection)),
+            failed => {
+                let kind = attempt.failure(failed);
+                if let CallErrorKind::Refused(Refusal::TokenExpired) = kind {
+                    self.token.take();
+                } else {
+                    self.leave(&connection);
+                }
+                Err(self.error(kind, &connection))
+            }
+        }
+    }
+
+    /// Asks every member for its version and its cluster. Returns the versions once all members, or
+    /// more than half of them, have answered, or after `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallErrorKind::ForeignMember`] if two members belong to different clusters.
+    pub(super) async fn identify(&self, limit: Duration) -> Result<Vec<String>, CallError> {
+        let end = Instant::now() + limit;
+        let mut statuses = tokio::task::JoinSet::new();
+        for member in &self.members {
+            let (member, connector) = (member.clone(), self.connector.clone());
+            statuses.spawn(async move {
+                let status = async {
+                    let stream = connector.connect(&member).await.ok()?;
+                    let opened = Connection::open(stream, member.clone(), "http").await;
+                    opened.ok()?.unary(StatusRequest {}, None).await.ok()
+                };
+                (member.clone(), status.await)
+            });
+        }
+        let mut versions = Vec::new();
+        while let Ok(Some(joined)) = timeout_at(end, statuses.join_next()).await {
+            let Ok((member, Some(status))) = joined else {
+                continue;
+            };
+            self.check_cluster(&status, &member)?;
+            versions.push(status.version);
+            if versions.len() > self.members.len() / 2 {
+                break;
+            }
+        }
+        Ok(versions)
+    }
+
+    /// Sends a request by `send` until a member answers, a member refuses it, or the time is up.
+    async fn attempt<T: Answer, F: Future<Output = Result<T, Status>>>(
+        &self,
+        limits: Limits,
+        send: impl Fn(Rc<Connection>, Option<UserToken>) -> F,
+    ) -> Result<Answered<T>, CallError> {
+        let mut uncertain = false;
+        let mut authentications = 0;
+        for failures in 1.. {
+            let attempt = self.attempt_once(limits, &send).await;
+            let mut error = match attempt {
+                Ok(response) => {
+                    return Ok(Answered {
+                        response,
+                        repeated: uncertain,
+                    });
+                }
+                Err(error) => error,
+            };
+            let refusal = match &error.kind {
+                CallErrorKind::Refused(refusal) => Some(refusal),
+                _ => None,
+            };
+            if refusal == Some(&Refusal::TokenExpired) && authentications < MAX_AUTHENTICATIONS {
+                authentications += 1;
+                continue;
+            }
+            let is_final = refusal.is_some_and(|refusal| !refusal.is_temporary())
+                || matches!(error.kind, CallErrorKind::ForeignMember);
+            uncertain |= error.uncertain && !is_final;
+            let pause = if failures % self.members.len() == 0 {
+                ROUND_PAUSE
+            } else {
+                Duration::ZERO
+            };
+            if is_final || Instant::now() + pause >= limits.end {
+                error.uncertain = uncertain;
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+        unreachable!("the loop has no end")
+    }
+
+    async fn attempt_once<T: Answer, F: Future<Output = Result<T, Status>>>(
+        &self,
+        limits: Limits,
+        send: impl Fn(Rc<Connection>, Option<UserToken>) -> F,
+    ) -> Result<T, CallError> {
+        let attempt = limits.attempt();
+        let connection = self.connect(attempt).await?;
+        let token = self.token(&connection, attempt).await?;
+        let sent = send(connection.clone(), token);
+        match timeout_at(attempt.end, sent).await {
+            Ok(Ok(response)) => match self.check_cluster(&response, connection.member()) {
+                Ok(()) => Ok(response),
+                Err(error) => {
+                    self.leave(&connection);
+                    Err(error)
+                }
+            },
+            failed => {
+                let kind = attempt.failure(failed);
+                match &kind {
+                    CallErrorKind::Refused(Refusal::TokenExpired) => drop(self.token.take()),
+                    CallErrorKind::Refused(refusal) if !refusal.is_temporary() => {}
+                    _ => self.leave(&connection),
+                }
+                Err(self.error(kind, &connection))
+            }
+        }
+    }
+
+    /// Returns the connection to the member in use, or makes one.
+    async fn connect(&self, attempt: Attempt) -> Result<Rc<Connection>, CallError> {
+        if let Some(connection) = self.usable() {
+            return Ok(connection);
+        }
+        let member = self.members[self.current.get()].clone();
+        let failed = |kind| CallError {
+            kind,
+            member: member.clone(),
+            uncertain: false,
+        };
+        let connected = timeout_at(attempt.end, async {
+            let _connecting = self.connecting.lock().await;
+            if let Some(connection) = self.usable() {
+                return Ok(connection);
+            }
+            let stream = self.connector.connect(&member).await?;
+            let opened = Connection::open(stream, member.clone(), "http").await;
+            let connection = Rc::new(opened.map_err(io::Error::other)?);
+            *self.connection.borrow_mut() = Some(connection.clone());
+            Ok::<_, io::Error>(connection)
+        });
+        match connected.await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => {
+                self.leave_member(&member);
+                Err(failed(CallErrorKind::Connect(Arc::new(error))))
+            }
+            Err(_) => {
+                self.leave_member(&member);
+                Err(failed(CallErrorKind::ConnectTimeout(attempt.limit)))
+            }
+        }
+    }
+
+    fn usable(&self) -> Option<Rc<Connection>> {
+        let connection = self.connection.borrow();
+        connection.as_ref().filter(|c| c.is_usable()).cloned()
+    }
+
+    /// Stops using `connection`, and its member if that is the one in use.
+    fn leave(&self, connection: &Rc<Connection>) {
+        connection.retire();
+        let mut current = self.connection.borrow_mut();
+        if current.as_ref().is_some_and(|c| Rc::ptr_eq(c, connection)) {
+            current.take();
+            drop(current);
+            self.leave_member(connection.member());
+        }
+    }
+
+    /// Changes to the next member if `member` is in use. Concurrent failures change once.
+    fn leave_member(&self, member: &Arc<str>) {
+        let current = self.current.get();
+        if Arc::ptr_eq(&self.members[current], member) {
+            self.current.set((current + 1) % self.members.len());
+        }
+    }
+
+    /// Returns the token of the user, which is fetched if there is none.
+    async fn token(
+        &self,
+        connection: &Rc<Connection>,
+        attempt: Attempt,
+    ) -> Result<Option<UserToken>, CallError> {
+        let Some(user) = &self.user else {
+            return Ok(None);
+        };
+        if let Some(token) = &*self.token.borrow() {
+            return Ok(Some(token.clone()));
+        }
+        let request = AuthenticateRequest {
+            name: user.name.clone(),
+            password: user.password.to_string(),
+        };
+        let sent = connection.unary(request, None);
+        match timeout_at(attempt.end, sent).await {
+            Ok(Ok(response)) => {
+                let token = response.token.parse().map_err(|_| {
+                    let why = "it sent a token that is no text".to_owned();
+                    self.error(CallErrorKind::Refused(Refusal::Other(why)), connection)
+                })?;
+                Ok(self.token.borrow_mut().insert(token).clone().into())
+            }
+            failed => {
+                let kind = attempt.failure(failed);
+                let is_final =
+                    matches!(&kind, CallErrorKind::Refused(refusal) if !refusal.is_temporary());
+                if !is_final {
+                    self.leave(connection);
+                }
+                Err(CallError {
+                    uncertain: false,
+                    ..self.error(kind, connection)
+                })
+            }
+        }
+    }
+
+    fn error(&self, kind: CallErrorKind, connection: &Connection) -> CallError {
+        CallError {
+            kind,
+            member: connection.member().clone(),
+            uncertain: true,
+        }
+    }
+
+    /// Checks that `response` comes from the cluster of the first response. Two clusters would both
+    /// grant the same slot.
+    fn check_cluster(&self, response: &impl Answer, member: &Arc<str>) -> Result<(), CallError> {
+        let Some(header) = response.header() else {
+            return Ok(());
+        };
+        match self.cluster_id.get() {
+            Some(known) if known != header.cluster_id => Err(CallError {
+                kind: CallErrorKind::ForeignMember,
+                member: member.clone(),
+                uncertain: false,
+            }),
+            _ => {
+                self.cluster_id.set(Some(header.cluster_id));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The time limit of one attempt.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    end: Instant,
+    limit: Duration,
+}
+
+impl Limits {
+    /// Returns the limits of a request that may take `total`, and `attempt` on one member.
+    pub(super) fn new(total: Duration, attempt: Duration) -> Self {
+        Self {
+            end: Instant::now() + total,
+            attempt,
+        }
+    }
+
+    fn attempt(&self) -> Attempt {
+        let now = Instant::now();
+        let end = self.end.min(now + self.attempt);
+        let limit = end.saturating_duration_since(now);
+        Attempt { end, limit }
+    }
+}
+
+impl Attempt {
+    /// Returns the reason for which an attempt has no response.
+    fn failure<T>(&self, failed: Result<Result<T, Status>, Elapsed>) -> CallErrorKind {
+        match failed {
+            Ok(Err(status)) => CallErrorKind::Refused(Refusal::new(&status)),
+            _ => CallErrorKind::Unresponsive(self.limit),
+        }
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

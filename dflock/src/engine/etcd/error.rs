@@ -1,0 +1,118 @@
+//! Errors of requests to a cluster.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+
+/// The reason for which a request to the cluster failed.
+#[derive(Clone, Debug)]
+pub(super) struct CallError {
+    pub(super) kind: CallErrorKind,
+    /// The member that was tried last.
+    pub(super) member: Arc<str>,
+    /// A member may have received the request, so that its effect is not known.
+    pub(super) uncertain: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum CallErrorKind {
+    /// No connection to the member.
+    Connect(Arc<io::Error>),
+    /// No connection within this time.
+    ConnectTimeout(Duration),
+    /// No response within this time.
+    Unresponsive(Duration),
+    /// The member belongs to another cluster than the other members.
+    ForeignMember,
+    /// The member refused the request.
+    Refused(Refusal),
+}
+
+/// What a refusal means for the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The member cannot serve the request now; another member may.
+    Unavailable(String),
+    /// The member knows no leader.
+    NoLeader,
+    /// The token of the user has expired, or the users have changed.
+    TokenExpired,
+    /// The cluster has users, and the client gave none.
+    UserMissing,
+    /// The cluster refuses the user or the password.
+    WrongUser,
+    /// The cluster has no users, and the client gave one.
+    UserUnneeded,
+    /// The user may not read or write below the prefix.
+    PermissionDenied,
+    /// There is no such lease.
+    LeaseNotFound,
+    /// The space of the database is used up.
+    NoSpace,
+    /// Anything else.
+    Other(String),
+}
+
+impl Refusal {
+    /// Returns the meaning of `status`.
+    pub(super) fn new(status: &Status) -> Self {
+        let message = status.message();
+        match status.code() {
+            Code::Unauthenticated => Self::TokenExpired,
+            Code::PermissionDenied => Self::PermissionDenied,
+            Code::NotFound if message.contains("lease not found") => Self::LeaseNotFound,
+            Code::ResourceExhausted if message.contains("database space exceeded") => Self::NoSpace,
+            Code::InvalidArgument if message.contains("user name is empty") => Self::UserMissing,
+            Code::InvalidArgument if message.contains("authentication failed") => Self::WrongUser,
+            Code::InvalidArgument if message.contains("auth") && message.contains("revision") => {
+                Self::TokenExpired
+            }
+            Code::FailedPrecondition if message.contains("authentication is not enabled") => {
+                Self::UserUnneeded
+            }
+            Code::Unavailable if message.contains("no leader") => Self::NoLeader,
+            // etcd answers `Unknown` to a request that its raft dropped.
+            Code::Unavailable
+            | Code::Unknown
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::Internal
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted => Self::Unavailable(printable(message)),
+            _ => Self::Other(printable(message)),
+        }
+    }
+
+    /// Returns whether another attempt may succeed.
+    pub(super) fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::NoLeader)
+    }
+}
+
+impl CallError {
+    pub(super) fn is_lease_not_found(&self) -> bool {
+        matches!(self.kind, CallErrorKind::Refused(Refusal::LeaseNotFound))
+    }
+}
+
+/// Returns the start of a message without control characters: errors are printed on terminals.
+fn printable(message: &str) -> String {
+    let characters = message.chars().filter(|c| !c.is_control());
+    characters.take(200).collect()
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.member)?;
+        match &self.kind {
+            CallErrorKind::Connect(error) => write!(f, "no connection: {error}"),
+            CallErrorKind::ConnectTimeout(limit) => write!(f, "no connection within {limit:?}"),
+            CallErrorKind::Unresponsive(limit) => write!(f, "no answer within {limit:?}"),
+            CallErrorKind::ForeignMember => f.write_str("it belongs to another cluster"),
+            CallErrorKind::Refused(refusal) => write!(f, "{refusal:?}"),
+        }
+    }
+}
