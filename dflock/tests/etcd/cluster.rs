@@ -106,10 +106,15 @@ impl EtcdCluster {
                 ("--listen-peer-urls", format!("http://{peer}")),
                 ("--initial-advertise-peer-urls", format!("http://{peer}")),
                 ("--initial-cluster", peers.join(",")),
-                ("--initial-cluster-token", format!("dflock-{}-{number}", process::id())),
+                (
+                    "--initial-cluster-token",
+                    format!("dflock-{}-{number}", process::id()),
+                ),
                 ("--logger", "zap".to_owned()),
             ];
-            let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+            let arguments = arguments
+                .into_iter()
+                .flat_map(|(flag, value)| [flag.to_owned(), value]);
             Member {
                 name,
                 client,
@@ -131,7 +136,10 @@ impl EtcdCluster {
 
     /// Returns the client addresses, each `host:port`.
     pub(crate) fn addresses(&self) -> Vec<String> {
-        self.members.iter().map(|member| member.client.to_string()).collect()
+        self.members
+            .iter()
+            .map(|member| member.client.to_string())
+            .collect()
     }
 
     /// Returns the address at which the other members reach a member.
@@ -181,7 +189,10 @@ impl EtcdCluster {
                 return Ok(leader);
             }
             if Instant::now() > end {
-                return Err(format!("no leader within {START_TIMEOUT:?}: {}", self.logs()));
+                return Err(format!(
+                    "no leader within {START_TIMEOUT:?}: {}",
+                    self.logs()
+                ));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -267,14 +278,19 @@ fn binary() -> Option<&'static Path> {
         named.or_else(|| on_path().find(|path| path.is_file()))
     });
     if binary.is_none() {
-        assert!(env::var_os("CI").is_none(), "there is no etcd: set `ETCD`, or install it");
+        assert!(
+            env::var_os("CI").is_none(),
+            "there is no etcd: set `ETCD`, or install it"
+        );
         skip("there is no etcd: set `ETCD` to its binary, or install it");
     }
     binary.as_deref()
 }
 
 fn signal(name: &str, pid: u32) {
-    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {pid}")])
+        .status();
     assert!(sent.unwrap().success(), "SIG{name} to {pid}");
 }
 

@@ -46,8 +46,7 @@ impl Connection {
         member: Arc<str>,
         scheme: &str,
     ) -> Result<Self, hyper::Error> {
-        let handshake =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await?;
         // Its error is also returned to every request on the connection.
         let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();

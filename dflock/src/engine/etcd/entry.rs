@@ -197,7 +197,11 @@ impl EntryHandle {
         if let Some(value) = check(&state.phase) {
             return Poll::Ready(value);
         }
-        if !state.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+        if !state
+            .waker
+            .as_ref()
+            .is_some_and(|w| w.will_wake(cx.waker()))
+        {
             let old = state.waker.replace(cx.waker().clone());
             drop(state);
             drop(old);

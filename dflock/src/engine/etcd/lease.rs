@@ -207,11 +207,6 @@ impl SessionLease {
         if reply.ttl <= 0 {
             return Ok(Renewal::Ended);
         }
-        let sent_at = if cfg!(dflock_etcd_mutant = "deadline_from_reply") {
-            clock.now()
-        } else {
-            sent_at
-        };
         self.clock.renew(sent_at);
         self.for_each_entry(EntrySession::wake_owner);
         Ok(Renewal::Renewed(appeared))
@@ -242,8 +237,10 @@ impl SessionLease {
                 ..TxnRequest::default()
             };
             let response = cluster.call(&request, limits).await?.response;
-            let is_same_term = response.header.is_some_and(|h| h.raft_term == term);
-            if !is_same_term && !cfg!(dflock_etcd_mutant = "no_same_term_check") {
+            if response
+                .header
+                .is_none_or(|header| header.raft_term != term)
+            {
                 return Ok(None);
             }
             for (read, op) in chunk.iter().zip(response.responses) {
@@ -303,7 +300,9 @@ impl SessionLease {
 
     /// Ends the lease in the cluster, and with it all its entries.
     pub(super) async fn revoke(&self, cluster: &Cluster, limits: Limits) -> Result<(), CallError> {
-        let revoked = cluster.call(&LeaseRevokeRequest { id: self.id }, limits).await;
+        let revoked = cluster
+            .call(&LeaseRevokeRequest { id: self.id }, limits)
+            .await;
         match revoked {
             Err(error) if !error.is_lease_not_found() => Err(error),
             _ => Ok(()),

@@ -160,8 +160,7 @@ impl Queue {
             let revision = kv.mod_revision;
             last = last.max(revision);
             for waiter in self.waiters.borrow_mut().values_mut() {
-                let is_seen = revision <= waiter.as_of;
-                if is_seen && !cfg!(dflock_etcd_mutant = "duplicate_event_counts") {
+                if revision <= waiter.as_of {
                     continue;
                 }
                 match event.prev_kv.as_ref().map(|kv| kv.create_revision) {
@@ -203,17 +202,6 @@ impl Queue {
             }
             waiter.update_position();
             if !matches!(waiter.place, Place::Behind(_)) {
-                waiter.entry.notify();
-            }
-        }
-    }
-
-    /// Grants without a read what the hints say is free.
-    #[cfg(dflock_etcd_mutant = "no_confirming_read")]
-    pub(super) fn grant_hints(&self) {
-        for waiter in self.waiters.borrow_mut().values_mut() {
-            if waiter.spec.missing(waiter.ahead) == 0 {
-                waiter.place = Place::Granted;
                 waiter.entry.notify();
             }
         }

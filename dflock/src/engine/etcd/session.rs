@@ -166,7 +166,11 @@ async fn run(core: Rc<Core>, mut commands: mpsc::UnboundedReceiver<Command>) {
         for lease in leases {
             lease.end();
             // The lease ends by itself if the cluster cannot be reached.
-            drop(lease.revoke(&core.cluster, core.limits(SHUTDOWN_LIMIT)).await);
+            drop(
+                lease
+                    .revoke(&core.cluster, core.limits(SHUTDOWN_LIMIT))
+                    .await,
+            );
         }
     };
     drop(timeout(SHUTDOWN_LIMIT, revoke).await);
@@ -213,7 +217,9 @@ impl Core {
     fn time_left(&self, wait_end: Option<TokioInstant>) -> Duration {
         let left = wait_end.map(|end| end.saturating_duration_since(TokioInstant::now()));
         let limit = left.map(|left| left.saturating_add(GRACE));
-        limit.map_or(self.request_timeout, |limit| limit.min(self.request_timeout))
+        limit.map_or(self.request_timeout, |limit| {
+            limit.min(self.request_timeout)
+        })
     }
 
     fn unresponsive(&self, limit: Duration) -> CallError {
@@ -258,7 +264,11 @@ impl Core {
     }
 
     /// Joins, waits, holds, and leaves.
-    async fn hold(self: Rc<Self>, entry: &Rc<EntrySession>, spec: &EntrySpec) -> Result<End, CallError> {
+    async fn hold(
+        self: Rc<Self>,
+        entry: &Rc<EntrySession>,
+        spec: &EntrySpec,
+    ) -> Result<End, CallError> {
         self.identify().await?;
         let queue = self.layout.queue(spec.kind, &spec.key);
         let wait_end = match spec.wait {
@@ -343,7 +353,9 @@ impl Core {
     fn existing_lease(&self, ttl: Duration) -> Option<Rc<SessionLease>> {
         let leases = self.leases.borrow();
         let mut leases = leases.iter();
-        leases.find(|lease| lease.requested == ttl && lease.has_room()).cloned()
+        leases
+            .find(|lease| lease.requested == ttl && lease.has_room())
+            .cloned()
     }
 
     async fn grant_lease(self: &Rc<Self>, ttl: Duration) -> Result<Rc<SessionLease>, CallError> {
@@ -390,7 +402,10 @@ impl Core {
             }
             renewals += 1;
             let (probe, limits) = (self.probe(), self.renewal_limits(&lease));
-            match lease.renew(&self.cluster, &self.clock, &probe, limits).await {
+            match lease
+                .renew(&self.cluster, &self.clock, &probe, limits)
+                .await
+            {
                 Ok(Renewal::Renewed(appeared)) => {
                     failed = false;
                     for (id, abandoned) in appeared {
@@ -422,7 +437,9 @@ impl Core {
     }
 
     fn forget(&self, lease: &Rc<SessionLease>) {
-        self.leases.borrow_mut().retain(|known| !Rc::ptr_eq(known, lease));
+        self.leases
+            .borrow_mut()
+            .retain(|known| !Rc::ptr_eq(known, lease));
     }
 
     /// A key for the reads of a lease without entries.
@@ -451,9 +468,7 @@ impl Core {
 
     /// Deletes an entry once. Returns whether it was there.
     async fn delete_once(&self, place: &DeleteRequest<'_>) -> Result<bool, CallError> {
-        let revision = place.revision;
-        let revision = revision.filter(|_| !cfg!(dflock_etcd_mutant = "unconditional_release"));
-        let request = txn::leave(place.queue, place.id, place.permits, revision);
+        let request = txn::leave(place.queue, place.id, place.permits, place.revision);
         let left = self.cluster.call(&request, self.request_limits()).await?;
         // An earlier attempt may be the one that deleted it.
         Ok(left.response.succeeded || left.repeated)
@@ -482,8 +497,6 @@ impl Core {
         let watch = self.watcher.add(queue.clone());
         let mut reread_at = TokioInstant::now() + REREAD_INTERVAL;
         while !queue.is_empty() {
-            #[cfg(dflock_etcd_mutant = "no_confirming_read")]
-            queue.grant_hints();
             let Some(up_to) = queue.read_up_to() else {
                 tokio::select! {
                     () = queue.changed() => {}
@@ -563,7 +576,8 @@ impl Placed {
             JoinOutcome::LeaseEnded => return Ok(Ended::PlaceLost),
             JoinOutcome::Refused(end) => return Ok(Ended::Final(end)),
         };
-        self.lease.set_made(self.id, &self.queue, self.permits, revision);
+        self.lease
+            .set_made(self.id, &self.queue, self.permits, revision);
         let waiter = WaiterSpec {
             revision,
             permits: self.permits.into(),
@@ -619,7 +633,8 @@ impl Placed {
                 Err(error) => {
                     if error.uncertain || self.repeated.get() {
                         self.repeated.set(true);
-                        self.core.delete_later(&self.lease, self.id, self.abandoned());
+                        self.core
+                            .delete_later(&self.lease, self.id, self.abandoned());
                     }
                     return Err(error);
                 }
@@ -736,7 +751,9 @@ impl Placed {
 
     /// Deletes the entry, if it is there.
     async fn leave(&self, revision: i64) {
-        self.core.delete(&self.lease, self.delete_request(revision)).await;
+        self.core
+            .delete(&self.lease, self.delete_request(revision))
+            .await;
     }
 
     fn delete_request(&self, revision: i64) -> DeleteRequest<'_> {
@@ -785,7 +802,10 @@ async fn sleep_until(end: Option<TokioInstant>) {
 /// Returns the name of this machine, for operators who read the entries.
 fn host() -> String {
     #[cfg(unix)]
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     #[cfg(not(unix))]
     let name = std::env::var("COMPUTERNAME").unwrap_or_default();
     name

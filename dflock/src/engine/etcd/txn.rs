@@ -228,7 +228,11 @@ pub(super) fn leave(
         })
         .into()
     };
-    let compare = |revision| keys().map(move |key| Compare::create(key, revision)).collect();
+    let compare = |revision| {
+        keys()
+            .map(move |key| Compare::create(key, revision))
+            .collect()
+    };
     TxnRequest {
         compare: revision.map_or_else(Vec::new, compare),
         success: keys().map(delete).collect(),

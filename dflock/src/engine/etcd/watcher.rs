@@ -121,11 +121,7 @@ async fn open(core: &Core) -> Result<(Streaming<WatchResponse>, Rc<Connection>),
 
 /// Applies the responses until the stream or a watch ends, the member is left, or no queue is
 /// watched. The queues are read then, so a new watch begins after a compacted revision.
-async fn serve(
-    watcher: &Watcher,
-    mut stream: Streaming<WatchResponse>,
-    connection: &Connection,
-) {
+async fn serve(watcher: &Watcher, mut stream: Streaming<WatchResponse>, connection: &Connection) {
     loop {
         tokio::select! {
             response = stream.message() => match response {
