@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::Handle;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::engine::dflockd::{Connection, IdleConnections};
 pub use crate::server::AcquireRelease;
 use crate::wire::{Capacity, Key, Kind, Limit, Reply, Request, Seconds, Token};
@@ -78,7 +78,7 @@ impl Pool {
         let now = Clock::Boottime.now();
         let (streams, peers): (Vec<_>, Vec<_>) = (0..connections).map(|_| duplex(64)).unzip();
         for stream in streams {
-            idle.put(Connection::new(Box::new(stream), now), now);
+            idle.put(Connection::new(Box::new(stream), Instant::MAX), now);
         }
         Self {
             idle,

@@ -65,12 +65,6 @@ impl LeaseConfig {
     /// Returns the deadlines of `grant` after so many `renewals`. The request for the grant, or
     /// for the last renewal, was sent at `sent_at`.
     fn deadlines(&self, sent_at: Instant, grant: &Grant, renewals: u64) -> Deadlines {
-        let mutant = cfg!(dflock_mutant = "deadline_from_reply");
-        let sent_at = if mutant {
-            self.timing.clock.now()
-        } else {
-            sent_at
-        };
         let lease = grant.lease.as_duration();
         self.timing.deadlines(
             self.renew_ratio,
@@ -240,7 +234,7 @@ impl Lease {
             if was_queued && let Some(grant) = entry.try_grant() {
                 token = Some(grant.token);
             }
-            if let Some(token) = token.filter(|_| !cfg!(dflock_mutant = "drop_without_release")) {
+            if let Some(token) = token {
                 entry.abandon(&self.config.slot, token);
             }
         }

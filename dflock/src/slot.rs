@@ -122,13 +122,6 @@ impl SemaphoreInner {
     pub(crate) async fn wait(&self, handle: &LeaseHandle, wait: Duration) -> Result<Grant, Error> {
         driver::require_timers()?;
         let granted = tokio::time::timeout(wait, handle.wait()).await;
-        #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
-        if granted.is_err() {
-            let entry = handle.steal_entry();
-            entry
-                .into_iter()
-                .for_each(|entry| self.config.engine.put_back(&self.config.slot, entry));
-        }
         granted.unwrap_or_else(|_| {
             handle.time_out();
             let context = self.config.slot.context(Operation::Wait);

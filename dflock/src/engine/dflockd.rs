@@ -88,11 +88,6 @@ impl Dflockd {
     pub(crate) fn server_for(&self, key: &str) -> Result<ServerId, ConfigError> {
         let servers = self.pools.len();
         let index = self.sharding.shard(key, servers);
-        let index = if cfg!(dflock_mutant = "first_shard_only") {
-            0
-        } else {
-            index
-        };
         match self.pools.get(index) {
             Some(pool) => Ok(ServerId {
                 index,
@@ -191,13 +186,6 @@ impl Dflockd {
     /// Returns the time on the clock of the leases.
     pub(crate) fn now(&self) -> Instant {
         self.pools[0].now()
-    }
-
-    /// Puts the connection of an entry back into the pool while a reply is pending on it.
-    #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
-    pub(crate) fn put_back(&self, slot: &SlotSpec, entry: Entry) {
-        let pool = self.pool(slot);
-        pool.put_back(entry.0, pool.now());
     }
 
     /// The pool of the server of `slot`, which came from [`server_for`](Self::server_for).

@@ -188,13 +188,6 @@ impl LeaseHandle {
         Ok((entry, telemetry))
     }
 
-    /// Takes the entry out of the queue while the grant is pending on it.
-    #[cfg(dflock_mutant = "pool_reuse_with_reply_owed")]
-    pub(crate) fn steal_entry(&self) -> Option<Entry> {
-        self.0.changed.notify_waiters();
-        self.0.entry.lock().take()
-    }
-
     /// Closes the connection without a release. The server notices that it ends.
     pub(crate) fn close(self) {
         self.0.end(End::Closed);
@@ -204,10 +197,6 @@ impl LeaseHandle {
 impl Drop for LeaseHandle {
     /// Spawns nothing and blocks on nothing.
     fn drop(&mut self) {
-        if cfg!(dflock_mutant = "drop_only_signals") {
-            self.0.lock_state().phase = Phase::Released;
-            return self.0.changed.notify_waiters();
-        }
         // Every release ends here; a hold that was released has nothing left to end.
         if !matches!(self.0.state.lock().phase, Phase::Released) {
             self.0.end(End::Dropped);

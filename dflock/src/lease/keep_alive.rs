@@ -232,10 +232,6 @@ impl Lease {
         let slot = &self.config.slot;
         let context = || slot.context(Operation::Renew);
         let sent_at = self.now();
-        if cfg!(dflock_mutant = "no_verified_grant") {
-            self.activate(sent_at, grant);
-            return Ok(());
-        }
         self.start(|entry| entry.start_renewal(slot, grant.token));
         let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot, &grant));
         match timeout(limit, renewed).await {
@@ -315,7 +311,6 @@ impl Lease {
     /// Sends one renewal and waits for its reply until the lease expires. Returns whether the slot
     /// is still held.
     async fn renew(&self) -> bool {
-        let keeps_waiting = cfg!(dflock_mutant = "late_renew_unloses");
         let slot = &self.config.slot;
         let sent_at = self.now();
         let Some((grant, expires_at)) = self.start_renewal() else {
@@ -325,7 +320,7 @@ impl Lease {
         self.start(|entry| entry.start_renewal(slot, grant.token));
         let renewed = loop {
             let changed = self.changed.notified();
-            if self.lock_state().expires_at().is_none() && !keeps_waiting {
+            if self.lock_state().expires_at().is_none() {
                 self.note_unreachable(sent_at);
                 self.end(End::Expired);
                 return false;
@@ -339,7 +334,7 @@ impl Lease {
                     }
                 }
                 () = changed => {}
-                () = self.sleep_until(expires_at), if !keeps_waiting => {}
+                () = self.sleep_until(expires_at) => {}
             }
         };
         match renewed {
@@ -422,9 +417,7 @@ impl Lease {
     /// Sets the deadlines of a grant or renewal whose request was sent at `sent_at`. A lease that
     /// has ended in the meantime stays ended.
     fn extend(&self, state: &mut State, sent_at: Instant, grant: Grant) {
-        let mutant = cfg!(dflock_mutant = "late_renew_unloses");
-        let is_revived = mutant && matches!(state.phase, Phase::Lost(_));
-        if is_revived || matches!(state.phase, Phase::Unverified(_) | Phase::Held { .. }) {
+        if matches!(state.phase, Phase::Unverified(_) | Phase::Held { .. }) {
             let deadlines = self.config.deadlines(sent_at, &grant, state.renewals_sent);
             state.phase = Phase::Held {
                 grant,

@@ -52,24 +52,11 @@ impl Timing {
         lease: Duration,
         jitter: f64,
     ) -> Deadlines {
-        let no_cap = cfg!(dflock_mutant = "no_read_timeout_cap");
-        let capped = if no_cap {
-            lease
-        } else {
-            lease.min(self.server_read_timeout)
-        };
-        let no_drift = cfg!(dflock_mutant = "no_drift_margin");
-        let drift = if no_drift { 0.0 } else { self.clock_drift };
+        let capped = lease.min(self.server_read_timeout);
         // In seconds: multiplying a `Duration` is slow, and every acquire runs this.
-        let safe = capped.as_secs_f64() * (1.0 - drift);
+        let safe = capped.as_secs_f64() * (1.0 - self.clock_drift);
         let wanted = (lease.as_secs_f64() * renew_ratio).min(self.heartbeat.as_secs_f64());
         let delay = wanted.max(MIN_RENEW_SECS).min(safe * LATEST);
-        let half_only = cfg!(dflock_mutant = "renewal_at_half_lease_only");
-        let delay = if half_only {
-            lease.as_secs_f64() / 2.0
-        } else {
-            delay
-        };
         Deadlines {
             expires_at: sent_at.plus(safe),
             renew_at: sent_at.plus(delay * (1.0 - jitter)),

@@ -35,9 +35,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         // first, so that a body whose slot is lost is not polled again
-        if !cfg!(dflock_mutant = "body_outlives_loss")
-            && let Poll::Ready(lost) = this.lost.poll(cx)
-        {
+        if let Poll::Ready(lost) = this.lost.poll(cx) {
             this.body.set(None);
             return Poll::Ready(Err(lost));
         }

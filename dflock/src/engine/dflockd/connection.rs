@@ -54,15 +54,15 @@ pub(crate) struct Connection {
     called_at: Option<TokioInstant>,
     /// The runtime that drives the socket.
     runtime: Option<Id>,
-    /// A time before the name of the server was resolved.
-    opened: Instant,
+    /// The pool does not reuse the connection from here on.
+    reuse_until: Instant,
     /// A value that the owner keeps with the connection, and that is dropped with it.
     extension: Option<Box<dyn Any + Send>>,
 }
 
 impl Connection {
     /// Returns a connection over `stream`. It is boxed because every hold and call moves it.
-    pub(crate) fn new(stream: BoxStream, opened: Instant) -> Box<Self> {
+    pub(crate) fn new(stream: BoxStream, reuse_until: Instant) -> Box<Self> {
         Box::new(Self {
             stream,
             write_buf: Zeroizing::default(),
@@ -76,7 +76,7 @@ impl Connection {
             timer: LazyTimer::default(),
             called_at: None,
             runtime: Handle::try_current().ok().map(|handle| handle.id()),
-            opened,
+            reuse_until,
             extension: None,
         })
     }
@@ -187,9 +187,9 @@ impl Connection {
         self.runtime
     }
 
-    /// Returns a time before the name of the server was resolved.
-    pub(crate) fn opened(&self) -> Instant {
-        self.opened
+    /// Returns the time from which on the connection is not reused.
+    pub(crate) fn reuse_until(&self) -> Instant {
+        self.reuse_until
     }
 
     /// Returns the value that the owner keeps with the connection, if it is a `T`.
@@ -204,19 +204,14 @@ impl Connection {
 
     /// Returns whether no reply is pending and nothing is buffered. No IO.
     pub(crate) fn is_idle(&self) -> bool {
-        let no_reply_pending =
-            self.pending_replies == 0 || cfg!(dflock_mutant = "pool_reuse_with_reply_owed");
         // A partial line is no failure yet, but it would become the start of the next reply.
         let is_empty = self.write_buf.is_empty() && self.read_buf.is_empty();
-        !self.failed && no_reply_pending && is_empty
+        !self.failed && self.pending_replies == 0 && is_empty
     }
 
     /// Returns whether the connection can serve another request: it is idle, and the server has
     /// neither closed it nor sent anything.
     pub(crate) fn is_reusable(&mut self) -> bool {
-        if cfg!(dflock_mutant = "pool_reuse_with_reply_owed") {
-            self.pending_replies = 0;
-        }
         self.is_idle()
             && poll_once(|cx| self.poll_closed(cx)).is_pending()
             && self.read_buf.is_empty()

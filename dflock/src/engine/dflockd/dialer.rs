@@ -26,8 +26,8 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     /// Connects to the server of `context`, with TLS and authentication if configured. The total
-    /// time is at most `limit`, and each part also observes its own timeout. The age of the
-    /// connection counts from `opened`.
+    /// time is at most `limit`, and each part also observes its own timeout. The connection is not
+    /// reused after `reuse_until`.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Dialer {
         &self,
         context: CallContext<'_>,
         limit: Duration,
-        opened: clock::Instant,
+        reuse_until: clock::Instant,
     ) -> Result<Box<Connection>, Error> {
         driver::require_timers()?;
         let began = Instant::now();
@@ -65,7 +65,7 @@ impl Dialer {
                 .await
                 .map_err(|_| timed_out(ConnectStage::Tls))??;
         }
-        let mut connection = Connection::new(stream, opened);
+        let mut connection = Connection::new(stream, reuse_until);
         connection.set_max_stats_size(self.max_stats_size);
         match &self.auth_token {
             Some(token) => {

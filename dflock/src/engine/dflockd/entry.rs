@@ -58,15 +58,9 @@ impl Entry {
 
     /// Sends a renewal of the slot of `token`.
     pub(crate) fn start_renewal(&mut self, slot: &SlotSpec, token: Token) {
-        let mutant = cfg!(dflock_mutant = "lock_renewed_as_semaphore");
-        let kind = if mutant {
-            crate::wire::Kind::Semaphore
-        } else {
-            slot.kind()
-        };
         self.0.send(&Request::Renew {
             key: slot.key.as_key(),
-            kind,
+            kind: slot.kind(),
             token,
             lease: slot.lease,
         });

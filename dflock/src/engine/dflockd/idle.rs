@@ -58,7 +58,7 @@ impl IdleConnections {
             let (mut connection, since) =
                 self.with_runtime(runtime, |entry| entry.connections.pop())??;
             // A connection that has expired, or that has received something, is dropped here.
-            if !self.left(&connection, since, now).is_zero() && connection.is_reusable() {
+            if now < self.expires_at(&connection, since) && connection.is_reusable() {
                 return Some(connection);
             }
         }
@@ -70,7 +70,7 @@ impl IdleConnections {
         let Some(runtime) = connection.runtime() else {
             return;
         };
-        if self.left(&connection, used, used).is_zero() {
+        if used >= self.expires_at(&connection, used) {
             return;
         }
         let here = {
@@ -107,14 +107,16 @@ impl IdleConnections {
         self.with_runtime(runtime, |entry| _ = entry.reaper.get_or_insert(reaper));
     }
 
-    /// Returns how long after `now` a `connection` that was last used at `since` may be used.
-    fn left(&self, connection: &Connection, since: Instant, now: Instant) -> Duration {
-        let unused = self.timeout.saturating_sub(now.since(since));
-        let opened = connection.opened();
-        let max_age = self
-            .max_age
-            .saturating_sub(early_part(self.max_age, opened));
-        unused.min(max_age.saturating_sub(now.since(opened)))
+    /// Returns the time until which a connection that was opened at `opened` is reused.
+    pub(crate) fn reuse_until(&self, opened: Instant) -> Instant {
+        let early = early_part(self.max_age, opened);
+        opened.saturating_add(self.max_age.saturating_sub(early))
+    }
+
+    /// Returns the time until which a `connection` that was last used at `used` is reused.
+    fn expires_at(&self, connection: &Connection, used: Instant) -> Instant {
+        used.saturating_add(self.timeout)
+            .min(connection.reuse_until())
     }
 
     /// Closes the connections of all runtimes whose last use was at `time` or before.
@@ -151,26 +153,24 @@ impl IdleConnections {
             .iter()
             .position(|entry| entry.runtime == runtime)?;
         let connections = &mut by_runtime[place].connections;
-        let left =
-            |(connection, since): &(Box<Connection>, Instant)| self.left(connection, *since, now);
+        let expires_at =
+            |(connection, used): &(Box<Connection>, Instant)| self.expires_at(connection, *used);
         let closed: Vec<_> = connections
-            .extract_if(.., |idle| left(idle).is_zero())
+            .extract_if(.., |idle| now >= expires_at(idle))
             .collect();
         // An entry without connections stays: it is empty while its only connection is in use.
-        let next = match connections.iter().map(left).min() {
+        let next = match connections.iter().map(expires_at).min() {
             Some(next) => next,
-            None => self
-                .timeout
-                .saturating_sub(now.since(by_runtime[place].used)),
+            None => by_runtime[place].used.saturating_add(self.timeout),
         };
-        let is_unused = next.is_zero();
+        let is_unused = now >= next;
         if is_unused {
             by_runtime.swap_remove(place);
         }
         // Outside of the lock, which every acquire takes: closing a connection takes time.
         drop(by_runtime);
         drop(closed);
-        (!is_unused).then_some(next)
+        (!is_unused).then(|| next.since(now))
     }
 }
 

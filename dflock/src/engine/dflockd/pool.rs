@@ -191,10 +191,12 @@ impl Pool {
         request: Request<'_>,
         limits: CallLimits,
     ) -> Result<Response, CallError> {
+        // Its age counts from here: the name of the server is resolved afterwards.
         let opened = self.now();
+        let reuse_until = self.idle.reuse_until(opened);
         let connection = self
             .dialer
-            .dial(context, limits.connect(opened), opened)
+            .dial(context, limits.connect(opened), reuse_until)
             .await?;
         telemetry::opened(&self.server);
         let sent_at = self.now();
