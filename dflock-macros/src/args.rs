@@ -1,5 +1,6 @@
 //! Arguments of the attributes.
 
+mod argument;
 mod value;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
@@ -7,6 +8,8 @@ use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Ident, Path, Token};
 
+pub(crate) use argument::Argument;
+use argument::{ARGUMENTS, Setter};
 pub(crate) use value::Value;
 
 use crate::errors::Errors;
@@ -23,7 +26,8 @@ pub(crate) struct Args {
     pub(crate) slot: Option<Ident>,
     /// Path of the crate `dflock`, if it is re-exported.
     pub(crate) krate: Option<Path>,
-    seen: Vec<String>,
+    /// Names of the arguments that were given.
+    seen: Vec<&'static str>,
     /// Suggestions for the unknown names.
     suggested: Vec<&'static str>,
 }
@@ -44,7 +48,7 @@ impl Args {
         let mut args = Self::default();
         let all = |input: ParseStream<'_>| {
             while !input.is_empty() {
-                errors.record(args.argument(kind, input));
+                errors.record(args.parse_argument(kind, input));
                 while !input.is_empty() && input.parse::<Option<Token![,]>>()?.is_none() {
                     input.parse::<TokenTree>()?;
                 }
@@ -53,20 +57,16 @@ impl Args {
         };
         let parsed = all.parse2(tokens);
         errors.record(parsed);
-        for (name, example) in kind.required() {
+        for argument in Argument::all(kind).filter(|argument| argument.is_required) {
             // A misspelt argument is reported once, and not as missing as well.
-            if !args.seen.iter().any(|seen| seen == name) && !args.suggested.contains(&name) {
-                let message = format!(
-                    "`{name}` is missing: `#[dflock::{}]` needs one, as in `{example}`",
-                    kind.name()
-                );
-                errors.push(syn::Error::new(Span::call_site(), message));
+            if !args.seen.contains(&argument.name) && !args.suggested.contains(&argument.name) {
+                errors.push(syn::Error::new(Span::call_site(), argument.missing(kind)));
             }
         }
         args
     }
 
-    fn argument(&mut self, kind: Kind, input: ParseStream<'_>) -> syn::Result<()> {
+    fn parse_argument(&mut self, kind: Kind, input: ParseStream<'_>) -> syn::Result<()> {
         if !input.peek(Ident::peek_any) {
             return Err(input.error(format!(
                 "expected a named argument such as `key = \"..\"`; {}",
@@ -74,46 +74,36 @@ impl Args {
             )));
         }
         let ident = input.call(Ident::parse_any)?;
-        let name = ident.to_string();
-        if !kind.arguments().any(|known| known == name) {
-            skip_value(input);
-            let known: Vec<_> = kind.arguments().collect();
-            let suggestion = suggest(&name, &known);
-            self.suggested.extend(suggestion);
-            let message = unknown_argument(kind, &name, suggestion);
-            return Err(syn::Error::new(ident.span(), message));
-        }
-        if self.seen.contains(&name) {
+        let Some(argument) = Argument::all(kind).find(|argument| ident == argument.name) else {
             skip_value(input);
             return Err(syn::Error::new(
                 ident.span(),
-                format!("`{name}` is given twice"),
+                self.unknown_argument(kind, &ident),
             ));
-        }
-        self.seen.push(name.clone());
-        let usage_error = |_| {
-            let message = format!("`{name}` {}", expected_syntax(&name));
-            syn::Error::new(ident.span(), message)
         };
-        input.parse::<Token![=]>().map_err(usage_error)?;
-        match name.as_str() {
-            "crate" => self.krate = Some(input.call(Path::parse_mod_style).map_err(usage_error)?),
-            "slot" => self.slot = Some(input.parse().map_err(usage_error)?),
-            _ => {
-                let is_missing = input.is_empty() || input.peek(Token![,]);
-                let given: Expr = input.parse().map_err(|error| {
-                    if is_missing {
-                        usage_error(error)
-                    } else {
-                        error
-                    }
-                })?;
-                if name == "on_lost" {
-                    self.on_lost = OnLost::new(&given)?;
-                } else {
-                    let value = Value::new(&name, given)?;
-                    self.options.push((ident, value));
-                }
+        if self.seen.contains(&argument.name) {
+            skip_value(input);
+            let message = format!("`{ident}` is given twice");
+            return Err(syn::Error::new(ident.span(), message));
+        }
+        self.seen.push(argument.name);
+        let syntax_error = || syn::Error::new(ident.span(), argument.syntax_error());
+        input.parse::<Token![=]>().map_err(|_| syntax_error())?;
+        match argument.setter {
+            Setter::Path(set) => {
+                let path = input.call(Path::parse_mod_style);
+                set(self, path.map_err(|_| syntax_error())?);
+            }
+            Setter::Name(set) => set(self, input.parse().map_err(|_| syntax_error())?),
+            Setter::Word(set) => {
+                let given = parse_expression(input, syntax_error)?;
+                as_word(&given)
+                    .and_then(|word| set(self, word))
+                    .ok_or_else(|| syn::Error::new_spanned(&given, argument.syntax_error()))?;
+            }
+            Setter::Option(validate) => {
+                let value = validate(parse_expression(input, syntax_error)?)?;
+                self.options.push((ident, value));
             }
         }
         if input.is_empty() || input.peek(Token![,]) {
@@ -122,18 +112,32 @@ impl Args {
             Err(input.error("expected `,`"))
         }
     }
+
+    /// Returns the error message for an argument that the attribute does not have.
+    fn unknown_argument(&mut self, kind: Kind, ident: &Ident) -> String {
+        if let Some(refusal) = ARGUMENTS
+            .iter()
+            .find(|argument| ident == argument.name)
+            .and_then(Argument::refusal)
+        {
+            return refusal;
+        }
+        let known: Vec<_> = Argument::all(kind).map(|argument| argument.name).collect();
+        match suggest(&ident.to_string(), &known) {
+            Some(suggestion) => {
+                self.suggested.push(suggestion);
+                format!("unknown argument `{ident}`; did you mean `{suggestion}`?")
+            }
+            None => format!("unknown argument `{ident}`; {}", known_arguments(kind)),
+        }
+    }
 }
 
 impl OnLost {
-    fn new(given: &Expr) -> syn::Result<Self> {
-        match given {
-            Expr::Path(path) if path.path.is_ident("cancel") => Ok(Self::Cancel),
-            Expr::Path(path) if path.path.is_ident("finish") => Ok(Self::Finish),
-            _ => Err(syn::Error::new_spanned(
-                given,
-                "`on_lost` is `cancel` (the default: stop the body) or `finish` (let it run)",
-            )),
-        }
+    fn parse(word: &Ident) -> Option<Self> {
+        [Self::Cancel, Self::Finish]
+            .into_iter()
+            .find(|on_lost| word == on_lost.name())
     }
 
     /// Returns the value's name, which is also that of the function in `macro_support`.
@@ -145,6 +149,26 @@ impl OnLost {
     }
 }
 
+/// Parses an expression. The error is `missing` if there is none before the next comma.
+fn parse_expression(
+    input: ParseStream<'_>,
+    missing: impl FnOnce() -> syn::Error,
+) -> syn::Result<Expr> {
+    if input.is_empty() || input.peek(Token![,]) {
+        Err(missing())
+    } else {
+        input.parse()
+    }
+}
+
+/// Returns the identifier that an expression consists of.
+fn as_word(expr: &Expr) -> Option<&Ident> {
+    match expr {
+        Expr::Path(path) => path.path.get_ident(),
+        _ => None,
+    }
+}
+
 /// Skips the value of an argument that is refused. It may contain commas.
 fn skip_value(input: ParseStream<'_>) {
     let _ = input
@@ -152,37 +176,11 @@ fn skip_value(input: ParseStream<'_>) {
         .and_then(|_| input.parse::<Expr>());
 }
 
-/// Returns the syntax of an argument, as the end of an error message.
-fn expected_syntax(name: &str) -> &'static str {
-    match name {
-        "slot" => "is a name, as in `slot = held`",
-        "crate" => "is a path without quotes, as in `crate = ::my_reexport`",
-        "key" => "needs a value, as in `key = \"report:{id}\"`",
-        "limit" => "needs a value, as in `limit = 3`",
-        "client" => "needs a value, as in `client = self.locks`",
-        "renew_ratio" => "needs a value, as in `renew_ratio = 0.4`",
-        "on_lost" => "needs a value: `on_lost = cancel` or `on_lost = finish`",
-        _ => "needs a value: text such as `\"2s\"`, or a `Duration`",
-    }
-}
-
-/// Returns the error message for an unknown argument.
-fn unknown_argument(kind: Kind, name: &str, suggestion: Option<&str>) -> String {
-    if name == "limit" {
-        return "a lock has no `limit`, because it has one slot; use `#[dflock::semaphore]` for more"
-            .to_owned();
-    }
-    match suggestion {
-        Some(suggestion) => {
-            format!("unknown argument `{name}`; did you mean `{suggestion}`?")
-        }
-        None => format!("unknown argument `{name}`; {}", known_arguments(kind)),
-    }
-}
-
 /// Returns a list of all arguments, as the end of an error message.
 fn known_arguments(kind: Kind) -> String {
-    let known: Vec<_> = kind.arguments().map(|name| format!("`{name}`")).collect();
+    let known: Vec<_> = Argument::all(kind)
+        .map(|argument| format!("`{}`", argument.name))
+        .collect();
     format!("expected one of {}", known.join(", "))
 }
 
@@ -304,10 +302,10 @@ mod tests {
                 &[
                     "`key` needs a value",
                     "`limit` needs a value",
-                    "`on_lost` needs a value: `on_lost = cancel`",
+                    "`on_lost` is `cancel`",
                     "`slot` is a name, as in `slot = held`",
                     "`crate` is a path without quotes, as in `crate = ::my_reexport`",
-                    "`lease_ttl` needs a value: text such as",
+                    "`lease_ttl` is text or a `Duration`, as in",
                 ],
             ),
             (

@@ -47,7 +47,7 @@ pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> TokenS
 
 /// Returns statements that acquire a slot, run `statements` and release the slot.
 ///
-/// Hygiene hides all names but the user's from the user's code.
+/// Hygiene hides the names of the expansion from the code of the user.
 fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -> TokenStream {
     let here = Span::mixed_site();
     let dflock = dflock(args);
@@ -79,8 +79,8 @@ fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -
     // The compiler points to the declared type when the body ends without a value.
     let mut body = Group::new(Delimiter::Brace, body);
     body.set_span(here.located_at(output.span()));
-    // The names are such that no constant has them: despite hygiene, a pattern may resolve to a
-    // constant of the user's.
+    // No constant of the user has a name such as `__dflock_held`. A pattern would resolve to a
+    // constant of the same name, despite hygiene.
     quote_spanned! {here=>
         // A separate statement, so that borrows and lock guards in the options end before the wait.
         let __dflock_semaphore = #dflock::#builder_type::builder()#(#options)*.build();
@@ -328,7 +328,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
             "unknown argument `kye`; did you mean `key`?",
             "invalid limit",
             "invalid ratio",
-            "this is not a duration",
+            "\"x\" is not a duration",
             "`on_lost` is `cancel`",
             "`limit` is given twice",
             "a `const fn` cannot wait",

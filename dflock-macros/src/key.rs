@@ -9,7 +9,7 @@ use syn::{
     Expr, ExprCall, ExprLit, ExprMacro, ExprMethodCall, Ident, Lit, LitStr, Macro, Stmt, Token,
 };
 
-/// Maximum length of a line in the protocol.
+/// Maximum length of a key in bytes, which is that of a line in the protocol.
 const MAX_BYTES: usize = 256;
 
 /// A valid key literal.

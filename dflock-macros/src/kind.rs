@@ -23,32 +23,4 @@ impl Kind {
             Self::Lock => "Lock",
         }
     }
-
-    /// Returns the required arguments, each with an example.
-    pub(crate) fn required(self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        [("key", "key = \"report:{tenant}\""), ("limit", "limit = 3")]
-            .into_iter()
-            .filter(move |(name, _)| self.has(name))
-    }
-
-    /// Returns the names of all arguments.
-    pub(crate) fn arguments(self) -> impl Iterator<Item = &'static str> {
-        [
-            "key",
-            "limit",
-            "client",
-            "acquire_timeout",
-            "lease_ttl",
-            "renew_ratio",
-            "on_lost",
-            "slot",
-            "crate",
-        ]
-        .into_iter()
-        .filter(move |name| self.has(name))
-    }
-
-    fn has(self, argument: &str) -> bool {
-        self == Self::Semaphore || argument != "limit"
-    }
 }

@@ -4,7 +4,6 @@
 #![allow(missing_docs, reason = "the crate dflock documents the attributes")]
 
 mod args;
-mod duration;
 mod errors;
 mod expand;
 mod function;

@@ -28,7 +28,7 @@
 /// | `key` | the key of the semaphore: a template or an expression, see [below](#keys) | required | an empty key, more than 256 bytes, a space, tab, line break or NUL; `{}` and `{0}` in a template |
 /// | `limit` | the number of slots: a literal or any `u32` | required | 0, and more than 1,048,576 |
 /// | `client` | the [`Client`](crate::Client): a value, a reference, or a pointer such as an `Arc`. It is cloned, not moved | [`Client::current`](crate::Client::current): the client of the task's scope, else the global one, else one that is configured by the environment | |
-/// | `acquire_timeout` | the longest wait for a slot: text such as `"2s"`, `"500ms"`, `"1h30m"` (units d, h, m, s, ms), or any [`Duration`](std::time::Duration) | 10 s | more than 9,223,372,036 s; zero as text: `Duration::ZERO` means "only a slot that is free now" |
+/// | `acquire_timeout` | the longest wait for a slot: text such as `"2s"`, `"500ms"`, `"0.5s"`, `"1h30m"`, as [`parse_duration`](crate::parse_duration) parses it, or any [`Duration`](std::time::Duration) | 10 s | more than 9,223,372,036 s; zero as text: `Duration::ZERO` means "only a slot that is free now" |
 /// | `lease_ttl` | the lease: how long the server keeps the slot of a holder that does not renew it. Text or a `Duration` as above. The lease is renewed while the body runs | the server's | less than 1 s, more than 9,223,372,036 s, and fractions of a second |
 /// | `renew_ratio` | the fraction of the lease after which it is renewed: a literal or any `f64` | 0.5 | a value that is not between 0 and 1, both excluded |
 /// | `on_lost` | `cancel`: the loss of the slot stops the body; `finish`: the body runs to its end. See [below](#lost-slots) | `cancel` | anything else |

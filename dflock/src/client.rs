@@ -2,21 +2,20 @@
 
 mod address;
 mod builder;
-mod current;
 mod env;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+pub use address::is_local;
 pub use builder::ClientBuilder;
 #[cfg(feature = "server")]
-pub(crate) use builder::LONGEST;
+pub(crate) use builder::MAX_TIMEOUT;
+pub use env::env_variables;
 
 use crate::engine::Engine;
 use crate::error::{ConfigError, Error};
 use crate::lease::Timing;
-use crate::lock::Lock;
-use crate::semaphore::Semaphore;
 
 /// A client: the servers, the options of their connections, and the idle connections.
 ///
@@ -46,6 +45,17 @@ struct Inner {
     fencing: bool,
 }
 
+/// The client of [`Client::install_global`].
+static GLOBAL: OnceLock<Client> = OnceLock::new();
+
+/// The client of the environment, made on first use and kept, so that its connections are reused.
+static FROM_ENV: OnceLock<Client> = OnceLock::new();
+
+tokio::task_local! {
+    /// The client of [`Client::scope`].
+    static SCOPED: Client;
+}
+
 impl Client {
     /// Returns a builder of a client. Every option has a default.
     #[must_use]
@@ -53,31 +63,65 @@ impl Client {
         ClientBuilder::default()
     }
 
-    /// Returns a semaphore of `key` and `limit` on this client, with default options.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] if the key or the limit is invalid.
-    pub fn semaphore(&self, key: impl Into<String>, limit: u32) -> Result<Semaphore, ConfigError> {
-        Semaphore::builder()
-            .key(key)
-            .limit(limit)
-            .client(self.clone())
-            .build()
-    }
-
-    /// Returns a lock of `key` on this client, with default options.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] if the key is invalid.
-    pub fn lock(&self, key: impl Into<String>) -> Result<Lock, ConfigError> {
-        Lock::builder().key(key).client(self.clone()).build()
-    }
-
     /// Returns the configured servers, each `host:port`.
     pub fn servers(&self) -> impl Iterator<Item = &str> {
         self.inner.engine.servers().map(|server| &**server)
+    }
+
+    /// Makes this the default client of the program. This succeeds only once.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::GlobalInstalled`] if a client is already installed.
+    pub fn install_global(self) -> Result<(), ConfigError> {
+        GLOBAL.set(self).map_err(|_| ConfigError::GlobalInstalled)
+    }
+
+    /// Makes this the default client of the current task while `future` runs.
+    ///
+    /// Tests that use it can run side by side. Tasks that `future` spawns need their own scope.
+    ///
+    /// # Cancel safety
+    ///
+    /// The same as that of `future`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dflock::{Client, Semaphore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// server
+    ///     .client()
+    ///     .scope(async {
+    ///         let held = Semaphore::builder().key("pool").limit(5).build()?.acquire().await?;
+    ///         held.release().await
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        SCOPED.scope(self, future)
+    }
+
+    /// Returns the client of the innermost [`scope`](Self::scope), or else the global client.
+    ///
+    /// Without either, the first call makes a client from the environment with
+    /// [`from_env`](Self::from_env), and later calls return the same client.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`from_env`](Self::from_env), if the call makes the client from the environment.
+    pub fn current() -> Result<Self, ConfigError> {
+        if let Ok(client) = SCOPED.try_with(Self::clone) {
+            return Ok(client);
+        }
+        if let Some(client) = GLOBAL.get().or_else(|| FROM_ENV.get()) {
+            return Ok(client.clone());
+        }
+        let client = Self::from_env()?;
+        Ok(FROM_ENV.get_or_init(|| client).clone())
     }
 
     /// Sends a request to every server in turn, and waits for the replies.

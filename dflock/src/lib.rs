@@ -84,6 +84,8 @@ mod attributes;
 #[cfg(all(feature = "server", dflock_bench))]
 #[doc(hidden)]
 pub mod bench_support;
+#[doc(hidden)]
+pub mod cli_support;
 mod client;
 mod clock;
 mod driver;
@@ -121,6 +123,7 @@ mod wire;
 pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
 pub use clock::Clock;
+pub use dflock_duration::{ParseDurationError, parse_duration, parse_duration_or_seconds};
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use engine::dflockd::Tls;
 pub use engine::dflockd::{BoxStream, ConnectFuture, Connector, Crc32, Sharding, Stream};

@@ -1,6 +1,7 @@
 //! The distributed semaphore and its states.
 
 mod builder;
+mod client;
 mod enqueued;
 mod held;
 mod idle;

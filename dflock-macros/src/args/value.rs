@@ -3,14 +3,15 @@
 //! Literals are validated here. Other expressions are type-checked by the compiler, and their
 //! values are validated when they are evaluated.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use dflock_duration::parse_duration;
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, ExprUnary, Lit, Path, UnOp};
 
-use crate::duration;
 use crate::key::{self, Template};
 
 /// Highest limit that a server accepts.
@@ -28,55 +29,68 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// Validates the value `given` for `option`.
-    pub(crate) fn new(option: &str, given: Expr) -> syn::Result<Self> {
-        let refuse = |why: &str| Err(syn::Error::new_spanned(&given, why));
-        match option {
-            "key" => match literal(&given) {
-                Some(Lit::Str(text)) => return Template::new(text.clone()).map(Self::Key),
-                Some(_) => return refuse("a key is text, as in `key = \"report:{tenant}\"`"),
-                None => key::check_expression(&given)?,
-            },
-            "limit" if number(&given).is_some_and(|limit| !(1.0..=MAX_LIMIT).contains(&limit)) => {
-                return refuse("invalid limit: a limit is 1 to 1048576");
+    /// Validates a key.
+    pub(super) fn key(given: Expr) -> syn::Result<Self> {
+        match literal(&given) {
+            Some(Lit::Str(text)) => Template::new(text.clone()).map(Self::Key),
+            Some(_) => refuse(&given, "a key is text, as in `key = \"report:{tenant}\"`"),
+            None => {
+                key::check_expression(&given)?;
+                Ok(Self::Other(Box::new(given)))
             }
-            "renew_ratio" if number(&given).is_some_and(|ratio| ratio <= 0.0 || ratio >= 1.0) => {
-                return refuse("invalid ratio: it must lie between 0 and 1, both excluded");
-            }
-            "acquire_timeout" | "lease_ttl" if number(&given).is_some() => {
-                return refuse(
-                    "a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression \
-                     of type `Duration`",
-                );
-            }
-            "acquire_timeout" | "lease_ttl" => {
-                if let Some(Lit::Str(text)) = literal(&given) {
-                    let Some(duration) = duration::parse(&text.value()) else {
-                        return refuse(
-                            "this is not a duration; write numbers with their units d, h, m, s, \
-                             ms: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`",
-                        );
-                    };
-                    if duration > MAX_DURATION {
-                        return refuse("this is too long: a server accepts at most 9223372036 s");
-                    }
-                    if option == "lease_ttl" && (duration.is_zero() || duration.subsec_nanos() > 0)
-                    {
-                        return refuse("invalid lease: it must be whole seconds, and at least one");
-                    }
-                    if duration.is_zero() {
-                        return refuse(
-                            "this timeout is zero; to acquire only a slot that is free now, write \
-                             `acquire_timeout = Duration::ZERO`",
-                        );
-                    }
-                    return Ok(Self::Duration(duration));
-                }
-            }
-            "client" => return Ok(Self::Client(Box::new(given))),
-            _ => {}
         }
-        Ok(Self::Other(Box::new(given)))
+    }
+
+    /// Validates a limit.
+    pub(super) fn limit(given: Expr) -> syn::Result<Self> {
+        match number(&given) {
+            Some(limit) if !(1.0..=MAX_LIMIT).contains(&limit) => {
+                refuse(&given, "invalid limit: a limit is 1 to 1048576")
+            }
+            _ => Ok(Self::Other(Box::new(given))),
+        }
+    }
+
+    /// Validates a fraction of the lease.
+    pub(super) fn renew_ratio(given: Expr) -> syn::Result<Self> {
+        match number(&given) {
+            Some(ratio) if ratio <= 0.0 || ratio >= 1.0 => refuse(
+                &given,
+                "invalid ratio: it must lie between 0 and 1, both excluded",
+            ),
+            _ => Ok(Self::Other(Box::new(given))),
+        }
+    }
+
+    /// Validates a lease.
+    pub(super) fn lease_ttl(given: Expr) -> syn::Result<Self> {
+        match literal_duration(&given)? {
+            Some(lease) if lease.is_zero() || lease.subsec_nanos() > 0 => refuse(
+                &given,
+                "invalid lease: it must be whole seconds, and at least one",
+            ),
+            Some(lease) => Ok(Self::Duration(lease)),
+            None => Ok(Self::Other(Box::new(given))),
+        }
+    }
+
+    /// Validates a wait.
+    pub(super) fn acquire_timeout(given: Expr) -> syn::Result<Self> {
+        match literal_duration(&given)? {
+            Some(timeout) if timeout.is_zero() => refuse(
+                &given,
+                "this timeout is zero; to acquire only a slot that is free now, write \
+                 `acquire_timeout = Duration::ZERO`",
+            ),
+            Some(timeout) => Ok(Self::Duration(timeout)),
+            None => Ok(Self::Other(Box::new(given))),
+        }
+    }
+
+    /// Accepts any client. The compiler checks its type.
+    #[expect(clippy::unnecessary_wraps, reason = "the signature of all values")]
+    pub(super) fn client(given: Expr) -> syn::Result<Self> {
+        Ok(Self::Client(Box::new(given)))
     }
 
     /// Returns the expression for the argument of the builder's method.
@@ -96,6 +110,32 @@ impl Value {
             }
             Self::Other(value) => value.to_token_stream(),
         }
+    }
+}
+
+fn refuse<T>(given: &Expr, why: impl Display) -> syn::Result<T> {
+    Err(syn::Error::new_spanned(given, why))
+}
+
+/// Returns the duration in a text literal. Refuses numbers, and durations that no server accepts.
+fn literal_duration(given: &Expr) -> syn::Result<Option<Duration>> {
+    if number(given).is_some() {
+        return refuse(
+            given,
+            "a duration has a unit: `\"2s\"`, `\"500ms\"`, `\"1h30m\"`, or any expression of type \
+             `Duration`",
+        );
+    }
+    let Some(Lit::Str(text)) = literal(given) else {
+        return Ok(None);
+    };
+    match parse_duration(&text.value()) {
+        Ok(duration) if duration > MAX_DURATION => refuse(
+            given,
+            "this is too long: a server accepts at most 9223372036 s",
+        ),
+        Ok(duration) => Ok(Some(duration)),
+        Err(error) => refuse(given, error),
     }
 }
 
@@ -130,13 +170,21 @@ fn number(expr: &Expr) -> Option<f64> {
 }
 
 #[cfg(test)]
+#[path = "../../../dflock-duration/tests/cases/mod.rs"]
+mod duration_cases;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::argument::{ARGUMENTS, Setter};
     use quote::quote;
 
     fn value(option: &str, given: TokenStream) -> Result<String, String> {
-        let value =
-            Value::new(option, syn::parse2(given).unwrap()).map_err(|error| error.to_string())?;
+        let argument = ARGUMENTS.iter().find(|argument| argument.name == option);
+        let Setter::Option(validate) = argument.unwrap().setter else {
+            panic!("`{option}` is no option of the builder")
+        };
+        let value = validate(syn::parse2(given).unwrap()).map_err(|error| error.to_string())?;
         Ok(value.expression(&syn::parse_quote!(::dflock)).to_string())
     }
 
@@ -168,6 +216,23 @@ mod tests {
         );
     }
 
+    // The same table is that of the SDK and of the command line.
+    #[test]
+    fn text_has_the_grammar_of_all_durations() {
+        for (text, duration) in duration_cases::DURATIONS {
+            let parsed = literal_duration(&syn::parse_quote!(#text));
+            assert_eq!(parsed.unwrap(), Some(duration), "{text}");
+        }
+        let seconds = duration_cases::SECONDS.map(|(text, _)| text);
+        for text in duration_cases::REFUSED.into_iter().chain(seconds) {
+            let error = literal_duration(&syn::parse_quote!(#text)).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                parse_duration(text).unwrap_err().to_string()
+            );
+        }
+    }
+
     #[test]
     fn an_invalid_literal_is_refused_at_compile_time() {
         for (option, given, why) in [
@@ -179,12 +244,12 @@ mod tests {
             ("limit", quote!((0)), "a limit is 1 to 1048576"),
             ("limit", quote!((-1)), "a limit is 1 to 1048576"),
             ("key", quote!(("a b")), "contains ' '"),
-            ("lease_ttl", quote!(("soon")), "this is not a duration"),
+            ("lease_ttl", quote!(("soon")), "is not a duration"),
             ("renew_ratio", quote!(0.0), "between 0 and 1"),
             ("renew_ratio", quote!(1), "between 0 and 1"),
             ("renew_ratio", quote!(-0.5), "between 0 and 1"),
             ("acquire_timeout", quote!(2), "a duration has a unit"),
-            ("acquire_timeout", quote!("2"), "this is not a duration"),
+            ("acquire_timeout", quote!("2"), "is not a duration"),
             ("acquire_timeout", quote!("0s"), "this timeout is zero"),
             (
                 "acquire_timeout",

@@ -32,8 +32,9 @@ pub(super) fn printable_address(server: &str) -> &str {
     }
 }
 
-/// Returns whether data that is sent to `server` stays on this machine.
-pub(super) fn is_local(server: &str) -> bool {
+/// Returns whether `server`, a `host:port`, is a loopback address, so that data that is sent to it
+/// stays on this machine.
+pub fn is_local(server: &str) -> bool {
     let host = server
         .rsplit_once(':')
         .map_or(server, |(host, _)| host)

@@ -28,7 +28,10 @@ const SERVER_READ_TIMEOUT: Duration = Duration::from_secs(23);
 const HEARTBEAT: Duration = Duration::from_secs(8);
 
 /// The longest valid timeout. A longer one is taken for a mistake.
-pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// The range of timeouts, as the end of an error message.
+pub(super) const TIMEOUT_RANGE: &str = "it must be more than zero and less than a century";
 
 /// Builder of a [`Client`], returned by [`Client::builder`].
 ///
@@ -128,10 +131,10 @@ impl ClientBuilder {
     /// server that is not on this machine. It logs none with a custom
     /// [`connector`](Self::connector), whose destination it does not know.
     #[must_use]
-    pub fn auth(mut self, secret: impl Into<String>) -> Self {
-        let token = AuthToken::new(Zeroizing::new(secret.into()));
+    pub fn auth(mut self, token: impl Into<String>) -> Self {
+        let token = AuthToken::new(Zeroizing::new(token.into()));
         let token = token.map_err(|why| ConfigError::AuthToken { why });
-        self.auth_token = token.map(|token| token.map(Reloadable::fixed));
+        self.auth_token = token.map(|token| token.map(Reloadable::from_value));
         self
     }
 
@@ -312,11 +315,12 @@ impl ClientBuilder {
             ("heartbeat", heartbeat),
             ("max_connection_age", self.max_connection_age),
         ] {
-            if given.is_zero() || given > LONGEST {
+            if !is_valid_timeout(given) {
+                let allowed = TIMEOUT_RANGE;
                 return Err(ConfigError::Duration {
                     option,
                     given,
-                    allowed: "it must be more than zero and less than a century",
+                    allowed,
                 });
             }
         }
@@ -390,6 +394,11 @@ impl fmt::Debug for ClientBuilder {
             .field("servers", &servers)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns whether a timeout is in the range that [`TIMEOUT_RANGE`] describes.
+pub(super) fn is_valid_timeout(timeout: Duration) -> bool {
+    !timeout.is_zero() && timeout <= MAX_TIMEOUT
 }
 
 /// Returns the default heartbeat for servers with this read timeout.

@@ -1,55 +1,113 @@
 //! Client options from environment variables.
 
-mod tls;
-
 use std::env;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use dflock_duration::parse_duration_or_seconds;
 use zeroize::Zeroizing;
 
 use super::address::check_addresses;
-use super::builder::LONGEST;
+use super::builder::{TIMEOUT_RANGE, is_valid_timeout};
 use super::{Client, ClientBuilder};
 use crate::engine::dflockd::{AuthToken, AuthTokenFile, Reloadable};
 use crate::error::{AuthTokenFileErrorKind, ConfigError};
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+use crate::{Tls, error::PemErrorKind};
 
-const AUTH: &str = "DFLOCK_AUTH_TOKEN";
-const AUTH_FILE: &str = "DFLOCK_AUTH_TOKEN_FILE";
-const HEARTBEAT: &str = "DFLOCK_HEARTBEAT";
-const TLS: &str = "DFLOCK_TLS";
-const TLS_CA: &str = "DFLOCK_TLS_CA";
+/// An environment variable that sets an option of the client.
+struct Variable {
+    name: &'static str,
+    /// The value, in Markdown, for the documentation.
+    meaning: &'static str,
+    setter: Setter,
+}
 
-impl Client {
-    /// Returns a client with the options of the environment variables, and defaults for the others.
-    ///
-    /// | variable | meaning |
-    /// |---|---|
-    /// | `DFLOCK_SERVERS` | `host:port`, several separated by commas |
-    /// | `DFLOCK_AUTH_TOKEN` | the auth token; an empty one is none |
-    /// | `DFLOCK_AUTH_TOKEN_FILE` | the file of the auth token, see [`auth_file`] |
-    /// | `DFLOCK_TLS` | `native`: TLS with the root certificates of the system; `off`: no TLS |
-    /// | `DFLOCK_TLS_CA` | a PEM file of CA certificates, which enables TLS; see below |
-    /// | `DFLOCK_CONNECT_TIMEOUT` | seconds, such as `5` or `0.5` |
-    /// | `DFLOCK_SOCKET_TIMEOUT` | seconds, such as `5` or `0.5` |
-    /// | `DFLOCK_SERVER_READ_TIMEOUT` | the smallest `--read-timeout` of the servers, in seconds |
-    /// | `DFLOCK_HEARTBEAT` | seconds; the default is that of [`heartbeat`] |
-    /// | `DFLOCK_MAX_CONNECTION_AGE` | seconds until an idle connection is closed; default 300 |
-    ///
-    /// `DFLOCK_AUTH_TOKEN` and `DFLOCK_AUTH_TOKEN_FILE` are not allowed together.
-    ///
-    /// The file of `DFLOCK_TLS_CA` is read again when it changes. With `DFLOCK_TLS=native` the
-    /// certificates of the system are trusted as well. It is not allowed with `DFLOCK_TLS=off`.
-    ///
-    /// [`auth_file`]: ClientBuilder::auth_file
-    /// [`heartbeat`]: ClientBuilder::heartbeat
-    ///
-    /// # Errors
-    ///
-    /// A [`ConfigError`] that names the invalid variable.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        build(ClientBuilder::from_env()?)
-    }
+/// Syntax of a value, and the function that sets the option.
+enum Setter {
+    /// A duration, or a number of seconds.
+    Timeout(fn(ClientBuilder, Duration) -> ClientBuilder),
+    /// Any text.
+    Text(fn(Settings, String) -> Result<Settings, ConfigError>),
+}
+
+/// Defines the names of the variables, their list, and [`Client::from_env`] with a table of them.
+macro_rules! variables {
+    ($($constant:ident = $name:literal, $meaning:literal, $setter:expr;)*) => {
+        $(const $constant: &str = $name;)*
+
+        static VARIABLES: &[Variable] = &[
+            $(Variable { name: $constant, meaning: $meaning, setter: $setter },)*
+        ];
+
+        impl Client {
+            /// Returns a client with the options of the environment variables, and defaults for the
+            /// others.
+            ///
+            /// | variable | meaning |
+            /// |---|---|
+            $(#[doc = concat!("| `", $name, "` | ", $meaning, " |")])*
+            ///
+            /// A time is a duration such as `5s`, `500ms` or `1h30m`, or a number of seconds such as
+            /// `5` or `0.5` ([`parse_duration_or_seconds`](crate::parse_duration_or_seconds)). It is
+            /// more than zero and less than a century.
+            ///
+            /// # Errors
+            ///
+            /// A [`ConfigError`] that names the invalid variable.
+            pub fn from_env() -> Result<Self, ConfigError> {
+                build(ClientBuilder::from_env()?)
+            }
+        }
+    };
+}
+
+// A new variable is an entry here, and a row of `docs/SETTINGS.md`, which a test asks for.
+variables! {
+    SERVERS = "DFLOCK_SERVERS",
+        "`host:port`, several separated by commas; default `127.0.0.1:6388`",
+        Setter::Text(Settings::servers);
+    AUTH_TOKEN = "DFLOCK_AUTH_TOKEN",
+        "the auth token; an empty one is none",
+        Setter::Text(|settings, token| {
+            let auth_token = Some(Zeroizing::new(token)).filter(|token| !token.is_empty());
+            Ok(Settings { auth_token, ..settings })
+        });
+    AUTH_TOKEN_FILE = "DFLOCK_AUTH_TOKEN_FILE",
+        "the file of the auth token, read again when it changes; refused with `DFLOCK_AUTH_TOKEN`",
+        Setter::Text(|settings, file| Ok(Settings { auth_token_file: Some(file), ..settings }));
+    TLS = "DFLOCK_TLS",
+        "`native`: TLS with the root certificates of the system; `off`: no TLS",
+        Setter::Text(|settings, tls| Ok(Settings { tls: Some(tls), ..settings }));
+    TLS_CA = "DFLOCK_TLS_CA",
+        "a PEM file of CA certificates, read again when it changes, which enables TLS; with \
+         `DFLOCK_TLS=native` those of the system are trusted as well; refused with \
+         `DFLOCK_TLS=off`",
+        Setter::Text(|settings, file| Ok(Settings { tls_ca: Some(file), ..settings }));
+    CONNECT_TIMEOUT = "DFLOCK_CONNECT_TIMEOUT",
+        "the longest time to connect, including the TLS handshake; default `5s`",
+        Setter::Timeout(ClientBuilder::connect_timeout);
+    SOCKET_TIMEOUT = "DFLOCK_SOCKET_TIMEOUT",
+        "the longest time for a reply that the server sends without waiting; default `5s`",
+        Setter::Timeout(ClientBuilder::socket_timeout);
+    SERVER_READ_TIMEOUT = "DFLOCK_SERVER_READ_TIMEOUT",
+        "the smallest `--read-timeout` of the servers; default `23s`",
+        Setter::Timeout(ClientBuilder::server_read_timeout);
+    HEARTBEAT = "DFLOCK_HEARTBEAT",
+        "the longest time between two renewals; default `8s`, or a third of a \
+         `DFLOCK_SERVER_READ_TIMEOUT` under `23s`",
+        Setter::Timeout(ClientBuilder::heartbeat);
+    MAX_CONNECTION_AGE = "DFLOCK_MAX_CONNECTION_AGE",
+        "the age at which an idle connection is closed, so that the name of its server is resolved \
+         again; default `5m`",
+        Setter::Timeout(ClientBuilder::max_connection_age);
+}
+
+/// Returns the names of all environment variables of a client, each with its meaning in Markdown.
+pub fn env_variables() -> impl Iterator<Item = (&'static str, &'static str)> {
+    VARIABLES
+        .iter()
+        .map(|variable| (variable.name, variable.meaning))
 }
 
 impl ClientBuilder {
@@ -89,122 +147,178 @@ impl ClientBuilder {
     pub fn from_lookup(
         lookup: impl Fn(&'static str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
-        from_text(|name| match lookup(name).map(OsString::into_string) {
-            Some(Ok(value)) => Ok(Some(value)),
-            None => Ok(None),
-            Some(Err(_)) => Err(refused(name, "it is not UTF-8".to_owned())),
-        })
-    }
-}
-
-fn from_text(
-    lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
-) -> Result<ClientBuilder, ConfigError> {
-    let mut builder = Client::builder();
-    let name = "DFLOCK_SERVERS";
-    if let Some(list) = lookup(name)? {
-        let servers = list.split(',').map(str::trim);
-        check_addresses(servers.clone()).map_err(|error| variable(name, &error))?;
-        builder = builder.servers(servers);
-    }
-    let token = lookup(AUTH)?
-        .map(Zeroizing::new)
-        .filter(|token| !token.is_empty());
-    builder = match (token, lookup(AUTH_FILE)?) {
-        (None, None) => builder,
-        (Some(token), None) => {
-            let token = AuthToken::new(token)
-                .map_err(|why| variable(AUTH, &ConfigError::AuthToken { why }))?;
-            builder.auth_token(token.map(Reloadable::fixed))
-        }
-        (None, Some(file)) => {
-            let token = AuthTokenFile::open(file.into()).map_err(|error| match error {
-                // Omit the path: the value may be the auth token itself, in the wrong variable.
-                ConfigError::AuthTokenFile { why, .. } => {
-                    let why = match why {
-                        AuthTokenFileErrorKind::Unreadable { error } => {
-                            AuthTokenFileErrorKind::NotPath { error }
-                        }
-                        why => why,
-                    };
-                    refused(AUTH_FILE, why.to_string())
+        let mut settings = Settings::default();
+        for Variable { name, setter, .. } in VARIABLES {
+            let text = match lookup(name).map(OsString::into_string) {
+                Some(Ok(text)) => text,
+                Some(Err(_)) => return Err(variable_error(name, "it is not UTF-8")),
+                None => continue,
+            };
+            match setter {
+                Setter::Timeout(set) => {
+                    settings.builder = set(settings.builder, parse_timeout(name, &text)?);
                 }
-                error => variable(AUTH_FILE, &error),
-            })?;
-            builder.auth_token(Some(token))
+                Setter::Text(set) => settings = set(settings, text)?,
+            }
         }
-        (Some(_), Some(_)) => {
-            return Err(refused(
-                AUTH_FILE,
-                format!("`{AUTH}` is set, too; unset one of the two"),
-            ));
-        }
-    };
-    builder = tls::secured(builder, &lookup)?;
-    if let Some(timeout) = seconds("DFLOCK_CONNECT_TIMEOUT", &lookup)? {
-        builder = builder.connect_timeout(timeout);
+        settings.into_builder()
     }
-    if let Some(timeout) = seconds("DFLOCK_SOCKET_TIMEOUT", &lookup)? {
-        builder = builder.socket_timeout(timeout);
-    }
-    if let Some(age) = seconds("DFLOCK_MAX_CONNECTION_AGE", &lookup)? {
-        builder = builder.max_connection_age(age);
-    }
-    if let Some(timeout) = seconds("DFLOCK_SERVER_READ_TIMEOUT", &lookup)? {
-        builder = builder.server_read_timeout(timeout);
-    }
-    if let Some(heartbeat) = seconds(HEARTBEAT, &lookup)? {
-        builder = builder.heartbeat(heartbeat);
-    }
-    Ok(builder)
 }
 
+/// The options of the variables that were read so far.
+#[derive(Default)]
+struct Settings {
+    builder: ClientBuilder,
+    auth_token: Option<Zeroizing<String>>,
+    auth_token_file: Option<String>,
+    tls: Option<String>,
+    tls_ca: Option<String>,
+}
+
+impl Settings {
+    fn servers(mut self, list: String) -> Result<Self, ConfigError> {
+        let servers = list.split(',').map(str::trim);
+        check_addresses(servers.clone()).map_err(|error| variable_error(SERVERS, error))?;
+        self.builder = self.builder.servers(servers);
+        Ok(self)
+    }
+
+    /// Combines the variables that depend on each other, and returns the builder.
+    fn into_builder(mut self) -> Result<ClientBuilder, ConfigError> {
+        let token = match (self.auth_token.take(), self.auth_token_file.take()) {
+            (None, None) => None,
+            (Some(token), None) => AuthToken::new(token)
+                .map_err(|why| variable_error(AUTH_TOKEN, ConfigError::AuthToken { why }))?
+                .map(Reloadable::from_value),
+            (None, Some(file)) => Some(open_auth_token_file(file)?),
+            (Some(_), Some(_)) => {
+                let why = format!("`{AUTH_TOKEN}` is set, too; unset one of the two");
+                return Err(variable_error(AUTH_TOKEN_FILE, why));
+            }
+        };
+        self.builder = self.builder.auth_token(token);
+        self.apply_tls()
+    }
+
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+    fn apply_tls(self) -> Result<ClientBuilder, ConfigError> {
+        let tls = match (self.tls.as_deref(), self.tls_ca) {
+            (None | Some("off"), None) => return Ok(self.builder),
+            (Some("native"), None) => {
+                Tls::native_roots().map_err(|error| certificate_error(TLS, error))
+            }
+            (Some("native"), Some(ca)) => {
+                Tls::native_roots_and(ca.as_ref()).map_err(|error| certificate_error(TLS_CA, error))
+            }
+            (None, Some(ca)) => {
+                Tls::ca_pem_file(ca).map_err(|error| certificate_error(TLS_CA, error))
+            }
+            (Some("off"), Some(_)) => {
+                let why = format!("`{TLS}` is `off`; unset one of the two");
+                Err(variable_error(TLS_CA, why))
+            }
+            // The value is not shown, because it may be a certificate or a key.
+            (Some(_), _) => Err(variable_error(TLS, "it is neither `native` nor `off`")),
+        };
+        Ok(self.builder.tls(tls?))
+    }
+
+    /// Refuses variables that request TLS, because the connection would otherwise be in clear text.
+    #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
+    fn apply_tls(self) -> Result<ClientBuilder, ConfigError> {
+        let tls = self.tls.filter(|tls| tls != "off");
+        for (name, value) in [(TLS, tls), (TLS_CA, self.tls_ca)] {
+            if value.is_some() {
+                let why = "this program was built without TLS; build it with the feature `tls` of \
+                           `dflock`";
+                return Err(variable_error(name, why));
+            }
+        }
+        Ok(self.builder)
+    }
+}
+
+fn open_auth_token_file(file: String) -> Result<Reloadable<AuthTokenFile>, ConfigError> {
+    AuthTokenFile::open(file.into()).map_err(|error| match error {
+        // Omit the path: the value may be the auth token itself, in the wrong variable.
+        ConfigError::AuthTokenFile { why, .. } => {
+            let why = match why {
+                AuthTokenFileErrorKind::Unreadable { error } => {
+                    AuthTokenFileErrorKind::NotPath { error }
+                }
+                why => why,
+            };
+            variable_error(AUTH_TOKEN_FILE, why)
+        }
+        error => variable_error(AUTH_TOKEN_FILE, error),
+    })
+}
+
+/// Returns the error for the certificates of the variable `name`, or of the system.
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+fn certificate_error(name: &'static str, error: ConfigError) -> ConfigError {
+    match error {
+        ConfigError::NoNativeRoots { why } => {
+            let advice = format!(
+                "install its CA certificates, or unset `{TLS}` and name them with `{TLS_CA}`"
+            );
+            variable_error(
+                TLS,
+                format!("the system has no certificate that can be trusted: {why}; {advice}"),
+            )
+        }
+        // Omit the path: the value may be a key or a certificate.
+        ConfigError::Pem {
+            what,
+            why: PemErrorKind::Unreadable { error },
+            ..
+        } => {
+            let (file, why) = (None, PemErrorKind::NotPath { error });
+            variable_error(name, ConfigError::Pem { what, file, why })
+        }
+        error => variable_error(name, error),
+    }
+}
+
+fn parse_timeout(name: &'static str, text: &str) -> Result<Duration, ConfigError> {
+    match parse_duration_or_seconds(text.trim()) {
+        Ok(timeout) if is_valid_timeout(timeout) => Ok(timeout),
+        Ok(_) => Err(variable_error(
+            name,
+            format!("{text:?} is refused; {TIMEOUT_RANGE}"),
+        )),
+        Err(error) => Err(variable_error(name, error)),
+    }
+}
+
+/// Builds the client. An error of an option names its variable.
 fn build(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
-        // The expected certificate name is derived from the host.
-        Err(error @ ConfigError::ServerName { .. }) => Err(variable("DFLOCK_SERVERS", &error)),
+        // The expected name in the certificate is derived from the host.
+        Err(error @ ConfigError::ServerName { .. }) => Err(variable_error(SERVERS, error)),
         Err(
             error @ ConfigError::Duration {
                 option: "heartbeat",
                 ..
             },
-        ) => Err(variable(HEARTBEAT, &error)),
+        ) => Err(variable_error(HEARTBEAT, error)),
         result => result,
     }
 }
 
-fn seconds(
-    name: &'static str,
-    lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
-) -> Result<Option<Duration>, ConfigError> {
-    let Some(text) = lookup(name)? else {
-        return Ok(None);
-    };
-    let seconds = text
-        .trim()
-        .parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    match seconds.filter(|seconds| !seconds.is_zero() && *seconds <= LONGEST) {
-        Some(seconds) => Ok(Some(seconds)),
-        None => Err(refused(
-            name,
-            format!("{text:?} is no number of seconds above 0, such as `5` or `0.5`"),
-        )),
-    }
-}
-
-fn variable(name: &'static str, error: &ConfigError) -> ConfigError {
-    refused(name, error.to_string())
-}
-
-fn refused(name: &'static str, why: String) -> ConfigError {
+fn variable_error(name: &'static str, why: impl ToString) -> ConfigError {
+    let why = why.to_string();
     ConfigError::Variable { name, why }
 }
 
 #[cfg(test)]
+#[path = "../../../dflock-duration/tests/cases/mod.rs"]
+mod duration_cases;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn client(vars: &[(&'static str, &str)]) -> Result<Client, ConfigError> {
         build(ClientBuilder::from_lookup(|name| {
@@ -254,9 +368,9 @@ mod tests {
             ("DFLOCK_SOCKET_TIMEOUT", "NaN"),
             ("DFLOCK_SOCKET_TIMEOUT", "inf"),
             ("DFLOCK_SERVER_READ_TIMEOUT", "0"),
-            ("DFLOCK_SERVER_READ_TIMEOUT", "3s"),
+            ("DFLOCK_SERVER_READ_TIMEOUT", "3x"),
             ("DFLOCK_MAX_CONNECTION_AGE", "0"),
-            ("DFLOCK_MAX_CONNECTION_AGE", "5m"),
+            ("DFLOCK_MAX_CONNECTION_AGE", "36501d"),
             ("DFLOCK_HEARTBEAT", "0"),
             // The default read timeout of the servers.
             ("DFLOCK_HEARTBEAT", "23"),
@@ -268,15 +382,60 @@ mod tests {
         }
     }
 
+    // The same table is that of the macros and of the command line.
+    #[test]
+    fn a_time_has_the_grammar_of_all_durations() {
+        let given = duration_cases::DURATIONS
+            .into_iter()
+            .chain(duration_cases::SECONDS);
+        for (text, duration) in given.filter(|(_, duration)| is_valid_timeout(*duration)) {
+            for text in [text.to_owned(), format!(" {text}\n")] {
+                let client = client(&[(SOCKET_TIMEOUT, &text)]).unwrap();
+                assert_eq!(client.timing().socket_timeout, duration, "{text:?}");
+            }
+        }
+        let spaced = |text: &str| text != text.trim();
+        for text in duration_cases::REFUSED
+            .into_iter()
+            .filter(|text| !spaced(text))
+        {
+            let error = client(&[(SOCKET_TIMEOUT, text)]).unwrap_err();
+            let why = parse_duration_or_seconds(text).unwrap_err();
+            assert_eq!(error, variable_error(SOCKET_TIMEOUT, why));
+        }
+        for text in ["0", "0s", "36500d1s"] {
+            let error = client(&[(SOCKET_TIMEOUT, text)]).unwrap_err().to_string();
+            assert!(error.contains(SOCKET_TIMEOUT), "{error}");
+            assert!(
+                error.contains(&format!("{text:?} is refused; {TIMEOUT_RANGE}")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_settings_has_a_row_for_each_variable() {
+        // Read when the test runs, because the page is not in the package of this crate.
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/SETTINGS.md");
+        let page = fs::read_to_string(page).unwrap();
+        let rows: Vec<_> = page
+            .lines()
+            .filter(|line| line.starts_with("| `DFLOCK_"))
+            .collect();
+        let expected: Vec<_> = env_variables()
+            .map(|(name, meaning)| format!("| `{name}` | {meaning} |"))
+            .collect();
+        assert_eq!(rows, expected);
+    }
+
     #[test]
     fn the_default_heartbeat_is_derived_from_the_read_timeout() {
-        const READ_TIMEOUT: &str = "DFLOCK_SERVER_READ_TIMEOUT";
         for (vars, read_timeout, heartbeat) in [
             (&[][..], 23, 8),
-            (&[(READ_TIMEOUT, "3")], 3, 1),
-            (&[(READ_TIMEOUT, "60")], 60, 8),
-            (&[(READ_TIMEOUT, "60"), (HEARTBEAT, "20")], 60, 20),
-            (&[(READ_TIMEOUT, "9"), (HEARTBEAT, "1")], 9, 1),
+            (&[(SERVER_READ_TIMEOUT, "3")], 3, 1),
+            (&[(SERVER_READ_TIMEOUT, "60")], 60, 8),
+            (&[(SERVER_READ_TIMEOUT, "60"), (HEARTBEAT, "20")], 60, 20),
+            (&[(SERVER_READ_TIMEOUT, "9"), (HEARTBEAT, "1")], 9, 1),
             (&[(HEARTBEAT, "2")], 23, 2),
         ] {
             let timing = client(vars).unwrap().timing().clone();
@@ -295,20 +454,20 @@ mod tests {
     #[test]
     fn the_auth_token_has_one_source() {
         for vars in [
-            &[(AUTH, ""), (AUTH_FILE, "no/such/file")][..],
-            &[(AUTH, "hush"), (AUTH_FILE, "no/such/file")],
+            &[(AUTH_TOKEN, ""), (AUTH_TOKEN_FILE, "no/such/file")][..],
+            &[(AUTH_TOKEN, "hush"), (AUTH_TOKEN_FILE, "no/such/file")],
         ] {
             let Err(ConfigError::Variable { name, why }) = client(vars) else {
                 panic!("{vars:?}")
             };
             assert_eq!(
                 (name, why.contains("unset one of the two")),
-                (AUTH_FILE, !vars[0].1.is_empty()),
+                (AUTH_TOKEN_FILE, !vars[0].1.is_empty()),
                 "{why}"
             );
             assert!(!why.contains("hush"));
         }
-        let debug = format!("{:?}", client(&[(AUTH, "")]).unwrap());
+        let debug = format!("{:?}", client(&[(AUTH_TOKEN, "")]).unwrap());
         assert!(debug.contains("auth_token: None"), "{debug}");
     }
 

@@ -20,10 +20,6 @@ mod resolver;
 mod sharding;
 mod splitmix;
 mod tcp;
-#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
-mod tls;
-#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
-#[path = "dflockd/no_tls.rs"]
 mod tls;
 
 use std::fmt;

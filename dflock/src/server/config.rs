@@ -10,7 +10,7 @@ use typed_builder::TypedBuilder;
 use super::observer::{Event, Observer};
 use super::table::TableConfig;
 use super::{Server, ServerError, ServerTls};
-use crate::client::LONGEST;
+use crate::client::MAX_TIMEOUT;
 use crate::engine::dflockd::AuthTokenFile;
 use crate::error::{ConfigError, invisible, public_part};
 use crate::wire::{LeaseSeconds, MAX_SECRET};
@@ -237,7 +237,7 @@ impl ServerConfig {
                 return Err(invalid(option, format!("{given:?}"), "more than zero"));
             }
         }
-        if self.read_timeout > LONGEST {
+        if self.read_timeout > MAX_TIMEOUT {
             let given = format!("{:?}", self.read_timeout);
             return Err(invalid("read_timeout", given, "at most a century"));
         }

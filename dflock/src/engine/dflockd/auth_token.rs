@@ -1,4 +1,4 @@
-//! The secret that servers and clients share.
+//! The auth token that servers and clients share.
 
 use std::fmt;
 use std::fs;
@@ -13,12 +13,12 @@ use crate::wire::MAX_SECRET;
 
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
-/// The secret: never shown, and wiped from memory when it is dropped.
+/// An auth token. It is never printed, and wiped from memory when it is dropped.
 pub(crate) struct AuthToken(Zeroizing<String>);
 
 impl AuthToken {
-    /// Takes `text` if the wire can carry it, without the byte order mark of UTF-8 at its start.
-    /// An empty one is none.
+    /// Returns the token of `text`, or `None` if `text` is empty. Removes a byte order mark at its
+    /// start, and refuses a text that the protocol cannot transmit.
     pub(crate) fn new(mut text: Zeroizing<String>) -> Result<Option<Self>, TokenErrorKind> {
         if text.starts_with(BYTE_ORDER_MARK) {
             text.remove(0);
@@ -40,8 +40,8 @@ impl AuthToken {
         }
     }
 
-    /// Returns the secret in a file whose content is `bytes`. White space around it does not count.
-    fn from_content(bytes: &[u8]) -> Result<Self, AuthTokenFileErrorKind> {
+    /// Returns the token in the content of a file, without white space around it.
+    fn from_file_content(bytes: &[u8]) -> Result<Self, AuthTokenFileErrorKind> {
         let text = str::from_utf8(bytes).map_err(|_| AuthTokenFileErrorKind::NotUtf8)?;
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).trim();
         let token = Self::parse(Zeroizing::new(text.to_owned()));
@@ -53,14 +53,14 @@ impl AuthToken {
         &self.0
     }
 
-    /// Returns whether servers before v1.15 close the connection instead of reading it.
+    /// Returns whether the token is too long for servers before v1.15, which close the connection.
     pub(crate) fn is_long(&self) -> bool {
         self.0.len() > 256
     }
 
-    /// Returns the error for a server that answers `error`: one without an auth token, or an old one
-    /// to which the token is too long.
-    pub(crate) fn not_understood(&self) -> AuthErrorKind {
+    /// Returns the kind of failure if a server replies `error` to the token. The server requires no
+    /// token, or is an old one for which the token is too long.
+    pub(crate) fn error_reply_kind(&self) -> AuthErrorKind {
         if self.is_long() {
             AuthErrorKind::TooLong
         } else {
@@ -75,11 +75,11 @@ impl fmt::Debug for AuthToken {
     }
 }
 
-/// The file of a secret.
+/// A file that contains an auth token.
 pub(crate) struct AuthTokenFile(PathBuf);
 
 impl AuthTokenFile {
-    /// Reads the secret in the file `path`, now and when the file has changed. What is not a
+    /// Reads the token from the file `path`, now and again when the file has changed. Anything but a
     /// regular file, such as a pipe, is read once.
     pub(crate) fn open(path: PathBuf) -> Result<Reloadable<Self>, ConfigError> {
         let file = Self(path);
@@ -87,15 +87,15 @@ impl AuthTokenFile {
             Reloadable::open(file)
         } else {
             file.parse(fs::read(&file.0).map(Zeroizing::new))
-                .map(Reloadable::fixed)
+                .map(Reloadable::from_value)
         }
     }
 
     fn parse(&self, read: io::Result<Zeroizing<Vec<u8>>>) -> Result<AuthToken, ConfigError> {
         let token = match read {
-            Ok(bytes) => AuthToken::from_content(&bytes),
+            Ok(bytes) => AuthToken::from_file_content(&bytes),
             // The value may be the auth token itself, which no error may show.
-            Err(error) if !file::is_path(&self.0, &error) => {
+            Err(error) if !file::may_show_path(&self.0, &error) => {
                 let why = AuthTokenFileErrorKind::NotPath {
                     error: error.to_string(),
                 };

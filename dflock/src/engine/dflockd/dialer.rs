@@ -103,7 +103,7 @@ impl Dialer {
             Ok((connection, Reply::Ok)) => Ok(connection),
             Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth {
                 context: context(),
-                fault: token.not_understood(),
+                fault: token.error_reply_kind(),
             }),
             Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth {
                 context: context(),

@@ -1,9 +1,9 @@
 //! Values that are read from files, and read again when one of the files changes.
 //!
-//! The files are looked at for each new connection: one `stat` a file, and a read after a change.
-//! Both are done on the thread of the caller, not by `spawn_blocking`: the blocking threads are the
-//! program's, and a program that waits for slots on all of them would never connect. The files are
-//! small and belong on a local file system, as mounted secrets do.
+//! Each new connection calls `stat` for each file, and reads the files after a change. Both block
+//! the thread of the caller. `spawn_blocking` is not used, because a program that waits for slots on
+//! all blocking threads would then never connect. The files are small and belong on a local file
+//! system, as mounted secrets do.
 
 use std::fmt;
 use std::fs::{self, Metadata};
@@ -18,11 +18,12 @@ use crate::error::ConfigError;
 use crate::mutex::Mutex;
 use crate::telemetry;
 
-/// The longest tick of a file system's clock: that of FAT. A file that was modified less than this
-/// before it was read is read again next time: a second change in the same tick cannot be seen.
-const TICK: Duration = Duration::from_secs(2);
+/// The coarsest resolution of modification times, that of FAT. A file that was modified less than
+/// this before it was read is read again next time, because a second change within the resolution
+/// does not change the modification time.
+const MAX_TIME_RESOLUTION: Duration = Duration::from_secs(2);
 
-/// The files of a value, all of them regular files.
+/// The files from which a value is read. All are regular files.
 pub(crate) trait FileSource {
     type Value;
 
@@ -32,21 +33,21 @@ pub(crate) trait FileSource {
     fn load(&self) -> Result<Self::Value, ConfigError>;
 }
 
-/// A value that is fixed, or that follows its files. Clones share the value.
+/// A value that is fixed, or that is read again when its files change. Clones share the value.
 pub(crate) enum Reloadable<S: FileSource> {
     Fixed(Arc<S::Value>),
     Files(Arc<Files<S>>),
 }
 
 impl<S: FileSource> Reloadable<S> {
-    pub(crate) fn fixed(value: S::Value) -> Self {
+    pub(crate) fn from_value(value: S::Value) -> Self {
         Self::Fixed(Arc::new(value))
     }
 
     /// Reads the files of `source`.
     pub(crate) fn open(source: S) -> Result<Self, ConfigError> {
-        // before the files are read: a change while they are read is seen next time
-        let stamps = Stamps::of(&source);
+        // Before the files are read, so that the next call sees a change during the read.
+        let stamps = Stamps::read(&source);
         let value = Mutex::new(Arc::new(source.load()?));
         let is_settled = stamps.are_settled();
         let last_read = Mutex::new(LastRead { stamps, is_settled });
@@ -57,7 +58,8 @@ impl<S: FileSource> Reloadable<S> {
         })))
     }
 
-    /// Returns the value of the files as they are now, or as they were when they were last good.
+    /// Returns the value of the files as they are now. If they are invalid, returns the last valid
+    /// value.
     pub(crate) fn current(&self) -> Arc<S::Value> {
         match self {
             Self::Fixed(value) => value.clone(),
@@ -75,7 +77,7 @@ impl<S: FileSource> Clone for Reloadable<S> {
     }
 }
 
-// the value may be a secret
+// The value is not shown, because it may be a secret.
 impl<S: FileSource> fmt::Debug for Reloadable<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -87,30 +89,30 @@ impl<S: FileSource> fmt::Debug for Reloadable<S> {
 
 pub(crate) struct Files<S: FileSource> {
     source: S,
-    /// The last good value. It is locked only to be cloned or replaced.
+    /// The last valid value. It is locked only while it is cloned or replaced.
     value: Mutex<Arc<S::Value>>,
-    /// Locked by the caller that looks at the files, for as long as that takes.
+    /// Locked while a caller checks and reads the files.
     last_read: Mutex<LastRead>,
 }
 
 struct LastRead {
-    /// The stamps from before the last read, successful or not.
+    /// The stamps before the last read, whether it succeeded or not.
     stamps: Stamps,
-    /// Set if a read is needless as long as the stamps stay the same. It is not after a read that
-    /// failed: the reason may be gone, as when the process had too many open files.
+    /// Set if the files need not be read again while the stamps stay the same. It is not set after
+    /// a failed read, because its cause may disappear, such as too many open files of the process.
     is_settled: bool,
 }
 
 impl<S: FileSource> Files<S> {
     fn current(&self) -> Arc<S::Value> {
-        // One caller at a time looks at the files. The others do not wait for it but use the last
-        // good value, because a file system that hangs would hold up all of them.
-        let change = match self.last_read.try_lock() {
+        // One caller at a time checks the files. The others use the last valid value at once, because
+        // otherwise a file system that hangs would block all of them.
+        let outcome = match self.last_read.try_lock() {
             Some(mut last_read) => self.reload(&mut last_read),
             None => None,
         };
-        // not behind a lock: a subscriber runs code of the program's, which may connect
-        match change {
+        // Without a lock, because a subscriber runs code of the user, which may connect.
+        match outcome {
             Some(Ok(())) => self.source.paths().for_each(telemetry::reloaded),
             Some(Err(error)) => telemetry::reload_failed(&error),
             None => {}
@@ -118,17 +120,17 @@ impl<S: FileSource> Files<S> {
         self.value.lock().clone()
     }
 
-    /// Reads the files again if they may have changed since `last_read`. Returns what is to be told
-    /// of a change.
+    /// Reads the files again if they may have changed since `last_read`. Returns the outcome if it
+    /// is to be reported.
     fn reload(&self, last_read: &mut LastRead) -> Option<Result<(), ConfigError>> {
-        let stamps = Stamps::of(&self.source);
+        let stamps = Stamps::read(&self.source);
         let is_changed = stamps != last_read.stamps;
         if last_read.is_settled && !is_changed {
             return None;
         }
         let loaded = self.source.load().map(Arc::new);
-        // files that change while they are read may not go together; what they end as is read next
-        let is_final = stamps == Stamps::of(&self.source);
+        // Files that change during the read may not match each other. The next call reads them again.
+        let is_consistent = stamps == Stamps::read(&self.source);
         *last_read = LastRead {
             is_settled: loaded.is_ok() && stamps.are_settled(),
             stamps,
@@ -138,16 +140,17 @@ impl<S: FileSource> Files<S> {
                 *self.value.lock() = value;
                 is_changed.then_some(Ok(()))
             }
-            Err(error) => (is_changed && is_final).then_some(Err(error)),
+            Err(error) => (is_changed && is_consistent).then_some(Err(error)),
         }
     }
 }
 
-/// The state of each file, by which a change is noticed.
+/// The stamp of each file. `None` for a file without metadata.
 #[derive(PartialEq, Eq)]
 struct Stamps(Vec<Option<Stamp>>);
 
-/// Kubernetes and most programs replace a file, so that its inode is another; some write into it.
+/// Metadata of a file that a change of the file changes. Kubernetes and most programs replace the
+/// file, which changes its inode; others write into it.
 #[derive(PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -158,8 +161,8 @@ struct Stamp {
 }
 
 impl Stamps {
-    fn of(source: &impl FileSource) -> Self {
-        let stamp = |path| fs::metadata(path).ok().map(|file| Stamp::of(&file));
+    fn read(source: &impl FileSource) -> Self {
+        let stamp = |path| fs::metadata(path).ok().map(|file| Stamp::new(&file));
         Self(source.paths().map(stamp).collect())
     }
 
@@ -168,7 +171,7 @@ impl Stamps {
         let is_old = |time| {
             SystemTime::now()
                 .duration_since(time)
-                .is_ok_and(|age| age > TICK)
+                .is_ok_and(|age| age > MAX_TIME_RESOLUTION)
         };
         self.0
             .iter()
@@ -178,7 +181,7 @@ impl Stamps {
 }
 
 impl Stamp {
-    fn of(file: &Metadata) -> Self {
+    fn new(file: &Metadata) -> Self {
         #[cfg(unix)]
         use std::os::unix::fs::MetadataExt;
         Self {
@@ -190,13 +193,14 @@ impl Stamp {
     }
 }
 
-/// Returns whether `path` leads to a regular file. Pipes, as shells make them of `<(command)`, can be read
-/// only once, so they cannot be read again.
+/// Returns whether `path` leads to a regular file. Others, such as the pipe that a shell makes of
+/// `<(command)`, can be read only once.
 pub(crate) fn is_regular(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file())
 }
 
-/// Reads a regular file, and refuses any other: to open a pipe that nothing writes to would block.
+/// Reads a regular file. Refuses any other file, because opening a pipe without a writer would
+/// block.
 pub(crate) fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -204,37 +208,42 @@ pub(crate) fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     fs::read(path).map(Zeroizing::new)
 }
 
-/// Returns whether an error may show `path`, which cannot be read because of `error`: the value may be a key or
-/// a token that was given in place of a path.
-pub(crate) fn is_path(path: &Path, error: &io::Error) -> bool {
+/// Returns whether an error message may contain `path`, which cannot be read because of `error`. It
+/// may not if the value looks like a key or a token that was given in place of a path.
+pub(crate) fn may_show_path(path: &Path, error: &io::Error) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
     let has_separator = text.iter().any(|byte| is_separator(char::from(*byte)));
-    // the dashes of PEM, and its BEGIN in base64, as Kubernetes stores secrets
+    // The dashes of PEM, and `-----BEGIN` in base64, in which Kubernetes stores secrets.
     let is_pem = ["-----", "LS0tLS1CRUdJTi"]
         .iter()
         .any(|start| memchr::memmem::find(text, start.as_bytes()).is_some());
-    let is_text = text.iter().any(u8::is_ascii_control);
-    let cannot_be = [io::ErrorKind::InvalidFilename, io::ErrorKind::InvalidInput];
-    let is_refused = cannot_be.contains(&error.kind());
-    has_separator && !is_pem && !is_text && !is_refused && !may_be_base64(text)
+    let has_control = text.iter().any(u8::is_ascii_control);
+    let is_invalid = matches!(
+        error.kind(),
+        io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput
+    );
+    has_separator && !is_pem && !has_control && !is_invalid && !may_be_base64(text)
 }
 
-/// Returns whether `text` may be, or contain, a key or a token in base64, which has slashes as paths have.
+/// Returns whether `text` may be or contain a key or a token in base64, which may contain slashes
+/// like a path.
 ///
-/// Base64 of some length has upper case, lower case and digits: a token of 24 random bytes, which are
-/// 32 characters, lacks one of the three in 1 of 200 cases.
+/// Base64 of some length contains upper case, lower case and digits. Of tokens of 24 random bytes,
+/// which are 32 characters, 1 in 200 lacks one of the three.
 fn may_be_base64(text: &[u8]) -> bool {
-    const LONGEST_PATH: usize = 40;
-    const SHORTEST_TOKEN: usize = 32;
+    /// Length up to which a text of base64 characters only is taken for a path.
+    const MAX_PATH: usize = 40;
+    /// Length from which a part of a path is taken for a token.
+    const MIN_TOKEN: usize = 32;
     let is_other = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"+/=".contains(byte));
     let is_random = |run: &[u8]| {
-        run.len() >= SHORTEST_TOKEN
+        run.len() >= MIN_TOKEN
             && run.iter().any(u8::is_ascii_uppercase)
             && run.iter().any(u8::is_ascii_lowercase)
             && run.iter().any(u8::is_ascii_digit)
     };
     let has_other = text.iter().any(is_other);
-    (!has_other && text.len() > LONGEST_PATH) || text.split(is_other).any(is_random)
+    (!has_other && text.len() > MAX_PATH) || text.split(is_other).any(is_random)
 }
 
 #[cfg(test)]
@@ -247,7 +256,7 @@ mod tests {
 
     use super::*;
 
-    /// A file of which only the reads are counted.
+    /// A file whose value is the number of its reads.
     struct Counted {
         path: PathBuf,
         reads: Cell<usize>,
@@ -266,7 +275,7 @@ mod tests {
         }
     }
 
-    /// Returns the reads after each of three looks at a file that was modified at `modified`.
+    /// Returns the number of reads after each of three calls, for a file modified at `modified`.
     fn reads(name: &str, modified: SystemTime) -> [usize; 3] {
         let path = env::temp_dir().join(format!("dflock-file-{}-{name}", process::id()));
         File::create(&path).unwrap().set_modified(modified).unwrap();
@@ -275,21 +284,21 @@ mod tests {
             reads: Cell::new(0),
         };
         let Ok(file) = Reloadable::open(source) else {
-            panic!("it is read")
+            panic!("the file cannot be read")
         };
         let reads = [(); 3].map(|()| *file.current());
         fs::remove_file(path).unwrap();
         reads
     }
 
-    // a second change in the same tick of the file system's clock would not be seen
+    // A second change within the resolution of the modification time would be missed otherwise.
     #[test]
-    fn a_file_is_read_until_its_last_change_is_a_tick_ago() {
+    fn a_file_is_read_until_its_last_change_is_old() {
         let now = SystemTime::now();
-        assert_eq!(reads("old", now - 5 * TICK), [1, 1, 1]);
+        assert_eq!(reads("old", now - 5 * MAX_TIME_RESOLUTION), [1, 1, 1]);
         assert_eq!(reads("new", now), [2, 3, 4]);
-        // the clock of the file system may be ahead
-        assert_eq!(reads("future", now + 5 * TICK), [2, 3, 4]);
+        // The clock of the file system may be ahead.
+        assert_eq!(reads("future", now + 5 * MAX_TIME_RESOLUTION), [2, 3, 4]);
     }
 
     /// A file whose second read waits for `go_on`, and whose value is the number of reads.
@@ -318,11 +327,11 @@ mod tests {
         }
     }
 
-    // a file system that hangs would hold up all tasks that connect
+    // Otherwise a file system that hangs would block all tasks that connect.
     #[test]
-    fn a_slow_read_holds_up_no_other_caller() {
+    fn a_slow_read_blocks_no_other_caller() {
         const TOO_LONG: Duration = Duration::from_secs(20);
-        // it was modified just now, so it is read at each look
+        // It was modified just now, so each call reads it.
         let path = env::temp_dir().join(format!("dflock-file-{}-slow", process::id()));
         File::create(&path).unwrap();
         let ((reading, has_begun), (go_on, wait)) = (mpsc::sync_channel(0), mpsc::channel());
@@ -333,20 +342,20 @@ mod tests {
             go_on: Mutex::new(wait),
         };
         let Ok(file) = Reloadable::open(source) else {
-            panic!("it is read")
+            panic!("the file cannot be read")
         };
         let (sender, values) = mpsc::channel();
-        let look = || {
+        let call = || {
             let (file, sender) = (file.clone(), sender.clone());
             thread::spawn(move || sender.send(*file.current()))
         };
-        look();
+        call();
         has_begun.recv_timeout(TOO_LONG).unwrap();
-        look();
+        call();
         assert_eq!(
             values.recv_timeout(TOO_LONG),
             Ok(1),
-            "it waits for the read"
+            "the call waits for the read"
         );
         go_on.send(()).unwrap();
         assert_eq!(values.recv_timeout(TOO_LONG), Ok(2));

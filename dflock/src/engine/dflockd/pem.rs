@@ -1,12 +1,14 @@
 //! Certificates and keys in PEM, from files and from memory.
-
-mod section;
+//!
+//! `rustls-pki-types` decodes a section of PEM. Its search for sections is not used, because it
+//! silently skips a damaged BEGIN line, and its errors quote the input.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -15,8 +17,11 @@ use zeroize::Zeroizing;
 
 use super::file;
 use crate::error::{ConfigError, PemContent, PemErrorKind, PemSectionErrorKind};
-use section::{Section, sections};
 
+const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
+const DASHES: &[u8] = b"-----";
+
+type DecodeResult<T> = Result<T, PemSectionErrorKind>;
 type ReadResult = io::Result<Zeroizing<Vec<u8>>>;
 
 /// PEM, and its description for errors. It may contain a key, so it is wiped when it is dropped,
@@ -36,7 +41,7 @@ impl Pem {
         }
     }
 
-    /// Reads a file or, once, a pipe.
+    /// Reads a file of any type, such as a pipe.
     pub(crate) fn read(what: &'static str, path: &Path) -> Result<Self, ConfigError> {
         Self::from_read(what, path, fs::read(path).map(Zeroizing::new))
     }
@@ -54,7 +59,7 @@ impl Pem {
                 bytes,
             }),
             // The "path" may be the key itself, which no error may show.
-            Err(error) if !file::is_path(path, &error) => {
+            Err(error) if !file::may_show_path(path, &error) => {
                 let why = PemErrorKind::NotPath {
                     error: error.to_string(),
                 };
@@ -93,9 +98,9 @@ impl Pem {
         self.for_each_certificate(|certificate| roots.add(certificate))
     }
 
-    /// Passes each certificate to `take`. A section that may be meant as a certificate is never
-    /// skipped, because otherwise the missing certificate shows only later, as an untrusted server.
-    fn for_each_certificate<F>(&self, mut take: F) -> Result<(), ConfigError>
+    /// Calls `add` with each certificate. A section that may be intended as a certificate is refused,
+    /// because otherwise its absence would only show later, as an untrusted server.
+    fn for_each_certificate<F>(&self, mut add: F) -> Result<(), ConfigError>
     where
         F: FnMut(CertificateDer<'static>) -> Result<(), rustls::Error>,
     {
@@ -110,7 +115,7 @@ impl Pem {
                             section: section.number,
                         })
                     };
-                    take(certificate).map_err(unusable)?;
+                    add(certificate).map_err(unusable)?;
                     count += 1;
                 }
                 Some(content) => other = other.or(Some(content)),
@@ -184,4 +189,165 @@ pub(crate) fn identity(
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(identity),
         Err(_) => Err(key.error(PemErrorKind::Mismatch)),
     }
+}
+
+/// One section. It may contain a key, so it does not implement `Debug`.
+struct Section<'a> {
+    /// The position among the sections of the text, from 1.
+    number: usize,
+    /// The words between BEGIN and the dashes.
+    label: &'a [u8],
+    /// The text between the BEGIN line and the END line.
+    body: &'a [u8],
+}
+
+impl Section<'_> {
+    /// Returns the kind of content, if the label is a known one.
+    fn content(&self) -> Option<PemContent> {
+        Some(match self.label {
+            // OpenSSL also reads the old label.
+            b"CERTIFICATE" | b"X509 CERTIFICATE" => PemContent::Certificate,
+            b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => PemContent::CertificateRequest,
+            b"ENCRYPTED PRIVATE KEY" => PemContent::EncryptedPrivateKey,
+            // An encrypted key in OpenSSL's older format has a header. Base64 contains no colon.
+            label if label.ends_with(b"PRIVATE KEY") && self.body.contains(&b':') => {
+                PemContent::EncryptedPrivateKey
+            }
+            label if label.ends_with(b"PRIVATE KEY") => PemContent::PrivateKey,
+            label if label.ends_with(b"PUBLIC KEY") => PemContent::PublicKey,
+            b"X509 CRL" => PemContent::RevocationList,
+            label if label.ends_with(b"PARAMETERS") => PemContent::Parameters,
+            _ => return None,
+        })
+    }
+
+    /// Returns whether this is a certificate in OpenSSL's own format, with its trusted purposes.
+    /// rustls does not support these.
+    fn is_trusted_certificate(&self) -> bool {
+        self.label == b"TRUSTED CERTIFICATE"
+    }
+
+    fn certificate(&self) -> DecodeResult<CertificateDer<'static>> {
+        self.decode(b"CERTIFICATE")
+    }
+
+    /// Decodes the private key. `None` if the section contains none, or one that TLS cannot use.
+    fn private_key(&self) -> Option<DecodeResult<PrivateKeyDer<'static>>> {
+        let is_key = matches!(
+            self.label,
+            b"PRIVATE KEY" | b"RSA PRIVATE KEY" | b"EC PRIVATE KEY"
+        );
+        (is_key && self.content() == Some(PemContent::PrivateKey)).then(|| self.decode(self.label))
+    }
+
+    fn decode<T: PemObject>(&self, label: &[u8]) -> DecodeResult<T> {
+        let begin = [b"-----BEGIN ", label, b"-----\n"].concat();
+        let end = [b"\n-----END ", label, b"-----\n"].concat();
+        let text = Zeroizing::new([&begin, self.body, &end].concat());
+        // Omit the error: it quotes a byte of the body.
+        T::from_pem_slice(&text).map_err(|_| PemSectionErrorKind::NotBase64)
+    }
+}
+
+/// Returns the sections of `text`, or the number of the first malformed one and the reason.
+///
+/// Text between sections is allowed, because `openssl x509 -text` writes it. A BEGIN or END that is
+/// not on a separate line is an error, because otherwise the section would be skipped.
+fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, (usize, PemSectionErrorKind)> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let mut sections = Vec::new();
+    let mut open: Option<(&[u8], usize)> = None;
+    let mut offset = 0;
+    for line in text.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+        let start = offset;
+        offset += line.len();
+        let number = sections.len() + 1;
+        let malformed = |why| (number, why);
+        match (open, Marker::parse(line).map_err(malformed)?) {
+            (_, None) => {}
+            (None, Some(Marker::Begin(label))) => open = Some((label, offset)),
+            (None, Some(Marker::End(_))) => return Err(malformed(PemSectionErrorKind::NoBegin)),
+            (Some(_), Some(Marker::Begin(_))) => return Err(malformed(PemSectionErrorKind::NoEnd)),
+            (Some((label, body)), Some(Marker::End(end))) => {
+                if end != label {
+                    return Err(malformed(PemSectionErrorKind::OtherEnd));
+                }
+                sections.push(Section {
+                    number,
+                    label,
+                    body: &text[body..start],
+                });
+                open = None;
+            }
+            (_, Some(Marker::EndAndBegin)) => {
+                // The section that would be skipped begins on this line.
+                let number = number + usize::from(open.is_some());
+                return Err((number, PemSectionErrorKind::JoinedToEnd));
+            }
+        }
+    }
+    match open {
+        Some(_) => Err((sections.len() + 1, PemSectionErrorKind::NoEnd)),
+        None => Ok(sections),
+    }
+}
+
+/// A line that begins or ends a section.
+#[derive(Clone, Copy)]
+enum Marker<'a> {
+    Begin(&'a [u8]),
+    End(&'a [u8]),
+    /// An END followed by a BEGIN, as in files that were joined without a line break.
+    EndAndBegin,
+}
+
+impl<'a> Marker<'a> {
+    /// Returns the marker in `line`, if there is one.
+    fn parse(line: &'a [u8]) -> Result<Option<Self>, PemSectionErrorKind> {
+        let line = line.trim_ascii_end();
+        let (begin, end) = (find(line, b"-----BEGIN "), find(line, b"-----END "));
+        let Some(at) = begin.into_iter().chain(end).min() else {
+            let damaged = is_damaged_marker(line).then_some(PemSectionErrorKind::Damaged);
+            return damaged.map_or(Ok(None), Err);
+        };
+        let is_begin = begin == Some(at);
+        if at > 0 {
+            return Err(PemSectionErrorKind::NotAtLineStart);
+        }
+        let label = &line[if is_begin {
+            b"-----BEGIN ".len()
+        } else {
+            b"-----END ".len()
+        }..];
+        let length = find(label, DASHES).ok_or(PemSectionErrorKind::Damaged)?;
+        let (label, rest) = (&label[..length], &label[length + DASHES.len()..]);
+        match (is_begin, rest) {
+            (true, []) => Ok(Some(Self::Begin(label))),
+            (false, []) => Ok(Some(Self::End(label))),
+            (true, [b'\\', b'n' | b'r', ..]) => Err(PemSectionErrorKind::EscapedLineBreaks),
+            (true, _) => Err(PemSectionErrorKind::NoLineBreakAfterBegin),
+            (false, rest) if find(rest, b"BEGIN ").is_some() => Ok(Some(Self::EndAndBegin)),
+            (false, _) => Err(PemSectionErrorKind::NoLineBreakAfterEnd),
+        }
+    }
+}
+
+/// Returns whether `line` is a BEGIN or END with wrong dashes, such as those of a word processor.
+fn is_damaged_marker(line: &[u8]) -> bool {
+    let is_dash = |c| matches!(c, '-' | '\u{AD}' | '\u{2010}'..='\u{2015}' | '\u{2212}');
+    let Ok(line) = str::from_utf8(line) else {
+        return false;
+    };
+    let line = line.trim();
+    let words = line.trim_matches(is_dash).trim_start();
+    let is_marker = ["BEGIN ", "END "].iter().any(|word| {
+        words
+            .get(..word.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(word))
+    });
+    is_marker && line.starts_with(is_dash) && line.ends_with(is_dash)
+}
+
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    memchr::memmem::find(text, pattern)
 }

@@ -1,4 +1,4 @@
-//! Look-up of host names, on threads that no runtime waits for.
+//! Lookup of host names, on threads that no runtime waits for.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,42 +13,42 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::clock::{Clock, Instant};
 use crate::mutex::Mutex;
 
-/// The age up to which a look-up that has no answer yet is shared. Its answer may be as old: a
-/// connection that was made to an older one would outlive its age limit by that much.
-const LATEST_JOIN: Duration = Duration::from_secs(1);
+/// The age up to which a pending lookup is shared. Its answer may be as old as the lookup, and a
+/// connection to an old address would outlive its age limit by that time.
+const MAX_SHARED_AGE: Duration = Duration::from_secs(1);
 
-/// The most look-ups of one name at a time. Only a name whose look-up takes longer than
-/// [`LATEST_JOIN`] has more than one.
-const MAX_LOOK_UPS: usize = 8;
+/// The largest number of concurrent lookups of one name. Only a name whose lookup takes longer than
+/// [`MAX_SHARED_AGE`] has more than one.
+const MAX_LOOKUPS: usize = 8;
 
 /// Looks host names up with the system's resolver, which blocks its thread.
 ///
-/// Tokio's blocking pool is not used: a program may have filled it with tasks that wait for a slot,
-/// and a runtime that ends waits for its blocking tasks. Each look-up has a separate thread, so a
-/// name that hangs does not delay other names. Calls for a name whose look-up began less than 1 s ago
-/// share that look-up. A name has at most 8 threads: while all of them hang, calls for it wait.
+/// Tokio's blocking pool is not used. A program may have filled it with tasks that wait for a slot,
+/// and the shutdown of a runtime waits for its blocking tasks. Each lookup has a separate thread, so
+/// that a name that hangs does not delay other names. Calls for a name share a lookup that began at
+/// most 1 s ago. A name has at most 8 threads; while all of them hang, calls for it wait.
 #[derive(Clone)]
 pub(crate) struct Resolver {
-    look_up: Arc<LookUp>,
+    lookup: Arc<Lookup>,
     clock: Clock,
     names: Arc<Mutex<HashMap<String, Arc<Name>>>>,
 }
 
-/// The look-ups of one name.
+/// The lookups of one name.
 struct Name {
-    /// The start of the last look-up, and its answer.
+    /// The start of the last lookup, and the receiver of its answer.
     last: Mutex<Option<(Instant, Receiver)>>,
-    /// Held by the threads that look the name up.
+    /// One permit for each thread that may look the name up.
     threads: Arc<Semaphore>,
 }
 
-/// The blocking look-up of a `host:port`.
-type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+/// The blocking lookup of a `host:port`.
+type Lookup = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// The outcome of a look-up, for all calls that share it.
+/// The outcome of a lookup, for all calls that share it.
 type Answer = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
 
-/// Receives the answer of a look-up, once there is one.
+/// Receives the answer of a lookup, once there is one.
 type Receiver = watch::Receiver<Option<Answer>>;
 
 impl Default for Resolver {
@@ -59,11 +59,11 @@ impl Default for Resolver {
 
 impl Resolver {
     pub(super) fn new(
-        look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+        lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            look_up: Arc::new(look_up),
-            // it goes on while the machine is suspended, and the answer gets older
+            lookup: Arc::new(lookup),
+            // This clock includes suspended time, during which an answer gets older, too.
             clock: Clock::Boottime,
             names: Arc::default(),
         }
@@ -71,11 +71,11 @@ impl Resolver {
 
     /// Returns the addresses of `server`, a `host:port`, in the order of the system's resolver.
     ///
-    /// A numeric address needs no look-up and no thread.
+    /// A numeric address needs no lookup and no thread.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe. The thread of a look-up that no call waits for ends with the look-up.
+    /// Cancel safe. The thread of a lookup that no call waits for ends with the lookup.
     pub(crate) async fn resolve(&self, server: &str) -> io::Result<Arc<[SocketAddr]>> {
         if let Ok(address) = server.parse::<SocketAddr>() {
             return Ok([address].into());
@@ -85,8 +85,8 @@ impl Resolver {
         let mut answer = if let Some(answer) = joined {
             answer
         } else {
-            let thread = name.threads.clone().acquire_owned().await;
-            self.join_or_start(server, &name, thread.map_err(io::Error::other)?)?
+            let permit = name.threads.clone().acquire_owned().await;
+            self.join_or_start(server, &name, permit.map_err(io::Error::other)?)?
         };
         let answer = answer
             .wait_for(Option::is_some)
@@ -95,7 +95,7 @@ impl Resolver {
         match answer {
             Ok(Some(Ok(addresses))) => Ok(addresses),
             Ok(Some(Err(error))) => Err(io::Error::new(error.kind(), error)),
-            Ok(None) | Err(_) => Err(io::Error::other("the look-up of the name panicked")),
+            Ok(None) | Err(_) => Err(io::Error::other("the lookup of the name panicked")),
         }
     }
 
@@ -104,41 +104,41 @@ impl Resolver {
         let name = names.entry(server.to_owned()).or_insert_with(|| {
             Arc::new(Name {
                 last: Mutex::default(),
-                threads: Arc::new(Semaphore::new(MAX_LOOK_UPS)),
+                threads: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             })
         });
         name.clone()
     }
 
-    /// Returns the answer of the `last` look-up if that is still going on and young.
+    /// Returns the answer of the `last` lookup if the lookup is pending and recent.
     fn join(&self, last: Option<&(Instant, Receiver)>) -> Option<Receiver> {
         let (began, answer) = last?;
-        // one that panicked has no answer, and its sender is gone
+        // A lookup that panicked has no answer, and its sender was dropped.
         let is_pending = answer.borrow().is_none() && answer.has_changed().is_ok();
-        let is_young = self.clock.now().since(*began) <= LATEST_JOIN;
-        (is_pending && is_young).then(|| answer.clone())
+        let is_recent = self.clock.now().since(*began) <= MAX_SHARED_AGE;
+        (is_pending && is_recent).then(|| answer.clone())
     }
 
-    /// Joins the look-up of `server`, or starts one on a separate `thread`.
+    /// Joins the pending lookup of `server`, or starts one on a separate thread that keeps `permit`.
     fn join_or_start(
         &self,
         server: &str,
         name: &Name,
-        thread: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> io::Result<Receiver> {
         let mut last = name.last.lock();
         if let Some(answer) = self.join(last.as_ref()) {
             return Ok(answer);
         }
         let (sender, receiver) = watch::channel(None);
-        let (look_up, server) = (self.look_up.clone(), server.to_owned());
+        let (lookup, server) = (self.lookup.clone(), server.to_owned());
         let began = self.clock.now();
-        // detached: nothing waits for a thread that may hang for as long as the system likes
+        // The thread is detached, because it may hang for as long as the system's resolver does.
         thread::Builder::new()
             .name("dflock-resolver".to_owned())
             .spawn(move || {
-                let answer = look_up(&server).map(Into::into).map_err(Arc::new);
-                drop(thread);
+                let answer = lookup(&server).map(Into::into).map_err(Arc::new);
+                drop(permit);
                 sender.send_replace(Some(answer));
             })?;
         *last = Some((began, receiver.clone()));
@@ -162,10 +162,11 @@ mod tests {
 
     use super::*;
 
-    /// Only a test that fails waits for this long.
+    /// The timeout of a test that would otherwise hang.
     const TOO_LONG: Duration = Duration::from_secs(20);
 
-    /// A resolver whose look-up of `hangs:1` hangs until the sender sends, and the number of look-ups.
+    /// Returns a resolver whose lookup of `hangs:1` hangs until the sender sends, and the number of
+    /// lookups.
     fn hanging() -> (Resolver, mpsc::Sender<()>, Arc<AtomicUsize>) {
         let (go_on, wait) = mpsc::channel();
         let (wait, count) = (Mutex::new(wait), Arc::<AtomicUsize>::default());
@@ -181,29 +182,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_for_one_name_share_a_look_up_and_other_names_do_not_wait_for_it() {
+    async fn calls_for_one_name_share_a_lookup_and_other_names_do_not_wait_for_it() {
         let (resolver, go_on, count) = hanging();
         let call = || resolver.resolve("hangs:1");
         let other = async {
             let other = timeout(TOO_LONG, resolver.resolve("other:1")).await;
             go_on.send(()).unwrap();
-            other.expect("it waits")
+            other.expect("another name waits for the lookup")
         };
-        // `join` polls all before any of them is woken
+        // `join!` polls all of them before it wakes any.
         let (first, second, third, other) = tokio::join!(call(), call(), call(), other);
         for found in [first, second, third, other] {
             assert_eq!(found.unwrap()[0].port(), 1);
         }
         assert_eq!(count.load(Ordering::Relaxed), 2);
-        // a later call looks the name up again: it may have moved
+        // A later call looks the name up again, because its address may have changed.
         go_on.send(()).unwrap();
         resolver.resolve("hangs:1").await.unwrap();
         assert_eq!(count.load(Ordering::Relaxed), 3);
     }
 
-    // its answer may be from before the name was moved
+    // Its answer may be older than a change of the address.
     #[tokio::test]
-    async fn a_look_up_that_began_more_than_a_second_ago_is_not_joined() {
+    async fn a_lookup_that_began_more_than_a_second_ago_is_not_joined() {
         let (resolver, go_on, count) = hanging();
         let millis = Arc::<AtomicUsize>::default();
         let now = millis.clone();
@@ -225,19 +226,21 @@ mod tests {
                 go_on.send(()).unwrap();
             }
         };
-        // `join` polls all before any of them is woken
+        // `join!` polls all of them before it wakes any.
         let calls = async { tokio::join!(call_at(0), call_at(1000), call_at(1001), end) };
-        let (first, second, third, ()) = timeout(TOO_LONG, calls).await.expect("it is joined");
+        let (first, second, third, ()) = timeout(TOO_LONG, calls)
+            .await
+            .expect("an old lookup is joined");
         assert!(first.is_ok() && second.is_ok() && third.is_ok());
         assert_eq!(count.load(Ordering::Relaxed), 2);
     }
 
-    // each would leave another thread behind
+    // Otherwise each call would start another thread that hangs.
     #[tokio::test]
-    async fn a_name_whose_look_ups_hang_has_a_limited_number_of_threads() {
+    async fn a_name_whose_lookups_hang_has_a_limited_number_of_threads() {
         let (resolver, go_on, count) = hanging();
         let now = Arc::<AtomicUsize>::default();
-        // each call comes 2 s after the one before it
+        // The clock advances by 2 s for each call.
         let since = move || Duration::from_secs(2 * now.fetch_add(1, Ordering::Relaxed) as u64);
         let clock = Clock::Custom(Arc::new(since));
         let resolver = Resolver { clock, ..resolver };
@@ -247,24 +250,26 @@ mod tests {
             calls.spawn(async move { resolver.resolve("hangs:1").await });
         }
         let started = async {
-            while count.load(Ordering::Relaxed) < MAX_LOOK_UPS {
+            while count.load(Ordering::Relaxed) < MAX_LOOKUPS {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(TOO_LONG, started).await.expect("they are joined");
+        timeout(TOO_LONG, started)
+            .await
+            .expect("an old lookup is joined");
         assert_eq!(resolver.name("hangs:1").threads.available_permits(), 0);
-        assert_eq!(count.load(Ordering::Relaxed), MAX_LOOK_UPS);
+        assert_eq!(count.load(Ordering::Relaxed), MAX_LOOKUPS);
         for _ in 0..20 {
             go_on.send(()).unwrap();
         }
         let ended = timeout(TOO_LONG, calls.join_all())
             .await
-            .expect("they wait");
+            .expect("a call hangs");
         assert!(ended.iter().all(io::Result::is_ok));
     }
 
     #[test]
-    fn a_runtime_ends_while_a_look_up_hangs() {
+    fn a_runtime_ends_while_a_lookup_hangs() {
         let (resolver, go_on, _) = hanging();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -280,7 +285,7 @@ mod tests {
             ended.send(()).unwrap();
         });
         end.recv_timeout(TOO_LONG)
-            .expect("the runtime waits for the look-up");
+            .expect("the runtime waits for the lookup");
         drop(go_on);
     }
 
@@ -295,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_look_up_is_an_error_that_is_tried_again() {
+    async fn a_failed_lookup_is_an_error_that_is_tried_again() {
         let count = Arc::<AtomicUsize>::default();
         let looked_up = count.clone();
         let resolver = Resolver::new(move |_| match looked_up.fetch_add(1, Ordering::Relaxed) {

@@ -1,9 +1,9 @@
-//! Key -> server.
+//! The mapping of keys to servers.
 
-/// Says on which of several servers a key lives.
+/// A function that maps a key to one of several servers.
 ///
-/// All programs that share a key must agree: the default is what the other dflockd clients do. Implemented for every
-/// `Fn(&str, usize) -> usize`.
+/// All programs that share a key must use the same function. The default, [`Crc32`], is that of the
+/// other dflockd clients. Every `Fn(&str, usize) -> usize` implements this trait.
 ///
 /// # Examples
 ///
@@ -17,9 +17,10 @@
 /// # Ok::<(), ConfigError>(())
 /// ```
 pub trait Sharding: Send + Sync + 'static {
-    /// The index of the server for `key`, less than `servers`, which is at least 1.
+    /// Returns the index of the server for `key`, which must be less than `servers`. There is at
+    /// least one server.
     ///
-    /// An answer out of range is [`ConfigError::Shard`](crate::ConfigError::Shard).
+    /// An index out of range is the error [`ConfigError::Shard`](crate::ConfigError::Shard).
     fn shard(&self, key: &str, servers: usize) -> usize;
 }
 
@@ -29,7 +30,8 @@ impl<F: Fn(&str, usize) -> usize + Send + Sync + 'static> Sharding for F {
     }
 }
 
-/// CRC-32 (IEEE) of the key's UTF-8 bytes, modulo the number of servers: the same in the Go, Python and TypeScript clients.
+/// The CRC-32 (IEEE) of the UTF-8 bytes of the key, modulo the number of servers, as in the Go,
+/// Python and TypeScript clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crc32;
 
@@ -43,9 +45,9 @@ impl Sharding for Crc32 {
 mod tests {
     use super::*;
 
-    // the numbers are those of zlib.crc32, which the Python client uses
+    // The numbers are those of `zlib.crc32`, which the Python client uses.
     #[test]
-    fn the_index_is_the_one_of_the_other_clients() {
+    fn the_index_is_that_of_the_other_clients() {
         for (key, crc) in [
             ("worker-pool", 0xe746_ac78_u32),
             ("a", 0xe8b7_be43),
