@@ -13,9 +13,11 @@ pub use builder::ClientBuilder;
 pub(crate) use builder::MAX_TIMEOUT;
 pub use env::env_variables;
 
+use crate::Holder;
 use crate::engine::Engine;
 use crate::error::{ConfigError, Error};
 use crate::lease::Timing;
+use crate::wire::{KeyBuf, Token};
 
 /// A client: the servers, the options of their connections, and the idle connections.
 ///
@@ -65,7 +67,11 @@ impl Client {
 
     /// Returns the configured servers, each `host:port`.
     pub fn servers(&self) -> impl Iterator<Item = &str> {
-        self.inner.engine.servers().map(|server| &**server)
+        self.inner
+            .engine
+            .servers()
+            .into_iter()
+            .map(|server| &**server)
     }
 
     /// Makes this the default client of the program. This succeeds only once.
@@ -179,6 +185,39 @@ impl Client {
         self.inner.engine.stats().await
     }
 
+    /// Returns the holders of `key`, in the order of their grants. Both the lock and the semaphore
+    /// of that key are listed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] on dflockd, which does not tell them. [`ConfigError`] if the key is
+    /// invalid. Other errors if the cluster cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn holders(&self, key: &str) -> Result<Vec<Holder>, Error> {
+        self.inner.engine.holders(validate_key(key)?).await
+    }
+
+    /// Takes the slot, or the place in the queue, of `token` away. Returns whether there was one.
+    ///
+    /// The holder gets [`Lost`](crate::Lost) with the reason
+    /// [`Revoked`](crate::LostReason::Revoked), at the latest at its next renewal, after a third of
+    /// its lease. The next waiter holds at once, so both may run until then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] on dflockd. [`ConfigError`] if the key is invalid. Other errors if the
+    /// cluster cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not undo the revocation.
+    pub async fn revoke(&self, key: &str, token: &Token) -> Result<bool, Error> {
+        self.inner.engine.revoke(validate_key(key)?, *token).await
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.inner.engine
     }
@@ -190,6 +229,11 @@ impl Client {
     pub(crate) fn fencing(&self) -> bool {
         self.inner.fencing
     }
+}
+
+fn validate_key(key: &str) -> Result<Arc<str>, ConfigError> {
+    let valid = KeyBuf::new(key).map_err(|why| ConfigError::key(key, why))?;
+    Ok(valid.as_shared().clone())
 }
 
 impl fmt::Debug for Client {

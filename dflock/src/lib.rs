@@ -99,6 +99,7 @@ mod etcd_cluster;
 pub mod fuzzing;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+mod holder;
 mod lease;
 mod lock;
 #[cfg(feature = "macros")]
@@ -132,6 +133,7 @@ pub use error::{
     ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind, PemSectionErrorKind,
     TlsErrorKind, TokenErrorKind,
 };
+pub use holder::Holder;
 pub use lock::{Lock, LockBuilder};
 pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
 #[cfg(any(feature = "stats", feature = "server"))]

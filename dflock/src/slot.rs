@@ -50,7 +50,18 @@ impl SemaphoreInner {
             return Err(ConfigError::RenewRatio { ratio: renew_ratio });
         }
         let client = options.client.map_or_else(Client::current, Ok)?;
-        let server = client.engine().server_for(key.as_str())?;
+        let engine = client.engine();
+        let capabilities = engine.capabilities();
+        if let Some(lease) = lease
+            && lease.as_duration() < capabilities.shortest_lease
+        {
+            return Err(ConfigError::ShortLease {
+                lease: lease.as_duration(),
+                engine: capabilities.engine,
+                shortest: capabilities.shortest_lease,
+            });
+        }
+        let server = engine.server_for(key.as_str())?;
         let config = Arc::new(LeaseConfig {
             slot: SlotSpec {
                 key,
@@ -61,7 +72,7 @@ impl SemaphoreInner {
             engine: client.engine().clone(),
             timing: client.timing().clone(),
             renew_ratio,
-            fencing: client.fencing(),
+            fencing: client.fencing() || capabilities.fence,
             on_lost: options.on_lost,
         });
         Ok(Self {
@@ -132,6 +143,14 @@ impl SemaphoreInner {
         })
     }
 
+    /// Returns the position of the place in the queue that `handle` owns.
+    pub(crate) fn position(&self, handle: &LeaseHandle) -> Result<u64, Error> {
+        let LeaseConfig { engine, slot, .. } = &*self.config;
+        handle
+            .position()
+            .ok_or_else(|| engine.unsupported(Operation::Position, slot.key.as_shared().clone()))
+    }
+
     /// Releases the slot of `token`.
     pub(crate) async fn release(&self, handle: LeaseHandle, token: &Token) -> Result<(), Error> {
         let runtime = driver::runtime()?;
@@ -143,8 +162,8 @@ impl SemaphoreInner {
             .await
         {
             Ok(ReleaseOutcome::Released) => (Outcome::Released, Ok(())),
-            Ok(ReleaseOutcome::NotHeld) => {
-                let lost = self.config.report_lost(*token);
+            Ok(ReleaseOutcome::NotHeld(reason)) => {
+                let lost = self.config.report_lost(*token, reason);
                 (Outcome::Lost(lost.clone()), Err(lost.into()))
             }
             // No reply was waited for.
@@ -163,11 +182,18 @@ impl SemaphoreInner {
     ) -> Result<(LeaseHandle, Grant), Error> {
         let grant = granted.grant;
         let age = granted.received_at.since(granted.sent_at);
-        let handle = if age < MAX_UNVERIFIED_AGE {
-            LeaseHandle::granted(&self.config, granted, telemetry)
-        } else {
-            // Boxed: the future is large, and rarely used.
-            Box::pin(LeaseHandle::verified(&self.config, granted, telemetry)).await?
+        let handle = match granted.verify_timeout {
+            Some(limit) if age >= MAX_UNVERIFIED_AGE => {
+                // Boxed: the future is large, and rarely used.
+                Box::pin(LeaseHandle::verified(
+                    &self.config,
+                    granted,
+                    limit,
+                    telemetry,
+                ))
+                .await?
+            }
+            _ => LeaseHandle::granted(&self.config, granted, telemetry),
         };
         Ok((handle, grant))
     }

@@ -15,6 +15,9 @@ mod connection;
 mod cycles;
 mod descriptors;
 mod drop;
+mod etcd;
+#[path = "../../dflock/tests/etcd/cluster.rs"]
+mod etcd_cluster;
 mod fence;
 mod fixture;
 mod future_size;

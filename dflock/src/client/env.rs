@@ -7,7 +7,7 @@ use std::time::Duration;
 use dflock_duration::parse_duration_or_seconds;
 use zeroize::Zeroizing;
 
-use super::address::check_addresses;
+use super::address::Servers;
 use super::builder::{TIMEOUT_RANGE, is_valid_timeout};
 use super::{Client, ClientBuilder};
 use crate::engine::dflockd::{AuthToken, AuthTokenFile, Reloadable};
@@ -178,7 +178,7 @@ struct Settings {
 impl Settings {
     fn servers(mut self, list: String) -> Result<Self, ConfigError> {
         let servers = list.split(',').map(str::trim);
-        check_addresses(servers.clone()).map_err(|error| variable_error(SERVERS, error))?;
+        Servers::parse(servers.clone()).map_err(|error| variable_error(SERVERS, error))?;
         self.builder = self.builder.servers(servers);
         Ok(self)
     }

@@ -36,7 +36,7 @@ pub(crate) use entry::{Entry, EntryError};
 pub(crate) use file::Reloadable;
 #[cfg(dflock_bench)]
 pub(crate) use idle::IdleConnections;
-#[cfg(feature = "server")]
+#[cfg(any(feature = "server", feature = "etcd"))]
 pub(crate) use lazy_timer::LazyTimer;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use pem::{Pem, identity};
@@ -49,13 +49,15 @@ pub(crate) use tcp::Tcp;
 pub use tls::Tls;
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use tls::Tls;
+#[cfg(feature = "etcd")]
+pub(crate) use tls::classify as classify_tls;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use tls::provider;
 
 use super::{ReleaseOutcome, ServerId, SlotSpec};
 use crate::clock::Instant;
 use crate::driver;
-use crate::error::{ConfigError, Error, Operation};
+use crate::error::{ConfigError, Error, LostReason, Operation};
 use crate::wire::{Reply, Request, Status, Token};
 
 /// The servers, the idle connections to them, and the means to make new ones.
@@ -133,7 +135,9 @@ impl Dflockd {
         pool.note_reply(sent_at);
         let outcome = match reply {
             Reply::Ok => ReleaseOutcome::Released,
-            Reply::Refused(Status::Error | Status::LeaseExpired) => ReleaseOutcome::NotHeld,
+            Reply::Refused(Status::Error | Status::LeaseExpired) => {
+                ReleaseOutcome::NotHeld(LostReason::Rejected)
+            }
             // The server may still count the slot as held until the connection closes, so it is
             // not reused.
             reply => return Err(Error::unexpected(slot.context(Operation::Release), &reply)),

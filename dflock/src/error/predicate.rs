@@ -33,6 +33,9 @@ impl Error {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Unresponsive { .. }
+            | Self::Revoked { .. }
+            | Self::NoLeader { .. }
+            | Self::Unavailable { .. }
             | Self::Disconnected { .. } => true,
             // A server that restarts causes the same error.
             Self::Tls { fault, .. } => *fault == TlsErrorKind::ConnectionClosed,
@@ -43,6 +46,10 @@ impl Error {
             | Self::NotLeader { .. }
             | Self::Refused { .. }
             | Self::StatsTooLarge { .. }
+            | Self::Unsupported { .. }
+            | Self::NoSpace { .. }
+            | Self::ForeignMember { .. }
+            | Self::ForeignValue { .. }
             | Self::Protocol { .. } => false,
         }
     }

@@ -44,7 +44,8 @@ impl LeaseHandle {
         Self(lease)
     }
 
-    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it.
+    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it,
+    /// within `limit`.
     ///
     /// # Cancel safety
     ///
@@ -52,17 +53,13 @@ impl LeaseHandle {
     pub(crate) async fn verified(
         config: &Arc<LeaseConfig>,
         granted: Granted,
+        limit: Duration,
         telemetry: SlotTelemetry,
     ) -> Result<Self, Error> {
-        let Granted {
-            entry,
-            grant,
-            verify_timeout,
-            ..
-        } = granted;
+        let Granted { entry, grant, .. } = granted;
         let phase = Phase::Unverified(grant);
         let handle = Self(Lease::new(config.clone(), entry, phase, telemetry));
-        if let Err(error) = handle.0.verify_grant(grant, verify_timeout).await {
+        if let Err(error) = handle.0.verify_grant(grant, limit).await {
             handle.0.end(End::Failed(error));
         }
         handle.wait().await?;
@@ -122,6 +119,13 @@ impl LeaseHandle {
             Phase::Held { grant, .. } => Some(grant),
             _ => None,
         }
+    }
+
+    /// Returns how many slots must be released before this one is granted; 0 if it is. `None` if
+    /// the engine does not know it.
+    pub(crate) fn position(&self) -> Option<u64> {
+        let entry = self.0.entry.lock();
+        entry.as_ref().and_then(Entry::position)
     }
 
     pub(crate) fn config(&self) -> &Arc<LeaseConfig> {

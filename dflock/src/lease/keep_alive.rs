@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Lease;
 use super::state::{End, Phase, State};
 use crate::clock::Instant;
-use crate::engine::{Entry, EntryError};
+use crate::engine::Entry;
 use crate::error::{Error, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry;
@@ -134,10 +134,7 @@ struct Running(Arc<Lease>);
 impl Running {
     async fn run_queued(self) {
         let granted = match self.0.wait_for_grant().await {
-            Ok(grant) => {
-                let limit = self.0.config.timing.socket_timeout;
-                self.0.verify_grant(grant, limit).await
-            }
+            Ok(grant) => self.0.accept_grant(grant).await,
             Err(error) => Err(error),
         };
         match granted {
@@ -226,18 +223,30 @@ impl Lease {
         }
     }
 
+    /// Marks a slot that was granted to a place in the queue as held. A grant that the engine has
+    /// not verified is renewed first.
+    async fn accept_grant(&self, grant: Grant) -> Result<(), Error> {
+        let renewed_at = self.state.lock().renewals.renewed_at();
+        let Some(renewed_at) = renewed_at else {
+            let limit = self.config.timing.socket_timeout;
+            return self.verify_grant(grant, limit).await;
+        };
+        self.activate(renewed_at, grant);
+        self.check_activated()
+    }
+
     /// Renews the slot that the server says it granted, and marks it as held if the server agrees
     /// within `limit`.
     pub(super) async fn verify_grant(&self, grant: Grant, limit: Duration) -> Result<(), Error> {
         let slot = &self.config.slot;
         let context = || slot.context(Operation::Renew);
         let sent_at = self.now();
-        self.start(|entry| entry.start_renewal(slot, grant.token));
+        self.start(|entry| entry.start_renewal(slot, grant.token, sent_at));
         let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot, &grant));
         match timeout(limit, renewed).await {
             Ok(Some(Ok(Some(lease)))) => self.activate(sent_at, Grant { lease, ..grant }),
             Ok(Some(Ok(None))) => return Err(Error::LeaseExpired { context: context() }),
-            Ok(Some(Err(error))) => return Err(error.into_error(context())),
+            Ok(Some(Err(error))) => return Err(error.into_error(Operation::Renew, slot)),
             // The owner has given up: no task receives this error.
             Ok(None) => {
                 return Err(Error::Disconnected {
@@ -252,11 +261,16 @@ impl Lease {
                 });
             }
         }
-        let is_held = self.lock_state().expires_at().is_some();
-        if is_held {
+        self.check_activated()
+    }
+
+    /// Returns an error if the slot is not held, because its lease has expired.
+    fn check_activated(&self) -> Result<(), Error> {
+        if self.lock_state().expires_at().is_some() {
             Ok(())
         } else {
-            Err(Error::LeaseExpired { context: context() })
+            let context = self.config.slot.context(Operation::Renew);
+            Err(Error::LeaseExpired { context })
         }
     }
 
@@ -269,14 +283,14 @@ impl Lease {
             if let Poll::Ready(Ok(grant)) = &granted {
                 // Under the lock of the entry, so that an owner that gives up now releases this
                 // slot.
-                self.state.lock().phase = Phase::Unverified(*grant);
+                let mut state = self.state.lock();
+                state.phase = Phase::Unverified(*grant);
+                state.renewals = entry.renewals();
             }
             granted
         });
         match granted.await {
-            Some(granted) => {
-                granted.map_err(|error| error.into_error(slot.context(Operation::Wait)))
-            }
+            Some(granted) => granted.map_err(|error| error.into_error(Operation::Wait, slot)),
             None => Err(self.config.disconnected()),
         }
     }
@@ -293,8 +307,8 @@ impl Lease {
                 tokio::select! {
                     biased;
                     closed = self.poll_entry(Entry::poll_closed) => {
-                        if closed.is_some() {
-                            self.end(End::Lost(LostReason::Disconnected));
+                        if let Some(reason) = closed {
+                            self.end(End::Lost(reason));
                         }
                         return;
                     }
@@ -317,7 +331,7 @@ impl Lease {
             self.end(End::Expired);
             return false;
         };
-        self.start(|entry| entry.start_renewal(slot, grant.token));
+        self.start(|entry| entry.start_renewal(slot, grant.token, sent_at));
         let renewed = loop {
             let changed = self.changed.notified();
             if self.lock_state().expires_at().is_none() {
@@ -345,7 +359,7 @@ impl Lease {
             }
             Ok(None) => self.schedule_retry(),
             Err(error) => {
-                self.end(End::Lost(EntryError::lost_reason(&error)));
+                self.end(End::Lost(error.lost_reason()));
                 return false;
             }
         }

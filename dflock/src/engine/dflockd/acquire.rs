@@ -42,7 +42,7 @@ impl Dflockd {
         &'a self,
         slot: &'a SlotSpec,
         wait: Duration,
-    ) -> impl Future<Output = Result<Granted, Error>> + Send + 'a {
+    ) -> impl Future<Output = Result<Granted<Entry>, Error>> + Send + 'a {
         async move {
             let pool = self.pool(slot);
             let started_at = pool.now();
@@ -65,7 +65,7 @@ impl Dflockd {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue and gives up a slot that was granted in the meantime.
-    pub(crate) async fn enqueue(&self, slot: &SlotSpec) -> Result<EnqueueOutcome, Error> {
+    pub(crate) async fn enqueue(&self, slot: &SlotSpec) -> Result<EnqueueOutcome<Entry>, Error> {
         let pool = self.pool(slot);
         let context = context(slot, Operation::Enqueue);
         let (key, capacity, lease) = (slot.key.as_key(), slot.capacity, slot.lease);
@@ -106,7 +106,7 @@ impl Dflockd {
         grant: Grant,
         sent_at: Instant,
         verify_timeout: impl FnOnce(Instant) -> Duration,
-    ) -> Granted {
+    ) -> Granted<Entry> {
         let received_at = self.now();
         let verify_timeout = verify_timeout(received_at);
         Granted {
@@ -114,7 +114,7 @@ impl Dflockd {
             grant,
             sent_at,
             received_at,
-            verify_timeout,
+            verify_timeout: Some(verify_timeout),
         }
     }
 
@@ -125,7 +125,7 @@ impl Dflockd {
         slot: &SlotSpec,
         limits: AcquireLimits,
         mut failed: AttemptError,
-    ) -> Result<Granted, Error> {
+    ) -> Result<Granted<Entry>, Error> {
         let pool = self.pool(slot);
         let context = context(slot, Operation::Acquire);
         let mut backoff = Backoff::new(pool.jitter_seed());

@@ -1,7 +1,6 @@
 //! Requests to the members of a cluster.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +10,6 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Status, Streaming};
-use zeroize::Zeroizing;
 
 use super::connection::{Connection, UserToken};
 use super::error::{CallError, CallErrorKind, Refusal};
@@ -19,7 +17,7 @@ use super::messages::{
     Answer, AuthenticateRequest, Call, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     StatusRequest, WatchRequest, WatchResponse,
 };
-use crate::engine::dflockd::Connector;
+use crate::engine::dflockd::{AuthTokenFile, Connector, Reloadable, Tls};
 
 /// The pause after all members have failed, so that no client sends requests without a pause.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
@@ -36,17 +34,11 @@ pub(super) struct Limits {
     pub(super) attempt: Duration,
 }
 
-/// The name and the password of a user of etcd.
-pub(super) struct User {
-    pub(super) name: String,
-    pub(super) password: Zeroizing<String>,
-}
-
 /// The members, the connection to one of them, and the means to connect to another.
 pub(super) struct Cluster {
     members: Vec<Arc<str>>,
-    connector: Arc<dyn Connector>,
-    user: Option<User>,
+    dialer: Dialer,
+    user: Option<Reloadable<AuthTokenFile>>,
     /// The index of the member in use.
     current: Cell<usize>,
     connection: RefCell<Option<Rc<Connection>>>,
@@ -67,14 +59,14 @@ impl Cluster {
     /// Returns a cluster of `members`, each `host:port`; the first that is used is that of `start`.
     pub(super) fn new(
         members: Vec<Arc<str>>,
-        connector: Arc<dyn Connector>,
-        user: Option<User>,
+        dialer: Dialer,
+        user: Option<Reloadable<AuthTokenFile>>,
         start: usize,
     ) -> Self {
         let current = Cell::new(start % members.len().max(1));
         Self {
             members,
-            connector,
+            dialer,
             user,
             current,
             connection: RefCell::default(),
@@ -86,6 +78,16 @@ impl Cluster {
 
     pub(super) fn members(&self) -> &[Arc<str>] {
         &self.members
+    }
+
+    /// Returns the error of a response that is not one to the `request`.
+    pub(super) fn malformed(&self, request: &str) -> CallError {
+        let status = format!("a response that is none to the {request}");
+        CallError {
+            kind: CallErrorKind::Refused(Refusal::Other(status)),
+            member: self.current_member(),
+            uncertain: true,
+        }
     }
 
     /// Returns the member in use.
@@ -154,12 +156,11 @@ impl Cluster {
         let end = Instant::now() + limit;
         let mut statuses = tokio::task::JoinSet::new();
         for member in &self.members {
-            let (member, connector) = (member.clone(), self.connector.clone());
+            let (member, dialer) = (member.clone(), self.dialer.clone());
             statuses.spawn(async move {
                 let status = async {
-                    let stream = connector.connect(&member).await.ok()?;
-                    let opened = Connection::open(stream, member.clone(), "http").await;
-                    opened.ok()?.unary(StatusRequest {}, None).await.ok()
+                    let connection = dialer.dial(&member).await.ok()?;
+                    connection.unary(StatusRequest {}, None).await.ok()
                 };
                 (member.clone(), status.await)
             });
@@ -267,17 +268,15 @@ impl Cluster {
             if let Some(connection) = self.usable() {
                 return Ok(connection);
             }
-            let stream = self.connector.connect(&member).await?;
-            let opened = Connection::open(stream, member.clone(), "http").await;
-            let connection = Rc::new(opened.map_err(io::Error::other)?);
+            let connection = Rc::new(self.dialer.dial(&member).await?);
             *self.connection.borrow_mut() = Some(connection.clone());
-            Ok::<_, io::Error>(connection)
+            Ok::<_, CallErrorKind>(connection)
         });
         match connected.await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => {
+            Ok(Err(kind)) => {
                 self.leave_member(&member);
-                Err(failed(CallErrorKind::Connect(Arc::new(error))))
+                Err(failed(kind))
             }
             Err(_) => {
                 self.leave_member(&member);
@@ -322,9 +321,12 @@ impl Cluster {
         if let Some(token) = &*self.token.borrow() {
             return Ok(Some(token.clone()));
         }
+        let user = user.current();
+        // A file may have lost its colon after the client was built.
+        let (name, password) = user.as_str().split_once(':').unwrap_or((user.as_str(), ""));
         let request = AuthenticateRequest {
-            name: user.name.clone(),
-            password: user.password.to_string(),
+            name: name.to_owned(),
+            password: password.to_owned(),
         };
         let sent = connection.unary(request, None);
         match timeout_at(attempt.end, sent).await {
@@ -378,6 +380,34 @@ impl Cluster {
     }
 }
 
+/// Opens connections to members.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    pub(super) connector: Arc<dyn Connector>,
+    pub(super) tls: Option<Tls>,
+}
+
+impl Dialer {
+    async fn dial(&self, member: &Arc<str>) -> Result<Connection, CallErrorKind> {
+        let connect = |error| CallErrorKind::Connect(Arc::new(error));
+        let mut stream = self.connector.connect(member).await.map_err(connect)?;
+        let mut scheme = "http";
+        if let Some(tls) = &self.tls {
+            scheme = "https";
+            let handshake = tls.handshake_http2(stream, member).await;
+            stream = handshake.map_err(|(error, kind)| match kind {
+                Some(kind) => CallErrorKind::Tls(kind, Arc::new(error)),
+                None => connect(error),
+            })?;
+        }
+        let opened = Connection::open(stream, member.clone(), scheme).await;
+        opened.map_err(|error| {
+            let tls = CallErrorKind::from_source(&error);
+            tls.unwrap_or_else(|| connect(io::Error::other(error)))
+        })
+    }
+}
+
 /// The time limit of one attempt.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
@@ -406,16 +436,9 @@ impl Attempt {
     /// Returns the reason for which an attempt has no response.
     fn failure<T>(&self, failed: Result<Result<T, Status>, Elapsed>) -> CallErrorKind {
         match failed {
-            Ok(Err(status)) => CallErrorKind::Refused(Refusal::new(&status)),
+            Ok(Err(status)) => CallErrorKind::from_source(&status)
+                .unwrap_or_else(|| CallErrorKind::Refused(Refusal::new(&status))),
             _ => CallErrorKind::Unresponsive(self.limit),
         }
-    }
-}
-
-impl fmt::Debug for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("User")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
     }
 }

@@ -14,7 +14,7 @@ use super::error::CallError;
 use super::keys::EntryId;
 use crate::clock::Instant;
 use crate::mutex::Mutex;
-use crate::wire::{Kind, Token};
+use crate::wire::{Kind, LeaseSeconds, Token};
 
 /// The slot that an entry waits for.
 #[derive(Clone, Debug)]
@@ -117,16 +117,16 @@ pub(super) enum Demand {
 
 /// The time until which the slots of one lease are held.
 #[derive(Debug)]
-pub(super) struct LeaseClock {
+pub(crate) struct LeaseClock {
     /// The lease that the cluster granted.
-    pub(super) ttl: Duration,
+    pub(super) ttl: LeaseSeconds,
     /// A time before the last confirmed renewal was sent, in nanoseconds on the client's clock.
     renewed_at: AtomicU64,
     ended: AtomicBool,
 }
 
 impl LeaseClock {
-    pub(super) fn new(ttl: Duration, granted_at: Instant) -> Self {
+    pub(super) fn new(ttl: LeaseSeconds, granted_at: Instant) -> Self {
         Self {
             ttl,
             renewed_at: AtomicU64::new(granted_at.as_nanos()),
@@ -135,7 +135,7 @@ impl LeaseClock {
     }
 
     /// Returns a time before the last confirmed renewal was sent.
-    pub(super) fn renewed_at(&self) -> Instant {
+    pub(crate) fn renewed_at(&self) -> Instant {
         Instant::from_nanos(self.renewed_at.load(Ordering::Acquire))
     }
 
@@ -147,7 +147,7 @@ impl LeaseClock {
 
     /// Returns the time at which the slots are lost unless the lease is renewed.
     pub(super) fn expires_at(&self, clock_drift: f64) -> Instant {
-        let safe = self.ttl.as_secs_f64() * (1.0 - clock_drift);
+        let safe = self.ttl.as_duration().as_secs_f64() * (1.0 - clock_drift);
         self.renewed_at().plus(safe)
     }
 
@@ -245,13 +245,17 @@ impl EntrySession {
         }
         let waker = state.waker.take();
         drop(state);
-        waker.map_or((), Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Wakes the owner, which looks at the lease.
     pub(super) fn wake_owner(&self) {
         let waker = self.0.state.lock().waker.take();
-        waker.map_or((), Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Returns the demand of the owner. A demand to renew is returned once.

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
+use crate::engine::dflockd::classify_tls;
+use crate::error::{AuthErrorKind, ConnectStage, Error, ErrorContext, TlsErrorKind};
+
 /// The reason for which a request to the cluster failed.
 #[derive(Clone, Debug)]
 pub(super) struct CallError {
@@ -21,6 +24,8 @@ pub(super) struct CallError {
 pub(super) enum CallErrorKind {
     /// No connection to the member.
     Connect(Arc<io::Error>),
+    /// No TLS connection to the member.
+    Tls(TlsErrorKind, Arc<io::Error>),
     /// No connection within this time.
     ConnectTimeout(Duration),
     /// No response within this time.
@@ -29,6 +34,24 @@ pub(super) enum CallErrorKind {
     ForeignMember,
     /// The member refused the request.
     Refused(Refusal),
+}
+
+impl CallErrorKind {
+    /// Returns the error of TLS that caused `error`, if one did. A server refuses the certificate of
+    /// a client only after the handshake.
+    pub(super) fn from_source(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut source = Some(error);
+        while let Some(error) = source {
+            if let Some(error) = error.downcast_ref::<io::Error>()
+                && let Some(kind) = classify_tls(error)
+            {
+                let error = io::Error::new(error.kind(), error.to_string());
+                return Some(Self::Tls(kind, Arc::new(error)));
+            }
+            source = error.source();
+        }
+        None
+    }
 }
 
 /// What a refusal means for the request.
@@ -86,6 +109,33 @@ impl Refusal {
         }
     }
 
+    fn into_error(self, context: ErrorContext) -> Error {
+        let refused = |context, status: &str| Error::Refused {
+            context,
+            status: status.to_owned(),
+        };
+        match self {
+            Self::NoLeader => Error::NoLeader { context },
+            Self::Unavailable(status) => Error::Unavailable { context, status },
+            Self::TokenExpired | Self::WrongUser => Error::Auth {
+                context,
+                fault: AuthErrorKind::Wrong { long: false },
+            },
+            Self::UserMissing => Error::Auth {
+                context,
+                fault: AuthErrorKind::Missing,
+            },
+            Self::UserUnneeded => Error::Auth {
+                context,
+                fault: AuthErrorKind::Unneeded,
+            },
+            Self::PermissionDenied => refused(context, "permission denied"),
+            Self::LeaseNotFound => refused(context, "lease not found"),
+            Self::NoSpace => Error::NoSpace { context },
+            Self::Other(status) => refused(context, &status),
+        }
+    }
+
     /// Returns whether another attempt may succeed.
     pub(super) fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::NoLeader)
@@ -93,6 +143,33 @@ impl Refusal {
 }
 
 impl CallError {
+    /// Returns the error of the operation of `context`. It names the member that was tried last.
+    pub(super) fn into_error(self, context: ErrorContext) -> Error {
+        let context = ErrorContext {
+            server: self.member,
+            ..context
+        };
+        match self.kind {
+            CallErrorKind::Connect(error) => {
+                let source = io::Error::new(error.kind(), error);
+                Error::Connect { context, source }
+            }
+            CallErrorKind::Tls(fault, error) => Error::Tls {
+                context,
+                fault,
+                source: io::Error::new(error.kind(), error),
+            },
+            CallErrorKind::ConnectTimeout(limit) => Error::ConnectTimeout {
+                context,
+                limit,
+                stage: ConnectStage::Reach,
+            },
+            CallErrorKind::Unresponsive(limit) => Error::Unresponsive { context, limit },
+            CallErrorKind::ForeignMember => Error::ForeignMember { context },
+            CallErrorKind::Refused(refusal) => refusal.into_error(context),
+        }
+    }
+
     pub(super) fn is_lease_not_found(&self) -> bool {
         matches!(self.kind, CallErrorKind::Refused(Refusal::LeaseNotFound))
     }
@@ -109,6 +186,7 @@ impl fmt::Display for CallError {
         write!(f, "{}: ", self.member)?;
         match &self.kind {
             CallErrorKind::Connect(error) => write!(f, "no connection: {error}"),
+            CallErrorKind::Tls(kind, error) => write!(f, "no TLS connection: {kind}: {error}"),
             CallErrorKind::ConnectTimeout(limit) => write!(f, "no connection within {limit:?}"),
             CallErrorKind::Unresponsive(limit) => write!(f, "no answer within {limit:?}"),
             CallErrorKind::ForeignMember => f.write_str("it belongs to another cluster"),

@@ -21,6 +21,7 @@ use super::messages::{
     TxnRequest,
 };
 use crate::clock::{Clock, Instant};
+use crate::wire::LeaseSeconds;
 
 /// The most entries of one lease. The end of a lease deletes all of them in one transaction.
 pub(super) const MAX_ENTRIES: usize = 500;
@@ -95,6 +96,7 @@ impl SessionLease {
         let granted = cluster.call(&LeaseGrantRequest { ttl }, limits).await?;
         let granted = granted.response;
         let ttl = Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0));
+        let ttl = LeaseSeconds::new(ttl).ok_or_else(|| cluster.malformed("lease"))?;
         Ok(Self {
             id: granted.id,
             requested,

@@ -17,16 +17,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{Instant as TokioInstant, sleep, timeout};
 
-use super::cluster::{Cluster, Limits, User};
+use super::cluster::{Cluster, Dialer, Limits};
 use super::entry::{self, Demand, End, EntryHandle, EntrySession, EntrySpec, Held, Phase, Wait};
-use super::error::{CallError, CallErrorKind, Refusal};
+use super::error::{CallError, CallErrorKind};
 use super::keys::{EntryId, Layout, QueueName};
 use super::lease::{Abandoned, Renewal, SessionLease};
 use super::queue::{Place, Queue, WaiterSpec};
 use super::txn::{self, Basis, EntryValue, Join, Joined};
 use super::watcher::{self, Watcher};
 use crate::clock::Clock;
-use crate::engine::dflockd::Connector;
+use crate::engine::dflockd::{AuthTokenFile, Connector, Reloadable, Tls};
 use crate::wire::Kind;
 
 /// A queue is read this often while an entry waits in it, because watches have lost deletions
@@ -50,14 +50,17 @@ const GRACE: Duration = Duration::from_secs(1);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The options of a session.
-pub(super) struct Config {
-    pub(super) members: Vec<Arc<str>>,
-    pub(super) prefix: String,
-    pub(super) connector: Arc<dyn Connector>,
-    pub(super) user: Option<User>,
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) members: Vec<Arc<str>>,
+    pub(crate) prefix: String,
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) tls: Option<Tls>,
+    /// The name and the password of a user, separated by a colon.
+    pub(crate) user: Option<Reloadable<AuthTokenFile>>,
     /// The time for a response that is owed at once, on all members together.
-    pub(super) request_timeout: Duration,
-    pub(super) clock_drift: f64,
+    pub(crate) request_timeout: Duration,
+    pub(crate) clock_drift: f64,
 }
 
 /// The user's side of a session. The thread ends with its last clone.
@@ -113,6 +116,11 @@ impl Session {
                 local.block_on(&runtime, run(core, received));
             })?;
         Ok(Self { commands })
+    }
+
+    /// Returns whether the thread has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.commands.is_closed()
     }
 
     /// Makes an entry. The session serves it until its handle is dropped.
@@ -183,7 +191,11 @@ impl Core {
         #[expect(clippy::cast_possible_truncation, reason = "any index will do")]
         let start = ids.hash_one(0_u8) as usize;
         let clock = config.connector.clock();
-        let cluster = Cluster::new(config.members, config.connector, config.user, start);
+        let dialer = Dialer {
+            connector: config.connector,
+            tls: config.tls,
+        };
+        let cluster = Cluster::new(config.members, dialer, config.user, start);
         Self {
             cluster,
             layout: Layout::new(&config.prefix),
@@ -378,7 +390,7 @@ impl Core {
         let mut renewals = 0_u64;
         let mut failed = false;
         loop {
-            let interval = lease.clock.ttl / 3;
+            let interval = lease.clock.ttl.as_duration() / 3;
             let delay = if failed {
                 RETRY_PAUSE
             } else {
@@ -660,14 +672,7 @@ impl Placed {
                     let key = String::from_utf8_lossy(&key).into_owned();
                     JoinOutcome::Refused(End::ForeignValue(key))
                 }
-                Joined::Malformed => {
-                    let why = "the response to the join is malformed".to_owned();
-                    return Err(CallError {
-                        kind: CallErrorKind::Refused(Refusal::Other(why)),
-                        member: self.core.cluster.current_member(),
-                        uncertain: true,
-                    });
-                }
+                Joined::Malformed => return Err(self.core.cluster.malformed("join")),
             });
         }
     }

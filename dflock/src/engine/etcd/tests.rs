@@ -29,6 +29,7 @@ fn session_on(members: &[String], prefix: &str) -> Session {
             .collect(),
         prefix: prefix.to_owned(),
         connector: Arc::new(Tcp::new(SECOND * 8, SECOND * 10, SECOND * 5)),
+        tls: None,
         user: None,
         request_timeout: SECOND * 5,
         clock_drift: 0.01,
