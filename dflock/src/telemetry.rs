@@ -60,7 +60,7 @@
 //! | `dflock_holding` | gauge: held slots | `server` |
 //! | `dflock_renewals_total` | counter: renewals that the server confirmed | `server` |
 //! | `dflock_renewal_margin_seconds` | histogram: time left of the lease at the confirmation | `server` |
-//! | `dflock_lost_total` | counter: lost slots | `server`, `reason`: `expired`, `rejected`, `disconnected`, `unreachable` |
+//! | `dflock_lost_total` | counter: lost slots | `server`, `reason`: `expired`, `rejected`, `disconnected`, `unreachable`, `revoked` |
 //! | `dflock_connections_opened_total` | counter: opened connections | `server` |
 //! | `dflock_connections_reused_total` | counter: requests on an idle connection | `server` |
 //!

@@ -70,6 +70,7 @@ pub(super) fn lost(server: &Arc<str>, reason: LostReason) {
         LostReason::Rejected => "rejected",
         LostReason::Disconnected => "disconnected",
         LostReason::Unreachable => "unreachable",
+        LostReason::Revoked => "revoked",
     };
     counter!(LOST, "server" => label(server), "reason" => reason).increment(1);
 }

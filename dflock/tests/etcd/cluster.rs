@@ -25,7 +25,7 @@ const START_ATTEMPTS: usize = 5;
 
 /// Runs the program with its arguments, and ends it when the standard input ends, so that no member
 /// outlives the tests, however they end. The first line of the output is the process id.
-const SUPERVISE: &str = r#""$@" </dev/null >/dev/null 2>"$LOG" & echo $!; read _; kill -9 $!"#;
+const SUPERVISE: &str = r#""$@" </dev/null >/dev/null 2>"$LOG" & echo $!; read _; kill -9 $! 2>/dev/null"#;
 
 /// A cluster. Dropping it kills its members and removes their data.
 #[derive(Debug)]

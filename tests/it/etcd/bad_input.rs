@@ -144,10 +144,9 @@ async fn the_environment_names_the_members() {
     let Some(cluster) = shared_cluster() else {
         return;
     };
-    let members = cluster
-        .addresses()
-        .map(|member| format!("etcd://{member}"))
-        .join(",");
+    let members = cluster.addresses().into_iter();
+    let members: Vec<_> = members.map(|member| format!("etcd://{member}")).collect();
+    let members = members.join(",");
     let lookup = |name: &str| (name == "DFLOCK_SERVERS").then(|| members.clone().into());
     let client = dflock::ClientBuilder::from_lookup(lookup)
         .unwrap()

@@ -164,7 +164,7 @@ async fn a_join_whose_answer_is_lost_is_one_entry() {
     let held = acquire.await.unwrap().unwrap();
     let holders = operator.holders("answer").await.unwrap();
     assert_eq!(holders.len(), 1, "{holders:?}");
-    assert_eq!(holders[0].token, held.token());
+    assert_eq!(holders[0].token, *held.token());
     held.release().await.unwrap();
     assert!(operator.holders("answer").await.unwrap().is_empty());
 }

@@ -1,6 +1,6 @@
 //! What operators see and do: holders, stats, revocation.
 
-use dflock::{Client, Error, LostReason, Semaphore};
+use dflock::{Client, Error, LostReason};
 
 use super::{SECOND, builder, client, semaphore};
 use crate::etcd_cluster::shared_cluster;
@@ -11,15 +11,15 @@ async fn holders_are_listed_in_the_order_of_their_grants() {
         return;
     };
     let client = client(cluster);
-    let pool = semaphore(&client, "listed/ä %", 2, SECOND * 10);
+    let pool = semaphore(&client, "listed/ä%", 2, SECOND * 10);
     let held = [
         pool.clone().acquire().await.unwrap(),
         pool.clone().acquire().await.unwrap(),
     ];
     let _waiting = pool.clone().enqueue().await.unwrap();
-    let holders = client.holders("listed/ä %").await.unwrap();
+    let holders = client.holders("listed/ä%").await.unwrap();
     let tokens: Vec<_> = holders.iter().map(|holder| holder.token).collect();
-    assert_eq!(tokens, held.each_ref().map(Semaphore::token));
+    assert_eq!(tokens, held.each_ref().map(|held| *held.token()));
     assert_eq!(holders[0].pid, std::process::id());
     assert_eq!((holders[0].permits, holders[0].limit), (1, 2));
     assert!(client.holders("unknown").await.unwrap().is_empty());
@@ -28,7 +28,7 @@ async fn holders_are_listed_in_the_order_of_their_grants() {
     let found = stats[0]
         .semaphores
         .iter()
-        .find(|s| s.key == "listed/ä %")
+        .find(|s| s.key == "listed/ä%")
         .unwrap();
     assert_eq!((found.limit, found.holders, found.waiters), (2, 2, 1));
 }
@@ -41,17 +41,17 @@ async fn a_revoked_slot_is_lost_with_its_reason() {
     let (holder, operator) = (client(cluster), client(cluster));
     let pool = semaphore(&holder, "revoked", 1, SECOND * 2);
     let held = pool.clone().acquire().await.unwrap();
-    assert!(operator.revoke("revoked", &held.token()).await.unwrap());
-    assert!(!operator.revoke("revoked", &held.token()).await.unwrap());
+    assert!(operator.revoke("revoked", held.token()).await.unwrap());
+    assert!(!operator.revoke("revoked", held.token()).await.unwrap());
     let lost = held.lost().await;
     assert_eq!(
         (lost.reason, lost.token),
-        (LostReason::Revoked, held.token())
+        (LostReason::Revoked, *held.token())
     );
     assert!(held.check().is_err());
     // Found out by the release, if that comes first.
     let held = pool.acquire().await.unwrap();
-    assert!(operator.revoke("revoked", &held.token()).await.unwrap());
+    assert!(operator.revoke("revoked", held.token()).await.unwrap());
     let error = held.release().await.unwrap_err();
     let Error::Lost(lost) = error else {
         panic!("{error:?}");
@@ -94,7 +94,7 @@ async fn dflockd_says_that_it_cannot() {
     for error in [
         client.holders("key").await.map(drop).unwrap_err(),
         client
-            .revoke("key", &held.token())
+            .revoke("key", held.token())
             .await
             .map(drop)
             .unwrap_err(),
