@@ -25,7 +25,8 @@ const START_ATTEMPTS: usize = 5;
 
 /// Runs the program with its arguments, and ends it when the standard input ends, so that no member
 /// outlives the tests, however they end. The first line of the output is the process id.
-const SUPERVISE: &str = r#""$@" </dev/null >/dev/null 2>"$LOG" & echo $!; read _; kill -9 $! 2>/dev/null"#;
+const SUPERVISE: &str =
+    r#""$@" </dev/null >/dev/null 2>"$LOG" & echo $!; read _; kill -9 $! 2>/dev/null"#;
 
 /// A cluster. Dropping it kills its members and removes their data.
 #[derive(Debug)]
@@ -47,7 +48,8 @@ pub(crate) struct ClusterOptions {
 struct Member {
     name: String,
     client: SocketAddr,
-    peer: SocketAddr,
+    /// Serves `/metrics` without TLS.
+    metrics: SocketAddr,
     arguments: Vec<String>,
     running: Option<Running>,
 }
@@ -87,7 +89,7 @@ impl EtcdCluster {
             &options.scheme
         };
         // All ports are taken at once, so that they differ.
-        let listeners: Vec<_> = (0..2 * size)
+        let listeners: Vec<_> = (0..3 * size)
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
             .collect();
         let ports: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
@@ -96,13 +98,15 @@ impl EtcdCluster {
             .map(|i| format!("m{i}=http://{}", ports[size + i]))
             .collect();
         let members = (0..size).map(|i| {
-            let (name, client, peer) = (format!("m{i}"), ports[i], ports[size + i]);
+            let (name, client) = (format!("m{i}"), ports[i]);
+            let (peer, metrics) = (ports[size + i], ports[2 * size + i]);
             let data = folder.join(&name);
             let arguments = [
                 ("--name", name.clone()),
                 ("--data-dir", data.to_string_lossy().into_owned()),
                 ("--listen-client-urls", format!("{scheme}://{client}")),
                 ("--advertise-client-urls", format!("{scheme}://{client}")),
+                ("--listen-metrics-urls", format!("http://{metrics}")),
                 ("--listen-peer-urls", format!("http://{peer}")),
                 ("--initial-advertise-peer-urls", format!("http://{peer}")),
                 ("--initial-cluster", peers.join(",")),
@@ -118,7 +122,7 @@ impl EtcdCluster {
             Member {
                 name,
                 client,
-                peer,
+                metrics,
                 arguments: arguments.chain(options.arguments.clone()).collect(),
                 running: None,
             }
@@ -142,9 +146,9 @@ impl EtcdCluster {
             .collect()
     }
 
-    /// Returns the address at which the other members reach a member.
-    pub(crate) fn peer(&self, member: usize) -> SocketAddr {
-        self.members[member].peer
+    /// Sends a request to the JSON gateway of a member, and returns the response.
+    pub(crate) fn post(&self, member: usize, path: &str, body: &str) -> String {
+        http(self.members[member].client, &format!("POST {path}"), body).unwrap()
     }
 
     /// Sends SIGKILL to a member, and returns when it has ended.
@@ -207,7 +211,7 @@ impl EtcdCluster {
     fn leads(&self, member: usize) -> bool {
         let member = &self.members[member];
         let is_leader = |metrics: String| metrics.contains("\netcd_server_is_leader 1");
-        member.running.is_some() && get(member.client, "/metrics").is_ok_and(is_leader)
+        member.running.is_some() && http(member.metrics, "GET /metrics", "").is_ok_and(is_leader)
     }
 
     fn logs(&self) -> String {
@@ -295,11 +299,15 @@ fn signal(name: &str, pid: u32) {
 }
 
 /// Returns the response of a member to an HTTP request.
-fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let limit = Duration::from_secs(1);
+fn http(address: SocketAddr, request: &str, body: &str) -> std::io::Result<String> {
+    let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let length = body.len();
+    write!(
+        stream,
+        "{request} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
     let mut response = String::new();
     stream.read_to_string(&mut response)?;
     Ok(response)

@@ -22,6 +22,10 @@ use crate::engine::dflockd::{AuthTokenFile, Connector, Reloadable, Tls};
 /// The pause after all members have failed, so that no client sends requests without a pause.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
 
+/// The shortest attempt. A shorter one would end with a time limit, and hide the reason of those
+/// before it.
+const MIN_ATTEMPT: Duration = Duration::from_millis(50);
+
 /// The number of times that one request fetches another token of its user.
 const MAX_AUTHENTICATIONS: u32 = 2;
 
@@ -135,7 +139,7 @@ impl Cluster {
         match timeout_at(attempt.end, stream).await {
             Ok(Ok(stream)) => Ok((stream, connection)),
             failed => {
-                let kind = attempt.failure(failed);
+                let kind = attempt.failure(failed, &connection);
                 if let CallErrorKind::Refused(Refusal::TokenExpired) = kind {
                     self.token.take();
                 } else {
@@ -214,7 +218,7 @@ impl Cluster {
             } else {
                 Duration::ZERO
             };
-            if is_final || Instant::now() + pause >= limits.end {
+            if is_final || Instant::now() + pause + MIN_ATTEMPT >= limits.end {
                 error.uncertain = uncertain;
                 return Err(error);
             }
@@ -241,7 +245,7 @@ impl Cluster {
                 }
             },
             failed => {
-                let kind = attempt.failure(failed);
+                let kind = attempt.failure(failed, &connection);
                 match &kind {
                     CallErrorKind::Refused(Refusal::TokenExpired) => drop(self.token.take()),
                     CallErrorKind::Refused(refusal) if !refusal.is_temporary() => {}
@@ -338,7 +342,7 @@ impl Cluster {
                 Ok(self.token.borrow_mut().insert(token).clone().into())
             }
             failed => {
-                let kind = attempt.failure(failed);
+                let kind = attempt.failure(failed, connection);
                 let is_final =
                     matches!(&kind, CallErrorKind::Refused(refusal) if !refusal.is_temporary());
                 if !is_final {
@@ -434,9 +438,14 @@ impl Limits {
 
 impl Attempt {
     /// Returns the reason for which an attempt has no response.
-    fn failure<T>(&self, failed: Result<Result<T, Status>, Elapsed>) -> CallErrorKind {
+    fn failure<T>(
+        &self,
+        failed: Result<Result<T, Status>, Elapsed>,
+        connection: &Connection,
+    ) -> CallErrorKind {
         match failed {
-            Ok(Err(status)) => CallErrorKind::from_source(&status)
+            Ok(Err(status)) => connection
+                .tls_error()
                 .unwrap_or_else(|| CallErrorKind::Refused(Refusal::new(&status))),
             _ => CallErrorKind::Unresponsive(self.limit),
         }

@@ -19,9 +19,11 @@ use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
+use super::error::CallErrorKind;
 use super::messages::{Call, LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 use super::messages::{WatchRequest, WatchResponse};
 use crate::engine::dflockd::BoxStream;
+use crate::mutex::Mutex;
 
 /// The longest response that is read, in bytes. A range over a queue has about 100 bytes for each
 /// entry, so this is enough for 600,000 entries.
@@ -36,6 +38,8 @@ pub(super) struct Connection {
     origin: Uri,
     member: Arc<str>,
     driver: AbortHandle,
+    /// The error with which the connection has ended.
+    end: Arc<Mutex<Option<hyper::Error>>>,
     retired: watch::Sender<bool>,
 }
 
@@ -48,8 +52,11 @@ impl Connection {
     ) -> Result<Self, hyper::Error> {
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await?;
-        // Its error is also returned to every request on the connection.
-        let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
+        let end = Arc::<Mutex<Option<hyper::Error>>>::default();
+        let ended = end.clone();
+        // Requests get an error without its source, which a refused certificate is found by.
+        let driver = tokio::spawn(async move { *ended.lock() = connection.await.err() });
+        let driver = driver.abort_handle();
         let origin = Uri::builder()
             .scheme(scheme)
             .authority(&*member)
@@ -63,6 +70,7 @@ impl Connection {
             origin,
             member,
             driver,
+            end,
             retired: watch::Sender::new(false),
         })
     }
@@ -85,6 +93,13 @@ impl Connection {
     pub(super) async fn retired(&self) {
         // The sender lives as long as `self`.
         _ = self.retired.subscribe().wait_for(|retired| *retired).await;
+    }
+
+    /// Returns the error of TLS with which the connection has ended, if one has.
+    pub(super) fn tls_error(&self) -> Option<CallErrorKind> {
+        let end = self.end.lock();
+        end.as_ref()
+            .and_then(|error| CallErrorKind::from_source(error))
     }
 
     /// Sends `request` and returns the response.
