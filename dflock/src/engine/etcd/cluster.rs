@@ -405,10 +405,7 @@ impl Dialer {
             })?;
         }
         let opened = Connection::open(stream, member.clone(), scheme).await;
-        opened.map_err(|error| {
-            let tls = CallErrorKind::from_source(&error);
-            tls.unwrap_or_else(|| connect(io::Error::other(error)))
-        })
+        opened.map_err(|error| connect(io::Error::other(error)))
     }
 }
 

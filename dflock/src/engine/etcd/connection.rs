@@ -1,6 +1,7 @@
 //! One HTTP/2 connection to a member.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,6 +10,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::http::{Request as HttpRequest, Response as HttpResponse};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -38,8 +40,8 @@ pub(super) struct Connection {
     origin: Uri,
     member: Arc<str>,
     driver: AbortHandle,
-    /// The error with which the connection has ended.
-    end: Arc<Mutex<Option<hyper::Error>>>,
+    /// The error of TLS that the stream has returned.
+    tls_error: Arc<Mutex<Option<CallErrorKind>>>,
     retired: watch::Sender<bool>,
 }
 
@@ -50,13 +52,15 @@ impl Connection {
         member: Arc<str>,
         scheme: &str,
     ) -> Result<Self, hyper::Error> {
+        let tls_error = Arc::<Mutex<Option<CallErrorKind>>>::default();
+        let stream = MonitoredStream {
+            stream,
+            tls_error: tls_error.clone(),
+        };
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await?;
-        let end = Arc::<Mutex<Option<hyper::Error>>>::default();
-        let ended = end.clone();
-        // Requests get an error without its source, which a refused certificate is found by.
-        let driver = tokio::spawn(async move { *ended.lock() = connection.await.err() });
-        let driver = driver.abort_handle();
+        // Its error is also returned to every request on the connection.
+        let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
         let origin = Uri::builder()
             .scheme(scheme)
             .authority(&*member)
@@ -70,7 +74,7 @@ impl Connection {
             origin,
             member,
             driver,
-            end,
+            tls_error,
             retired: watch::Sender::new(false),
         })
     }
@@ -97,9 +101,7 @@ impl Connection {
 
     /// Returns the error of TLS with which the connection has ended, if one has.
     pub(super) fn tls_error(&self) -> Option<CallErrorKind> {
-        let end = self.end.lock();
-        end.as_ref()
-            .and_then(|error| CallErrorKind::from_source(error))
+        self.tls_error.lock().clone()
     }
 
     /// Sends `request` and returns the response.
@@ -181,6 +183,59 @@ fn with_metadata<T>(message: T, token: Option<&UserToken>) -> Request<T> {
         metadata.insert("token", token.clone());
     }
     request
+}
+
+/// A stream that keeps its error of TLS. HTTP/2 drops it, and a server refuses the certificate of a
+/// client only after the handshake.
+struct MonitoredStream {
+    stream: BoxStream,
+    tls_error: Arc<Mutex<Option<CallErrorKind>>>,
+}
+
+impl AsyncRead for MonitoredStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut *self.stream).poll_read(cx, buffer);
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(kind) = CallErrorKind::from_tls(error)
+        {
+            *self.tls_error.lock() = Some(kind);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for MonitoredStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 /// The sender of an HTTP/2 connection as a service, which gRPC is built on.

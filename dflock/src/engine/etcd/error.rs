@@ -37,20 +37,11 @@ pub(super) enum CallErrorKind {
 }
 
 impl CallErrorKind {
-    /// Returns the error of TLS that caused `error`, if one did. A server refuses the certificate of
-    /// a client only after the handshake.
-    pub(super) fn from_source(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        let mut source = Some(error);
-        while let Some(error) = source {
-            if let Some(error) = error.downcast_ref::<io::Error>()
-                && let Some(kind) = classify_tls(error)
-            {
-                let error = io::Error::new(error.kind(), error.to_string());
-                return Some(Self::Tls(kind, Arc::new(error)));
-            }
-            source = error.source();
-        }
-        None
+    /// Returns the error of a stream, if it comes from TLS.
+    pub(super) fn from_tls(error: &io::Error) -> Option<Self> {
+        let kind = classify_tls(error)?;
+        let error = io::Error::new(error.kind(), error.to_string());
+        Some(Self::Tls(kind, Arc::new(error)))
     }
 }
 
