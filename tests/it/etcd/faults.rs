@@ -168,3 +168,58 @@ async fn a_join_whose_answer_is_lost_is_one_entry() {
     held.release().await.unwrap();
     assert!(operator.holders("answer").await.unwrap().is_empty());
 }
+
+// A watch whose revision was compacted is cancelled, and its events are lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_during_a_wait_loses_no_grant() {
+    let Some((cluster, _guard)) = own_cluster() else {
+        return;
+    };
+    let (waiting, proxy, server) = behind_proxy(cluster.addresses()[0].clone()).await;
+    let holding = client(&cluster);
+    let held = semaphore(&holding, "compacted", 1, SECOND * 10)
+        .acquire()
+        .await
+        .unwrap();
+    let pool = semaphore(&waiting, "compacted", 1, SECOND * 30);
+    let Enqueued::Queued(queued) = pool.enqueue().await.unwrap() else {
+        panic!("the slot was free");
+    };
+    // The client that waits is cut off while the slot is released and the revisions compacted.
+    let member = server.send_replace("127.0.0.1:1".parse().unwrap());
+    proxy.disconnect(Disconnect::Reset);
+    held.release().await.unwrap();
+    let other = semaphore(&holding, "other", 1, SECOND * 10)
+        .acquire()
+        .await
+        .unwrap();
+    let revision = other.fence().unwrap();
+    let compaction = format!(r#"{{"revision":"{revision}","physical":true}}"#);
+    let response = cluster.post(0, "/v3/kv/compaction", &compaction);
+    assert!(response.contains(" 200 "), "{response}");
+    server.send_replace(member);
+    queued.wait().await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_space_keeps_what_is_held() {
+    let Some((cluster, _guard)) = own_cluster() else {
+        return;
+    };
+    let client = client(&cluster);
+    let pool = semaphore(&client, "space", 2, SECOND * 4);
+    let held = pool.clone().acquire().await.unwrap();
+    let alarm = |action: &str| {
+        let body = format!(r#"{{"action":"{action}","memberID":"0","alarm":"NOSPACE"}}"#);
+        let response = cluster.post(0, "/v3/maintenance/alarm", &body);
+        assert!(response.contains(" 200 "), "{response}");
+    };
+    alarm("ACTIVATE");
+    let error = pool.clone().acquire().await.unwrap_err();
+    assert!(matches!(error, dflock::Error::NoSpace { .. }), "{error:?}");
+    tokio::time::sleep(SECOND * 5).await;
+    held.renew().await.unwrap();
+    held.release().await.unwrap();
+    alarm("DEACTIVATE");
+    pool.acquire().await.unwrap().release().await.unwrap();
+}

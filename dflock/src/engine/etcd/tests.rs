@@ -568,3 +568,20 @@ async fn all_members_may_start_again() {
     assert!(held(&waiter).await.token.fence() > fence);
     release(waiter).await;
 }
+
+#[tokio::test]
+async fn a_foreign_value_in_a_queue_is_an_error() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    // The key is `dflock/1/s/foreign/q/x`.
+    let put = r#"{"key":"ZGZsb2NrLzEvcy9mb3JlaWduL3EveA==","value":"bWluZQ=="}"#;
+    let response = cluster.post(0, "/v3/kv/put", put);
+    assert!(response.contains(" 200 "), "{response}");
+    let session = session(cluster);
+    let end = ended(&session.join(spec("foreign", 1))).await;
+    assert!(
+        matches!(&end, End::ForeignValue(key) if key == "dflock/1/s/foreign/q/x"),
+        "{end:?}"
+    );
+}
