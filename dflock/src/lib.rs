@@ -55,6 +55,7 @@
 //! | [`guide::leases`] | guarantees, and the limits of a lease |
 //! | [`guide::fencing`] | protection of a store against late writes |
 //! | [`guide::choosing`] | leases and timeouts to choose |
+//! | `guide::engines` | dflockd or etcd (feature `etcd`) |
 //! | [`guide::cancel_safety`] | the slot of a future that is dropped |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |

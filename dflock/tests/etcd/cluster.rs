@@ -264,7 +264,7 @@ pub(crate) fn shared_cluster() -> Option<&'static EtcdCluster> {
     CLUSTER.get_or_init(EtcdCluster::start).as_ref()
 }
 
-/// Returns a cluster of its own for a test that harms members. Such tests run one at a time, because
+/// Returns a separate cluster for a test that harms members. Such tests run one at a time, because
 /// three more processes each would slow the machine down.
 pub(crate) fn own_cluster() -> Option<(EtcdCluster, MutexGuard<'static, ()>)> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

@@ -184,7 +184,7 @@ fn a_drop_frees_the_slot_with_the_runtime_blocked_or_gone() {
     other.block_on(pool(&second).acquire()).unwrap();
 }
 
-// The session renews on a thread of its own.
+// The session thread renews.
 #[tokio::test]
 async fn a_blocked_executor_keeps_its_slot() {
     let Some(cluster) = shared_cluster() else {

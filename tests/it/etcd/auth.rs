@@ -46,7 +46,7 @@ async fn users_are_checked_and_their_tokens_renewed() {
     };
     let error = cycle(builder(&cluster)).await.unwrap_err();
     assert_eq!(kind(error), AuthErrorKind::Missing);
-    for wrong in ["worker:wrong", "nobody:a:b"] {
+    for wrong in ["worker:wrong", "other:a:b"] {
         let error = cycle(builder(&cluster).auth(wrong)).await.unwrap_err();
         assert!(!error.to_string().contains("wrong"), "{error}");
         assert_eq!(kind(error), AuthErrorKind::Wrong { long: false });

@@ -1,6 +1,6 @@
 //! An entry in the queue of a key, shared by its owner and the session.
 //!
-//! The owner is a task of the user, on any thread; the session runs on a thread of its own. The
+//! The owner is a task of the user, on any thread; the session runs on a separate thread. The
 //! session sets the phase, and the owner sets its demand. Each wakes the other.
 
 use std::sync::Arc;

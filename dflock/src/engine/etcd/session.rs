@@ -1,4 +1,4 @@
-//! The session of a client: its leases, its entries and its watches, on a thread of its own.
+//! The session of a client: its leases, its entries and its watches, on a separate thread.
 //!
 //! The thread does not wait for the executor of the user, so leases are renewed while that is
 //! blocked, and slots are released when it has ended.
