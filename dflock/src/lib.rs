@@ -92,7 +92,8 @@ mod clock;
 mod driver;
 mod engine;
 mod error;
-#[cfg(all(test, feature = "etcd"))]
+#[cfg(test)]
+#[cfg(feature = "etcd")]
 #[path = "../tests/etcd/cluster.rs"]
 mod etcd_cluster;
 #[cfg(any(test, all(feature = "server", fuzzing)))]

@@ -18,7 +18,7 @@ use crate::etcd_cluster::EtcdCluster;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The time in which anything must happen on a slow machine.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn builder(cluster: &EtcdCluster) -> ClientBuilder {
     let members = cluster.addresses();

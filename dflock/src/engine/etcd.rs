@@ -49,7 +49,7 @@ use crate::Holder;
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, ErrorContext, LostReason, Operation};
 use crate::mutex::Mutex;
-use crate::wire::Token;
+use crate::wire::{LeaseSeconds, Token};
 use entry::{End, EntryHandle, EntrySpec, Phase, Wait};
 use error::CallError;
 use session::{Core, Session};
@@ -225,9 +225,7 @@ impl Etcd {
             key: slot.key.as_shared().clone(),
             limit: slot.capacity.limit().get(),
             permits: 1,
-            ttl: slot
-                .lease
-                .map_or(DEFAULT_LEASE, |lease| lease.as_duration()),
+            ttl: slot.lease.map_or(DEFAULT_LEASE, LeaseSeconds::as_duration),
             wait,
         };
         Ok(self.session(context)?.join(spec))

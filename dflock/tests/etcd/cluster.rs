@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
@@ -33,6 +33,7 @@ const SUPERVISE: &str =
 pub(crate) struct EtcdCluster {
     folder: PathBuf,
     members: Vec<Member>,
+    turn: Option<Turn>,
 }
 
 /// Options of a cluster.
@@ -58,7 +59,7 @@ struct Member {
 struct Running {
     supervisor: Child,
     /// Its end ends the member.
-    _stdin: ChildStdin,
+    stdin: ChildStdin,
     pid: u32,
 }
 
@@ -130,6 +131,7 @@ impl EtcdCluster {
         let mut cluster = Self {
             members: members.collect(),
             folder,
+            turn: None,
         };
         for member in 0..size {
             cluster.run(binary, member);
@@ -155,7 +157,7 @@ impl EtcdCluster {
     pub(crate) fn kill(&mut self, member: usize) {
         if let Some(mut running) = self.members[member].running.take() {
             signal("KILL", running.pid);
-            drop(running._stdin);
+            drop(running.stdin);
             running.supervisor.wait().unwrap();
         }
     }
@@ -242,7 +244,7 @@ impl EtcdCluster {
         BufReader::new(stdout).read_line(&mut line).unwrap();
         member.running = Some(Running {
             supervisor,
-            _stdin: stdin,
+            stdin,
             pid: line.trim().parse().unwrap(),
         });
     }
@@ -253,6 +255,7 @@ impl Drop for EtcdCluster {
         for member in 0..self.members.len() {
             self.kill(member);
         }
+        self.turn.take();
         _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -266,10 +269,35 @@ pub(crate) fn shared_cluster() -> Option<&'static EtcdCluster> {
 
 /// Returns a separate cluster for a test that harms members. Such tests run one at a time, because
 /// three more processes each would slow the machine down.
-pub(crate) fn own_cluster() -> Option<(EtcdCluster, MutexGuard<'static, ()>)> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    Some((EtcdCluster::start()?, guard))
+pub(crate) fn own_cluster() -> Option<EtcdCluster> {
+    binary()?;
+    let turn = Turn::take();
+    let mut cluster = EtcdCluster::start()?;
+    cluster.turn = Some(turn);
+    Some(cluster)
+}
+
+/// The right to run one more cluster, until it is dropped. No mutex: its guard would be held across
+/// the `await` of a test.
+#[derive(Debug)]
+struct Turn;
+
+static IS_TAKEN: Mutex<bool> = Mutex::new(false);
+static RETURNED: Condvar = Condvar::new();
+
+impl Turn {
+    fn take() -> Self {
+        let is_taken = IS_TAKEN.lock().unwrap();
+        *RETURNED.wait_while(is_taken, |is_taken| *is_taken).unwrap() = true;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *IS_TAKEN.lock().unwrap() = false;
+        RETURNED.notify_one();
+    }
 }
 
 /// Returns the binary, or reports the test of this thread as skipped.

@@ -36,7 +36,7 @@ async fn cycle(builder: ClientBuilder) -> Result<Client, Error> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_are_checked_and_their_tokens_renewed() {
-    let Some((mut cluster, _guard)) = own_cluster() else {
+    let Some(mut cluster) = own_cluster() else {
         return;
     };
     enable_users(&cluster);

@@ -69,7 +69,7 @@ fn a_user_has_a_name_and_a_password() {
 
 #[tokio::test]
 async fn a_cluster_without_a_leader_is_an_error() {
-    let Some((mut cluster, _guard)) = own_cluster() else {
+    let Some(mut cluster) = own_cluster() else {
         return;
     };
     cluster.kill(0);

@@ -11,7 +11,7 @@ use dflock_tests::harness::proxy::{Disconnect, Proxy, Shaping};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_death_of_any_member_loses_no_live_holder_and_no_position() {
-    let Some((mut cluster, _guard)) = own_cluster() else {
+    let Some(mut cluster) = own_cluster() else {
         return;
     };
     let clients = [client(&cluster), client(&cluster), client(&cluster)];
@@ -53,7 +53,7 @@ async fn the_death_of_any_member_loses_no_live_holder_and_no_position() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_leader_costs_an_election() {
-    let Some((cluster, _guard)) = own_cluster() else {
+    let Some(cluster) = own_cluster() else {
         return;
     };
     let client = client(&cluster);
@@ -174,7 +174,7 @@ async fn a_join_whose_answer_is_lost_is_one_entry() {
 // A watch whose revision was compacted is cancelled, and its events are lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compaction_during_a_wait_loses_no_grant() {
-    let Some((cluster, _guard)) = own_cluster() else {
+    let Some(cluster) = own_cluster() else {
         return;
     };
     let (waiting, proxy, server) = behind_proxy(cluster.addresses()[0].clone()).await;
@@ -205,7 +205,7 @@ async fn a_compaction_during_a_wait_loses_no_grant() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_without_space_keeps_what_is_held() {
-    let Some((cluster, _guard)) = own_cluster() else {
+    let Some(cluster) = own_cluster() else {
         return;
     };
     let client = client(&cluster);

@@ -17,7 +17,7 @@ async fn certificates_are_checked_on_both_sides() {
             folder.file("server.pem", &server.certificate),
         ),
         ("--key-file", folder.file("server.key", &server.key)),
-        ("--trusted-ca-file", folder.file("ca.pem", &ca.pem())),
+        ("--trusted-ca-file", folder.file("ca.pem", ca.pem())),
     ];
     let arguments = arguments
         .into_iter()

@@ -49,7 +49,7 @@ pub(super) struct Cluster {
     /// Locked while a connection is made, so that concurrent requests make one.
     connecting: tokio::sync::Mutex<()>,
     token: RefCell<Option<UserToken>>,
-    cluster_id: Cell<Option<u64>>,
+    known_id: Cell<Option<u64>>,
 }
 
 /// A response and the number of attempts that it took.
@@ -76,7 +76,7 @@ impl Cluster {
             connection: RefCell::default(),
             connecting: tokio::sync::Mutex::new(()),
             token: RefCell::default(),
-            cluster_id: Cell::new(None),
+            known_id: Cell::new(None),
         }
     }
 
@@ -145,7 +145,7 @@ impl Cluster {
                 } else {
                     self.leave(&connection);
                 }
-                Err(self.error(kind, &connection))
+                Err(sent_error(kind, &connection))
             }
         }
     }
@@ -235,8 +235,8 @@ impl Cluster {
         let attempt = limits.attempt();
         let connection = self.connect(attempt).await?;
         let token = self.token(&connection, attempt).await?;
-        let sent = send(connection.clone(), token);
-        match timeout_at(attempt.end, sent).await {
+        let response = send(connection.clone(), token);
+        match timeout_at(attempt.end, response).await {
             Ok(Ok(response)) => match self.check_cluster(&response, connection.member()) {
                 Ok(()) => Ok(response),
                 Err(error) => {
@@ -251,7 +251,7 @@ impl Cluster {
                     CallErrorKind::Refused(refusal) if !refusal.is_temporary() => {}
                     _ => self.leave(&connection),
                 }
-                Err(self.error(kind, &connection))
+                Err(sent_error(kind, &connection))
             }
         }
     }
@@ -337,7 +337,7 @@ impl Cluster {
             Ok(Ok(response)) => {
                 let token = response.token.parse().map_err(|_| {
                     let why = "it sent a token that is no text".to_owned();
-                    self.error(CallErrorKind::Refused(Refusal::Other(why)), connection)
+                    sent_error(CallErrorKind::Refused(Refusal::Other(why)), connection)
                 })?;
                 Ok(self.token.borrow_mut().insert(token).clone().into())
             }
@@ -350,17 +350,9 @@ impl Cluster {
                 }
                 Err(CallError {
                     uncertain: false,
-                    ..self.error(kind, connection)
+                    ..sent_error(kind, connection)
                 })
             }
-        }
-    }
-
-    fn error(&self, kind: CallErrorKind, connection: &Connection) -> CallError {
-        CallError {
-            kind,
-            member: connection.member().clone(),
-            uncertain: true,
         }
     }
 
@@ -370,17 +362,26 @@ impl Cluster {
         let Some(header) = response.header() else {
             return Ok(());
         };
-        match self.cluster_id.get() {
+        match self.known_id.get() {
             Some(known) if known != header.cluster_id => Err(CallError {
                 kind: CallErrorKind::ForeignMember,
                 member: member.clone(),
                 uncertain: false,
             }),
             _ => {
-                self.cluster_id.set(Some(header.cluster_id));
+                self.known_id.set(Some(header.cluster_id));
                 Ok(())
             }
         }
+    }
+}
+
+/// Returns the error of a request that was sent on `connection`.
+fn sent_error(kind: CallErrorKind, connection: &Connection) -> CallError {
+    CallError {
+        kind,
+        member: connection.member().clone(),
+        uncertain: true,
     }
 }
 

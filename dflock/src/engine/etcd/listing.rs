@@ -77,7 +77,7 @@ impl Core {
         let (mut key, mut revision) = (start, 0);
         loop {
             let request = RangeRequest {
-                key,
+                key: key.clone(),
                 range_end: end.clone(),
                 limit: PAGE,
                 revision,
@@ -96,7 +96,7 @@ impl Core {
             }
             match page.kvs.last() {
                 Some(last) if page.more => {
-                    key = last.key.clone();
+                    key.clone_from(&last.key);
                     key.push(0);
                 }
                 _ => break,

@@ -34,7 +34,7 @@ use crate::wire::Kind;
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The time after which a lease without entries is revoked.
-const UNUSED_LEASE: Duration = Duration::from_secs(60);
+const UNUSED_LEASE: Duration = Duration::from_mins(1);
 
 /// The largest part of a renewal interval by which a renewal is sent early.
 const JITTER: f64 = 0.1;
@@ -343,14 +343,13 @@ impl Core {
     /// Returns a lease of `ttl` with room for another entry.
     async fn lease(self: &Rc<Self>, ttl: Duration) -> Result<Rc<SessionLease>, CallError> {
         loop {
-            let lease = match self.existing_lease(ttl) {
-                Some(lease) => lease,
-                None => {
-                    let _granting = self.granting.lock().await;
-                    match self.existing_lease(ttl) {
-                        Some(lease) => lease,
-                        None => self.grant_lease(ttl).await?,
-                    }
+            let lease = if let Some(lease) = self.existing_lease(ttl) {
+                lease
+            } else {
+                let _granting = self.granting.lock().await;
+                match self.existing_lease(ttl) {
+                    Some(lease) => lease,
+                    None => self.grant_lease(ttl).await?,
                 }
             };
             // A slot on a lease that is over for this client could not be held.
@@ -518,19 +517,16 @@ impl Core {
             };
             let was_stale = queue.start_read();
             let request = txn::entries(&queue.name, up_to);
-            match self.cluster.call(&request, self.request_limits()).await {
-                Ok(read) => {
-                    let read = read.response;
-                    let revision = read.header.map_or(0, |header| header.revision);
-                    queue.apply_read(&read.kvs, up_to, revision);
-                    if was_stale {
-                        reread_at = TokioInstant::now() + REREAD_INTERVAL;
-                    }
+            if let Ok(read) = self.cluster.call(&request, self.request_limits()).await {
+                let read = read.response;
+                let revision = read.header.map_or(0, |header| header.revision);
+                queue.apply_read(&read.kvs, up_to, revision);
+                if was_stale {
+                    reread_at = TokioInstant::now() + REREAD_INTERVAL;
                 }
-                Err(_) => {
-                    queue.mark_stale();
-                    sleep(RETRY_PAUSE).await;
-                }
+            } else {
+                queue.mark_stale();
+                sleep(RETRY_PAUSE).await;
             }
         }
         self.watcher.remove(watch);
@@ -595,12 +591,12 @@ impl Placed {
             permits: self.permits.into(),
             limit: spec.limit.into(),
         };
-        let waited = match ahead {
+        let outcome = match ahead {
             Some(ahead) if waiter.missing(ahead) == 0 => Ok(()),
             Some(_) if spec.wait == Wait::Never => Err(Leave::TimedOut),
             _ => self.wait(entry, waiter, ahead, wait_end).await,
         };
-        let left = match waited {
+        let left = match outcome {
             Ok(()) => self.held(entry, revision, wait_end).await,
             Err(Leave::Lost) => {
                 self.leave(revision).await;

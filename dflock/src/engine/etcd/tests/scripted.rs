@@ -93,13 +93,13 @@ async fn serve(script: Arc<Script>, stream: DuplexStream) {
 }
 
 impl Script {
-    fn header(&self) -> Option<ResponseHeader> {
-        Some(ResponseHeader {
+    fn header(&self) -> ResponseHeader {
+        ResponseHeader {
             cluster_id: 1,
             member_id: 1,
             revision: MADE,
             raft_term: self.term.load(Ordering::SeqCst),
-        })
+        }
     }
 
     async fn answer(&self, path: &str, request: &[u8], mut respond: SendResponse<Bytes>) {
@@ -107,7 +107,7 @@ impl Script {
             StatusRequest::METHOD => reply(
                 &mut respond,
                 &StatusResponse {
-                    header: self.header(),
+                    header: Some(self.header()),
                     version: "3.5.13".to_owned(),
                     leader: 1,
                 },
@@ -115,7 +115,7 @@ impl Script {
             LeaseGrantRequest::METHOD => reply(
                 &mut respond,
                 &LeaseGrantResponse {
-                    header: self.header(),
+                    header: Some(self.header()),
                     id: 7,
                     ttl: 10,
                 },
@@ -127,7 +127,7 @@ impl Script {
                 sleep(Duration::from_millis(delay)).await;
                 let header = ResponseHeader {
                     raft_term: self.keep_alive_term.load(Ordering::SeqCst),
-                    ..self.header().unwrap()
+                    ..self.header()
                 };
                 reply(
                     &mut respond,
@@ -166,7 +166,7 @@ impl Script {
             response: Some(response(&op.request)),
         });
         TxnResponse {
-            header: self.header(),
+            header: Some(self.header()),
             succeeded: true,
             responses: ops.collect(),
         }
@@ -179,7 +179,7 @@ impl Script {
         }
         let header = ResponseHeader {
             revision: MADE + 10,
-            ..self.header().unwrap()
+            ..self.header()
         };
         RangeResponse {
             header: Some(header),
@@ -200,7 +200,7 @@ impl Script {
                 prev_kv: Some(entry(b"first", 1)),
             };
             let response = WatchResponse {
-                header: self.header(),
+                header: Some(self.header()),
                 watch_id: 1,
                 events: vec![event],
                 ..WatchResponse::default()
