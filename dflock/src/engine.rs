@@ -219,7 +219,8 @@ impl Engine {
                 }
                 #[cfg(feature = "etcd")]
                 Self::Etcd(etcd) => {
-                    let granted = etcd.acquire(slot, wait).await;
+                    // Boxed, so that the future of an acquire on dflockd stays small.
+                    let granted = Box::pin(etcd.acquire(slot, wait)).await;
                     granted.map(|granted| granted.map(Entry::Etcd))
                 }
             }
@@ -235,7 +236,7 @@ impl Engine {
         match self {
             Self::Dflockd(dflockd) => Ok(dflockd.enqueue(slot).await?.map(Entry::Dflockd)),
             #[cfg(feature = "etcd")]
-            Self::Etcd(etcd) => Ok(etcd.enqueue(slot).await?.map(Entry::Etcd)),
+            Self::Etcd(etcd) => Ok(Box::pin(etcd.enqueue(slot)).await?.map(Entry::Etcd)),
         }
     }
 
@@ -256,7 +257,7 @@ impl Engine {
                 dflockd.release(entry, slot, token, call).await
             }
             #[cfg(feature = "etcd")]
-            (Self::Etcd(etcd), Entry::Etcd(entry)) => etcd.release(entry, slot).await,
+            (Self::Etcd(etcd), Entry::Etcd(entry)) => Box::pin(etcd.release(entry, slot)).await,
             #[cfg(feature = "etcd")]
             _ => unreachable!("an entry is released by the engine that made it"),
         }
