@@ -16,10 +16,12 @@
 //! There are two engines: servers of dflockd, and a cluster of etcd (feature `etcd`).
 
 pub(crate) mod dflockd;
+mod dispatch;
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
 
 use std::any::Any;
+use std::convert;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,6 +34,7 @@ use crate::error::{ConfigError, Error, ErrorContext, LostReason, Operation};
 use crate::telemetry::Labels;
 use crate::wire::{Capacity, Grant, KeyBuf, Kind, LeaseSeconds, Token};
 use dflockd::Dflockd;
+use dispatch::Dispatch;
 #[cfg(feature = "etcd")]
 use etcd::Etcd;
 
@@ -107,7 +110,7 @@ pub(crate) enum ReleaseOutcome {
 pub(crate) enum Entry {
     Dflockd(dflockd::Entry),
     #[cfg(feature = "etcd")]
-    Etcd(etcd::Entry),
+    Etcd(Box<etcd::Entry>),
 }
 
 /// Reason for which an entry has no slot, or no longer has it.
@@ -202,28 +205,25 @@ impl Engine {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue and gives up a slot that was granted in the meantime.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an `async fn` stores its arguments twice, and every acquire moves this future"
-    )]
     pub(crate) fn acquire<'a>(
         &'a self,
         slot: &'a SlotSpec,
         wait: Duration,
     ) -> impl Future<Output = Result<Granted, Error>> + Send + 'a {
-        async move {
-            match self {
-                Self::Dflockd(dflockd) => {
-                    let granted = dflockd.acquire(slot, wait).await;
+        match self {
+            Self::Dflockd(dflockd) => Dispatch::Dflockd {
+                call: dflockd.acquire(slot, wait),
+                map: |granted: Result<Granted<_>, _>| {
                     granted.map(|granted| granted.map(Entry::Dflockd))
-                }
-                #[cfg(feature = "etcd")]
-                Self::Etcd(etcd) => {
-                    // Boxed, so that the future of an acquire on dflockd stays small.
-                    let granted = Box::pin(etcd.acquire(slot, wait)).await;
-                    granted.map(|granted| granted.map(Entry::Etcd))
-                }
-            }
+                },
+            },
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => Dispatch::Etcd {
+                call: Box::pin(async move {
+                    let granted = etcd.acquire(slot, wait).await?;
+                    Ok(granted.map(|entry| Entry::Etcd(Box::new(entry))))
+                }),
+            },
         }
     }
 
@@ -236,7 +236,10 @@ impl Engine {
         match self {
             Self::Dflockd(dflockd) => Ok(dflockd.enqueue(slot).await?.map(Entry::Dflockd)),
             #[cfg(feature = "etcd")]
-            Self::Etcd(etcd) => Ok(Box::pin(etcd.enqueue(slot)).await?.map(Entry::Etcd)),
+            Self::Etcd(etcd) => {
+                let outcome = Box::pin(etcd.enqueue(slot)).await?;
+                Ok(outcome.map(|entry| Entry::Etcd(Box::new(entry))))
+            }
         }
     }
 
@@ -245,19 +248,22 @@ impl Engine {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the slot.
-    pub(crate) async fn release(
-        &self,
+    pub(crate) fn release<'a>(
+        &'a self,
         entry: Entry,
-        slot: &SlotSpec,
+        slot: &'a SlotSpec,
         token: Token,
         call: (Id, Instant),
-    ) -> Result<ReleaseOutcome, Error> {
+    ) -> impl Future<Output = Result<ReleaseOutcome, Error>> + Send + 'a {
         match (self, entry) {
-            (Self::Dflockd(dflockd), Entry::Dflockd(entry)) => {
-                dflockd.release(entry, slot, token, call).await
-            }
+            (Self::Dflockd(dflockd), Entry::Dflockd(entry)) => Dispatch::Dflockd {
+                call: dflockd.release(entry, slot, token, call),
+                map: convert::identity,
+            },
             #[cfg(feature = "etcd")]
-            (Self::Etcd(etcd), Entry::Etcd(entry)) => Box::pin(etcd.release(entry, slot)).await,
+            (Self::Etcd(etcd), Entry::Etcd(entry)) => Dispatch::Etcd {
+                call: Box::pin(etcd.release(*entry, slot)),
+            },
             #[cfg(feature = "etcd")]
             _ => unreachable!("an entry is released by the engine that made it"),
         }
