@@ -28,6 +28,10 @@ pub(crate) struct SemaphoreInner {
     config: Arc<LeaseConfig>,
 }
 
+/// The verification of a grant that arrived late. Boxed: it is large, and rarely used.
+type Verification<'a> =
+    Pin<Box<dyn Future<Output = Result<(LeaseHandle, Grant), Error>> + Send + 'a>>;
+
 /// The result of an enqueue.
 #[derive(Debug)]
 pub(crate) enum Enqueue {
@@ -104,7 +108,10 @@ impl SemaphoreInner {
         let telemetry = SlotTelemetry::waiting(config.slot.labels(), span);
         let acquire = pin!(config.engine.acquire(&config.slot, wait));
         match in_span(&telemetry, acquire).await {
-            Ok(granted) => self.hold(granted, telemetry).await,
+            Ok(granted) => match self.hold(granted, telemetry) {
+                Ok(held) => Ok(held),
+                Err(verification) => verification.await,
+            },
             Err(error) => Err(telemetry.failed(error)),
         }
     }
@@ -116,8 +123,11 @@ impl SemaphoreInner {
         let enqueue = pin!(config.engine.enqueue(&config.slot));
         match in_span(&telemetry, enqueue).await {
             Ok(EnqueueOutcome::Granted(granted)) => {
-                let held = self.hold(granted, telemetry).await;
-                held.map(|(handle, grant)| Enqueue::Held(handle, grant))
+                let (handle, grant) = match self.hold(granted, telemetry) {
+                    Ok(held) => held,
+                    Err(verification) => verification.await?,
+                };
+                Ok(Enqueue::Held(handle, grant))
             }
             Ok(EnqueueOutcome::Queued(entry)) => {
                 telemetry.queued(config.slot.labels());
@@ -174,28 +184,26 @@ impl SemaphoreInner {
         released
     }
 
-    /// Returns the hold of a slot that was granted. A late grant is verified first.
-    async fn hold(
+    /// Returns the hold of a slot that was granted, or the verification of a late grant.
+    ///
+    /// It is not `async`: that would store the grant twice in the future of every acquire.
+    fn hold(
         &self,
         granted: Granted,
         telemetry: SlotTelemetry,
-    ) -> Result<(LeaseHandle, Grant), Error> {
+    ) -> Result<(LeaseHandle, Grant), Verification<'_>> {
         let grant = granted.grant;
         let age = granted.received_at.since(granted.sent_at);
-        let handle = match granted.verify_timeout {
-            Some(limit) if age >= MAX_UNVERIFIED_AGE => {
-                // Boxed: the future is large, and rarely used.
-                Box::pin(LeaseHandle::verified(
-                    &self.config,
-                    granted,
-                    limit,
-                    telemetry,
-                ))
-                .await?
+        match granted.verify_timeout {
+            Some(limit) if age >= MAX_UNVERIFIED_AGE => Err(Box::pin(async move {
+                let verified = LeaseHandle::verified(&self.config, granted, limit, telemetry);
+                Ok((verified.await?, grant))
+            })),
+            _ => {
+                let handle = LeaseHandle::granted(&self.config, granted, telemetry);
+                Ok((handle, grant))
             }
-            _ => LeaseHandle::granted(&self.config, granted, telemetry),
-        };
-        Ok((handle, grant))
+        }
     }
 }
 
