@@ -28,6 +28,7 @@ pub(super) struct Listed {
 
 impl Core {
     /// Returns the entries of all keys, each queue in order.
+    #[cfg(feature = "stats")]
     pub(super) async fn list(&self) -> Result<Vec<Listed>, CallError> {
         let (start, end) = self.layout.range();
         self.list_range(start, end).await

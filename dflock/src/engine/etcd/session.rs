@@ -27,6 +27,7 @@ use super::txn::{self, Basis, EntryValue, Join, Joined};
 use super::watcher::{self, Watcher};
 use crate::clock::Clock;
 use crate::engine::dflockd::{AuthTokenFile, Connector, Reloadable, Tls};
+use crate::telemetry;
 use crate::wire::Kind;
 
 /// A queue is read this often while an entry waits in it, because watches have lost deletions
@@ -256,10 +257,11 @@ impl Core {
         let identify = || async {
             let limit = self.request_timeout / 5;
             let versions = self.cluster.identify(limit).await?;
-            for version in &versions {
-                if is_older(version, (3, 5, 13)) {
-                    tracing::debug!(%version, "etcd before 3.5.13");
-                }
+            let old = versions
+                .iter()
+                .find(|version| is_older(version, (3, 5, 13)));
+            if let Some(version) = old {
+                telemetry::warn_old_etcd(version);
             }
             Ok(())
         };
@@ -430,7 +432,7 @@ impl Core {
                 }
                 Ok(Renewal::TermChanged) => failed = true,
                 Err(error) => {
-                    tracing::debug!(%error, "a renewal of an etcd lease failed");
+                    telemetry::session_renewal_failed(&error);
                     failed = true;
                 }
             }
