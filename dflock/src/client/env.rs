@@ -65,7 +65,7 @@ macro_rules! variables {
 // A new variable is an entry here, and a row of `docs/SETTINGS.md`, which a test asks for.
 variables! {
     SERVERS = "DFLOCK_SERVERS",
-        "`host:port`, several separated by commas; default `127.0.0.1:6388`",
+        "`host:port` or `etcd://host:port`, several separated by commas; default `127.0.0.1:6388`",
         Setter::Text(Settings::servers);
     AUTH_TOKEN = "DFLOCK_AUTH_TOKEN",
         "the auth token; an empty one is none",
