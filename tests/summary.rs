@@ -1,7 +1,7 @@
 //! Last test program of `cargo test`: prints how many tests were skipped, and why.
 //!
 //! The test harness counts a test that returns early as passed. Each test program therefore lists
-//! its skipped tests in a file (`dflock/tests/cli/skipped.rs`).
+//! its skipped tests in a file (`dflock/src/skipped.rs`).
 
 use std::collections::BTreeMap;
 use std::os::unix::process::parent_id;

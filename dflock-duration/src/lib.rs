@@ -168,10 +168,6 @@ fn scale(number: &str, unit: u128) -> Result<u128, ErrorKind> {
 fn from_nanos(nanos: u128) -> Result<Duration, ErrorKind> {
     let seconds = u64::try_from(nanos / NANOS_PER_SECOND).map_err(|_| ErrorKind::TooLong)?;
     // A remainder of 1,000,000,000 is less than 2^32.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "it is less than 1,000,000,000"
-    )]
     let subsec_nanos = (nanos % NANOS_PER_SECOND) as u32;
     Ok(Duration::new(seconds, subsec_nanos))
 }

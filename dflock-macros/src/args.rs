@@ -1,6 +1,6 @@
 //! Arguments of the attributes.
 
-mod argument;
+mod list;
 mod value;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
@@ -8,8 +8,8 @@ use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Ident, Path, Token};
 
-pub(crate) use argument::Argument;
-use argument::{ARGUMENTS, Setter};
+pub(crate) use list::Argument;
+use list::{ARGUMENTS, Setter};
 pub(crate) use value::Value;
 
 use crate::errors::Errors;
@@ -22,6 +22,7 @@ pub(crate) struct Args {
     /// Options of the builder, in source order. They are evaluated in this order.
     pub(crate) options: Vec<(Ident, Value)>,
     pub(crate) on_lost: OnLost,
+    pub(crate) when_busy: WhenBusy,
     /// Name of the variable through which the body uses its slot.
     pub(crate) slot: Option<Ident>,
     /// Path of the crate `dflock`, if it is re-exported.
@@ -40,6 +41,16 @@ pub(crate) enum OnLost {
     Cancel,
     /// The body runs to its end.
     Finish,
+}
+
+/// Behaviour when no slot is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WhenBusy {
+    /// The call waits for a slot, and fails if the wait takes too long.
+    #[default]
+    Error,
+    /// The call returns the default at once.
+    Skip,
 }
 
 impl Args {
@@ -62,6 +73,16 @@ impl Args {
             if !args.seen.contains(&argument.name) && !args.suggested.contains(&argument.name) {
                 errors.push(syn::Error::new(Span::call_site(), argument.missing(kind)));
             }
+        }
+        if args.when_busy == WhenBusy::Skip
+            && let Some((name, _)) = args
+                .options
+                .iter()
+                .find(|(name, _)| name == "acquire_timeout")
+        {
+            let message =
+                "`when_busy = skip` does not wait for a slot; leave `acquire_timeout` out";
+            errors.push(syn::Error::new(name.span(), message));
         }
         args
     }
@@ -149,6 +170,16 @@ impl OnLost {
     }
 }
 
+impl WhenBusy {
+    fn parse(word: &Ident) -> Option<Self> {
+        match word.to_string().as_str() {
+            "error" => Some(Self::Error),
+            "skip" => Some(Self::Skip),
+            _ => None,
+        }
+    }
+}
+
 /// Parses an expression. The error is `missing` if there is none before the next comma.
 fn parse_expression(
     input: ParseStream<'_>,
@@ -213,9 +244,11 @@ mod tests {
                 slot = held,
                 key = "a",
                 renew_ratio = 0.4,
+                on_limit_mismatch = wait_out,
                 crate = ::my::reexport,
                 lease_ttl = "30s",
                 on_lost = finish,
+                when_busy = error,
                 client = f(a, b),
                 acquire_timeout = LONG,
             ),
@@ -227,6 +260,7 @@ mod tests {
                 "limit",
                 "key",
                 "renew_ratio",
+                "on_limit_mismatch",
                 "lease_ttl",
                 "client",
                 "acquire_timeout"
@@ -333,6 +367,23 @@ mod tests {
             for (message, beginning) in messages.iter().zip(beginnings) {
                 assert!(message.starts_with(beginning), "{tokens}: {message}");
             }
+        }
+    }
+
+    #[test]
+    fn skip_refuses_an_acquire_timeout() {
+        let (args, messages) = parse(Kind::Lock, quote!(key = "a", when_busy = skip));
+        assert!(messages.is_empty(), "{messages:?}");
+        assert_eq!(args.when_busy, WhenBusy::Skip);
+        for tokens in [
+            quote!(key = "a", when_busy = skip, acquire_timeout = "2s"),
+            quote!(key = "a", acquire_timeout = d, when_busy = skip),
+        ] {
+            let (_, messages) = parse(Kind::Lock, tokens);
+            assert_eq!(
+                messages,
+                ["`when_busy = skip` does not wait for a slot; leave `acquire_timeout` out"]
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Path, Type, parse_quote_spanned};
 
-use crate::args::Args;
+use crate::args::{Args, WhenBusy};
 use crate::errors::Errors;
 use crate::function::Function;
 use crate::kind::Kind;
@@ -51,15 +51,14 @@ pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> TokenS
 fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -> TokenStream {
     let here = Span::mixed_site();
     let dflock = dflock(args);
-    let (builder_type, run) = (
-        Ident::new(kind.builder_type(), here),
-        Ident::new(kind.name(), here),
-    );
+    let builder_type = Ident::new(kind.builder_type(), here);
     let options = args.options.iter().map(|(name, value)| {
         let value = value.expression(&dflock);
         quote_spanned!(here=> .#name(#value))
     });
     let on_lost = Ident::new(args.on_lost.name(), here);
+    let skip = (args.when_busy == WhenBusy::Skip)
+        .then(|| quote_spanned!(here=> .when_busy(#dflock::macro_support::skip::<#output>())));
     let held = args
         .slot
         .as_ref()
@@ -84,9 +83,9 @@ fn wrap_body(kind: Kind, args: &Args, output: &Type, statements: &TokenStream) -
     quote_spanned! {here=>
         // A separate statement, so that borrows and lock guards in the options end before the wait.
         let __dflock_semaphore = #dflock::#builder_type::builder()#(#options)*.build();
-        #dflock::macro_support::#run(
+        #dflock::macro_support::with_slot(
             __dflock_semaphore,
-            #dflock::macro_support::#on_lost::<#output>(),
+            #dflock::macro_support::#on_lost::<#output>()#skip,
             move |__dflock_held| async move #body
         ).await
     }
@@ -150,7 +149,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
         .key(::std::format!("report:{tenant}"))
         .limit(3)
         .build();
-    ::dflock::macro_support::semaphore(
+    ::dflock::macro_support::with_slot(
             __dflock_semaphore,
             ::dflock::macro_support::cancel::<Result<Report, AppError>>(),
             move |__dflock_held| async move {
@@ -190,7 +189,7 @@ pub async fn build_report(tenant: &str) -> Result<Report, AppError> {
             "::my::reexport::Lock::builder().lease_ttl(",
             ".lease_ttl(::core::time::Duration::new(60u64,0u32)).client(",
             "::my::reexport::macro_support::client(&self.locks)",
-            ").key(self.name()).build();::my::reexport::macro_support::lock(",
+            ").key(self.name()).build();::my::reexport::macro_support::with_slot(",
             "::my::reexport::macro_support::finish::<Result<(),Error>>()",
             "letmine:&::my::reexport::Held=&__dflock_held;",
         ] {

@@ -2,7 +2,7 @@
 
 mod future;
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt, quote};
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::token::Brace;
@@ -36,6 +36,14 @@ impl Function {
             ..
         } = &self.signature;
         let attribute = kind.name();
+        if let Some(other) = self.attributes.iter().find(|other| is_of_dflock(other)) {
+            errors.push_spanned(
+                other,
+                "a second attribute of dflock on one function: two functions with the two in \
+                 different orders could wait for each other; call `dflock::acquire_all` in the \
+                 body, which has one order for all programs",
+            );
+        }
         if let Some(constness) = constness {
             errors.push_spanned(
                 constness,
@@ -132,6 +140,32 @@ impl ToTokens for Function {
             self.statements.to_tokens(tokens);
         });
     }
+}
+
+/// Returns whether `attribute` is `semaphore` or `lock` of this crate, judged by its path. With a
+/// path of one segment, it also needs the argument `key`, which another crate's `lock` may not have.
+fn is_of_dflock(attribute: &Attribute) -> bool {
+    let mut segments = attribute
+        .path()
+        .segments
+        .iter()
+        .map(|segment| &segment.ident);
+    let (Some(first), Some(last)) = (segments.next(), segments.next_back()) else {
+        return is_kind(attribute.path().get_ident())
+            && attribute
+                .meta
+                .require_list()
+                .is_ok_and(|list| contains_ident(&list.tokens, "key"));
+    };
+    first == "dflock" && is_kind(Some(last))
+}
+
+fn is_kind(name: Option<&Ident>) -> bool {
+    name.is_some_and(|name| {
+        [Kind::Semaphore, Kind::Lock]
+            .iter()
+            .any(|kind| name == kind.name())
+    })
 }
 
 /// Returns whether `tokens` contain the identifier `name`, at any depth.

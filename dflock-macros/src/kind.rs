@@ -8,7 +8,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Returns the name of the attribute, which is also that of the function in `macro_support`.
+    /// Returns the name of the attribute.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Semaphore => "semaphore",

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use crate::clock::{Clock, Instant};
 use crate::engine::dflockd::{Connection, IdleConnections};
 pub use crate::server::AcquireRelease;
-use crate::wire::{Capacity, Key, Kind, Limit, Reply, Request, Seconds, Token};
+use crate::wire::{Key, Kind, Limit, Primitive, Reply, Request, Seconds, Token};
 
 /// The two requests of an acquire and release cycle.
 #[derive(Debug)]
@@ -28,14 +28,14 @@ pub struct Requests {
 impl Default for Requests {
     fn default() -> Self {
         let key = Key::new("worker-pool").expect("the key is valid");
-        let capacity = Capacity::Semaphore(Limit::new(5).expect("the limit is not zero"));
+        let primitive = Primitive::Semaphore(Limit::new(5).expect("the limit is not zero"));
         let wait = Seconds::round_up(Duration::from_secs(10)).expect("the wait is short");
         let token =
             Token::parse("00000000000000ff0123456789abcdef").expect("the token has 32 digits");
         Self {
             acquire: Request::Acquire {
                 key,
-                capacity,
+                primitive,
                 wait,
                 lease: None,
             },

@@ -1,22 +1,28 @@
 //! The client: servers, connections and timeouts.
 
 mod address;
+mod adopted_limits;
 mod builder;
 mod env;
+mod local_queues;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 pub use address::is_local;
+pub(crate) use adopted_limits::AdoptedLimits;
 pub use builder::ClientBuilder;
 #[cfg(feature = "server")]
 pub(crate) use builder::MAX_TIMEOUT;
 pub use env::env_variables;
+pub(crate) use local_queues::LocalQueue;
+use local_queues::LocalQueues;
 
 use crate::Holder;
 use crate::engine::Engine;
 use crate::error::{ConfigError, Error};
-use crate::lease::Timing;
+use crate::lease::{HoldRegistry, LeaseTiming};
+use crate::limit_mismatch::LimitMismatch;
 use crate::wire::{KeyBuf, Token};
 
 /// A client: the servers, the options of their connections, and the idle connections.
@@ -43,8 +49,12 @@ pub struct Client {
 
 struct Inner {
     engine: Arc<Engine>,
-    timing: Arc<Timing>,
+    timing: Arc<LeaseTiming>,
     fencing: bool,
+    on_limit_mismatch: LimitMismatch,
+    adopted_limits: Arc<AdoptedLimits>,
+    holds: Arc<HoldRegistry>,
+    local_queues: LocalQueues,
 }
 
 /// The client of [`Client::install_global`].
@@ -218,16 +228,76 @@ impl Client {
         self.inner.engine.revoke(validate_key(key)?, *token).await
     }
 
+    /// Closes the client and all its clones, and waits until no slot is held through them.
+    ///
+    /// From the first poll of the future on, every acquire and every wait in a queue fails with
+    /// [`Error::Closed`], including those that have begun. Idle connections are closed, and places
+    /// in queues are given up. Slots that are held stay held and are renewed until their owners
+    /// release or drop them, or until they are lost; the future then completes. Give it a time
+    /// limit if an owner may not end.
+    ///
+    /// A closed client stays closed. [`ping`](Self::ping) and [`stats`](Self::stats) still work.
+    /// Further calls wait as the first one does.
+    ///
+    /// # Cancel safety
+    ///
+    /// The client stays closed when the future is dropped. Call `close` again to wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let client = server.client();
+    /// let pool = client.semaphore("pool", 1)?;
+    /// let held = pool.clone().acquire().await?;
+    /// let worker = tokio::spawn(async move { held.release().await });
+    ///
+    /// client.close().await;
+    /// worker.await??;
+    /// assert!(pool.acquire().await.unwrap_err().is_closed());
+    /// # Ok(()) }
+    /// ```
+    pub async fn close(&self) {
+        self.inner.holds.close();
+        self.inner.engine.close_idle();
+        self.inner.holds.emptied().await;
+        self.inner.engine.flush().await;
+    }
+
+    /// Returns whether [`close`](Self::close) was called on this client or a clone of it.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.holds.is_closed()
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.inner.engine
     }
 
-    pub(crate) fn timing(&self) -> &Arc<Timing> {
+    pub(crate) fn timing(&self) -> &Arc<LeaseTiming> {
         &self.inner.timing
+    }
+
+    pub(crate) fn holds(&self) -> &Arc<HoldRegistry> {
+        &self.inner.holds
+    }
+
+    pub(crate) fn local_queues(&self) -> &LocalQueues {
+        &self.inner.local_queues
     }
 
     pub(crate) fn fencing(&self) -> bool {
         self.inner.fencing
+    }
+
+    pub(crate) fn on_limit_mismatch(&self) -> LimitMismatch {
+        self.inner.on_limit_mismatch
+    }
+
+    pub(crate) fn adopted_limits(&self) -> &Arc<AdoptedLimits> {
+        &self.inner.adopted_limits
     }
 }
 

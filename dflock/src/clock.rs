@@ -8,8 +8,10 @@ use std::time::Duration;
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Clock {
-    /// The system clock that includes the time for which the machine is suspended. For real
-    /// networks, because a server keeps running while the machine of the client is suspended.
+    /// The system clock that includes the time for which the machine is suspended.
+    ///
+    /// It is for real networks, because a server keeps running while the machine of the client is
+    /// suspended.
     ///
     /// It is `CLOCK_BOOTTIME` on Linux and Android, and `CLOCK_MONOTONIC` on Apple systems.
     /// Elsewhere it is [`std::time::Instant`], which may stop during suspension.
@@ -74,7 +76,7 @@ impl Instant {
     }
 
     /// Returns the time since `earlier`; zero if this is not later.
-    pub(crate) fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
@@ -84,7 +86,7 @@ impl Instant {
         clippy::cast_sign_loss,
         reason = "the cast saturates: too large becomes MAX, and negative becomes zero"
     )]
-    pub(crate) fn plus(self, seconds: f64) -> Self {
+    pub(crate) fn saturating_add_secs_f64(self, seconds: f64) -> Self {
         Self(self.0.saturating_add((seconds * 1e9 + 0.5) as u64))
     }
 }

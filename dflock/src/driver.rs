@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 use crate::error::ConfigError;
 
 /// Returns the id of the current runtime.
-pub(crate) fn runtime() -> Result<Id, ConfigError> {
+pub(crate) fn runtime_id() -> Result<Id, ConfigError> {
     Handle::try_current()
         .map(|handle| handle.id())
         .map_err(|_| ConfigError::NoRuntime)
@@ -21,20 +21,19 @@ pub(crate) fn runtime() -> Result<Id, ConfigError> {
 
 /// Returns the id of the current runtime, or an error if it has no timers.
 pub(crate) fn require_timers() -> Result<Id, ConfigError> {
-    let runtime = runtime()?;
-    sleep(Duration::ZERO).map(|_| runtime)
+    let runtime = runtime_id()?;
+    try_sleep(Duration::ZERO).map(|_| runtime)
 }
 
-/// Like [`tokio::time::sleep`], but returns an error where tokio panics.
-pub(crate) fn sleep(duration: Duration) -> Result<Sleep, ConfigError> {
-    runtime()?;
+/// Returns the future of [`tokio::time::sleep`], or an error where tokio panics.
+pub(crate) fn try_sleep(duration: Duration) -> Result<Sleep, ConfigError> {
+    runtime_id()?;
     // Tokio offers no way to query the drivers of a runtime. Creating a timer registers nothing.
     catch_unwind(|| tokio::time::sleep(duration)).map_err(missing_driver_error)
 }
 
-/// Awaits `future`, which is tokio's or uses tokio, and returns an error where tokio panics because
-/// of a missing driver.
-pub(crate) async fn catch_missing<F: Future>(future: F) -> Result<F::Output, ConfigError> {
+/// Awaits `future`. Returns an error if tokio panics in it because the runtime lacks a driver.
+pub(crate) async fn catch_missing_driver<F: Future>(future: F) -> Result<F::Output, ConfigError> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         // After a panic the future is dropped, and not polled again.

@@ -16,12 +16,12 @@
 //! There are two engines: servers of dflockd, and a cluster of etcd (feature `etcd`).
 
 pub(crate) mod dflockd;
+#[cfg(feature = "etcd")]
 mod dispatch;
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
 
 use std::any::Any;
-use std::convert;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,8 +32,10 @@ use crate::Holder;
 use crate::clock::Instant;
 use crate::error::{ConfigError, Error, ErrorContext, LostReason, Operation};
 use crate::telemetry::Labels;
-use crate::wire::{Capacity, Grant, KeyBuf, Kind, LeaseSeconds, Token};
+use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Primitive, Token};
+pub(crate) use dflockd::Backoff;
 use dflockd::Dflockd;
+#[cfg(feature = "etcd")]
 use dispatch::Dispatch;
 #[cfg(feature = "etcd")]
 use etcd::Etcd;
@@ -53,15 +55,17 @@ pub(crate) struct Capabilities {
     pub(crate) engine: &'static str,
     /// Every grant has a fence.
     pub(crate) fence: bool,
+    /// The position in a queue is known.
+    pub(crate) position: bool,
     /// The shortest lease.
     pub(crate) shortest_lease: Duration,
 }
 
 /// The slot that a semaphore asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SlotSpec {
     pub(crate) key: KeyBuf,
-    pub(crate) capacity: Capacity,
+    pub(crate) primitive: Primitive,
     /// The lease to request. `None` is the server's default.
     pub(crate) lease: Option<LeaseSeconds>,
     pub(crate) server: ServerId,
@@ -77,8 +81,8 @@ pub(crate) struct ServerId {
 
 /// A slot that was granted.
 #[derive(Debug)]
-pub(crate) struct Granted<E = Entry> {
-    pub(crate) entry: E,
+pub(crate) struct Granted {
+    pub(crate) entry: Entry,
     pub(crate) grant: Grant,
     /// A time before the request was sent.
     pub(crate) sent_at: Instant,
@@ -91,9 +95,9 @@ pub(crate) struct Granted<E = Entry> {
 
 /// The result of an enqueue.
 #[derive(Debug)]
-pub(crate) enum EnqueueOutcome<E = Entry> {
-    Granted(Granted<E>),
-    Queued(E),
+pub(crate) enum EnqueueOutcome {
+    Granted(Granted),
+    Queued(Entry),
 }
 
 /// The reply to a release.
@@ -132,27 +136,6 @@ pub(crate) enum Renewals {
     ByEngine(Arc<etcd::LeaseClock>),
 }
 
-impl<E> Granted<E> {
-    fn map<T>(self, entry: impl FnOnce(E) -> T) -> Granted<T> {
-        Granted {
-            entry: entry(self.entry),
-            grant: self.grant,
-            sent_at: self.sent_at,
-            received_at: self.received_at,
-            verify_timeout: self.verify_timeout,
-        }
-    }
-}
-
-impl<E> EnqueueOutcome<E> {
-    fn map<T>(self, entry: impl FnOnce(E) -> T) -> EnqueueOutcome<T> {
-        match self {
-            Self::Granted(granted) => EnqueueOutcome::Granted(granted.map(entry)),
-            Self::Queued(queued) => EnqueueOutcome::Queued(entry(queued)),
-        }
-    }
-}
-
 impl Renewals {
     /// Returns a time before the last renewal by the engine was sent.
     pub(crate) fn renewed_at(&self) -> Option<Instant> {
@@ -170,12 +153,14 @@ impl Engine {
             Self::Dflockd(_) => Capabilities {
                 engine: "dflockd",
                 fence: false,
+                position: false,
                 shortest_lease: Duration::from_secs(1),
             },
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => Capabilities {
                 engine: "etcd",
                 fence: true,
+                position: true,
                 shortest_lease: etcd::SHORTEST_LEASE,
             },
         }
@@ -205,6 +190,7 @@ impl Engine {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue and gives up a slot that was granted in the meantime.
+    #[cfg(feature = "etcd")]
     pub(crate) fn acquire<'a>(
         &'a self,
         slot: &'a SlotSpec,
@@ -213,18 +199,21 @@ impl Engine {
         match self {
             Self::Dflockd(dflockd) => Dispatch::Dflockd {
                 call: dflockd.acquire(slot, wait),
-                map: |granted: Result<Granted<_>, _>| {
-                    granted.map(|granted| granted.map(Entry::Dflockd))
-                },
             },
-            #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => Dispatch::Etcd {
-                call: Box::pin(async move {
-                    let granted = etcd.acquire(slot, wait).await?;
-                    Ok(granted.map(|entry| Entry::Etcd(Box::new(entry))))
-                }),
+                call: Box::pin(etcd.acquire(slot, wait)),
             },
         }
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    pub(crate) fn acquire<'a>(
+        &'a self,
+        slot: &'a SlotSpec,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Granted, Error>> + Send + 'a {
+        let Self::Dflockd(dflockd) = self;
+        dflockd.acquire(slot, wait)
     }
 
     /// Joins the queue, or takes a slot that is free.
@@ -234,12 +223,9 @@ impl Engine {
     /// Dropping the future leaves the queue and gives up a slot that was granted in the meantime.
     pub(crate) async fn enqueue(&self, slot: &SlotSpec) -> Result<EnqueueOutcome, Error> {
         match self {
-            Self::Dflockd(dflockd) => Ok(dflockd.enqueue(slot).await?.map(Entry::Dflockd)),
+            Self::Dflockd(dflockd) => dflockd.enqueue(slot).await,
             #[cfg(feature = "etcd")]
-            Self::Etcd(etcd) => {
-                let outcome = Box::pin(etcd.enqueue(slot)).await?;
-                Ok(outcome.map(|entry| Entry::Etcd(Box::new(entry))))
-            }
+            Self::Etcd(etcd) => Box::pin(etcd.enqueue(slot)).await,
         }
     }
 
@@ -248,6 +234,7 @@ impl Engine {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the slot.
+    #[cfg(feature = "etcd")]
     pub(crate) fn release<'a>(
         &'a self,
         entry: Entry,
@@ -258,15 +245,24 @@ impl Engine {
         match (self, entry) {
             (Self::Dflockd(dflockd), Entry::Dflockd(entry)) => Dispatch::Dflockd {
                 call: dflockd.release(entry, slot, token, call),
-                map: convert::identity,
             },
-            #[cfg(feature = "etcd")]
             (Self::Etcd(etcd), Entry::Etcd(entry)) => Dispatch::Etcd {
                 call: Box::pin(etcd.release(*entry, slot)),
             },
-            #[cfg(feature = "etcd")]
             _ => unreachable!("an entry is released by the engine that made it"),
         }
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    pub(crate) fn release<'a>(
+        &'a self,
+        entry: Entry,
+        slot: &'a SlotSpec,
+        token: Token,
+        call: (Id, Instant),
+    ) -> impl Future<Output = Result<ReleaseOutcome, Error>> + Send + 'a {
+        let (Self::Dflockd(dflockd), Entry::Dflockd(entry)) = (self, entry);
+        dflockd.release(entry, slot, token, call)
     }
 
     /// Notes that the server of `slot` had not replied to a renewal that was sent at `sent_at` when
@@ -276,6 +272,29 @@ impl Engine {
             Self::Dflockd(dflockd) => dflockd.note_unreachable(slot, sent_at),
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => {}
+        }
+    }
+
+    /// Closes the idle connections, and keeps none from here on.
+    pub(crate) fn close_idle(&self) {
+        match self {
+            Self::Dflockd(dflockd) => dflockd.close_idle(),
+            // It has one connection, for the slots that are held.
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => {}
+        }
+    }
+
+    /// Completes when the slots that were dropped are free. No slot is held.
+    #[cfg_attr(
+        not(feature = "etcd"),
+        expect(clippy::unused_async, reason = "a drop has sent its release")
+    )]
+    pub(crate) async fn flush(&self) {
+        match self {
+            Self::Dflockd(_) => {}
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.end_leases().await,
         }
     }
 
@@ -340,6 +359,15 @@ impl Engine {
         }
     }
 
+    /// Returns the pauses between requests for `slot`, each at most `max_bound`.
+    pub(crate) fn backoff(&self, slot: &SlotSpec, max_bound: Duration) -> Backoff {
+        match self {
+            Self::Dflockd(dflockd) => dflockd.backoff(slot, max_bound),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.backoff(max_bound),
+        }
+    }
+
     /// Returns the time on the clock of the leases.
     pub(crate) fn now(&self) -> Instant {
         match self {
@@ -400,29 +428,48 @@ impl Entry {
         }
     }
 
-    /// Sends a renewal of the slot of `token`. It is `now`.
+    /// Sends a renewal of the slot of `token` that requests `lease`, or the default of the server.
+    /// It is `now`. An engine that renews by itself keeps the lease of the grant.
     #[cfg_attr(not(feature = "etcd"), expect(unused_variables))]
-    pub(crate) fn start_renewal(&mut self, slot: &SlotSpec, token: Token, now: Instant) {
+    pub(crate) fn start_renewal(
+        &mut self,
+        slot: &SlotSpec,
+        token: Token,
+        lease: Option<LeaseSeconds>,
+        now: Instant,
+    ) {
         match self {
-            Self::Dflockd(entry) => entry.start_renewal(slot, token),
+            Self::Dflockd(entry) => entry.start_renewal(slot, token, lease),
             #[cfg(feature = "etcd")]
             Self::Etcd(entry) => entry.start_renewal(now),
         }
     }
 
-    /// Reads the lease after the renewal of `grant`. `None` if no time of it is left.
+    /// Reads the lease after the renewal of `grant` that requested a lease. `None` if no time of it
+    /// is left.
     pub(crate) fn poll_renewal(
         &mut self,
         cx: &mut Context<'_>,
-        slot: &SlotSpec,
+        requested: Option<LeaseSeconds>,
         grant: &Grant,
     ) -> Poll<Result<Option<LeaseSeconds>, EntryError>> {
         match self {
             Self::Dflockd(entry) => entry
-                .poll_renewal(cx, slot, grant)
+                .poll_renewal(cx, requested, grant)
                 .map_err(EntryError::Dflockd),
             #[cfg(feature = "etcd")]
             Self::Etcd(entry) => entry.poll_renewal(cx).map_err(EntryError::Etcd),
+        }
+    }
+
+    /// Gives up the slot at `end`, even if its owner does not run then. Only an engine that renews
+    /// by itself has to.
+    #[cfg_attr(not(feature = "etcd"), expect(unused_variables))]
+    pub(crate) fn set_latest_end(&self, end: Instant) {
+        match self {
+            Self::Dflockd(_) => {}
+            #[cfg(feature = "etcd")]
+            Self::Etcd(entry) => entry.set_latest_end(end),
         }
     }
 
@@ -441,6 +488,15 @@ impl Entry {
             Self::Dflockd(entry) => entry.poll_delay(cx, delay),
             #[cfg(feature = "etcd")]
             Self::Etcd(entry) => entry.poll_delay(cx, delay),
+        }
+    }
+
+    /// Frees the timer of [`poll_delay`](Self::poll_delay). The owner uses another timer.
+    pub(crate) fn free_timer(&mut self) {
+        match self {
+            Self::Dflockd(entry) => entry.free_timer(),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(entry) => entry.free_timer(),
         }
     }
 
@@ -496,7 +552,7 @@ impl EntryError {
 
 impl SlotSpec {
     pub(crate) fn kind(&self) -> Kind {
-        self.capacity.kind()
+        self.primitive.kind()
     }
 
     pub(crate) fn labels(&self) -> Labels<'_> {

@@ -1,32 +1,27 @@
 //! The errors of this crate.
 
 mod address;
-mod auth;
 mod config;
+mod connect;
 mod context;
 pub(crate) mod invisible;
 mod lost;
 mod pem;
-mod predicate;
-mod refusal;
-mod stage;
-mod tls;
 
 use std::io;
 use std::time::Duration;
 
 pub use address::AddressErrorKind;
-pub(crate) use address::after_user_info;
 #[cfg(any(feature = "server", feature = "tls", feature = "tls-aws-lc"))]
 pub(crate) use address::public_part;
-pub use auth::AuthErrorKind;
-pub use config::{AuthTokenFileErrorKind, ConfigError, TokenErrorKind};
+pub(crate) use address::strip_user_info;
+pub use config::{AuthTokenErrorKind, AuthTokenFileErrorKind, ConfigError};
+pub use connect::{AuthErrorKind, ConnectStage, TlsErrorKind};
 pub use context::{ErrorContext, Operation};
 pub use lost::{Lost, LostReason};
 pub use pem::{PemContent, PemErrorKind, PemSectionErrorKind};
-pub(crate) use refusal::excerpt;
-pub use stage::ConnectStage;
-pub use tls::TlsErrorKind;
+
+use crate::wire::{ErrorStatus, Reply};
 
 /// An error of a request to a server, or of a held slot.
 ///
@@ -106,17 +101,26 @@ pub enum Error {
     },
 
     /// Authentication with the auth token failed.
-    #[error("{context}: {fault}")]
+    #[error("{context}: {kind}")]
     Auth {
         /// The operation that failed.
         context: ErrorContext,
         /// The reason of the failure.
-        fault: AuthErrorKind,
+        kind: AuthErrorKind,
     },
 
     /// The server is shutting down.
     #[error("{context}: the server is shutting down; try again when it is back")]
     Draining {
+        /// The operation that failed.
+        context: ErrorContext,
+    },
+
+    /// The client is closed.
+    ///
+    /// [`Client::close`](crate::Client::close) ends waits for a slot, and later ones.
+    #[error("{context}: the client is closed; build another client to acquire slots")]
+    Closed {
         /// The operation that failed.
         context: ErrorContext,
     },
@@ -169,12 +173,12 @@ pub enum Error {
     },
 
     /// The TLS handshake with the server failed. The connection was closed.
-    #[error("{context}: no TLS connection: {fault}")]
+    #[error("{context}: no TLS connection: {kind}")]
     Tls {
         /// The operation that failed.
         context: ErrorContext,
         /// The reason of the failure.
-        fault: TlsErrorKind,
+        kind: TlsErrorKind,
         /// The error of the TLS library.
         source: io::Error,
     },
@@ -294,7 +298,7 @@ pub enum Error {
     #[error(
         "{context}: the server answered {received:?}, which is no reply to {}; {}",
         context.operation,
-        refusal::protocol_hint(received)
+        protocol_hint(received)
     )]
     Protocol {
         /// The operation that failed.
@@ -329,6 +333,170 @@ impl Error {
         Some(self.context()?.operation)
     }
 
+    /// Returns whether no slot became free in time.
+    ///
+    /// Returns false for other time limits (to connect, to answer), also when they end the wait of
+    /// an acquire: the state of the slots is not known then.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+
+    /// Returns whether a held slot was lost.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
+    /// Returns whether the same call may succeed when it is repeated.
+    ///
+    /// Returns false for errors of a release, because a release is never repeated.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            _ if self.operation() == Some(Operation::Release) => false,
+            Self::Timeout { .. }
+            | Self::LeaseExpired { .. }
+            | Self::TooManyKeys { .. }
+            | Self::TooManyWaiters { .. }
+            | Self::Draining { .. }
+            | Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Unresponsive { .. }
+            | Self::Revoked { .. }
+            | Self::NoLeader { .. }
+            | Self::Unavailable { .. }
+            | Self::Disconnected { .. } => true,
+            // A server that restarts causes the same error.
+            Self::Tls { kind, .. } => *kind == TlsErrorKind::ConnectionClosed,
+            Self::Config(_)
+            | Self::Lost(_)
+            | Self::LimitMismatch { .. }
+            | Self::Auth { .. }
+            | Self::Closed { .. }
+            | Self::NotLeader { .. }
+            | Self::Refused { .. }
+            | Self::StatsTooLarge { .. }
+            | Self::Unsupported { .. }
+            | Self::NoSpace { .. }
+            | Self::ForeignMember { .. }
+            | Self::ForeignValue { .. }
+            | Self::Protocol { .. } => false,
+        }
+    }
+
+    /// Returns whether authentication with the auth token failed.
+    #[must_use]
+    pub fn is_auth(&self) -> bool {
+        matches!(self, Self::Auth { .. })
+    }
+
+    /// Returns whether the key is in use with another limit.
+    #[must_use]
+    pub fn is_limit_mismatch(&self) -> bool {
+        matches!(self, Self::LimitMismatch { .. })
+    }
+
+    /// Returns whether the server has reached its maximum number of keys.
+    #[must_use]
+    pub fn is_too_many_keys(&self) -> bool {
+        matches!(self, Self::TooManyKeys { .. })
+    }
+
+    /// Returns whether the queue of the key is full.
+    #[must_use]
+    pub fn is_too_many_waiters(&self) -> bool {
+        matches!(self, Self::TooManyWaiters { .. })
+    }
+
+    /// Returns whether the lease expired before the grant arrived.
+    #[must_use]
+    pub fn is_lease_expired(&self) -> bool {
+        matches!(self, Self::LeaseExpired { .. })
+    }
+
+    /// Returns whether the server is shutting down.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        matches!(self, Self::Draining { .. })
+    }
+
+    /// Returns whether the client was closed with [`Client::close`](crate::Client::close).
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed { .. })
+    }
+
+    /// Returns whether the server does not lead its cluster.
+    #[must_use]
+    pub fn is_not_leader(&self) -> bool {
+        matches!(self, Self::NotLeader { .. })
+    }
+
+    /// Returns the error for a reply other than the expected one.
+    pub(crate) fn from_reply(context: ErrorContext, reply: &Reply) -> Self {
+        let Reply::Error(status) = reply else {
+            let mut line = Vec::new();
+            reply.encode(&mut line);
+            return Self::Protocol {
+                context,
+                received: line_prefix(line.trim_ascii_end()),
+            };
+        };
+        match status {
+            // A client with an auth token authenticates before any other request.
+            ErrorStatus::Auth => Self::Auth {
+                context,
+                kind: AuthErrorKind::Missing,
+            },
+            ErrorStatus::MaxLocks => Self::TooManyKeys { context },
+            ErrorStatus::MaxWaiters => Self::TooManyWaiters { context },
+            ErrorStatus::LeaseExpired => Self::LeaseExpired { context },
+            ErrorStatus::Draining => Self::Draining { context },
+            ErrorStatus::NotLeader(leader) => Self::NotLeader {
+                context,
+                leader: leader.as_deref().map(str::to_owned),
+            },
+            // A status without a separate variant. The message shows it.
+            status => Self::Refused {
+                context,
+                status: status.to_string(),
+            },
+        }
+    }
+
+    /// Returns the error without text from the server, which may repeat the auth token.
+    pub(crate) fn without_server_text(self) -> Self {
+        let placeholder = || "(not shown: it may repeat the auth token)".to_owned();
+        match self {
+            Self::NotLeader { context, .. } => Self::NotLeader {
+                context,
+                leader: None,
+            },
+            Self::Refused { context, .. } => Self::Refused {
+                context,
+                status: placeholder(),
+            },
+            Self::Protocol { context, received } => {
+                // The start of a TLS alert repeats no token, and `protocol_hint` needs it.
+                let received = if received.starts_with(TLS_ALERT) {
+                    TLS_ALERT.to_owned()
+                } else {
+                    placeholder()
+                };
+                Self::Protocol { context, received }
+            }
+            Self::Disconnected {
+                context,
+                source: Some(source),
+            } if source.kind() == io::ErrorKind::UnexpectedEof => Self::Disconnected {
+                context,
+                source: Some(source.kind().into()),
+            },
+            error => error,
+        }
+    }
+
     fn context(&self) -> Option<&ErrorContext> {
         match self {
             Self::Config(_) | Self::Lost(_) => None,
@@ -339,6 +507,7 @@ impl Error {
             | Self::TooManyWaiters { context }
             | Self::Auth { context, .. }
             | Self::Draining { context }
+            | Self::Closed { context }
             | Self::NotLeader { context, .. }
             | Self::Refused { context, .. }
             | Self::Connect { context, .. }
@@ -357,6 +526,32 @@ impl Error {
             | Self::Protocol { context, .. } => Some(context),
         }
     }
+}
+
+/// The first bytes of a TLS alert.
+const TLS_ALERT: &str = "\u{15}\u{3}";
+
+/// Returns a remedy for the reply that starts with `received`.
+fn protocol_hint(received: &str) -> &'static str {
+    let word = received.split(' ').next().unwrap_or_default();
+    if received.starts_with(TLS_ALERT) {
+        "this is a TLS alert: give the client `tls`, or name a dflockd server without TLS in \
+         `servers`"
+    } else if received.starts_with("HTTP/") {
+        "this is HTTP: check that `servers` names the host and port of a dflockd server"
+    } else if matches!(word, "ok" | "acquired" | "queued" | "timeout") || word.starts_with("error")
+    {
+        "check that `servers` names a dflockd server itself, of a version that this client knows"
+    } else {
+        "check that `servers` names the host and port of a dflockd server"
+    }
+}
+
+/// Returns the first characters of a received line, for a message.
+///
+/// They are enough to recognise a protocol, and fewer than a token has.
+pub(crate) fn line_prefix(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).chars().take(24).collect()
 }
 
 fn disconnect_hint(operation: Operation) -> &'static str {

@@ -22,5 +22,8 @@ pub mod sharding {}
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}
 
+#[doc = include_str!("../docs/wishes.md")]
+pub mod wishes {}
+
 #[doc = include_str!("../docs/coming_from.md")]
 pub mod coming_from {}

@@ -17,6 +17,8 @@
 //! code of the user that calls `check`.
 
 mod handle;
+mod hold_limits;
+mod hold_registry;
 mod keep_alive;
 mod state;
 mod timing;
@@ -42,20 +44,28 @@ use crate::telemetry::{self, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 pub(crate) use handle::LeaseHandle;
+use hold_limits::HoldBounds;
+pub(crate) use hold_limits::HoldLimits;
+pub(crate) use hold_registry::{HoldRegistry, KeyHash};
 use state::{End, Phase, State};
 use timing::{Deadlines, jitter};
-pub(crate) use timing::{LATEST, Timing};
+pub(crate) use timing::{LeaseTiming, MAX_RENEW_FRACTION};
 
 /// The callback of the user for lost slots.
 pub(crate) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
 
 /// The configuration that all leases of a semaphore share.
+#[derive(Clone)]
 pub(crate) struct LeaseConfig {
     pub(crate) slot: SlotSpec,
     pub(crate) engine: Arc<Engine>,
-    pub(crate) timing: Arc<Timing>,
+    pub(crate) timing: Arc<LeaseTiming>,
+    /// The holds of the client.
+    pub(crate) holds: Arc<HoldRegistry>,
+    pub(crate) key_hash: KeyHash,
     /// The part of a lease after which it is renewed.
     pub(crate) renew_ratio: f64,
+    pub(crate) hold_limits: HoldLimits,
     /// The servers' tokens carry a fence.
     pub(crate) fencing: bool,
     pub(crate) on_lost: Option<OnLost>,
@@ -96,8 +106,14 @@ impl LeaseConfig {
         if let Some(on_lost) = &self.on_lost
             && catch_unwind(AssertUnwindSafe(|| on_lost(lost))).is_err()
         {
-            telemetry::on_lost_panicked(lost);
+            telemetry::record_on_lost_panic(lost);
         }
+    }
+
+    /// Returns the error of an operation on a closed client.
+    pub(crate) fn closed(&self, operation: Operation) -> Error {
+        let context = self.slot.context(operation);
+        Error::Closed { context }
     }
 
     fn disconnected(&self) -> Error {
@@ -139,7 +155,7 @@ impl Lease {
     fn new(
         config: Arc<LeaseConfig>,
         entry: Entry,
-        phase: Phase,
+        (phase, bounds): (Phase, HoldBounds),
         telemetry: SlotTelemetry,
     ) -> Arc<Self> {
         let renewals = match phase {
@@ -149,7 +165,7 @@ impl Lease {
         Arc::new(Self {
             config,
             entry: Mutex::new(Some(entry)),
-            state: Mutex::new(State::new(phase, renewals, telemetry)),
+            state: Mutex::new(State::new(phase, renewals, bounds, telemetry)),
             changed: Notify::new(),
         })
     }
@@ -190,7 +206,7 @@ impl Lease {
             let expires_at = expires_at.filter(|_| has_timers);
             // Pinned where it is made: a timer is most of this future, and select! would move it.
             let mut sleep = pin!(expires_at.and_then(|expires_at| {
-                driver::sleep(self.sleep_duration(expires_at, self.now())).ok()
+                driver::try_sleep(self.sleep_duration(expires_at, self.now())).ok()
             }));
             // Tried once: at each try the panic hook prints a panic.
             has_timers &= sleep.is_some() == expires_at.is_some();
@@ -213,23 +229,28 @@ impl Lease {
     }
 
     fn sleep_duration(&self, end: Instant, now: Instant) -> Duration {
-        end.since(now).min(self.config.timing.heartbeat)
+        end.duration_since(now).min(self.config.timing.heartbeat)
     }
 
     /// Ends the wait or the hold, unless it has ended before, and gives up the entry.
     ///
     /// Every end goes through here. What the server may still count as held is released without
-    /// waiting for the reply, except for [`End::Closed`], which sends nothing.
+    /// waiting for the reply, except for [`End::Closed`], which sends nothing. [`End::ClientClosed`]
+    /// does not end what the user has.
     fn end(&self, end: End) {
         let sends_release = !matches!(end, End::Closed);
         let now = self.now();
         let mut entry_guard = self.entry.lock();
-        let entry = entry_guard.take();
         let mut state = self.state.lock();
+        if matches!(end, End::ClientClosed) && state.owned_by_user {
+            return;
+        }
+        let entry = entry_guard.take();
         state.expire(&self.config, now);
         let was_queued = matches!(state.phase, Phase::Queued);
         let mut token = state.token_on_server();
         let telemetry = state.end(&self.config, end);
+        let registration = state.registration.take();
         drop(state);
         drop(entry_guard);
         if let Some(mut entry) = entry
@@ -244,6 +265,8 @@ impl Lease {
         }
         self.changed.notify_waiters();
         drop(telemetry);
+        // Last: a program may exit when its client has no hold left.
+        drop(registration);
     }
 
     /// Returns the span of the wait or the hold while it lasts. The telemetry is taken out of the

@@ -1,5 +1,8 @@
-//! Distributed semaphores and locks on [dflockd](https://github.com/mtingers/dflockd): at most N
-//! programs, on any number of machines, hold a slot of a key at once, first come, first served.
+//! A client of the lock server [dflockd](https://github.com/mtingers/dflockd), with distributed
+//! semaphores and locks. At most `limit` tasks, on any number of machines, hold a slot of a key at
+//! once. The others wait in a queue, first come, first served.
+//!
+//! It needs a running dflockd, or the embedded server of the feature `server`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -7,12 +10,13 @@
 //!
 //! # let server = dflock::server::Server::start().await?;
 //! # let address = server.addr().to_string();
+//! // `address` is a `host:port` such as "127.0.0.1:6388".
 //! let client = Client::builder().servers([address]).build()?;
 //! let pool = Semaphore::builder().key("worker-pool").limit(5).client(client).build()?;
 //!
 //! let held = pool.acquire().await?;        // waits in the queue, 10 s at most
-//! held.check()?;                           // fails when the slot is lost; no IO
-//! let pool = held.release().await?;        // dropping it frees the slot as well
+//! held.check()?;                           // returns an error once the slot is lost; no IO
+//! let pool = held.release().await?;        // a drop of `held` would also free the slot
 //!
 //! let n = pool.with_slot(async |_held| 6 * 7).await?;
 //! # assert_eq!(n, 42);
@@ -21,8 +25,9 @@
 //!
 //! # States
 //!
-//! A semaphore is idle, waits in the queue, or holds a slot. Each state is a separate type, so that
-//! run-time errors of other clients do not compile here.
+//! A semaphore is idle, waits in the queue, or holds a slot. Each state is a separate type, so the
+//! compiler rejects misuse such as a second release. `Enqueued` is an enum: the slot, or a place in
+//! the queue.
 //!
 //! ```text
 //!            acquire, try_acquire, acquire_within
@@ -36,17 +41,20 @@
 //!     └──────────────── release, close ───────────┘
 //! ```
 //!
-//! [`Lock`] is a semaphore with a limit of one and separate names on the server.
-//! `#[dflock::semaphore(key = "worker-pool", limit = 5)]` and `#[dflock::lock(key = "nightly")]` run
-//! an `async fn` with a slot.
+//! [`Lock`] is a semaphore with one slot. On servers from v1.14 on, a lock and a semaphore of the same
+//! key are independent. `#[dflock::semaphore(key = "worker-pool", limit = 5)]` and
+//! `#[dflock::lock(key = "nightly")]` acquire a slot before an `async fn` and release it afterwards.
 //!
 //! # Lost slots
 //!
-//! The server grants a slot for a lease, which the client renews for as long as the slot is held. When
-//! that fails, [`check`](Held::check) fails from the moment on at which another client may hold the
-//! slot. [`lost`](Held::lost) completes, [`run`](Held::run) and [`with_slot`](Semaphore::with_slot)
-//! stop their future, and `on_lost` is called. A slot that is dropped is free at once; the drop spawns
-//! nothing and blocks on nothing.
+//! The server grants a slot for a limited time, the lease. The client renews the lease until the slot
+//! is released. If it cannot renew the lease in time, the slot is lost:
+//! [`check`](Held::check) returns an error before the server can grant the slot to another client.
+//! Then [`lost`](Held::lost) completes, [`run`](Held::run) and
+//! [`with_slot`](Semaphore::with_slot) drop their future, and the callback `on_lost` is called.
+//!
+//! Dropping a [`Held`] sends a release and closes the connection. It spawns no task and does not
+//! block.
 //!
 //! # More
 //!
@@ -54,19 +62,20 @@
 //! |---|---|
 //! | [`guide::leases`] | guarantees, and the limits of a lease |
 //! | [`guide::fencing`] | protection of a store against late writes |
-//! | [`guide::choosing`] | leases and timeouts to choose |
+//! | [`guide::choosing`] | the choice of the lease and the timeouts |
 //! | `guide::engines` | dflockd or etcd (feature `etcd`) |
-//! | [`guide::cancel_safety`] | the slot of a future that is dropped |
+//! | [`guide::cancel_safety`] | effects of dropping a future |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
+//! | [`guide::wishes`] | what users ask for, and how it is done here |
 //! | [`telemetry`] | spans, events and metrics |
 //! | [`guide::coming_from`] | the TypeScript, Python and Go clients, call by call |
 
 // The modules, in the order in which an acquire passes them. `ARCHITECTURE.md` has more.
 //
-// 1. `semaphore`: the types that users have, one for each state, and their builder; `lock`: the
-//    same with a limit of one
-// 2. `slot`: the core of both: acquires, waits and releases, with their telemetry
+// 1. `semaphore`: the type that users have, with its states and kinds (a lock is a kind), and its
+//    builder
+// 2. `slot`: its core: acquires, waits and releases, with their telemetry
 // 3. `client`: the options of a client, which make its engine
 // 4. `engine`: the seam: what a lease and a client ask of the servers
 // 5. `engine/dflockd`: connections, pools, TLS, authentication, sharding
@@ -74,14 +83,11 @@
 // 7. `lease`: the life of a wait and a hold; the task that renews it
 // 8. `error`, `telemetry`: for every layer
 //
-// With the feature `macros`: `attributes` for an `async fn`, and `macro_support`, which they call.
-// With `server`: a server for the same wire in the same process. With `cli`: a program, in
-// `bin/dflock`.
+// With the feature `macros`: `macros` for an `async fn`, and `macro_support`, which they call.
+// With `server`: a server for the same wire in the same process.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "macros")]
-mod attributes;
 #[cfg(all(feature = "server", dflock_bench))]
 #[doc(hidden)]
 pub mod bench_support;
@@ -92,28 +98,31 @@ mod clock;
 mod driver;
 mod engine;
 mod error;
+// Two attributes: clippy does not see `test` in `all`.
 #[cfg(test)]
 #[cfg(feature = "etcd")]
-#[path = "../tests/etcd/cluster.rs"]
-mod etcd_cluster;
-#[cfg(any(test, all(feature = "server", fuzzing)))]
+#[doc(hidden)]
+pub mod etcd_cluster;
+#[cfg(all(feature = "server", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod holder;
 mod lease;
-mod lock;
+mod limit_mismatch;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub mod macro_support;
+#[cfg(feature = "macros")]
+mod macros;
 mod mutex;
 mod semaphore;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(test)]
-#[path = "../tests/cli/skipped.rs"]
-mod skipped;
+#[doc(hidden)]
+pub mod skipped;
 mod slot;
 #[cfg(any(feature = "stats", feature = "server"))]
 mod stats;
@@ -122,8 +131,6 @@ pub mod telemetry;
 pub mod tower;
 mod wire;
 
-#[cfg(feature = "macros")]
-pub use attributes::{lock, semaphore};
 pub use client::{Client, ClientBuilder};
 pub use clock::Clock;
 pub use dflock_duration::{ParseDurationError, parse_duration, parse_duration_or_seconds};
@@ -131,16 +138,21 @@ pub use dflock_duration::{ParseDurationError, parse_duration, parse_duration_or_
 pub use engine::dflockd::Tls;
 pub use engine::dflockd::{BoxStream, ConnectFuture, Connector, Crc32, Sharding, Stream};
 pub use error::{
-    AddressErrorKind, AuthErrorKind, AuthTokenFileErrorKind, ConfigError, ConnectStage, Error,
-    ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind, PemSectionErrorKind,
-    TlsErrorKind, TokenErrorKind,
+    AddressErrorKind, AuthErrorKind, AuthTokenErrorKind, AuthTokenFileErrorKind, ConfigError,
+    ConnectStage, Error, ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind,
+    PemSectionErrorKind, TlsErrorKind,
 };
 pub use holder::Holder;
-pub use lock::{Lock, LockBuilder};
-pub use semaphore::{Enqueued, Held, Idle, Queued, Semaphore, SemaphoreBuilder, State};
+pub use limit_mismatch::LimitMismatch;
+#[cfg(feature = "macros")]
+pub use macros::{lock, semaphore};
+pub use semaphore::{
+    Counting, Enqueued, Exclusive, Held, HeldAll, Idle, Kind, Lead, Leader, Leadership, Lock,
+    Queued, Semaphore, SemaphoreBuilder, State, acquire_all, acquire_all_within,
+};
 #[cfg(any(feature = "stats", feature = "server"))]
 pub use stats::{IdleStats, LockStats, SemaphoreStats, Stats};
 /// The rustls that [`Tls::from_config`] takes its configuration from.
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tokio_rustls::rustls;
-pub use wire::{InvalidKey, Token};
+pub use wire::{KeyErrorKind, Token};

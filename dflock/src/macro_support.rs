@@ -10,8 +10,7 @@ use tracing::Instrument;
 
 use crate::client::Client;
 use crate::error::{ConfigError, Error};
-use crate::lock::Lock;
-use crate::semaphore::{Held, Semaphore};
+use crate::semaphore::{Held, Idle, Kind, Semaphore};
 use crate::telemetry;
 
 /// Clones the client of the argument `client`.
@@ -22,14 +21,14 @@ pub fn client(client: &Client) -> Client {
     client.clone()
 }
 
-/// Runs `body` with a slot of a semaphore.
-pub fn semaphore<R, B, F>(
-    semaphore: Result<Semaphore, ConfigError>,
+/// Runs `body` with a slot of a semaphore or a lock.
+pub fn with_slot<K: Kind, R, B, F>(
+    semaphore: Result<Semaphore<Idle, K>, ConfigError>,
     on_lost: OnLost<R>,
     body: B,
 ) -> impl Future<Output = R>
 where
-    B: FnOnce(Arc<Semaphore<Held>>) -> F,
+    B: FnOnce(Arc<Semaphore<Held, K>>) -> F,
     F: Future<Output = R>,
 {
     // Boxed, because otherwise each of the nested futures would reserve space for the captures of
@@ -42,24 +41,12 @@ where
     }
 }
 
-/// Runs `body` with a lock.
-pub fn lock<R, B, F>(
-    lock: Result<Lock, ConfigError>,
-    on_lost: OnLost<R>,
-    body: B,
-) -> impl Future<Output = R>
-where
-    B: FnOnce(Arc<Semaphore<Held>>) -> F,
-    F: Future<Output = R>,
-{
-    semaphore(lock.map(Lock::into_semaphore), on_lost, body)
-}
-
 /// Returns the behaviour of `on_lost = cancel`: the loss of the slot cancels the body.
 #[must_use]
 pub fn cancel<R: MacroOutput>() -> OnLost<R> {
     OnLost {
         cancels: true,
+        skip: None,
         from_error: R::from_error,
         is_success: R::is_success,
     }
@@ -70,16 +57,36 @@ pub fn cancel<R: MacroOutput>() -> OnLost<R> {
 pub fn finish<R: MacroOutput>() -> OnLost<R> {
     OnLost {
         cancels: false,
+        skip: None,
         from_error: R::from_error,
         is_success: R::is_success,
     }
 }
 
-/// Behaviour of an annotated function whose slot is lost or cannot be acquired.
+/// Returns the function that makes the output for `when_busy = skip`.
+#[must_use]
+pub fn skip<R: SkipOutput>() -> fn() -> R {
+    R::skipped
+}
+
+/// Behaviour of an annotated function whose slot is lost, busy, or cannot be acquired.
 pub struct OnLost<R> {
     cancels: bool,
+    /// Makes the output when no slot is free. `None` waits for a slot.
+    skip: Option<fn() -> R>,
     from_error: fn(Error) -> R,
     is_success: fn(&R) -> bool,
+}
+
+impl<R> OnLost<R> {
+    /// Returns the output of `skip` when no slot is free, instead of waiting for one.
+    #[must_use]
+    pub fn when_busy(self, skip: fn() -> R) -> Self {
+        Self {
+            skip: Some(skip),
+            ..self
+        }
+    }
 }
 
 /// Return type of an annotated function.
@@ -106,6 +113,42 @@ impl<T, E: FromDflockError> MacroOutput for Result<T, E> {
     }
 }
 
+/// Return type of a function with `when_busy = skip`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Result`, but `when_busy = skip` returns `Ok`",
+    label = "not a `Result`",
+    note = "let the function return a `Result` whose value has a default"
+)]
+pub trait SkipOutput {
+    /// Returns the output when no slot is free.
+    fn skipped() -> Self;
+}
+
+impl<T: SkipValue, E> SkipOutput for Result<T, E> {
+    fn skipped() -> Self {
+        Ok(T::skip_value())
+    }
+}
+
+/// Value type of the `Result` of a function with `when_busy = skip`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not `Default`, but `when_busy = skip` returns `Ok(Default::default())`",
+    label = "the value of this `Result` has no default",
+    note = "implement `Default` for it, return an `Option` of it, or leave `when_busy` out"
+)]
+pub trait SkipValue {
+    /// Returns the default.
+    fn skip_value() -> Self;
+}
+
+// With this the compiler shows the message above instead of one about `Default`.
+#[diagnostic::do_not_recommend]
+impl<T: Default> SkipValue for T {
+    fn skip_value() -> Self {
+        T::default()
+    }
+}
+
 /// Error type that a `dflock::Error` can be converted to.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not `From<dflock::Error>`, but the acquire of the slot may fail",
@@ -125,21 +168,28 @@ impl<E: From<Error>> FromDflockError for E {
     }
 }
 
-async fn run<R, F: Future<Output = R>>(
-    semaphore: Result<Semaphore, ConfigError>,
+async fn run<K: Kind, R, F: Future<Output = R>>(
+    semaphore: Result<Semaphore<Idle, K>, ConfigError>,
     on_lost: &OnLost<R>,
-    body: Box<impl FnOnce(Arc<Semaphore<Held>>) -> F>,
+    body: Box<impl FnOnce(Arc<Semaphore<Held, K>>) -> F>,
 ) -> Result<R, Error> {
+    let held = match on_lost.skip {
+        None => semaphore?.acquire_for_body().await?,
+        Some(skip) => match semaphore?.try_acquire_for_body().await? {
+            Some(held) => held,
+            None => return Ok(skip()),
+        },
+    };
     // An `Arc` instead of a reference, because the compiler cannot always prove that a future that
     // is generic over a lifetime, such as that of an async closure, is `Send`.
-    let held = Arc::new(semaphore?.acquire_for_body().await?);
+    let held = Arc::new(held);
     // Boxed, so that nested calls of annotated functions do not add up to one large future.
     let body = Box::pin(body(held.clone()).instrument(held.span()));
     let (value, discard_if_lost) = if on_lost.cancels {
         // `body` may have blocked the executor for longer than the lease.
         let check = |value: &R| {
             if (on_lost.is_success)(value) {
-                held.check().inspect_err(telemetry::value_discarded)?;
+                held.check().inspect_err(telemetry::warn_discarded_value)?;
             }
             Ok(())
         };
@@ -153,10 +203,10 @@ async fn run<R, F: Future<Output = R>>(
     if let Some(held) = Arc::into_inner(held) {
         match held.release().await {
             Err(Error::Lost(lost)) if discard_if_lost => {
-                telemetry::value_discarded(&lost);
+                telemetry::warn_discarded_value(&lost);
                 return Err(lost.into());
             }
-            Err(error) => telemetry::release_failed(&error),
+            Err(error) => telemetry::warn_release_failure(&error),
             Ok(_) => {}
         }
     }

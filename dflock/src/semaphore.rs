@@ -1,23 +1,28 @@
-//! The distributed semaphore and its states.
+//! The distributed semaphore, its states and its kinds.
 
+mod all;
 mod builder;
 mod client;
-mod enqueued;
 mod held;
 mod idle;
+mod kind;
+mod lead;
 mod queued;
-mod until_lost;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
+pub use all::{HeldAll, acquire_all, acquire_all_within};
 pub use builder::SemaphoreBuilder;
-pub use enqueued::Enqueued;
 pub use held::Held;
 pub use idle::Idle;
-pub use queued::Queued;
+pub use kind::{Counting, Exclusive, Kind, Lock};
+pub use lead::{Lead, Leader, Leadership};
+pub use queued::{Enqueued, Queued};
 
 use crate::slot::SemaphoreInner;
+use crate::wire::Primitive;
 
 /// A semaphore shared by programs on many machines.
 ///
@@ -41,6 +46,9 @@ use crate::slot::SemaphoreInner;
 ///
 /// A `Semaphore<Idle>` is cheap to clone. The other states own a slot or a place in the queue, and
 /// give it up when they are dropped.
+///
+/// The type parameter `K` is the kind: a [`Counting`] semaphore has a limit, and an [`Exclusive`]
+/// one is a [`Lock`]. Both have the same methods.
 ///
 /// # Examples
 ///
@@ -66,12 +74,13 @@ use crate::slot::SemaphoreInner;
 /// held.release().await?; // use of moved value
 /// # Ok(()) }
 /// ```
-pub struct Semaphore<S: State = Idle> {
+pub struct Semaphore<S: State = Idle, K: Kind = Counting> {
     slot: Arc<SemaphoreInner>,
     state: S,
+    kind: PhantomData<K>,
 }
 
-/// State of a [`Semaphore`] or a [`Lock`](crate::Lock): [`Idle`], [`Queued`] or [`Held`].
+/// State of a [`Semaphore`]: [`Idle`], [`Queued`] or [`Held`].
 pub trait State: sealed::State {}
 
 impl State for Idle {}
@@ -79,32 +88,58 @@ impl State for Queued {}
 impl State for Held {}
 
 mod sealed {
-    pub trait State: std::fmt::Debug {}
-    impl State for super::Idle {}
-    impl State for super::Queued {}
-    impl State for super::Held {}
+    pub trait State: std::fmt::Debug {
+        /// Returns the limit that the server accepted, or `None` before a request.
+        fn accepted_limit(&self) -> Option<u32>;
+    }
+
+    impl State for super::Idle {
+        fn accepted_limit(&self) -> Option<u32> {
+            None
+        }
+    }
+
+    impl State for super::Queued {
+        fn accepted_limit(&self) -> Option<u32> {
+            Some(self.limit())
+        }
+    }
+
+    impl State for super::Held {
+        fn accepted_limit(&self) -> Option<u32> {
+            Some(self.limit())
+        }
+    }
 }
 
-impl<S: State> Semaphore<S> {
+impl<S: State, K: Kind> Semaphore<S, K> {
     /// Returns the key.
     #[must_use]
     pub fn key(&self) -> &str {
         self.slot.key()
     }
 
-    /// Returns the limit: the number of slots of the key.
+    /// Returns the limit: the number of slots of the key, which is 1 for a lock.
+    ///
+    /// With [`LimitMismatch::Adopt`](crate::LimitMismatch::Adopt), a semaphore that holds a slot or
+    /// waits for one has the limit of the server.
     #[must_use]
     pub fn limit(&self) -> u32 {
-        self.slot.limit()
+        let own = || self.slot.primitive().limit().get();
+        self.state.accepted_limit().unwrap_or_else(own)
     }
 }
 
-impl<S: State> fmt::Debug for Semaphore<S> {
+impl<S: State, K: Kind> fmt::Debug for Semaphore<S, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Semaphore")
-            .field("key", &self.key())
-            .field("limit", &self.limit())
-            .field("state", &self.state)
-            .finish_non_exhaustive()
+        let mut debug = match self.slot.primitive() {
+            Primitive::Lock => f.debug_struct("Lock"),
+            Primitive::Semaphore(_) => f.debug_struct("Semaphore"),
+        };
+        debug.field("key", &self.key());
+        if let Primitive::Semaphore(_) = self.slot.primitive() {
+            debug.field("limit", &self.limit());
+        }
+        debug.field("state", &self.state).finish_non_exhaustive()
     }
 }

@@ -1,26 +1,24 @@
 //! A server compatible with dflockd in the same process, for tests, examples and one machine.
 //!
 //! It implements the whole protocol: locks and semaphores with separate names, two-phase acquires,
-//! `ping`, `stats` and fencing tokens. A client cannot tell it from dflockd, except that the bugs
-//! of dflockd are missing.
+//! `ping`, `stats` and fencing tokens. It does not have the known bugs of dflockd.
 //!
-//! Older servers differ: before v1.14 a lock and a semaphore of one key share it, as
-//! [`Lock`](crate::Lock#locks-and-semaphores-of-one-key) says, which no test on this server shows.
+//! On dflockd before v1.14, a lock and a semaphore of one key share that key; see
+//! [`Lock`](crate::Lock#locks-and-semaphores-of-one-key). A test on this server does not show that.
 
-mod accept;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod cert_verifier;
-mod client_builder;
 mod config;
 mod connection;
-mod connection_guard;
-mod connector;
 mod control;
 mod error;
 mod faults;
+mod in_memory;
+mod listener;
 mod observer;
 mod registry;
 mod session;
+mod shared;
 mod table;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod tls;
@@ -34,31 +32,27 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::client::Client;
+use crate::client::{Client, ClientBuilder};
 use crate::driver;
 use crate::engine::dflockd::{BoxStream, Resolver};
 use crate::error::public_part;
 use crate::stats::Stats;
-use crate::wire::LeaseSeconds;
-use accept::{Listener, NoListener};
 pub use config::{ServerBuilder, ServerConfig};
-pub use connector::MemoryConnector;
-use control::Control;
 pub use error::ServerError;
 pub use faults::Faults;
+pub use in_memory::MemoryConnector;
+use listener::{Listener, NoListener};
 #[doc(hidden)]
 pub use observer::{EndReason, Event};
-use registry::Registry;
+pub(crate) use shared::Shared;
+use table::TokenGenerator;
 #[cfg(dflock_bench)]
 #[doc(hidden)]
 pub use table::bench::AcquireRelease;
 #[cfg(any(test, fuzzing))]
 pub(crate) use table::model;
-use table::{Table, TokenGenerator};
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tls::ServerTls;
-#[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
-use tls::ServerTls;
 
 /// Capacity of the queue of accepted connections, like the backlog of a socket.
 const BACKLOG: usize = 128;
@@ -91,15 +85,6 @@ pub struct Server {
     shared: Arc<Shared>,
     incoming: mpsc::Sender<BoxStream>,
     accept: AcceptTask,
-}
-
-/// State that all tasks of a server share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    config: ServerConfig,
-    default_lease: LeaseSeconds,
-    registry: Arc<Registry>,
-    control: Arc<Control>,
 }
 
 impl Server {
@@ -142,6 +127,48 @@ impl Server {
     /// Returns the current holders and waiters of every key.
     pub fn stats(&self) -> Stats {
         self.shared.registry.stats()
+    }
+
+    /// Returns a client of this server, over TCP. All clients that this method returns share one
+    /// connection pool.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = dflock::server::Server::start().await?;
+    /// let held = server.client().semaphore("pool", 5)?.acquire().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Returns the options of [`client`](Self::client), to be changed: the server's address, auth
+    /// token, certificate and read timeout, and [`fencing`](ClientBuilder::fencing).
+    ///
+    /// The certificate of a server made with `ServerTls::from_config` is not included. Its clients
+    /// need `tls`.
+    ///
+    /// # Examples
+    ///
+    /// A test on a paused clock connects to the server in memory:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = dflock::server::Server::start().await?;
+    /// let client = server.client_builder().connector(server.connector()).build()?;
+    /// let held = client.semaphore("pool", 5)?.acquire().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn client_builder(&self) -> ClientBuilder {
+        self.shared.config.client_builder(self.addr)
     }
 
     /// Returns a connector to this server that uses no socket.
@@ -205,7 +232,7 @@ impl Server {
             .resolve(&config.bind)
             .await
             .map_err(error)?;
-        let listener = driver::catch_missing(TcpListener::bind(&*addresses)).await;
+        let listener = driver::catch_missing_driver(TcpListener::bind(&*addresses)).await;
         let listener = listener.map_err(ServerError::Runtime)?.map_err(error)?;
         let addr = listener.local_addr().map_err(error)?;
         Self::spawn(config, listener, addr)
@@ -230,9 +257,9 @@ impl Server {
             None => TokenGenerator::new().map_err(no_randomness)?,
         };
         let shared = Arc::new(Shared::new(config, tokens)?);
-        let client = client_builder::client_builder_for(addr, &shared.config).build()?;
+        let client = shared.config.client_builder(addr).build()?;
         let (sender, incoming) = mpsc::channel(BACKLOG);
-        let serve = accept::serve(Arc::clone(&shared), listener, sender.clone(), incoming);
+        let serve = listener::serve(Arc::clone(&shared), listener, sender.clone(), incoming);
         let control = Arc::clone(&shared.control);
         let task = tokio::spawn(async move { control.pause_while_frozen(serve).await });
         Ok(Self {
@@ -245,6 +272,40 @@ impl Server {
     }
 }
 
+impl ServerConfig {
+    /// Starts a server, which stops when the [`Server`] is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`] when an option has a value that is not allowed, when the server cannot
+    /// listen on the address, or when the operating system has no random numbers.
+    /// [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers or IO.
+    ///
+    /// # Cancel safety
+    ///
+    /// A cancelled call starts nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = dflock::server::Server::builder().max_waiters(100).build().start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start(self) -> Result<Server, ServerError> {
+        Server::bind(self).await
+    }
+
+    /// Starts a server without a listener, for simulations. Clients connect with its
+    /// [`connector`](Server::connector).
+    #[doc(hidden)]
+    pub fn start_in_memory(self) -> Result<Server, ServerError> {
+        Server::in_memory(self)
+    }
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
@@ -254,29 +315,9 @@ impl fmt::Debug for Server {
     }
 }
 
-impl Shared {
-    fn new(config: ServerConfig, tokens: TokenGenerator) -> Result<Self, ServerError> {
-        let default_lease = config.validate()?;
-        let table = Table::new(config.table_config(), tokens);
-        let table = table.with_observer(config.observer.clone());
-        let registry = Registry::new(table, config.max_connections);
-        Ok(Self {
-            config,
-            default_lease,
-            registry,
-            control: Arc::default(),
-        })
-    }
-}
-
 /// Entry points of the fuzz harness.
 #[cfg(any(test, fuzzing))]
 impl Shared {
-    /// Returns the state of a server whose tokens are the same every time.
-    pub(crate) fn seeded(config: ServerConfig) -> Result<Arc<Self>, ServerError> {
-        Ok(Arc::new(Self::new(config, TokenGenerator::seeded(1))?))
-    }
-
     /// Runs a session over `stream`, unless there are too many connections.
     pub(crate) async fn serve(self: Arc<Self>, stream: BoxStream) {
         if let Some((guard, _closed)) = self.registry.register() {
@@ -307,7 +348,7 @@ mod tls {
     use crate::engine::dflockd::BoxStream;
 
     #[derive(Clone, Debug)]
-    pub(super) enum ServerTls {}
+    pub(crate) enum ServerTls {}
 
     impl ServerTls {
         #[expect(

@@ -22,8 +22,8 @@
 //! only when its slot is released. [`Held::run`](crate::Held::run) runs its future in the span of
 //! its caller.
 //!
-//! After `enqueue`, the requesting span stays open until the slot is granted or the place in the
-//! queue is given up, because `acquire` is a child of that span.
+//! After `enqueue`, the requesting span stays open until the slot is granted or the request leaves
+//! the queue, because `acquire` is a child of that span.
 //!
 //! A slot has no spans if no subscriber was interested in them when it was requested.
 //!
@@ -31,13 +31,15 @@
 //! |---|---|---|---|
 //! | `queued` | debug | all slots are held, and the request is in the queue | `key`, `server` |
 //! | `place in the queue lost` | warn | the connection of a wait ended, or its server shuts down, and `acquire` joins the queue again, at the end | `key`, `server`, `error` |
+//! | `limit adopted` | warn | the key is in use with another limit, which a semaphore with [`LimitMismatch::Adopt`](crate::LimitMismatch::Adopt) uses; once for each change | `key`, `server`, `ours`, `theirs` |
+//! | `the task waits for a slot of a key whose slots it holds all itself` | warn | a task with an id begins to wait; see [`guide::choosing`](crate::guide::choosing) | `key`, `server`, `limit` |
 //! | `slot acquired` | debug | a slot is held | `key`, `server`, `token`, `wait` |
 //! | `renewed` | debug | the server confirmed a renewal | `key`, `server`, `token`, `margin` |
 //! | `slow renewal` | warn | in place of `renewed`, if less than a quarter of the available time was left | as `renewed` |
 //! | `slot lost` | warn | a held slot was lost | `key`, `server`, `token`, `reason` |
 //! | `slot dropped` | debug | a handle was dropped without `release`, or the future of `release` was dropped; this closes the connection | none; its span is `hold` |
 //! | `connection opened` | debug | a connection was made, because none was idle | `server` |
-//! | `value given up` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
+//! | `value discarded` | warn | an annotated function returned `Ok` after its slot was lost, and its caller gets the loss | as `slot lost` |
 //! | `release failed` | warn | a release failed after `with_slot`, an annotated function, or in a layer | `error` |
 //! | `the auth token will be sent to another machine in clear text; use TLS` | warn | a client without TLS was built with an auth token | `server` |
 //! | `the server's name has several addresses of one family; only the lowest is used` | warn | at the first connection to such a name; see [`guide::sharding`](crate::guide::sharding) | `server`, `used`, `unused` |
@@ -62,7 +64,7 @@
 //! | `dflock_holding` | gauge: held slots | `server` |
 //! | `dflock_renewals_total` | counter: renewals that the server confirmed | `server` |
 //! | `dflock_renewal_margin_seconds` | histogram: time left of the lease at the confirmation | `server` |
-//! | `dflock_lost_total` | counter: lost slots | `server`, `reason`: `expired`, `rejected`, `disconnected`, `unreachable`, `revoked` |
+//! | `dflock_lost_total` | counter: lost slots | `server`, `reason`: `expired`, `rejected`, `disconnected`, `unreachable`, `overdue`, `revoked` |
 //! | `dflock_connections_opened_total` | counter: opened connections | `server` |
 //! | `dflock_connections_reused_total` | counter: requests on an idle connection | `server` |
 //!
@@ -76,7 +78,7 @@
 //! `released` if the server confirms, and `lost` if the slot was lost before. It is `closed` if no
 //! answer came, and `dropped` if the program did not wait for it.
 
-#[cfg_attr(not(feature = "metrics"), path = "telemetry/metrics_noop.rs")]
+#[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -91,7 +93,7 @@ use tracing::span::Id;
 use tracing::{Level, Span, debug, error, event_enabled, field, info_span, warn};
 
 use crate::error::{ConfigError, Error, Lost};
-use crate::wire::Token;
+use crate::wire::{Limit, Token};
 use metrics::Metrics;
 pub(crate) use metrics::describe;
 
@@ -172,7 +174,7 @@ pub(crate) struct EmitOnDrop {
 
 impl SlotTelemetry {
     /// Starts a wait for a slot.
-    pub(crate) fn waiting(Labels { key, server }: Labels<'_>, hold: HoldSpan) -> Self {
+    pub(crate) fn start_wait(Labels { key, server }: Labels<'_>, hold: HoldSpan) -> Self {
         let (wait, token, outcome) = (field::Empty, field::Empty, field::Empty);
         let span =
             info_span!(target: "dflock", "acquire", key, server = &**server, token, wait, outcome);
@@ -196,28 +198,28 @@ impl SlotTelemetry {
     }
 
     /// Ends the wait and starts the hold, unless the hold has started already.
-    pub(crate) fn granted(mut self, labels: Labels<'_>, token: &Token) -> Self {
+    pub(crate) fn record_grant(mut self, labels: Labels<'_>, token: &Token) -> Self {
         if let Some(active) = &mut self.0
             && let Stage::Waiting = active.stage
         {
-            active.granted(labels, token);
+            active.start_hold(labels, token);
         }
         self
     }
 
     /// Emits that the request is in the queue.
-    pub(crate) fn queued(&self, Labels { key, server }: Labels<'_>) {
+    pub(crate) fn record_enqueue(&self, Labels { key, server }: Labels<'_>) {
         debug!(target: "dflock", parent: &self.span(), key, server = &**server, "queued");
     }
 
     /// Ends the wait with `error`.
-    pub(crate) fn failed(self, error: Error) -> Error {
-        drop(self.ended(Outcome::from_error(&error)));
+    pub(crate) fn record_failure(self, error: Error) -> Error {
+        drop(self.end(Outcome::from_error(&error)));
         error
     }
 
     /// Ends the wait or the hold with `outcome`, which the returned guard emits on drop.
-    pub(crate) fn ended(self, outcome: Outcome) -> EmitOnDrop {
+    pub(crate) fn end(self, outcome: Outcome) -> EmitOnDrop {
         EmitOnDrop {
             telemetry: self,
             outcome,
@@ -232,7 +234,7 @@ impl SlotTelemetry {
     }
 
     /// Calls `work` in the span.
-    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
         match &self.0 {
             Some(active) => active.span.in_scope(work),
             None => work(),
@@ -266,13 +268,16 @@ impl ActiveSpan {
             span,
             request_span,
             started_at: Instant::now(),
-            metrics: Metrics::begin(stage, server),
+            metrics: match stage {
+                Stage::Waiting => Metrics::start_wait(server),
+                Stage::Holding => Metrics::start_hold(server),
+            },
         }
     }
 
     /// Emits the end of the wait and starts the hold.
-    fn granted(&mut self, Labels { key, server }: Labels<'_>, token: &Token) {
-        let (token, wait) = (token.short(), self.started_at.elapsed().as_secs_f64());
+    fn start_hold(&mut self, Labels { key, server }: Labels<'_>, token: &Token) {
+        let (token, wait) = (token.prefix(), self.started_at.elapsed().as_secs_f64());
         self.span.record("token", token);
         debug!(
             target: "dflock",
@@ -313,7 +318,7 @@ impl ActiveSpan {
     }
 
     /// Emits the end of the wait or of the hold.
-    fn emit(mut self, outcome: &Outcome) {
+    fn emit(self, outcome: &Outcome) {
         let elapsed = self.started_at.elapsed();
         let field = match self.stage {
             Stage::Waiting => "wait",
@@ -328,7 +333,7 @@ impl ActiveSpan {
             (Stage::Holding, Outcome::Lost(lost)) => emit_lost(&self.span, lost),
             _ => {}
         }
-        self.metrics.end(self.stage, elapsed, outcome.as_str());
+        self.metrics.end(elapsed, outcome.as_str());
     }
 }
 
@@ -356,15 +361,15 @@ impl Outcome {
 }
 
 /// Emits that the server confirmed a renewal when `margin` of the `available` time was left.
-pub(crate) fn renewed(
+pub(crate) fn record_renewal(
     span: &Span,
     Labels { key, server }: Labels<'_>,
     token: &Token,
     available: Duration,
     margin: Duration,
 ) {
-    metrics::renewed(server, margin);
-    let (token, seconds, server) = (token.short(), margin.as_secs_f64(), &**server);
+    metrics::count_renewal(server, margin);
+    let (token, seconds, server) = (token.prefix(), margin.as_secs_f64(), &**server);
     if margin < available / SLOW_DIVISOR {
         warn!(target: "dflock", parent: span, key, server, token, margin = seconds, "slow renewal");
     } else {
@@ -373,8 +378,15 @@ pub(crate) fn renewed(
 }
 
 /// Emits that a callback of the program panicked.
-pub(crate) fn on_lost_panicked(lost: &Lost) {
+pub(crate) fn record_on_lost_panic(lost: &Lost) {
     error!(target: "dflock", key = &*lost.key, "on_lost panicked");
+}
+
+/// Warns that a task waits for a slot that only it can release.
+pub(crate) fn warn_self_deadlock(Labels { key, server }: Labels<'_>, limit: Limit) {
+    let (server, limit) = (&**server, limit.get());
+    let message = "the task waits for a slot of a key whose slots it holds all itself";
+    warn!(target: "dflock", key, server, limit, "{message}");
 }
 
 /// Warns that a client sends its auth token in clear text.
@@ -398,7 +410,7 @@ pub(crate) fn session_renewal_failed(error: &impl std::fmt::Display) {
 }
 
 /// Warns that a name may stand for several servers, of which only the addresses `used` are used.
-pub(crate) fn ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
+pub(crate) fn warn_ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
     let message = "the server's name has several addresses of one family; only the lowest is used";
     warn!(target: "dflock", server, ?used, unused, "{message}");
 }
@@ -406,54 +418,60 @@ pub(crate) fn ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
 /// Warns that a name leads to another address than before.
 ///
 /// The new address is another server, unless the server has moved.
-pub(crate) fn address_changed(server: &str, from: IpAddr, to: IpAddr) {
+pub(crate) fn warn_address_change(server: &str, from: IpAddr, to: IpAddr) {
     let message =
         "the address of the server's name has changed; both addresses may grant the same key";
     warn!(target: "dflock", server, %from, %to, "{message}");
 }
 
 /// Warns that a changed file is invalid.
-pub(crate) fn reload_failed(error: &ConfigError) {
+pub(crate) fn warn_reload_failure(error: &ConfigError) {
     warn!(target: "dflock", %error, "changed file not used; the last good one is kept");
 }
 
 /// Emits that a changed file was read.
-pub(crate) fn reloaded(file: &Path) {
+pub(crate) fn record_reload(file: &Path) {
     debug!(target: "dflock", file = %file.display(), "file reloaded");
 }
 
 /// Warns that the value of a body is discarded, because its slot was lost.
 #[cfg(feature = "macros")]
-pub(crate) fn value_discarded(lost: &Lost) {
+pub(crate) fn warn_discarded_value(lost: &Lost) {
     let Lost {
         key,
         token,
         server,
         reason,
     } = lost;
-    let (key, server, token) = (&**key, &**server, token.short());
-    warn!(target: "dflock", key, server, token, %reason, "value given up");
+    let (key, server, token) = (&**key, &**server, token.prefix());
+    warn!(target: "dflock", key, server, token, %reason, "value discarded");
 }
 
 /// Warns that a release failed. The server frees the slot nevertheless.
-pub(crate) fn release_failed(error: &Error) {
+pub(crate) fn warn_release_failure(error: &Error) {
     warn!(target: "dflock", %error, "release failed");
 }
 
 /// Warns that a waiter lost its connection and joins the queue again.
-pub(crate) fn place_lost(Labels { key, server }: Labels<'_>, error: &Error) {
+pub(crate) fn warn_lost_place(Labels { key, server }: Labels<'_>, error: &Error) {
     warn!(target: "dflock", key, server = &**server, %error, "place in the queue lost");
 }
 
+/// Warns that a semaphore uses the limit of the server in place of the given one.
+pub(crate) fn warn_adopted_limit(Labels { key, server }: Labels<'_>, ours: Limit, theirs: Limit) {
+    let (server, ours, theirs) = (&**server, ours.get(), theirs.get());
+    warn!(target: "dflock", key, server, ours, theirs, "limit adopted");
+}
+
 /// Emits that a connection was made, because none was idle.
-pub(crate) fn opened(server: &Arc<str>) {
+pub(crate) fn record_opened_connection(server: &Arc<str>) {
     debug!(target: "dflock", server = &**server, "connection opened");
-    metrics::opened(server);
+    metrics::count_opened_connection(server);
 }
 
 /// Counts a request on an idle connection.
-pub(crate) fn reused(server: &Arc<str>) {
-    metrics::reused(server);
+pub(crate) fn record_reused_connection(server: &Arc<str>) {
+    metrics::count_reused_connection(server);
 }
 
 /// Emits the loss of a slot in the span `hold`.
@@ -464,7 +482,45 @@ fn emit_lost(hold: &Span, lost: &Lost) {
         server,
         reason,
     } = lost;
-    let (key, name, token) = (&**key, &**server, token.short());
+    let (key, name, token) = (&**key, &**server, token.prefix());
     warn!(target: "dflock", parent: hold, key, server = name, token, %reason, "slot lost");
-    metrics::lost(server, *reason);
+    metrics::count_loss(server, *reason);
+}
+
+/// Replacement for the metrics in builds without them. It does nothing.
+#[cfg(not(feature = "metrics"))]
+mod metrics {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::error::LostReason;
+
+    #[derive(Debug)]
+    pub(super) struct Metrics;
+
+    impl Metrics {
+        pub(super) fn start_wait(_: &Arc<str>) -> Self {
+            Self
+        }
+
+        pub(super) fn start_hold(_: &Arc<str>) -> Self {
+            Self
+        }
+
+        #[expect(
+            clippy::unused_self,
+            reason = "the signature is that of the build with metrics"
+        )]
+        pub(super) fn end(self, _: Duration, _: &'static str) {}
+    }
+
+    pub(super) fn count_renewal(_: &Arc<str>, _: Duration) {}
+
+    pub(super) fn count_loss(_: &Arc<str>, _: LostReason) {}
+
+    pub(super) fn count_opened_connection(_: &Arc<str>) {}
+
+    pub(super) fn count_reused_connection(_: &Arc<str>) {}
+
+    pub(crate) fn describe() {}
 }

@@ -9,7 +9,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::error::{ConfigError, Error};
-use crate::semaphore::{Held, Semaphore};
+use crate::semaphore::{Held, Idle, Kind, Semaphore};
 
 /// Error of a [`SlotService`]: an [`Error`] of this crate, or the error of the inner service.
 ///
@@ -21,13 +21,15 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// All services on all machines together serve at most `limit` requests of a key at once, in the
 /// order in which the requests arrived.
 ///
-/// - Each request is mapped to a semaphore. It waits for a slot for at most the semaphore's
+/// - Each request is mapped to a semaphore or a lock. It waits for a slot for at most the semaphore's
 ///   `acquire_timeout`, and then fails with [`Error::Timeout`].
 /// - When the slot is lost, the future of the inner service is dropped, and the request fails with
 ///   [`Error::Lost`].
 /// - The slot is released when the inner service has returned its response. A body that is streamed
 ///   later is streamed without a slot.
 /// - Dropping the future frees the slot or leaves the queue.
+/// - With [`max_hold`](crate::SemaphoreBuilder::max_hold) a request fails with [`Error::Lost`] at its
+///   end. [`min_hold`](crate::SemaphoreBuilder::min_hold) bounds the rate of requests.
 /// - The wait begins when the inner service is ready. A resource that makes it ready, such as a
 ///   permit of a local `ConcurrencyLimit`, stays in use during the wait.
 ///
@@ -58,9 +60,9 @@ pub struct SlotLayer<C, A> {
     on_acquired: A,
 }
 
-impl<C, R> SlotLayer<C, fn(&mut R, &Held)>
+impl<C, R, K: Kind> SlotLayer<C, fn(&mut R, &Held)>
 where
-    C: Fn(&R) -> Result<Semaphore, ConfigError>,
+    C: Fn(&R) -> Result<Semaphore<Idle, K>, ConfigError>,
 {
     /// Creates a layer that acquires a slot of the semaphore that `semaphore_for` returns for a
     /// request.
@@ -123,10 +125,10 @@ pub struct SlotService<S, C, A> {
     layer: SlotLayer<C, A>,
 }
 
-impl<S, C, A, R> Service<R> for SlotService<S, C, A>
+impl<S, C, A, R, K: Kind> Service<R> for SlotService<S, C, A>
 where
     S: Service<R, Error: Into<BoxError>, Response: Send, Future: Send> + Clone + Send + 'static,
-    C: Fn(&R) -> Result<Semaphore, ConfigError>,
+    C: Fn(&R) -> Result<Semaphore<Idle, K>, ConfigError>,
     A: Fn(&mut R, &Held) + Clone + Send + 'static,
     R: Send + 'static,
 {

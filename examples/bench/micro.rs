@@ -24,7 +24,8 @@ fn main() {
 )]
 mod parts {
     use dflock::bench_support::{AcquireRelease, Pool, Requests, decode};
-    use dflock::{Crc32, Sharding};
+    use dflock::server::Server;
+    use dflock::{Crc32, Lock, Sharding, acquire_all};
     use divan::{Bencher, black_box};
     use tokio::runtime::Builder;
 
@@ -59,6 +60,42 @@ mod parts {
         let _guard = runtime.enter();
         let pool = Pool::new(connections);
         bencher.bench_local(|| pool.checkout());
+    }
+
+    /// Two keys of a server in memory, acquired together or one after the other.
+    #[divan::bench(args = ["acquire_all", "two acquires"])]
+    fn acquire_and_release_two_keys(bencher: Bencher<'_, '_>, method: &str) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("failed to build the runtime");
+        let (_server, locks) = runtime.block_on(two_locks());
+        let [a, b] = &locks;
+        bencher.bench_local(|| {
+            runtime
+                .block_on(async {
+                    if method == "acquire_all" {
+                        let all = acquire_all(&locks).await?;
+                        all.release().await
+                    } else {
+                        let (a, b) = (a.clone().acquire().await?, b.clone().acquire().await?);
+                        a.release().await?;
+                        b.release().await.map(drop)
+                    }
+                })
+                .expect("the locks are free");
+        });
+    }
+
+    async fn two_locks() -> (Server, [Lock; 2]) {
+        let server = Server::start().await.expect("no port is free");
+        let client = server
+            .client_builder()
+            .connector(server.connector())
+            .build()
+            .expect("the options are valid");
+        let locks = ["a", "b"].map(|key| client.lock(key).expect("the key is valid"));
+        (server, locks)
     }
 
     #[divan::bench(args = [0, 100, 10_000])]

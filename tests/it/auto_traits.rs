@@ -37,15 +37,19 @@ types! {
     Semaphore<Idle>: Send & Sync & Unpin & Clone;
     Semaphore<Queued>: Send & Sync & Unpin & !Clone;
     Semaphore<Held>: Send & Sync & Unpin & !Clone;
-    LockBuilder: Send & Sync & Unpin;
+    SemaphoreBuilder<Exclusive>: Send & Sync & Unpin;
     Lock<Idle>: Send & Sync & Unpin & Clone;
     Lock<Queued>: Send & Sync & Unpin & !Clone;
     Lock<Held>: Send & Sync & Unpin & !Clone;
     Idle: Send & Sync & Unpin & Clone;
     Queued: Send & Sync & Unpin & !Clone;
     Held: Send & Sync & Unpin & !Clone;
+    Leader: Send & Sync & Unpin & !Clone;
+    Leadership: Send & Sync & Unpin & Clone;
+    HeldAll: Send & Sync & Unpin & !Clone;
+    HeldAll<Exclusive>: Send & Sync & Unpin & !Clone;
     Enqueued: Send & Sync & Unpin & !Clone;
-    Enqueued<Lock<Held>, Lock<Queued>>: Send & Sync & Unpin & !Clone;
+    Enqueued<Exclusive>: Send & Sync & Unpin & !Clone;
     Error: Send & Sync & Unpin;
     ConfigError: Send & Sync & Unpin & Clone;
     Lost: Send & Sync & Unpin & Clone;
@@ -56,14 +60,14 @@ types! {
     AddressErrorKind: Send & Sync & Unpin & Copy;
     AuthErrorKind: Send & Sync & Unpin & Copy;
     ConnectStage: Send & Sync & Unpin & Copy;
-    TokenErrorKind: Send & Sync & Unpin & Copy;
+    AuthTokenErrorKind: Send & Sync & Unpin & Copy;
     TlsErrorKind: Send & Sync & Unpin & Copy;
     AuthTokenFileErrorKind: Send & Sync & Unpin & Clone;
     PemErrorKind: Send & Sync & Unpin & Clone;
     PemContent: Send & Sync & Unpin & Copy;
     PemSectionErrorKind: Send & Sync & Unpin & Copy;
     Tls: Send & Sync & Unpin & Clone;
-    InvalidKey: Send & Sync & Unpin & Copy;
+    KeyErrorKind: Send & Sync & Unpin & Copy;
     Crc32: Send & Sync & Unpin & Copy;
     Clock: Send & Sync & Unpin & Clone;
     Stats: Send & Sync & Unpin & Clone;
@@ -115,9 +119,9 @@ fn every_future_that_takes_its_state_is_send(
 #[allow(dead_code, reason = "the compiler reads it")]
 fn every_future_of_a_lock_is_send(
     lock: &Lock,
-    held: Lock<Held>,
+    (held, all): (Lock<Held>, HeldAll<Exclusive>),
     queued: [Lock<Queued>; 2],
-    enqueued: Enqueued<Lock<Held>, Lock<Queued>>,
+    enqueued: Enqueued<Exclusive>,
 ) {
     let [first, second] = queued;
     is_send(lock.clone().acquire());
@@ -125,7 +129,13 @@ fn every_future_of_a_lock_is_send(
     is_send(lock.clone().acquire_within(Duration::ZERO));
     is_send(lock.clone().enqueue());
     is_send(lock.with_slot(async |_| ()));
+    is_send(lock.lead(async |_: &Leader| ()));
+    is_send(acquire_all([lock]));
+    is_send(acquire_all_within([lock], Duration::ZERO));
     is_send(held.release());
+    is_send(all.lost());
+    is_send(all.run(async {}));
+    is_send(all.release());
     is_send(first.wait());
     is_send(second.wait_within(Duration::ZERO));
     is_send(enqueued.wait());

@@ -34,8 +34,8 @@ impl Drop for Guard {
 
 #[tokio::test(start_paused = true)]
 async fn run_drops_its_body_when_the_slot_is_lost() {
-    let house = Fixture::new().await;
-    let held = house
+    let fixture = Fixture::new().await;
+    let held = fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
@@ -48,7 +48,7 @@ async fn run_drops_its_body_when_the_slot_is_lost() {
         let _guard = guard;
         pending::<()>().await;
     }));
-    house.server.faults().expire("pool");
+    fixture.server.faults().expire("pool");
     assert!((&mut run).await.unwrap_err().is_lost());
     assert!(dropped.is_set());
 }
@@ -56,8 +56,8 @@ async fn run_drops_its_body_when_the_slot_is_lost() {
 // a future may own guards until it is dropped, not only until it is ready
 #[tokio::test(start_paused = true)]
 async fn run_drops_its_body_when_it_is_ready() {
-    let house = Fixture::new().await;
-    let held = house
+    let fixture = Fixture::new().await;
+    let held = fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
@@ -73,11 +73,11 @@ async fn run_drops_its_body_when_it_is_ready() {
 
 #[tokio::test(start_paused = true)]
 async fn with_slot_drops_its_body_when_the_slot_is_lost() {
-    let house = Fixture::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let dropped = Dropped::default();
     let guard = dropped.guard();
-    let expire = || house.server.faults().expire("pool");
+    let expire = || fixture.server.faults().expire("pool");
     let mut run = pin!(pool.with_slot(async |_: &Held| {
         let _guard = guard;
         expire();
@@ -88,21 +88,21 @@ async fn with_slot_drops_its_body_when_the_slot_is_lost() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn annotated(house: &Fixture, guard: Guard) -> Result<(), Error> {
+async fn annotated(fixture: &Fixture, guard: Guard) -> Result<(), Error> {
     let _guard = guard;
-    house.server.faults().expire("pool");
+    fixture.server.faults().expire("pool");
     pending().await
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_annotated_function_drops_its_body_when_the_slot_is_lost() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let dropped = Dropped::default();
     let mut run = pin!(
-        house
+        fixture
             .client
             .clone()
-            .scope(annotated(&house, dropped.guard()))
+            .scope(annotated(&fixture, dropped.guard()))
     );
     assert!((&mut run).await.unwrap_err().is_lost());
     assert!(dropped.is_set());

@@ -6,6 +6,7 @@ mod acquire;
 mod auth;
 mod bad_input;
 mod faults;
+mod hold_options;
 mod operator;
 mod tls;
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use dflock::{Client, ClientBuilder, Semaphore};
 
-use crate::etcd_cluster::EtcdCluster;
+use dflock_tests::etcd_cluster::EtcdCluster;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -42,8 +42,8 @@ macro_rules! for_each_size {
 }
 
 async fn check_run<const N: usize>() {
-    let house = Fixture::new().await;
-    let held = house
+    let fixture = Fixture::new().await;
+    let held = fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
@@ -64,10 +64,10 @@ async fn run_reserves_space_for_its_body_once() {
 }
 
 async fn check_with_slot<const N: usize>() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let (pool, lock) = (
-        house.client.semaphore("pool", 1).unwrap(),
-        house.client.lock("lock").unwrap(),
+        fixture.client.semaphore("pool", 1).unwrap(),
+        fixture.client.lock("lock").unwrap(),
     );
     let size = size_of_val(&body::<N>());
     check(
@@ -78,6 +78,11 @@ async fn check_with_slot<const N: usize>() {
     check(
         "with_slot of a lock",
         size_of_val(&lock.with_slot(async |_| body::<N>().await)),
+        size,
+    );
+    check(
+        "try_with_slot",
+        size_of_val(&pool.try_with_slot(async |_| body::<N>().await)),
         size,
     );
     // A body that owns its data.
@@ -104,10 +109,10 @@ async fn with_slot_reserves_space_for_its_body_once() {
 }
 
 async fn check_scope<const N: usize>() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     check(
         "scope",
-        size_of_val(&house.client.scope(body::<N>())),
+        size_of_val(&fixture.client.scope(body::<N>())),
         size_of_val(&body::<N>()),
     );
 }
@@ -135,11 +140,14 @@ async fn plain<const N: usize>(bytes: [u8; N]) -> Result<usize, Error> {
 }
 
 async fn check_annotated<const N: usize>() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let size = size_of_val(&plain([1; N]));
     check("semaphore", size_of_val(&with_semaphore([1; N])), size);
     check("lock", size_of_val(&with_lock([1; N])), size);
-    assert_eq!(house.client.scope(with_semaphore([1; N])).await.unwrap(), N);
+    assert_eq!(
+        fixture.client.scope(with_semaphore([1; N])).await.unwrap(),
+        N
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,8 +156,8 @@ async fn an_annotated_function_reserves_space_for_its_arguments_once() {
 }
 
 async fn check_layer<const N: usize>() {
-    let house = Fixture::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     let work = async |bytes: [u8; N]| {
         yield_now().await;
         Ok::<_, Infallible>(black_box(&bytes).len())
@@ -168,8 +176,8 @@ async fn the_tower_layer_reserves_space_for_its_inner_service_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_future_of_acquire_is_small() {
-    let house = Fixture::new().await;
-    let pool = house.client.semaphore("pool", 1).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 1).unwrap();
     check("acquire", size_of_val(&pool.acquire()), 0);
 }
 
@@ -230,8 +238,8 @@ macro_rules! nest_eight {
 
 #[tokio::test(start_paused = true)]
 async fn each_level_of_nested_calls_adds_a_constant() {
-    let house = Fixture::new().await;
-    let pool = house.client.semaphore("pool", 8).unwrap();
+    let fixture = Fixture::new().await;
+    let pool = fixture.client.semaphore("pool", 8).unwrap();
     let held = pool.clone().acquire().await.unwrap();
     let (slots, runs) = (nest_eight!(WithSlot, &pool), nest_eight!(Run, &held));
     for (name, sizes) in [("with_slot", slots.sizes()), ("run", runs.sizes())] {
@@ -245,5 +253,5 @@ async fn each_level_of_nested_calls_adds_a_constant() {
     }
     held.release().await.unwrap();
     slots.future().await;
-    assert_eq!(house.holders("pool"), 0);
+    assert_eq!(fixture.holders("pool"), 0);
 }

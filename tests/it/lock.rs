@@ -55,6 +55,25 @@ async fn a_lock_and_a_semaphore_of_the_same_key_are_independent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn debug_names_a_lock_and_a_semaphore() {
+    let fixture = Fixture::new().await;
+    let lock = fixture.client.lock("job").unwrap();
+    let pool = fixture.client.semaphore("pool", 5).unwrap();
+    assert_eq!((lock.limit(), pool.limit()), (1, 5));
+    assert_eq!(
+        format!("{lock:?}"),
+        r#"Lock { key: "job", state: Idle(()), .. }"#
+    );
+    assert_eq!(
+        format!("{pool:?}"),
+        r#"Semaphore { key: "pool", limit: 5, state: Idle(()), .. }"#
+    );
+    let (lock, pool) = (lock.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    assert!(format!("{lock:?}").starts_with(r#"Lock { key: "job", state: Held {"#));
+    assert!(format!("{pool:?}").contains("limit: 5, state: Held {"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lock_is_renewed_and_lost_like_a_semaphore() {
     let fixture = Fixture::with_config(server().auto_release(false).build()).await;
     let lock = Lock::builder()

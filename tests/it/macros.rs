@@ -1,7 +1,9 @@
 //! Annotated functions hold a slot exactly while their body runs.
 
 mod arguments;
+mod busy;
 mod completion;
+mod limit_mismatch;
 mod log;
 mod lost;
 mod other_attributes;
@@ -41,11 +43,11 @@ async fn at_most_limit_bodies_run_at_once() {
         now: AtomicU32::new(0),
         max: AtomicU32::new(0),
     };
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let began = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..12 {
-        tasks.spawn(house.client.clone().scope(work(&COUNT)));
+        tasks.spawn(fixture.client.clone().scope(work(&COUNT)));
     }
     while let Some(result) = tasks.join_next().await {
         result.unwrap().unwrap();

@@ -5,26 +5,30 @@
     reason = "a panic fails the test"
 )]
 
+mod acquire_all;
 mod auto_traits;
 mod bad_input;
 mod body_drop;
+mod busy;
 mod cancellation;
 mod client;
-mod conformance;
+mod close;
 mod connection;
 mod cycles;
 mod descriptors;
 mod drop;
 mod etcd;
-#[path = "../../dflock/tests/etcd/cluster.rs"]
-mod etcd_cluster;
 mod fence;
 mod fixture;
 mod future_size;
 mod grant;
+mod hold_limits;
 mod interop;
 mod known_bugs;
+mod lead;
 mod lease;
+mod limit_mismatch;
+mod local_queue;
 mod lock;
 mod macros;
 mod metrics;
@@ -35,12 +39,11 @@ mod scripted_server;
 mod semaphore;
 mod server;
 mod simulation;
-#[path = "../../dflock/tests/cli/skipped.rs"]
-mod skipped;
 mod stats;
 mod suspend;
 mod tls;
 mod tower;
+mod transcripts;
 mod two_phase;
 mod ui;
 mod waker;

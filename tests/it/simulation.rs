@@ -42,10 +42,13 @@ fn no_fault_causes_an_invalid_hold() {
         "grants of other shards",
         "holds of bodies",
         "holds of locks",
+        "holds of several keys",
         "lease expired",
         "expired leases",
         "losses reported",
+        "overdue holds",
         "read timeouts",
+        "slots kept after their end",
         "timeout",
         "waits in the queue",
     ] {

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::task::ready;
 use std::time::Duration;
 
-use dflock::{Client, Enqueued, Error, Held};
+use dflock::{Client, Error, Held, Lost, LostReason};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cancellation::Cancellation;
 use super::fault_injector::advance_time;
 use super::history::Event;
-use super::resource::Resource;
+use super::resource::{EnqueuedResource, Resource};
 use super::rng::Rng;
 use super::run::Simulation;
 use super::tracked_body::TrackedBody;
@@ -22,6 +22,9 @@ const SLACK: Duration = Duration::from_millis(5);
 
 /// Name of an acquire so short that it can time out while connecting, without any fault.
 pub(super) const SHORT_ACQUIRE: &str = "short acquire";
+
+/// Name of an acquire of several keys, which may have little time left for the last one.
+pub(super) const ACQUIRE_ALL: &str = "acquire_all";
 
 #[derive(Clone)]
 pub(super) struct Actor {
@@ -59,20 +62,25 @@ impl Actor {
     async fn step(mut self) {
         match self.rng.range(0..=99) {
             0..=49 => self.acquire().await,
-            50..=74 => self.enqueue().await,
-            75..=94 => self.with_slot().await,
+            50..=69 => self.enqueue().await,
+            70..=84 => self.with_slot().await,
+            85..=94 => self.acquire_all().await,
             _ => self.ping().await,
+        }
+    }
+
+    fn random_wait(&mut self) -> Duration {
+        match self.rng.range(0..=3) {
+            0 => Duration::ZERO,
+            1 => self.rng.millis(1..=1999),
+            2 => Duration::from_secs(self.rng.range(1..=5)),
+            _ => Duration::from_secs(self.rng.range(10..=30)),
         }
     }
 
     async fn acquire(mut self) {
         let resource = self.rng.pick(&self.resources);
-        let wait = match self.rng.range(0..=3) {
-            0 => Duration::ZERO,
-            1 => self.rng.millis(1..=1999),
-            2 => Duration::from_secs(self.rng.range(1..=5)),
-            _ => Duration::from_secs(self.rng.range(10..=30)),
-        };
+        let wait = self.random_wait();
         let plan = &self.simulation.plan.clients[self.index];
         // The wait limits the whole call. The client measures it on its clock, which may be 1 % slow.
         let limit = if wait.is_zero() {
@@ -91,13 +99,57 @@ impl Actor {
         }
     }
 
+    /// Acquires slots of all keys of one kind, given in a random order.
+    async fn acquire_all(mut self) {
+        let first = self.rng.pick(&self.resources);
+        let mut resources: Vec<_> = self
+            .resources
+            .iter()
+            .filter(|resource| resource.is_same_kind(&first))
+            .cloned()
+            .collect();
+        for index in (1..resources.len()).rev() {
+            resources.swap(index, self.rng.index(index + 1));
+        }
+        let wait = self.random_wait();
+        let plan = &self.simulation.plan.clients[self.index];
+        let limit = if wait.is_zero() {
+            let keys = u32::try_from(resources.len()).expect("at most three");
+            keys * (plan.connect_timeout + plan.socket_timeout)
+        } else {
+            wait + plan.socket_timeout.min(Duration::from_secs(1))
+        };
+        let acquire = Resource::acquire_all_within(&resources, wait);
+        let Some(all) = self
+            .run_timed(ACQUIRE_ALL, limit.mul_f64(1.01), acquire)
+            .await
+        else {
+            return;
+        };
+        let mut tracked: Vec<_> = all
+            .into_iter()
+            .map(|held| TrackedHold::new(&self.simulation, self.index, held))
+            .collect();
+        self.simulation.history.record(Event::AcquiredAll {
+            slots: tracked.iter().map(TrackedHold::slot).collect(),
+        });
+        sleep(self.rng.log_uniform(1..=10_000)).await;
+        while !tracked.is_empty() {
+            let held = tracked.swap_remove(self.rng.index(tracked.len()));
+            if self.rng.percent(70) {
+                self.run_timed("release", plan.socket_timeout, held.release())
+                    .await;
+            }
+        }
+    }
+
     async fn enqueue(mut self) {
         let resource = self.rng.pick(&self.resources);
         let plan = &self.simulation.plan.clients[self.index];
         let allowed = plan.connect_timeout + 3 * plan.socket_timeout;
         let queued = match self.run_timed("enqueue", allowed, resource.enqueue()).await {
-            Some(Enqueued::Acquired(held)) => return self.hold(held).await,
-            Some(Enqueued::Queued(queued)) => queued,
+            Some(EnqueuedResource::Acquired(held)) => return self.hold(held).await,
+            Some(EnqueuedResource::Queued(queued)) => queued,
             None => return,
         };
         if self.rng.percent(70) {
@@ -246,6 +298,10 @@ pub(super) fn error_kind(error: &Error) -> &'static str {
     match error {
         Error::Config(_) => "config",
         Error::Timeout { .. } => "timeout",
+        Error::Lost(Lost {
+            reason: LostReason::Overdue,
+            ..
+        }) => "overdue",
         Error::Lost(_) => "lost",
         Error::LeaseExpired { .. } => "lease expired",
         Error::LimitMismatch { .. } => "limit mismatch",

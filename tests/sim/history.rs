@@ -63,6 +63,10 @@ pub(super) enum Event {
         /// True if only the body of a `with_slot` has access to it.
         in_body: bool,
     },
+    /// A user received slots of several keys, in the order in which it gave the keys.
+    AcquiredAll {
+        slots: Vec<GrantId>,
+    },
     /// `is_lost` returned true for the first time.
     ReportedLost {
         slot: GrantId,

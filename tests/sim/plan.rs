@@ -35,6 +35,8 @@ pub(super) struct Key {
     pub(super) name: String,
     pub(super) limit: u32,
     pub(super) is_lock: bool,
+    /// Shortest hold; the same for all clients.
+    pub(super) min_hold: Option<Duration>,
     /// Index of the server that owns the key.
     pub(super) shard: usize,
 }
@@ -51,6 +53,8 @@ pub(super) struct ClientPlan {
     pub(super) renew_ratio: f64,
     /// Leases, one for each key.
     pub(super) leases: Vec<Duration>,
+    /// Longest holds, one for each key.
+    pub(super) max_holds: Vec<Option<Duration>>,
     pub(super) actors: u64,
 }
 
@@ -156,23 +160,36 @@ impl Fault {
 /// never exceeds the permitted drift.
 const RATES: RangeInclusive<u64> = 990_010..=1_009_990;
 
+/// Returns the longest time in which `time` passes on the clock of a client.
+pub(super) fn slow_clock(time: Duration) -> Duration {
+    time.mul_f64(1.0102)
+}
+
+/// Returns the shortest time in which `time` passes on the clock of a client.
+pub(super) fn fast_clock(time: Duration) -> Duration {
+    time.mul_f64(0.9899)
+}
+
 /// Delays of replies, in milliseconds.
 pub(super) const DELAYS: RangeInclusive<u64> = 20..=3000;
 
 impl Plan {
     pub(super) fn new(seed: u64) -> Self {
-        let mut rng = Rng::new(seed, 0);
+        let (mut rng, mut hold_rng) = (Rng::new(seed, 0), Rng::new(seed, 3));
         let read_timeout = Duration::from_secs(rng.pick(&[2, 3, 5, 8, 8, 23]));
         let auto_release = rng.percent(75);
         let servers = rng.pick(&[1, 1, 2, 3]);
         let keys: Vec<_> = (0..rng.range(1..=3))
-            .map(|number| Key::new(&mut rng, number, servers))
+            .map(|number| Key::new(&mut rng, &mut hold_rng, number, servers))
             .collect();
         let longest = if auto_release { 7200 } else { 90 };
         let count = rng.range(2..=5);
         let slow = rng.percent(30);
         let clients: Vec<_> = (0..count)
-            .map(|_| ClientPlan::new(&mut rng, read_timeout, keys.len(), longest, slow))
+            .map(|_| {
+                let rngs = (&mut rng, &mut hold_rng);
+                ClientPlan::new(rngs, read_timeout, &keys, longest, slow)
+            })
             .collect();
         let length = Duration::from_secs(rng.range(40..=100));
         let polls_is_lost = rng.percent(50);
@@ -226,6 +243,18 @@ impl Plan {
         )
     }
 
+    /// Returns the longest time for which a slot that was given up stays taken.
+    pub(super) fn longest_min_hold(&self) -> Duration {
+        let min_holds = self.keys.iter().filter_map(|key| key.min_hold);
+        slow_clock(min_holds.max().unwrap_or_default())
+    }
+
+    /// Returns the longest hold of this client and key.
+    pub(super) fn max_hold(&self, client: usize, name: &str) -> Option<Duration> {
+        let index = self.keys.iter().position(|key| key.name == name);
+        self.clients[client].max_holds[index.expect("clients use planned keys only")]
+    }
+
     /// Returns the longest lease of all clients.
     pub(super) fn longest_lease(&self) -> Duration {
         self.clients
@@ -238,7 +267,7 @@ impl Plan {
 }
 
 impl Key {
-    fn new(rng: &mut Rng, number: u64, servers: usize) -> Self {
+    fn new(rng: &mut Rng, hold_rng: &mut Rng, number: u64, servers: usize) -> Self {
         let is_lock = rng.percent(30);
         // The random number spreads the keys over the servers.
         let name = format!(
@@ -256,12 +285,21 @@ impl Key {
             name,
             limit,
             is_lock,
+            min_hold: hold_rng
+                .percent(30)
+                .then(|| hold_rng.log_uniform(50..=20_000)),
         }
     }
 }
 
 impl ClientPlan {
-    fn new(rng: &mut Rng, read_timeout: Duration, keys: usize, longest: u64, slow: bool) -> Self {
+    fn new(
+        (rng, hold_rng): (&mut Rng, &mut Rng),
+        read_timeout: Duration,
+        keys: &[Key],
+        longest: u64,
+        slow: bool,
+    ) -> Self {
         let (up, down) = match rng.range(0..=9) {
             0 | 1 => (0..=0, 0..=0),
             2..=4 if slow => (0..=20, 50..=400),
@@ -275,17 +313,25 @@ impl ClientPlan {
             5 | 6 => *RATES.end(),
             _ => rng.range(RATES),
         };
-        let leases = (0..keys).map(|_| match rng.range(0..=9) {
+        let leases = keys.iter().map(|_| match rng.range(0..=9) {
             0..=2 => 1,
             3..=5 => rng.range(2..=6),
             6..=7 => rng.range(7..=60),
             _ => rng.range(60..=longest),
         });
+        let leases: Vec<_> = leases.map(Duration::from_secs).collect();
+        let max_holds = keys.iter().zip(&leases).map(|(key, lease)| {
+            let shortest = key.min_hold.unwrap_or_default().max(*lease);
+            hold_rng
+                .percent(30)
+                .then(|| shortest + hold_rng.log_uniform(1000..=20_000))
+        });
         Self {
+            max_holds: max_holds.collect(),
             per_million: u32::try_from(rate).expect("about a million"),
             up,
             down,
-            leases: leases.map(Duration::from_secs).collect(),
+            leases,
             heartbeat: read_timeout.mul_f64(rng.pick(&[0.15, 0.33, 0.33, 0.5, 0.7])),
             socket_timeout: Duration::from_secs(rng.pick(&[1, 2, 5])),
             connect_timeout: Duration::from_secs(rng.pick(&[1, 5])),

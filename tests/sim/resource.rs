@@ -3,7 +3,10 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use dflock::{Client, Enqueued, Error, Held, Idle, Lock, Lost, Queued, Semaphore, State};
+use dflock::{
+    Client, Enqueued, Error, Held, Idle, Kind, Lock, Lost, Queued, Semaphore, SemaphoreBuilder,
+    State, acquire_all_within,
+};
 
 use super::plan::Key;
 
@@ -13,18 +16,66 @@ pub(super) enum Resource<S: State = Idle> {
     Lock(Lock<S>),
 }
 
+/// Outcome of [`Resource::enqueue`].
+#[derive(Debug)]
+pub(super) enum EnqueuedResource {
+    Acquired(Resource<Held>),
+    Queued(Resource<Queued>),
+}
+
+impl<K: Kind> From<Enqueued<K>> for EnqueuedResource
+where
+    Resource<Held>: From<Semaphore<Held, K>>,
+    Resource<Queued>: From<Semaphore<Queued, K>>,
+{
+    fn from(enqueued: Enqueued<K>) -> Self {
+        match enqueued {
+            Enqueued::Acquired(held) => Self::Acquired(held.into()),
+            Enqueued::Queued(queued) => Self::Queued(queued.into()),
+        }
+    }
+}
+
+impl<S: State> From<Semaphore<S>> for Resource<S> {
+    fn from(semaphore: Semaphore<S>) -> Self {
+        Self::Semaphore(semaphore)
+    }
+}
+
+impl<S: State> From<Lock<S>> for Resource<S> {
+    fn from(lock: Lock<S>) -> Self {
+        Self::Lock(lock)
+    }
+}
+
+fn set_hold_limits<K: Kind, L>(
+    mut builder: SemaphoreBuilder<K, String, L>,
+    min_hold: Option<Duration>,
+    max_hold: Option<Duration>,
+) -> SemaphoreBuilder<K, String, L> {
+    if let Some(min_hold) = min_hold {
+        builder = builder.min_hold(min_hold);
+    }
+    if let Some(max_hold) = max_hold {
+        builder = builder.max_hold(max_hold);
+    }
+    builder
+}
+
 impl Resource {
     pub(super) fn new(
         client: &Client,
         key: &Key,
         lease: Duration,
         renew_ratio: f64,
+        max_hold: Option<Duration>,
         on_lost: impl Fn(&Lost) + Send + Sync + 'static,
     ) -> Self {
         let Key {
             name,
             limit,
             is_lock,
+            min_hold,
             ..
         } = key;
         let resource = if *is_lock {
@@ -33,6 +84,7 @@ impl Resource {
                 .client(client.clone())
                 .lease_ttl(lease)
                 .renew_ratio(renew_ratio);
+            let lock = set_hold_limits(lock, *min_hold, max_hold);
             lock.on_lost(on_lost).build().map(Self::Lock)
         } else {
             let semaphore = Semaphore::builder()
@@ -41,6 +93,7 @@ impl Resource {
                 .client(client.clone())
                 .lease_ttl(lease)
                 .renew_ratio(renew_ratio);
+            let semaphore = set_hold_limits(semaphore, *min_hold, max_hold);
             semaphore.on_lost(on_lost).build().map(Self::Semaphore)
         };
         resource.expect("valid options")
@@ -55,16 +108,46 @@ impl Resource {
         })
     }
 
-    pub(super) async fn enqueue(self) -> Result<Enqueued<Resource<Held>, Resource<Queued>>, Error> {
+    /// Returns whether both are semaphores or both are locks.
+    pub(super) fn is_same_kind(&self, other: &Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Semaphore(_), Self::Semaphore(_)) | (Self::Lock(_), Self::Lock(_))
+        )
+    }
+
+    /// Acquires a slot of each of `resources`, which are of one kind.
+    pub(super) async fn acquire_all_within(
+        resources: &[Self],
+        wait: Duration,
+    ) -> Result<Vec<Resource<Held>>, Error> {
+        let semaphores: Vec<_> = resources
+            .iter()
+            .filter_map(|resource| match resource {
+                Self::Semaphore(semaphore) => Some(semaphore),
+                Self::Lock(_) => None,
+            })
+            .collect();
+        let locks: Vec<_> = resources
+            .iter()
+            .filter_map(|resource| match resource {
+                Self::Semaphore(_) => None,
+                Self::Lock(lock) => Some(lock),
+            })
+            .collect();
+        Ok(if locks.is_empty() {
+            let held = acquire_all_within(semaphores, wait).await?;
+            held.into_iter().map(Resource::Semaphore).collect()
+        } else {
+            let held = acquire_all_within(locks, wait).await?;
+            held.into_iter().map(Resource::Lock).collect()
+        })
+    }
+
+    pub(super) async fn enqueue(self) -> Result<EnqueuedResource, Error> {
         Ok(match self {
-            Self::Semaphore(semaphore) => match semaphore.enqueue().await? {
-                Enqueued::Acquired(held) => Enqueued::Acquired(Resource::Semaphore(held)),
-                Enqueued::Queued(queued) => Enqueued::Queued(Resource::Semaphore(queued)),
-            },
-            Self::Lock(lock) => match lock.enqueue().await? {
-                Enqueued::Acquired(held) => Enqueued::Acquired(Resource::Lock(held)),
-                Enqueued::Queued(queued) => Enqueued::Queued(Resource::Lock(queued)),
-            },
+            Self::Semaphore(semaphore) => semaphore.enqueue().await?.into(),
+            Self::Lock(lock) => lock.enqueue().await?.into(),
         })
     }
 

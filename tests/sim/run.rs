@@ -139,7 +139,15 @@ fn spawn_actors(simulation: &Arc<Simulation>) -> JoinSet<()> {
                     reason: lost.reason,
                 });
             };
-            Resource::new(&client, key, plan.leases[index], plan.renew_ratio, on_lost)
+            let max_hold = plan.max_holds[index];
+            Resource::new(
+                &client,
+                key,
+                plan.leases[index],
+                plan.renew_ratio,
+                max_hold,
+                on_lost,
+            )
         };
         let resources: Vec<_> = simulation
             .plan
@@ -188,6 +196,7 @@ async fn check_quiescent(simulation: &Simulation, servers: &[Server], tasks: usi
     } else {
         plan.longest_lease()
     };
+    let owed = owed.max(plan.longest_min_hold());
     sleep(owed + 2 * plan.longest_latency() + Duration::from_millis(100)).await;
     for Stats {
         semaphores, locks, ..

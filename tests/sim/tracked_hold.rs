@@ -28,6 +28,10 @@ impl TrackedHold {
         }
     }
 
+    pub(super) fn slot(&self) -> GrantId {
+        self.slot
+    }
+
     pub(super) fn record_notified(&self, since: Duration) {
         self.simulation.history.record(Event::LossNotified {
             slot: self.slot,

@@ -500,3 +500,92 @@ async fn the_span_of_a_hold_records_whether_it_was_released_or_closed() {
         (300, 300)
     );
 }
+
+/// Returns the new warnings.
+async fn warnings(recorder: &Recorder) -> Vec<String> {
+    let lines = recorder.lines().await.into_iter();
+    lines.filter(|line| line.contains("WARN")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_waits_for_its_own_slots_emits_a_warning() {
+    const WARNING: &str =
+        "WARN the task waits for a slot of a key whose slots it holds all itself key=pool server";
+    let (recorder, _guard) = Recorder::start();
+    let fixture = Fixture::new().await;
+    let client = fixture.client.clone();
+    let pool = client.semaphore("pool", 2).unwrap();
+    let short = Duration::from_millis(10);
+    let expected = format!("{WARNING} limit=2");
+    let task = tokio::spawn({
+        let (recorder, pool) = (recorder.clone(), pool.clone());
+        async move {
+            let first = pool.clone().acquire().await.unwrap();
+            let second = pool.clone().acquire().await.unwrap();
+            assert!(warnings(&recorder).await.is_empty());
+            // Once for each wait.
+            for _ in 0..2 {
+                pool.clone().acquire_within(short).await.unwrap_err();
+                assert_eq!(warnings(&recorder).await, [&*expected]);
+            }
+            // Nothing waits here.
+            pool.clone().try_acquire().await.unwrap_err();
+            // Other keys, and the lock of the same name.
+            client.lock("pool").unwrap().acquire().await.unwrap();
+            client
+                .semaphore("other", 2)
+                .unwrap()
+                .acquire()
+                .await
+                .unwrap();
+            assert!(warnings(&recorder).await.is_empty());
+            let Enqueued::Queued(queued) = pool.clone().enqueue().await.unwrap() else {
+                panic!("no slot was free");
+            };
+            assert!(warnings(&recorder).await.is_empty());
+            queued.wait_within(short).await.unwrap_err();
+            assert_eq!(warnings(&recorder).await, [&*expected]);
+            // Another task waits for this one, which is no deadlock by itself.
+            let other = tokio::spawn(pool.clone().acquire_within(short));
+            other.await.unwrap().unwrap_err();
+            assert!(warnings(&recorder).await.is_empty());
+            // A slot that was given up in any way does not count.
+            second.release().await.unwrap();
+            let third = pool.clone().acquire().await.unwrap();
+            drop(third);
+            let fourth = pool.clone().acquire().await.unwrap();
+            let fourth = fourth.close().acquire().await.unwrap();
+            assert!(warnings(&recorder).await.is_empty());
+            // A slot counts for the task that waited for its place in the queue.
+            let Enqueued::Queued(queued) = pool.clone().enqueue().await.unwrap() else {
+                panic!("no slot was free");
+            };
+            drop(fourth);
+            let fifth = queued.wait().await.unwrap();
+            pool.clone().acquire_within(short).await.unwrap_err();
+            assert_eq!(warnings(&recorder).await, [&*expected]);
+            drop((first, fifth));
+        }
+    });
+    task.await.unwrap();
+    // A body, and an annotated function.
+    let lock = fixture.client.lock("nightly").unwrap();
+    let inner = lock.clone();
+    tokio::spawn(async move {
+        let inner = async |_: &Held| inner.clone().acquire_within(short).await.is_err();
+        assert!(lock.with_slot(inner).await.unwrap());
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        warnings(&recorder).await,
+        [format!(
+            "hold: {} limit=1",
+            WARNING.replace("pool", "nightly")
+        )]
+    );
+    // Outside of a task there is no id to tell by.
+    let _held = (pool.clone().acquire().await, pool.clone().acquire().await);
+    pool.acquire_within(short).await.unwrap_err();
+    assert!(warnings(&recorder).await.is_empty());
+}

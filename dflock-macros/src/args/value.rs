@@ -10,8 +10,9 @@ use dflock_duration::parse_duration;
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Expr, ExprLit, ExprUnary, Lit, Path, UnOp};
+use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, Path, UnOp};
 
+use super::as_word;
 use crate::key::{self, Template};
 
 /// Highest limit that a server accepts.
@@ -25,6 +26,8 @@ pub(crate) enum Value {
     Key(Template),
     Duration(Duration),
     Client(Box<Expr>),
+    /// Variant of `LimitMismatch`.
+    LimitMismatch(Ident),
     Other(Box<Expr>),
 }
 
@@ -74,6 +77,17 @@ impl Value {
         }
     }
 
+    /// Validates the longest or the shortest time for which a slot is held.
+    pub(super) fn bound_of_hold(given: Expr) -> syn::Result<Self> {
+        match literal_duration(&given)? {
+            Some(bound) if bound.is_zero() => {
+                refuse(&given, "invalid time: it must be more than 0")
+            }
+            Some(bound) => Ok(Self::Duration(bound)),
+            None => Ok(Self::Other(Box::new(given))),
+        }
+    }
+
     /// Validates a wait.
     pub(super) fn acquire_timeout(given: Expr) -> syn::Result<Self> {
         match literal_duration(&given)? {
@@ -85,6 +99,29 @@ impl Value {
             Some(timeout) => Ok(Self::Duration(timeout)),
             None => Ok(Self::Other(Box::new(given))),
         }
+    }
+
+    /// Validates a reaction to another limit.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the parsers of all values have one type"
+    )]
+    pub(super) fn on_limit_mismatch(given: Expr) -> syn::Result<Self> {
+        let word = as_word(&given).map(Ident::to_string);
+        let variant = match word.as_deref() {
+            Some("fail") => "Fail",
+            Some("wait_out") => "WaitOut",
+            Some("adopt") => "Adopt",
+            _ => {
+                return refuse(
+                    &given,
+                    "`on_limit_mismatch` is `fail` (the default), `wait_out` or `adopt`, as in \
+                     `on_limit_mismatch = adopt`",
+                );
+            }
+        };
+        let variant = Ident::new(variant, Span::mixed_site().located_at(given.span()));
+        Ok(Self::LimitMismatch(variant))
     }
 
     /// Accepts any client. The compiler checks its type.
@@ -107,6 +144,9 @@ impl Value {
             Self::Client(client) => {
                 let borrowed = quote_spanned!(here.located_at(client.span())=> &#client);
                 quote_spanned!(here=> #dflock::macro_support::client(#borrowed))
+            }
+            Self::LimitMismatch(variant) => {
+                quote_spanned!(here=> #dflock::LimitMismatch::#variant)
             }
             Self::Other(value) => value.to_token_stream(),
         }
@@ -176,7 +216,7 @@ mod duration_cases;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::argument::{ARGUMENTS, Setter};
+    use crate::args::list::{ARGUMENTS, Setter};
     use quote::quote;
 
     fn value(option: &str, given: TokenStream) -> Result<String, String> {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::error::{AddressErrorKind, ConfigError, after_user_info};
+use crate::error::{AddressErrorKind, ConfigError, strip_user_info};
 
 /// Checks the addresses of a client's servers. Does not resolve them.
 ///
@@ -11,7 +11,7 @@ use crate::error::{AddressErrorKind, ConfigError, after_user_info};
 fn check_addresses<'a>(servers: impl Iterator<Item = &'a str> + Clone) -> Result<(), ConfigError> {
     if let Some(server) = servers
         .clone()
-        .find(|server| after_user_info(server).is_some())
+        .find(|server| strip_user_info(server).is_some())
     {
         return Err(ConfigError::address(server, AddressErrorKind::UserInfo));
     }
@@ -96,7 +96,7 @@ pub fn is_local(server: &str) -> bool {
 }
 
 fn validate_address(text: &str) -> Result<(), AddressErrorKind> {
-    if after_user_info(text).is_some() {
+    if strip_user_info(text).is_some() {
         return Err(AddressErrorKind::UserInfo);
     }
     let (host, port) = match text.strip_prefix('[') {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::address::{Servers, is_local, printable_address};
-use super::{Client, Inner};
+use super::local_queues::LocalQueues;
+use super::{AdoptedLimits, Client, Inner};
 use crate::engine::Engine;
 use crate::engine::dflockd::{
     AuthToken, AuthTokenFile, Connector, Crc32, Dflockd, Dialer, Pool, Reloadable, Sharding, Tcp,
@@ -17,7 +18,8 @@ use crate::engine::dflockd::{
 #[cfg(feature = "etcd")]
 use crate::engine::etcd::{self, Etcd};
 use crate::error::ConfigError;
-use crate::lease::{LATEST, Timing};
+use crate::lease::{LeaseTiming, MAX_RENEW_FRACTION};
+use crate::limit_mismatch::LimitMismatch;
 use crate::wire::{MAX_STATS, MIN_STATS};
 
 /// The part of the server's read timeout for which an idle connection is kept. After that it is not
@@ -58,6 +60,7 @@ pub struct ClientBuilder {
     max_connection_age: Duration,
     #[cfg(feature = "etcd")]
     etcd_prefix: String,
+    on_limit_mismatch: LimitMismatch,
 }
 
 impl Default for ClientBuilder {
@@ -78,6 +81,7 @@ impl Default for ClientBuilder {
             max_connection_age: Duration::from_mins(5),
             #[cfg(feature = "etcd")]
             etcd_prefix: "dflock/".to_owned(),
+            on_limit_mismatch: LimitMismatch::Fail,
         }
     }
 }
@@ -143,7 +147,7 @@ impl ClientBuilder {
     #[must_use]
     pub fn auth(mut self, token: impl Into<String>) -> Self {
         let token = AuthToken::new(Zeroizing::new(token.into()));
-        let token = token.map_err(|why| ConfigError::AuthToken { why });
+        let token = token.map_err(|kind| ConfigError::AuthToken { kind });
         self.auth_token = token.map(|token| token.map(Reloadable::from_value));
         self
     }
@@ -304,6 +308,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets the reaction of the client's semaphores to a key that is in use with another limit.
+    /// Defaults to [`LimitMismatch::Fail`].
+    ///
+    /// A semaphore with its own
+    /// [`on_limit_mismatch`](crate::SemaphoreBuilder::on_limit_mismatch) ignores it.
+    #[must_use]
+    pub fn on_limit_mismatch(mut self, on_limit_mismatch: LimitMismatch) -> Self {
+        self.on_limit_mismatch = on_limit_mismatch;
+        self
+    }
+
     /// Checks the options and returns the client. Nothing is connected yet.
     ///
     /// # Errors
@@ -369,7 +384,7 @@ impl ClientBuilder {
         let connector = self
             .connector
             .unwrap_or_else(|| Arc::new(tcp(heartbeat, max_silence, self.connect_timeout)));
-        let timing = Timing {
+        let timing = LeaseTiming {
             clock: connector.clock(),
             socket_timeout: self.socket_timeout,
             heartbeat,
@@ -419,7 +434,7 @@ impl ClientBuilder {
                 });
                 // A member of etcd frees no slot because of silence.
                 let server_read_timeout = MAX_TIMEOUT;
-                let timing = Timing {
+                let timing = LeaseTiming {
                     server_read_timeout,
                     ..timing
                 };
@@ -434,6 +449,10 @@ impl ClientBuilder {
                 engine,
                 timing,
                 fencing: self.fencing,
+                on_limit_mismatch: self.on_limit_mismatch,
+                adopted_limits: Arc::<AdoptedLimits>::default(),
+                holds: Arc::default(),
+                local_queues: LocalQueues::default(),
             }),
         })
     }
@@ -469,7 +488,7 @@ fn default_heartbeat(server_read_timeout: Duration) -> Duration {
 /// Returns the TCP connector whose user timeout is the part of the lease left after a heartbeat. A
 /// dead connection then fails no later than the lease, and no sooner than necessary.
 fn tcp(heartbeat: Duration, max_silence: Duration, connect_timeout: Duration) -> Tcp {
-    let longest_delay = heartbeat.min(max_silence.mul_f64(LATEST));
+    let longest_delay = heartbeat.min(max_silence.mul_f64(MAX_RENEW_FRACTION));
     let user_timeout = max_silence
         .saturating_sub(longest_delay)
         .max(Duration::from_millis(1));

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::time::Duration;
 
 use dflock_duration::parse_duration_or_seconds;
@@ -12,6 +13,7 @@ use super::builder::{TIMEOUT_RANGE, is_valid_timeout};
 use super::{Client, ClientBuilder};
 use crate::engine::dflockd::{AuthToken, AuthTokenFile, Reloadable};
 use crate::error::{AuthTokenFileErrorKind, ConfigError};
+use crate::limit_mismatch::LimitMismatch;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 use crate::{Tls, error::PemErrorKind};
 
@@ -66,7 +68,7 @@ macro_rules! variables {
 variables! {
     SERVERS = "DFLOCK_SERVERS",
         "`host:port` or `etcd://host:port`, several separated by commas; default `127.0.0.1:6388`",
-        Setter::Text(Settings::servers);
+        Setter::Text(|settings, list| settings.servers(&list));
     AUTH_TOKEN = "DFLOCK_AUTH_TOKEN",
         "the auth token; an empty one is none",
         Setter::Text(|settings, token| {
@@ -101,6 +103,10 @@ variables! {
         "the age at which an idle connection is closed, so that the name of its server is resolved \
          again; default `5m`",
         Setter::Timeout(ClientBuilder::max_connection_age);
+    ON_LIMIT_MISMATCH = "DFLOCK_ON_LIMIT_MISMATCH",
+        "the reaction of semaphores to a key that is in use with another limit: `fail`, the \
+         default; `wait-out`: try again until the wait is over; `adopt`: use the limit of the server",
+        Setter::Text(|settings, word| settings.on_limit_mismatch(&word));
 }
 
 /// Returns the names of all environment variables of a client, each with its meaning in Markdown.
@@ -151,7 +157,7 @@ impl ClientBuilder {
         for Variable { name, setter, .. } in VARIABLES {
             let text = match lookup(name).map(OsString::into_string) {
                 Some(Ok(text)) => text,
-                Some(Err(_)) => return Err(variable_error(name, "it is not UTF-8")),
+                Some(Err(_)) => return Err(variable_error(name, &"it is not UTF-8")),
                 None => continue,
             };
             match setter {
@@ -176,10 +182,19 @@ struct Settings {
 }
 
 impl Settings {
-    fn servers(mut self, list: String) -> Result<Self, ConfigError> {
+    fn servers(mut self, list: &str) -> Result<Self, ConfigError> {
         let servers = list.split(',').map(str::trim);
-        Servers::parse(servers.clone()).map_err(|error| variable_error(SERVERS, error))?;
+        Servers::parse(servers.clone()).map_err(|error| variable_error(SERVERS, &error))?;
         self.builder = self.builder.servers(servers);
+        Ok(self)
+    }
+
+    fn on_limit_mismatch(mut self, word: &str) -> Result<Self, ConfigError> {
+        let parsed = LimitMismatch::parse(word.trim()).ok_or_else(|| {
+            let reason = format!("{word:?} is none of `fail`, `wait-out` and `adopt`");
+            variable_error(ON_LIMIT_MISMATCH, &reason)
+        });
+        self.builder = self.builder.on_limit_mismatch(parsed?);
         Ok(self)
     }
 
@@ -188,12 +203,12 @@ impl Settings {
         let token = match (self.auth_token.take(), self.auth_token_file.take()) {
             (None, None) => None,
             (Some(token), None) => AuthToken::new(token)
-                .map_err(|why| variable_error(AUTH_TOKEN, ConfigError::AuthToken { why }))?
+                .map_err(|kind| variable_error(AUTH_TOKEN, &ConfigError::AuthToken { kind }))?
                 .map(Reloadable::from_value),
             (None, Some(file)) => Some(open_auth_token_file(file)?),
             (Some(_), Some(_)) => {
-                let why = format!("`{AUTH_TOKEN}` is set, too; unset one of the two");
-                return Err(variable_error(AUTH_TOKEN_FILE, why));
+                let reason = format!("`{AUTH_TOKEN}` is set, too; unset one of the two");
+                return Err(variable_error(AUTH_TOKEN_FILE, &reason));
             }
         };
         self.builder = self.builder.auth_token(token);
@@ -214,11 +229,11 @@ impl Settings {
                 Tls::ca_pem_file(ca).map_err(|error| certificate_error(TLS_CA, error))
             }
             (Some("off"), Some(_)) => {
-                let why = format!("`{TLS}` is `off`; unset one of the two");
-                Err(variable_error(TLS_CA, why))
+                let reason = format!("`{TLS}` is `off`; unset one of the two");
+                Err(variable_error(TLS_CA, &reason))
             }
             // The value is not shown, because it may be a certificate or a key.
-            (Some(_), _) => Err(variable_error(TLS, "it is neither `native` nor `off`")),
+            (Some(_), _) => Err(variable_error(TLS, &"it is neither `native` nor `off`")),
         };
         Ok(self.builder.tls(tls?))
     }
@@ -229,9 +244,9 @@ impl Settings {
         let tls = self.tls.filter(|tls| tls != "off");
         for (name, value) in [(TLS, tls), (TLS_CA, self.tls_ca)] {
             if value.is_some() {
-                let why = "this program was built without TLS; build it with the feature `tls` of \
+                let reason = "this program was built without TLS; build it with the feature `tls` of \
                            `dflock`";
-                return Err(variable_error(name, why));
+                return Err(variable_error(name, &reason));
             }
         }
         Ok(self.builder)
@@ -241,16 +256,16 @@ impl Settings {
 fn open_auth_token_file(file: String) -> Result<Reloadable<AuthTokenFile>, ConfigError> {
     AuthTokenFile::open(file.into()).map_err(|error| match error {
         // Omit the path: the value may be the auth token itself, in the wrong variable.
-        ConfigError::AuthTokenFile { why, .. } => {
-            let why = match why {
+        ConfigError::AuthTokenFile { kind, .. } => {
+            let kind = match kind {
                 AuthTokenFileErrorKind::Unreadable { error } => {
                     AuthTokenFileErrorKind::NotPath { error }
                 }
-                why => why,
+                kind => kind,
             };
-            variable_error(AUTH_TOKEN_FILE, why)
+            variable_error(AUTH_TOKEN_FILE, &kind)
         }
-        error => variable_error(AUTH_TOKEN_FILE, error),
+        error => variable_error(AUTH_TOKEN_FILE, &error),
     })
 }
 
@@ -258,25 +273,25 @@ fn open_auth_token_file(file: String) -> Result<Reloadable<AuthTokenFile>, Confi
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 fn certificate_error(name: &'static str, error: ConfigError) -> ConfigError {
     match error {
-        ConfigError::NoNativeRoots { why } => {
+        ConfigError::NoNativeRoots { reason } => {
             let advice = format!(
                 "install its CA certificates, or unset `{TLS}` and name them with `{TLS_CA}`"
             );
             variable_error(
                 TLS,
-                format!("the system has no certificate that can be trusted: {why}; {advice}"),
+                &format!("the system has no certificate that can be trusted: {reason}; {advice}"),
             )
         }
         // Omit the path: the value may be a key or a certificate.
         ConfigError::Pem {
-            what,
-            why: PemErrorKind::Unreadable { error },
+            role,
+            kind: PemErrorKind::Unreadable { error },
             ..
         } => {
-            let (file, why) = (None, PemErrorKind::NotPath { error });
-            variable_error(name, ConfigError::Pem { what, file, why })
+            let (file, kind) = (None, PemErrorKind::NotPath { error });
+            variable_error(name, &ConfigError::Pem { role, file, kind })
         }
-        error => variable_error(name, error),
+        error => variable_error(name, &error),
     }
 }
 
@@ -285,9 +300,9 @@ fn parse_timeout(name: &'static str, text: &str) -> Result<Duration, ConfigError
         Ok(timeout) if is_valid_timeout(timeout) => Ok(timeout),
         Ok(_) => Err(variable_error(
             name,
-            format!("{text:?} is refused; {TIMEOUT_RANGE}"),
+            &format!("{text:?} is refused; {TIMEOUT_RANGE}"),
         )),
-        Err(error) => Err(variable_error(name, error)),
+        Err(error) => Err(variable_error(name, &error)),
     }
 }
 
@@ -295,20 +310,20 @@ fn parse_timeout(name: &'static str, text: &str) -> Result<Duration, ConfigError
 fn build(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
         // The expected name in the certificate is derived from the host.
-        Err(error @ ConfigError::ServerName { .. }) => Err(variable_error(SERVERS, error)),
+        Err(error @ ConfigError::ServerName { .. }) => Err(variable_error(SERVERS, &error)),
         Err(
             error @ ConfigError::Duration {
                 option: "heartbeat",
                 ..
             },
-        ) => Err(variable_error(HEARTBEAT, error)),
+        ) => Err(variable_error(HEARTBEAT, &error)),
         result => result,
     }
 }
 
-fn variable_error(name: &'static str, why: impl ToString) -> ConfigError {
-    let why = why.to_string();
-    ConfigError::Variable { name, why }
+fn variable_error(name: &'static str, reason: &dyn Display) -> ConfigError {
+    let reason = reason.to_string();
+    ConfigError::Variable { name, reason }
 }
 
 #[cfg(test)]
@@ -347,6 +362,14 @@ mod tests {
             .timing()
             .clone();
         assert_eq!(timing.socket_timeout, Duration::from_millis(500));
+        for (word, expected) in [
+            ("fail", LimitMismatch::Fail),
+            ("wait-out", LimitMismatch::WaitOut),
+            (" adopt\n", LimitMismatch::Adopt),
+        ] {
+            let client = client(&[("DFLOCK_ON_LIMIT_MISMATCH", word)]).unwrap();
+            assert_eq!(client.on_limit_mismatch(), expected);
+        }
     }
 
     #[test]
@@ -371,6 +394,8 @@ mod tests {
             ("DFLOCK_SERVER_READ_TIMEOUT", "3x"),
             ("DFLOCK_MAX_CONNECTION_AGE", "0"),
             ("DFLOCK_MAX_CONNECTION_AGE", "36501d"),
+            ("DFLOCK_ON_LIMIT_MISMATCH", ""),
+            ("DFLOCK_ON_LIMIT_MISMATCH", "wait_out"),
             ("DFLOCK_HEARTBEAT", "0"),
             // The default read timeout of the servers.
             ("DFLOCK_HEARTBEAT", "23"),
@@ -400,8 +425,8 @@ mod tests {
             .filter(|text| !spaced(text))
         {
             let error = client(&[(SOCKET_TIMEOUT, text)]).unwrap_err();
-            let why = parse_duration_or_seconds(text).unwrap_err();
-            assert_eq!(error, variable_error(SOCKET_TIMEOUT, why));
+            let reason = parse_duration_or_seconds(text).unwrap_err();
+            assert_eq!(error, variable_error(SOCKET_TIMEOUT, &reason));
         }
         for text in ["0", "0s", "36500d1s"] {
             let error = client(&[(SOCKET_TIMEOUT, text)]).unwrap_err().to_string();
@@ -457,15 +482,15 @@ mod tests {
             &[(AUTH_TOKEN, ""), (AUTH_TOKEN_FILE, "no/such/file")][..],
             &[(AUTH_TOKEN, "hush"), (AUTH_TOKEN_FILE, "no/such/file")],
         ] {
-            let Err(ConfigError::Variable { name, why }) = client(vars) else {
+            let Err(ConfigError::Variable { name, reason }) = client(vars) else {
                 panic!("{vars:?}")
             };
             assert_eq!(
-                (name, why.contains("unset one of the two")),
+                (name, reason.contains("unset one of the two")),
                 (AUTH_TOKEN_FILE, !vars[0].1.is_empty()),
-                "{why}"
+                "{reason}"
             );
-            assert!(!why.contains("hush"));
+            assert!(!reason.contains("hush"));
         }
         let debug = format!("{:?}", client(&[(AUTH_TOKEN, "")]).unwrap());
         assert!(debug.contains("auth_token: None"), "{debug}");
@@ -481,21 +506,21 @@ mod tests {
     #[test]
     fn tls_variables_are_applied_or_refused() {
         let named = |vars: &[_]| match client(vars) {
-            Err(ConfigError::Variable { name, why }) => (name, why),
+            Err(ConfigError::Variable { name, reason }) => (name, reason),
             other => panic!("{vars:?}: {other:?}"),
         };
-        let (name, why) = named(&[(TLS, "off"), (TLS_CA, "ca.pem")]);
-        assert_eq!((name, why.contains(TLS)), (TLS_CA, true), "{why}");
+        let (name, reason) = named(&[(TLS, "off"), (TLS_CA, "ca.pem")]);
+        assert_eq!((name, reason.contains(TLS)), (TLS_CA, true), "{reason}");
         // Both are used, so both must be valid.
         assert_eq!(
             named(&[(TLS, "native"), (TLS_CA, "no/such/file")]).0,
             TLS_CA
         );
-        let (name, why) = named(&[(TLS, "native"), ("DFLOCK_SERVERS", "schlüssel:6388")]);
+        let (name, reason) = named(&[(TLS, "native"), ("DFLOCK_SERVERS", "schlüssel:6388")]);
         assert_eq!(
-            (name, why.contains("schlüssel")),
+            (name, reason.contains("schlüssel")),
             ("DFLOCK_SERVERS", true),
-            "{why}"
+            "{reason}"
         );
         match client(&[(TLS, "native")]) {
             Ok(client) => assert!(format!("{client:?}").contains("tls: Some"), "{client:?}"),

@@ -4,38 +4,40 @@ mod acquire;
 mod auth_token;
 mod backoff;
 mod call;
+mod call_limits;
 mod connection;
 mod connection_error;
 mod connector;
 mod dialer;
 mod entry;
 mod file;
-mod idle;
+mod idle_connections;
 mod lazy_timer;
-mod limits;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod pem;
 mod pool;
 mod resolver;
 mod sharding;
 mod splitmix;
-mod tcp;
 mod tls;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Id;
 
 pub(crate) use auth_token::{AuthToken, AuthTokenFile};
+pub(crate) use backoff::Backoff;
 pub(crate) use connection::Connection;
 pub(crate) use connection_error::ConnectionError;
+pub(crate) use connector::Tcp;
 pub use connector::{BoxStream, ConnectFuture, Connector, Stream};
 pub(crate) use dialer::Dialer;
 pub(crate) use entry::{Entry, EntryError};
 pub(crate) use file::Reloadable;
 #[cfg(dflock_bench)]
-pub(crate) use idle::IdleConnections;
+pub(crate) use idle_connections::IdleConnections;
 #[cfg(any(feature = "server", feature = "etcd"))]
 pub(crate) use lazy_timer::LazyTimer;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
@@ -44,7 +46,6 @@ pub(crate) use pool::Pool;
 #[cfg(feature = "server")]
 pub(crate) use resolver::Resolver;
 pub use sharding::{Crc32, Sharding};
-pub(crate) use tcp::Tcp;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tls::Tls;
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
@@ -58,7 +59,7 @@ use super::{ReleaseOutcome, ServerId, SlotSpec};
 use crate::clock::Instant;
 use crate::driver;
 use crate::error::{ConfigError, Error, LostReason, Operation};
-use crate::wire::{Reply, Request, Status, Token};
+use crate::wire::{ErrorStatus, Reply, Request, Token};
 
 /// The servers, the idle connections to them, and the means to make new ones.
 pub(crate) struct Dflockd {
@@ -135,12 +136,12 @@ impl Dflockd {
         pool.note_reply(sent_at);
         let outcome = match reply {
             Reply::Ok => ReleaseOutcome::Released,
-            Reply::Refused(Status::Error | Status::LeaseExpired) => {
+            Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired) => {
                 ReleaseOutcome::NotHeld(LostReason::Rejected)
             }
             // The server may still count the slot as held until the connection closes, so it is
             // not reused.
-            reply => return Err(Error::unexpected(slot.context(Operation::Release), &reply)),
+            reply => return Err(Error::from_reply(slot.context(Operation::Release), &reply)),
         };
         pool.put_back(connection, sent_at);
         Ok(outcome)
@@ -152,6 +153,11 @@ impl Dflockd {
         self.pool(slot).close_unused_since(sent_at);
     }
 
+    /// Closes the idle connections, and keeps none from here on.
+    pub(crate) fn close_idle(&self) {
+        self.pools.iter().for_each(Pool::close_idle);
+    }
+
     /// Sends a request to every server, one after the other. Any reply will do.
     pub(crate) async fn ping(&self) -> Result<(), Error> {
         for pool in &self.pools {
@@ -160,8 +166,8 @@ impl Dflockd {
             match response.reply {
                 Reply::Ok => pool.put_back(response.connection, response.sent_at),
                 // The server does not know the command, and some old servers close the connection.
-                Reply::Refused(ref status) if *status != Status::Auth => {}
-                reply => return Err(Error::unexpected(context.to_error_context(), &reply)),
+                Reply::Error(ref status) if *status != ErrorStatus::Auth => {}
+                reply => return Err(Error::from_reply(context.to_error_context(), &reply)),
             }
         }
         Ok(())
@@ -176,11 +182,16 @@ impl Dflockd {
             let response = pool.call_immediate(context, Request::Stats).await?;
             match response.reply {
                 Reply::Stats(stats) => all.push(*stats),
-                reply => return Err(Error::unexpected(context.to_error_context(), &reply)),
+                reply => return Err(Error::from_reply(context.to_error_context(), &reply)),
             }
             pool.put_back(response.connection, response.sent_at);
         }
         Ok(all)
+    }
+
+    /// Returns the pauses between requests for `slot`, each at most `max_bound`.
+    pub(crate) fn backoff(&self, slot: &SlotSpec, max_bound: Duration) -> Backoff {
+        Backoff::new(self.pool(slot).jitter_seed(), max_bound)
     }
 
     /// Returns the time on the clock of the leases.

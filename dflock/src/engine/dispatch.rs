@@ -6,23 +6,23 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// A call on dflockd, whose output `map` converts, or a call on etcd.
+    /// A call on dflockd, or a call on etcd.
     ///
     /// An `async` block would store the arguments of the call once more, and every acquire and every
     /// release moves this future.
     #[project = DispatchProjection]
-    pub(super) enum Dispatch<'a, F, M, T> {
-        Dflockd { #[pin] call: F, map: M },
-        Etcd { call: Pin<Box<dyn Future<Output = T> + Send + 'a>> },
+    pub(super) enum Dispatch<'a, F: Future> {
+        Dflockd { #[pin] call: F },
+        Etcd { call: Pin<Box<dyn Future<Output = F::Output> + Send + 'a>> },
     }
 }
 
-impl<F: Future, M: Fn(F::Output) -> T, T> Future for Dispatch<'_, F, M, T> {
-    type Output = T;
+impl<F: Future> Future for Dispatch<'_, F> {
+    type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         match self.project() {
-            DispatchProjection::Dflockd { call, map } => call.poll(cx).map(map),
+            DispatchProjection::Dflockd { call } => call.poll(cx),
             DispatchProjection::Etcd { call } => call.as_mut().poll(cx),
         }
     }

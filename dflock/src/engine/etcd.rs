@@ -37,6 +37,7 @@ mod watcher;
 
 use std::fmt;
 use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,10 +45,10 @@ pub(crate) use entry::LeaseClock;
 pub(crate) use session::Config;
 pub(crate) use slot::{Entry, EntryError};
 
-use super::{EnqueueOutcome, Granted, ReleaseOutcome, ServerId, SlotSpec};
+use super::{Backoff, EnqueueOutcome, Granted, ReleaseOutcome, ServerId, SlotSpec};
 use crate::Holder;
 use crate::clock::{Clock, Instant};
-use crate::error::{Error, ErrorContext, LostReason, Operation};
+use crate::error::{Error, ErrorContext, Operation};
 use crate::mutex::Mutex;
 use crate::wire::{LeaseSeconds, Token};
 use entry::{End, EntryHandle, EntrySpec, Phase, Wait};
@@ -69,6 +70,8 @@ pub(crate) struct Etcd {
     clock: Clock,
     /// Started by the first request, and again if its thread has panicked.
     session: Mutex<Option<Session>>,
+    /// Hashes times to seeds of pauses.
+    seeds: RandomState,
 }
 
 impl Etcd {
@@ -79,6 +82,7 @@ impl Etcd {
             config,
             name: name.into(),
             session: Mutex::default(),
+            seeds: RandomState::new(),
         }
     }
 
@@ -104,11 +108,7 @@ impl Etcd {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue and gives up a slot that was granted in the meantime.
-    pub(crate) async fn acquire(
-        &self,
-        slot: &SlotSpec,
-        wait: Duration,
-    ) -> Result<Granted<Entry>, Error> {
+    pub(crate) async fn acquire(&self, slot: &SlotSpec, wait: Duration) -> Result<Granted, Error> {
         let context = || slot.context(Operation::Acquire);
         let how = if wait.is_zero() {
             Wait::Never
@@ -138,7 +138,7 @@ impl Etcd {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue and gives up a slot that was granted in the meantime.
-    pub(crate) async fn enqueue(&self, slot: &SlotSpec) -> Result<EnqueueOutcome<Entry>, Error> {
+    pub(crate) async fn enqueue(&self, slot: &SlotSpec) -> Result<EnqueueOutcome, Error> {
         let context = || slot.context(Operation::Enqueue);
         let handle = self.join(slot, Wait::Forever, context)?;
         let joined = poll_fn(|cx| {
@@ -153,7 +153,7 @@ impl Etcd {
         let entry = Entry::new(handle);
         match joined {
             Ok(Some(held)) => Ok(EnqueueOutcome::Granted(entry.granted(&held, self.now()))),
-            Ok(None) => Ok(EnqueueOutcome::Queued(entry)),
+            Ok(None) => Ok(EnqueueOutcome::Queued(super::Entry::Etcd(Box::new(entry)))),
             Err(end) => Err(end.into_error(context(), slot)),
         }
     }
@@ -170,9 +170,24 @@ impl Etcd {
     ) -> Result<ReleaseOutcome, Error> {
         match entry.release().await {
             End::Released => Ok(ReleaseOutcome::Released),
-            End::Revoked => Ok(ReleaseOutcome::NotHeld(LostReason::Revoked)),
+            end @ (End::Revoked | End::Overdue) => Ok(ReleaseOutcome::NotHeld(end.lost_reason())),
             end => Err(end.into_error(slot.context(Operation::Release), slot)),
         }
+    }
+
+    /// Ends all leases, so that the slots that were dropped are free. No slot is held.
+    pub(crate) async fn end_leases(&self) {
+        let session = self.session.lock().clone();
+        if let Some(session) = session {
+            let ended = session.run(|core| async move { core.end_leases().await });
+            // A session that has ended has no lease.
+            ended.await.unwrap_or_default();
+        }
+    }
+
+    /// Returns pauses, each at most `max_bound`.
+    pub(crate) fn backoff(&self, max_bound: Duration) -> Backoff {
+        Backoff::new(self.seeds.hash_one(self.clock.now().as_nanos()), max_bound)
     }
 
     /// Asks every member for its status.
@@ -223,7 +238,7 @@ impl Etcd {
         let spec = EntrySpec {
             kind: slot.kind(),
             key: slot.key.as_shared().clone(),
-            limit: slot.capacity.limit().get(),
+            limit: slot.primitive.limit().get(),
             permits: 1,
             ttl: slot.lease.map_or(DEFAULT_LEASE, LeaseSeconds::as_duration),
             wait,

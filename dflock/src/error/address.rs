@@ -38,7 +38,7 @@ impl fmt::Display for AddressErrorKind {
 /// User info and query are left out, because a password may be in either:
 /// `redis://:PASSWORD@lock-1:6388/0`.
 pub(crate) fn public_part(address: &str) -> &str {
-    match after_user_info(address) {
+    match strip_user_info(address) {
         Some(rest) => rest.split(['/', '?', '#']).next().unwrap_or_default(),
         None => address.split(['?', '#']).next().unwrap_or_default(),
     }
@@ -47,7 +47,7 @@ pub(crate) fn public_part(address: &str) -> &str {
 /// Returns the text after the last `@`, if there is one.
 ///
 /// The `@` may be percent-encoded any number of times: `%40`, `%2540`.
-pub(crate) fn after_user_info(address: &str) -> Option<&str> {
+pub(crate) fn strip_user_info(address: &str) -> Option<&str> {
     let plain = address.rsplit_once('@').map(|(_, rest)| rest);
     let encoded = address.match_indices('%').filter_map(|(index, percent)| {
         let mut code = &address[index + percent.len()..];

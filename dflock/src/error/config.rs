@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address::{AddressErrorKind, public_part};
 use super::invisible;
 use super::pem::PemErrorKind;
-use crate::wire::{InvalidKey, MIN_STATS};
+use crate::wire::{KeyErrorKind, MIN_STATS};
 
 /// An error of an option or an argument.
 ///
@@ -16,12 +16,12 @@ use crate::wire::{InvalidKey, MIN_STATS};
 #[non_exhaustive]
 pub enum ConfigError {
     /// The key has a length or a character that the protocol does not allow.
-    #[error("key {key:?} is refused: {why}")]
+    #[error("key {key:?} is refused: {kind}")]
     Key {
         /// The given key, or its start if it is long.
         key: String,
         /// The reason of the refusal.
-        why: InvalidKey,
+        kind: KeyErrorKind,
     },
 
     /// The limit is 0 or too high.
@@ -38,6 +38,24 @@ pub enum ConfigError {
         lease: Duration,
     },
 
+    /// The longest hold is shorter than the lease.
+    #[error("max_hold {max_hold:?} is refused; it must be at least lease_ttl, {lease_ttl:?}")]
+    MaxHold {
+        /// The given longest hold.
+        max_hold: Duration,
+        /// The given lease.
+        lease_ttl: Duration,
+    },
+
+    /// The shortest hold is longer than the longest one.
+    #[error("min_hold {min_hold:?} is refused; it must be at most max_hold, {max_hold:?}")]
+    MinHold {
+        /// The given shortest hold.
+        min_hold: Duration,
+        /// The given longest hold.
+        max_hold: Duration,
+    },
+
     /// The renew ratio is not between 0 and 1.
     #[error("renew_ratio {ratio} is refused; it lies between 0 and 1, both excluded")]
     RenewRatio {
@@ -45,11 +63,41 @@ pub enum ConfigError {
         ratio: f64,
     },
 
+    /// The local queue lets no waiter through.
+    #[error("local_queue 0 is refused; it must be 1 or more")]
+    LocalQueue,
+
     /// The wait is longer than servers can represent.
     #[error("a wait of {wait:?} is refused; the longest is 9223372036 s")]
     Wait {
         /// The given wait.
         wait: Duration,
+    },
+
+    /// `acquire_all` was given no semaphore.
+    #[error("acquire_all was given no semaphore; give it at least one")]
+    NoSemaphores,
+
+    /// `acquire_all` was given the same key twice.
+    #[error(
+        "acquire_all was given key {key:?} twice; give each key once, because the second slot \
+         could wait for the first"
+    )]
+    RepeatedKey {
+        /// The key.
+        key: String,
+    },
+
+    /// `acquire_all` was given semaphores of different clients.
+    #[error(
+        "acquire_all was given keys {:?} and {:?} of different clients; give it semaphores of one \
+         client and its clones",
+        keys[0],
+        keys[1]
+    )]
+    DifferentClients {
+        /// Two keys whose semaphores have different clients.
+        keys: [String; 2],
     },
 
     /// A duration is out of range.
@@ -83,13 +131,13 @@ pub enum ConfigError {
 
     /// The address of a server is invalid.
     #[error(
-        "server {address:?} is refused: {why}; an address is `host:port`, an IPv6 one `[::1]:6388`"
+        "server {address:?} is refused: {kind}; an address is `host:port`, an IPv6 one `[::1]:6388`"
     )]
     Address {
         /// The given address without user info and query, because a password may be in either.
         address: String,
         /// The reason of the refusal.
-        why: AddressErrorKind,
+        kind: AddressErrorKind,
     },
 
     /// Servers of both engines are configured.
@@ -156,42 +204,42 @@ pub enum ConfigError {
 
     /// The auth token has a length or a character that the protocol does not allow.
     #[error(
-        "the auth token is refused: {why}; it must have at most 65536 bytes without line break or \
+        "the auth token is refused: {kind}; it must have at most 65536 bytes without line break or \
          NUL, and neither begin nor end with white space or an invisible character"
     )]
     AuthToken {
         /// The reason of the refusal.
-        why: TokenErrorKind,
+        kind: AuthTokenErrorKind,
     },
 
     /// The file with the auth token cannot be used.
-    #[error("the auth token{} is refused: {why}", of_file(file.as_ref()))]
+    #[error("the auth token{} is refused: {kind}", file_location(file.as_ref()))]
     AuthTokenFile {
         /// The file. `None` if the given path may be the token itself.
         file: Option<PathBuf>,
         /// The reason of the refusal, and the allowed values.
-        why: AuthTokenFileErrorKind,
+        kind: AuthTokenFileErrorKind,
     },
 
     /// A certificate or a key cannot be used.
-    #[error("{what}{} is refused: {why}", of_file(file.as_ref()))]
+    #[error("{role}{} is refused: {kind}", file_location(file.as_ref()))]
     Pem {
         /// The role of the certificate or key, such as "the client key".
-        what: &'static str,
+        role: &'static str,
         /// The file, unless the PEM was given as text.
         file: Option<PathBuf>,
         /// The reason of the refusal, and the allowed values.
-        why: PemErrorKind,
+        kind: PemErrorKind,
     },
 
     /// The system has no trusted CA certificates.
     #[error(
-        "the system has no certificate that is trusted: {why}; install its CA certificates, or \
+        "the system has no certificate that is trusted: {reason}; install its CA certificates, or \
          name one with `Tls::ca_pem_file`"
     )]
     NoNativeRoots {
         /// The reason, such as the error of the operating system.
-        why: String,
+        reason: String,
     },
 
     /// The name is not one that a certificate can be issued for.
@@ -205,12 +253,12 @@ pub enum ConfigError {
     },
 
     /// The value of an environment variable is invalid.
-    #[error("environment variable {name} is refused: {why}")]
+    #[error("environment variable {name} is refused: {reason}")]
     Variable {
         /// The name of the variable.
         name: &'static str,
         /// The reason of the refusal, and the allowed values.
-        why: String,
+        reason: String,
     },
 
     /// A global client is already installed.
@@ -245,19 +293,19 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// Returns the error for a refused `key`.
-    pub(crate) fn key(key: &str, why: InvalidKey) -> Self {
+    pub(crate) fn key(key: &str, kind: KeyErrorKind) -> Self {
         // A long key is cut to the part that is enough to find it by.
         Self::Key {
             key: key.chars().take(64).collect(),
-            why,
+            kind,
         }
     }
 
     /// Returns the error for a refused `address`, which may have a password in it.
-    pub(crate) fn address(address: &str, why: AddressErrorKind) -> Self {
+    pub(crate) fn address(address: &str, kind: AddressErrorKind) -> Self {
         Self::Address {
             address: public_part(address).to_owned(),
-            why,
+            kind,
         }
     }
 }
@@ -265,7 +313,7 @@ impl ConfigError {
 /// The reason why an auth token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum TokenErrorKind {
+pub enum AuthTokenErrorKind {
     /// More than 65,536 bytes.
     TooLong,
     /// A line break or a NUL.
@@ -279,7 +327,7 @@ pub enum TokenErrorKind {
     },
 }
 
-impl fmt::Display for TokenErrorKind {
+impl fmt::Display for AuthTokenErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLong => "it is too long",
@@ -315,7 +363,7 @@ pub enum AuthTokenFileErrorKind {
     /// The file has no content apart from white space.
     Empty,
     /// The token in the file is refused.
-    Secret(TokenErrorKind),
+    Invalid(AuthTokenErrorKind),
 }
 
 impl fmt::Display for AuthTokenFileErrorKind {
@@ -329,12 +377,12 @@ impl fmt::Display for AuthTokenFileErrorKind {
             ),
             Self::NotUtf8 => f.write_str("the file is not UTF-8; save it as UTF-8"),
             Self::Empty => f.write_str("the file has no auth token in it"),
-            Self::Secret(why) => why.fmt(f),
+            Self::Invalid(kind) => kind.fmt(f),
         }
     }
 }
 
-fn of_file(file: Option<&PathBuf>) -> String {
+fn file_location(file: Option<&PathBuf>) -> String {
     // Quoted with escapes, because a name may contain control characters.
     file.map_or_else(String::new, |file| {
         format!(" in {:?}", file.to_string_lossy())

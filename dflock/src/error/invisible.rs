@@ -1,7 +1,7 @@
 //! Invisible characters.
 
 /// Returns the first or last character of `text` if it is invisible and not white space.
-pub(crate) fn at_an_end(text: &str) -> Option<char> {
+pub(crate) fn find_at_edge(text: &str) -> Option<char> {
     let mut ends = [text.chars().next(), text.chars().next_back()]
         .into_iter()
         .flatten();

@@ -51,6 +51,8 @@ pub enum LostReason {
     Disconnected,
     /// A renewal was sent, and the lease expired before the answer came.
     Unreachable,
+    /// The slot was held for as long as [`max_hold`](crate::SemaphoreBuilder::max_hold) allows.
+    Overdue,
     /// The slot was taken away: its entry was deleted or its lease revoked. On etcd only.
     Revoked,
 }
@@ -62,6 +64,7 @@ impl fmt::Display for LostReason {
             Self::Rejected => "the server refused to renew it",
             Self::Disconnected => "its connection ended",
             Self::Unreachable => "the server did not answer while its lease lasted",
+            Self::Overdue => "it was held for as long as max_hold allows",
             Self::Revoked => "it was revoked",
         })
     }

@@ -1,4 +1,4 @@
-//! Errors about certificates and keys. None of them holds a byte of what was read.
+//! Errors about certificates and keys. None of them holds a byte of the input.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub enum PemErrorKind {
         /// The position of the section among all sections, from 1.
         section: usize,
         /// The reason why the section is malformed.
-        why: PemSectionErrorKind,
+        kind: PemSectionErrorKind,
     },
     /// No certificate.
     NoCertificate {
@@ -56,7 +56,7 @@ impl fmt::Display for PemErrorKind {
                  itself; give the path of a PEM file"
             ),
             Self::Utf16 => f.write_str("it is UTF-16; save it as ASCII or UTF-8"),
-            Self::Malformed { section, why } => write!(f, "section {section} is not PEM: {why}"),
+            Self::Malformed { section, kind } => write!(f, "section {section} is not PEM: {kind}"),
             Self::NoCertificate { found: None } => {
                 write!(f, "it has no certificate in it; {GIVE_CERTIFICATE}")
             }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task;
 use tracing::Span;
 
+use super::hold_limits::HoldBounds;
+use super::hold_registry::Registration;
 use super::keep_alive::KeepAlive;
 use super::state::{End, Phase};
 use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
 use crate::engine::{Entry, Granted};
-use crate::error::{Error, Lost, LostReason};
-use crate::telemetry::SlotTelemetry;
+use crate::error::{Error, Lost, LostReason, Operation};
+use crate::telemetry::{Outcome, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 /// The owner of a wait or a hold. Dropping it gives up either, at once and without a runtime.
@@ -32,14 +35,19 @@ impl LeaseHandle {
             received_at,
             ..
         } = granted;
-        let deadlines = config.deadlines(sent_at, &grant, 0);
-        let telemetry = telemetry.granted(config.slot.labels(), &grant.token);
+        let bounds = config.hold_limits.start(sent_at, received_at, grant.lease);
+        if let Some(end) = bounds.latest_end() {
+            entry.set_latest_end(end);
+        }
+        let renewed_at = entry.renewals().renewed_at().unwrap_or(sent_at);
+        let deadlines = bounds.cap(config.deadlines(renewed_at, &grant, 0));
+        let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
         let phase = Phase::Held {
             grant,
             deadlines,
             renewing: false,
         };
-        let lease = Lease::new(config.clone(), entry, phase, telemetry);
+        let lease = Lease::new(config.clone(), entry, (phase, bounds), telemetry);
         lease.start_keep_alive(deadlines.renew_at, received_at);
         Self(lease)
     }
@@ -57,7 +65,7 @@ impl LeaseHandle {
         telemetry: SlotTelemetry,
     ) -> Result<Self, Error> {
         let Granted { entry, grant, .. } = granted;
-        let phase = Phase::Unverified(grant);
+        let phase = (Phase::Unverified(grant), HoldBounds::default());
         let handle = Self(Lease::new(config.clone(), entry, phase, telemetry));
         if let Err(error) = handle.0.verify_grant(grant, limit).await {
             handle.0.end(End::Failed(error));
@@ -75,9 +83,27 @@ impl LeaseHandle {
         entry: Entry,
         telemetry: SlotTelemetry,
     ) -> Self {
-        let lease = Lease::new(config.clone(), entry, Phase::Queued, telemetry);
+        let phase = (Phase::Queued, HoldBounds::default());
+        let lease = Lease::new(config.clone(), entry, phase, telemetry);
         KeepAlive::spawn_queued(&lease);
         Self(lease)
+    }
+
+    /// Registers the wait in the queue or the hold of `task` with the client, whose close then
+    /// waits for its end. Returns an error if the client is closed; the caller drops the handle.
+    pub(crate) fn register(
+        &self,
+        operation: Operation,
+        task: Option<task::Id>,
+    ) -> Result<(), Error> {
+        let config = &self.0.config;
+        let registration = config.holds.register(config.key_hash, task);
+        let registration = registration.ok_or_else(|| config.closed(operation))?;
+        let mut state = self.0.state.lock();
+        if state.is_live() {
+            state.registration = Some(registration);
+        }
+        Ok(())
     }
 
     /// Waits for the slot.
@@ -87,13 +113,18 @@ impl LeaseHandle {
                 Phase::Queued | Phase::Unverified(_) => None,
                 Phase::Held { grant, .. } => {
                     state.owned_by_user = true;
+                    if let Some(registration) = &mut state.registration {
+                        registration.set_task();
+                    }
                     Some(Ok(*grant))
                 }
                 Phase::Lost(lost) => Some(Err(lost.clone().into())),
                 Phase::Failed(error) => Some(Err(error
                     .take()
                     .unwrap_or_else(|| self.0.config.disconnected()))),
-                Phase::Released => Some(Err(self.0.config.disconnected())),
+                Phase::Lingering { .. } | Phase::Released => {
+                    Some(Err(self.0.config.disconnected()))
+                }
             })
             .await
     }
@@ -101,6 +132,11 @@ impl LeaseHandle {
     /// Ends the wait because its time is over.
     pub(crate) fn time_out(&self) {
         self.0.end(End::TimedOut);
+    }
+
+    /// Ends the wait because the client is closed, unless the user has the slot.
+    pub(crate) fn client_closed(&self) {
+        self.0.end(End::ClientClosed);
     }
 
     /// The span of the wait or the hold while it lasts.
@@ -121,11 +157,12 @@ impl LeaseHandle {
         }
     }
 
-    /// Returns how many slots must be released before this one is granted; 0 if it is. `None` if
-    /// the engine does not know it.
-    pub(crate) fn position(&self) -> Option<u64> {
+    /// Returns how many slots must be released before this one is granted; 0 if it is. The engine
+    /// knows it.
+    pub(crate) fn position(&self) -> Result<u64, Error> {
         let entry = self.0.entry.lock();
-        entry.as_ref().and_then(Entry::position)
+        let position = entry.as_ref().and_then(Entry::position);
+        position.ok_or_else(|| self.0.config.disconnected())
     }
 
     pub(crate) fn config(&self) -> &Arc<LeaseConfig> {
@@ -135,7 +172,9 @@ impl LeaseHandle {
     /// The time until the lease expires, unless it is renewed. Zero if the slot is lost.
     pub(crate) fn remaining(&self) -> Duration {
         let expires_at = self.0.lock_state().expires_at();
-        expires_at.map_or(Duration::ZERO, |expires_at| expires_at.since(self.0.now()))
+        expires_at.map_or(Duration::ZERO, |expires_at| {
+            expires_at.duration_since(self.0.now())
+        })
     }
 
     pub(crate) fn check(&self) -> Result<(), Lost> {
@@ -164,12 +203,12 @@ impl LeaseHandle {
     }
 
     /// Takes the entry, for the release of the slot of `token`, and the telemetry, which ends with
-    /// the reply. The keep-alive task stops.
+    /// the reply, as does the registration. The keep-alive task stops.
     pub(crate) fn into_entry(
         self,
         token: &Token,
         now: Instant,
-    ) -> Result<(Entry, Option<SlotTelemetry>), Lost> {
+    ) -> Result<(Entry, Option<SlotTelemetry>, Option<Registration>), Lost> {
         let lease = &self.0;
         let mut entry_guard = lease.entry.lock();
         let mut state = lease.state.lock();
@@ -183,13 +222,32 @@ impl LeaseHandle {
             return Err(lost.unwrap_or_else(|| lease.config.lost(*token, LostReason::Disconnected)));
         };
         let telemetry = state.telemetry.take();
+        let registration = state.registration.take();
         state.phase = Phase::Released;
         drop(state);
         drop(entry_guard);
         if !KeepAlive::take_back(&mut entry) {
             lease.changed.notify_waiters();
         }
-        Ok((entry, telemetry))
+        Ok((entry, telemetry, registration))
+    }
+
+    /// Leaves the slot to the keep-alive task if `min_hold` is not over. Returns whether it did:
+    /// then the task releases the slot, and this handle has nothing left to end.
+    pub(crate) fn linger(&self, outcome: Outcome) -> bool {
+        let lease = &self.0;
+        if lease.config.hold_limits.has_no_min() {
+            return false;
+        }
+        let now = lease.now();
+        let (lingers, telemetry) = lease.lock_state().linger(now, outcome);
+        if lingers {
+            lease.changed.notify_waiters();
+            // The keep-alive task may not have begun with this lease.
+            lease.wake_keep_alive();
+        }
+        drop(telemetry);
+        lingers
     }
 
     /// Closes the connection without a release. The server notices that it ends.
@@ -202,7 +260,11 @@ impl Drop for LeaseHandle {
     /// Spawns nothing and blocks on nothing.
     fn drop(&mut self) {
         // Every release ends here; a hold that was released has nothing left to end.
-        if !matches!(self.0.state.lock().phase, Phase::Released) {
+        if !matches!(
+            self.0.state.lock().phase,
+            Phase::Released | Phase::Lingering { .. }
+        ) && !self.linger(Outcome::Dropped)
+        {
             self.0.end(End::Dropped);
         }
     }

@@ -1,6 +1,7 @@
 //! The keep-alive task: it waits for the grant, renews the lease, and watches the connection.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -8,15 +9,15 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::Lease;
 use super::state::{End, Phase, State};
+use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
+use crate::driver;
 use crate::engine::Entry;
 use crate::error::{Error, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry;
-
-use crate::wire::Grant;
+use crate::wire::{Grant, LeaseSeconds, Token};
 
 /// A renewal for which the server gave no time is retried after this part of the time that is left.
 const RETRY_DIVISOR: u32 = 4;
@@ -132,7 +133,20 @@ impl Drop for Worker {
 struct Running(Arc<Lease>);
 
 impl Running {
+    /// Waits for the grant and keeps the lease. The close of the client ends it, unless the user
+    /// has the slot.
     async fn run_queued(self) {
+        let mut kept = pin!(self.keep_queued());
+        tokio::select! {
+            biased;
+            () = &mut kept => return,
+            () = self.0.config.holds.closed() => self.0.end(End::ClientClosed),
+        }
+        // Ends at once, unless the user has the slot.
+        kept.await;
+    }
+
+    async fn keep_queued(&self) {
         let granted = match self.0.wait_for_grant().await {
             Ok(grant) => self.0.accept_grant(grant).await,
             Err(error) => Err(error),
@@ -231,7 +245,7 @@ impl Lease {
             let limit = self.config.timing.socket_timeout;
             return self.verify_grant(grant, limit).await;
         };
-        self.activate(renewed_at, grant);
+        self.activate(self.now(), renewed_at, grant);
         self.check_activated()
     }
 
@@ -241,10 +255,10 @@ impl Lease {
         let slot = &self.config.slot;
         let context = || slot.context(Operation::Renew);
         let sent_at = self.now();
-        self.start(|entry| entry.start_renewal(slot, grant.token, sent_at));
-        let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot, &grant));
+        self.with_entry(|entry| entry.start_renewal(slot, grant.token, slot.lease, sent_at));
+        let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot.lease, &grant));
         match timeout(limit, renewed).await {
-            Ok(Some(Ok(Some(lease)))) => self.activate(sent_at, Grant { lease, ..grant }),
+            Ok(Some(Ok(Some(lease)))) => self.activate(sent_at, sent_at, Grant { lease, ..grant }),
             Ok(Some(Ok(None))) => return Err(Error::LeaseExpired { context: context() }),
             Ok(Some(Err(error))) => return Err(error.into_error(Operation::Renew, slot)),
             // The owner has given up: no task receives this error.
@@ -277,7 +291,7 @@ impl Lease {
     /// Waits in the queue until the slot is granted. The grant is not verified.
     async fn wait_for_grant(&self) -> Result<Grant, Error> {
         let slot = &self.config.slot;
-        self.start(|entry| entry.start_wait(slot));
+        self.with_entry(|entry| entry.start_wait(slot));
         let granted = self.poll_until_ended(|entry, cx| {
             let granted = entry.poll_grant(cx);
             if let Poll::Ready(Ok(grant)) = &granted {
@@ -297,11 +311,21 @@ impl Lease {
 
     /// Renews the lease until the hold ends.
     async fn keep_alive(&self) {
+        self.with_entry(Entry::free_timer);
         loop {
             let changed = self.changed.notified();
-            let Some(renew_at) = self.lock_state().renew_at() else {
+            let (renew_at, release_at) = {
+                let state = self.lock_state();
+                (state.renew_at(), state.release_at())
+            };
+            let Some(renew_at) = renew_at else {
                 return self.end(End::Expired);
             };
+            if release_at.is_some_and(|release_at| self.now() >= release_at) {
+                // Boxed: the future is large, and rarely used.
+                return Box::pin(self.release()).await;
+            }
+            let wake_at = release_at.map_or(renew_at, |release_at| renew_at.min(release_at));
             // A renewal that was requested while another was in flight is due at once.
             if !self.is_renewal_due() {
                 tokio::select! {
@@ -313,7 +337,7 @@ impl Lease {
                         return;
                     }
                     () = changed => {}
-                    () = self.sleep_until(renew_at) => {}
+                    () = self.sleep_until(wake_at) => {}
                 }
             }
             if self.is_renewal_due() && !self.renew().await {
@@ -327,11 +351,11 @@ impl Lease {
     async fn renew(&self) -> bool {
         let slot = &self.config.slot;
         let sent_at = self.now();
-        let Some((grant, expires_at)) = self.start_renewal() else {
+        let Some((grant, expires_at, requested)) = self.start_renewal(sent_at) else {
             self.end(End::Expired);
             return false;
         };
-        self.start(|entry| entry.start_renewal(slot, grant.token, sent_at));
+        self.with_entry(|entry| entry.start_renewal(slot, grant.token, requested, sent_at));
         let renewed = loop {
             let changed = self.changed.notified();
             if self.lock_state().expires_at().is_none() {
@@ -341,7 +365,7 @@ impl Lease {
             }
             tokio::select! {
                 biased;
-                renewed = self.poll_entry(|entry, cx| entry.poll_renewal(cx, slot, &grant)) => {
+                renewed = self.poll_entry(|entry, cx| entry.poll_renewal(cx, requested, &grant)) => {
                     match renewed {
                         Some(renewed) => break renewed,
                         None => return false,
@@ -353,8 +377,11 @@ impl Lease {
         };
         match renewed {
             Ok(Some(lease)) => {
-                let (had, margin) = (expires_at.since(sent_at), expires_at.since(self.now()));
-                telemetry::renewed(&self.span(), slot.labels(), &grant.token, had, margin);
+                let (had, margin) = (
+                    expires_at.duration_since(sent_at),
+                    expires_at.duration_since(self.now()),
+                );
+                telemetry::record_renewal(&self.span(), slot.labels(), &grant.token, had, margin);
                 self.extend(&mut self.lock_state(), sent_at, Grant { lease, ..grant });
             }
             Ok(None) => self.schedule_retry(),
@@ -365,6 +392,32 @@ impl Lease {
         }
         self.changed.notify_waiters();
         true
+    }
+
+    /// Releases a slot that its owner has given up, and returns its connection to the pool.
+    async fn release(&self) {
+        let LeaseConfig { engine, slot, .. } = &*self.config;
+        let (sent_at, runtime) = (self.now(), driver::runtime_id());
+        let (Some((entry, token)), Ok(runtime)) = (self.take_lingering(), runtime) else {
+            return;
+        };
+        let released = engine.release(entry, slot, token, (runtime, sent_at));
+        // A server that does not hold the slot any more has ended it before its time. No caller is
+        // left that could act on it.
+        if let Err(error) = released.await {
+            telemetry::warn_release_failure(&error);
+        }
+    }
+
+    /// Takes the entry of a slot that its owner has given up. It is released from here on.
+    fn take_lingering(&self) -> Option<(Entry, Token)> {
+        let mut entry_guard = self.entry.lock();
+        let mut state = self.state.lock();
+        let Phase::Lingering { grant, .. } = state.phase else {
+            return None;
+        };
+        state.phase = Phase::Released;
+        Some((entry_guard.take()?, grant.token))
     }
 
     /// Tells the engine that the server had not replied to the renewal that was sent at `sent_at`
@@ -383,7 +436,7 @@ impl Lease {
         let now = self.now();
         let state = self.lock_state();
         match state.phase {
-            Phase::Held { deadlines, .. } => {
+            Phase::Held { deadlines, .. } | Phase::Lingering { deadlines, .. } => {
                 let is_requested = state.renewals_requested > state.renewals_started;
                 is_requested || now >= deadlines.renew_at
             }
@@ -391,36 +444,54 @@ impl Lease {
         }
     }
 
-    /// Marks a renewal as in flight. Returns the grant and its expiry.
-    fn start_renewal(&self) -> Option<(Grant, Instant)> {
+    /// Marks a renewal that is sent at `sent_at` as in flight. Returns the grant, its expiry, and
+    /// the lease to request.
+    fn start_renewal(&self, sent_at: Instant) -> Option<(Grant, Instant, Option<LeaseSeconds>)> {
         let mut state = self.lock_state();
         state.renewals_started = state.renewals_requested;
         state.renewals_sent += 1;
+        let LeaseConfig { slot, timing, .. } = &*self.config;
+        let requested = state.bounds.lease(slot.lease, sent_at, timing.clock_drift);
         match &mut state.phase {
             Phase::Held {
                 grant,
                 deadlines,
                 renewing,
+            }
+            | Phase::Lingering {
+                grant,
+                deadlines,
+                renewing,
             } => {
                 *renewing = true;
-                Some((*grant, deadlines.expires_at))
+                Some((*grant, deadlines.expires_at, requested))
             }
             _ => None,
         }
     }
 
-    /// Marks a verified grant as held. Telemetry runs code of the user, so it is emitted outside
+    /// Marks a verified grant as held. The hold began after `started_at`, and the lease was renewed
+    /// after `renewed_at`. Telemetry runs code of the user, so it is emitted outside
     /// of the lock, and before there is a hold that its owner could end.
-    fn activate(&self, sent_at: Instant, grant: Grant) {
+    fn activate(&self, started_at: Instant, renewed_at: Instant, grant: Grant) {
         // The renewal itself may have taken longer than the lease: then the slot was never held.
-        if self.now() >= self.config.deadlines(sent_at, &grant, 0).expires_at {
+        let received_at = self.now();
+        if received_at >= self.config.deadlines(renewed_at, &grant, 0).expires_at {
             return;
         }
         let telemetry = self.state.lock().telemetry.take();
-        let telemetry =
-            telemetry.map(|telemetry| telemetry.granted(self.config.slot.labels(), &grant.token));
+        let telemetry = telemetry
+            .map(|telemetry| telemetry.record_grant(self.config.slot.labels(), &grant.token));
+        let bounds = self
+            .config
+            .hold_limits
+            .start(started_at, received_at, grant.lease);
+        if let Some(end) = bounds.latest_end() {
+            self.with_entry(|entry| entry.set_latest_end(end));
+        }
         let mut state = self.lock_state();
-        self.extend(&mut state, sent_at, grant);
+        state.bounds = bounds;
+        self.extend(&mut state, renewed_at, grant);
         // The owner may have given up in the meantime.
         let ended = telemetry.and_then(|telemetry| state.restore_telemetry(telemetry));
         drop(state);
@@ -431,15 +502,23 @@ impl Lease {
     /// Sets the deadlines of a grant or renewal whose request was sent at `sent_at`. A lease that
     /// has ended in the meantime stays ended.
     fn extend(&self, state: &mut State, sent_at: Instant, grant: Grant) {
-        if matches!(state.phase, Phase::Unverified(_) | Phase::Held { .. }) {
-            let deadlines = self.config.deadlines(sent_at, &grant, state.renewals_sent);
-            state.phase = Phase::Held {
+        let deadlines = self.config.deadlines(sent_at, &grant, state.renewals_sent);
+        let deadlines = state.bounds.cap(deadlines);
+        let renewing = false;
+        state.phase = match state.phase {
+            Phase::Unverified(_) | Phase::Held { .. } => Phase::Held {
                 grant,
                 deadlines,
-                renewing: false,
-            };
-            state.renewals_completed = state.renewals_started;
-        }
+                renewing,
+            },
+            Phase::Lingering { .. } => Phase::Lingering {
+                grant,
+                deadlines,
+                renewing,
+            },
+            _ => return,
+        };
+        state.renewals_completed = state.renewals_started;
     }
 
     /// Schedules another renewal after one for which the server gave no more time. The expiry
@@ -451,18 +530,23 @@ impl Lease {
             deadlines,
             renewing,
             ..
+        }
+        | Phase::Lingering {
+            deadlines,
+            renewing,
+            ..
         } = &mut state.phase
         {
-            let delay = deadlines.expires_at.since(now) / RETRY_DIVISOR;
-            deadlines.renew_at = now.plus(delay.max(Duration::from_millis(1)).as_secs_f64());
+            let delay = deadlines.expires_at.duration_since(now) / RETRY_DIVISOR;
+            deadlines.renew_at = now.saturating_add(delay.max(Duration::from_millis(1)));
             *renewing = false;
         }
     }
 
-    /// Sends a request of the entry, unless the owner has taken it.
-    fn start(&self, send: impl FnOnce(&mut Entry)) {
+    /// Calls `f` with the entry, unless the owner has taken it.
+    fn with_entry(&self, f: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.entry.lock().as_mut() {
-            send(entry);
+            f(entry);
         }
     }
 

@@ -2,11 +2,13 @@
 
 use crate::clock::Instant;
 use crate::engine::Renewals;
-use crate::error::{Error, Lost, LostReason};
+use crate::error::{Error, Lost, LostReason, Operation};
 use crate::telemetry::{EmitOnDrop, Outcome, SlotTelemetry};
 use crate::wire::{Grant, Token};
 
 use super::LeaseConfig;
+use super::hold_limits::HoldBounds;
+use super::hold_registry::Registration;
 use super::timing::Deadlines;
 
 /// The phase of a lease.
@@ -22,6 +24,13 @@ pub(super) enum Phase {
         grant: Grant,
         deadlines: Deadlines,
         /// A renewal is in flight.
+        renewing: bool,
+    },
+    /// The owner gave up the slot before `min_hold` was over: the keep-alive task keeps it until
+    /// then, and releases it.
+    Lingering {
+        grant: Grant,
+        deadlines: Deadlines,
         renewing: bool,
     },
     /// The wait ended without a slot. The error is for the task that waits.
@@ -49,6 +58,8 @@ pub(super) enum End {
     Dropped,
     /// The owner closed the connection without a release.
     Closed,
+    /// The client was closed before the user had the slot.
+    ClientClosed,
 }
 
 /// The phase, the requests for a renewal, and the telemetry.
@@ -59,6 +70,8 @@ pub(super) struct State {
     pub(super) renewals: Renewals,
     /// The last of them that `phase` has.
     followed: Option<Instant>,
+    /// The bounds of the hold. Those of a wait are set when its slot is held.
+    pub(super) bounds: HoldBounds,
     /// The user has the slot, so that its loss is reported.
     pub(super) owned_by_user: bool,
     /// The number of renewals that the user has requested.
@@ -71,22 +84,32 @@ pub(super) struct State {
     pub(super) renewals_sent: u64,
     /// The telemetry of the wait or the hold. `None` once both have ended.
     pub(super) telemetry: Option<SlotTelemetry>,
+    /// The wait in the queue or the hold, in the registry of the client. `None` once both have
+    /// ended. Dropped outside of the lock, because it wakes the task that closes the client.
+    pub(super) registration: Option<Registration>,
 }
 
 impl State {
-    pub(super) fn new(phase: Phase, renewals: Renewals, telemetry: SlotTelemetry) -> Self {
+    pub(super) fn new(
+        phase: Phase,
+        renewals: Renewals,
+        bounds: HoldBounds,
+        telemetry: SlotTelemetry,
+    ) -> Self {
         // A lease that begins as held was acquired without a wait in the queue: the user has it.
         let owned_by_user = matches!(phase, Phase::Held { .. });
         Self {
             phase,
             renewals,
             followed: None,
+            bounds,
             owned_by_user,
             renewals_requested: 0,
             renewals_started: 0,
             renewals_completed: 0,
             renewals_sent: 0,
             telemetry: Some(telemetry),
+            registration: None,
         }
     }
 
@@ -99,8 +122,15 @@ impl State {
                 grant,
                 deadlines,
                 renewing,
+            }
+            | Phase::Lingering {
+                grant,
+                deadlines,
+                renewing,
             } if now >= deadlines.expires_at => {
-                let reason = if renewing {
+                let reason = if self.bounds.is_reached(deadlines.expires_at) {
+                    LostReason::Overdue
+                } else if renewing {
                     LostReason::Unreachable
                 } else {
                     LostReason::Expired
@@ -123,10 +153,14 @@ impl State {
             Some(renewed_at),
             Phase::Held {
                 grant, deadlines, ..
+            }
+            | Phase::Lingering {
+                grant, deadlines, ..
             },
         ) = (renewed_at, &mut self.phase)
         {
-            *deadlines = config.deadlines(renewed_at, grant, self.renewals_sent);
+            let renewed = config.deadlines(renewed_at, grant, self.renewals_sent);
+            *deadlines = self.bounds.cap(renewed);
         }
     }
 
@@ -136,16 +170,21 @@ impl State {
         let waiting = matches!(self.phase, Phase::Queued | Phase::Unverified(_));
         let mut outcome = None;
         match (end, &self.phase) {
-            (End::Lost(reason), Phase::Held { grant, .. }) => {
+            (End::Lost(reason), Phase::Held { grant, .. } | Phase::Lingering { grant, .. }) => {
                 self.phase = Phase::Lost(config.lost(grant.token, reason));
             }
-            (End::TaskStopped, Phase::Held { grant, .. }) => {
+            (End::TaskStopped, Phase::Held { grant, .. } | Phase::Lingering { grant, .. }) => {
                 self.phase = Phase::Lost(config.lost(grant.token, LostReason::Disconnected));
             }
             (End::TaskStopped, _) if waiting => {
                 self.phase = Phase::Failed(Some(config.disconnected()));
             }
             (End::Failed(error), _) if waiting => self.phase = Phase::Failed(Some(error)),
+            (End::ClientClosed, Phase::Queued | Phase::Unverified(_) | Phase::Held { .. }) => {
+                // A hold does not fail: it ends as one whose handle is dropped.
+                outcome = (!waiting).then_some(Outcome::Dropped);
+                self.phase = Phase::Failed(Some(config.closed(Operation::Wait)));
+            }
             (End::TimedOut, _) if waiting => {
                 outcome = Some(Outcome::Timeout);
                 self.phase = Phase::Released;
@@ -165,18 +204,64 @@ impl State {
         self.end_telemetry(outcome)
     }
 
-    /// Returns the expiry of the lease, if the slot is held.
-    pub(super) fn expires_at(&self) -> Option<Instant> {
+    /// Returns whether neither the wait nor the hold has ended.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Queued | Phase::Unverified(_) | Phase::Held { .. } | Phase::Lingering { .. }
+        )
+    }
+
+    /// Leaves a slot that its owner gives up to the keep-alive task, if `min_hold` is not over.
+    /// Returns whether it did, and the telemetry of the hold, which is emitted when it is dropped:
+    /// outside of the lock.
+    pub(super) fn linger(&mut self, now: Instant, outcome: Outcome) -> (bool, Option<EmitOnDrop>) {
         match self.phase {
-            Phase::Held { deadlines, .. } => Some(deadlines.expires_at),
+            Phase::Held {
+                grant,
+                deadlines,
+                renewing,
+            } if self.owned_by_user && self.bounds.earliest_end.is_some_and(|end| now < end) => {
+                self.phase = Phase::Lingering {
+                    grant,
+                    deadlines,
+                    renewing,
+                };
+                // Its loss is not reported any more.
+                self.owned_by_user = false;
+                if let Some(registration) = &mut self.registration {
+                    registration.clear_task();
+                }
+                (true, self.end_telemetry(outcome))
+            }
+            _ => (false, None),
+        }
+    }
+
+    /// Returns the time at which a slot that its owner gave up is released.
+    pub(super) fn release_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Lingering { .. } => self.bounds.earliest_end,
             _ => None,
         }
     }
 
-    /// Returns the time of the next renewal, if the slot is held.
+    /// Returns the expiry of the lease, if the slot is held or kept.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Held { deadlines, .. } | Phase::Lingering { deadlines, .. } => {
+                Some(deadlines.expires_at)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the time of the next renewal, if the slot is held or kept.
     pub(super) fn renew_at(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Held { deadlines, .. } => Some(deadlines.renew_at),
+            Phase::Held { deadlines, .. } | Phase::Lingering { deadlines, .. } => {
+                Some(deadlines.renew_at)
+            }
             _ => None,
         }
     }
@@ -192,13 +277,15 @@ impl State {
     /// The token of a slot that the server may still count as held by this lease.
     pub(super) fn token_on_server(&self) -> Option<Token> {
         match &self.phase {
-            Phase::Unverified(grant) | Phase::Held { grant, .. } => Some(grant.token),
-            // The lease ended by the clock of this client: the server may count it as held.
-            Phase::Lost(lost)
-                if matches!(lost.reason, LostReason::Expired | LostReason::Unreachable) =>
-            {
-                Some(lost.token)
-            }
+            Phase::Unverified(grant)
+            | Phase::Held { grant, .. }
+            | Phase::Lingering { grant, .. } => Some(grant.token),
+            // The hold ended by the clock of this client: the server may count it as held.
+            Phase::Lost(Lost {
+                token,
+                reason: LostReason::Expired | LostReason::Unreachable | LostReason::Overdue,
+                ..
+            }) => Some(*token),
             Phase::Queued | Phase::Failed(_) | Phase::Lost(_) | Phase::Released => None,
         }
     }
@@ -208,7 +295,7 @@ impl State {
     pub(super) fn end_telemetry(&mut self, outcome: Outcome) -> Option<EmitOnDrop> {
         self.telemetry
             .take()
-            .map(|telemetry| telemetry.ended(outcome))
+            .map(|telemetry| telemetry.end(outcome))
     }
 
     /// Stores `telemetry` again, or ends it if the lease has ended in the meantime.
@@ -226,7 +313,7 @@ impl State {
             Phase::Failed(error) => {
                 Some(error.as_ref().map_or(Outcome::Failed, Outcome::from_error))
             }
-            Phase::Released => Some(Outcome::Dropped),
+            Phase::Lingering { .. } | Phase::Released => Some(Outcome::Dropped),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::wire::Token;
 
 /// The time limits by which a client keeps its leases.
 #[derive(Debug)]
-pub(crate) struct Timing {
+pub(crate) struct LeaseTiming {
     pub(crate) clock: Clock,
     /// The time for a reply that the server owes at once.
     pub(crate) socket_timeout: Duration,
@@ -29,7 +29,7 @@ pub(crate) struct Deadlines {
 }
 
 /// The latest renewal, as a part of the time until the expiry: the renewal needs the rest.
-pub(crate) const LATEST: f64 = 0.875;
+pub(crate) const MAX_RENEW_FRACTION: f64 = 0.875;
 
 /// The minimum delay before a renewal, in seconds, whatever the ratio and the heartbeat, so that
 /// no client sends renewals without a pause.
@@ -42,7 +42,7 @@ const FIRST_JITTER: f64 = 0.5;
 /// The largest jitter of later renewals, as a part of the delay: it keeps them apart.
 const JITTER: f64 = 0.1;
 
-impl Timing {
+impl LeaseTiming {
     /// Returns the deadlines of a `lease` that the server began after `sent_at`. The renewal is due
     /// after the part `renew_ratio` of it, less the part `jitter` of that delay.
     pub(crate) fn deadlines(
@@ -56,10 +56,10 @@ impl Timing {
         // In seconds: multiplying a `Duration` is slow, and every acquire runs this.
         let safe = capped.as_secs_f64() * (1.0 - self.clock_drift);
         let wanted = (lease.as_secs_f64() * renew_ratio).min(self.heartbeat.as_secs_f64());
-        let delay = wanted.max(MIN_RENEW_SECS).min(safe * LATEST);
+        let delay = wanted.max(MIN_RENEW_SECS).min(safe * MAX_RENEW_FRACTION);
         Deadlines {
-            expires_at: sent_at.plus(safe),
-            renew_at: sent_at.plus(delay * (1.0 - jitter)),
+            expires_at: sent_at.saturating_add_secs_f64(safe),
+            renew_at: sent_at.saturating_add_secs_f64(delay * (1.0 - jitter)),
         }
     }
 }
@@ -70,7 +70,7 @@ pub(crate) fn jitter(token: &Token, renewals: u64) -> f64 {
     // The high bits of a product with this odd number (2^64 divided by the golden ratio) are
     // spread well, also for counters.
     let mixed = token
-        .random()
+        .random_bits()
         .wrapping_add(renewals)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let unit = f64::from((mixed >> 32) as u32) / f64::from(u32::MAX);
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TIMING: Timing = Timing {
+    const TIMING: LeaseTiming = LeaseTiming {
         clock: Clock::Boottime,
         socket_timeout: Duration::from_secs(5),
         heartbeat: Duration::from_secs(8),
@@ -96,8 +96,8 @@ mod tests {
 
     fn after(deadlines: Deadlines, start: Instant) -> (Duration, Duration) {
         (
-            deadlines.renew_at.since(start),
-            deadlines.expires_at.since(start),
+            deadlines.renew_at.duration_since(start),
+            deadlines.expires_at.duration_since(start),
         )
     }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_server_is_not_asked_without_pause() {
         let start = start();
-        let eager = Timing {
+        let eager = LeaseTiming {
             heartbeat: Duration::from_nanos(1),
             ..TIMING
         };

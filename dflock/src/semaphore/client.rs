@@ -2,10 +2,9 @@
 //!
 //! They are not in `client`, because that module would then import the ones that import it.
 
+use super::{Lock, Semaphore};
 use crate::client::Client;
 use crate::error::ConfigError;
-use crate::lock::Lock;
-use crate::semaphore::Semaphore;
 
 impl Client {
     /// Returns a semaphore of `key` and `limit` on this client, with default options.

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::until_lost::UntilLost;
-use super::{Idle, Semaphore};
+use super::{Idle, Kind, Semaphore};
 use crate::driver;
 use crate::error::{Error, Lost};
 use crate::lease::LeaseHandle;
@@ -17,11 +19,13 @@ use crate::wire::{Grant, Token};
 /// A slot that is held for as long as its lease is renewed.
 ///
 /// The lease is renewed in the background. The slot is lost when the server refuses a renewal, when
-/// the connection ends, or when the lease expires because no renewal was answered. Then
-/// [`check`](Self::check) fails, [`lost`](Self::lost) completes, [`run`](Self::run) drops its
-/// future, and `on_lost` is called. A loss is final.
+/// the connection ends, when the lease expires because no renewal was answered, or at the end of
+/// [`max_hold`](crate::SemaphoreBuilder::max_hold). Then [`check`](Self::check) fails,
+/// [`lost`](Self::lost) completes, [`run`](Self::run) drops its future, and `on_lost` is called. A
+/// loss is final.
 ///
-/// Dropping it releases the slot without waiting for a reply. It needs no runtime.
+/// Dropping it releases the slot without waiting for a reply. It needs no runtime. With
+/// [`min_hold`](crate::SemaphoreBuilder::min_hold) the slot stays taken until that is over.
 pub struct Held {
     hold: LeaseHandle,
     /// The grant that the server sent, without later renewals.
@@ -37,6 +41,15 @@ impl Held {
     #[must_use]
     pub fn key(&self) -> &str {
         self.hold.config().slot.key.as_str()
+    }
+
+    /// Returns the limit of the key, with which the slot was granted. It is 1 for a lock.
+    ///
+    /// With [`LimitMismatch::Adopt`](crate::LimitMismatch::Adopt) it may differ from the limit of
+    /// the semaphore.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.hold.config().slot.primitive.limit().get()
     }
 
     /// Returns the token that proves the hold. A program that has it can renew or release the slot,
@@ -170,17 +183,7 @@ impl Held {
         future: F,
         check: impl FnMut(&F::Output) -> Result<(), Error>,
     ) -> impl Future<Output = Result<F::Output, Error>> {
-        let lost = async {
-            match driver::require_timers() {
-                Ok(_) => self.lost().await.into(),
-                Err(error) => error.into(),
-            }
-        };
-        UntilLost {
-            lost,
-            body: Some(future),
-            check,
-        }
+        until_lost(|| self.lost(), future, check)
     }
 
     /// Returns the span of the hold.
@@ -216,9 +219,10 @@ impl Held {
     }
 }
 
-impl Semaphore<Held> {
+impl<K: Kind> Semaphore<Held, K> {
     /// Releases the slot, and waits until the server has confirmed it. The connection is then
-    /// reused.
+    /// reused. Before [`min_hold`](crate::SemaphoreBuilder::min_hold) is over it returns at once,
+    /// and the slot is released in the background.
     ///
     /// # Errors
     ///
@@ -245,26 +249,28 @@ impl Semaphore<Held> {
     /// let held_again = pool.acquire().await?;
     /// # Ok(()) }
     /// ```
-    pub async fn release(self) -> Result<Semaphore<Idle>, Error> {
+    pub async fn release(self) -> Result<Semaphore<Idle, K>, Error> {
         let Self {
             slot,
             state: Held { hold, grant },
+            ..
         } = self;
         slot.release(hold, &grant.token).await?;
         Ok(Semaphore::new(slot))
     }
 
-    /// Closes the connection without a release request.
+    /// Closes the connection without a release request, also before
+    /// [`min_hold`](crate::SemaphoreBuilder::min_hold) is over.
     ///
     /// The server frees the slot when it notices: at once, or after the lease if it runs with
     /// auto-release off.
-    pub fn close(self) -> Semaphore<Idle> {
+    pub fn close(self) -> Semaphore<Idle, K> {
         self.state.hold.close();
         Semaphore::new(self.slot)
     }
 }
 
-impl Deref for Semaphore<Held> {
+impl<K: Kind> Deref for Semaphore<Held, K> {
     type Target = Held;
 
     fn deref(&self) -> &Held {
@@ -279,5 +285,70 @@ impl fmt::Debug for Held {
             .field("token", &self.grant.token)
             .field("remaining", &self.remaining())
             .finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// Polls `body` until `lost` is ready. It drops `body` before it returns, so that no guard of the
+    /// body outlives the slot while the caller keeps this future.
+    ///
+    /// Written by hand and not as an `async fn`, because that would store `body` twice: once as its
+    /// argument and once where it is polled. The size would double with each call inside of a call.
+    struct UntilLost<L, F, C> {
+        #[pin]
+        lost: L,
+        #[pin]
+        body: Option<F>,
+        // Called once with the output of `body`, which is returned unless there is an error.
+        check: C,
+    }
+}
+
+/// Runs `body` until the future of `lost` is ready. Returns the output of `body` unless `check`
+/// fails.
+pub(super) fn until_lost<L, F>(
+    lost: impl FnOnce() -> L,
+    body: F,
+    check: impl FnMut(&F::Output) -> Result<(), Error>,
+) -> impl Future<Output = Result<F::Output, Error>>
+where
+    L: Future<Output = Lost>,
+    F: Future,
+{
+    // `lost` returns the future: an async block that is given it reserves space for it twice.
+    let lost = async move {
+        match driver::require_timers() {
+            Ok(_) => lost().await.into(),
+            Err(error) => error.into(),
+        }
+    };
+    UntilLost {
+        lost,
+        body: Some(body),
+        check,
+    }
+}
+
+impl<L, F, C> Future for UntilLost<L, F, C>
+where
+    L: Future<Output = Error>,
+    F: Future,
+    C: FnMut(&F::Output) -> Result<(), Error>,
+{
+    type Output = Result<F::Output, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        // First, so that a body whose slot is lost is not polled again.
+        if let Poll::Ready(lost) = this.lost.poll(cx) {
+            this.body.set(None);
+            return Poll::Ready(Err(lost));
+        }
+        let Some(body) = this.body.as_mut().as_pin_mut() else {
+            panic!("a future that runs a body was polled after it was ready");
+        };
+        let output = ready!(body.poll(cx));
+        this.body.set(None);
+        Poll::Ready((this.check)(&output).map(|()| output))
     }
 }

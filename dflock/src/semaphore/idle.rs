@@ -1,12 +1,13 @@
 //! The idle state, and the methods that acquire a slot.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Instrument;
 
-use super::{Enqueued, Held, Queued, Semaphore};
+use super::{Enqueued, Held, Kind, Queued, Semaphore};
 use crate::error::Error;
 use crate::slot::{Enqueue, SemaphoreInner};
 use crate::telemetry::{self, HoldSpan};
@@ -15,11 +16,12 @@ use crate::telemetry::{self, HoldSpan};
 #[derive(Clone, Debug)]
 pub struct Idle(());
 
-impl Semaphore<Idle> {
-    pub(crate) fn new(slot: impl Into<Arc<SemaphoreInner>>) -> Self {
+impl<K: Kind> Semaphore<Idle, K> {
+    pub(super) fn new(slot: Arc<SemaphoreInner>) -> Self {
         Self {
-            slot: slot.into(),
+            slot,
             state: Idle(()),
+            kind: PhantomData,
         }
     }
 
@@ -79,7 +81,7 @@ impl Semaphore<Idle> {
     /// # Ok(()) }
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
-    pub async fn acquire(self) -> Result<Semaphore<Held>, Error> {
+    pub async fn acquire(self) -> Result<Semaphore<Held, K>, Error> {
         let wait = self.slot.acquire_timeout();
         self.acquire_within(wait).await
     }
@@ -116,21 +118,36 @@ impl Semaphore<Idle> {
     /// # Ok(()) }
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
-    pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
+    pub async fn acquire_within(self, wait: Duration) -> Result<Semaphore<Held, K>, Error> {
         self.acquire_with(wait, HoldSpan::FollowsFrom).await
     }
 
     /// Acquires a slot for a body that runs in the same future, and ends before that future does.
-    pub(crate) async fn acquire_for_body(self) -> Result<Semaphore<Held>, Error> {
+    pub(crate) async fn acquire_for_body(self) -> Result<Semaphore<Held, K>, Error> {
         let wait = self.slot.acquire_timeout();
         self.acquire_with(wait, HoldSpan::Child).await
     }
 
-    async fn acquire_with(self, wait: Duration, span: HoldSpan) -> Result<Semaphore<Held>, Error> {
+    /// Like [`acquire_for_body`](Self::acquire_for_body), but does not wait for a slot. Returns
+    /// `None` if none is free.
+    pub(crate) async fn try_acquire_for_body(self) -> Result<Option<Semaphore<Held, K>>, Error> {
+        match self.acquire_with(Duration::ZERO, HoldSpan::Child).await {
+            Ok(held) => Ok(Some(held)),
+            Err(error) if error.is_timeout() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn acquire_with(
+        self,
+        wait: Duration,
+        span: HoldSpan,
+    ) -> Result<Semaphore<Held, K>, Error> {
         let held = self.slot.acquire(wait, span).await?;
         Ok(Semaphore {
             slot: self.slot,
             state: Held::new(held),
+            kind: PhantomData,
         })
     }
 
@@ -160,7 +177,7 @@ impl Semaphore<Idle> {
     /// # Ok(()) }
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
-    pub async fn try_acquire(self) -> Result<Semaphore<Held>, Error> {
+    pub async fn try_acquire(self) -> Result<Semaphore<Held, K>, Error> {
         self.acquire_within(Duration::ZERO).await
     }
 
@@ -191,15 +208,17 @@ impl Semaphore<Idle> {
     /// };
     /// # Ok(()) }
     /// ```
-    pub async fn enqueue(self) -> Result<Enqueued, Error> {
+    pub async fn enqueue(self) -> Result<Enqueued<K>, Error> {
         Ok(match self.slot.enqueue().await? {
             Enqueue::Held(hold, grant) => Enqueued::Acquired(Semaphore {
                 slot: self.slot,
                 state: Held::new((hold, grant)),
+                kind: PhantomData,
             }),
             Enqueue::Queued(hold) => Enqueued::Queued(Semaphore {
                 slot: self.slot,
                 state: Queued::new(hold),
+                kind: PhantomData,
             }),
         })
     }
@@ -231,7 +250,7 @@ impl Semaphore<Idle> {
     /// assert_eq!(n, 4);
     /// # Ok(()) }
     /// ```
-    pub fn with_slot<F, T>(&self, body: F) -> impl Future<Output = Result<T, Error>> + use<F, T>
+    pub fn with_slot<F, T>(&self, body: F) -> impl Future<Output = Result<T, Error>> + use<F, T, K>
     where
         F: AsyncFnOnce(&Held) -> T,
     {
@@ -242,21 +261,80 @@ impl Semaphore<Idle> {
         async move {
             let held = pool.acquire_for_body().await?;
             let value = held.run((*body)(&held).instrument(held.span())).await?;
-            match held.release().await {
-                Err(lost @ Error::Lost(_)) => return Err(lost),
-                Err(error) => telemetry::release_failed(&error),
-                Ok(_) => {}
-            }
+            release_after_body(held).await?;
             Ok(value)
+        }
+    }
+
+    /// Like [`with_slot`](Self::with_slot), but does not wait for a slot. Returns `None` without
+    /// calling `body` if no slot is free.
+    ///
+    /// Use it for work that another holder is doing already, such as a periodic job. As with
+    /// [`try_acquire`](Self::try_acquire), no slot is free while others wait in the queue.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`with_slot`](Self::with_slot), except [`Error::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the body and gives up the slot.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// let nightly = server.client().lock("nightly")?;
+    /// let rows = nightly.try_with_slot(async |_held| 42).await?;
+    /// assert_eq!(rows, Some(42));
+    ///
+    /// let elsewhere = nightly.clone().acquire().await?;
+    /// let rows = nightly.try_with_slot(async |_held| 42).await?;
+    /// assert_eq!(rows, None); // the other holder does the work
+    /// # Ok(()) }
+    /// ```
+    pub fn try_with_slot<F, T>(
+        &self,
+        body: F,
+    ) -> impl Future<Output = Result<Option<T>, Error>> + use<F, T, K>
+    where
+        F: AsyncFnOnce(&Held) -> T,
+    {
+        let pool = self.clone();
+        // Boxed, as in `with_slot`.
+        let body = Box::new(body);
+        async move {
+            let Some(held) = pool.try_acquire_for_body().await? else {
+                return Ok(None);
+            };
+            let value = held.run((*body)(&held).instrument(held.span())).await?;
+            release_after_body(held).await?;
+            Ok(Some(value))
         }
     }
 }
 
-impl Clone for Semaphore<Idle> {
+/// Releases the slot of a body that has ended. Only a loss is an error: the server frees the slot in
+/// any other case.
+// Separate from the call of the body, because a future around that future would make nested calls
+// deeper.
+async fn release_after_body<K: Kind>(held: Semaphore<Held, K>) -> Result<(), Error> {
+    match held.release().await {
+        Err(lost @ Error::Lost(_)) => return Err(lost),
+        Err(error) => telemetry::warn_release_failure(&error),
+        Ok(_) => {}
+    }
+    Ok(())
+}
+
+impl<K: Kind> Clone for Semaphore<Idle, K> {
     fn clone(&self) -> Self {
         Self {
             slot: self.slot.clone(),
             state: self.state.clone(),
+            kind: PhantomData,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The queued state, and the methods that wait for the slot.
+//! The queued state, the methods that wait for the slot, and the outcome of an enqueue.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Held, Idle, Semaphore};
+use super::{Counting, Held, Idle, Kind, Semaphore};
 use crate::error::Error;
 use crate::lease::LeaseHandle;
 
@@ -20,9 +21,13 @@ impl Queued {
     pub(super) fn new(hold: LeaseHandle) -> Self {
         Self { hold }
     }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.hold.config().slot.primitive.limit().get()
+    }
 }
 
-impl Semaphore<Queued> {
+impl<K: Kind> Semaphore<Queued, K> {
     /// Waits for the slot, for at most `acquire_timeout` (10 s by default) from this call.
     ///
     /// # Errors
@@ -52,7 +57,7 @@ impl Semaphore<Queued> {
     /// # Ok(()) }
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
-    pub async fn wait(self) -> Result<Semaphore<Held>, Error> {
+    pub async fn wait(self) -> Result<Semaphore<Held, K>, Error> {
         let wait = self.slot.acquire_timeout();
         self.wait_within(wait).await
     }
@@ -84,11 +89,12 @@ impl Semaphore<Queued> {
     /// # Ok(()) }
     /// ```
     #[must_use = "the slot is given up when it is dropped"]
-    pub async fn wait_within(self, wait: Duration) -> Result<Semaphore<Held>, Error> {
+    pub async fn wait_within(self, wait: Duration) -> Result<Semaphore<Held, K>, Error> {
         let grant = self.slot.wait(&self.state.hold, wait).await?;
         Ok(Semaphore {
             slot: self.slot,
             state: Held::new((self.state.hold, grant)),
+            kind: PhantomData,
         })
     }
 
@@ -114,7 +120,47 @@ impl Semaphore<Queued> {
     }
 
     /// Leaves the queue, and gives up the slot if it was granted in the meantime.
-    pub fn close(self) -> Semaphore<Idle> {
+    pub fn close(self) -> Semaphore<Idle, K> {
         Semaphore::new(self.slot)
+    }
+}
+
+/// Outcome of [`Semaphore::enqueue`].
+#[derive(Debug)]
+#[must_use = "a slot or a place in the queue is given up when it is dropped"]
+pub enum Enqueued<K: Kind = Counting> {
+    /// A slot was free, and is now held.
+    Acquired(Semaphore<Held, K>),
+    /// All slots are taken; the semaphore waits in the queue.
+    Queued(Semaphore<Queued, K>),
+}
+
+impl<K: Kind> Enqueued<K> {
+    /// Returns the slot that was free, or waits for it in the queue.
+    ///
+    /// # Errors
+    ///
+    /// See [`Semaphore::<Queued>::wait`](Semaphore::wait).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the slot or the place in the queue.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = dflock::server::Server::start().await?;
+    /// # let pool = server.client().semaphore("pool", 1)?;
+    /// let held = pool.enqueue().await?.wait().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "the slot is given up when it is dropped"]
+    pub async fn wait(self) -> Result<Semaphore<Held, K>, Error> {
+        match self {
+            Self::Acquired(held) => Ok(held),
+            Self::Queued(queued) => queued.wait().await,
+        }
     }
 }

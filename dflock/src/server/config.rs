@@ -1,21 +1,24 @@
 //! Options of a server.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use typed_builder::TypedBuilder;
 
+use super::error::ServerError;
 use super::observer::{Event, Observer};
 use super::table::TableConfig;
-use super::{Server, ServerError, ServerTls};
-use crate::client::MAX_TIMEOUT;
+use super::tls::ServerTls;
+use crate::client::{Client, ClientBuilder, MAX_TIMEOUT};
 use crate::engine::dflockd::AuthTokenFile;
 use crate::error::{ConfigError, invisible, public_part};
-use crate::wire::{LeaseSeconds, MAX_SECRET};
+use crate::wire::{LeaseSeconds, MAX_AUTH_TOKEN};
 
-/// Options of a [`Server`], with the defaults of dflockd. Built by [`Server::builder`].
+/// Options of a [`Server`](super::Server), with the defaults of dflockd. Built by
+/// [`Server::builder`](super::Server::builder).
 ///
 /// # Examples
 ///
@@ -127,7 +130,8 @@ pub struct ServerConfig {
     #[builder(default = Duration::from_secs(5))]
     pub(super) write_timeout: Duration,
 
-    /// Maximum time that [`Server::shutdown`] waits for clients that hold slots; zero for no limit.
+    /// Maximum time that [`Server::shutdown`](super::Server::shutdown) waits for clients that hold
+    /// slots; zero for no limit.
     ///
     /// Defaults to 30 s.
     #[builder(default = Duration::from_secs(30))]
@@ -163,13 +167,6 @@ impl ServerConfig {
         self
     }
 
-    /// Starts a server without a listener, for simulations. Clients connect with its
-    /// [`connector`](Server::connector).
-    #[doc(hidden)]
-    pub fn start_in_memory(self) -> Result<Server, ServerError> {
-        Server::in_memory(self)
-    }
-
     /// Reads the auth token from a file, in place of [`auth_token`](ServerBuilder::auth_token).
     ///
     /// The file is read once, in this call. A byte order mark and surrounding white space are
@@ -193,31 +190,6 @@ impl ServerConfig {
         let token = AuthTokenFile::open(path.into())?.current();
         token.as_str().clone_into(&mut self.auth_token);
         Ok(self)
-    }
-
-    /// Starts a server, which stops when the [`Server`] is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`ServerError`] when an option has a value that is not allowed, when the server cannot
-    /// listen on the address, or when the operating system has no random numbers.
-    /// [`ServerError::Runtime`] outside of a tokio runtime, and on one without timers or IO.
-    ///
-    /// # Cancel safety
-    ///
-    /// A cancelled call starts nothing.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let server = dflock::server::Server::builder().max_waiters(100).build().start().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn start(self) -> Result<Server, ServerError> {
-        Server::bind(self).await
     }
 
     /// Checks all values; returns the default lease in the type of the protocol.
@@ -245,7 +217,7 @@ impl ServerConfig {
             return Err(invalid("max_keys", "0".into(), "1 or more"));
         }
         let token = &self.auth_token;
-        if token.len() > MAX_SECRET {
+        if token.len() > MAX_AUTH_TOKEN {
             let given = format!("{} bytes", token.len());
             return Err(invalid("auth_token", given, "at most 65536 bytes"));
         }
@@ -253,7 +225,7 @@ impl ServerConfig {
             let allowed = "text without line breaks and without white space at either end";
             return Err(invalid("auth_token", "not shown".into(), allowed));
         }
-        if let Some(character) = invisible::at_an_end(token) {
+        if let Some(character) = invisible::find_at_edge(token) {
             let given = format!("text with {} at an end", invisible::describe(character));
             let allowed = "text without invisible characters at either end";
             return Err(invalid("auth_token", given, allowed));
@@ -262,6 +234,25 @@ impl ServerConfig {
             let given = format!("{:?}", self.default_lease);
             invalid("default_lease", given, "whole seconds from 1 to 9223372036")
         })
+    }
+
+    /// Returns the options of a client of a server that listens on `addr`.
+    pub(super) fn client_builder(&self, addr: SocketAddr) -> ClientBuilder {
+        // A client cannot connect to the unspecified address, so it uses the loopback address.
+        let ip = match addr.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let builder = Client::builder()
+            .servers([SocketAddr::new(ip, addr.port()).to_string()])
+            .auth(self.auth_token.as_str())
+            .server_read_timeout(self.read_timeout)
+            .fencing(true);
+        match &self.tls {
+            Some(tls) => tls.configure_client(builder),
+            None => builder,
+        }
     }
 
     pub(super) fn table_config(&self) -> TableConfig {
@@ -299,6 +290,7 @@ impl fmt::Debug for ServerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Server;
 
     #[test]
     fn validate_names_the_invalid_option() {
@@ -341,7 +333,8 @@ mod tests {
             ),
             (
                 Server::builder().auth_token("two\nlines").build(),
-                "invalid auth_token (not shown): it must be text without line breaks and without white space at either end",
+                "invalid auth_token (not shown): \
+                 it must be text without line breaks and without white space at either end",
             ),
             (
                 Server::builder().auth_token("hush\u{200B}").build(),

@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
 use crate::engine::dflockd::BoxStream;
-use crate::wire::{Lines, MAX_LINE, MAX_SECRET, Malformed, Reply, Request, Status};
+use crate::wire::{ErrorStatus, LineBuffer, MAX_AUTH_TOKEN, MAX_LINE, Malformed, Reply, Request};
 
-/// Size in bytes at which buffered replies are written.
-const BATCH: usize = 64 * 1024;
+/// Size of the buffered replies in bytes from which on they are written.
+const FLUSH_THRESHOLD: usize = 64 * 1024;
 
 /// Capacity in bytes of the reply buffer that a connection keeps after a write.
 const RETAINED_CAPACITY: usize = 1024;
@@ -37,7 +37,7 @@ impl From<io::Error> for Closed {
 /// A stream of requests and replies. It is not `Debug`, because a request may hold the auth token.
 pub(super) struct Connection {
     stream: BoxStream,
-    lines: Lines,
+    lines: LineBuffer,
     replies: Vec<u8>,
     write_timeout: Duration,
 }
@@ -64,7 +64,7 @@ impl RequestBuffer {
     /// Returns the maximum length of the next line.
     fn max_line(&self) -> usize {
         if self.count == 2 && self.lines[0] == b"auth" {
-            MAX_SECRET
+            MAX_AUTH_TOKEN
         } else {
             MAX_LINE
         }
@@ -84,7 +84,7 @@ impl Connection {
     pub(super) fn new(stream: BoxStream, write_timeout: Duration) -> Self {
         Self {
             stream,
-            lines: Lines::default(),
+            lines: LineBuffer::default(),
             replies: Vec::new(),
             write_timeout,
         }
@@ -100,7 +100,7 @@ impl Connection {
             request.count = 0;
         }
         while !request.is_complete() {
-            match self.lines.take(request.max_line()) {
+            match self.lines.next_line(request.max_line()) {
                 Ok(Some(line)) => request.push(line),
                 Ok(None) => return Ok(false),
                 Err(_) => return Err(self.reject()),
@@ -120,8 +120,8 @@ impl Connection {
     ///
     /// A cancelled read loses no bytes.
     pub(super) async fn read(&mut self) -> Result<(), Closed> {
-        let count = self.stream.read(self.lines.room()).await?;
-        self.lines.filled(count);
+        let count = self.stream.read(self.lines.spare_capacity()).await?;
+        self.lines.advance(count);
         if count == 0 { Err(Closed) } else { Ok(()) }
     }
 
@@ -145,8 +145,8 @@ impl Connection {
     }
 
     /// Returns whether the buffered replies should be written now.
-    pub(super) fn is_full(&self) -> bool {
-        self.replies.len() >= BATCH
+    pub(super) fn should_flush(&self) -> bool {
+        self.replies.len() >= FLUSH_THRESHOLD
     }
 
     /// Writes the buffered replies after `delay`.
@@ -207,8 +207,8 @@ impl Connection {
 
     /// Discards all input and queues the reply `error`.
     fn reject(&mut self) -> Closed {
-        self.lines = Lines::default();
-        self.queue_reply(&Reply::Refused(Status::Error));
+        self.lines = LineBuffer::default();
+        self.queue_reply(&Reply::Error(ErrorStatus::Unspecified));
         Closed
     }
 }

@@ -75,7 +75,7 @@ impl Control {
         self.refuse_connections.load(Ordering::SeqCst)
     }
 
-    /// Delays every reply. Longer than `u64::MAX` nanoseconds is capped.
+    /// Delays every reply. A delay of more than `u64::MAX` nanoseconds is capped.
     pub(super) fn delay_replies(&self, delay: Duration) {
         let nanoseconds = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
         self.reply_delay.store(nanoseconds, Ordering::SeqCst);

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::error::ConfigError;
 
-/// Why a server did not start.
+/// An error that prevents a server from starting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -12,33 +12,33 @@ pub enum ServerError {
     #[error("invalid {option} ({given}): it must be {allowed}")]
     #[non_exhaustive]
     InvalidOption {
-        /// Option of [`ServerConfig`](super::ServerConfig).
+        /// The option of [`ServerConfig`](super::ServerConfig).
         option: &'static str,
-        /// Value of the option. An auth token is not shown.
+        /// The given value. An auth token is not shown.
         given: String,
-        /// Allowed values.
+        /// The allowed values.
         allowed: &'static str,
     },
     /// The server cannot listen on the address.
     #[error("cannot listen on {address}")]
     #[non_exhaustive]
     Bind {
-        /// Address as it was given.
+        /// The given address, without user info.
         address: String,
-        /// Error of the operating system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// No client could be built for a server with these options.
     #[error("no client can use a server with these options")]
     Client(#[from] ConfigError),
-    /// The caller is not on a tokio runtime, or on one without timers or IO.
+    /// The call was made outside of a tokio runtime, or on one without timers or IO.
     #[error(transparent)]
     Runtime(ConfigError),
     /// The operating system has no random numbers, which tokens need.
     #[error("the operating system has no random numbers")]
     #[non_exhaustive]
     NoRandomness {
-        /// Error of the operating system.
+        /// The error of the operating system.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Shared;
+use super::shared::Shared;
 use crate::wire::Key;
 
 /// Fault injection for a [`Server`](super::Server), to test the programs that use it. Returned by

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::connection_guard::ConnectionGuard;
 use super::table::{ConnectionId, Table};
 use crate::mutex::Mutex;
 use crate::stats::Stats;
@@ -75,7 +74,12 @@ impl Registry {
                 close,
             },
         );
-        Some((ConnectionGuard::new(Arc::clone(self), id, notify), closed))
+        let guard = ConnectionGuard {
+            registry: Arc::clone(self),
+            id,
+            notify,
+        };
+        Some((guard, closed))
     }
 
     /// Removes a connection, its waiters and its slots.
@@ -158,5 +162,46 @@ impl State {
         entries
             .map(|connection| Arc::clone(&connection.notify))
             .collect()
+    }
+}
+
+/// Registration of a connection. Dropping it removes the connection, its waiters and its slots.
+#[derive(Debug)]
+pub(super) struct ConnectionGuard {
+    registry: Arc<Registry>,
+    id: ConnectionId,
+    notify: Arc<Notify>,
+}
+
+impl ConnectionGuard {
+    /// Runs `operation` on the table, for this connection.
+    pub(super) fn with_table<T>(
+        &self,
+        operation: impl FnOnce(&mut Table, ConnectionId, Duration) -> T,
+    ) -> T {
+        self.registry
+            .with_table(|table, now| operation(table, self.id, now))
+    }
+
+    /// Waits until a waiter of this connection may have been granted a slot, or the server shuts
+    /// down.
+    pub(super) async fn notified(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Returns whether the connection holds a slot.
+    pub(super) fn has_slots(&self) -> bool {
+        self.with_table(|table, id, _| table.has_slots(id))
+    }
+
+    /// Reports that the client sent nothing for the read timeout; the caller drops the guard next.
+    pub(super) fn record_read_timeout(&self) {
+        self.with_table(|table, id, _| table.record_read_timeout(id));
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.registry.remove(self.id);
     }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, sleep};
 
-use super::Shared;
 use super::connection::{Closed, Connection, RequestBuffer};
-use super::connection_guard::ConnectionGuard;
+use super::registry::ConnectionGuard;
+use super::shared::Shared;
 use super::table::Outcome;
 use crate::engine::dflockd::{BoxStream, LazyTimer};
-use crate::wire::{Malformed, Reply, Request, Seconds, Status};
+use crate::wire::{ErrorStatus, Malformed, Reply, Request, Seconds};
 
 /// Session of one connection.
 pub(super) struct Session {
@@ -68,7 +68,7 @@ impl Session {
         self.receive(request).await?;
         let reply = self.reply(request).await?;
         self.connection.queue_reply(&reply);
-        if self.connection.is_full() {
+        if self.connection.should_flush() {
             self.flush().await
         } else {
             Ok(())
@@ -92,8 +92,8 @@ impl Session {
                 biased;
                 read = self.connection.read() => read?,
                 () = poll_fn(|cx| self.read_timeout.poll_elapsed(cx, deadline)) => {
-                    self.guard.read_timed_out();
-                    self.connection.queue_reply(&Reply::Refused(Status::Error));
+                    self.guard.record_read_timeout();
+                    self.connection.queue_reply(&Reply::Error(ErrorStatus::Unspecified));
                     return Err(Closed);
                 }
                 () = wait_until_drained(&self.shared, &self.guard), if is_idle => {
@@ -106,44 +106,49 @@ impl Session {
     async fn reply(&mut self, request: &RequestBuffer) -> Result<Reply, Closed> {
         let request = request.parse();
         if !self.authenticated {
-            if let Ok(Request::Auth { secret: given }) = request
+            if let Ok(Request::Auth { token: given }) = request
                 && tokens_equal(given, &self.shared.config.auth_token)
             {
                 self.authenticated = true;
                 return Ok(Reply::Ok);
             }
-            self.connection.queue_reply(&Reply::Refused(Status::Auth));
+            self.connection
+                .queue_reply(&Reply::Error(ErrorStatus::Auth));
             return Err(Closed);
         }
         let default_lease = self.shared.default_lease;
         let is_shutdown = self.shared.control.is_shutdown();
         let guard = &self.guard;
         Ok(match request {
-            Err(Malformed) | Ok(Request::Auth { .. }) => Reply::Refused(Status::Error),
+            Err(Malformed) | Ok(Request::Auth { .. }) => Reply::Error(ErrorStatus::Unspecified),
             Ok(Request::Acquire { .. } | Request::Enqueue { .. }) if is_shutdown => {
-                Reply::Refused(Status::Draining)
+                Reply::Error(ErrorStatus::Draining)
             }
             Ok(Request::Acquire {
                 key,
-                capacity,
+                primitive,
                 wait,
                 lease,
             }) => {
                 let lease = lease.unwrap_or(default_lease);
-                let outcome =
-                    guard.with_table(|table, by, now| table.acquire(by, key, capacity, lease, now));
+                let outcome = guard.with_table(|table, connection, now| {
+                    table.acquire(connection, key, primitive, lease, now)
+                });
                 self.wait_for_grant(outcome, wait).await?
             }
             Ok(Request::Enqueue {
                 key,
-                capacity,
+                primitive,
                 lease,
             }) => {
                 let lease = lease.unwrap_or(default_lease);
-                guard.with_table(|table, by, now| table.enqueue(by, key, capacity, lease, now))
+                guard.with_table(|table, connection, now| {
+                    table.enqueue(connection, key, primitive, lease, now)
+                })
             }
             Ok(Request::Wait { key, kind, wait }) => {
-                let outcome = guard.with_table(|table, by, now| table.wait(by, kind, key, now));
+                let outcome = guard
+                    .with_table(|table, connection, now| table.wait(connection, kind, key, now));
                 self.wait_for_grant(outcome, wait).await?
             }
             Ok(Request::Release { key, kind, token }) => {
@@ -176,13 +181,15 @@ impl Session {
             self.flush().await?;
             loop {
                 if self.shared.control.is_shutdown() {
-                    break Reply::Refused(Status::Draining);
+                    break Reply::Error(ErrorStatus::Draining);
                 }
                 tokio::select! {
                     biased;
                     closed = self.connection.closed() => return Err(closed),
                     () = self.guard.notified() => {
-                        let outcome = self.guard.with_table(|table, _, now| table.take_grant(waiter, now));
+                        let outcome = self
+                            .guard
+                            .with_table(|table, _, now| table.take_grant(waiter, now));
                         if let Outcome::Reply(reply) = outcome {
                             return Ok(reply);
                         }

@@ -9,7 +9,6 @@ use metrics::{
     gauge, histogram,
 };
 
-use super::Stage;
 use crate::error::LostReason;
 
 const WAIT_SECONDS: &str = "dflock_wait_seconds";
@@ -22,34 +21,40 @@ const LOST: &str = "dflock_lost_total";
 const OPENED: &str = "dflock_connections_opened_total";
 const REUSED: &str = "dflock_connections_reused_total";
 
-/// One wait or hold in a gauge, from [`begin`](Self::begin) to [`end`](Self::end).
+/// One wait or hold: a part of its gauge until [`end`](Self::end), and then of its histogram.
 pub(super) struct Metrics {
     server: SharedString,
-    /// Kept, so that `end` decrements the gauge of the recorder that `begin` has used.
+    /// Kept, so that `end` decrements the gauge of the same recorder.
     gauge: Gauge,
+    histogram: &'static str,
 }
 
 impl Metrics {
-    /// Increments the gauge of `stage`.
-    pub(super) fn begin(stage: Stage, server: &Arc<str>) -> Self {
-        let name = match stage {
-            Stage::Waiting => WAITING,
-            Stage::Holding => HOLDING,
-        };
-        let server = label(server);
-        let gauge = gauge!(name, "server" => server.clone());
-        gauge.increment(1.0);
-        Self { server, gauge }
+    /// Increments the gauge of the waits.
+    pub(super) fn start_wait(server: &Arc<str>) -> Self {
+        Self::start(WAITING, WAIT_SECONDS, server)
     }
 
-    /// Decrements the gauge of `stage` and records its duration.
-    pub(super) fn end(&mut self, stage: Stage, elapsed: Duration, outcome: &'static str) {
+    /// Increments the gauge of the holds.
+    pub(super) fn start_hold(server: &Arc<str>) -> Self {
+        Self::start(HOLDING, HOLD_SECONDS, server)
+    }
+
+    fn start(gauge: &'static str, histogram: &'static str, server: &Arc<str>) -> Self {
+        let server = label(server);
+        let gauge = gauge!(gauge, "server" => server.clone());
+        gauge.increment(1.0);
+        Self {
+            server,
+            gauge,
+            histogram,
+        }
+    }
+
+    /// Decrements the gauge and records the duration.
+    pub(super) fn end(self, elapsed: Duration, outcome: &'static str) {
         self.gauge.decrement(1.0);
-        let name = match stage {
-            Stage::Waiting => WAIT_SECONDS,
-            Stage::Holding => HOLD_SECONDS,
-        };
-        histogram!(name, "server" => self.server.clone(), "outcome" => outcome).record(elapsed);
+        histogram!(self.histogram, "server" => self.server, "outcome" => outcome).record(elapsed);
     }
 }
 
@@ -59,27 +64,28 @@ impl fmt::Debug for Metrics {
     }
 }
 
-pub(super) fn renewed(server: &Arc<str>, margin: Duration) {
+pub(super) fn count_renewal(server: &Arc<str>, margin: Duration) {
     counter!(RENEWALS, "server" => label(server)).increment(1);
     histogram!(RENEWAL_MARGIN_SECONDS, "server" => label(server)).record(margin);
 }
 
-pub(super) fn lost(server: &Arc<str>, reason: LostReason) {
+pub(super) fn count_loss(server: &Arc<str>, reason: LostReason) {
     let reason = match reason {
         LostReason::Expired => "expired",
         LostReason::Rejected => "rejected",
         LostReason::Disconnected => "disconnected",
         LostReason::Unreachable => "unreachable",
+        LostReason::Overdue => "overdue",
         LostReason::Revoked => "revoked",
     };
     counter!(LOST, "server" => label(server), "reason" => reason).increment(1);
 }
 
-pub(super) fn opened(server: &Arc<str>) {
+pub(super) fn count_opened_connection(server: &Arc<str>) {
     counter!(OPENED, "server" => label(server)).increment(1);
 }
 
-pub(super) fn reused(server: &Arc<str>) {
+pub(super) fn count_reused_connection(server: &Arc<str>) {
     counter!(REUSED, "server" => label(server)).increment(1);
 }
 

@@ -64,15 +64,16 @@ fn warnings(work: impl FnOnce(Labels<'_>, Lost)) -> usize {
 fn a_loss_is_emitted_to_a_subscriber_of_warnings_only() {
     let lose = |labels: Labels<'_>, lost: Lost| {
         drop(
-            SlotTelemetry::waiting(labels, HoldSpan::FollowsFrom)
-                .granted(labels, &lost.token)
-                .ended(Outcome::Lost(lost)),
+            SlotTelemetry::start_wait(labels, HoldSpan::FollowsFrom)
+                .record_grant(labels, &lost.token)
+                .end(Outcome::Lost(lost)),
         );
     };
     assert_eq!(warnings(lose), 1);
     assert_eq!(
         warnings(|labels, lost| drop(
-            SlotTelemetry::waiting(labels, HoldSpan::FollowsFrom).granted(labels, &lost.token)
+            SlotTelemetry::start_wait(labels, HoldSpan::FollowsFrom)
+                .record_grant(labels, &lost.token)
         )),
         0
     );
@@ -83,7 +84,7 @@ fn a_loss_is_emitted_to_a_subscriber_of_warnings_only() {
 fn without_a_subscriber_telemetry_allocates_nothing() {
     let assert_inactive = |labels: Labels<'_>, _| {
         assert!(
-            SlotTelemetry::waiting(labels, HoldSpan::FollowsFrom)
+            SlotTelemetry::start_wait(labels, HoldSpan::FollowsFrom)
                 .0
                 .is_none()
         );

@@ -1,12 +1,13 @@
 //! Replies: one line from the server to the client.
 
-use std::fmt;
 use std::io::Write;
 
 use memchr::memchr;
 
-use super::number::{parse_decimal, write_decimal};
-use super::{LeaseSeconds, Malformed, Seconds, Token};
+use super::line::Malformed;
+use super::number::{LeaseSeconds, Seconds, parse_decimal, write_decimal};
+use super::status::ErrorStatus;
+use super::token::Token;
 #[cfg(any(feature = "stats", feature = "server"))]
 use crate::stats::Stats;
 
@@ -51,38 +52,8 @@ pub(crate) enum Reply {
     #[cfg(any(feature = "stats", feature = "server"))]
     Stats(Box<Stats>),
     /// `error`, `error_*`
-    Refused(Status),
+    Error(ErrorStatus),
 }
-
-/// The status of an error reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
-    /// `error`: a malformed request, or a token that holds no slot.
-    Error,
-    /// `error_auth`
-    Auth,
-    /// `error_max_locks`
-    MaxLocks,
-    /// `error_max_waiters`
-    MaxWaiters,
-    /// `error_limit_mismatch`
-    LimitMismatch,
-    /// `error_not_enqueued`
-    NotEnqueued,
-    /// `error_already_enqueued`
-    AlreadyEnqueued,
-    /// `error_lease_expired`
-    LeaseExpired,
-    /// `error_draining`
-    Draining,
-    /// `error_not_leader [host:port]`
-    NotLeader(Option<Box<str>>),
-    /// The whole line of a status that this version does not know.
-    Unknown(Box<str>),
-}
-
-/// The longest error reply in bytes. A longer one is malformed.
-const MAX_STATUS: usize = 256;
 
 impl Reply {
     /// Appends the line with its line feed.
@@ -105,7 +76,7 @@ impl Reply {
                 _ = serde_json::to_writer(&mut *out, stats);
             }
             // Writing to a `Vec` cannot fail.
-            Self::Refused(status) => _ = write!(out, "{status}"),
+            Self::Error(status) => _ = write!(out, "{status}"),
         }
         out.push(b'\n');
     }
@@ -133,8 +104,8 @@ impl Reply {
         } else {
             std::str::from_utf8(line)
                 .ok()
-                .and_then(Status::parse)
-                .map(Self::Refused)
+                .and_then(ErrorStatus::parse)
+                .map(Self::Error)
         };
         decoded.ok_or(Malformed)
     }
@@ -162,10 +133,10 @@ impl Grant {
 }
 
 impl Renewal {
-    /// Returns whether it can be a renewal of `grant`.
+    /// Returns whether this can be a renewal of `grant`.
     ///
-    /// It cannot if the server has sent both fences and they differ.
-    pub(crate) fn is_of(&self, grant: &Grant) -> bool {
+    /// Returns false if the server has sent both fences and they differ.
+    pub(crate) fn belongs_to(&self, grant: &Grant) -> bool {
         self.fence.is_none() || grant.fence.is_none() || self.fence == grant.fence
     }
 
@@ -205,66 +176,6 @@ fn encode_fence(fence: Option<u64>, out: &mut Vec<u8>) {
     }
 }
 
-impl Status {
-    fn parse(line: &str) -> Option<Self> {
-        // Errors are printed on terminals, which interpret control characters.
-        if line.len() > MAX_STATUS || line.contains(char::is_control) {
-            return None;
-        }
-        let (word, rest) = match line.split_once(' ') {
-            Some((word, rest)) => (word, Some(rest)),
-            None => (line, None),
-        };
-        let name = match word.strip_prefix("error") {
-            Some("") => return rest.is_none().then_some(Self::Error),
-            Some(name) => name.strip_prefix('_')?,
-            None => return None,
-        };
-        let known = match name {
-            "auth" => Self::Auth,
-            "max_locks" => Self::MaxLocks,
-            "max_waiters" => Self::MaxWaiters,
-            "limit_mismatch" => Self::LimitMismatch,
-            "not_enqueued" => Self::NotEnqueued,
-            "already_enqueued" => Self::AlreadyEnqueued,
-            "lease_expired" => Self::LeaseExpired,
-            "draining" => Self::Draining,
-            "not_leader" => {
-                return Some(Self::NotLeader(
-                    rest.filter(|r| !r.is_empty()).map(Into::into),
-                ));
-            }
-            _ => {
-                let is_name = !name.is_empty()
-                    && name
-                        .bytes()
-                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-                return is_name.then(|| Self::Unknown(line.into()));
-            }
-        };
-        rest.is_none().then_some(known)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "error",
-            Self::Auth => "error_auth",
-            Self::MaxLocks => "error_max_locks",
-            Self::MaxWaiters => "error_max_waiters",
-            Self::LimitMismatch => "error_limit_mismatch",
-            Self::NotEnqueued => "error_not_enqueued",
-            Self::AlreadyEnqueued => "error_already_enqueued",
-            Self::LeaseExpired => "error_lease_expired",
-            Self::Draining => "error_draining",
-            Self::NotLeader(None) => "error_not_leader",
-            Self::NotLeader(Some(leader)) => return write!(f, "error_not_leader {leader}"),
-            Self::Unknown(line) => line,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,7 +212,7 @@ mod tests {
             let remaining = Seconds::round_up(Duration::from_secs(seconds)).unwrap();
             Reply::Renewed(Renewal { remaining, fence })
         };
-        for (reply, expected) in [
+        let replies = [
             (Reply::Ok, "ok\n".to_owned()),
             (renewed(45, None), "ok 45\n".to_owned()),
             // T40: a renewal may have no time left.
@@ -331,49 +242,23 @@ mod tests {
                 )
                 .to_owned(),
             ),
-            (Reply::Refused(Status::Error), "error\n".to_owned()),
-            (Reply::Refused(Status::Auth), "error_auth\n".to_owned()),
             (
-                Reply::Refused(Status::MaxLocks),
-                "error_max_locks\n".to_owned(),
-            ),
-            (
-                Reply::Refused(Status::MaxWaiters),
-                "error_max_waiters\n".to_owned(),
-            ),
-            (
-                Reply::Refused(Status::LimitMismatch),
-                "error_limit_mismatch\n".to_owned(),
-            ),
-            (
-                Reply::Refused(Status::NotEnqueued),
-                "error_not_enqueued\n".to_owned(),
-            ),
-            (
-                Reply::Refused(Status::AlreadyEnqueued),
-                "error_already_enqueued\n".to_owned(),
-            ),
-            (
-                Reply::Refused(Status::LeaseExpired),
-                "error_lease_expired\n".to_owned(),
-            ),
-            (
-                Reply::Refused(Status::Draining),
-                "error_draining\n".to_owned(),
-            ),
-            (
-                Reply::Refused(Status::NotLeader(None)),
+                Reply::Error(ErrorStatus::NotLeader(None)),
                 "error_not_leader\n".to_owned(),
             ),
             (
-                Reply::Refused(Status::NotLeader(Some("10.0.0.2:6388".into()))),
+                Reply::Error(ErrorStatus::NotLeader(Some("10.0.0.2:6388".into()))),
                 "error_not_leader 10.0.0.2:6388\n".to_owned(),
             ),
             (
-                Reply::Refused(Status::Unknown("error_quota 7 left".into())),
+                Reply::Error(ErrorStatus::Unknown("error_quota 7 left".into())),
                 "error_quota 7 left\n".to_owned(),
             ),
-        ] {
+        ];
+        let statuses = ErrorStatus::LIST
+            .iter()
+            .map(|(status, word)| (Reply::Error(status.clone()), format!("{word}\n")));
+        for (reply, expected) in replies.into_iter().chain(statuses) {
             assert_eq!(bytes(&reply), expected.as_bytes());
             assert_eq!(
                 Reply::decode(expected.trim_end_matches('\n').as_bytes()),

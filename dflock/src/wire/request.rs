@@ -1,7 +1,9 @@
 //! Requests: three lines from the client to the server.
 
-use super::number::write_decimal;
-use super::{Capacity, Key, Kind, LeaseSeconds, Limit, Malformed, Seconds, Token};
+use super::key::{Key, Kind, Primitive};
+use super::line::Malformed;
+use super::number::{LeaseSeconds, Limit, Seconds, write_decimal};
+use super::token::Token;
 
 /// A request. Without a `lease`, the default of the server applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,14 +11,14 @@ pub(crate) enum Request<'a> {
     /// `l`, `sl`: acquires a slot, and waits in the queue for at most `wait`.
     Acquire {
         key: Key<'a>,
-        capacity: Capacity,
+        primitive: Primitive,
         wait: Seconds,
         lease: Option<LeaseSeconds>,
     },
     /// `e`, `se`: joins the queue without waiting.
     Enqueue {
         key: Key<'a>,
-        capacity: Capacity,
+        primitive: Primitive,
         lease: Option<LeaseSeconds>,
     },
     /// `w`, `sw`: waits in the queue after `e` or `se`.
@@ -39,7 +41,7 @@ pub(crate) enum Request<'a> {
         lease: Option<LeaseSeconds>,
     },
     /// `auth`: authenticates the connection with the auth token.
-    Auth { secret: &'a str },
+    Auth { token: &'a str },
     /// `ping`: checks that the server answers.
     Ping,
     /// `stats`: requests the keys of the server with their holders and waiters.
@@ -50,8 +52,8 @@ impl<'a> Request<'a> {
     /// Returns the key and the kind of the slot that a reply may grant.
     pub(crate) fn slot(&self) -> Option<(Key<'a>, Kind)> {
         match *self {
-            Self::Acquire { key, capacity, .. } | Self::Enqueue { key, capacity, .. } => {
-                Some((key, capacity.kind()))
+            Self::Acquire { key, primitive, .. } | Self::Enqueue { key, primitive, .. } => {
+                Some((key, primitive.kind()))
             }
             _ => None,
         }
@@ -62,23 +64,23 @@ impl<'a> Request<'a> {
         match *self {
             Self::Acquire {
                 key,
-                capacity,
+                primitive,
                 wait,
                 lease,
             } => {
-                encode_command(out, capacity.kind(), b'l', key);
+                encode_command(out, primitive.kind(), b'l', key);
                 write_decimal(out, wait.get());
-                encode_limit(out, b" ", capacity);
+                encode_limit(out, b" ", primitive);
                 encode_lease(out, b" ", lease);
             }
             Self::Enqueue {
                 key,
-                capacity,
+                primitive,
                 lease,
             } => {
-                encode_command(out, capacity.kind(), b'e', key);
-                encode_limit(out, b"", capacity);
-                let space: &[u8] = if capacity == Capacity::Lock {
+                encode_command(out, primitive.kind(), b'e', key);
+                encode_limit(out, b"", primitive);
+                let space: &[u8] = if primitive == Primitive::Lock {
                     b""
                 } else {
                     b" "
@@ -103,12 +105,12 @@ impl<'a> Request<'a> {
                 out.extend_from_slice(token.as_bytes());
                 encode_lease(out, b" ", lease);
             }
-            Self::Auth { secret } => {
+            Self::Auth { token } => {
                 // Reserve space for the whole request: growing while the token is written would
                 // leave a copy of it in freed memory.
-                out.reserve("auth\n_\n\n".len() + secret.len());
+                out.reserve("auth\n_\n\n".len() + token.len());
                 out.extend_from_slice(b"auth\n_\n");
-                out.extend_from_slice(secret.as_bytes());
+                out.extend_from_slice(token.as_bytes());
             }
             Self::Ping => out.extend_from_slice(b"ping\n_\n_"),
             Self::Stats => out.extend_from_slice(b"stats\n_\n_"),
@@ -129,7 +131,7 @@ impl<'a> Request<'a> {
         match command {
             "auth" => {
                 return Ok(Self::Auth {
-                    secret: argument.trim(),
+                    token: argument.trim(),
                 });
             }
             "ping" => return Ok(Self::Ping),
@@ -148,17 +150,17 @@ impl<'a> Request<'a> {
         let request = match verb {
             "l" => {
                 let wait = words.next().and_then(Seconds::parse).ok_or(Malformed)?;
-                let capacity = parse_capacity(kind, &mut words)?;
+                let primitive = parse_primitive(kind, &mut words)?;
                 Self::Acquire {
                     key,
-                    capacity,
+                    primitive,
                     wait,
                     lease: parse_lease(&mut words)?,
                 }
             }
             "e" => Self::Enqueue {
                 key,
-                capacity: parse_capacity(kind, &mut words)?,
+                primitive: parse_primitive(kind, &mut words)?,
                 lease: parse_lease(&mut words)?,
             },
             "w" => Self::Wait {
@@ -193,8 +195,8 @@ fn encode_command(out: &mut Vec<u8>, kind: Kind, verb: u8, key: Key<'_>) {
 }
 
 /// Appends the limit of a semaphore, with `space` before it.
-fn encode_limit(out: &mut Vec<u8>, space: &[u8], capacity: Capacity) {
-    if let Capacity::Semaphore(limit) = capacity {
+fn encode_limit(out: &mut Vec<u8>, space: &[u8], primitive: Primitive) {
+    if let Primitive::Semaphore(limit) = primitive {
         out.extend_from_slice(space);
         write_decimal(out, limit.get().into());
     }
@@ -208,16 +210,16 @@ fn encode_lease(out: &mut Vec<u8>, space: &[u8], lease: Option<LeaseSeconds>) {
     }
 }
 
-fn parse_capacity<'a>(
+fn parse_primitive<'a>(
     kind: Kind,
     words: &mut impl Iterator<Item = &'a str>,
-) -> Result<Capacity, Malformed> {
+) -> Result<Primitive, Malformed> {
     match kind {
-        Kind::Lock => Ok(Capacity::Lock),
+        Kind::Lock => Ok(Primitive::Lock),
         Kind::Semaphore => words
             .next()
             .and_then(Limit::parse)
-            .map(Capacity::Semaphore)
+            .map(Primitive::Semaphore)
             .ok_or(Malformed),
     }
 }
@@ -255,13 +257,13 @@ mod tests {
         let token = Token::parse(TOKEN).unwrap();
         let wait = Seconds::round_up(Duration::from_secs(10)).unwrap();
         let lease = LeaseSeconds::new(Duration::from_secs(30));
-        let five = Capacity::Semaphore(Limit::new(5).unwrap());
+        let five = Primitive::Semaphore(Limit::new(5).unwrap());
         let (lock, semaphore) = (Kind::Lock, Kind::Semaphore);
         for (request, expected) in [
             (
                 Request::Acquire {
                     key,
-                    capacity: five,
+                    primitive: five,
                     wait,
                     lease,
                 },
@@ -270,7 +272,7 @@ mod tests {
             (
                 Request::Acquire {
                     key,
-                    capacity: five,
+                    primitive: five,
                     wait,
                     lease: None,
                 },
@@ -279,7 +281,7 @@ mod tests {
             (
                 Request::Acquire {
                     key,
-                    capacity: Capacity::Lock,
+                    primitive: Primitive::Lock,
                     wait,
                     lease,
                 },
@@ -288,7 +290,7 @@ mod tests {
             (
                 Request::Acquire {
                     key,
-                    capacity: Capacity::Lock,
+                    primitive: Primitive::Lock,
                     wait,
                     lease: None,
                 },
@@ -297,7 +299,7 @@ mod tests {
             (
                 Request::Enqueue {
                     key,
-                    capacity: five,
+                    primitive: five,
                     lease,
                 },
                 "se\npool\n5 30\n".to_owned(),
@@ -305,7 +307,7 @@ mod tests {
             (
                 Request::Enqueue {
                     key,
-                    capacity: five,
+                    primitive: five,
                     lease: None,
                 },
                 "se\npool\n5\n".to_owned(),
@@ -313,7 +315,7 @@ mod tests {
             (
                 Request::Enqueue {
                     key,
-                    capacity: Capacity::Lock,
+                    primitive: Primitive::Lock,
                     lease,
                 },
                 "e\npool\n30\n".to_owned(),
@@ -321,7 +323,7 @@ mod tests {
             (
                 Request::Enqueue {
                     key,
-                    capacity: Capacity::Lock,
+                    primitive: Primitive::Lock,
                     lease: None,
                 },
                 "e\npool\n\n".to_owned(),
@@ -377,7 +379,7 @@ mod tests {
                 format!("n\npool\n{TOKEN}\n"),
             ),
             (
-                Request::Auth { secret: "s3cret" },
+                Request::Auth { token: "s3cret" },
                 "auth\n_\ns3cret\n".to_owned(),
             ),
             (Request::Ping, "ping\n_\n_\n".to_owned()),
@@ -391,11 +393,11 @@ mod tests {
     // Growing a second time would leave a copy of the token behind.
     #[test]
     fn space_for_the_auth_token_is_reserved_before_it_is_written() {
-        for length in [1, 100, 256, 257, 4096, super::super::MAX_SECRET] {
+        for length in [1, 100, 256, 257, 4096, crate::wire::MAX_AUTH_TOKEN] {
             let token = "x".repeat(length);
             let (mut out, mut reserved) = (Vec::new(), Vec::<u8>::new());
             reserved.reserve("auth\n_\n\n".len() + length);
-            Request::Auth { secret: &token }.encode(&mut out);
+            Request::Auth { token: &token }.encode(&mut out);
             assert_eq!(
                 (out.capacity(), out.len()),
                 (reserved.capacity(), "auth\n_\n\n".len() + length)
@@ -479,11 +481,12 @@ mod tests {
             let token = Token::parse(&digits).unwrap();
             let wait = Seconds::round_up(Duration::from_secs(wait)).unwrap();
             let lease = lease.and_then(|s| LeaseSeconds::new(Duration::from_secs(s)));
-            let capacity = limit.and_then(Limit::new).map_or(Capacity::Lock, Capacity::Semaphore);
+            let limit = limit.and_then(Limit::new);
+            let primitive = limit.map_or(Primitive::Lock, Primitive::Semaphore);
             let kind = if semaphore { Kind::Semaphore } else { Kind::Lock };
             for request in [
-                Request::Acquire { key, capacity, wait, lease },
-                Request::Enqueue { key, capacity, lease },
+                Request::Acquire { key, primitive, wait, lease },
+                Request::Enqueue { key, primitive, lease },
                 Request::Wait { key, kind, wait },
                 Request::Release { key, kind, token },
                 Request::Renew { key, kind, token, lease },

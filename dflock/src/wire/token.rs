@@ -26,7 +26,7 @@ impl Token {
     }
 
     /// Returns the first half, which tells tokens apart and does not suffice to use the slot.
-    pub(crate) fn short(&self) -> &str {
+    pub(crate) fn prefix(&self) -> &str {
         &self.as_str()[..16]
     }
 
@@ -43,11 +43,11 @@ impl Token {
     /// Returns the number in the first half, which grows with each grant on servers from v2.1 on.
     pub(crate) fn fence(&self) -> u64 {
         // 16 hexadecimal digits always fit in a `u64`.
-        u64::from_str_radix(self.short(), 16).unwrap_or_default()
+        u64::from_str_radix(self.prefix(), 16).unwrap_or_default()
     }
 
     /// Returns a number with 32 random bits on all servers: the bytes of the last eight digits.
-    pub(crate) fn random(&self) -> u64 {
+    pub(crate) fn random_bits(&self) -> u64 {
         self.0
             .last_chunk()
             .map_or(0, |digits| u64::from_le_bytes(*digits))
@@ -68,7 +68,7 @@ impl Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({}…)", self.short())
+        write!(f, "Token({}…)", self.prefix())
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
         let token = Token::parse(text).unwrap();
         assert_eq!(token.as_str(), text);
         assert_eq!(
-            (token.fence(), token.random()),
+            (token.fence(), token.random_bits()),
             (255, u64::from_le_bytes(*b"89abcdef"))
         );
         assert_eq!(format!("{token:?}"), "Token(00000000000000ff…)");

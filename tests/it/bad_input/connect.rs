@@ -221,7 +221,7 @@ async fn acquire_times_out_while_no_server_is_reachable() {
         let error = pool.clone().acquire_within(wait).await.unwrap_err();
         let Error::ConnectTimeout {
             limit,
-            stage: ConnectStage::Reach,
+            stage: ConnectStage::Transport,
             ..
         } = &error
         else {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dflock::{
-    AddressErrorKind, Client, ClientBuilder, ConfigError, Error, InvalidKey, Semaphore,
-    TokenErrorKind,
+    AddressErrorKind, AuthTokenErrorKind, Client, ClientBuilder, ConfigError, Error, KeyErrorKind,
+    Semaphore,
 };
 
 use super::reads_well;
@@ -18,25 +18,25 @@ const NANO: Duration = Duration::from_nanos(1);
 async fn a_key_has_1_to_256_bytes_and_no_white_space() {
     let scripted_server = ScriptedServer::memory([]);
     for (key, expected) in [
-        (String::new(), InvalidKey::Empty),
-        ("k".repeat(257), InvalidKey::TooLong { bytes: 257 }),
-        ("é".repeat(129), InvalidKey::TooLong { bytes: 258 }),
-        ("a b".to_owned(), InvalidKey::Forbidden { found: ' ' }),
-        (" ".to_owned(), InvalidKey::Forbidden { found: ' ' }),
-        ("a\tb".to_owned(), InvalidKey::Forbidden { found: '\t' }),
-        ("a\r".to_owned(), InvalidKey::Forbidden { found: '\r' }),
+        (String::new(), KeyErrorKind::Empty),
+        ("k".repeat(257), KeyErrorKind::TooLong { bytes: 257 }),
+        ("é".repeat(129), KeyErrorKind::TooLong { bytes: 258 }),
+        ("a b".to_owned(), KeyErrorKind::Forbidden { found: ' ' }),
+        (" ".to_owned(), KeyErrorKind::Forbidden { found: ' ' }),
+        ("a\tb".to_owned(), KeyErrorKind::Forbidden { found: '\t' }),
+        ("a\r".to_owned(), KeyErrorKind::Forbidden { found: '\r' }),
         (
             "a\n0 1\nsl\nb".to_owned(),
-            InvalidKey::Forbidden { found: '\n' },
+            KeyErrorKind::Forbidden { found: '\n' },
         ),
-        ("\0".to_owned(), InvalidKey::Forbidden { found: '\0' }),
+        ("\0".to_owned(), KeyErrorKind::Forbidden { found: '\0' }),
     ] {
         let error = scripted_server
             .client()
             .semaphore(key.as_str(), 1)
             .unwrap_err();
         assert!(
-            matches!(error, ConfigError::Key { why, .. } if why == expected),
+            matches!(error, ConfigError::Key { kind, .. } if kind == expected),
             "{key:?}: {error:?}"
         );
         reads_well(
@@ -159,6 +159,70 @@ async fn a_lease_is_a_valid_number_of_whole_seconds() {
     assert_eq!(scripted_server.connections(), 0);
 }
 
+#[tokio::test]
+async fn max_hold_is_at_least_the_lease_and_min_hold_at_most_max_hold() {
+    let scripted_server = ScriptedServer::memory([]);
+    let pool = || {
+        Semaphore::builder()
+            .key("pool")
+            .limit(1)
+            .client(scripted_server.client())
+    };
+    let second = Duration::from_secs(1);
+    let error = pool().max_hold(Duration::ZERO).build().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Duration {
+                option: "max_hold",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    reads_well(&error, &["max_hold", "0ns", "more than 0"]);
+
+    let (max_hold, lease_ttl) = (Duration::from_nanos(4_999_999_999), 5 * second);
+    let error = pool()
+        .max_hold(max_hold)
+        .lease_ttl(lease_ttl)
+        .build()
+        .unwrap_err();
+    assert_eq!(
+        error,
+        ConfigError::MaxHold {
+            max_hold,
+            lease_ttl
+        }
+    );
+    reads_well(
+        &error,
+        &["max_hold", "4.999999999s", "at least", "lease_ttl", "5s"],
+    );
+
+    let (min_hold, max_hold) = (second + NANO, second);
+    let error = pool()
+        .min_hold(min_hold)
+        .max_hold(max_hold)
+        .build()
+        .unwrap_err();
+    assert_eq!(error, ConfigError::MinHold { min_hold, max_hold });
+    reads_well(
+        &error,
+        &["min_hold", "1.000000001s", "at most", "max_hold", "1s"],
+    );
+
+    for valid in [
+        pool().max_hold(NANO),
+        pool().max_hold(Duration::MAX).min_hold(Duration::MAX),
+        pool().max_hold(second).lease_ttl(second).min_hold(second),
+        pool().min_hold(Duration::ZERO),
+    ] {
+        valid.build().unwrap();
+    }
+    assert_eq!(scripted_server.connections(), 0);
+}
+
 // Covers bug G20. The limit applies after rounding up to whole seconds.
 #[tokio::test]
 async fn a_wait_timeout_has_a_maximum() {
@@ -222,7 +286,7 @@ fn a_server_address_is_a_host_and_a_port() {
             .build()
             .unwrap_err();
         assert!(
-            matches!(&error, ConfigError::Address { why, .. } if *why == expected),
+            matches!(&error, ConfigError::Address { kind, .. } if *kind == expected),
             "{address:?}: {error:?}"
         );
         reads_well(&error, &["server", &format!("{address:?}"), "`host:port`"]);
@@ -259,7 +323,7 @@ fn a_password_in_an_address_is_redacted() {
         let error = builder.build().unwrap_err();
         let expected = ConfigError::Address {
             address: "lock-1:6388".to_owned(),
-            why: AddressErrorKind::UserInfo,
+            kind: AddressErrorKind::UserInfo,
         };
         assert_eq!(error, expected, "{address}");
         reads_well(
@@ -369,17 +433,17 @@ fn timeouts_must_be_consistent() {
 #[test]
 fn an_auth_token_is_one_line_and_redacted() {
     for (auth_token, expected) in [
-        ("hush\nl\nkey\n0", TokenErrorKind::Forbidden),
-        ("hush\r", TokenErrorKind::Forbidden),
-        ("hu\0sh", TokenErrorKind::Forbidden),
-        (" hush", TokenErrorKind::Padded),
-        ("hush\t", TokenErrorKind::Padded),
-        (&"hush".repeat(20_000), TokenErrorKind::TooLong),
+        ("hush\nl\nkey\n0", AuthTokenErrorKind::Forbidden),
+        ("hush\r", AuthTokenErrorKind::Forbidden),
+        ("hu\0sh", AuthTokenErrorKind::Forbidden),
+        (" hush", AuthTokenErrorKind::Padded),
+        ("hush\t", AuthTokenErrorKind::Padded),
+        (&"hush".repeat(20_000), AuthTokenErrorKind::TooLong),
     ] {
         let builder = Client::builder().auth(auth_token);
         assert!(!format!("{builder:?}").contains("hu"));
         let error = builder.build().unwrap_err();
-        assert_eq!(error, ConfigError::AuthToken { why: expected });
+        assert_eq!(error, ConfigError::AuthToken { kind: expected });
         reads_well(&error, &["auth token", "65536 bytes", "line break or NUL"]);
         assert!(!format!("{error} {error:?}").contains("hu"));
     }

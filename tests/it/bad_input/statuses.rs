@@ -22,7 +22,7 @@ const STATUSES: [(&str, Check, &str); 13] = [
             matches!(
                 e,
                 Error::Auth {
-                    fault: AuthErrorKind::Missing,
+                    kind: AuthErrorKind::Missing,
                     ..
                 }
             )

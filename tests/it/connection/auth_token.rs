@@ -90,7 +90,7 @@ async fn a_rejected_auth_token_is_an_authentication_error() {
             .await
             .unwrap_err();
         assert!(
-            matches!(&error, Error::Auth { fault, .. } if *fault == expected),
+            matches!(&error, Error::Auth { kind, .. } if *kind == expected),
             "{error:?}"
         );
         assert!(error.is_auth() && !error.is_retryable());
@@ -130,7 +130,7 @@ async fn an_auth_token_too_long_for_old_servers_is_reported() {
                 .await
                 .unwrap_err();
             assert!(
-                matches!(&error, Error::Auth { fault, .. } if *fault == expected),
+                matches!(&error, Error::Auth { kind, .. } if *kind == expected),
                 "{length} bytes, {reply:?}: {error:?}"
             );
             let old = length > 256;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dflock::{Enqueued, Error, Queued, Semaphore};
 
 use super::{LONG, SECOND, client, semaphore};
-use crate::etcd_cluster::shared_cluster;
+use dflock_tests::etcd_cluster::shared_cluster;
 
 async fn queued(semaphore: &Semaphore) -> Semaphore<Queued> {
     match semaphore.clone().enqueue().await.unwrap() {

@@ -3,7 +3,7 @@
 use dflock::{AuthErrorKind, Client, ClientBuilder, Error};
 
 use super::{SECOND, builder, semaphore};
-use crate::etcd_cluster::{EtcdCluster, own_cluster, shared_cluster};
+use dflock_tests::etcd_cluster::{EtcdCluster, own_cluster, shared_cluster};
 
 /// Creates the user `root`, and the user `worker`, who may use keys below `dflock/`.
 fn enable_users(cluster: &EtcdCluster) {
@@ -41,7 +41,7 @@ async fn users_are_checked_and_their_tokens_renewed() {
     };
     enable_users(&cluster);
     let kind = |error| match error {
-        Error::Auth { fault, .. } => fault,
+        Error::Auth { kind, .. } => kind,
         other => panic!("{other:?}"),
     };
     let error = cycle(builder(&cluster)).await.unwrap_err();
@@ -82,8 +82,8 @@ async fn a_user_on_a_cluster_without_users_is_an_error() {
     let error = cycle(builder(cluster).auth("root:secret"))
         .await
         .unwrap_err();
-    let Error::Auth { fault, .. } = error else {
+    let Error::Auth { kind, .. } = error else {
         panic!("{error:?}");
     };
-    assert_eq!(fault, AuthErrorKind::Unneeded);
+    assert_eq!(kind, AuthErrorKind::Unneeded);
 }

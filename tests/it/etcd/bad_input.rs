@@ -3,7 +3,7 @@
 use dflock::{Client, ConfigError, Error, Semaphore};
 
 use super::{SECOND, builder, client};
-use crate::etcd_cluster::{ClusterOptions, EtcdCluster, own_cluster, shared_cluster};
+use dflock_tests::etcd_cluster::{ClusterOptions, EtcdCluster, own_cluster, shared_cluster};
 
 #[test]
 fn servers_of_two_kinds_are_refused() {

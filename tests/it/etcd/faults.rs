@@ -6,7 +6,7 @@ use dflock::{Client, Enqueued, LostReason};
 use tokio::sync::watch;
 
 use super::{SECOND, client, semaphore};
-use crate::etcd_cluster::{own_cluster, shared_cluster};
+use dflock_tests::etcd_cluster::{own_cluster, shared_cluster};
 use dflock_tests::harness::proxy::{Disconnect, Proxy, Shaping};
 
 #[tokio::test(flavor = "multi_thread")]

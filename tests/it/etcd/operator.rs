@@ -3,7 +3,7 @@
 use dflock::{Client, Error, LostReason};
 
 use super::{SECOND, builder, client, semaphore};
-use crate::etcd_cluster::shared_cluster;
+use dflock_tests::etcd_cluster::shared_cluster;
 
 #[tokio::test]
 async fn holders_are_listed_in_the_order_of_their_grants() {

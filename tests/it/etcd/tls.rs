@@ -3,9 +3,9 @@
 use dflock::{Error, Tls, TlsErrorKind};
 
 use super::builder;
-use crate::etcd_cluster::{ClusterOptions, EtcdCluster};
 use crate::tls::temp_dir::TempDir;
 use crate::tls::test_ca::{HOST, TestCa};
+use dflock_tests::etcd_cluster::{ClusterOptions, EtcdCluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_checked_on_both_sides() {
@@ -43,7 +43,7 @@ async fn certificates_are_checked_on_both_sides() {
     let tls = |ca: &TestCa| ca.tls().client_pem(&me.certificate, &me.key).unwrap();
     cycle(Some(tls(&ca))).await.unwrap();
     let kind = |error| match error {
-        Error::Tls { fault, .. } => fault,
+        Error::Tls { kind, .. } => kind,
         other => panic!("{other:?}"),
     };
     let wrong_ca = cycle(Some(tls(&TestCa::new()))).await.unwrap_err();

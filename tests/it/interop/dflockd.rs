@@ -313,7 +313,7 @@ async fn a_tls_client_reports_that_the_server_ended_the_handshake() {
                 matches!(
                     error,
                     Error::Tls {
-                        fault: TlsErrorKind::ConnectionClosed,
+                        kind: TlsErrorKind::ConnectionClosed,
                         ..
                     }
                 ),
@@ -351,7 +351,7 @@ async fn an_unexpected_auth_token_is_reported() {
                 .unwrap();
             let error = client.lock("job").unwrap().acquire().await.unwrap_err();
             assert!(
-                matches!(&error, Error::Auth { fault, .. } if *fault == expected),
+                matches!(&error, Error::Auth { kind, .. } if *kind == expected),
                 "{length} bytes: {error:?}"
             );
         }

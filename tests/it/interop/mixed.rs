@@ -1,4 +1,4 @@
-//! Rust and Python workers that share slots on `local_server`.
+//! Rust and Python workers that share slots on `dflock serve`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ async fn at_most_one_worker_holds_the_lock() {
 /// Starts each worker after the server has queued the previous one. Each worker releases only on
 /// command.
 async fn assert_granted_in_order(python: &Python, resource: Resource) {
-    let server = Program::local_server(&[]).await;
+    let server = Program::dflock_serve(&[]).await;
     let client = server.client();
     let holders = HolderCount::new(resource.limit());
     let (granted, mut grants) = mpsc::unbounded_channel();
@@ -87,7 +87,7 @@ async fn assert_granted_in_order(python: &Python, resource: Resource) {
 /// Runs all workers concurrently at full speed.
 async fn assert_limit_holds(python: &Python, resource: Resource) {
     const CYCLES: usize = 15;
-    let server = Program::local_server(&[]).await;
+    let server = Program::dflock_serve(&[]).await;
     let holders = HolderCount::new(resource.limit());
     let mut running = JoinSet::new();
     for mut worker in Worker::all(python, &server, resource)
@@ -117,7 +117,7 @@ async fn assert_limit_holds(python: &Python, resource: Resource) {
 #[tokio::test]
 async fn the_slot_of_a_killed_python_program_goes_to_rust() {
     interop(async |python| {
-        let server = Program::local_server(&[]).await;
+        let server = Program::dflock_serve(&[]).await;
         let lock = server.client().lock("job").unwrap();
         let mut worker = PythonWorker::start(python, &server, LOCK, "sync", false);
         worker.acquire().await;
@@ -133,7 +133,7 @@ async fn the_slot_of_a_killed_python_program_goes_to_rust() {
 #[tokio::test]
 async fn the_slot_of_a_dropped_rust_holder_goes_to_python() {
     interop(async |python| {
-        let server = Program::local_server(&[]).await;
+        let server = Program::dflock_serve(&[]).await;
         let client = server.client();
         let held = client.lock("job").unwrap().acquire().await.unwrap();
         let mut worker = PythonWorker::start(python, &server, LOCK, "async", true);

@@ -19,11 +19,11 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts the example `local_server` with additional flags.
-    pub(super) async fn local_server(flags: &[&str]) -> Self {
-        let mut command = Command::new(&*LOCAL_SERVER);
+    /// Starts `dflock serve` with additional flags.
+    pub(super) async fn dflock_serve(flags: &[&str]) -> Self {
+        let mut command = Command::new(&*DFLOCK);
         command
-            .args(["--port", "0"])
+            .args(["serve", "--port", "0"])
             .args(flags)
             .stdout(Stdio::piped())
             .kill_on_drop(true);
@@ -96,9 +96,9 @@ pub(super) fn lines<R: AsyncRead + Unpin>(output: R) -> Lines<BufReader<R>> {
     BufReader::new(output).lines()
 }
 
-/// Path of the example, built with the profile of this test. `cargo test` has built it already, and
-/// `cargo test -p dflock-tests` has not.
-static LOCAL_SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
+/// Path of the program `dflock`, built with the profile of this test. `cargo test` has built it
+/// already, and `cargo test -p dflock-tests` has not.
+static DFLOCK: LazyLock<PathBuf> = LazyLock::new(|| {
     let temp_dir = std::env::current_exe()
         .unwrap()
         .ancestors()
@@ -115,8 +115,8 @@ static LOCAL_SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
             "build",
             "--quiet",
             "--workspace",
-            "--example",
-            "local_server",
+            "--bin",
+            "dflock",
             "--profile",
         ])
         .arg(profile);
@@ -125,6 +125,6 @@ static LOCAL_SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
         .arg(target_dir())
         .status()
         .unwrap();
-    assert!(status.success(), "the example cannot be built");
-    temp_dir.join("examples").join("local_server")
+    assert!(status.success(), "`dflock` cannot be built");
+    temp_dir.join("dflock")
 });

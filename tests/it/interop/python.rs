@@ -13,8 +13,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::skipped;
-
 /// Environment variable with the path of an interpreter that has the packages.
 const INTERPRETER: &str = "DFLOCK_INTEROP_PYTHON";
 
@@ -186,7 +184,7 @@ const NO_SERVER: &str = "this Python has no `dflockd`; the Python server needs P
 /// Reports the current test as skipped. CI allows no skipped interop test.
 fn skip(why: &str) {
     assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{why}");
-    skipped::skip(why);
+    dflock_tests::skip(why);
 }
 
 fn report(cases: u32) {

@@ -38,9 +38,9 @@ async fn python_assigns_every_key_to_the_same_server() {
 async fn python_respects_holds_of_rust_on_three_servers() {
     interop(async |python| {
         let servers = [
-            Program::local_server(&[]).await,
-            Program::local_server(&[]).await,
-            Program::local_server(&[]).await,
+            Program::dflock_serve(&[]).await,
+            Program::dflock_serve(&[]).await,
+            Program::dflock_serve(&[]).await,
         ];
         let addresses = servers.each_ref().map(|server| server.addr.to_string());
         let client = dflock::Client::builder()

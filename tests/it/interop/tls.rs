@@ -1,4 +1,4 @@
-//! TLS between the Python client and `local_server`.
+//! TLS between the Python client and `dflock serve`.
 
 use super::program::Program;
 use super::python::interop;
@@ -53,12 +53,12 @@ async fn python_respects_holds_of_rust_over_tls() {
     .await;
 }
 
-/// Starts `local_server` with a certificate of `test_ca` and with `flags`.
+/// Starts `dflock serve` with a certificate of `test_ca` and with `flags`.
 async fn start_tls_server(test_ca: &TestCa, dir: &TempDir, flags: &[&str]) -> Program {
     let test_cert = test_ca.issue(HOST);
     let (chain, key) = (
         dir.file("server.pem", test_cert.certificate),
         dir.file("server.key", test_cert.key),
     );
-    Program::local_server(&[&["--tls-cert", &chain, "--tls-key", &key], flags].concat()).await
+    Program::dflock_serve(&[&["--tls-cert", &chain, "--tls-key", &key], flags].concat()).await
 }

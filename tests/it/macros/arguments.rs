@@ -20,8 +20,8 @@ async fn expression(separator: &str) -> Result<String, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_a_template_or_an_expression() {
-    let house = Fixture::new().await;
-    let client = &house.client;
+    let fixture = Fixture::new().await;
+    let client = &fixture.client;
     assert_eq!(
         client.clone().scope(template("acme", 7)).await.unwrap(),
         "report:acme:07:{x}"
@@ -32,8 +32,8 @@ async fn a_key_is_a_template_or_an_expression() {
 // T16, N10, G28, P32: invalid values are refused before anything is sent.
 #[tokio::test(start_paused = true)]
 async fn an_invalid_value_of_an_expression_is_a_config_error() {
-    let house = Fixture::new().await;
-    let error = house
+    let fixture = Fixture::new().await;
+    let error = fixture
         .client
         .clone()
         .scope(expression("\n"))
@@ -44,7 +44,7 @@ async fn an_invalid_value_of_an_expression_is_a_config_error() {
         "{error}"
     );
     let shop = Shop {
-        client: Arc::new(house.client.clone()),
+        client: Arc::new(fixture.client.clone()),
         limit: 0,
         wait: Duration::ZERO,
         ratio: 0.5,
@@ -60,7 +60,7 @@ async fn an_invalid_value_of_an_expression_is_a_config_error() {
     .await
     .unwrap_err();
     assert!(matches!(error, Error::Config(_)), "{error}");
-    assert_eq!(house.server.stats().connections, 0);
+    assert_eq!(fixture.server.stats().connections, 0);
 }
 
 struct Shop {
@@ -125,11 +125,17 @@ async fn impatient() -> Result<(), Error> {
 // T32
 #[tokio::test(start_paused = true)]
 async fn acquire_timeout_sets_the_longest_wait() {
-    let house = Fixture::new().await;
-    let held = house.client.lock("pool").unwrap().acquire().await.unwrap();
+    let fixture = Fixture::new().await;
+    let held = fixture
+        .client
+        .lock("pool")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
     let began = Instant::now();
     assert!(
-        house
+        fixture
             .client
             .clone()
             .scope(impatient())
@@ -139,7 +145,7 @@ async fn acquire_timeout_sets_the_longest_wait() {
     );
     assert_eq!(began.elapsed().as_secs(), 0);
     assert!(
-        house
+        fixture
             .client
             .clone()
             .scope(patient())
@@ -149,7 +155,7 @@ async fn acquire_timeout_sets_the_longest_wait() {
     );
     assert_eq!(began.elapsed().as_secs(), 2);
     held.release().await.unwrap();
-    house.client.clone().scope(impatient()).await.unwrap();
+    fixture.client.clone().scope(impatient()).await.unwrap();
 }
 
 #[dflock::semaphore(key = "pool", limit = 1, lease_ttl = "1m30s", slot = held)]
@@ -167,9 +173,9 @@ async fn server_lease() -> Result<Duration, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn lease_ttl_defaults_to_that_server_lease() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     assert_eq!(
-        house
+        fixture
             .client
             .clone()
             .scope(own_lease())
@@ -179,7 +185,7 @@ async fn lease_ttl_defaults_to_that_server_lease() {
         90
     );
     assert_eq!(
-        house
+        fixture
             .client
             .clone()
             .scope(server_lease())
@@ -198,8 +204,8 @@ async fn renewed_early(after: Duration) -> Result<Duration, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn renew_ratio_sets_the_time_of_the_renewal() {
-    let house = Fixture::new().await;
-    let remaining = house
+    let fixture = Fixture::new().await;
+    let remaining = fixture
         .client
         .clone()
         .scope(renewed_early(Duration::from_millis(2200)))
@@ -209,30 +215,30 @@ async fn renew_ratio_sets_the_time_of_the_renewal() {
 }
 
 #[dflock::semaphore(key = "pool", limit = 2, slot = held)]
-async fn use_slot_until_lost(house: &Fixture) -> Result<(String, Option<u64>), Error> {
+async fn use_slot_until_lost(fixture: &Fixture) -> Result<(String, Option<u64>), Error> {
     let before = held.remaining();
     sleep(Duration::from_secs(1)).await;
     assert!(held.remaining() < before);
     held.renew().await?;
     assert!(held.remaining() >= before);
-    house.server.faults().disconnect("pool");
+    fixture.server.faults().disconnect("pool");
     assert_eq!(held.lost().await.reason, LostReason::Disconnected);
     Ok((held.token().as_str().to_owned(), held.fence()))
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_body_can_use_its_slot() {
-    let house = Fixture::new().await;
-    let client = house
+    let fixture = Fixture::new().await;
+    let client = fixture
         .server
         .client_builder()
-        .connector(house.server.connector())
+        .connector(fixture.server.connector())
         .fencing(true)
         .build()
         .unwrap();
     assert!(
         client
-            .scope(fence_after_inner_loss(&house))
+            .scope(fence_after_inner_loss(&fixture))
             .await
             .unwrap()
             .1
@@ -241,9 +247,9 @@ async fn the_body_can_use_its_slot() {
 }
 
 #[dflock::semaphore(key = "other", limit = 2, on_lost = finish, slot = held)]
-async fn fence_after_inner_loss(house: &Fixture) -> Result<(String, Option<u64>), Error> {
+async fn fence_after_inner_loss(fixture: &Fixture) -> Result<(String, Option<u64>), Error> {
     assert_eq!(held.key(), "other");
-    assert!(use_slot_until_lost(house).await.unwrap_err().is_lost());
+    assert!(use_slot_until_lost(fixture).await.unwrap_err().is_lost());
     Ok((held.token().as_str().to_owned(), held.fence()))
 }
 
@@ -260,9 +266,9 @@ async fn through_a_reexport() -> Result<String, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn dflock_may_be_reexported() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     assert_eq!(
-        house
+        fixture
             .client
             .clone()
             .scope(through_a_reexport())
@@ -290,9 +296,9 @@ async fn recorded(log: &std::sync::Mutex<Vec<&'static str>>, client: &Client) ->
 
 #[tokio::test(start_paused = true)]
 async fn expressions_are_evaluated_once_in_source_order_before_the_body() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let log = std::sync::Mutex::default();
-    let future = recorded(&log, &house.client);
+    let future = recorded(&log, &fixture.client);
     assert!(
         log.lock().unwrap().is_empty(),
         "the expressions are evaluated before the first poll"

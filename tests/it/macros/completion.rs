@@ -40,8 +40,8 @@ impl From<u8> for Failure {
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn exits_with(house: &Fixture, exit: Exit) -> Result<u32, Failure> {
-    assert_eq!(house.holders("pool"), 1);
+async fn exits_with(fixture: &Fixture, exit: Exit) -> Result<u32, Failure> {
+    assert_eq!(fixture.holders("pool"), 1);
     sleep(Duration::from_secs(1)).await;
     match exit {
         Exit::Value => {}
@@ -49,16 +49,20 @@ async fn exits_with(house: &Fixture, exit: Exit) -> Result<u32, Failure> {
         Exit::QuestionMark => Err(3)?,
         Exit::Error => return Err(Failure::Body(4)),
     }
-    assert_eq!(house.holders("pool"), 1);
+    assert_eq!(fixture.holders("pool"), 1);
     Ok(1)
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_slot_is_released_before_the_function_returns() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     for exit in [Exit::Value, Exit::Return, Exit::QuestionMark, Exit::Error] {
-        let result = house.client.clone().scope(exits_with(&house, exit)).await;
-        assert_eq!(house.holders("pool"), 0, "{exit:?}");
+        let result = fixture
+            .client
+            .clone()
+            .scope(exits_with(&fixture, exit))
+            .await;
+        assert_eq!(fixture.holders("pool"), 0, "{exit:?}");
         let number = result.or_else(|failure| match failure {
             Failure::Body(number) => Ok(number.into()),
             Failure::Slot(error) => Err(error),
@@ -66,7 +70,7 @@ async fn the_slot_is_released_before_the_function_returns() {
         assert_eq!(number.unwrap(), exit as u32 + 1);
     }
     // The slots were released, so all calls used the same connection.
-    assert_eq!(house.server.stats().connections, 1);
+    assert_eq!(fixture.server.stats().connections, 1);
 }
 
 /// Notifies `runs` when its body runs, and never returns.
@@ -78,9 +82,9 @@ async fn hangs(runs: Arc<Notify>, then: fn()) -> Result<(), Error> {
 }
 
 /// Spawns [`hangs`] and waits until its body runs.
-async fn spawn_hanging(house: &Fixture, then: fn()) -> JoinHandle<Result<(), Error>> {
+async fn spawn_hanging(fixture: &Fixture, then: fn()) -> JoinHandle<Result<(), Error>> {
     let runs = Arc::new(Notify::new());
-    let task = tokio::spawn(house.client.clone().scope(hangs(runs.clone(), then)));
+    let task = tokio::spawn(fixture.client.clone().scope(hangs(runs.clone(), then)));
     runs.notified().await;
     task
 }
@@ -89,48 +93,51 @@ async fn spawn_hanging(house: &Fixture, then: fn()) -> JoinHandle<Result<(), Err
 async fn panic_and_cancellation_free_the_slot() {
     // With auto-release off, only a release frees the slot, and not the end of the connection.
     for auto_release in [true, false] {
-        let house = Fixture::with_config(server().auto_release(auto_release).build()).await;
-        let panicked = spawn_hanging(&house, || panic!("with a held slot"))
+        let fixture = Fixture::with_config(server().auto_release(auto_release).build()).await;
+        let panicked = spawn_hanging(&fixture, || panic!("with a held slot"))
             .await
             .await
             .unwrap_err();
         assert!(panicked.is_panic());
         sleep(Duration::from_millis(1)).await;
-        assert_eq!(house.holders("pool"), 0);
+        assert_eq!(fixture.holders("pool"), 0);
 
-        let task = spawn_hanging(&house, || {}).await;
-        assert_eq!(house.holders("pool"), 1);
+        let task = spawn_hanging(&fixture, || {}).await;
+        assert_eq!(fixture.holders("pool"), 1);
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
         sleep(Duration::from_millis(1)).await;
-        assert_eq!(house.holders("pool"), 0);
+        assert_eq!(fixture.holders("pool"), 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_wait_leaves_the_queue() {
-    let house = Fixture::new().await;
-    let held = house
+    let fixture = Fixture::new().await;
+    let held = fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
         .acquire()
         .await
         .unwrap();
-    let waiting = house.client.clone().scope(exits_with(&house, Exit::Value));
+    let waiting = fixture
+        .client
+        .clone()
+        .scope(exits_with(&fixture, Exit::Value));
     assert!(
         tokio::time::timeout(Duration::from_secs(1), waiting)
             .await
             .is_err()
     );
     sleep(Duration::from_millis(1)).await;
-    assert_eq!((house.holders("pool"), house.waiters("pool")), (1, 0));
+    assert_eq!((fixture.holders("pool"), fixture.waiters("pool")), (1, 0));
     held.release().await.unwrap();
 }
 
 #[dflock::semaphore(key = "pool", limit = 1)]
-async fn freezes(house: &Fixture, result: Result<u32, Failure>) -> Result<u32, Failure> {
-    house.server.faults().freeze();
+async fn freezes(fixture: &Fixture, result: Result<u32, Failure>) -> Result<u32, Failure> {
+    fixture.server.faults().freeze();
     result
 }
 
@@ -138,10 +145,14 @@ async fn freezes(house: &Fixture, result: Result<u32, Failure>) -> Result<u32, F
 #[tokio::test(start_paused = true)]
 async fn a_failed_release_is_logged_and_does_not_change_the_result() {
     for result in [Ok(1), Err(Failure::Body(2))] {
-        let house = Fixture::new().await;
+        let fixture = Fixture::new().await;
         let log = Log::start();
         let expected = format!("{result:?}");
-        let returned = house.client.clone().scope(freezes(&house, result)).await;
+        let returned = fixture
+            .client
+            .clone()
+            .scope(freezes(&fixture, result))
+            .await;
         assert_eq!(format!("{returned:?}"), expected);
         let warnings = log.warnings();
         assert!(
@@ -153,12 +164,12 @@ async fn a_failed_release_is_logged_and_does_not_change_the_result() {
 
 #[tokio::test(start_paused = true)]
 async fn a_successful_release_is_not_logged() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let log = Log::start();
-    house
+    fixture
         .client
         .clone()
-        .scope(exits_with(&house, Exit::Value))
+        .scope(exits_with(&fixture, Exit::Value))
         .await
         .unwrap();
     assert_eq!(log.warnings(), [""; 0]);
@@ -171,15 +182,15 @@ async fn with_another_limit() -> anyhow::Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_acquire_is_an_error_and_the_body_does_not_run() {
-    let house = Fixture::new().await;
-    let held = house
+    let fixture = Fixture::new().await;
+    let held = fixture
         .client
         .semaphore("pool", 1)
         .unwrap()
         .acquire()
         .await
         .unwrap();
-    let error = house
+    let error = fixture
         .client
         .clone()
         .scope(with_another_limit())
@@ -190,10 +201,10 @@ async fn a_failed_acquire_is_an_error_and_the_body_does_not_run() {
         "{error}"
     );
 
-    let Err(Failure::Slot(error)) = house
+    let Err(Failure::Slot(error)) = fixture
         .client
         .clone()
-        .scope(exits_with(&house, Exit::Value))
+        .scope(exits_with(&fixture, Exit::Value))
         .await
     else {
         panic!("the slot is taken")
@@ -201,12 +212,12 @@ async fn a_failed_acquire_is_an_error_and_the_body_does_not_run() {
     assert!(error.is_timeout());
     held.release().await.unwrap();
 
-    house.server.faults().refuse_connections(true);
-    house.server.faults().disconnect_all();
-    let Err(Failure::Slot(error)) = house
+    fixture.server.faults().refuse_connections(true);
+    fixture.server.faults().disconnect_all();
+    let Err(Failure::Slot(error)) = fixture
         .client
         .clone()
-        .scope(exits_with(&house, Exit::Value))
+        .scope(exits_with(&fixture, Exit::Value))
         .await
     else {
         panic!("there is no server")

@@ -10,45 +10,58 @@ use dflock::Error;
 use crate::fixture::Fixture;
 
 #[dflock::semaphore(key = "nested", limit = 3)]
-async fn nested(house: &Fixture, depth: u32) -> Result<u64, Error> {
+async fn nested(fixture: &Fixture, depth: u32) -> Result<u64, Error> {
     match depth {
-        0 => Ok(house.holders("nested")),
-        _ => Box::pin(nested(house, depth - 1)).await,
+        0 => Ok(fixture.holders("nested")),
+        _ => Box::pin(nested(fixture, depth - 1)).await,
     }
 }
 
 #[dflock::semaphore(key = "boxed", limit = 3)]
 fn boxed(
-    house: &Fixture,
+    fixture: &Fixture,
     depth: u32,
 ) -> Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + '_>> {
     Box::pin(async move {
         if depth == 0 {
-            Ok(house.holders("boxed"))
+            Ok(fixture.holders("boxed"))
         } else {
-            boxed(house, depth - 1).await
+            boxed(fixture, depth - 1).await
         }
     })
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_recursive_call_holds_a_slot() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     assert_eq!(
-        house.client.clone().scope(nested(&house, 2)).await.unwrap(),
-        3
-    );
-    assert_eq!(
-        house.client.clone().scope(boxed(&house, 2)).await.unwrap(),
-        3
-    );
-    assert_eq!((house.holders("nested"), house.holders("boxed")), (0, 0));
-    // One call more than there are slots.
-    assert!(
-        house
+        fixture
             .client
             .clone()
-            .scope(nested(&house, 3))
+            .scope(nested(&fixture, 2))
+            .await
+            .unwrap(),
+        3
+    );
+    assert_eq!(
+        fixture
+            .client
+            .clone()
+            .scope(boxed(&fixture, 2))
+            .await
+            .unwrap(),
+        3
+    );
+    assert_eq!(
+        (fixture.holders("nested"), fixture.holders("boxed")),
+        (0, 0)
+    );
+    // One call more than there are slots.
+    assert!(
+        fixture
+            .client
+            .clone()
+            .scope(nested(&fixture, 3))
             .await
             .unwrap_err()
             .is_timeout()
@@ -86,19 +99,24 @@ fn nested_calls_do_not_make_the_future_larger() {
 }
 
 #[dflock::semaphore(key = "returned", limit = 1)]
-fn returned(house: &Fixture) -> impl Future<Output = Result<u64, Error>> + Send {
-    let before = house.holders("returned");
-    async move { Ok(before + house.holders("returned")) }
+fn returned(fixture: &Fixture) -> impl Future<Output = Result<u64, Error>> + Send {
+    let before = fixture.holders("returned");
+    async move { Ok(before + fixture.holders("returned")) }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_future_of_a_plain_function_holds_a_slot_while_it_runs() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     assert_eq!(
-        house.client.clone().scope(returned(&house)).await.unwrap(),
+        fixture
+            .client
+            .clone()
+            .scope(returned(&fixture))
+            .await
+            .unwrap(),
         1
     );
-    assert_eq!(house.holders("returned"), 0);
+    assert_eq!(fixture.holders("returned"), 0);
 }
 
 struct Point {
@@ -120,10 +138,10 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn arguments_and_body_can_use_generics_and_patterns() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let future = generic::<_, 3>(Point { x: 1, y: 2 }, ("left", 'c'), 7);
     assert_eq!(
-        house
+        fixture
             .client
             .clone()
             .scope(future)
@@ -135,23 +153,23 @@ async fn arguments_and_body_can_use_generics_and_patterns() {
 }
 
 struct Counter {
-    house: Fixture,
+    fixture: Fixture,
     calls: u32,
 }
 
 impl Counter {
-    #[dflock::lock(key = "counter", client = self.house.client, slot = held)]
+    #[dflock::lock(key = "counter", client = self.fixture.client, slot = held)]
     async fn by_mutable_reference(&mut self) -> Result<&mut u32, Error> {
         self.calls += u32::from(!held.is_lost());
         Ok(&mut self.calls)
     }
 
-    #[dflock::lock(key = "counter", client = self.house.client)]
+    #[dflock::lock(key = "counter", client = self.fixture.client)]
     async fn by_value(self) -> Result<u32, Error> {
         Ok(self.calls)
     }
 
-    #[dflock::lock(key = "counter", client = self.house.client)]
+    #[dflock::lock(key = "counter", client = self.fixture.client)]
     async fn by_arc(self: Arc<Self>, more: u32) -> Result<u32, Error> {
         Ok(self.calls + more)
     }
@@ -160,14 +178,14 @@ impl Counter {
 #[tokio::test(start_paused = true)]
 async fn methods_can_take_self_in_any_form() {
     let mut counter = Counter {
-        house: Fixture::new().await,
+        fixture: Fixture::new().await,
         calls: 0,
     };
     *counter.by_mutable_reference().await.unwrap() += 10;
     assert_eq!(counter.calls, 11);
     assert_eq!(counter.by_value().await.unwrap(), 11);
     let counter = Arc::new(Counter {
-        house: Fixture::new().await,
+        fixture: Fixture::new().await,
         calls: 1,
     });
     assert_eq!(tokio::spawn(counter.by_arc(2)).await.unwrap().unwrap(), 3);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use dflock::server::Server;
-use dflock::{AuthErrorKind, Client, ClientBuilder, ConfigError, Error, TokenErrorKind};
+use dflock::{AuthErrorKind, AuthTokenErrorKind, Client, ClientBuilder, ConfigError, Error};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -154,7 +154,7 @@ async fn the_server_requires_the_auth_token_after_the_handshake() {
     ] {
         let error = builder.build().unwrap().ping().await.unwrap_err();
         assert!(
-            matches!(&error, Error::Auth { fault, .. } if *fault == expected),
+            matches!(&error, Error::Auth { kind, .. } if *kind == expected),
             "{error:?}"
         );
         let shown = format!("{error} {error:?}");
@@ -177,7 +177,7 @@ fn an_auth_token_with_a_line_break_is_rejected() {
         assert_eq!(
             error,
             ConfigError::AuthToken {
-                why: TokenErrorKind::Forbidden
+                kind: AuthTokenErrorKind::Forbidden
             }
         );
         assert!(!error.to_string().contains(auth_token.trim()));

@@ -95,7 +95,7 @@ async fn a_client_with_no_certificate_or_another_one_is_rejected() {
                 matches!(
                     error,
                     Error::Tls {
-                        fault: TlsErrorKind::Refused,
+                        kind: TlsErrorKind::Refused,
                         ..
                     }
                 ),

@@ -91,7 +91,7 @@ async fn a_plain_server_that_replies_does_not_use_tls() {
         matches!(
             error,
             Error::Tls {
-                fault: TlsErrorKind::NotTls,
+                kind: TlsErrorKind::NotTls,
                 ..
             }
         ),
@@ -153,7 +153,7 @@ async fn a_server_of_another_protocol_does_not_use_tls() {
             matches!(
                 error,
                 Error::Tls {
-                    fault: TlsErrorKind::NotTls,
+                    kind: TlsErrorKind::NotTls,
                     ..
                 }
             ),
@@ -242,7 +242,7 @@ async fn a_server_that_closes_during_the_handshake_is_reachable() {
             matches!(
                 error,
                 Error::Tls {
-                    fault: TlsErrorKind::ConnectionClosed,
+                    kind: TlsErrorKind::ConnectionClosed,
                     ..
                 }
             ),

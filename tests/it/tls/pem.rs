@@ -14,11 +14,11 @@ fn assert_rejected<T: std::fmt::Debug>(
     names: &[&str],
 ) {
     let error = result.unwrap_err();
-    let ConfigError::Pem { why, .. } = &error else {
+    let ConfigError::Pem { kind, .. } = &error else {
         panic!("{error:?}")
     };
     assert_eq!(
-        std::mem::discriminant(why),
+        std::mem::discriminant(kind),
         std::mem::discriminant(expected),
         "{error:?}"
     );
@@ -30,7 +30,7 @@ const UNREADABLE: PemErrorKind = PemErrorKind::Unreadable {
 };
 const MALFORMED: PemErrorKind = PemErrorKind::Malformed {
     section: 1,
-    why: PemSectionErrorKind::NoEnd,
+    kind: PemSectionErrorKind::NoEnd,
 };
 const UNUSABLE: PemErrorKind = PemErrorKind::Unusable { section: 1 };
 const NO_CERTIFICATE: PemErrorKind = PemErrorKind::NoCertificate { found: None };

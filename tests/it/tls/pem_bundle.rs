@@ -200,10 +200,10 @@ fn an_unusable_section_is_rejected_with_its_number() {
         for (loader_name, load) in LOADERS {
             let error = load(&bundle, &cert.key).expect_err(&bundle);
             let ConfigError::Pem {
-                why:
+                kind:
                     PemErrorKind::Malformed {
                         section: at,
-                        why: found,
+                        kind: found,
                     },
                 ..
             } = error
@@ -262,7 +262,7 @@ fn a_section_of_another_kind_is_named_in_the_error() {
         for (loader_name, load) in LOADERS {
             let error = load(&of(label), &cert.key).unwrap_err();
             let ConfigError::Pem {
-                why: PemErrorKind::NoCertificate { found },
+                kind: PemErrorKind::NoCertificate { found },
                 ..
             } = error
             else {

@@ -73,7 +73,7 @@ fn is_distrusted(result: &Result<(), Error>) -> bool {
     matches!(
         result,
         Err(Error::Tls {
-            fault: TlsErrorKind::Issuer,
+            kind: TlsErrorKind::Issuer,
             ..
         })
     )
@@ -225,7 +225,7 @@ async fn a_replaced_client_certificate_is_sent_instead_of_a_session_resumption()
         matches!(
             error,
             Error::Tls {
-                fault: TlsErrorKind::Refused,
+                kind: TlsErrorKind::Refused,
                 ..
             }
         ),
@@ -318,7 +318,7 @@ async fn a_replaced_auth_token_applies_to_new_connections_only() {
             matches!(
                 error,
                 Error::Auth {
-                    fault: AuthErrorKind::Wrong { .. },
+                    kind: AuthErrorKind::Wrong { .. },
                     ..
                 }
             ),
@@ -332,7 +332,7 @@ async fn a_replaced_auth_token_applies_to_new_connections_only() {
             matches!(
                 error,
                 Error::Auth {
-                    fault: AuthErrorKind::Wrong { .. },
+                    kind: AuthErrorKind::Wrong { .. },
                     ..
                 }
             ),

@@ -65,7 +65,7 @@ async fn a_root_store_cannot_replace_the_pinned_certificate() {
             .unwrap();
         let error = client.ping().await.unwrap_err();
         assert!(
-            matches!(error, Error::Tls { fault, .. } if fault == expected),
+            matches!(error, Error::Tls { kind, .. } if kind == expected),
             "{error:?}"
         );
         server.client().ping().await.unwrap();
@@ -89,7 +89,7 @@ async fn clients_of_the_server_trust_no_other_certificate() {
         matches!(
             error,
             Error::Tls {
-                fault: TlsErrorKind::Issuer,
+                kind: TlsErrorKind::Issuer,
                 ..
             }
         ),

@@ -80,7 +80,7 @@ async fn an_untrusted_certificate_is_rejected_with_its_reason() {
         let server = server(&cert).await;
         let error = ping(&server, ca.tls()).await.unwrap_err();
         assert!(
-            matches!(&error, Error::Tls { fault, .. } if *fault == expected),
+            matches!(&error, Error::Tls { kind, .. } if *kind == expected),
             "{error:?}"
         );
         assert!(
@@ -128,7 +128,7 @@ async fn a_self_signed_certificate_is_trusted_unless_it_is_a_ca() {
                         && matches!(
                             error,
                             Error::Tls {
-                                fault: TlsErrorKind::Certificate,
+                                kind: TlsErrorKind::Certificate,
                                 ..
                             }
                         ),
@@ -156,7 +156,7 @@ async fn a_given_server_name_is_verified_instead_of_the_host() {
         matches!(
             error,
             Error::Tls {
-                fault: TlsErrorKind::Name,
+                kind: TlsErrorKind::Name,
                 ..
             }
         ),
@@ -182,7 +182,7 @@ async fn a_user_defined_rustls_configuration_is_used_unchanged() {
         matches!(
             error,
             Error::Tls {
-                fault: TlsErrorKind::Issuer,
+                kind: TlsErrorKind::Issuer,
                 ..
             }
         ),

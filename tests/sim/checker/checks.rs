@@ -7,7 +7,7 @@ use super::state::{Checker, RENEWAL_SLACK, format_violation};
 use crate::sim::history::{GrantId, Probe, ReleaseKind};
 use crate::sim::intervals::Intervals;
 use crate::sim::link::Link;
-use crate::sim::plan::DELAYS;
+use crate::sim::plan::{DELAYS, fast_clock, slow_clock};
 
 /// Lateness of a timer. Timers have a resolution of a millisecond, and on a slow clock the last
 /// sleep ends early.
@@ -29,10 +29,13 @@ impl Checker<'_> {
             return;
         };
         self.check_loss_in_time(slot, grant, acquired);
+        self.check_max_hold(slot, grant, acquired);
+        self.check_min_hold(slot, grant, acquired);
         self.check_on_lost_once(slot, grant, acquired);
         self.check_body_stopped(slot, grant, acquired);
         self.check_loss_has_cause(slot, grant, acquired);
         if let Some((at, ReleaseKind::Drop | ReleaseKind::Close, _)) = grant.given_up
+            && !self.lingers(grant)
             && self.closed(grant).is_some_and(|closed| closed > at)
         {
             self.report_violation(
@@ -68,14 +71,7 @@ impl Checker<'_> {
             Probe::Body if cause != Cause::Gone => self.pauses.first_after(latest),
             _ => self.jumps.first_after(latest + TIMER_SLACK),
         };
-        let held_until = [
-            grant.reported_lost,
-            grant.on_lost.first().copied(),
-            grant.given_up.map(|given_up| given_up.0),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
+        let held_until = grant.held_until();
         if held_until.is_none_or(|until| until > held_deadline) {
             let until = held_until.unwrap_or(Duration::MAX);
             let what = format!(
@@ -106,13 +102,72 @@ impl Checker<'_> {
         }
     }
 
+    /// Checks that no client considers a slot held for longer than its longest hold, which counts
+    /// from the grant or from before it.
+    fn check_max_hold(&mut self, slot: GrantId, grant: &Grant, acquired: &Acquired) {
+        let Some(max_hold) = self.plan.max_hold(acquired.client, &grant.key) else {
+            return;
+        };
+        let latest = acquired.at + slow_clock(max_hold);
+        // A timer ends the hold: nothing else happens at that moment.
+        let held_deadline = match acquired.probe {
+            Probe::Body => self.pauses.first_after(latest + TIMER_SLACK),
+            Probe::History | Probe::Disabled => self.jumps.first_after(latest + TIMER_SLACK),
+        };
+        let held_until = grant.held_until().unwrap_or(Duration::MAX);
+        if held_until > held_deadline {
+            self.report_violation(
+                held_until,
+                &format!(
+                    "slot {slot} of {} was held until {held_until:?}, past its longest hold until \
+                     {latest:?}",
+                    grant.key
+                ),
+            );
+        }
+    }
+
+    /// Checks that a slot that was given up before its shortest hold was over stays taken until
+    /// then, unless it was lost.
+    fn check_min_hold(&mut self, slot: GrantId, grant: &Grant, acquired: &Acquired) {
+        let (true, Some(min_hold)) = (self.lingers(grant), self.plan.key(&grant.key).min_hold)
+        else {
+            return;
+        };
+        self.count("slots kept after their end");
+        let earliest = grant.at + fast_clock(min_hold);
+        // A client that loses its slot sends a release and closes the connection.
+        let closed = self.closed(grant).filter(|closed| *closed < earliest);
+        let released = grant
+            .ended
+            .filter(|(_, cause)| *cause == Cause::Released)
+            .map(|(at, _)| at)
+            .filter(|at| *at < earliest);
+        let Some(ended) = closed.or(released) else {
+            return;
+        };
+        let since = ended.saturating_sub(acquired.lease.min(self.plan.read_timeout) + NOTICE_DELAY);
+        let is_lost = closed.is_some()
+            && (self.plan.longest_latency() > RENEWAL_SLACK
+                || self.fault_windows.overlaps(since, ended, NOTICE_DELAY));
+        if !is_lost {
+            self.report_violation(
+                ended,
+                &format!(
+                    "slot {slot} of {} ended before its shortest hold, until {earliest:?}",
+                    grant.key
+                ),
+            );
+        }
+    }
+
     /// Checks that `on_lost` is called once for each slot that the user lost and not otherwise, and
     /// that `lost()` completes no later.
     fn check_on_lost_once(&mut self, slot: GrantId, grant: &Grant, acquired: &Acquired) {
         let Some((at, _, was_held)) = grant.given_up else {
             return self.report_violation(acquired.at, &format!("slot {slot} was never given up"));
         };
-        let found_out = grant.released == Some(Err("lost"));
+        let found_out = matches!(grant.released, Some(Err("lost" | "overdue")));
         let calls = grant.on_lost.len();
         // The outcome of the release at the end of `with_slot` is not recorded.
         let unknown = acquired.in_body && was_held;
@@ -161,6 +216,12 @@ impl Checker<'_> {
         let Some(&lost) = grant.on_lost.first() else {
             return;
         };
+        if grant.is_overdue {
+            if self.plan.max_hold(acquired.client, &grant.key).is_none() {
+                self.report_violation(lost, &format!("slot {slot} was overdue without a limit"));
+            }
+            return;
+        }
         if self.plan.longest_latency() > RENEWAL_SLACK
             || grant.ended.is_some_and(|(ended, _)| ended <= lost)
         {
@@ -203,6 +264,10 @@ impl Checker<'_> {
         let Some((dropped, ReleaseKind::Drop, true)) = grant.given_up else {
             return false;
         };
+        // A slot that stays taken is released later, or lost.
+        if self.lingers(grant) {
+            return false;
+        }
         let closed_by_server = link
             .closed_by_server
             .map(|closed_by_server| closed_by_server - self.start);
@@ -217,6 +282,20 @@ impl Checker<'_> {
         !link.up.disturbed
             && !is_blocked
             && closed_by_server.is_none_or(|closed_by_server| closed_by_server >= left)
+    }
+
+    /// Returns whether the user gave the slot up before its shortest hold was certainly over, so
+    /// that it may stay taken.
+    pub(super) fn lingers(&self, grant: &Grant) -> bool {
+        let min_hold = self.plan.key(&grant.key).min_hold;
+        let (Some(min_hold), Some(acquired)) = (min_hold, &grant.acquired) else {
+            return false;
+        };
+        matches!(
+            grant.given_up,
+            Some((at, ReleaseKind::Release | ReleaseKind::Drop, true))
+                if at < acquired.at + slow_clock(min_hold)
+        )
     }
 
     /// Returns the time at which the client could read the end of its connection.

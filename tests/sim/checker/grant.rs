@@ -14,6 +14,8 @@ pub(super) struct Grant {
     pub(super) acquired: Option<Acquired>,
     pub(super) reported_lost: Option<Duration>,
     pub(super) on_lost: Vec<Duration>,
+    /// True if the slot was lost at the end of its longest hold.
+    pub(super) is_overdue: bool,
     /// Time at which a task started to wait for the loss, and time at which it was notified.
     pub(super) notified: Option<(Duration, Duration)>,
     /// Times at which bodies of `run` ended.
@@ -24,6 +26,7 @@ pub(super) struct Grant {
 
 /// Data of a slot that a user received.
 pub(super) struct Acquired {
+    pub(super) client: usize,
     pub(super) at: Duration,
     pub(super) lease: Duration,
     pub(super) probe: Probe,
@@ -44,6 +47,15 @@ pub(super) enum Cause {
 }
 
 impl Grant {
+    /// Returns the time until which the client considered the slot held.
+    pub(super) fn held_until(&self) -> Option<Duration> {
+        let given_up = self.given_up.map(|given_up| given_up.0);
+        [self.reported_lost, self.on_lost.first().copied(), given_up]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
     pub(super) fn new(key: &Arc<str>, at: Duration, link: (usize, u64)) -> Self {
         let (ended, acquired, reported_lost, on_lost, notified, run_ends, given_up, released) =
             (None, None, None, Vec::new(), None, Vec::new(), None, None);
@@ -55,6 +67,7 @@ impl Grant {
             acquired,
             reported_lost,
             on_lost,
+            is_overdue: false,
             notified,
             run_ends,
             given_up,

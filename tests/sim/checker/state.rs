@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dflock::LostReason;
 use dflock::server::EndReason;
 
 use super::grant::{Acquired, Cause, Grant};
-use crate::sim::actor::SHORT_ACQUIRE;
+use crate::sim::actor::{ACQUIRE_ALL, SHORT_ACQUIRE};
 use crate::sim::history::{Entry, Event, GrantId};
 use crate::sim::intervals::Intervals;
 use crate::sim::link::Link;
@@ -103,12 +104,12 @@ impl<'a> Checker<'a> {
                 self.silent.insert((*server, *connection));
             }
             Event::Acquired {
+                client,
                 key,
                 slot,
                 lease,
                 probe,
                 in_body,
-                ..
             } => {
                 self.count("holds");
                 if *in_body {
@@ -124,6 +125,7 @@ impl<'a> Checker<'a> {
                     );
                 }
                 let acquired = Acquired {
+                    client: *client,
                     at,
                     lease: *lease,
                     probe: *probe,
@@ -133,15 +135,22 @@ impl<'a> Checker<'a> {
                     self.report_violation(at, &format!("slot {slot} was received twice"));
                 }
             }
+            Event::AcquiredAll { slots } => self.acquired_all(at, slots),
             Event::ReportedLost { slot } => {
                 self.grant_mut(*slot).reported_lost.get_or_insert(at);
             }
             Event::ReportedHeld { slot } => {
                 self.report_violation(at, &format!("slot {slot} was lost, and later was not"));
             }
-            Event::OnLost { slot, .. } => {
+            Event::OnLost { slot, reason } => {
                 self.count("losses reported");
-                self.grant_mut(*slot).on_lost.push(at);
+                let is_overdue = *reason == LostReason::Overdue;
+                if is_overdue {
+                    self.count("overdue holds");
+                }
+                let grant = self.grant_mut(*slot);
+                grant.is_overdue |= is_overdue;
+                grant.on_lost.push(at);
             }
             Event::LossNotified { slot, since } => {
                 self.grant_mut(*slot).notified.get_or_insert((*since, at));
@@ -154,9 +163,10 @@ impl<'a> Checker<'a> {
             } => self.grant_mut(*slot).given_up = Some((at, *kind, *was_held)),
             Event::ReleaseReturned { slot, outcome } => {
                 self.grant_mut(*slot).released = Some(*outcome);
+                let grant = &self.grants[slot];
                 if outcome.is_ok()
-                    && self
-                        .grant_mut(*slot)
+                    && !self.lingers(grant)
+                    && grant
                         .ended
                         .is_none_or(|(_, cause)| cause != Cause::Released)
                 {
@@ -256,6 +266,23 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Checks that slots which a user received together were granted in the order of their keys.
+    /// Grants are numbered in the order in which the servers made them.
+    fn acquired_all(&mut self, at: Duration, slots: &[GrantId]) {
+        if slots.len() > 1 {
+            self.count("holds of several keys");
+        }
+        let mut granted: Vec<_> = slots
+            .iter()
+            .map(|slot| (slot, &self.grants[slot].key))
+            .collect();
+        granted.sort();
+        if !granted.is_sorted_by_key(|(_, key)| *key) {
+            let what = format!("{granted:?} were not acquired in the order of their keys");
+            self.report_violation(at, &what);
+        }
+    }
+
     fn end(&mut self, at: Duration, slot: GrantId, why: EndReason) {
         let Some(grant) = self.grants.get_mut(&slot) else {
             return;
@@ -293,8 +320,8 @@ impl<'a> Checker<'a> {
         if matches!(why, "protocol" | "config" | "limit mismatch" | "other") {
             self.report_violation(at, &format!("{operation} failed: {why}"));
         } else if self.is_calm()
-            && why != "timeout"
-            && (operation, why) != (SHORT_ACQUIRE, "connect timeout")
+            && !matches!(why, "timeout" | "overdue")
+            && !(matches!(operation, SHORT_ACQUIRE | ACQUIRE_ALL) && why == "connect timeout")
         {
             self.report_violation(at, &format!("{operation} failed without a fault: {why}"));
         }
@@ -322,7 +349,7 @@ impl<'a> Checker<'a> {
             .expect("the server's grant is recorded first")
     }
 
-    fn count(&mut self, what: &'static str) {
+    pub(super) fn count(&mut self, what: &'static str) {
         *self.events.entry(what).or_default() += 1;
     }
 }

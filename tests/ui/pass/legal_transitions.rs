@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use dflock::{Client, ConfigError, Crc32, Enqueued, Error, Held, Idle, Lost, Queued, Semaphore};
+use dflock::{
+    Client, ConfigError, Counting, Crc32, Enqueued, Error, Exclusive, Held, Idle, Kind, Lock, Lost,
+    Queued, Semaphore, SemaphoreBuilder,
+};
 
 fn client() -> Result<Client, ConfigError> {
     Client::builder()
@@ -28,6 +31,54 @@ fn pool(client: &Client) -> Result<Semaphore<Idle>, ConfigError> {
         .on_lost(|lost: &Lost| eprintln!("{lost}"))
         .client(client.clone())
         .build()
+}
+
+/// The kind of a builder is inferred from the limit, wherever it is set.
+fn inferred_kinds(client: &Client) -> Result<(Semaphore, Lock), ConfigError> {
+    let pool = Semaphore::builder()
+        .client(client.clone())
+        .limit(5)
+        .key(String::from("worker-pool"))
+        .build()?;
+    drop(pool.clone().acquire());
+    let lock = Lock::builder()
+        .client(client.clone())
+        .key("nightly")
+        .build()?;
+    drop(lock.clone().acquire());
+    let one_kind: SemaphoreBuilder<Counting, String> = Semaphore::builder().key("worker-pool");
+    drop(one_kind.limit(5).build()?);
+    Ok((pool, lock))
+}
+
+/// A lock has the methods of a semaphore in every state.
+async fn lock(lock: Lock) -> Result<(), Error> {
+    let same: Semaphore<Idle, Exclusive> = lock;
+    let held: Lock<Held> = one_of_a_kind(same).await?;
+    let _ = (held.key(), held.limit(), held.token(), held.fence());
+    held.check()?;
+    held.renew().await?;
+    held.run(async {}).await?;
+    let idle: Lock = held.release().await?;
+    if let Enqueued::Queued(queued) = idle.enqueue().await? {
+        let queued: Lock<Queued> = queued;
+        queued.wait().await?.close();
+    }
+    Ok(())
+}
+
+/// A function for semaphores and locks.
+async fn one_of_a_kind<K: Kind>(semaphore: Semaphore<Idle, K>) -> Result<Semaphore<Held, K>, Error> {
+    semaphore.with_slot(async |_| ()).await?;
+    let enqueued: Enqueued<K> = semaphore.clone().enqueue().await?;
+    enqueued.wait().await?.release().await?;
+    semaphore.acquire().await
+}
+
+fn is_send<T: Send + 'static>(_: T) {}
+
+fn futures_of_any_kind_are_send<K: Kind>(semaphore: Semaphore<Idle, K>) {
+    is_send(one_of_a_kind(semaphore));
 }
 
 async fn one_phase(pool: &Semaphore) -> Result<(), Error> {
@@ -97,6 +148,9 @@ fn main() -> Result<(), ConfigError> {
     // Nothing is sent before a future is polled.
     drop(application(short));
     drop(application(pool(&client)?));
+    let (of_limit, nightly) = inferred_kinds(&client)?;
+    futures_of_any_kind_are_send(of_limit);
+    drop(lock(nightly));
     drop(client.scope(async { Client::current() }));
     Ok(())
 }

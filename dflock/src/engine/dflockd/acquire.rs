@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::backoff::Backoff;
-use super::limits::{AcquireLimits, CallLimits};
+use super::call_limits::{AcquireLimits, CallLimits};
 use super::pool::{CallContext, CallError, Pool, Response};
 use super::{Connection, Dflockd, Entry};
 use crate::clock::Instant;
-use crate::engine::{EnqueueOutcome, Granted, SlotSpec};
+use crate::engine::{self, EnqueueOutcome, Granted, SlotSpec};
 use crate::error::{Error, Operation, TlsErrorKind};
 use crate::telemetry;
-use crate::wire::{Grant, Reply, Request, Seconds, Status};
+use crate::wire::{ErrorStatus, Grant, Reply, Request, Seconds};
 
 /// A refusal with plain `error` after this long comes from a server that shuts down: v1.10.0 has no
 /// other status for it. It answers `error` at once to a request that it does not understand.
 const SHUTDOWN_AFTER: Duration = Duration::from_secs(1);
+
+/// The longest pause before a waiter joins the queue again.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The reason for which one attempt to acquire got no slot.
 enum AttemptError {
@@ -42,7 +44,7 @@ impl Dflockd {
         &'a self,
         slot: &'a SlotSpec,
         wait: Duration,
-    ) -> impl Future<Output = Result<Granted<Entry>, Error>> + Send + 'a {
+    ) -> impl Future<Output = Result<Granted, Error>> + Send + 'a {
         async move {
             let pool = self.pool(slot);
             let started_at = pool.now();
@@ -65,13 +67,13 @@ impl Dflockd {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue and gives up a slot that was granted in the meantime.
-    pub(crate) async fn enqueue(&self, slot: &SlotSpec) -> Result<EnqueueOutcome<Entry>, Error> {
+    pub(crate) async fn enqueue(&self, slot: &SlotSpec) -> Result<EnqueueOutcome, Error> {
         let pool = self.pool(slot);
         let context = context(slot, Operation::Enqueue);
-        let (key, capacity, lease) = (slot.key.as_key(), slot.capacity, slot.lease);
+        let (key, primitive, lease) = (slot.key.as_key(), slot.primitive, slot.lease);
         let request = Request::Enqueue {
             key,
-            capacity,
+            primitive,
             lease,
         };
         let timeout = pool.socket_timeout();
@@ -88,7 +90,7 @@ impl Dflockd {
                 let granted = self.granted(connection, grant, sent_at, |_| timeout);
                 Ok(EnqueueOutcome::Granted(granted))
             }
-            Reply::Queued => Ok(EnqueueOutcome::Queued(Entry(connection))),
+            Reply::Queued => Ok(EnqueueOutcome::Queued(entry(connection))),
             reply => {
                 let response = Response {
                     connection,
@@ -106,11 +108,11 @@ impl Dflockd {
         grant: Grant,
         sent_at: Instant,
         verify_timeout: impl FnOnce(Instant) -> Duration,
-    ) -> Granted<Entry> {
+    ) -> Granted {
         let received_at = self.now();
         let verify_timeout = verify_timeout(received_at);
         Granted {
-            entry: Entry(connection),
+            entry: entry(connection),
             grant,
             sent_at,
             received_at,
@@ -125,15 +127,15 @@ impl Dflockd {
         slot: &SlotSpec,
         limits: AcquireLimits,
         mut failed: AttemptError,
-    ) -> Result<Granted<Entry>, Error> {
+    ) -> Result<Granted, Error> {
         let pool = self.pool(slot);
         let context = context(slot, Operation::Acquire);
-        let mut backoff = Backoff::new(pool.jitter_seed());
+        let mut backoff = self.backoff(slot, MAX_PAUSE);
         let mut has_queued = false;
         loop {
             let (error, retries) = match failed {
                 AttemptError::QueueLost(error) => {
-                    telemetry::place_lost(slot.labels(), &error);
+                    telemetry::warn_lost_place(slot.labels(), &error);
                     backoff.reset();
                     has_queued = true;
                     (error, true)
@@ -191,7 +193,7 @@ impl Dflockd {
             sent_at,
         } = response;
         let pool = self.pool(slot);
-        if reply == Reply::Refused(Status::LimitMismatch) {
+        if reply == Reply::Error(ErrorStatus::LimitMismatch) {
             #[cfg(feature = "stats")]
             let theirs = self.fetch_limit(slot, connection, limit).await;
             #[cfg(not(feature = "stats"))]
@@ -199,7 +201,7 @@ impl Dflockd {
                 pool.put_back(connection, sent_at);
                 None
             };
-            let ours = slot.capacity.limit().get();
+            let ours = slot.primitive.limit().get();
             return Error::LimitMismatch {
                 context: context.to_error_context(),
                 ours,
@@ -207,10 +209,10 @@ impl Dflockd {
             };
         }
         // Any other reply does not belong to this request, so the connection is not reused.
-        if matches!(reply, Reply::Refused(_)) {
+        if matches!(reply, Reply::Error(_)) {
             pool.put_back(connection, sent_at);
         }
-        Error::unexpected(context.to_error_context(), &reply)
+        Error::from_reply(context.to_error_context(), &reply)
     }
 
     /// Returns the limit that the key has on the server, if the server tells it within `limit`.
@@ -228,8 +230,12 @@ impl Dflockd {
             return None;
         };
         pool.put_back(connection, sent_at);
-        stats.conflicting_limit(slot.capacity.limit().get(), slot.key.as_str())
+        stats.conflicting_limit(slot.primitive.limit().get(), slot.key.as_str())
     }
+}
+
+fn entry(connection: Box<Connection>) -> engine::Entry {
+    engine::Entry::Dflockd(Entry(connection))
 }
 
 fn limits(pool: &Pool, started_at: Instant, wait: Duration) -> AcquireLimits {
@@ -251,10 +257,10 @@ fn context(slot: &SlotSpec, operation: Operation) -> CallContext<'_> {
 
 /// Returns the request of an acquire. The limits of the call set its wait.
 fn request(slot: &SlotSpec) -> Request<'_> {
-    let (key, capacity, lease) = (slot.key.as_key(), slot.capacity, slot.lease);
+    let (key, primitive, lease) = (slot.key.as_key(), slot.primitive, slot.lease);
     Request::Acquire {
         key,
-        capacity,
+        primitive,
         wait: Seconds::MAX,
         lease,
     }
@@ -286,7 +292,7 @@ fn granted(
             Err(AttemptError::Failed(Error::Timeout { context, waited }))
         }
         Ok(response) if is_shutdown(pool, limits, &response) => {
-            let error = Error::unexpected(context.to_error_context(), &response.reply);
+            let error = Error::from_reply(context.to_error_context(), &response.reply);
             Err(AttemptError::QueueLost(error))
         }
         Ok(response) => Err(AttemptError::Refused(response)),
@@ -308,11 +314,11 @@ fn granted(
 
 /// Returns whether the reply tells a waiter that the server shuts down.
 fn is_shutdown(pool: &Pool, limits: &AcquireLimits, response: &Response) -> bool {
-    let queued = pool.now().since(response.sent_at);
+    let queued = pool.now().duration_since(response.sent_at);
     match response.reply {
         _ if limits.wait().is_zero() => false,
-        Reply::Refused(Status::Draining) => pool.was_queued(response.sent_at),
-        Reply::Refused(Status::Error) => queued >= SHUTDOWN_AFTER,
+        Reply::Error(ErrorStatus::Draining) => pool.was_queued(response.sent_at),
+        Reply::Error(ErrorStatus::Unspecified) => queued >= SHUTDOWN_AFTER,
         _ => false,
     }
 }
@@ -325,7 +331,7 @@ fn is_unavailable(error: &Error) -> bool {
         | Error::Unresponsive { .. }
         | Error::Disconnected { .. }
         | Error::Draining { .. } => true,
-        Error::Tls { fault, .. } => *fault == TlsErrorKind::ConnectionClosed,
+        Error::Tls { kind, .. } => *kind == TlsErrorKind::ConnectionClosed,
         _ => false,
     }
 }

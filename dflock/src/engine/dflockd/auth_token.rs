@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::file::{self, FileSource, Reloadable};
-use crate::error::{AuthErrorKind, AuthTokenFileErrorKind, ConfigError, TokenErrorKind, invisible};
-use crate::wire::MAX_SECRET;
+use crate::error::{
+    AuthErrorKind, AuthTokenErrorKind, AuthTokenFileErrorKind, ConfigError, invisible,
+};
+use crate::wire::MAX_AUTH_TOKEN;
 
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
@@ -19,22 +21,22 @@ pub(crate) struct AuthToken(Zeroizing<String>);
 impl AuthToken {
     /// Returns the token of `text`, or `None` if `text` is empty. Removes a byte order mark at its
     /// start, and refuses a text that the protocol cannot transmit.
-    pub(crate) fn new(mut text: Zeroizing<String>) -> Result<Option<Self>, TokenErrorKind> {
+    pub(crate) fn new(mut text: Zeroizing<String>) -> Result<Option<Self>, AuthTokenErrorKind> {
         if text.starts_with(BYTE_ORDER_MARK) {
             text.remove(0);
         }
         Self::parse(text)
     }
 
-    fn parse(text: Zeroizing<String>) -> Result<Option<Self>, TokenErrorKind> {
-        if text.len() > MAX_SECRET {
-            Err(TokenErrorKind::TooLong)
+    fn parse(text: Zeroizing<String>) -> Result<Option<Self>, AuthTokenErrorKind> {
+        if text.len() > MAX_AUTH_TOKEN {
+            Err(AuthTokenErrorKind::TooLong)
         } else if text.contains(['\n', '\r', '\0']) {
-            Err(TokenErrorKind::Forbidden)
+            Err(AuthTokenErrorKind::Forbidden)
         } else if text.trim() != *text {
-            Err(TokenErrorKind::Padded)
-        } else if let Some(character) = invisible::at_an_end(&text) {
-            Err(TokenErrorKind::Invisible { character })
+            Err(AuthTokenErrorKind::Padded)
+        } else if let Some(character) = invisible::find_at_edge(&text) {
+            Err(AuthTokenErrorKind::Invisible { character })
         } else {
             Ok((!text.is_empty()).then_some(Self(text)))
         }
@@ -45,7 +47,7 @@ impl AuthToken {
         let text = str::from_utf8(bytes).map_err(|_| AuthTokenFileErrorKind::NotUtf8)?;
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).trim();
         let token = Self::parse(Zeroizing::new(text.to_owned()));
-        let token = token.map_err(AuthTokenFileErrorKind::Secret)?;
+        let token = token.map_err(AuthTokenFileErrorKind::Invalid)?;
         token.ok_or(AuthTokenFileErrorKind::Empty)
     }
 
@@ -96,18 +98,18 @@ impl AuthTokenFile {
             Ok(bytes) => AuthToken::from_file_content(&bytes),
             // The value may be the auth token itself, which no error may show.
             Err(error) if !file::may_show_path(&self.0, &error) => {
-                let why = AuthTokenFileErrorKind::NotPath {
+                let kind = AuthTokenFileErrorKind::NotPath {
                     error: error.to_string(),
                 };
-                return Err(ConfigError::AuthTokenFile { file: None, why });
+                return Err(ConfigError::AuthTokenFile { file: None, kind });
             }
             Err(error) => Err(AuthTokenFileErrorKind::Unreadable {
                 error: error.to_string(),
             }),
         };
-        token.map_err(|why| ConfigError::AuthTokenFile {
+        token.map_err(|kind| ConfigError::AuthTokenFile {
             file: Some(self.0.clone()),
-            why,
+            kind,
         })
     }
 }

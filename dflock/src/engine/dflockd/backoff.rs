@@ -1,4 +1,4 @@
-//! Pauses between attempts to rejoin a queue.
+//! Pauses between attempts of one request.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use super::splitmix::splitmix64;
 /// Bound of the first pause.
 const INITIAL_BOUND: Duration = Duration::from_millis(100);
 
-/// Bound of every pause.
-const MAX_BOUND: Duration = Duration::from_secs(1);
-
 /// Exponential backoff with full jitter.
 ///
 /// The waiters of a server that restarts lose their places at the same moment. Without jitter they
 /// would all reconnect at the same moment.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     bound: Duration,
+    max_bound: Duration,
     random: u64,
 }
 
 impl Backoff {
-    /// Returns a backoff whose first pause is short. Different seeds give different pauses.
-    pub(super) fn new(seed: u64) -> Self {
+    /// Returns a backoff whose first pause is short, and whose pauses are at most `max_bound`.
+    /// Different seeds give different pauses.
+    pub(crate) fn new(seed: u64, max_bound: Duration) -> Self {
         Self {
             bound: INITIAL_BOUND,
+            max_bound,
             random: seed,
         }
     }
 
     /// Returns the next pause: a random time up to a bound that doubles with each pause.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let bound = self.bound;
-        self.bound = (bound * 2).min(MAX_BOUND);
+        self.bound = (bound * 2).min(self.max_bound);
         bound.mul_f64(self.random())
     }
 
     /// Resets the bound to that of the first pause.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.bound = INITIAL_BOUND;
     }
 
@@ -60,7 +60,7 @@ mod tests {
             let bound = Duration::from_millis(bound);
             let pauses: Vec<_> = (0..1000)
                 .map(|seed| {
-                    let mut backoff = Backoff::new(seed);
+                    let mut backoff = Backoff::new(seed, Duration::from_secs(1));
                     (0..attempt).for_each(|_| _ = backoff.pause());
                     backoff.pause()
                 })
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_reset_begins_with_a_short_pause() {
-        let mut backoff = Backoff::new(7);
+        let mut backoff = Backoff::new(7, Duration::from_secs(1));
         (0..9).for_each(|_| _ = backoff.pause());
         backoff.reset();
         assert!(backoff.pause() <= INITIAL_BOUND);

@@ -18,7 +18,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::lazy_timer::LazyTimer;
 use super::{BoxStream, ConnectionError};
 use crate::clock::Instant;
-use crate::wire::{Lines, MAX_REPLY, MAX_STATS, Reply, Request};
+use crate::wire::{LineBuffer, MAX_REPLY, MAX_STATS, Reply, Request};
 
 /// The first bytes of a TLS alert. No reply begins with them.
 const TLS_ALERT: &[u8] = b"\x15\x03";
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     written: usize,
     /// `write_buf` contains the auth token, so it is wiped and not only cleared.
     has_auth_token: bool,
-    read_buf: Lines,
+    read_buf: LineBuffer,
     /// The longest reply to `stats`, in bytes.
     max_stats_size: usize,
     /// The longest reply in bytes, if the last request is `stats`.
@@ -68,7 +68,7 @@ impl Connection {
             write_buf: Zeroizing::default(),
             written: 0,
             has_auth_token: false,
-            read_buf: Lines::default(),
+            read_buf: LineBuffer::default(),
             max_stats_size: MAX_STATS,
             stats_limit: None,
             pending_replies: 0,
@@ -173,11 +173,17 @@ impl Connection {
         self.timer.poll_elapsed(cx, start + delay)
     }
 
+    /// Frees the timer until the next call. Otherwise its waker keeps the memory of the task that
+    /// polled it last, and a slot that is held for long keeps that of the task that acquired it.
+    pub(crate) fn free_timer(&mut self) {
+        self.timer = LazyTimer::default();
+    }
+
     /// Moves the timer to `runtime`, the runtime of the caller: the one that made the connection
     /// may have stopped. The connection is then not reused.
     pub(crate) fn rebind_runtime(&mut self, runtime: Id) {
         if self.runtime != Some(runtime) {
-            self.timer = LazyTimer::default();
+            self.free_timer();
             self.runtime = None;
         }
     }
@@ -246,9 +252,9 @@ impl Connection {
         loop {
             // Only a reply to `stats` may be longer than the limit. A server that sends another
             // long line therefore cannot exhaust the memory.
-            let is_stats = self.read_buf.rest().starts_with(STATS);
+            let is_stats = self.read_buf.remaining().starts_with(STATS);
             let stats_limit = self.stats_limit.filter(|_| is_stats);
-            match self.read_buf.take(stats_limit.unwrap_or(MAX_REPLY)) {
+            match self.read_buf.next_line(stats_limit.unwrap_or(MAX_REPLY)) {
                 Ok(Some(line)) => {
                     let reply = Reply::decode(line).map_err(|_| ConnectionError::protocol(line));
                     if stats_limit.is_some() {
@@ -259,7 +265,7 @@ impl Connection {
                 }
                 Ok(None) => {}
                 Err(_) => {
-                    let rest = self.read_buf.rest();
+                    let rest = self.read_buf.remaining();
                     let error = stats_limit.map_or_else(
                         || ConnectionError::too_long(rest),
                         ConnectionError::StatsTooLarge,
@@ -269,16 +275,16 @@ impl Connection {
             }
             // A TLS server answers a client that does not speak TLS with an alert. It has no line
             // end, so without this check the client would wait for one until its time limit.
-            if self.read_buf.rest().starts_with(TLS_ALERT) {
-                let alert = ConnectionError::protocol(self.read_buf.rest());
+            if self.read_buf.remaining().starts_with(TLS_ALERT) {
+                let alert = ConnectionError::protocol(self.read_buf.remaining());
                 return Poll::Ready(Err(self.fail(alert)));
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(0) => {
-                    let closed = ConnectionError::closed(self.read_buf.rest());
+                    let closed = ConnectionError::closed(self.read_buf.remaining());
                     return Poll::Ready(Err(self.fail(closed)));
                 }
-                Ok(count) => self.read_buf.filled(count),
+                Ok(count) => self.read_buf.advance(count),
                 Err(error) => return Poll::Ready(Err(self.fail(ConnectionError::Io(error)))),
             }
         }
@@ -286,7 +292,7 @@ impl Connection {
 
     /// Reads into the read buffer and returns the number of bytes.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut room = ReadBuf::new(self.read_buf.room());
+        let mut room = ReadBuf::new(self.read_buf.spare_capacity());
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
         Poll::Ready(Ok(room.filled().len()))
     }

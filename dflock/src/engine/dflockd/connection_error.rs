@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::tls;
-use crate::error::{Error, ErrorContext, excerpt};
+use crate::error::{Error, ErrorContext, line_prefix};
 
 /// Reason for which a connection cannot be used any more.
 #[derive(Debug)]
@@ -36,9 +36,9 @@ impl ConnectionError {
             },
             // A TLS server rejects the certificate of a client only after the handshake.
             Self::Io(source) => match tls::classify(&source) {
-                Some(fault) => Error::Tls {
+                Some(kind) => Error::Tls {
                     context,
-                    fault,
+                    kind,
                     source,
                 },
                 None => Error::Disconnected {
@@ -53,14 +53,14 @@ impl ConnectionError {
     }
 
     pub(super) fn protocol(line: &[u8]) -> Self {
-        Self::Protocol(excerpt(line))
+        Self::Protocol(line_prefix(line))
     }
 
     /// Returns the error for a line that begins with `start` and exceeds the longest reply.
     pub(super) fn too_long(start: &[u8]) -> Self {
         Self::Protocol(format!(
             "{}.. (over 1 MiB without a line feed)",
-            excerpt(start)
+            line_prefix(start)
         ))
     }
 
@@ -72,7 +72,7 @@ impl ConnectionError {
         }
         let what = format!(
             "the server closed it in the middle of a reply, after {:?}",
-            excerpt(unfinished)
+            line_prefix(unfinished)
         );
         Self::Io(io::Error::new(io::ErrorKind::UnexpectedEof, what))
     }

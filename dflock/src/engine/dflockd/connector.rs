@@ -1,5 +1,7 @@
 //! The interface that opens byte streams to servers.
 
+mod tcp;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -9,6 +11,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::Clock;
+
+pub(crate) use tcp::Tcp;
 
 /// A byte stream to a server.
 pub type BoxStream = Box<dyn Stream>;

@@ -11,7 +11,7 @@ use super::{AuthToken, AuthTokenFile, Connection, Connector, Reloadable, Tls};
 use crate::clock;
 use crate::driver;
 use crate::error::{AuthErrorKind, ConnectStage, Error, Operation};
-use crate::wire::{Reply, Request, Status};
+use crate::wire::{ErrorStatus, Reply, Request};
 
 /// Opens connections that are ready for the first request.
 pub(crate) struct Dialer {
@@ -52,10 +52,10 @@ impl Dialer {
             limit: connect_limit,
             stage,
         };
-        let connect = driver::catch_missing(self.connector.connect(context.server));
+        let connect = driver::catch_missing_driver(self.connector.connect(context.server));
         let connected = timeout_at(end, connect)
             .await
-            .map_err(|_| timed_out(ConnectStage::Reach))??;
+            .map_err(|_| timed_out(ConnectStage::Transport))??;
         let mut stream = connected.map_err(|source| Error::Connect {
             context: context.to_error_context(),
             source,
@@ -97,22 +97,22 @@ impl Dialer {
             .to_error_context()
         };
         let request = Request::Auth {
-            secret: token.as_str(),
+            token: token.as_str(),
         };
         match connection.call(&request, limit).await {
             Ok((connection, Reply::Ok)) => Ok(connection),
-            Ok((_, Reply::Refused(Status::Error))) => Err(Error::Auth {
+            Ok((_, Reply::Error(ErrorStatus::Unspecified))) => Err(Error::Auth {
                 context: context(),
-                fault: token.error_reply_kind(),
+                kind: token.error_reply_kind(),
             }),
-            Ok((_, Reply::Refused(Status::Auth))) => Err(Error::Auth {
+            Ok((_, Reply::Error(ErrorStatus::Auth))) => Err(Error::Auth {
                 context: context(),
-                fault: AuthErrorKind::Wrong {
+                kind: AuthErrorKind::Wrong {
                     long: token.is_long(),
                 },
             }),
-            Ok((_, reply)) => Err(Error::unexpected(context(), &reply).unquoted()),
-            Err(error) => Err(error.into_error(context()).unquoted()),
+            Ok((_, reply)) => Err(Error::from_reply(context(), &reply).without_server_text()),
+            Err(error) => Err(error.into_error(context()).without_server_text()),
         }
     }
 }

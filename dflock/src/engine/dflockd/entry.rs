@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Connection, ConnectionError};
 use crate::engine::SlotSpec;
 use crate::error::{Error, ErrorContext, LostReason};
-use crate::wire::{Grant, LeaseSeconds, Reply, Request, Seconds, Status, Token};
+use crate::wire::{ErrorStatus, Grant, LeaseSeconds, Reply, Request, Seconds, Token};
 
 /// The entry of one wait and the hold that follows it. It owns the connection to which the server
 /// attributes them.
@@ -56,30 +56,38 @@ impl Entry {
         }
     }
 
-    /// Sends a renewal of the slot of `token`.
-    pub(crate) fn start_renewal(&mut self, slot: &SlotSpec, token: Token) {
+    /// Sends a renewal of the slot of `token` that requests `lease`, or the server's default.
+    pub(crate) fn start_renewal(
+        &mut self,
+        slot: &SlotSpec,
+        token: Token,
+        lease: Option<LeaseSeconds>,
+    ) {
         self.0.send(&Request::Renew {
             key: slot.key.as_key(),
             kind: slot.kind(),
             token,
-            lease: slot.lease,
+            lease,
         });
     }
 
-    /// Reads the lease after the renewal of `grant`. `None` if no time of it is left.
+    /// Reads the lease after the renewal of `grant` that requested a lease. `None` if no time of it
+    /// is left.
     pub(crate) fn poll_renewal(
         &mut self,
         cx: &mut Context<'_>,
-        slot: &SlotSpec,
+        requested: Option<LeaseSeconds>,
         grant: &Grant,
     ) -> Poll<Result<Option<LeaseSeconds>, EntryError>> {
         Poll::Ready(match ready!(self.0.poll_reply(cx)) {
-            Ok(Reply::Renewed(renewal)) if renewal.is_of(grant) => {
+            Ok(Reply::Renewed(renewal)) if renewal.belongs_to(grant) => {
                 Ok(LeaseSeconds::from_seconds(renewal.remaining))
             }
             // A bare `ok` means the lease that was requested.
-            Ok(Reply::Ok) => Ok(Some(slot.lease.unwrap_or(grant.lease))),
-            Ok(Reply::Refused(Status::Error | Status::LeaseExpired)) => Err(EntryError::NotHeld),
+            Ok(Reply::Ok) => Ok(Some(requested.unwrap_or(grant.lease))),
+            Ok(Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired)) => {
+                Err(EntryError::NotHeld)
+            }
             // This includes a renewal with the fence of another slot.
             Ok(other) => Err(EntryError::Rejected(other)),
             Err(error) => Err(EntryError::Failed(error)),
@@ -95,6 +103,11 @@ impl Entry {
     /// Completes within `delay`, which counts from the last request of a caller.
     pub(crate) fn poll_delay(&mut self, cx: &mut Context<'_>, delay: Duration) -> Poll<()> {
         self.0.poll_delay(cx, delay)
+    }
+
+    /// Frees the timer of [`poll_delay`](Self::poll_delay). The owner uses another timer.
+    pub(crate) fn free_timer(&mut self) {
+        self.0.free_timer();
     }
 
     /// Gives up the slot of `token` without waiting for a reply. It sends a release as far as the
@@ -128,7 +141,7 @@ impl EntryError {
     pub(crate) fn into_error(self, context: ErrorContext) -> Error {
         match self {
             Self::NotHeld => Error::LeaseExpired { context },
-            Self::Rejected(reply) => Error::unexpected(context, &reply),
+            Self::Rejected(reply) => Error::from_reply(context, &reply),
             Self::Failed(error) => error.into_error(context),
         }
     }

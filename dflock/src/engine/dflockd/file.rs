@@ -113,8 +113,8 @@ impl<S: FileSource> Files<S> {
         };
         // Without a lock, because a subscriber runs code of the user, which may connect.
         match outcome {
-            Some(Ok(())) => self.source.paths().for_each(telemetry::reloaded),
-            Some(Err(error)) => telemetry::reload_failed(&error),
+            Some(Ok(())) => self.source.paths().for_each(telemetry::record_reload),
+            Some(Err(error)) => telemetry::warn_reload_failure(&error),
             None => {}
         }
         self.value.lock().clone()

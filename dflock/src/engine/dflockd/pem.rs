@@ -27,56 +27,56 @@ type ReadResult = io::Result<Zeroizing<Vec<u8>>>;
 /// PEM, and its description for errors. It may contain a key, so it is wiped when it is dropped,
 /// and does not implement `Debug`.
 pub(crate) struct Pem {
-    what: &'static str,
+    role: &'static str,
     file: Option<PathBuf>,
     bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Pem {
-    pub(crate) fn new(what: &'static str, bytes: &[u8]) -> Self {
+    pub(crate) fn new(role: &'static str, bytes: &[u8]) -> Self {
         Self {
-            what,
+            role,
             file: None,
             bytes: Zeroizing::new(bytes.to_vec()),
         }
     }
 
     /// Reads a file of any type, such as a pipe.
-    pub(crate) fn read(what: &'static str, path: &Path) -> Result<Self, ConfigError> {
-        Self::from_read(what, path, fs::read(path).map(Zeroizing::new))
+    pub(crate) fn read(role: &'static str, path: &Path) -> Result<Self, ConfigError> {
+        Self::from_read(role, path, fs::read(path).map(Zeroizing::new))
     }
 
     /// Reads a regular file. Any other file is refused, because reading it could block the caller.
-    pub(crate) fn read_regular(what: &'static str, path: &Path) -> Result<Self, ConfigError> {
-        Self::from_read(what, path, file::read_regular(path))
+    pub(crate) fn read_regular(role: &'static str, path: &Path) -> Result<Self, ConfigError> {
+        Self::from_read(role, path, file::read_regular(path))
     }
 
-    fn from_read(what: &'static str, path: &Path, read: ReadResult) -> Result<Self, ConfigError> {
+    fn from_read(role: &'static str, path: &Path, read: ReadResult) -> Result<Self, ConfigError> {
         match read {
             Ok(bytes) => Ok(Self {
-                what,
+                role,
                 file: Some(path.to_owned()),
                 bytes,
             }),
             // The "path" may be the key itself, which no error may show.
             Err(error) if !file::may_show_path(path, &error) => {
-                let why = PemErrorKind::NotPath {
+                let kind = PemErrorKind::NotPath {
                     error: error.to_string(),
                 };
                 Err(ConfigError::Pem {
-                    what,
+                    role,
                     file: None,
-                    why,
+                    kind,
                 })
             }
             Err(error) => {
-                let why = PemErrorKind::Unreadable {
+                let kind = PemErrorKind::Unreadable {
                     error: error.to_string(),
                 };
                 Err(ConfigError::Pem {
-                    what,
+                    role,
                     file: Some(path.to_owned()),
-                    why,
+                    kind,
                 })
             }
         }
@@ -106,7 +106,7 @@ impl Pem {
     {
         let (mut count, mut other) = (0, None);
         for section in self.sections()? {
-            let malformed = |why| self.malformed(section.number, why);
+            let malformed = |kind| self.malformed(section.number, kind);
             match section.content() {
                 Some(PemContent::Certificate) => {
                     let certificate = section.certificate().map_err(malformed)?;
@@ -137,7 +137,7 @@ impl Pem {
         let sections = self.sections()?;
         for section in &sections {
             if let Some(key) = section.private_key() {
-                let malformed = |why| self.malformed(section.number, why);
+                let malformed = |kind| self.malformed(section.number, kind);
                 return Ok((section.number, key.map_err(malformed)?));
             }
         }
@@ -153,19 +153,19 @@ impl Pem {
         if self.bytes.starts_with(&[0xFE, 0xFF]) || self.bytes.starts_with(&[0xFF, 0xFE]) {
             return Err(self.error(PemErrorKind::Utf16));
         }
-        sections(&self.bytes).map_err(|(section, why)| self.malformed(section, why))
+        sections(&self.bytes).map_err(|(section, kind)| self.malformed(section, kind))
     }
 
-    fn malformed(&self, section: usize, why: PemSectionErrorKind) -> ConfigError {
-        self.error(PemErrorKind::Malformed { section, why })
+    fn malformed(&self, section: usize, kind: PemSectionErrorKind) -> ConfigError {
+        self.error(PemErrorKind::Malformed { section, kind })
     }
 
-    /// Returns the error that this PEM cannot be used because of `why`.
-    fn error(&self, why: PemErrorKind) -> ConfigError {
+    /// Returns the error that this PEM cannot be used because of `kind`.
+    fn error(&self, kind: PemErrorKind) -> ConfigError {
         ConfigError::Pem {
-            what: self.what,
+            role: self.role,
             file: self.file.clone(),
-            why,
+            kind,
         }
     }
 }
@@ -262,7 +262,7 @@ fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, (usize, PemSectionErrorKind
         let start = offset;
         offset += line.len();
         let number = sections.len() + 1;
-        let malformed = |why| (number, why);
+        let malformed = |kind| (number, kind);
         match (open, Marker::parse(line).map_err(malformed)?) {
             (_, None) => {}
             (None, Some(Marker::Begin(label))) => open = Some((label, offset)),

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::idle::IdleConnections;
-use super::limits::CallLimits;
+use super::call_limits::CallLimits;
+use super::idle_connections::IdleConnections;
 use super::{Connection, ConnectionError, Dialer};
 use crate::clock::{Clock, Instant};
 use crate::driver;
 use crate::error::{ConfigError, Error, ErrorContext, Operation};
 use crate::telemetry;
-use crate::wire::{Reply, Request, Status};
+use crate::wire::{ErrorStatus, Reply, Request};
 
 /// A request that had no reply for this long is in the queue of its key. A connection that ends
 /// sooner says nothing about a queue: a server that speaks another protocol closes it as well.
@@ -145,7 +145,7 @@ impl Pool {
         sent_at: Instant,
     ) -> impl Future<Output = Result<Response, CallError>> + Send + 'a {
         async move {
-            let runtime = driver::runtime()?;
+            let runtime = driver::runtime_id()?;
             if let Some(connection) = self.idle.take(runtime, sent_at) {
                 let call = {
                     let request = limits.apply(request, sent_at);
@@ -155,7 +155,7 @@ impl Pool {
                     Ok((_, reply)) if is_stale_enqueue(&request, &reply) => {}
                     Ok((connection, reply)) => {
                         self.note_reply(sent_at);
-                        telemetry::reused(&self.server);
+                        telemetry::record_reused_connection(&self.server);
                         return Ok(Response {
                             connection,
                             reply,
@@ -198,7 +198,7 @@ impl Pool {
             .dialer
             .dial(context, limits.connect(opened), reuse_until)
             .await?;
-        telemetry::opened(&self.server);
+        telemetry::record_opened_connection(&self.server);
         let sent_at = self.now();
         let request = limits.apply(request, sent_at);
         match connection.call(&request, limits.reply(sent_at)).await {
@@ -254,7 +254,7 @@ impl Pool {
 
     /// Returns whether a request that was sent at `sent_at` has been in a queue, if it can be.
     pub(super) fn was_queued(&self, sent_at: Instant) -> bool {
-        self.now().since(sent_at) >= QUEUED_AFTER
+        self.now().duration_since(sent_at) >= QUEUED_AFTER
     }
 
     /// Closes the idle connections that were used last before a request that was sent at `sent_at`
@@ -264,6 +264,11 @@ impl Pool {
         if self.last_replied.load(Ordering::Relaxed) <= sent_at.as_nanos() {
             self.idle.close_unused_since(sent_at);
         }
+    }
+
+    /// Closes the idle connections, and keeps none from here on.
+    pub(super) fn close_idle(&self) {
+        self.idle.close();
     }
 
     /// Notes that a request that was sent at `sent_at` has a reply.
@@ -306,7 +311,7 @@ fn is_stale_enqueue(request: &Request<'_>, reply: &Reply) -> bool {
     // The Python server answers `error` to everything.
     let is_refused = matches!(
         reply,
-        Reply::Refused(Status::AlreadyEnqueued | Status::Error)
+        Reply::Error(ErrorStatus::AlreadyEnqueued | ErrorStatus::Unspecified)
     );
     matches!(request, Request::Enqueue { .. }) && is_refused
 }

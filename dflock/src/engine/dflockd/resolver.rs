@@ -115,7 +115,7 @@ impl Resolver {
         let (began, answer) = last?;
         // A lookup that panicked has no answer, and its sender was dropped.
         let is_pending = answer.borrow().is_none() && answer.has_changed().is_ok();
-        let is_recent = self.clock.now().since(*began) <= MAX_SHARED_AGE;
+        let is_recent = self.clock.now().duration_since(*began) <= MAX_SHARED_AGE;
         (is_pending && is_recent).then(|| answer.clone())
     }
 

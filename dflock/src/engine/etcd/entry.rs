@@ -61,6 +61,8 @@ struct Shared {
 struct State {
     phase: Phase,
     demand: Demand,
+    /// The session gives up the slot at this time by itself.
+    latest_end: Option<Instant>,
     waker: Option<Waker>,
 }
 
@@ -92,6 +94,8 @@ pub(super) enum End {
     Released,
     /// The wait is over.
     TimedOut,
+    /// The slot was held until its latest end.
+    Overdue,
     /// The key is in use with another limit.
     LimitMismatch { theirs: u32 },
     /// A key below the prefix has a value of another program.
@@ -148,7 +152,7 @@ impl LeaseClock {
     /// Returns the time at which the slots are lost unless the lease is renewed.
     pub(super) fn expires_at(&self, clock_drift: f64) -> Instant {
         let safe = self.ttl.as_duration().as_secs_f64() * (1.0 - clock_drift);
-        self.renewed_at().plus(safe)
+        self.renewed_at().saturating_add_secs_f64(safe)
     }
 
     pub(super) fn end(&self) {
@@ -165,6 +169,7 @@ pub(super) fn entry() -> (EntryHandle, EntrySession) {
     let state = State {
         phase: Phase::Joining,
         demand: Demand::Hold,
+        latest_end: None,
         waker: None,
     };
     let shared = Arc::new(Shared {
@@ -220,6 +225,12 @@ impl EntryHandle {
         self.demand(Demand::GiveUp);
     }
 
+    /// Sets the time at which the session gives up the slot by itself.
+    pub(super) fn set_latest_end(&self, end: Instant) {
+        self.0.state.lock().latest_end = Some(end);
+        self.0.session.notify_one();
+    }
+
     fn demand(&self, demand: Demand) {
         let mut state = self.0.state.lock();
         if state.demand != Demand::GiveUp {
@@ -266,6 +277,11 @@ impl EntrySession {
             state.demand = Demand::Hold;
         }
         demand
+    }
+
+    /// Returns the time at which the session gives up the slot.
+    pub(super) fn latest_end(&self) -> Option<Instant> {
+        self.0.state.lock().latest_end
     }
 
     pub(super) fn is_given_up(&self) -> bool {

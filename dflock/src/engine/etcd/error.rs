@@ -110,15 +110,15 @@ impl Refusal {
             Self::Unavailable(status) => Error::Unavailable { context, status },
             Self::TokenExpired | Self::WrongUser => Error::Auth {
                 context,
-                fault: AuthErrorKind::Wrong { long: false },
+                kind: AuthErrorKind::Wrong { long: false },
             },
             Self::UserMissing => Error::Auth {
                 context,
-                fault: AuthErrorKind::Missing,
+                kind: AuthErrorKind::Missing,
             },
             Self::UserUnneeded => Error::Auth {
                 context,
-                fault: AuthErrorKind::Unneeded,
+                kind: AuthErrorKind::Unneeded,
             },
             Self::PermissionDenied => refused(context, "permission denied"),
             Self::LeaseNotFound => refused(context, "lease not found"),
@@ -145,15 +145,15 @@ impl CallError {
                 let source = io::Error::new(error.kind(), error);
                 Error::Connect { context, source }
             }
-            CallErrorKind::Tls(fault, error) => Error::Tls {
+            CallErrorKind::Tls(kind, error) => Error::Tls {
                 context,
-                fault,
+                kind,
                 source: io::Error::new(error.kind(), error),
             },
             CallErrorKind::ConnectTimeout(limit) => Error::ConnectTimeout {
                 context,
                 limit,
-                stage: ConnectStage::Reach,
+                stage: ConnectStage::Transport,
             },
             CallErrorKind::Unresponsive(limit) => Error::Unresponsive { context, limit },
             CallErrorKind::ForeignMember => Error::ForeignMember { context },

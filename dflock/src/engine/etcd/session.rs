@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::pending;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::pin::Pin;
@@ -25,7 +26,7 @@ use super::lease::{Abandoned, Renewal, SessionLease};
 use super::queue::{Place, Queue, WaiterSpec};
 use super::txn::{self, Basis, EntryValue, Join, Joined};
 use super::watcher::{self, Watcher};
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::engine::dflockd::{AuthTokenFile, Connector, Reloadable, Tls};
 use crate::telemetry;
 use crate::wire::Kind;
@@ -39,6 +40,9 @@ const UNUSED_LEASE: Duration = Duration::from_mins(1);
 
 /// The largest part of a renewal interval by which a renewal is sent early.
 const JITTER: f64 = 0.1;
+
+/// The longest sleep toward a time on the clock of the leases.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 /// The pause after a request that failed on all members.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -169,20 +173,7 @@ async fn run(core: Rc<Core>, mut commands: mpsc::UnboundedReceiver<Command>) {
             }
         }
     }
-    // The lease of an entry that is being released ends here, and the entry with it.
-    let leases = core.leases.take();
-    let revoke = async {
-        for lease in leases {
-            lease.end();
-            // The lease ends by itself if the cluster cannot be reached.
-            drop(
-                lease
-                    .revoke(&core.cluster, core.limits(SHUTDOWN_LIMIT))
-                    .await,
-            );
-        }
-    };
-    drop(timeout(SHUTDOWN_LIMIT, revoke).await);
+    core.end_leases().await;
 }
 
 impl Core {
@@ -233,6 +224,18 @@ impl Core {
         limit.map_or(self.request_timeout, |limit| {
             limit.min(self.request_timeout)
         })
+    }
+
+    /// Sleeps until `end` on the clock of the leases, but may wake early: timers stand still while
+    /// the machine is suspended, and that clock does not. Without an end it stays pending.
+    async fn sleep_toward(&self, end: Option<Instant>) {
+        match end {
+            Some(end) => {
+                let left = end.duration_since(self.clock.now());
+                sleep(left.min(MAX_SLEEP)).await;
+            }
+            None => pending().await,
+        }
     }
 
     fn unresponsive(&self, limit: Duration) -> CallError {
@@ -380,6 +383,21 @@ impl Core {
         Ok(lease)
     }
 
+    /// Ends all leases, and with them the entries that are being released.
+    pub(super) async fn end_leases(&self) {
+        let end = async {
+            // A concurrent call returns when both are done.
+            let _granting = self.granting.lock().await;
+            for lease in self.leases.take() {
+                lease.end();
+                let limits = self.limits(SHUTDOWN_LIMIT);
+                // The lease ends by itself if the cluster cannot be reached.
+                drop(lease.revoke(&self.cluster, limits).await);
+            }
+        };
+        drop(timeout(SHUTDOWN_LIMIT, end).await);
+    }
+
     /// Returns whether the lease lasts by the clock of this client.
     fn is_current(&self, lease: &SessionLease) -> bool {
         self.clock.now() < lease.expires_at(self.clock_drift)
@@ -403,6 +421,9 @@ impl Core {
                     () = tokio::time::sleep_until(due) => {}
                     () = lease.changed() => {}
                 }
+            }
+            if lease.clock.has_ended() {
+                return;
             }
             if !lease.is_unused() {
                 unused_since = TokioInstant::now();
@@ -442,7 +463,8 @@ impl Core {
     /// Returns the limits of a renewal. An attempt takes so short that all members can be tried
     /// while the lease lasts.
     fn renewal_limits(&self, lease: &SessionLease) -> Limits {
-        let left = lease.expires_at(self.clock_drift).since(self.clock.now());
+        let expires_at = lease.expires_at(self.clock_drift);
+        let left = expires_at.duration_since(self.clock.now());
         let members = u32::try_from(self.cluster.members().len()).unwrap_or(u32::MAX);
         let attempt = left / (members + 1);
         let attempt = attempt.clamp(Duration::from_millis(200), Duration::from_secs(1));
@@ -609,6 +631,7 @@ impl Placed {
         let end = match left {
             Leave::Lost => End::Revoked,
             Leave::TimedOut => End::TimedOut,
+            Leave::Overdue => End::Overdue,
             Leave::GivenUp => match self.core.delete_once(&self.delete_request(revision)).await {
                 Ok(true) => return Ok(Ended::Final(End::Released)),
                 Ok(false) => return Ok(Ended::Final(End::Revoked)),
@@ -732,8 +755,15 @@ impl Placed {
             if self.lease.has_lost(self.id) {
                 return Leave::Lost;
             }
+            let latest_end = entry.latest_end();
+            if latest_end.is_some_and(|end| self.core.clock.now() >= end) {
+                return Leave::Overdue;
+            }
             if is_announced {
-                entry.notified().await;
+                tokio::select! {
+                    () = entry.notified() => {}
+                    () = self.core.sleep_toward(latest_end) => {}
+                }
             } else if self.core.is_current(&self.lease) {
                 is_announced = true;
                 entry.set_phase(Phase::Held(Held {
@@ -791,6 +821,8 @@ enum JoinOutcome {
 enum Leave {
     TimedOut,
     GivenUp,
+    /// The slot was held until its latest end.
+    Overdue,
     /// The entry was deleted, or its lease has ended.
     Lost,
 }
@@ -798,7 +830,7 @@ enum Leave {
 async fn sleep_until(end: Option<TokioInstant>) {
     match end {
         Some(end) => tokio::time::sleep_until(end).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant as TokioInstant;
 use super::entry::{End, EntryHandle, Held, LeaseClock, Phase};
 use crate::clock::Instant;
 use crate::engine::dflockd::LazyTimer;
-use crate::engine::{Granted, SlotSpec};
+use crate::engine::{self, Granted, SlotSpec};
 use crate::error::{Error, ErrorContext, LostReason};
 use crate::wire::{Grant, LeaseSeconds};
 
@@ -41,15 +41,15 @@ impl Entry {
         }
     }
 
-    /// Returns the slot that the entry holds since before `now`.
-    pub(super) fn granted(self, held: &Held, now: Instant) -> Granted<Self> {
+    /// Returns the slot that the entry holds since `now` at the latest.
+    pub(super) fn granted(self, held: &Held, now: Instant) -> Granted {
         Granted {
             grant: grant(held),
-            sent_at: held.lease.renewed_at(),
+            sent_at: now,
             received_at: now,
             // The session grants by a linearizable read.
             verify_timeout: None,
-            entry: self,
+            entry: engine::Entry::Etcd(Box::new(self)),
         }
     }
 
@@ -113,6 +113,16 @@ impl Entry {
         self.timer.poll_elapsed(cx, TokioInstant::now() + delay)
     }
 
+    /// Frees the timer of [`poll_delay`](Self::poll_delay).
+    pub(crate) fn free_timer(&mut self) {
+        self.timer = LazyTimer::default();
+    }
+
+    /// Sets the time at which the session gives up the slot, even if its owner does not run then.
+    pub(crate) fn set_latest_end(&self, end: Instant) {
+        self.handle.set_latest_end(end);
+    }
+
     /// Gives up the slot and waits for the reply.
     pub(super) async fn release(self) -> End {
         self.handle.give_up();
@@ -146,9 +156,10 @@ impl EntryError {
 
 impl End {
     /// Returns the reason of the loss of a hold that ends so.
-    fn lost_reason(&self) -> LostReason {
+    pub(super) fn lost_reason(&self) -> LostReason {
         match self {
             Self::SessionEnded => LostReason::Disconnected,
+            Self::Overdue => LostReason::Overdue,
             _ => LostReason::Revoked,
         }
     }
@@ -159,16 +170,18 @@ impl End {
             Self::Failed(error) => error.into_error(context),
             Self::LimitMismatch { theirs } => Error::LimitMismatch {
                 context,
-                ours: slot.capacity.limit().get(),
+                ours: slot.primitive.limit().get(),
                 theirs: Some(theirs),
             },
             Self::ForeignValue(key) => Error::ForeignValue { context, key },
             Self::Revoked => Error::Revoked { context },
             // Nothing else ends an operation that is still waited for.
-            Self::SessionEnded | Self::Released | Self::TimedOut => Error::Disconnected {
-                context,
-                source: None,
-            },
+            Self::SessionEnded | Self::Released | Self::TimedOut | Self::Overdue => {
+                Error::Disconnected {
+                    context,
+                    source: None,
+                }
+            }
         }
     }
 }

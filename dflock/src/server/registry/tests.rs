@@ -3,7 +3,7 @@ use std::task::{Context, Waker};
 
 use super::*;
 use crate::server::table::{Outcome, TableConfig, TokenGenerator};
-use crate::wire::{Capacity, Grant, Kind, LeaseSeconds, Reply};
+use crate::wire::{Grant, Kind, LeaseSeconds, Primitive, Reply};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -27,7 +27,9 @@ fn key(text: &str) -> Key<'_> {
 
 fn acquire(connection: &ConnectionGuard, text: &str) -> Outcome {
     let lease = LeaseSeconds::new(MINUTE).unwrap();
-    connection.with_table(|table, by, now| table.acquire(by, key(text), Capacity::Lock, lease, now))
+    connection.with_table(|table, connection, now| {
+        table.acquire(connection, key(text), Primitive::Lock, lease, now)
+    })
 }
 
 fn hold(connection: &ConnectionGuard, text: &str) -> Grant {

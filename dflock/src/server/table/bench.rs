@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::{ConnectionId, Outcome, Table, TableConfig, TokenGenerator};
-use crate::wire::{Capacity, Key, Kind, LeaseSeconds, Limit, Reply};
+use crate::wire::{Key, Kind, LeaseSeconds, Limit, Primitive, Reply};
 
 /// Benchmark fixture: a table and the parameters of its requests.
 #[derive(Debug)]
 pub struct AcquireRelease {
     table: Table,
-    capacity: Capacity,
+    primitive: Primitive,
     lease: LeaseSeconds,
     now: Duration,
 }
@@ -23,12 +23,12 @@ impl AcquireRelease {
             gc_max_idle: Duration::from_mins(1),
             auto_release: true,
         };
-        let capacity = Capacity::Semaphore(Limit::new(5).expect("the limit is not zero"));
+        let primitive = Primitive::Semaphore(Limit::new(5).expect("the limit is not zero"));
         let lease = LeaseSeconds::new(Duration::from_secs(33)).expect("the lease is whole seconds");
         let table = Table::new(config, TokenGenerator::seeded(1));
         let mut fixture = Self {
             table,
-            capacity,
+            primitive,
             lease,
             now: Duration::ZERO,
         };
@@ -57,11 +57,11 @@ impl AcquireRelease {
         );
     }
 
-    fn acquire(&mut self, key: &str, by: ConnectionId) -> Outcome {
+    fn acquire(&mut self, key: &str, connection: ConnectionId) -> Outcome {
         self.table.acquire(
-            by,
+            connection,
             Key::new(key).expect("the key is one word"),
-            self.capacity,
+            self.primitive,
             self.lease,
             self.now,
         )

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::{ConnectionId, Granted, KeyId, Outcome, Table, TableConfig, TokenGenerator, WaiterId};
-use crate::wire::{Key, Kind, LeaseSeconds, Reply, Token};
+use crate::wire::{Key, Kind, Reply, Token};
 use op::Op;
 
 const MAX_IDLE: Duration = Duration::from_secs(5);
@@ -105,14 +105,16 @@ impl Model {
             Op::Acquire {
                 connection,
                 key,
-                capacity,
+                primitive,
                 lease,
             } => {
-                let (by, key) = (self.connections[connection], wire_key(key));
-                if let Outcome::Queued(id) = self.table.acquire(by, key, capacity, lease, now) {
+                let (connection, key) = (self.connections[connection], wire_key(key));
+                if let Outcome::Queued(id) =
+                    self.table.acquire(connection, key, primitive, lease, now)
+                {
                     self.follow_grants();
                     self.queues
-                        .entry(KeyId::new(capacity.kind(), key))
+                        .entry(KeyId::new(primitive.kind(), key))
                         .or_default()
                         .push(id);
                     self.pending.push(id);
@@ -121,18 +123,18 @@ impl Model {
             Op::Enqueue {
                 connection,
                 key,
-                capacity,
+                primitive,
                 lease,
             } => {
-                let (by, key) = (self.connections[connection], wire_key(key));
-                if self.table.enqueue(by, key, capacity, lease, now) == Reply::Queued {
+                let (connection, key) = (self.connections[connection], wire_key(key));
+                if self.table.enqueue(connection, key, primitive, lease, now) == Reply::Queued {
                     self.follow_grants();
                     let id = self
                         .table
-                        .find_enqueue(capacity.kind(), key, by)
+                        .find_enqueue(primitive.kind(), key, connection)
                         .expect("a queued client has a waiter");
                     self.queues
-                        .entry(KeyId::new(capacity.kind(), key))
+                        .entry(KeyId::new(primitive.kind(), key))
                         .or_default()
                         .push(id);
                 }
@@ -238,10 +240,6 @@ fn wire_key(text: &str) -> Key<'_> {
     Key::new(text).expect("the keys of the model are valid")
 }
 
-fn seconds(lease: u64) -> LeaseSeconds {
-    LeaseSeconds::new(Duration::from_secs(lease)).expect("the leases of the model are valid")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,8 +250,12 @@ mod tests {
 
         #[test]
         fn the_invariants_hold_after_every_operation(
-            ops in prop::collection::vec(any::<[u8; 5]>().prop_map(|line| Op::parse(&line)), 1..150),
-            config in (any::<bool>(), 0..4_usize, 0..4_usize).prop_map(|(auto_release, waiters, keys)| config(auto_release, waiters, keys)),
+            ops in prop::collection::vec(
+                any::<[u8; 5]>().prop_map(|line| Op::parse(&line)),
+                1..150,
+            ),
+            config in (any::<bool>(), 0..4_usize, 0..4_usize)
+                .prop_map(|(auto_release, waiters, keys)| config(auto_release, waiters, keys)),
         ) {
             Model::new(config).run(ops.into_iter());
         }

@@ -13,7 +13,7 @@ use crate::wire::Limit;
 const A: ConnectionId = ConnectionId(1);
 const B: ConnectionId = ConnectionId(2);
 const C: ConnectionId = ConnectionId(3);
-const ERROR: Reply = Reply::Refused(Status::Error);
+const ERROR: Reply = Reply::Error(ErrorStatus::Unspecified);
 
 /// Test fixture: a table, and a clock that the test advances.
 struct TestTable {
@@ -23,10 +23,10 @@ struct TestTable {
 
 impl TestTable {
     fn new() -> Self {
-        Self::with(|_| {})
+        Self::with_config(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut TableConfig)) -> Self {
+    fn with_config(change: impl FnOnce(&mut TableConfig)) -> Self {
         let mut config = TableConfig {
             max_keys: 1024,
             max_waiters: 0,
@@ -44,33 +44,50 @@ impl TestTable {
         self.now += Duration::from_secs(seconds);
     }
 
-    fn acquire_key(&mut self, by: ConnectionId, text: &str, limit: u32, lease: u64) -> Outcome {
-        self.table
-            .acquire(by, key(text), semaphore(limit), seconds(lease), self.now)
+    fn acquire_key(
+        &mut self,
+        connection: ConnectionId,
+        text: &str,
+        limit: u32,
+        lease: u64,
+    ) -> Outcome {
+        self.table.acquire(
+            connection,
+            key(text),
+            semaphore(limit),
+            seconds(lease),
+            self.now,
+        )
     }
 
-    fn acquire(&mut self, by: ConnectionId, lease: u64) -> Outcome {
-        self.acquire_key(by, "pool", 1, lease)
+    fn acquire(&mut self, connection: ConnectionId, lease: u64) -> Outcome {
+        self.acquire_key(connection, "pool", 1, lease)
     }
 
-    fn hold(&mut self, by: ConnectionId, lease: u64) -> Token {
-        token(&self.acquire(by, lease))
+    fn hold(&mut self, connection: ConnectionId, lease: u64) -> Token {
+        token(&self.acquire(connection, lease))
     }
 
-    fn acquire_queued(&mut self, by: ConnectionId, lease: u64) -> WaiterId {
-        match self.acquire(by, lease) {
+    fn acquire_queued(&mut self, connection: ConnectionId, lease: u64) -> WaiterId {
+        match self.acquire(connection, lease) {
             Outcome::Queued(waiter) => waiter,
             outcome @ Outcome::Reply(_) => panic!("{outcome:?}"),
         }
     }
 
-    fn enqueue(&mut self, by: ConnectionId, lease: u64) -> Reply {
-        self.table
-            .enqueue(by, key("pool"), semaphore(1), seconds(lease), self.now)
+    fn enqueue(&mut self, connection: ConnectionId, lease: u64) -> Reply {
+        self.table.enqueue(
+            connection,
+            key("pool"),
+            semaphore(1),
+            seconds(lease),
+            self.now,
+        )
     }
 
-    fn wait(&mut self, by: ConnectionId) -> Outcome {
-        self.table.wait(by, Kind::Semaphore, key("pool"), self.now)
+    fn wait(&mut self, connection: ConnectionId) -> Outcome {
+        self.table
+            .wait(connection, Kind::Semaphore, key("pool"), self.now)
     }
 
     fn take_grant(&mut self, waiter: WaiterId) -> Outcome {
@@ -120,8 +137,8 @@ fn seconds(lease: u64) -> LeaseSeconds {
     LeaseSeconds::new(Duration::from_secs(lease)).unwrap()
 }
 
-fn semaphore(limit: u32) -> Capacity {
-    Capacity::Semaphore(Limit::new(limit).unwrap())
+fn semaphore(limit: u32) -> Primitive {
+    Primitive::Semaphore(Limit::new(limit).unwrap())
 }
 
 fn token(outcome: &Outcome) -> Token {
@@ -131,6 +148,6 @@ fn token(outcome: &Outcome) -> Token {
     }
 }
 
-fn refused(status: Status) -> Outcome {
-    Outcome::Reply(Reply::Refused(status))
+fn refused(status: ErrorStatus) -> Outcome {
+    Outcome::Reply(Reply::Error(status))
 }

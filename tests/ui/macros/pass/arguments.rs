@@ -128,9 +128,13 @@ named!(by_a_macro, mine, finish, "2s", 0.1 + 0.2, &&*LOCKS);
 mod imported {
     use dflock::{lock, semaphore};
 
-    #[semaphore(key = "imported", limit = 1)]
-    #[lock(key = "both", slot = held)]
-    pub async fn both() -> Result<String, dflock::Error> {
+    #[semaphore(key = "imported", limit = 1, slot = held)]
+    pub async fn pool() -> Result<String, dflock::Error> {
+        Ok(held.key().to_owned())
+    }
+
+    #[lock(key = "imported", slot = held)]
+    pub async fn lock_of_key() -> Result<String, dflock::Error> {
         Ok(held.key().to_owned())
     }
 }
@@ -147,7 +151,8 @@ mod nothing_in_scope {
 
 fn main() {
     drop(by_a_macro());
-    drop(imported::both());
+    drop(imported::pool());
+    drop(imported::lock_of_key());
     drop(specs("", 1, 1.0, 2));
     drop(literals());
     drop(awaited_argument(""));

@@ -80,7 +80,7 @@ impl Tls {
     /// A self-signed certificate of a server must not be that of a CA (`CA:FALSE`). `openssl req
     /// -x509` makes one with `CA:TRUE`, unless it is called with `-addext
     /// basicConstraints=critical,CA:FALSE`. A server with such a certificate is refused with
-    /// [`TlsErrorKind::Certificate`].
+    /// [`TlsErrorKind::Certificate`](crate::TlsErrorKind::Certificate).
     ///
     /// # Errors
     ///
@@ -192,12 +192,12 @@ impl Tls {
         {
             Ok(stream) => Ok(Box::new(stream)),
             Err(source) => {
-                let fault = classify_handshake(&source);
+                let kind = classify_handshake(&source);
                 let context = context.to_error_context();
-                Err(match fault {
-                    Some(fault) => Error::Tls {
+                Err(match kind {
+                    Some(kind) => Error::Tls {
                         context,
-                        fault,
+                        kind,
                         source,
                     },
                     None => Error::Connect { context, source },
@@ -275,13 +275,13 @@ fn add_native(roots: &mut RootCertStore, found: CertificateResult) -> Result<(),
     if added > 0 {
         return Ok(());
     }
-    let why = match found.errors.first() {
+    let reason = match found.errors.first() {
         // An error about PEM quotes its input, and `SSL_CERT_FILE` may be a key.
         Some(error) if matches!(error.kind, ErrorKind::Pem(_)) => "a file is not PEM".to_owned(),
         Some(error) => error.to_string(),
         None => "it has none".to_owned(),
     };
-    Err(ConfigError::NoNativeRoots { why })
+    Err(ConfigError::NoNativeRoots { reason })
 }
 
 #[cfg(test)]
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(
             error,
             ConfigError::NoNativeRoots {
-                why: "it has none".to_owned()
+                reason: "it has none".to_owned()
             }
         );
         let mut odd = CertificateResult::default();

@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::{Model, Op, seconds, wire_key};
-use crate::server::table::entry::{HoldId, WaiterState};
+use super::op::{Op, seconds};
+use super::{Model, wire_key};
+use crate::server::table::records::{HoldId, WaiterState};
 use crate::server::table::{ConnectionId, KeyId};
-use crate::wire::{Reply, Status, Token};
+use crate::wire::{ErrorStatus, Reply, Token};
 
 /// A hold, to compare the table before and after an operation.
 #[derive(Clone, Debug)]
@@ -75,11 +76,11 @@ impl Model {
             let key = wire_key(&id.key);
             assert_eq!(
                 self.table.renew(id.kind, key, token, seconds(9), self.now),
-                Reply::Refused(Status::Error)
+                Reply::Error(ErrorStatus::Unspecified)
             );
             assert_eq!(
                 self.table.release(id.kind, key, token, self.now),
-                Reply::Refused(Status::Error)
+                Reply::Error(ErrorStatus::Unspecified)
             );
         }
         self.follow_grants();

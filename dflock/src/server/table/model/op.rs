@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::seconds;
-use crate::wire::{Capacity, LeaseSeconds, Limit};
+use crate::wire::{LeaseSeconds, Limit, Primitive};
 
 /// An operation on the table. Connections, waiters and tokens are given by index.
 #[derive(Clone, Debug)]
@@ -11,13 +10,13 @@ pub(super) enum Op {
     Acquire {
         connection: usize,
         key: &'static str,
-        capacity: Capacity,
+        primitive: Primitive,
         lease: LeaseSeconds,
     },
     Enqueue {
         connection: usize,
         key: &'static str,
-        capacity: Capacity,
+        primitive: Primitive,
         lease: LeaseSeconds,
     },
     Wait {
@@ -63,14 +62,14 @@ impl Op {
         // Zero is not a valid lease.
         let lease = |at| seconds(u64::from(byte(at) & 7).max(1));
         // Limit 0 means a lock.
-        let capacity =
-            Limit::new(u32::from(byte(3) & 7) % 3).map_or(Capacity::Lock, Capacity::Semaphore);
+        let primitive =
+            Limit::new(u32::from(byte(3) & 7) % 3).map_or(Primitive::Lock, Primitive::Semaphore);
         // Unused letters are mapped to the operations that should be frequent.
         match byte(0) & 31 | b'`' {
             b'e' | b'f' | b'h' | b'i' | b'j' => Self::Enqueue {
                 connection,
                 key: key(2),
-                capacity,
+                primitive,
                 lease: lease(4),
             },
             b'w' | b'v' | b'y' | b'z' => Self::Wait {
@@ -96,9 +95,13 @@ impl Op {
             _ => Self::Acquire {
                 connection,
                 key: key(2),
-                capacity,
+                primitive,
                 lease: lease(4),
             },
         }
     }
+}
+
+pub(super) fn seconds(lease: u64) -> LeaseSeconds {
+    LeaseSeconds::new(Duration::from_secs(lease)).expect("the leases of the model are valid")
 }

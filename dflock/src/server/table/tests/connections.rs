@@ -26,7 +26,7 @@ fn any_connection_may_release_or_renew_a_hold() {
 #[test]
 fn a_grant_that_was_not_taken_is_not_lost() {
     for auto_release in [true, false] {
-        let mut fixture = TestTable::with(|config| config.auto_release = auto_release);
+        let mut fixture = TestTable::with_config(|config| config.auto_release = auto_release);
         let held = fixture.hold(A, 30);
         let late = fixture.acquire_queued(B, 30);
         fixture.release(held);
@@ -37,7 +37,7 @@ fn a_grant_that_was_not_taken_is_not_lost() {
         let gone = fixture.acquire_queued(C, 30);
         fixture.release(grant.token);
         fixture.disconnect(C);
-        assert_eq!(fixture.take_grant(gone), refused(Status::NotEnqueued));
+        assert_eq!(fixture.take_grant(gone), refused(ErrorStatus::NotEnqueued));
         // No client received the token, so the slot is free, with and without auto-release.
         fixture.hold(A, 30);
     }
@@ -46,7 +46,7 @@ fn a_grant_that_was_not_taken_is_not_lost() {
 // S05
 #[test]
 fn without_auto_release_a_disconnect_removes_only_waiters() {
-    let mut fixture = TestTable::with(|config| config.auto_release = false);
+    let mut fixture = TestTable::with_config(|config| config.auto_release = false);
     let held = fixture.hold(A, 5);
     fixture.acquire_queued(B, 30);
     assert_eq!(
@@ -102,7 +102,7 @@ fn stats_list_all_keys_with_fractional_seconds() {
     token(
         &fixture
             .table
-            .acquire(A, key("job"), Capacity::Lock, seconds(30), fixture.now),
+            .acquire(A, key("job"), Primitive::Lock, seconds(30), fixture.now),
     );
     token(&fixture.acquire_key(A, "pool", 3, 30));
     let idle = token(&fixture.acquire_key(A, "idle", 4, 30));
@@ -113,7 +113,7 @@ fn stats_list_all_keys_with_fractional_seconds() {
     let Outcome::Queued(_) =
         fixture
             .table
-            .acquire(B, key("job"), Capacity::Lock, seconds(30), fixture.now)
+            .acquire(B, key("job"), Primitive::Lock, seconds(30), fixture.now)
     else {
         panic!()
     };

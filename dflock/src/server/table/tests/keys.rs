@@ -5,17 +5,17 @@ use super::*;
 // S06
 #[test]
 fn max_keys_is_never_exceeded() {
-    let mut fixture = TestTable::with(|config| config.max_keys = 2);
+    let mut fixture = TestTable::with_config(|config| config.max_keys = 2);
     token(&fixture.acquire_key(A, "k1", 1, 30));
     token(&fixture.acquire_key(A, "k2", 1, 30));
     assert_eq!(
         fixture.acquire_key(A, "k3", 1, 30),
-        refused(Status::MaxLocks)
+        refused(ErrorStatus::MaxLocks)
     );
     let lock = fixture
         .table
-        .enqueue(A, key("k1"), Capacity::Lock, seconds(30), fixture.now);
-    assert_eq!(lock, Reply::Refused(Status::MaxLocks));
+        .enqueue(A, key("k1"), Primitive::Lock, seconds(30), fixture.now);
+    assert_eq!(lock, Reply::Error(ErrorStatus::MaxLocks));
     // An existing key is not refused.
     assert!(matches!(
         fixture.acquire_key(B, "k1", 1, 30),
@@ -26,7 +26,7 @@ fn max_keys_is_never_exceeded() {
 // S09
 #[test]
 fn invalid_tokens_neither_create_nor_keep_keys() {
-    let mut fixture = TestTable::with(|config| config.max_keys = 1);
+    let mut fixture = TestTable::with_config(|config| config.max_keys = 1);
     let bogus = Token::new(1, 1);
     assert_eq!(fixture.release(bogus), ERROR);
     assert_eq!(fixture.table.keys.len(), 0);
@@ -36,10 +36,10 @@ fn invalid_tokens_neither_create_nor_keep_keys() {
         fixture.advance(1);
         assert_eq!(fixture.renew(bogus, 30), ERROR);
         assert_eq!(fixture.release(bogus), ERROR);
-        assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
+        assert_eq!(fixture.wait(A), refused(ErrorStatus::NotEnqueued));
         assert_eq!(
             fixture.acquire_key(A, "pool", 2, 30),
-            refused(Status::LimitMismatch)
+            refused(ErrorStatus::LimitMismatch)
         );
     }
     fixture.table.gc(fixture.now);
@@ -49,13 +49,13 @@ fn invalid_tokens_neither_create_nor_keep_keys() {
 // S09
 #[test]
 fn a_full_table_removes_idle_keys_before_it_refuses() {
-    let mut fixture = TestTable::with(|config| config.max_keys = 1);
+    let mut fixture = TestTable::with_config(|config| config.max_keys = 1);
     let held = fixture.hold(A, 30);
     fixture.release(held);
     fixture.advance(59);
     assert_eq!(
         fixture.acquire_key(A, "other", 1, 30),
-        refused(Status::MaxLocks)
+        refused(ErrorStatus::MaxLocks)
     );
     fixture.advance(1);
     let held = token(&fixture.acquire_key(A, "other", 1, 30));
@@ -80,7 +80,7 @@ fn gc_removes_an_expired_enqueue_with_its_key() {
             && fixture.table.waiters.is_empty()
             && fixture.table.connections.is_empty()
     );
-    assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
+    assert_eq!(fixture.wait(A), refused(ErrorStatus::NotEnqueued));
 }
 
 // S17
@@ -90,7 +90,7 @@ fn locks_and_semaphores_have_separate_names() {
     let held = fixture.hold(A, 30);
     let lock = fixture
         .table
-        .acquire(B, key("pool"), Capacity::Lock, seconds(30), fixture.now);
+        .acquire(B, key("pool"), Primitive::Lock, seconds(30), fixture.now);
     let lock = token(&lock);
     assert_eq!(
         fixture
@@ -113,14 +113,14 @@ fn the_limit_cannot_change_until_the_key_is_removed() {
     let held = fixture.hold(A, 30);
     assert_eq!(
         fixture.acquire_key(B, "pool", 3, 30),
-        refused(Status::LimitMismatch)
+        refused(ErrorStatus::LimitMismatch)
     );
     fixture.release(held);
     fixture.advance(59);
     fixture.table.gc(fixture.now);
     assert_eq!(
         fixture.acquire_key(B, "pool", 3, 30),
-        refused(Status::LimitMismatch)
+        refused(ErrorStatus::LimitMismatch)
     );
     fixture.advance(1);
     fixture.table.gc(fixture.now);

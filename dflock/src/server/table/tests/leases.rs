@@ -11,8 +11,8 @@ fn wait_reports_a_lease_that_expired_before_it() {
     fixture.release(held);
     fixture.advance(2);
     let next = fixture.hold(C, 30);
-    assert_eq!(fixture.wait(B), refused(Status::LeaseExpired));
-    assert_eq!(fixture.wait(B), refused(Status::NotEnqueued));
+    assert_eq!(fixture.wait(B), refused(ErrorStatus::LeaseExpired));
+    assert_eq!(fixture.wait(B), refused(ErrorStatus::NotEnqueued));
     assert_eq!(fixture.enqueue(B, 1), Reply::Queued);
     assert!(matches!(fixture.renew(next, 30), Reply::Renewed(_)));
 }
@@ -27,7 +27,10 @@ fn a_blocked_acquire_never_receives_an_expired_token() {
     fixture.table.sweep(fixture.now);
     assert_eq!(fixture.granted(), [B]);
     fixture.advance(1);
-    assert_eq!(fixture.take_grant(waiter), refused(Status::LeaseExpired));
+    assert_eq!(
+        fixture.take_grant(waiter),
+        refused(ErrorStatus::LeaseExpired)
+    );
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn expire_ends_the_leases_of_the_lock_and_the_semaphore() {
         token(
             &fixture
                 .table
-                .acquire(A, key("pool"), Capacity::Lock, seconds(30), fixture.now),
+                .acquire(A, key("pool"), Primitive::Lock, seconds(30), fixture.now),
         );
     fixture.acquire_queued(B, 30);
     assert!(!fixture.table.expire(key("other"), fixture.now));

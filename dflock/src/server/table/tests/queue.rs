@@ -12,13 +12,13 @@ fn an_enqueue_ends_with_its_hold() {
     assert_eq!(fixture.enqueue(A, 30), Reply::Queued);
     assert_eq!(
         fixture.enqueue(A, 30),
-        Reply::Refused(Status::AlreadyEnqueued)
+        Reply::Error(ErrorStatus::AlreadyEnqueued)
     );
     // The release of another hold does not end it, and neither does the grant.
     fixture.release(held);
     assert_eq!(
         fixture.enqueue(A, 30),
-        Reply::Refused(Status::AlreadyEnqueued)
+        Reply::Error(ErrorStatus::AlreadyEnqueued)
     );
     let held = token(&fixture.wait(A));
     fixture.release(held);
@@ -27,7 +27,7 @@ fn an_enqueue_ends_with_its_hold() {
         panic!()
     };
     fixture.release(grant.token);
-    assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
+    assert_eq!(fixture.wait(A), refused(ErrorStatus::NotEnqueued));
     // By the expiry of the lease.
     assert!(matches!(fixture.enqueue(A, 1), Reply::Acquired(_)));
     fixture.advance(1);
@@ -42,7 +42,7 @@ fn an_enqueue_ends_with_its_hold() {
         panic!()
     };
     assert_eq!(fixture.cancel_wait(waiter), Reply::Timeout);
-    assert_eq!(fixture.wait(A), refused(Status::NotEnqueued));
+    assert_eq!(fixture.wait(A), refused(ErrorStatus::NotEnqueued));
     assert_eq!(fixture.enqueue(A, 30), Reply::Queued);
     fixture.release(held);
     assert_eq!(fixture.granted().last(), Some(&A));
@@ -73,11 +73,14 @@ fn a_cancelled_wait_leaves_the_queue() {
 
 #[test]
 fn the_queue_is_limited_by_max_waiters() {
-    let mut fixture = TestTable::with(|config| config.max_waiters = 1);
+    let mut fixture = TestTable::with_config(|config| config.max_waiters = 1);
     fixture.hold(A, 30);
     assert_eq!(fixture.enqueue(B, 30), Reply::Queued);
-    assert_eq!(fixture.acquire(C, 30), refused(Status::MaxWaiters));
-    assert_eq!(fixture.enqueue(C, 30), Reply::Refused(Status::MaxWaiters));
+    assert_eq!(fixture.acquire(C, 30), refused(ErrorStatus::MaxWaiters));
+    assert_eq!(
+        fixture.enqueue(C, 30),
+        Reply::Error(ErrorStatus::MaxWaiters)
+    );
 }
 
 #[test]

@@ -1,0 +1,234 @@
+//! The wait for a slot, with progress on a terminal.
+
+use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{IsTerminal, stderr};
+use std::mem;
+use std::time::Duration;
+
+use dflock::{Client, Enqueued, Error, Held, Operation, Queued, Semaphore, Stats, TlsErrorKind};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::error::CliError;
+use crate::escape::escape;
+use crate::message::message;
+use crate::warning::warn;
+
+/// Interval at which the length of the queue is polled.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Upper bound of the first pause before the client joins the queue again.
+const FIRST_MAX_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Upper bound of all later pauses.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Stage of a wait. Selects the error that is reported when `--timeout` ends.
+enum Stage {
+    /// The server has not replied yet.
+    NoReply,
+    /// The client is in the queue.
+    Queued,
+    /// The client has lost its place in the queue, and this is the last error.
+    Disconnected(Error),
+}
+
+/// Acquires a slot of `semaphore`, and shows the queue position if standard error is a terminal.
+///
+/// The call takes at most `timeout` if it is given, including connecting and the replies of the
+/// server. If the place in the queue is lost, the client joins the queue again. `client` has only
+/// the server of the key, and polls the length of the queue. `is_nested` says whether an enclosing
+/// `dflock run` holds a slot of the same key.
+pub(crate) async fn acquire(
+    semaphore: Semaphore,
+    client: &Client,
+    timeout: Option<Duration>,
+    is_nested: bool,
+) -> Result<Semaphore<Held>, CliError> {
+    let timeout = match timeout {
+        Some(Duration::ZERO) => return Ok(semaphore.try_acquire().await?),
+        Some(timeout) => timeout,
+        None => Duration::MAX,
+    };
+    let mut stage = Stage::NoReply;
+    let acquire = enqueue_until_held(&semaphore, client, is_nested, &mut stage);
+    if let Ok(held) = tokio::time::timeout(timeout, acquire).await {
+        return Ok(held?);
+    }
+    let server = client.servers().next().unwrap_or_default();
+    Err(match stage {
+        Stage::NoReply => CliError::no_reply_in_time(semaphore.key(), server),
+        Stage::Queued => CliError::no_slot_in_time(semaphore.key(), server),
+        Stage::Disconnected(error) => error.into(),
+    })
+}
+
+/// Acquires a slot of `semaphore` without waiting for one. Returns `None` if no slot is free.
+pub(crate) async fn try_acquire(semaphore: Semaphore) -> Result<Option<Semaphore<Held>>, CliError> {
+    match semaphore.try_acquire().await {
+        Ok(held) => Ok(Some(held)),
+        Err(error) if error.is_timeout() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Joins the queue and waits for a slot. Joins the queue again each time the place in it is lost.
+async fn enqueue_until_held(
+    semaphore: &Semaphore,
+    client: &Client,
+    is_nested: bool,
+    stage: &mut Stage,
+) -> Result<Semaphore<Held>, Error> {
+    let (mut warn_nested, mut warn_disconnected) = (is_nested, true);
+    let mut max_backoff = FIRST_MAX_BACKOFF;
+    loop {
+        let error = match semaphore.clone().enqueue().await {
+            Ok(Enqueued::Acquired(held)) => return Ok(held),
+            Ok(Enqueued::Queued(queued)) => {
+                *stage = Stage::Queued;
+                if mem::take(&mut warn_nested) {
+                    warn(&format!(
+                        "no slot of {:?} is free, and an enclosing `dflock run` holds one until \
+                         this command ends: it waits for itself unless another holder releases a \
+                         slot",
+                        semaphore.key()
+                    ));
+                }
+                max_backoff = FIRST_MAX_BACKOFF;
+                match wait(queued, client).await {
+                    Err(error) if is_disconnected(&error) || is_shutdown_refusal(&error) => error,
+                    held => return held,
+                }
+            }
+            Err(error) if matches!(stage, Stage::Disconnected(_)) && is_disconnected(&error) => {
+                error
+            }
+            Err(error) => return Err(error),
+        };
+        if mem::take(&mut warn_disconnected) {
+            warn(&format!(
+                "lost the place in the queue, joining again: {}",
+                message(&error)
+            ));
+        }
+        *stage = Stage::Disconnected(error);
+        tokio::time::sleep(jitter(max_backoff)).await;
+        max_backoff = (max_backoff * 2).min(MAX_BACKOFF);
+    }
+}
+
+/// Waits in the queue, and shows the queue position if standard error is a terminal.
+async fn wait(queued: Semaphore<Queued>, client: &Client) -> Result<Semaphore<Held>, Error> {
+    let key = queued.key().to_owned();
+    let wait = queued.wait_within(Duration::MAX);
+    if !stderr().is_terminal() {
+        return wait.await;
+    }
+    // Cleared when it is dropped, such as at the end of `--timeout`.
+    let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
+    // Draws on a separate thread, so that a blocked terminal does not block the wait.
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let held = tokio::select! {
+        held = wait => held,
+        never = show_progress(&spinner, client, &key) => match never {},
+    };
+    spinner.finish_and_clear();
+    held
+}
+
+/// Returns whether `error` means that the server is not reachable, but may become so again.
+fn is_disconnected(error: &Error) -> bool {
+    match error {
+        Error::Connect { .. }
+        | Error::ConnectTimeout { .. }
+        | Error::Unresponsive { .. }
+        | Error::Disconnected { .. }
+        | Error::Draining { .. } => true,
+        Error::Tls { kind, .. } => *kind == TlsErrorKind::ConnectionClosed,
+        _ => false,
+    }
+}
+
+/// Returns whether `error` is the reply `error` to a wait. dflockd v1.10.0 sends it to the clients
+/// in its queues when it shuts down, and has no other reply for that.
+fn is_shutdown_refusal(error: &Error) -> bool {
+    error.operation() == Some(Operation::Wait)
+        && matches!(error, Error::Refused { status, .. } if status == "error")
+}
+
+/// Returns a random pause of at most `max`. Without jitter, all clients in the queue of a server
+/// that restarts would connect at the same moment.
+fn jitter(max: Duration) -> Duration {
+    let random = (RandomState::new().hash_one(()) >> 32) as u32;
+    max.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+/// The best known upper bound of the queue position.
+#[derive(Default)]
+struct QueuePosition(Option<u64>);
+
+impl QueuePosition {
+    /// Updates the position with the current length of the queue, and returns it. New waiters are
+    /// always behind this one.
+    fn update(&mut self, waiters: u64) -> u64 {
+        let position = self
+            .0
+            .map_or(waiters, |position| position.min(waiters))
+            .max(1);
+        self.0 = Some(position);
+        position
+    }
+}
+
+async fn show_progress(spinner: &ProgressBar, client: &Client, key: &str) -> Infallible {
+    let mut position = QueuePosition::default();
+    let key_text = escape(key);
+    spinner.set_message(format!("waiting for a slot of {key_text}"));
+    loop {
+        // If the server does not answer, the wait goes on without a position.
+        if let Some(waiters) = client
+            .stats()
+            .await
+            .ok()
+            .and_then(|all| all.iter().find_map(|stats| waiters(stats, key)))
+        {
+            spinner.set_message(format!(
+                "waiting for a slot of {key_text}: position {} of {waiters} in the queue",
+                position.update(waiters)
+            ));
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Returns the length of the queue of the semaphore `key`. Servers up to v1.13 list a semaphore
+/// with the limit 1 as a lock.
+fn waiters(stats: &Stats, key: &str) -> Option<u64> {
+    let semaphore = stats
+        .semaphores
+        .iter()
+        .find(|semaphore| semaphore.key == key)
+        .map(|semaphore| semaphore.waiters);
+    semaphore.or_else(|| {
+        stats
+            .locks
+            .iter()
+            .find(|lock| lock.key == key)
+            .map(|lock| lock.waiters)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_position_never_increases() {
+        let mut position = QueuePosition::default();
+        let positions: Vec<_> = [3, 5, 2, 4, 0]
+            .into_iter()
+            .map(|waiters| position.update(waiters))
+            .collect();
+        assert_eq!(positions, [3, 3, 2, 2, 1]);
+    }
+}
