@@ -86,8 +86,8 @@ impl LeaseConfig {
     }
 
     /// Reports a loss that the server told only when the slot of `token` was released.
-    pub(crate) fn report_lost(&self, token: Token) -> Lost {
-        let lost = self.lost(token, LostReason::Rejected);
+    pub(crate) fn report_lost(&self, token: Token, reason: LostReason) -> Lost {
+        let lost = self.lost(token, reason);
         self.call_on_lost(&lost);
         lost
     }
@@ -149,7 +149,9 @@ impl fmt::Debug for LeaseConfig {
 /// The state that the owner of a hold and the keep-alive task share.
 struct Lease {
     config: Arc<LeaseConfig>,
-    /// The tokens of the hold's permits after the first one. `None` for a hold of one permit.
+    /// The number of permits of the hold.
+    permits: u32,
+    /// The tokens of the hold's permits after the first one. `None` if the hold has one token.
     further_tokens: Option<Box<[Token]>>,
     entry: Mutex<Option<Entry>>,
     state: Mutex<State>,
@@ -170,20 +172,12 @@ impl Lease {
     fn new(config: Arc<LeaseConfig>, entry: Entry, state: State) -> Arc<Self> {
         Arc::new(Self {
             config,
+            permits: entry.permits(),
             further_tokens: entry.further_tokens(),
             entry: Mutex::new(Some(entry)),
             state: Mutex::new(state),
             changed: Notify::new(),
         })
-    }
-
-    /// Returns the number of permits of the hold.
-    fn permits(&self) -> u32 {
-        let further = self
-            .further_tokens
-            .as_ref()
-            .map_or(0, |tokens| tokens.len());
-        u32::try_from(further + 1).unwrap_or(u32::MAX)
     }
 
     fn now(&self) -> Instant {

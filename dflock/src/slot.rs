@@ -92,7 +92,18 @@ impl SemaphoreInner {
             .map(|waiters| NonZeroU32::new(waiters).ok_or(ConfigError::LocalQueue))
             .transpose()?;
         let client = options.client.clone().map_or_else(Client::current, Ok)?;
-        let server = client.engine().server_for(key.as_str())?;
+        let engine = client.engine();
+        let capabilities = engine.capabilities();
+        if let Some(lease) = lease
+            && lease.as_duration() < capabilities.shortest_lease
+        {
+            return Err(ConfigError::ShortLease {
+                lease: lease.as_duration(),
+                engine: capabilities.engine,
+                shortest: capabilities.shortest_lease,
+            });
+        }
+        let server = engine.server_for(key.as_str())?;
         let mismatch_policy = match primitive {
             // A lock has no limit that could differ.
             Primitive::Lock => None,
@@ -114,11 +125,11 @@ impl SemaphoreInner {
             key_hash: client.holds().hash(&slot),
             slot,
             holds: client.holds().clone(),
-            engine: client.engine().clone(),
+            engine: engine.clone(),
             timing: client.timing().clone(),
             renew_ratio,
             hold_limits,
-            fencing: client.fencing(),
+            fencing: client.fencing() || capabilities.fence,
             on_lost: options.on_lost.clone(),
         });
         Ok(Self {
@@ -317,6 +328,15 @@ impl SemaphoreInner {
         })
     }
 
+    /// Returns the position of the place in the queue that `handle` owns.
+    pub(crate) fn position(&self, handle: &LeaseHandle) -> Result<u64, Error> {
+        let LeaseConfig { engine, slot, .. } = &*self.config;
+        if !engine.capabilities().position {
+            return Err(engine.unsupported(Operation::Position, slot.key.as_shared().clone()));
+        }
+        handle.position()
+    }
+
     /// Releases the slot of `token`.
     pub(crate) async fn release(&self, handle: LeaseHandle, token: &Token) -> Result<(), Error> {
         let runtime = driver::runtime_id()?;
@@ -331,8 +351,8 @@ impl SemaphoreInner {
             .await
         {
             Ok(ReleaseOutcome::Released) => (Outcome::Released, Ok(())),
-            Ok(ReleaseOutcome::NotHeld) => {
-                let lost = self.config.report_lost(*token);
+            Ok(ReleaseOutcome::NotHeld(reason)) => {
+                let lost = self.config.report_lost(*token, reason);
                 (Outcome::Lost(lost.clone()), Err(lost.into()))
             }
             // No reply was waited for.
@@ -353,10 +373,9 @@ impl SemaphoreInner {
     ) -> Result<Enqueue, Error> {
         match outcome {
             EnqueueOutcome::Granted(granted) => {
-                let held = self
-                    .hold(config, Operation::Enqueue, granted, telemetry)
-                    .await;
-                held.map(|(handle, grant)| Enqueue::Held(handle, grant))
+                let held = self.hold(config, Operation::Enqueue, granted, telemetry);
+                let (handle, grant) = held.await?;
+                Ok(Enqueue::Held(handle, grant))
             }
             EnqueueOutcome::Queued(entry) => {
                 telemetry.record_enqueue(config.slot.labels());

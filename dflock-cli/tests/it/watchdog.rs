@@ -90,7 +90,11 @@ async fn the_end_of_the_command_is_noticed_after_the_watchdog_was_stopped() {
     let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
     let command = run.next_line().await.unwrap();
     wait_until_stopped(&command).await;
-    kill_process(Pid::from_raw(command.parse().unwrap()).unwrap(), Signal::CONT).unwrap();
+    kill_process(
+        Pid::from_raw(command.parse().unwrap()).unwrap(),
+        Signal::CONT,
+    )
+    .unwrap();
     assert_eq!(run.status().await, 3);
     run.wait_for_eof().await;
 }

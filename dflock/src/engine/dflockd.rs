@@ -39,7 +39,7 @@ pub(crate) use entry::{Entry, EntryError};
 pub(crate) use file::Reloadable;
 #[cfg(dflock_bench)]
 pub(crate) use idle_connections::IdleConnections;
-#[cfg(feature = "server")]
+#[cfg(any(feature = "server", feature = "etcd"))]
 pub(crate) use lazy_timer::LazyTimer;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use pem::{Pem, identity};
@@ -51,13 +51,15 @@ pub use sharding::{Crc32, Sharding};
 pub use tls::Tls;
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use tls::Tls;
+#[cfg(feature = "etcd")]
+pub(crate) use tls::classify as classify_tls;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use tls::provider;
 
 use super::{ReleaseOutcome, ServerId, SlotSpec};
 use crate::clock::Instant;
 use crate::driver;
-use crate::error::{ConfigError, Error, Operation};
+use crate::error::{ConfigError, Error, LostReason, Operation};
 use crate::wire::{ErrorStatus, Reply, Request, Token};
 
 /// The servers, the idle connections to them, and the means to make new ones.
@@ -136,8 +138,9 @@ impl Dflockd {
                 replied.map_err(|error| release_error(pool, slot, sent_at, error))?;
             let mut outcome = ReleaseOutcome::Released;
             for reply in replies {
-                if release_outcome(slot, &reply)? == ReleaseOutcome::NotHeld {
-                    outcome = ReleaseOutcome::NotHeld;
+                let released = release_outcome(slot, &reply)?;
+                if released != ReleaseOutcome::Released {
+                    outcome = released;
                 }
             }
             (connection, outcome)
@@ -219,7 +222,7 @@ fn release_outcome(slot: &SlotSpec, reply: &Reply) -> Result<ReleaseOutcome, Err
     match reply {
         Reply::Ok => Ok(ReleaseOutcome::Released),
         Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired) => {
-            Ok(ReleaseOutcome::NotHeld)
+            Ok(ReleaseOutcome::NotHeld(LostReason::Rejected))
         }
         reply => Err(Error::from_reply(slot.context(Operation::Release), reply)),
     }

@@ -12,7 +12,7 @@ use super::keep_alive::KeepAlive;
 use super::state::{End, Phase, State};
 use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
-use crate::engine::{Entry, Granted};
+use crate::engine::{Entry, Granted, Renewals};
 use crate::error::{Error, Lost, LostReason, Operation};
 use crate::telemetry::{Outcome, SlotTelemetry};
 use crate::wire::{Grant, Token};
@@ -42,14 +42,19 @@ impl LeaseHandle {
             return Err(telemetry.record_failure(config.closed(operation)));
         };
         let bounds = config.hold_limits.start(sent_at, received_at, grant.lease);
-        let deadlines = bounds.cap(config.deadlines(sent_at, &grant, 0));
+        if let Some(end) = bounds.latest_end() {
+            entry.set_latest_end(end);
+        }
+        let renewals = entry.renewals();
+        let renewed_at = renewals.renewed_at().unwrap_or(sent_at);
+        let deadlines = bounds.cap(config.deadlines(renewed_at, &grant, 0));
         let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token, entry.permits());
         let phase = Phase::Held {
             grant,
             deadlines,
             renewing: false,
         };
-        let state = State::new(phase, bounds, telemetry, Some(registration));
+        let state = State::new(phase, renewals, bounds, telemetry, Some(registration));
         let lease = Lease::new(config.clone(), entry, state);
         lease.start_keep_alive(deadlines.renew_at, received_at);
         Ok(Self(lease))
@@ -70,7 +75,13 @@ impl LeaseHandle {
     ) -> Result<Self, Error> {
         let Granted { entry, grant, .. } = granted;
         let phase = Phase::Unverified(grant);
-        let state = State::new(phase, HoldBounds::default(), telemetry, None);
+        let state = State::new(
+            phase,
+            Renewals::default(),
+            HoldBounds::default(),
+            telemetry,
+            None,
+        );
         let handle = Self(Lease::new(config.clone(), entry, state));
         let lease = &handle.0;
         if let Err(error) = lease.verify_grant(grant, limit).await {
@@ -81,7 +92,7 @@ impl LeaseHandle {
         let now = lease.now();
         lease.start_keep_alive(renew_at.unwrap_or(now), now);
         // Not before: a caller that does not poll this future must not delay the close.
-        let registration = config.register(task::try_id(), lease.permits());
+        let registration = config.register(task::try_id(), lease.permits);
         let registration = registration.ok_or_else(|| config.closed(operation))?;
         let mut state = lease.state.lock();
         if state.is_live() {
@@ -103,7 +114,13 @@ impl LeaseHandle {
             return Err(telemetry.record_failure(config.closed(operation)));
         };
         let bounds = HoldBounds::default();
-        let state = State::new(Phase::Queued, bounds, telemetry, Some(registration));
+        let state = State::new(
+            Phase::Queued,
+            Renewals::default(),
+            bounds,
+            telemetry,
+            Some(registration),
+        );
         let lease = Lease::new(config.clone(), entry, state);
         KeepAlive::spawn_queued(&lease);
         Ok(Self(lease))
@@ -162,12 +179,20 @@ impl LeaseHandle {
 
     /// Returns the number of permits of the hold.
     pub(crate) fn permits(&self) -> u32 {
-        self.0.permits()
+        self.0.permits
     }
 
     /// Returns the tokens of the permits after the first one.
     pub(crate) fn further_tokens(&self) -> &[Token] {
         self.0.further_tokens.as_deref().unwrap_or_default()
+    }
+
+    /// Returns how many slots must be released before this one is granted; 0 if it is. The engine
+    /// knows it.
+    pub(crate) fn position(&self) -> Result<u64, Error> {
+        let entry = self.0.entry.lock();
+        let position = entry.as_ref().and_then(Entry::position);
+        position.ok_or_else(|| self.0.config.disconnected())
     }
 
     pub(crate) fn config(&self) -> &Arc<LeaseConfig> {

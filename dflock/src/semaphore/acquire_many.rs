@@ -18,6 +18,9 @@ impl Semaphore<Idle> {
     ///
     /// # Order
     ///
+    /// On etcd, one transaction makes all permits, at most 100. They have one place in the queue, and
+    /// are granted together.
+    ///
     /// The protocol of dflockd grants one permit for each request. The call therefore acquires them
     /// one after the other, and each one is first come, first served:
     ///
@@ -33,13 +36,13 @@ impl Semaphore<Idle> {
     /// A caller that waits without this method for a second permit while it holds one is outside
     /// of this order.
     ///
-    /// All permits of a hold share one connection. While the call waits with some of them, it
+    /// All permits of a hold on dflockd share one connection. While the call waits with some of them, it
     /// renews their leases over a second connection. If one of them is lost meanwhile, the call
     /// gives back the others and starts again, until its wait is over.
     ///
     /// # The gate
     ///
-    /// The gate is a semaphore with one slot on the server of the key. Its key is `dflock.gate:`
+    /// On dflockd, the gate is a semaphore with one slot on the server of the key. Its key is `dflock.gate:`
     /// and the key. It counts as a key of the server, is listed in its stats, and must not be used
     /// otherwise. The key may have at most 244 bytes.
     ///
@@ -47,7 +50,9 @@ impl Semaphore<Idle> {
     ///
     /// The errors of [`acquire`](Semaphore::acquire). Nothing is held after an error. Before a byte
     /// is sent: [`ConfigError::Permits`](crate::ConfigError::Permits) for 0 permits or more than the
-    /// limit, and [`ConfigError::PermitsKey`](crate::ConfigError::PermitsKey) for a longer key.
+    /// limit, [`ConfigError::PermitsKey`](crate::ConfigError::PermitsKey) for a longer key on
+    /// dflockd, and [`ConfigError::TooManyPermits`](crate::ConfigError::TooManyPermits) for more
+    /// than 100 on etcd.
     ///
     /// With [`LimitMismatch::Adopt`](crate::LimitMismatch::Adopt), a limit of the server that is
     /// less than `permits` is not used. The call is repeated as with
@@ -117,8 +122,8 @@ impl Semaphore<Idle> {
     /// Acquires so many permits only if all are free, and the queue is empty.
     ///
     /// It waits only for the replies of the server, as [`try_acquire`](Semaphore::try_acquire), and
-    /// does not use the gate. Each permit is a request, so others may take permits between two of
-    /// them. Two calls at the same time can therefore both fail, although there are enough permits
+    /// does not use the gate. On dflockd each permit is a request, so others may take permits between
+    /// two of them. Two calls at the same time can therefore both fail, although there are enough permits
     /// for one of them.
     ///
     /// # Errors

@@ -67,7 +67,9 @@ impl Held {
         self.hold.permits()
     }
 
-    /// Returns the tokens of all permits, one for each. The first is [`token`](Self::token).
+    /// Returns the tokens of all permits. The first is [`token`](Self::token).
+    ///
+    /// On dflockd there is one for each permit. On etcd all permits are one entry with one token.
     pub fn tokens(&self) -> impl Iterator<Item = &Token> {
         iter::once(&self.grant.token).chain(self.hold.further_tokens())
     }

@@ -8,7 +8,7 @@ use super::call_limits::{AcquireLimits, CallLimits};
 use super::pool::{CallContext, CallError, Pool, Response};
 use super::{Backoff, Connection, Dflockd, Entry};
 use crate::clock::Instant;
-use crate::engine::{EnqueueOutcome, Granted, SlotSpec};
+use crate::engine::{self, EnqueueOutcome, Granted, SlotSpec};
 use crate::error::{Error, Operation, TlsErrorKind};
 use crate::telemetry;
 use crate::wire::{ErrorStatus, Grant, Reply, Request, Seconds};
@@ -103,7 +103,7 @@ impl Dflockd {
                 let granted = self.granted(connection, grant, sent_at, |_| timeout);
                 Ok(EnqueueOutcome::Granted(granted))
             }
-            Reply::Queued => Ok(EnqueueOutcome::Queued(Entry::new(connection))),
+            Reply::Queued => Ok(EnqueueOutcome::Queued(engine_entry(connection))),
             reply => {
                 let response = Response {
                     connection,
@@ -127,7 +127,7 @@ impl Dflockd {
         let is_late = is_late(sent_at, received_at);
         let verify_timeout = is_late.then(|| verify_timeout(received_at));
         Granted {
-            entry: Entry::new(connection),
+            entry: engine_entry(connection),
             grant,
             sent_at,
             received_at,
@@ -280,6 +280,11 @@ impl<'a> Rejoin<'a> {
         sleep(pause).await;
         Ok(())
     }
+}
+
+/// Returns the entry that a connection serves, for a lease.
+fn engine_entry(connection: Box<Connection>) -> engine::Entry {
+    engine::Entry::Dflockd(Entry::new(connection))
 }
 
 pub(super) fn limits(pool: &Pool, started_at: Instant, wait: Duration) -> AcquireLimits {

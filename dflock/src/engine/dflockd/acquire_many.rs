@@ -22,7 +22,7 @@ use super::pool::{CallContext, CallError, Pool, Response};
 use super::{Connection, ConnectionError, Dflockd, Entry, release_outcome};
 use crate::clock::Instant;
 use crate::driver;
-use crate::engine::{Granted, RenewalPolicy, SlotSpec};
+use crate::engine::{self, Granted, RenewalPolicy, SlotSpec};
 use crate::error::{ConfigError, Error, Operation};
 use crate::mutex::Mutex;
 use crate::wire::{Grant, KeyBuf, Limit, MAX_LINE, Primitive, Reply, Request};
@@ -408,7 +408,7 @@ impl<'a> Partial<'a> {
         let further = permits.map(|permit| permit.grant).collect();
         let received_at = self.attempt.pool.now();
         Ok(Granted {
-            entry: Entry::with_permits(self.take_connection()?, further),
+            entry: engine::Entry::Dflockd(Entry::with_permits(self.take_connection()?, further)),
             // The hold ends with the first of its leases.
             grant: Grant {
                 lease,
