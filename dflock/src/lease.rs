@@ -260,10 +260,6 @@ impl Lease {
         let was_queued = matches!(state.phase, Phase::Queued);
         let mut token = state.token_on_server();
         let telemetry = state.end(&self.config, end);
-        // The server has the other permits of a hold of which it refused one.
-        if self.further_tokens.is_some() {
-            token = token.or_else(|| state.lost().map(|lost| lost.token));
-        }
         let registration = state.registration.take();
         drop(state);
         drop(entry_guard);
