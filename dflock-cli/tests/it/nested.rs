@@ -3,9 +3,7 @@
 use dflock::server::Server;
 use rustix::process::Signal;
 
-use crate::process::{Process, dflock, output, status, text};
-
-const DFLOCK: &str = env!("CARGO_BIN_EXE_dflock");
+use crate::process::{DFLOCK, Process, dflock, output, status, text};
 
 #[tokio::test]
 async fn a_nested_run_that_waits_for_itself_prints_a_warning_immediately() {
