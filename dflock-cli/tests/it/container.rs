@@ -6,8 +6,8 @@ use dflock::server::Server;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::{
-    DFLOCK, PID_1, Process, children_of, hold, is_allowed, output_of, pid, run_args, status, text,
-    unshare, wait_for, wait_for_waiters,
+    DFLOCK, PID_1, Process, children_of, hold, is_allowed, output_of, pid, run_args, run_as_pid_1,
+    status, text, unshare, wait_for, wait_for_waiters,
 };
 
 const NO_PROC: [&str; 3] = ["--user", "--map-root-user", "--mount"];
@@ -32,7 +32,6 @@ async fn pid_1_reaps_orphans_while_the_command_runs() {
         return;
     }
     let server = Server::start().await.unwrap();
-    let addr = server.addr().to_string();
     // Each orphan prints its pid and loses its parent. A zombie keeps its directory in `/proc`.
     let script = "orphans=$(for n in 1 2 3 4 5 6 7 8; do (sh -c 'echo $$' &); done)
         for orphan in $orphans; do
@@ -43,8 +42,7 @@ async fn pid_1_reaps_orphans_while_the_command_runs() {
             [ ! -e /proc/$orphan ] && echo reaped
         done
         exit 3";
-    let args = [&[DFLOCK][..], &run_args(&addr, &["sh", "-c", script])].concat();
-    let output = output_of(&mut unshare(&PID_1, &args)).await;
+    let output = output_of(&mut run_as_pid_1(server.addr(), script)).await;
     assert_eq!(
         (status(&output), text(&output.stdout).lines().count()),
         (3, 8),
@@ -92,10 +90,8 @@ async fn pid_1_forwards_sigterm() {
         return;
     }
     let server = Server::start().await.unwrap();
-    let addr = server.addr().to_string();
     let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done";
-    let args = [&[DFLOCK][..], &run_args(&addr, &["sh", "-c", script])].concat();
-    let mut run = Process::spawn_ready(&mut unshare(&PID_1, &args)).await;
+    let mut run = Process::spawn_ready(&mut run_as_pid_1(server.addr(), script)).await;
     kill_process(child_of(pid(&run.dflock)).await, Signal::TERM).unwrap();
     assert_eq!(run.status().await, 7);
 }

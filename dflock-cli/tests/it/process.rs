@@ -69,6 +69,14 @@ pub(crate) fn unshare(flags: &[&str], command: &[&str]) -> Command {
     program("unshare", &[flags, command].concat())
 }
 
+/// Returns a command that runs `dflock run` as PID 1. Its command is a shell script.
+#[cfg(target_os = "linux")]
+pub(crate) fn run_as_pid_1(addr: impl Display, script: &str) -> Command {
+    let addr = addr.to_string();
+    let run = run_args(&addr, &["sh", "-c", script]);
+    unshare(&PID_1, &[&[DFLOCK], &run[..]].concat())
+}
+
 /// Returns whether this system allows `command` in new namespaces. If not, reports that the test
 /// is skipped.
 #[cfg(target_os = "linux")]
@@ -207,8 +215,17 @@ pub(crate) fn pid(child: &Child) -> Pid {
 
 /// Acquires the only slot of `job`.
 pub(crate) async fn hold(server: &Server) -> Semaphore<Held> {
-    let semaphore = server.client().semaphore("job", 1).unwrap();
-    semaphore.acquire().await.unwrap()
+    acquire(&server.client(), "job", 1).await
+}
+
+/// Acquires a slot of `key`.
+pub(crate) async fn acquire(client: &Client, key: &str, limit: u32) -> Semaphore<Held> {
+    client
+        .semaphore(key, limit)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap()
 }
 
 /// Waits until the queue of `job` has `count` waiters.

@@ -3,7 +3,7 @@
 use dflock::server::Server;
 
 use crate::process::{
-    Process, dflock, hold, output, output_of, run, status, text, wait_for_waiters,
+    Process, acquire, dflock, hold, output, output_of, run, status, text, wait_for_waiters,
 };
 
 #[tokio::test]
@@ -185,13 +185,7 @@ async fn a_server_that_stops_during_the_wait_exits_with_69() {
 #[tokio::test]
 async fn a_usage_error_exits_with_64_and_runs_nothing() {
     let server = Server::start().await.unwrap();
-    let _other = server
-        .client()
-        .semaphore("other", 2)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let _other = acquire(&server.client(), "other", 2).await;
     for args in [
         &[][..],
         &["frob"],
@@ -407,8 +401,7 @@ async fn a_busy_slot_is_skipped() {
 #[tokio::test]
 async fn another_limit_of_the_key_is_adopted_or_waited_out() {
     let server = Server::start().await.unwrap();
-    let held = server.client().semaphore("job", 8).unwrap();
-    let held = held.acquire().await.unwrap();
+    let held = acquire(&server.client(), "job", 8).await;
     let run = async |options: &[&str], variable: &str| {
         let args = [&["run", "--key", "job"], options, &["echo", "ran"]].concat();
         let mut command = dflock(&args);

@@ -8,7 +8,7 @@ use dflock::server::Server;
 use rustix::process::{Signal, kill_process};
 
 #[cfg(target_os = "linux")]
-use crate::process::{DFLOCK, PID_1, is_allowed, run_args, unshare, wait_until_gone};
+use crate::process::{PID_1, is_allowed, run_as_pid_1, wait_until_gone};
 use crate::process::{Process, dflock};
 
 /// A short lease: `dflock` detects at the next renewal that the server has freed the slot.
@@ -174,10 +174,9 @@ async fn the_command_is_terminated_in_a_pid_namespace_without_the_session() {
         return;
     }
     let server = Server::start().await.unwrap();
-    let addr = server.addr().to_string();
     let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    let args = [&[DFLOCK][..], &run_args(&addr, &["sh", "-c", script])].concat();
-    let mut run = Process::spawn_ready(unshare(&PID_1, &args).stderr(Stdio::null())).await;
+    let mut run =
+        Process::spawn_ready(run_as_pid_1(server.addr(), script).stderr(Stdio::null())).await;
     server.faults().disconnect("job");
     assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert_eq!(run.status().await, 76);

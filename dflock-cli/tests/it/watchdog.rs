@@ -110,6 +110,7 @@ async fn a_command_is_terminated_while_the_watchdog_is_stopped() {
 #[tokio::test]
 async fn a_watchdog_that_cannot_report_kills_the_processes_of_the_command() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(TIMEOUT)).unwrap();
     let script = "sh -c 'echo ready; exec sleep 60' & exit";
     let parent = std::process::id().to_string();
     let mut command = program(DFLOCK, &["__watchdog", &parent, "sh", "-c", script]);
