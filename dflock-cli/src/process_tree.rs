@@ -82,13 +82,13 @@ impl ProcessTree {
 
     /// Sends SIGKILL until no member is left, apart from processes of another user.
     ///
-    /// One pass is not enough: it misses a process that loses its parent while `/proc` is read.
+    /// Looks at least twice, because one look misses a process that loses its parent meanwhile.
     pub(crate) async fn kill(&self) {
         let kill = |pid| kill_process(pid, Signal::KILL).is_ok();
         // Not `any`, which would stop at the first.
         let kill_all = || self.pids().into_iter().filter(|pid| kill(*pid)).count();
         if kill_all() == 0 {
-            return self.signal_group(Signal::KILL);
+            self.signal_group(Signal::KILL);
         }
         let mut interval = Duration::from_millis(1);
         loop {

@@ -105,30 +105,51 @@ async fn a_command_is_terminated_while_the_watchdog_is_stopped() {
     run.wait_for_eof().await;
 }
 
-/// The test has the place of `dflock`, and closes one direction of the socket, as when `dflock`
-/// dies before the watchdog has reported the start or the end of the command.
-#[tokio::test]
-async fn a_watchdog_that_cannot_report_kills_the_processes_of_the_command() {
+/// Starts the watchdog of a shell script, in the place of `dflock`. Returns the socket.
+fn start_watchdog(script: &str) -> (Process, UnixStream) {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let script = "sh -c 'echo ready; exec sleep 60' & exit";
     let parent = std::process::id().to_string();
     let mut command = program(DFLOCK, &["__watchdog", &parent, "sh", "-c", script]);
-    command.stdin(OwnedFd::from(theirs));
-    let mut run = Process::spawn(&mut command);
+    let run = Process::spawn(command.stdin(OwnedFd::from(theirs)));
     let mut line = [0; "ready\n".len()];
     ours.read_exact(&mut line).unwrap();
-    ours.shutdown(Shutdown::Read).unwrap();
+    (run, ours)
+}
+
+/// Sends the standard input and the first deadline of the command, in milliseconds.
+fn start_command(socket: &UnixStream, deadline: u32) {
     let null = [File::open("/dev/null").unwrap()];
     let null = null.each_ref().map(AsFd::as_fd);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut space);
     message.push(SendAncillaryMessage::ScmRights(&null));
-    let lines = [IoSlice::new(b".deadline 3600000\n")];
-    sendmsg(&ours, &lines, &mut message, SendFlags::empty()).unwrap();
+    let line = format!(".deadline {deadline}\n");
+    let lines = [IoSlice::new(line.as_bytes())];
+    sendmsg(socket, &lines, &mut message, SendFlags::empty()).unwrap();
+}
+
+/// One direction of the socket is closed, as when `dflock` dies before the watchdog has reported
+/// the start or the end of the command.
+#[tokio::test]
+async fn a_watchdog_that_cannot_report_kills_the_processes_of_the_command() {
+    let (mut run, socket) = start_watchdog("sh -c 'echo ready; exec sleep 60' & exit");
+    socket.shutdown(Shutdown::Read).unwrap();
+    start_command(&socket, 3_600_000);
     assert_eq!(run.next_line().await.as_deref(), Some("ready"));
-    drop(ours);
+    drop(socket);
     run.wait_for_eof().await;
+}
+
+/// As when the watchdog is stopped before it starts the command.
+#[tokio::test]
+async fn a_command_is_not_started_after_its_deadline() {
+    let (run, mut socket) = start_watchdog("echo ready");
+    start_command(&socket, 0);
+    assert_eq!(run.wait_for_eof().await, "");
+    let mut message = String::new();
+    socket.read_to_string(&mut message).unwrap();
+    assert!(message.contains("deadline"), "{message}");
 }
 
 /// A script that starts a process without a parent, without the token and in another group.
