@@ -5,9 +5,11 @@
 //! 1. `args`: the command line; `duration`: parser of `30s` and the like; `client_options`: options
 //!    of the client that all commands share
 //! 2. `run`: acquires the slot and runs the command; `wait`: the wait for the slot, with progress
-//! 3. `watchdog`: the process that kills the command when `dflock` cannot; `child`: the running
-//!    command; `exec`: the process that becomes the command; `process_tree`: the processes of the
-//!    command; `proc`: parser of `/proc`; `reaper`: exit statuses of children, and orphans
+//! 3. `watchdog`: the process that starts the command, and kills it when `dflock` cannot; `child`:
+//!    the running command; `exec`: the process that becomes the command; `fd_passing`: its standard
+//!    input; `process_tree`: the processes of the command; `proc`: parser of `/proc`; `prctl`:
+//!    subreapers and signals at the death of a parent; `reaper`: exit statuses of children, and
+//!    orphans
 //! 4. `signals`: forwarded signals, and the signal mask
 //! 5. `error`: the errors of `dflock`; `message`: the texts of library errors; `exit_code`: the exit
 //!    codes; `warning`: warnings on standard error

@@ -82,14 +82,20 @@ impl ProcessTree {
 
     /// Sends SIGKILL until no member is left, apart from processes of another user.
     ///
-    /// One pass is not enough: it misses a process that loses its parent while `/proc` is read.
+    /// Looks at least twice, because one look misses a process that loses its parent meanwhile.
     pub(crate) async fn kill(&self) {
-        self.signal(Signal::KILL);
         let kill = |pid| kill_process(pid, Signal::KILL).is_ok();
-        let mut interval = Duration::from_millis(1);
         // Not `any`, which would stop at the first.
-        while self.pids().into_iter().filter(|pid| kill(*pid)).count() > 0 {
+        let kill_all = || self.pids().into_iter().filter(|pid| kill(*pid)).count();
+        if kill_all() == 0 {
+            self.signal_group(Signal::KILL);
+        }
+        let mut interval = Duration::from_millis(1);
+        loop {
             tokio::time::sleep(interval).await;
+            if kill_all() == 0 {
+                break;
+            }
             // A process that waits for a device ends late, and each look reads all of `/proc`.
             interval = (interval * 2).min(MAX_KILL_INTERVAL);
         }

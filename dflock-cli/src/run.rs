@@ -124,7 +124,13 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     // The machine may have been suspended since the slot was granted.
     held.check()?;
     let time_left = || held.remaining().saturating_add(options.grace);
-    let mut child = ChildCommand::start(watchdog, foreground, time_left).await?;
+    let mut child = match ChildCommand::start(watchdog, foreground, time_left).await {
+        Ok(child) => child,
+        Err(error) => {
+            held.check()?;
+            return Err(error);
+        }
+    };
     let exit_status = loop {
         child.extend_deadline(time_left());
         let heartbeat = HEARTBEAT_INTERVAL

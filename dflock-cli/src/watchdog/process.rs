@@ -94,6 +94,11 @@ impl<'a> Command<'a> {
         let reaper = Reaper::new(pid)?;
         // From here on, keys of the terminal do not reach this process.
         setpgid(None, None)?;
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            // This process was stopped, and the slot may belong to another holder by now.
+            let message = "its watchdog was stopped until the deadline of the command";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
         // If the process has ended already, it has printed the reason, and its status is reported.
         let _ = pending.start(stdin.as_fd());
         send(socket, format_args!("started {pid}"));

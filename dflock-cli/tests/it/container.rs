@@ -1,82 +1,29 @@
 //! `dflock` as PID 1 of a container, and without a mounted `/proc`.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use dflock::server::Server;
-use dflock_tests::skip;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::Command;
-use tokio::time::timeout;
 
-use crate::process::{Process, TIMEOUT, children_of, output_of, pid, status, text};
+use crate::process::{
+    DFLOCK, PID_1, Process, children_of, hold, is_allowed, output_of, pid, run_args, run_as_pid_1,
+    status, text, unshare, wait_for, wait_for_waiters,
+};
 
-const PID_1: [&str; 6] = [
-    "--user",
-    "--map-root-user",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-];
 const NO_PROC: [&str; 3] = ["--user", "--map-root-user", "--mount"];
 const HIDE_PROC: &str = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
 
-/// Returns a command that runs `command` in new namespaces.
-fn unshare(flags: &[&str], command: &[&str]) -> Command {
-    let mut unshare = Command::new("unshare");
-    unshare
-        .args(flags)
-        .args(command)
-        .process_group(0)
-        .kill_on_drop(true);
-    unshare
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    unshare
-}
-
-/// Returns whether this system allows the namespaces. If not, reports that the test is skipped.
-async fn is_allowed(flags: &[&str], command: &[&str]) -> bool {
-    let allowed = unshare(flags, command)
-        .output()
-        .await
-        .is_ok_and(|output| output.status.success());
-    if !allowed {
-        skip(&format!(
-            "this system does not allow `unshare {}`",
-            flags.join(" ")
-        ));
-    }
-    allowed
-}
-
 /// Waits until a process has exactly one child, and returns it.
 async fn child_of(parent: Pid) -> Pid {
-    let child = async {
-        loop {
-            if let [child] = children_of(parent)[..] {
-                return child;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(TIMEOUT, child)
-        .await
-        .expect("the process has one child")
+    let child = || <[Pid; 1]>::try_from(children_of(parent)).ok();
+    let [child] = wait_for("only child", child).await;
+    child
 }
 
 /// Waits until a process has no children.
 async fn wait_until_childless(parent: Pid) {
-    let none = async {
-        while !children_of(parent).is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(TIMEOUT, none)
-        .await
-        .expect("the children are reaped");
+    let is_childless = || children_of(parent).is_empty().then_some(());
+    wait_for("end of the children", is_childless).await;
 }
 
 #[tokio::test]
@@ -85,7 +32,6 @@ async fn pid_1_reaps_orphans_while_the_command_runs() {
         return;
     }
     let server = Server::start().await.unwrap();
-    let addr = server.addr().to_string();
     // Each orphan prints its pid and loses its parent. A zombie keeps its directory in `/proc`.
     let script = "orphans=$(for n in 1 2 3 4 5 6 7 8; do (sh -c 'echo $$' &); done)
         for orphan in $orphans; do
@@ -96,18 +42,7 @@ async fn pid_1_reaps_orphans_while_the_command_runs() {
             [ ! -e /proc/$orphan ] && echo reaped
         done
         exit 3";
-    let args = [
-        env!("CARGO_BIN_EXE_dflock"),
-        "run",
-        "--servers",
-        &addr,
-        "--key",
-        "job",
-        "sh",
-        "-c",
-        script,
-    ];
-    let output = output_of(&mut unshare(&PID_1, &args)).await;
+    let output = output_of(&mut run_as_pid_1(server.addr(), script)).await;
     assert_eq!(
         (status(&output), text(&output.stdout).lines().count()),
         (3, 8),
@@ -122,36 +57,20 @@ async fn pid_1_reaps_orphans_during_the_wait_and_ends_at_sigterm() {
         return;
     }
     let server = Server::start().await.unwrap();
-    let _held = server
-        .client()
-        .semaphore("job", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let _held = hold(&server).await;
     let addr = server.addr().to_string();
     for (command, expected) in [
-        (
-            &["run", "--servers", &addr, "--key", "job", "true"][..],
-            143,
-        ),
+        (&run_args(&addr, &["true"])[..], 143),
         (&["serve", "--port", "0"], 0),
         (&["stats", "--json", "--watch", "--servers", &addr], 143),
     ] {
         // The shell becomes `dflock` after its background child has lost its own parent.
         let script = "(sleep 4242 <&- >&- 2>&- &); exec \"$0\" \"$@\"";
-        let args = [&["sh", "-c", script, env!("CARGO_BIN_EXE_dflock")], command].concat();
+        let args = [&["sh", "-c", script, DFLOCK], command].concat();
         let mut run = Process::spawn(&mut unshare(&PID_1, &args));
         match command[0] {
             "run" => {
-                while server
-                    .stats()
-                    .semaphores
-                    .iter()
-                    .all(|semaphore| semaphore.waiters == 0)
-                {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
+                wait_for_waiters(&server, 1).await;
             }
             _ => drop(run.next_line().await.unwrap()),
         }
@@ -171,21 +90,8 @@ async fn pid_1_forwards_sigterm() {
         return;
     }
     let server = Server::start().await.unwrap();
-    let addr = server.addr().to_string();
     let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done";
-    let args = [
-        env!("CARGO_BIN_EXE_dflock"),
-        "run",
-        "--servers",
-        &addr,
-        "--key",
-        "job",
-        "sh",
-        "-c",
-        script,
-    ];
-    let mut run = Process::spawn(&mut unshare(&PID_1, &args));
-    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    let mut run = Process::spawn_ready(&mut run_as_pid_1(server.addr(), script)).await;
     kill_process(child_of(pid(&run.dflock)).await, Signal::TERM).unwrap();
     assert_eq!(run.status().await, 7);
 }
@@ -198,22 +104,11 @@ async fn without_proc_the_command_runs_and_is_terminated_when_the_slot_is_lost()
     }
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
-    let run = [
-        "sh",
-        "-c",
-        HIDE_PROC,
-        env!("CARGO_BIN_EXE_dflock"),
-        "run",
-        "--servers",
-        &addr,
-        "--key",
-        "job",
-    ];
-    let output = output_of(&mut unshare(
-        &NO_PROC,
-        &[&run[..], &["sh", "-c", "ls /proc; exit 3"]].concat(),
-    ))
-    .await;
+    let run = |command: &[&'static str]| {
+        let run = [&[DFLOCK][..], &run_args(&addr, command)].concat();
+        unshare(&NO_PROC, &[&["sh", "-c", HIDE_PROC], &run[..]].concat())
+    };
+    let output = output_of(&mut run(&["sh", "-c", "ls /proc; exit 3"])).await;
     assert_eq!(
         (status(&output), text(&output.stdout)),
         (3, ""),
@@ -227,10 +122,8 @@ async fn without_proc_the_command_runs_and_is_terminated_when_the_slot_is_lost()
     );
 
     let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut run = Process::spawn(
-        unshare(&NO_PROC, &[&run[..], &["sh", "-c", script]].concat()).stderr(Stdio::null()),
-    );
-    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    let mut command = run(&["sh", "-c", script]);
+    let mut run = Process::spawn_ready(command.stderr(Stdio::null())).await;
     server.faults().disconnect("job");
     assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert_eq!(run.status().await, 76);

@@ -3,9 +3,7 @@
 use dflock::server::Server;
 use rustix::process::Signal;
 
-use crate::process::{Process, dflock, output, status, text};
-
-const DFLOCK: &str = env!("CARGO_BIN_EXE_dflock");
+use crate::process::{DFLOCK, Process, acquire, dflock, output, status, text};
 
 #[tokio::test]
 async fn a_nested_run_that_waits_for_itself_prints_a_warning_immediately() {
@@ -41,13 +39,7 @@ async fn a_nested_run_that_waits_for_itself_prints_a_warning_immediately() {
 #[tokio::test]
 async fn a_nested_run_that_waits_for_another_prints_no_warning() {
     let server = Server::start().await.unwrap();
-    let _held = server
-        .client()
-        .semaphore("other", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let _held = acquire(&server.client(), "other", 1).await;
     for (limit, key, expected) in [("2", "job", 0), ("1", "other", 75)] {
         let inner = [
             DFLOCK,

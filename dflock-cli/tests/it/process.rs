@@ -1,10 +1,11 @@
-//! Starts `dflock` and the processes of the tests, and waits for their output.
+//! Starts `dflock` and the processes of the tests, and waits for their output and their effects.
 
+use std::fmt::Display;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use dflock::Client;
 use dflock::server::Server;
+use dflock::{Client, Held, Semaphore};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -14,21 +15,79 @@ use tokio::time::timeout;
 /// Time limit of every wait in these tests.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The program `dflock`.
+pub(crate) const DFLOCK: &str = env!("CARGO_BIN_EXE_dflock");
+
 /// Returns a command that runs `dflock` with `args`, and with only `PATH` in its environment.
 pub(crate) fn dflock(args: &[&str]) -> Command {
-    reset_ignored_signals();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dflock"));
+    let mut command = program(DFLOCK, args);
     command
-        .args(args)
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command
+}
+
+/// Returns a command that runs `dflock run` for the key `job` of the server `addr`. `args` are its
+/// other options and the command.
+pub(crate) fn run(addr: impl Display, args: &[&str]) -> Command {
+    dflock(&run_args(&addr.to_string(), args))
+}
+
+/// Returns the arguments of [`run`].
+pub(crate) fn run_args<'a>(addr: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+    [&["run", "--servers", addr, "--key", "job"], args].concat()
+}
+
+/// Returns a command that runs `name` with `args`, without input and with captured output. It is
+/// killed when it is dropped.
+pub(crate) fn program(name: &str, args: &[&str]) -> Command {
+    reset_ignored_signals();
+    let mut command = Command::new(name);
     // Its own process group, so that it is never in the foreground of the terminal of the tests.
-    command.process_group(0).kill_on_drop(true);
+    command.args(args).process_group(0).kill_on_drop(true);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// The options of `unshare` for a PID namespace in which the command is PID 1.
+#[cfg(target_os = "linux")]
+pub(crate) const PID_1: [&str; 6] = [
+    "--user",
+    "--map-root-user",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+];
+
+/// Returns a command that runs `command` in new namespaces.
+#[cfg(target_os = "linux")]
+pub(crate) fn unshare(flags: &[&str], command: &[&str]) -> Command {
+    program("unshare", &[flags, command].concat())
+}
+
+/// Returns a command that runs `dflock run` as PID 1. Its command is a shell script.
+#[cfg(target_os = "linux")]
+pub(crate) fn run_as_pid_1(addr: impl Display, script: &str) -> Command {
+    let addr = addr.to_string();
+    let run = run_args(&addr, &["sh", "-c", script]);
+    unshare(&PID_1, &[&[DFLOCK], &run[..]].concat())
+}
+
+/// Returns whether this system allows `command` in new namespaces. If not, reports that the test
+/// is skipped.
+#[cfg(target_os = "linux")]
+pub(crate) async fn is_allowed(flags: &[&str], command: &[&str]) -> bool {
+    let output = unshare(flags, command).output().await;
+    let allowed = output.is_ok_and(|output| output.status.success());
+    if !allowed {
+        let words = [flags, command].concat().join(" ");
+        dflock_tests::skip(&format!("this system does not allow `unshare {words}`"));
+    }
+    allowed
 }
 
 /// Handles the signals that this process ignores, as in the background of a script, so that its
@@ -85,16 +144,16 @@ pub(crate) struct Process {
 
 impl Process {
     /// Runs a shell script under a slot of `job`, and waits for its first line, `ready`.
-    pub(crate) async fn run_script(server: &str, args: &[&str], script: &str) -> Self {
-        let args = [
-            &["run", "--servers", server, "--key", "job"],
-            args,
-            &["sh", "-c", script],
-        ]
-        .concat();
-        let mut run = Self::spawn(dflock(&args).stderr(Stdio::null()));
-        assert_eq!(run.next_line().await.as_deref(), Some("ready"));
-        run
+    pub(crate) async fn run_script(addr: impl Display, args: &[&str], script: &str) -> Self {
+        let args = [args, &["sh", "-c", script]].concat();
+        Self::spawn_ready(run(addr, &args).stderr(Stdio::null())).await
+    }
+
+    /// Spawns `command`, whose output must be piped, and waits for its first line, `ready`.
+    pub(crate) async fn spawn_ready(command: &mut Command) -> Self {
+        let mut process = Self::spawn(command);
+        assert_eq!(process.next_line().await.as_deref(), Some("ready"));
+        process
     }
 
     /// Spawns `command`, whose standard output must be piped.
@@ -110,6 +169,11 @@ impl Process {
             .await
             .expect("the command prints a line, or ends")
             .unwrap()
+    }
+
+    /// Returns the pid that is the next line of the output.
+    pub(crate) async fn next_pid(&mut self) -> Pid {
+        Pid::from_raw(self.next_line().await.unwrap().parse().unwrap()).unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -149,6 +213,46 @@ pub(crate) fn pid(child: &Child) -> Pid {
     .unwrap()
 }
 
+/// Acquires the only slot of `job`.
+pub(crate) async fn hold(server: &Server) -> Semaphore<Held> {
+    acquire(&server.client(), "job", 1).await
+}
+
+/// Acquires a slot of `key`.
+pub(crate) async fn acquire(client: &Client, key: &str, limit: u32) -> Semaphore<Held> {
+    client
+        .semaphore(key, limit)
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap()
+}
+
+/// Waits until the queue of `job` has `count` waiters.
+pub(crate) async fn wait_for_waiters(server: &Server, count: u64) {
+    let has_waiters = || {
+        let stats = server.stats();
+        let job = stats.semaphores.iter().find(|key| key.key == "job");
+        (job.map_or(0, |job| job.waiters) == count).then_some(())
+    };
+    wait_for(&format!("{count} waiters"), has_waiters).await;
+}
+
+/// Calls `look` until it returns a value, and returns that. Panics with `what` after [`TIMEOUT`].
+pub(crate) async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(TIMEOUT, found)
+        .await
+        .unwrap_or_else(|_| panic!("no {what}"))
+}
+
 /// Waits until a slot of `job` is free.
 pub(crate) async fn wait_until_free(client: &Client) {
     client
@@ -166,14 +270,7 @@ pub(crate) async fn wait_until_gone(pid: &str) {
         std::fs::read_to_string(format!("/proc/{pid}/stat"))
             .is_ok_and(|stat| !stat.contains(") Z "))
     };
-    let gone = async {
-        while runs() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(TIMEOUT, gone)
-        .await
-        .unwrap_or_else(|_| panic!("{pid} still runs"));
+    wait_for(&format!("end of {pid}"), || (!runs()).then_some(())).await;
 }
 
 /// Returns the children of a process.

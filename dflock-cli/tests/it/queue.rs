@@ -9,10 +9,10 @@ use dflock::server::Server;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, Command};
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::process::{Process, TIMEOUT, dflock, output_of, status, text};
+use crate::process::{Process, TIMEOUT, hold, output_of, run, status, text, wait_for_waiters};
 
 /// A proxy whose connections the test can close.
 struct Proxy {
@@ -56,10 +56,8 @@ impl Proxy {
 }
 
 /// Returns a `dflock run` with `options` on the server `addr`. Its command prints `ran`.
-fn run(addr: SocketAddr, options: &[&str]) -> Command {
-    let addr = addr.to_string();
-    let run = ["run", "--servers", &addr, "--key", "job"];
-    dflock(&[&run[..], options, &["echo", "ran"]].concat())
+fn echo(addr: SocketAddr, options: &[&str]) -> Command {
+    run(addr, &[options, &["echo", "ran"]].concat())
 }
 
 /// A `dflock run` in the queue, and the lines of its standard error.
@@ -70,7 +68,7 @@ struct Waiting {
 
 impl Waiting {
     async fn start(addr: SocketAddr, options: &[&str]) -> Self {
-        let mut command = run(addr, options);
+        let mut command = echo(addr, options);
         // With the key of an enclosing `dflock run`, it prints a warning once it is in the queue.
         let mut dflock = command.env("DFLOCK_KEY", "job").spawn().unwrap();
         let stderr = BufReader::new(dflock.stderr.take().unwrap()).lines();
@@ -97,28 +95,12 @@ impl Waiting {
     }
 }
 
-/// Waits until the queue of `job` has `count` waiters.
-async fn wait_for_waiters(server: &Server, count: u64) {
-    let waiters = || {
-        let stats = server.stats();
-        let mut keys = stats.semaphores.iter();
-        keys.find(|key| key.key == "job")
-            .map_or(0, |key| key.waiters)
-    };
-    let wait = async {
-        while waiters() != count {
-            yield_now().await;
-        }
-    };
-    timeout(TIMEOUT, wait).await.expect("the queue changes");
-}
-
 #[tokio::test]
 async fn the_timeout_limits_the_wait_for_the_first_reply() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = server.local_addr().unwrap();
     for wait in ["300ms", "1s"] {
-        let mut command = run(addr, &["--timeout", wait]);
+        let mut command = echo(addr, &["--timeout", wait]);
         // The time limit of a reply is not reached first.
         let output = output_of(command.env("DFLOCK_SOCKET_TIMEOUT", "3600")).await;
         let stderr = text(&output.stderr);
@@ -137,7 +119,7 @@ async fn the_timeout_limits_the_wait_for_the_first_reply() {
 #[tokio::test]
 async fn without_a_timeout_a_server_that_does_not_reply_exits_with_69() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut command = run(server.local_addr().unwrap(), &[]);
+    let mut command = echo(server.local_addr().unwrap(), &[]);
     let output = output_of(command.env("DFLOCK_SOCKET_TIMEOUT", "0.1")).await;
     assert_eq!((status(&output), text(&output.stdout)), (69, ""));
 }
@@ -145,8 +127,7 @@ async fn without_a_timeout_a_server_that_does_not_reply_exits_with_69() {
 #[tokio::test]
 async fn a_client_that_a_proxy_disconnects_joins_the_queue_again_and_warns_once() {
     let server = Server::start().await.unwrap();
-    let holder = server.client().semaphore("job", 1).unwrap();
-    let held = holder.acquire().await.unwrap();
+    let held = hold(&server).await;
     let proxy = Proxy::start(server.addr()).await;
     let mut waiting = Waiting::start(proxy.addr, &["--timeout", "1h"]).await;
     proxy.disconnect();
@@ -166,8 +147,7 @@ async fn a_client_that_a_proxy_disconnects_joins_the_queue_again_and_warns_once(
 #[tokio::test]
 async fn a_client_joins_the_queue_again_after_a_restart_of_the_server() {
     let first = Server::start().await.unwrap();
-    let holder = first.client().semaphore("job", 1).unwrap();
-    let held = holder.acquire().await.unwrap();
+    let held = hold(&first).await;
     let proxy = Proxy::start(first.addr()).await;
     let waiting = Waiting::start(proxy.addr, &[]).await;
     // The server replies `error_draining` to the waiter, and then stops.
@@ -192,7 +172,7 @@ async fn read_request(client: &mut BufReader<TcpStream>) -> String {
 #[tokio::test]
 async fn a_client_joins_the_queue_again_after_the_reply_error_of_an_old_server() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut waiting = Process::spawn(run(server.local_addr().unwrap(), &[]).stderr(Stdio::null()));
+    let mut waiting = Process::spawn(echo(server.local_addr().unwrap(), &[]).stderr(Stdio::null()));
     let accept = async || {
         let client = timeout(TIMEOUT, server.accept())
             .await
@@ -219,8 +199,7 @@ async fn a_client_joins_the_queue_again_after_the_reply_error_of_an_old_server()
 #[tokio::test]
 async fn a_server_that_stays_unreachable_during_the_wait_exits_with_69() {
     let server = Server::start().await.unwrap();
-    let holder = server.client().semaphore("job", 1).unwrap();
-    let _held = holder.acquire().await.unwrap();
+    let _held = hold(&server).await;
     let began = Instant::now();
     let waiting = Waiting::start(server.addr(), &["--timeout", "3s"]).await;
     drop(server);

@@ -2,7 +2,9 @@
 
 use dflock::server::Server;
 
-use crate::process::{Process, dflock, output, output_of, status, text};
+use crate::process::{
+    Process, acquire, dflock, hold, output, output_of, run, status, text, wait_for_waiters,
+};
 
 #[tokio::test]
 async fn the_exit_status_is_that_of_the_command() {
@@ -96,13 +98,7 @@ async fn the_command_gets_its_slot_in_the_environment() {
 #[tokio::test]
 async fn an_acquire_timeout_exits_with_75() {
     let server = Server::start().await.unwrap();
-    let held = server
-        .client()
-        .semaphore("job", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = hold(&server).await;
     for (wait, why) in [
         ("0", "is free now"),
         ("300ms", "timed out"),
@@ -165,16 +161,7 @@ async fn an_unreachable_server_exits_with_69() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let unused = socket.local_addr().unwrap().to_string();
-    let output = output_of(&mut dflock(&[
-        "run",
-        "--key",
-        "job",
-        "--servers",
-        &unused,
-        "echo",
-        "ran",
-    ]))
-    .await;
+    let output = output_of(&mut run(&unused, &["echo", "ran"])).await;
     assert_eq!((status(&output), text(&output.stdout)), (69, ""));
     let stderr = text(&output.stderr);
     assert!(
@@ -186,33 +173,10 @@ async fn an_unreachable_server_exits_with_69() {
 #[tokio::test]
 async fn a_server_that_stops_during_the_wait_exits_with_69() {
     let server = Server::start().await.unwrap();
-    let _held = server
-        .client()
-        .semaphore("job", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
-    let addr = server.addr().to_string();
-    let mut waiting = Process::spawn(&mut dflock(&[
-        "run",
-        "--servers",
-        &addr,
-        "--key",
-        "job",
-        "--timeout",
-        "3s",
-        "echo",
-        "ran",
-    ]));
-    while server
-        .stats()
-        .semaphores
-        .iter()
-        .all(|semaphore| semaphore.waiters == 0)
-    {
-        tokio::task::yield_now().await;
-    }
+    let _held = hold(&server).await;
+    let args = ["--timeout", "3s", "echo", "ran"];
+    let mut waiting = Process::spawn(&mut run(server.addr(), &args));
+    wait_for_waiters(&server, 1).await;
     drop(server);
     assert_eq!(waiting.status().await, 69);
     assert_eq!(waiting.wait_for_eof().await, "");
@@ -221,13 +185,7 @@ async fn a_server_that_stops_during_the_wait_exits_with_69() {
 #[tokio::test]
 async fn a_usage_error_exits_with_64_and_runs_nothing() {
     let server = Server::start().await.unwrap();
-    let _other = server
-        .client()
-        .semaphore("other", 2)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let _other = acquire(&server.client(), "other", 2).await;
     for args in [
         &[][..],
         &["frob"],
@@ -421,8 +379,7 @@ async fn a_busy_slot_is_skipped() {
     let ran = output(&server, &run).await;
     assert_eq!((status(&ran), text(&ran.stdout)), (0, "ran\n"));
 
-    let held = server.client().semaphore("job", 1).unwrap();
-    let held = held.acquire().await.unwrap();
+    let held = hold(&server).await;
     let skipped = output(&server, &run).await;
     assert_eq!(
         (
@@ -444,8 +401,7 @@ async fn a_busy_slot_is_skipped() {
 #[tokio::test]
 async fn another_limit_of_the_key_is_adopted_or_waited_out() {
     let server = Server::start().await.unwrap();
-    let held = server.client().semaphore("job", 8).unwrap();
-    let held = held.acquire().await.unwrap();
+    let held = acquire(&server.client(), "job", 8).await;
     let run = async |options: &[&str], variable: &str| {
         let args = [&["run", "--key", "job"], options, &["echo", "ran"]].concat();
         let mut command = dflock(&args);

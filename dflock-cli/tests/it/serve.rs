@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 #[cfg(target_os = "linux")]
 use crate::process::pid;
-use crate::process::{Process, TIMEOUT, dflock};
+use crate::process::{Process, TIMEOUT, acquire, dflock};
 
 /// Starts `dflock serve` on a free port, and returns it with its address.
 async fn start_server(flags: &[&str]) -> (Process, String) {
@@ -19,12 +19,7 @@ async fn sigint_and_sigterm_shut_the_server_down() {
     for signal in [Signal::INT, Signal::TERM] {
         let (mut serve, addr) = start_server(&[]).await;
         let client = Client::builder().servers([addr]).build().unwrap();
-        let held = client
-            .semaphore("pool", 2)
-            .unwrap()
-            .acquire()
-            .await
-            .unwrap();
+        let held = acquire(&client, "pool", 2).await;
         held.release().await.unwrap();
         serve.signal(signal);
         assert_eq!(serve.status().await, 0, "{signal:?}");
@@ -109,12 +104,7 @@ async fn an_address_that_cannot_be_printed_exits_with_71() {
 async fn shutdown_waits_for_holders_until_a_second_signal() {
     let (mut serve, addr) = start_server(&["--shutdown-timeout", "0"]).await;
     let client = Client::builder().servers([addr]).build().unwrap();
-    let _held = client
-        .semaphore("pool", 2)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let _held = acquire(&client, "pool", 2).await;
     serve.signal(Signal::INT);
     // The shutdown has begun when the server refuses an acquire.
     while client
@@ -146,12 +136,7 @@ async fn flags_set_the_options_of_the_server() {
         .auth("hush")
         .build()
         .unwrap();
-    let held = client
-        .semaphore("pool", 2)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire(&client, "pool", 2).await;
     assert_eq!(held.lease().as_secs(), 7);
     let error = client
         .semaphore("second", 2)

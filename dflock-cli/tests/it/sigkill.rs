@@ -4,20 +4,18 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use dflock::server::Server;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tokio::io::AsyncWriteExt;
 
-use crate::process::{Process, dflock, pid, wait_until_free};
+use crate::process::{Process, dflock, run, wait_until_free};
+#[cfg(target_os = "linux")]
+use crate::process::{children_of, pid};
 
 #[tokio::test]
 async fn killing_dflock_kills_the_command_and_its_descendants_and_frees_the_slot() {
     let server = Server::start().await.unwrap();
-    let mut run = Process::run_script(
-        &server.addr().to_string(),
-        &[],
-        "sh -c 'echo ready; sleep 60; :'; :",
-    )
-    .await;
+    let mut run =
+        Process::run_script(server.addr(), &[], "sh -c 'echo ready; sleep 60; :'; :").await;
     let began = Instant::now();
     run.signal(Signal::KILL);
     wait_until_free(&server.client()).await;
@@ -32,7 +30,7 @@ async fn the_watchdog_survives_forwarded_signals() {
     let server = Server::start().await.unwrap();
     let script = "trap : TERM; sh -c 'trap \"echo received\" TERM; echo ready; \
                   while :; do sleep 0.02; done'; :";
-    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
+    let mut run = Process::run_script(server.addr(), &[], script).await;
     run.signal(Signal::TERM);
     assert_eq!(run.next_line().await.as_deref(), Some("received"));
     run.signal(Signal::KILL);
@@ -44,7 +42,7 @@ async fn the_watchdog_survives_signals_that_the_command_sends_to_its_group() {
     let server = Server::start().await.unwrap();
     let script = "trap : ALRM WINCH TSTP; sh -c 'trap \"\" ALRM WINCH TSTP; kill -ALRM 0; \
                   kill -WINCH 0; kill -TSTP 0; echo ready; sleep 60; :'; :";
-    let run = Process::run_script(&server.addr().to_string(), &[], script).await;
+    let run = Process::run_script(server.addr(), &[], script).await;
     run.signal(Signal::KILL);
     run.wait_for_eof().await;
 }
@@ -53,25 +51,15 @@ async fn the_watchdog_survives_signals_that_the_command_sends_to_its_group() {
 #[tokio::test]
 async fn the_command_is_killed_with_dflock_without_the_watchdog() {
     let server = Server::start().await.unwrap();
-    let mut run = Process::run_script(
-        &server.addr().to_string(),
-        &[],
-        "echo ready; echo $$; exec sleep 60",
-    )
-    .await;
-    let command: i32 = run.next_line().await.unwrap().parse().unwrap();
-    let dflock = pid(&run.dflock).as_raw_nonzero();
-    let children =
-        std::fs::read_to_string(format!("/proc/{dflock}/task/{dflock}/children")).unwrap();
-    let watchdogs: Vec<i32> = children
-        .split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .filter(|pid| *pid != command)
-        .collect();
-    assert_eq!(watchdogs.len(), 1, "{children}");
+    let mut run =
+        Process::run_script(server.addr(), &[], "echo ready; echo $$; exec sleep 60").await;
+    let command = run.next_pid().await;
+    let mut watchdogs = children_of(pid(&run.dflock));
+    watchdogs.retain(|pid| *pid != command);
+    assert_eq!(watchdogs.len(), 1, "{watchdogs:?}");
     // Stopped, so that it does not notice the end of the watchdog and terminate the command itself.
     run.signal(Signal::STOP);
-    kill_process(Pid::from_raw(watchdogs[0]).unwrap(), Signal::KILL).unwrap();
+    kill_process(watchdogs[0], Signal::KILL).unwrap();
     run.signal(Signal::KILL);
     assert_eq!(run.status().await, -1);
     run.wait_for_eof().await;
@@ -80,20 +68,9 @@ async fn the_command_is_killed_with_dflock_without_the_watchdog() {
 #[tokio::test]
 async fn killing_the_command_releases_the_slot() {
     let server = Server::start().await.unwrap();
-    let mut run = Process::run_script(
-        &server.addr().to_string(),
-        &[],
-        "echo ready; echo $$; exec sleep 60",
-    )
-    .await;
-    let command = run
-        .next_line()
-        .await
-        .unwrap()
-        .parse()
-        .ok()
-        .and_then(Pid::from_raw)
-        .unwrap();
+    let mut run =
+        Process::run_script(server.addr(), &[], "echo ready; echo $$; exec sleep 60").await;
+    let command = run.next_pid().await;
     let began = Instant::now();
     kill_process(command, Signal::KILL).unwrap();
     wait_until_free(&server.client()).await;
@@ -117,20 +94,9 @@ async fn killing_the_server_terminates_the_command() {
 async fn processes_that_a_command_leaves_behind_keep_running() {
     let server = Server::start().await.unwrap();
     let script = "exec 3<&0; (cat <&3; echo still here) & echo ready";
-    let addr = server.addr().to_string();
-    let mut command = dflock(&[
-        "run",
-        "--servers",
-        &addr,
-        "--key",
-        "job",
-        "sh",
-        "-c",
-        script,
-    ]);
-    let mut run = Process::spawn(command.stdin(Stdio::piped()));
+    let mut command = run(server.addr(), &["sh", "-c", script]);
+    let mut run = Process::spawn_ready(command.stdin(Stdio::piped())).await;
     let mut stdin = run.dflock.stdin.take().unwrap();
-    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
     assert_eq!(run.status().await, 0);
     wait_until_free(&server.client()).await;
     stdin.shutdown().await.unwrap();

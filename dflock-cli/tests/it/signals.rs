@@ -1,19 +1,18 @@
 //! Signals that `dflock run` receives.
 
-use std::process::Stdio;
-
 use dflock::server::Server;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use rustix::process::Signal;
 use tokio::process::Command;
 
-use crate::process::{Process, dflock, output_of, status, text, wait_until_free};
+use crate::process::{
+    DFLOCK, Process, hold, output_of, program, run, run_args, status, text, wait_for_waiters,
+    wait_until_free,
+};
 #[cfg(target_os = "linux")]
 use {
-    crate::process::{TIMEOUT, children_of, pid},
+    crate::process::{children_of, pid, wait_for},
     rustix::process::{Pid, kill_process},
-    std::time::Duration,
-    tokio::time::timeout,
 };
 
 #[tokio::test]
@@ -29,7 +28,7 @@ async fn signals_are_forwarded() {
     ] {
         let script =
             format!("trap 'echo {name}; exit 7' {name}; echo ready; while :; do sleep 0.02; done");
-        let mut run = Process::run_script(&server.addr().to_string(), &[], &script).await;
+        let mut run = Process::run_script(server.addr(), &[], &script).await;
         run.signal(signal);
         assert_eq!(run.next_line().await.as_deref(), Some(name));
         assert_eq!(run.status().await, 7, "{name}");
@@ -41,8 +40,7 @@ async fn signals_are_forwarded() {
 async fn a_command_that_a_signal_ends_releases_its_slot() {
     let server = Server::start().await.unwrap();
     for (signal, expected) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let mut run =
-            Process::run_script(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
+        let mut run = Process::run_script(server.addr(), &[], "echo ready; exec sleep 60").await;
         let began = std::time::Instant::now();
         run.signal(signal);
         wait_until_free(&server.client()).await;
@@ -58,7 +56,7 @@ async fn descendants_of_the_command_get_forwarded_signals() {
     // The outer shell handles the signal and keeps waiting for the inner one.
     let script = "trap : USR1; sh -c 'trap \"echo inner; exit 5\" USR1; echo ready; \
                   while :; do sleep 0.02; done'";
-    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
+    let mut run = Process::run_script(server.addr(), &[], script).await;
     run.signal(Signal::USR1);
     assert_eq!(run.next_line().await.as_deref(), Some("inner"));
     run.wait_for_eof().await;
@@ -67,39 +65,13 @@ async fn descendants_of_the_command_get_forwarded_signals() {
 #[tokio::test]
 async fn a_signal_during_the_wait_leaves_the_queue() {
     let server = Server::start().await.unwrap();
-    let held = server
-        .client()
-        .semaphore("job", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
-    let mut run = Process::spawn(&mut dflock(&[
-        "run",
-        "--servers",
-        &server.addr().to_string(),
-        "--key",
-        "job",
-        "echo",
-        "ran",
-    ]));
-    let waiters = || {
-        server
-            .stats()
-            .semaphores
-            .iter()
-            .map(|semaphore| semaphore.waiters)
-            .sum::<u64>()
-    };
-    while waiters() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let held = hold(&server).await;
+    let mut run = Process::spawn(&mut run(server.addr(), &["echo", "ran"]));
+    wait_for_waiters(&server, 1).await;
     run.signal(Signal::TERM);
     assert_eq!(run.status().await, 143);
     assert_eq!(run.wait_for_eof().await, "");
-    while waiters() > 0 {
-        tokio::task::yield_now().await;
-    }
+    wait_for_waiters(&server, 0).await;
     held.release().await.unwrap();
 }
 
@@ -109,20 +81,8 @@ async fn a_signal_that_the_parent_ignores_stays_ignored() {
     // As `nohup` does.
     let script = "trap '' HUP; exec \"$0\" run --servers \"$1\" --key job \
                   sh -c 'kill -HUP $$; echo ready; exec sleep 60'";
-    let mut command = dflock(&[]);
-    let program = command.as_std().get_program().to_owned();
-    command = Command::new("sh");
-    command
-        .args(["-c", script])
-        .arg(program)
-        .arg(server.addr().to_string());
-    command
-        .process_group(0)
-        .kill_on_drop(true)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut run = Process::spawn(&mut command);
-    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    let mut command = program("sh", &["-c", script, DFLOCK, &server.addr().to_string()]);
+    let mut run = Process::spawn_ready(&mut command).await;
     run.signal(Signal::HUP);
     run.signal(Signal::TERM);
     assert_eq!(run.status().await, 143);
@@ -131,16 +91,7 @@ async fn a_signal_that_the_parent_ignores_stays_ignored() {
 /// Returns a shell script with `dflock` as `$0` and `args` as its arguments. Uses `bash`, because
 /// not every shell can ignore SIGCHLD.
 fn script(script: &str, args: &[&str]) -> Command {
-    let mut command = Command::new("bash");
-    command
-        .args(["-c", script, env!("CARGO_BIN_EXE_dflock")])
-        .args(args);
-    command.process_group(0).kill_on_drop(true);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
+    program("bash", &[&["-c", script, DFLOCK], args].concat())
 }
 
 /// Starts `command` with SIGTERM and SIGUSR1 blocked.
@@ -159,7 +110,7 @@ async fn a_parent_that_ignores_sigchld_gets_the_exit_status() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
     for (end, expected) in [("exit 0", 0), ("exit 3", 3), ("kill -KILL $$", 137)] {
-        let run = ["run", "--servers", &addr, "--key", "job", "sh", "-c", end];
+        let run = run_args(&addr, &["sh", "-c", end]);
         let output = output_of(&mut script("trap '' CHLD; exec \"$0\" \"$@\"", &run)).await;
         assert_eq!(
             (status(&output), text(&output.stderr)),
@@ -175,18 +126,7 @@ async fn the_command_inherits_signal_dispositions_and_the_mask_of_the_parent() {
     let server = Server::start().await.unwrap();
     let addr = server.addr().to_string();
     let show = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
-    let run = [
-        &[
-            env!("CARGO_BIN_EXE_dflock"),
-            "run",
-            "--servers",
-            &addr,
-            "--key",
-            "job",
-        ],
-        &show[..],
-    ]
-    .concat();
+    let run = [&[DFLOCK][..], &run_args(&addr, &show)].concat();
     let ignore = "trap '' CHLD HUP USR2 TTOU; exec \"$@\"";
     let mut shown = Vec::new();
     for command in [&show[..], &run] {
@@ -211,31 +151,9 @@ async fn the_command_inherits_signal_dispositions_and_the_mask_of_the_parent() {
 #[tokio::test]
 async fn a_signal_that_the_parent_has_blocked_ends_the_wait() {
     let server = Server::start().await.unwrap();
-    let _held = server
-        .client()
-        .semaphore("job", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
-    let addr = server.addr().to_string();
-    let mut run = start_with_blocked_signals(&mut dflock(&[
-        "run",
-        "--servers",
-        &addr,
-        "--key",
-        "job",
-        "echo",
-        "ran",
-    ]));
-    while server
-        .stats()
-        .semaphores
-        .iter()
-        .all(|semaphore| semaphore.waiters == 0)
-    {
-        tokio::task::yield_now().await;
-    }
+    let _held = hold(&server).await;
+    let mut run = start_with_blocked_signals(&mut run(server.addr(), &["echo", "ran"]));
+    wait_for_waiters(&server, 1).await;
     run.signal(Signal::TERM);
     assert_eq!(run.status().await, 143);
 }
@@ -244,43 +162,26 @@ async fn a_signal_that_the_parent_has_blocked_ends_the_wait() {
 #[tokio::test]
 async fn a_signal_that_the_parent_has_blocked_is_forwarded() {
     let server = Server::start().await.unwrap();
-    let addr = server.addr().to_string();
-    let mut run = start_with_blocked_signals(&mut dflock(&[
-        "run",
-        "--servers",
-        &addr,
-        "--key",
-        "job",
-        "sleep",
-        "4242",
-    ]));
-    let sleep = async {
-        loop {
-            // `dflock` is the parent of the watchdog, and that of the command.
-            let watchdogs = children_of(pid(&run.dflock)).into_iter();
-            let children = watchdogs.flat_map(children_of);
-            let name = |pid: &Pid| {
-                std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))
-                    .unwrap_or_default()
-            };
-            if let Some(sleep) = children.into_iter().find(|pid| name(pid) == "sleep\n") {
-                return sleep;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    let mut run = start_with_blocked_signals(&mut run(server.addr(), &["sleep", "4242"]));
+    let name = |pid: &Pid| {
+        std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default()
     };
-    let sleep = timeout(TIMEOUT, sleep).await.expect("the command starts");
+    let sleep = || {
+        // `dflock` is the parent of the watchdog, and that of the command.
+        let watchdogs = children_of(pid(&run.dflock)).into_iter();
+        let mut children = watchdogs.flat_map(children_of);
+        children.find(|pid| name(pid) == "sleep\n")
+    };
+    let sleep = wait_for("command", sleep).await;
     run.signal(Signal::TERM);
     // The command inherits the blocked signal, so it stays pending.
-    let arrived = async {
-        while !std::fs::read_to_string(format!("/proc/{}/status", sleep.as_raw_nonzero()))
+    let arrived = || {
+        std::fs::read_to_string(format!("/proc/{}/status", sleep.as_raw_nonzero()))
             .unwrap()
             .contains("ShdPnd:\t0000000000004000")
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            .then_some(())
     };
-    timeout(TIMEOUT, arrived).await.expect("SIGTERM arrives");
+    wait_for("SIGTERM", arrived).await;
     kill_process(sleep, Signal::KILL).unwrap();
     assert_eq!(run.status().await, 137);
 }

@@ -5,14 +5,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use dflock::server::Server;
-#[cfg(target_os = "linux")]
-use dflock_tests::skip;
-use rustix::process::{Pid, Signal, kill_process};
-#[cfg(target_os = "linux")]
-use tokio::process::Command;
+use rustix::process::{Signal, kill_process};
 
 #[cfg(target_os = "linux")]
-use crate::process::wait_until_gone;
+use crate::process::{PID_1, is_allowed, run_as_pid_1, wait_until_gone};
 use crate::process::{Process, dflock};
 
 /// A short lease: `dflock` detects at the next renewal that the server has freed the slot.
@@ -22,7 +18,7 @@ const LEASE: [&str; 2] = ["--lease", "3s"];
 async fn the_command_gets_sigterm_and_the_status_is_76() {
     let server = Server::start().await.unwrap();
     let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut run = Process::run_script(&server.addr().to_string(), &LEASE, script).await;
+    let mut run = Process::run_script(server.addr(), &LEASE, script).await;
     server.faults().expire("job");
     assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert_eq!(run.status().await, 76);
@@ -34,7 +30,7 @@ async fn the_command_is_terminated_at_the_end_of_max_hold() {
     let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
     let began = Instant::now();
     let args = ["--max-hold", "700ms"];
-    let mut run = Process::run_script(&server.addr().to_string(), &args, script).await;
+    let mut run = Process::run_script(server.addr(), &args, script).await;
     assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert!(began.elapsed().as_millis() >= 700);
     assert_eq!(run.status().await, 76);
@@ -69,8 +65,7 @@ async fn the_slot_stays_taken_after_a_short_command_until_the_end_of_min_hold() 
 async fn a_command_that_ignores_sigterm_is_killed_after_the_grace_time() {
     let server = Server::start().await.unwrap();
     let script = "trap 'echo no' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut run =
-        Process::run_script(&server.addr().to_string(), &["--grace", "500ms"], script).await;
+    let mut run = Process::run_script(server.addr(), &["--grace", "500ms"], script).await;
     let began = Instant::now();
     server.faults().disconnect("job");
     assert_eq!(run.next_line().await.as_deref(), Some("no"));
@@ -83,7 +78,7 @@ async fn a_command_that_ignores_sigterm_is_killed_after_the_grace_time() {
 async fn without_a_grace_time_the_command_is_killed_immediately() {
     let server = Server::start().await.unwrap();
     let script = "trap 'echo no' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut run = Process::run_script(&server.addr().to_string(), &["--grace", "0"], script).await;
+    let mut run = Process::run_script(server.addr(), &["--grace", "0"], script).await;
     server.faults().disconnect("job");
     assert_eq!(run.status().await, 76);
     assert_eq!(run.wait_for_eof().await, "");
@@ -94,8 +89,7 @@ async fn descendants_of_the_command_are_killed_after_the_grace_time() {
     let server = Server::start().await.unwrap();
     // The outer shell ends at SIGTERM; the inner one ignores it.
     let script = "sh -c 'trap \"\" TERM; echo ready; sleep 60; :'; :";
-    let mut run =
-        Process::run_script(&server.addr().to_string(), &["--grace", "300ms"], script).await;
+    let mut run = Process::run_script(server.addr(), &["--grace", "300ms"], script).await;
     server.faults().disconnect("job");
     assert_eq!(run.status().await, 76);
     run.wait_for_eof().await;
@@ -107,7 +101,7 @@ async fn descendants_of_the_command_may_clean_up_in_the_grace_time() {
     let server = Server::start().await.unwrap();
     let script = "sh -c 'trap \"sleep 0.3; echo in order; exit\" TERM; echo ready; \
                   while :; do sleep 0.02; done'; :";
-    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
+    let mut run = Process::run_script(server.addr(), &[], script).await;
     server.faults().disconnect("job");
     assert_eq!(run.status().await, 76);
     assert_eq!(run.wait_for_eof().await, "in order\n");
@@ -121,7 +115,7 @@ async fn the_watchdog_kills_the_command_of_a_stopped_dflock() {
     // The command stops `dflock`, the parent of the watchdog, as early as possible.
     let script = "read -r _ _ _ dflock _ < /proc/$PPID/stat; kill -STOP $dflock; echo ready; \
                   echo $$; exec sleep 60";
-    let mut run = Process::run_script(&server.addr().to_string(), &args, script).await;
+    let mut run = Process::run_script(server.addr(), &args, script).await;
     let command = run.next_line().await.unwrap();
     wait_until_gone(&command).await;
     run.signal(Signal::CONT);
@@ -134,15 +128,8 @@ async fn a_stopped_command_is_continued_and_terminated() {
     let server = Server::start().await.unwrap();
     let script =
         "trap 'echo ending; exit 0' TERM; echo ready; echo $$; while :; do sleep 0.02; done";
-    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
-    let command = run
-        .next_line()
-        .await
-        .unwrap()
-        .parse()
-        .ok()
-        .and_then(Pid::from_raw)
-        .unwrap();
+    let mut run = Process::run_script(server.addr(), &[], script).await;
+    let command = run.next_pid().await;
     kill_process(command, Signal::STOP).unwrap();
     server.faults().disconnect("job");
     assert_eq!(run.next_line().await.as_deref(), Some("ending"));
@@ -152,8 +139,7 @@ async fn a_stopped_command_is_continued_and_terminated() {
 #[tokio::test]
 async fn the_slot_is_lost_when_the_server_stops() {
     let server = Server::start().await.unwrap();
-    let mut run =
-        Process::run_script(&server.addr().to_string(), &[], "echo ready; exec sleep 60").await;
+    let mut run = Process::run_script(server.addr(), &[], "echo ready; exec sleep 60").await;
     drop(server);
     assert_eq!(run.status().await, 76);
     run.wait_for_eof().await;
@@ -184,48 +170,13 @@ async fn a_short_read_timeout_of_the_server_is_kept_when_it_is_given() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_command_is_terminated_in_a_pid_namespace_without_the_session() {
-    let flags = [
-        "--user",
-        "--map-root-user",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ];
-    let unshare = |command: &[&str]| {
-        let mut unshare = Command::new("unshare");
-        unshare
-            .args(flags)
-            .args(command)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
-        unshare
-    };
-    if !unshare(&["true"])
-        .status()
-        .await
-        .is_ok_and(|status| status.success())
-    {
-        return skip("this system does not allow user namespaces (`unshare --user`)");
+    if !is_allowed(&PID_1, &["true"]).await {
+        return;
     }
     let server = Server::start().await.unwrap();
-    let addr = server.addr().to_string();
     let script = "trap 'echo ending; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    let args = [
-        env!("CARGO_BIN_EXE_dflock"),
-        "run",
-        "--servers",
-        &addr,
-        "--key",
-        "job",
-        "sh",
-        "-c",
-        script,
-    ];
-    let mut run = Process::spawn(&mut unshare(&args));
-    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    let mut run =
+        Process::spawn_ready(run_as_pid_1(server.addr(), script).stderr(Stdio::null())).await;
     server.faults().disconnect("job");
     assert_eq!(run.next_line().await.as_deref(), Some("ending"));
     assert_eq!(run.status().await, 76);

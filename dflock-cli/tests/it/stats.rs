@@ -5,18 +5,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
-use crate::process::{Process, dflock, output, output_of, status, text};
+use crate::process::{Process, acquire, dflock, output, output_of, status, text};
 
 #[tokio::test]
 async fn the_table_shows_the_holders_of_each_key() {
     let server = Server::start().await.unwrap();
     let client = server.client();
-    let held = client
-        .semaphore("pool", 5)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire(&client, "pool", 5).await;
     let lock = client.lock("nightly").unwrap().acquire().await.unwrap();
     let output = output(&server, &["stats"]).await;
     assert_eq!(status(&output), 0, "{}", text(&output.stderr));
@@ -57,7 +52,7 @@ async fn columns_are_aligned_and_hidden_characters_are_escaped() {
         ("pay\u{202e}001", "pay\\u{202e}001"),
         ("pay\u{200b}001", "pay\\u{200b}001"),
     ] {
-        held.push(client.semaphore(key, 5).unwrap().acquire().await.unwrap());
+        held.push(acquire(&client, key, 5).await);
         let output = output(&server, &["stats"]).await;
         let shown = text(&output.stdout);
         assert!(
@@ -92,13 +87,7 @@ async fn json_is_one_line_with_an_object_for_each_server() {
         Server::start().await.unwrap(),
     );
     two.faults().refuse_connections(true);
-    let _held = one
-        .client()
-        .semaphore("pool", 5)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let _held = acquire(&one.client(), "pool", 5).await;
     let servers = format!("{},{}", one.addr(), two.addr());
     let output = output(&one, &["stats", "--json", "--servers", &servers]).await;
     // The failure of one server does not hide the other.
@@ -128,15 +117,7 @@ async fn watch_repeats_until_it_is_interrupted() {
         let held = if holders == 0 {
             None
         } else {
-            Some(
-                server
-                    .client()
-                    .semaphore("pool", 5)
-                    .unwrap()
-                    .acquire()
-                    .await
-                    .unwrap(),
-            )
+            Some(acquire(&server.client(), "pool", 5).await)
         };
         loop {
             let json: Value = serde_json::from_str(&watch.next_line().await.unwrap()).unwrap();
@@ -204,13 +185,7 @@ async fn a_new_auth_token_in_the_file_is_used() {
         .start()
         .await
         .unwrap();
-    let _held = server
-        .client()
-        .semaphore("pool", 5)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let _held = acquire(&server.client(), "pool", 5).await;
     loop {
         let json: Value = serde_json::from_str(&watch.next_line().await.unwrap()).unwrap();
         let error = json[0]["error"].as_str().unwrap_or_default();

@@ -14,7 +14,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 #[cfg(target_os = "linux")]
 use crate::process::wait_until_gone;
-use crate::process::{TIMEOUT, reset_ignored_signals};
+use crate::process::{DFLOCK, TIMEOUT, hold, reset_ignored_signals};
 
 /// The environment variable with the program that [`session_leader`] executes.
 const PROGRAM_VARIABLE: &str = "DFLOCK_TEST_PROGRAM";
@@ -48,7 +48,7 @@ impl Terminal {
                 "--ignored",
                 "--nocapture",
             ])
-            .env(PROGRAM_VARIABLE, env!("CARGO_BIN_EXE_dflock"));
+            .env(PROGRAM_VARIABLE, DFLOCK);
         command
             .env("DFLOCK_SERVERS", server.addr().to_string())
             .env("DFLOCK_TEST_SCRIPT", script)
@@ -201,13 +201,7 @@ async fn a_nested_run_that_waits_for_itself_prints_the_key() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_queue_position_is_shown() {
     let server = Server::start().await.unwrap();
-    let held = server
-        .client()
-        .semaphore("job", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = hold(&server).await;
     let mut terminal = Terminal::run(&server, "echo done");
     terminal.wait_for("waiting for a slot of job: position 1 of 1 in the queue");
     held.release().await.unwrap();

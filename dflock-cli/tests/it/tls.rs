@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
-use crate::process::{Process, dflock, output_of, status, text};
+use crate::process::{Process, dflock, output_of, run, status, text};
 
 /// A temporary file, deleted on drop.
 struct TempFile(PathBuf);
@@ -52,7 +52,6 @@ async fn only_the_trusted_certificate_of_the_server_is_accepted() {
     ]));
     let addr = serve.next_line().await.unwrap();
 
-    let job = ["run", "--servers", &addr, "--key", "job"];
     for (trust, expected) in [
         (&["--tls-ca", cert.path()][..], 0),
         (&["--tls-ca", other.path()], 69),
@@ -61,7 +60,7 @@ async fn only_the_trusted_certificate_of_the_server_is_accepted() {
         // Without TLS.
         (&[], 69),
     ] {
-        let output = output_of(&mut dflock(&[&job[..], trust, &["echo", "ran"]].concat())).await;
+        let output = output_of(&mut run(&addr, &[trust, &["echo", "ran"]].concat())).await;
         assert_eq!(
             status(&output),
             expected,

@@ -7,17 +7,16 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::time::Duration;
 
 use dflock::server::Server;
-use dflock_tests::skip;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::process::{
-    Process, TIMEOUT, children_of, dflock, pid, wait_until_free, wait_until_gone,
+    DFLOCK, PID_1, Process, TIMEOUT, children_of, dflock, is_allowed, pid, program, run, unshare,
+    wait_for, wait_until_free, wait_until_gone,
 };
 
 /// Returns the watchdog of a `dflock run` that runs its command.
@@ -32,20 +31,8 @@ async fn the_end_of_the_watchdog_terminates_the_command_and_exits_with_71() {
     let server = Server::start().await.unwrap();
     // The command starts a process, which must end as well.
     let script = "echo ready; sh -c 'sleep 60; :'; :";
-    let addr = server.addr().to_string();
-    let args = [
-        "run",
-        "--servers",
-        &addr,
-        "--key",
-        "job",
-        "sh",
-        "-c",
-        script,
-    ];
-    let mut run = Process::spawn(&mut dflock(&args));
+    let mut run = Process::spawn_ready(&mut run(server.addr(), &["sh", "-c", script])).await;
     let mut stderr = run.dflock.stderr.take().unwrap();
-    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
     kill_process(watchdog(pid(&run.dflock)), Signal::KILL).unwrap();
     assert_eq!(run.status().await, 71);
     let mut text = String::new();
@@ -68,10 +55,8 @@ async fn a_stopped_watchdog_kills_the_command_when_dflock_is_killed() {
                   exec sleep 60";
     let addr = server.addr().to_string();
     let outer = ["run", "--servers", &addr, "--key", "outer", "sh", "-c"];
-    let mut run = Process::spawn(&mut dflock(
-        &[&outer[..], &[script, env!("CARGO_BIN_EXE_dflock"), &addr]].concat(),
-    ));
-    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    let mut command = dflock(&[&outer[..], &[script, DFLOCK, &addr]].concat());
+    let mut run = Process::spawn_ready(&mut command).await;
     let descendant = run.next_line().await.unwrap();
     let shell = children_of(watchdog(pid(&run.dflock)));
     let inner = children_of(shell[0]);
@@ -87,29 +72,18 @@ async fn the_end_of_the_command_is_noticed_after_the_watchdog_was_stopped() {
     let server = Server::start().await.unwrap();
     // The command stops its process group, with the watchdog; the test continues only the command.
     let script = "echo ready; echo $$; kill -STOP 0; exit 3";
-    let mut run = Process::run_script(&server.addr().to_string(), &[], script).await;
-    let command = run.next_line().await.unwrap();
-    wait_until_stopped(&command).await;
-    kill_process(
-        Pid::from_raw(command.parse().unwrap()).unwrap(),
-        Signal::CONT,
-    )
-    .unwrap();
-    assert_eq!(run.status().await, 3);
-    run.wait_for_eof().await;
-}
-
-/// Waits until the process `pid` is stopped.
-async fn wait_until_stopped(pid: &str) {
-    let stopped = async {
-        while !std::fs::read_to_string(format!("/proc/{pid}/stat"))
+    let mut run = Process::run_script(server.addr(), &[], script).await;
+    let command = run.next_pid().await;
+    let is_stopped = || {
+        std::fs::read_to_string(format!("/proc/{}/stat", command.as_raw_nonzero()))
             .unwrap()
             .contains(") T ")
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            .then_some(())
     };
-    timeout(TIMEOUT, stopped).await.expect("the process stops");
+    wait_for("stopped command", is_stopped).await;
+    kill_process(command, Signal::CONT).unwrap();
+    assert_eq!(run.status().await, 3);
+    run.wait_for_eof().await;
 }
 
 #[tokio::test]
@@ -119,11 +93,9 @@ async fn a_command_is_terminated_while_the_watchdog_is_stopped() {
     // send SIGCONT to the group, and so to the watchdog.
     let script = "trap 'echo ending' TERM; trap 'echo continued; read -r line; exit 0' CONT; \
                   echo ready; while :; do sleep 0.02; done";
-    let addr = server.addr().to_string();
-    let run = ["run", "--servers", &addr, "--key", "job", "--grace", "1h"];
-    let mut command = dflock(&[&run[..], &["sh", "-c", script]].concat());
-    let mut run = Process::spawn(command.stdin(Stdio::piped()).stderr(Stdio::null()));
-    assert_eq!(run.next_line().await.as_deref(), Some("ready"));
+    let args = ["--grace", "1h", "sh", "-c", script];
+    let mut command = run(server.addr(), &args);
+    let mut run = Process::spawn_ready(command.stdin(Stdio::piped())).await;
     kill_process(watchdog(pid(&run.dflock)), Signal::STOP).unwrap();
     server.faults().disconnect("job");
     assert_eq!(run.next_line().await.as_deref(), Some("ending"));
@@ -133,41 +105,63 @@ async fn a_command_is_terminated_while_the_watchdog_is_stopped() {
     run.wait_for_eof().await;
 }
 
-/// The test has the place of `dflock`, and closes one direction of the socket, as when `dflock`
-/// dies before the watchdog has reported the start or the end of the command.
-#[tokio::test]
-async fn a_watchdog_that_cannot_report_kills_the_processes_of_the_command() {
+/// Starts the watchdog of a shell script, in the place of `dflock`. Returns the socket.
+fn start_watchdog(script: &str) -> (Process, UnixStream) {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
-    let script = "sh -c 'echo ready; exec sleep 60' & exit";
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_dflock"));
-    command.args(["__watchdog", &std::process::id().to_string()]);
-    command.args(["sh", "-c", script]).process_group(0);
-    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped());
-    let mut run = Process::spawn(&mut command);
+    ours.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let parent = std::process::id().to_string();
+    let mut command = program(DFLOCK, &["__watchdog", &parent, "sh", "-c", script]);
+    let run = Process::spawn(command.stdin(OwnedFd::from(theirs)));
     let mut line = [0; "ready\n".len()];
     ours.read_exact(&mut line).unwrap();
-    ours.shutdown(Shutdown::Read).unwrap();
+    (run, ours)
+}
+
+/// Sends the standard input and the first deadline of the command, in milliseconds.
+fn start_command(socket: &UnixStream, deadline: u32) {
     let null = [File::open("/dev/null").unwrap()];
     let null = null.each_ref().map(AsFd::as_fd);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut space);
     message.push(SendAncillaryMessage::ScmRights(&null));
-    let lines = [IoSlice::new(b".deadline 3600000\n")];
-    sendmsg(&ours, &lines, &mut message, SendFlags::empty()).unwrap();
+    let line = format!(".deadline {deadline}\n");
+    let lines = [IoSlice::new(line.as_bytes())];
+    sendmsg(socket, &lines, &mut message, SendFlags::empty()).unwrap();
+}
+
+/// One direction of the socket is closed, as when `dflock` dies before the watchdog has reported
+/// the start or the end of the command.
+#[tokio::test]
+async fn a_watchdog_that_cannot_report_kills_the_processes_of_the_command() {
+    let (mut run, socket) = start_watchdog("sh -c 'echo ready; exec sleep 60' & exit");
+    socket.shutdown(Shutdown::Read).unwrap();
+    start_command(&socket, 3_600_000);
     assert_eq!(run.next_line().await.as_deref(), Some("ready"));
-    drop(ours);
+    drop(socket);
     run.wait_for_eof().await;
+}
+
+/// As when the watchdog is stopped before it starts the command.
+#[tokio::test]
+async fn a_command_is_not_started_after_its_deadline() {
+    let (run, mut socket) = start_watchdog("echo ready");
+    start_command(&socket, 0);
+    assert_eq!(run.wait_for_eof().await, "");
+    let mut message = String::new();
+    socket.read_to_string(&mut message).unwrap();
+    assert!(message.contains("deadline"), "{message}");
 }
 
 /// A script that starts a process without a parent, without the token and in another group.
 const STRAY: &str = "exec bash -c 'set -m; \
-                     (env -u DFLOCK_TOKEN sh -c \"echo ready; exec sleep 60\" &); set +m; sleep 60; :'";
+                     (env -u DFLOCK_TOKEN sh -c \"echo ready; exec sleep 60\" &); \
+                     set +m; sleep 60; :'";
 
 #[tokio::test]
 async fn a_process_without_a_parent_and_the_token_is_terminated() {
     for end in ["lost", "killed", "watchdog killed"] {
         let server = Server::start().await.unwrap();
-        let mut run = Process::run_script(&server.addr().to_string(), &[], STRAY).await;
+        let mut run = Process::run_script(server.addr(), &[], STRAY).await;
         let expected = match end {
             "lost" => {
                 server.faults().disconnect("job");
@@ -194,14 +188,9 @@ async fn a_child_that_dflock_had_before_is_not_terminated() {
         // The shell becomes `dflock`, which inherits its child.
         let script = "exec 3<&0; cat <&3 & exec 3<&- 0</dev/null; \
                       exec \"$0\" run --servers \"$1\" --key job sh -c 'echo ready; exec sleep 60'";
-        let mut command = tokio::process::Command::new("bash");
-        command.args(["-c", script, env!("CARGO_BIN_EXE_dflock")]);
-        command.arg(server.addr().to_string());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
-        let mut run = Process::spawn(&mut command);
+        let mut command = program("bash", &["-c", script, DFLOCK, &server.addr().to_string()]);
+        let mut run = Process::spawn_ready(command.stdin(Stdio::piped())).await;
         let mut stdin = run.dflock.stdin.take().unwrap();
-        assert_eq!(run.next_line().await.as_deref(), Some("ready"));
         let expected = if kill_watchdog {
             let children = children_of(pid(&run.dflock)).into_iter();
             let name = |pid: &Pid| std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
@@ -267,32 +256,16 @@ const REUSE: &str = r#"
 
 #[tokio::test]
 async fn a_signal_is_not_forwarded_to_a_group_that_has_the_reused_id_of_the_watchdog() {
-    const FLAGS: [&str; 5] = [
-        "--user",
-        "--map-root-user",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-    ];
-    let unshare = || {
-        let mut unshare = tokio::process::Command::new("unshare");
-        unshare.args(FLAGS).arg("--kill-child").kill_on_drop(true);
-        unshare.stdin(Stdio::null());
-        unshare
-    };
-    let probe = "echo 300 > /proc/sys/kernel/ns_last_pid";
-    let mut command = unshare();
-    let probe = command.args(["sh", "-c", probe]).output().await;
-    if !probe.is_ok_and(|output| output.status.success()) {
-        return skip("this system does not allow a PID namespace in which pids can be chosen");
+    let probe = ["sh", "-c", "echo 300 > /proc/sys/kernel/ns_last_pid"];
+    if !is_allowed(&PID_1, &probe).await {
+        return;
     }
     let server = Server::start().await.unwrap();
     let folder = std::env::temp_dir().join(format!("dflock-watchdog-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let mut command = unshare();
+    let addr = server.addr().to_string();
+    let mut command = unshare(&PID_1, &["sh", "-c", REUSE, DFLOCK, &addr]);
     command.current_dir(&folder);
-    command.args(["sh", "-c", REUSE, env!("CARGO_BIN_EXE_dflock")]);
-    command.arg(server.addr().to_string());
     let output = timeout(TIMEOUT, command.output()).await;
     let stderr = std::fs::read_to_string(folder.join("stderr")).unwrap_or_default();
     std::fs::remove_dir_all(&folder).unwrap();
