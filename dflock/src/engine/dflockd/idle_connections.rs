@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
@@ -57,12 +58,17 @@ impl IdleConnections {
     }
 
     /// Returns the connection that was used last, if there is one that can be reused `now`.
-    pub(crate) fn take(&self, runtime: Id, now: Instant) -> Option<Box<Connection>> {
+    pub(crate) fn take(
+        &self,
+        cx: &mut Context<'_>,
+        runtime: Id,
+        now: Instant,
+    ) -> Option<Box<Connection>> {
         loop {
             let (mut connection, since) =
                 self.with_runtime(runtime, |entry| entry.connections.pop())??;
             // A connection that has expired, or that has received something, is dropped here.
-            if now < self.expires_at(&connection, since) && connection.is_reusable() {
+            if now < self.expires_at(&connection, since) && connection.is_reusable(cx) {
                 return Some(connection);
             }
         }

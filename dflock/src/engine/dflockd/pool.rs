@@ -1,7 +1,9 @@
 //! The connections to one server.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Id;
@@ -148,7 +150,9 @@ impl Pool {
     ) -> impl Future<Output = Result<Response, CallError>> + Send + 'a {
         async move {
             let runtime = driver::runtime_id()?;
-            if let Some(connection) = self.idle.take(runtime, sent_at) {
+            // No await between this poll and that of the call: see `Connection::is_reusable`.
+            let idle = poll_fn(|cx| Poll::Ready(self.idle.take(cx, runtime, sent_at))).await;
+            if let Some(connection) = idle {
                 let call = {
                     let request = limits.apply(request, sent_at);
                     connection.call(&request, limits.reply(sent_at))
