@@ -9,6 +9,7 @@ mod auth_token_file;
 mod completions;
 #[cfg(target_os = "linux")]
 mod container;
+mod etcd;
 mod messages;
 mod nested;
 mod process;
