@@ -12,7 +12,7 @@ use crate::client_options::ClientOptions;
 use crate::duration::{parse_duration, parse_interval};
 use crate::serve::ServeOptions;
 
-/// Distributed semaphores for the command line, on dflockd servers
+/// Distributed semaphores for the command line, on dflockd servers or an etcd cluster
 #[derive(Parser)]
 #[command(name = "dflock", version, after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -33,6 +33,16 @@ pub(crate) enum Command {
 
     /// Show the holders and the queue of each key
     Stats(StatsOptions),
+
+    /// Show the holders of a key, on an etcd cluster
+    Holders(HoldersOptions),
+
+    /// Take a slot away from its holder, on an etcd cluster
+    ///
+    /// The holder loses the slot at its next renewal, after a third of its lease at the latest.
+    /// Another client may hold the slot before that. The exit status is 1 if no holder of KEY has
+    /// the token.
+    Revoke(RevokeOptions),
 
     /// Run a dflockd-compatible server for a single machine and for tests
     ///
@@ -144,6 +154,31 @@ pub(crate) struct StatsOptions {
         requires = "watch"
     )]
     pub(crate) interval: Duration,
+
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct HoldersOptions {
+    /// Key of the semaphore or lock
+    pub(crate) key: String,
+
+    /// Print JSON: one line, an array with an object for each holder
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RevokeOptions {
+    /// Key of the semaphore or lock
+    pub(crate) key: String,
+
+    /// Token of the slot, as `dflock holders` shows it
+    pub(crate) token: String,
 
     #[command(flatten)]
     pub(crate) client: ClientOptions,

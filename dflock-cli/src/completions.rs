@@ -1,6 +1,5 @@
 //! Shell completions and man pages, generated from the definition of the command line.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -9,6 +8,7 @@ use clap_mangen::Man;
 
 use crate::args::Args;
 use crate::error::CliError;
+use crate::output::print;
 
 /// Prints the completions for `shell`.
 pub(crate) fn completions(shell: Shell) -> Result<ExitCode, CliError> {
@@ -34,14 +34,4 @@ pub(crate) fn man(command: Option<&str>) -> Result<ExitCode, CliError> {
         .render(&mut roff)
         .map_err(|error| CliError::system("cannot generate the man page", &error))?;
     print(&roff)
-}
-
-fn print(text: &[u8]) -> Result<ExitCode, CliError> {
-    match io::stdout().write_all(text) {
-        // Not an error: the reader, such as `head`, has closed the pipe early.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::system("cannot write to standard output", &error))
-        }
-        _ => Ok(ExitCode::SUCCESS),
-    }
 }

@@ -11,7 +11,8 @@ use dflock::{ConfigError, Error, Lost};
 use rustix::process::Signal;
 
 use crate::exit_code::{
-    self, AUTH, CANNOT_EXECUTE, LOST, NOT_FOUND, SYSTEM, TIMEOUT, UNAVAILABLE, USAGE,
+    self, AUTH, CANNOT_EXECUTE, LOST, NO_SUCH_HOLDER, NOT_FOUND, SYSTEM, TIMEOUT, UNAVAILABLE,
+    USAGE,
 };
 use crate::message::{config_message, lost_message, message, server_message, timeout_message};
 
@@ -78,6 +79,14 @@ impl CliError {
         }
     }
 
+    /// Creates the error for a token that no holder of `key` has.
+    pub(crate) fn no_such_holder(key: &str) -> Self {
+        Self {
+            code: NO_SUCH_HOLDER,
+            message: format!("no holder of {key:?} has this token; see `dflock holders`"),
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }
@@ -107,7 +116,7 @@ impl From<Lost> for CliError {
 impl From<Error> for CliError {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::Config(_) | Error::LimitMismatch { .. } => USAGE,
+            Error::Config(_) | Error::LimitMismatch { .. } | Error::Unsupported { .. } => USAGE,
             Error::Timeout { .. }
             | Error::TooManyKeys { .. }
             | Error::TooManyWaiters { .. }

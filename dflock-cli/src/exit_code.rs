@@ -5,6 +5,8 @@ use std::process::{ExitCode, ExitStatus};
 
 use rustix::process::Signal;
 
+/// No holder has the token of `dflock revoke`.
+pub(crate) const NO_SUCH_HOLDER: u8 = 1;
 /// Invalid command line or environment.
 pub(crate) const USAGE: u8 = 64;
 /// Server not reachable, or no reply.

@@ -14,7 +14,8 @@
 //! 5. `error`: the errors of `dflock`; `message`: the texts of library errors; `exit_code`: the exit
 //!    codes; `warning`: warnings on standard error
 //!
-//! The other commands: `stats` with `table` and `escape`, `serve`, and `completions`.
+//! The other commands: `stats` with `table` and `escape`, `holders` with `revoke`, `serve`, and
+//! `completions`; `output` prints.
 
 #[cfg(not(unix))]
 compile_error!("dflock-cli needs a Unix system");
@@ -29,7 +30,9 @@ mod escape;
 mod exec;
 mod exit_code;
 mod fd_passing;
+mod holders;
 mod message;
+mod output;
 mod prctl;
 mod proc;
 mod process_tree;
@@ -73,6 +76,8 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Run(options) => block_on(run::run(options)),
         Command::Stats(options) => block_on(stats::stats(options)),
+        Command::Holders(options) => block_on(holders::holders(options)),
+        Command::Revoke(options) => block_on(holders::revoke(options)),
         Command::Serve(options) => block_on(serve::serve(*options)),
         Command::Completions { shell } => completions::completions(shell),
         Command::Man { command } => completions::man(command.as_deref()),

@@ -66,6 +66,12 @@ fn own_message(error: &Error) -> String {
                 "{context}: the reply is longer than {limit} bytes; the server has too many keys"
             )
         }
+        Error::Unsupported {
+            context, engine, ..
+        } => format!(
+            "{context}: {engine} does not support this; an etcd cluster does (--servers \
+             etcd://HOST:PORT)"
+        ),
         Error::Protocol { context, received } => format!(
             "{context}: the server answered {received:?}, which is no reply to {}; check that \
              --servers names the host and port of a dflockd server, and give --tls-ca if the \
@@ -109,6 +115,24 @@ pub(crate) fn config_message(error: &ConfigError) -> String {
         }
         ConfigError::PermitsKey { key, bytes, max } => format!(
             "key {key:?} is refused with --permits: it has {bytes} bytes; the longest has {max}"
+        ),
+        ConfigError::TooManyPermits { permits, max } => {
+            format!("--permits {permits} is refused; an etcd cluster grants at most {max} at once")
+        }
+        ConfigError::ShortLease {
+            lease,
+            engine,
+            shortest,
+        } => format!(
+            "--lease {lease:?} is refused; the shortest lease that {engine} grants is {shortest:?}"
+        ),
+        ConfigError::EtcdUser => {
+            "the user of the etcd cluster is refused; the file of --auth-token-file must have the \
+             form NAME:PASSWORD"
+                .to_owned()
+        }
+        ConfigError::MissingFeature { address, feature } => format!(
+            "server {address:?} is refused: this `dflock` was built without the feature `{feature}`"
         ),
         ConfigError::NoServers => {
             "no server is configured; name at least one `host:port` with --servers".to_owned()

@@ -4,7 +4,8 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dflock::{Crc32, Semaphore, Sharding};
+use dflock::cli_support::{cluster, flush};
+use dflock::{Client, Crc32, Semaphore, Sharding};
 
 use crate::args::RunOptions;
 use crate::child::{ChildCommand, ChildEvent};
@@ -40,11 +41,10 @@ const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(10);
 
 pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     let no_signals = |error| CliError::system("cannot listen for signals", &error);
-    let no_wait = |error| CliError::system("cannot wait for the command", &error);
     // Before any other thread is started: each thread inherits the mask.
     let mask = InheritedMask::unblock().map_err(no_signals)?;
     // Before the wait for the slot, so that no signal is missed.
-    let mut signals = Signals::listen().map_err(no_signals)?;
+    let signals = Signals::listen().map_err(no_signals)?;
     let replaced = options
         .on_limit_mismatch
         .map(|_| "DFLOCK_ON_LIMIT_MISMATCH");
@@ -58,14 +58,33 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     };
     let client = builder.clone().build()?;
     // Progress needs the statistics of the key's own server only.
-    let index = Crc32.shard(&options.key, client.servers().count());
-    let shard_client = builder.servers(client.servers().nth(index)).build()?;
+    let shard_client = if cluster(&client).is_some() {
+        client.clone()
+    } else {
+        let index = Crc32.shard(&options.key, client.servers().count());
+        builder.servers(client.servers().nth(index)).build()?
+    };
+    let exit_code = run_on(&client, &shard_client, options, mask, signals).await;
+    // The end of this process would end the thread that frees the slots of an etcd cluster.
+    flush(&client).await;
+    exit_code
+}
+
+/// Acquires the slot and runs the command. `shard_client` has only the server of the key.
+async fn run_on(
+    client: &Client,
+    shard_client: &Client,
+    options: RunOptions,
+    mask: InheritedMask,
+    mut signals: Signals,
+) -> Result<ExitCode, CliError> {
+    let no_wait = |error| CliError::system("cannot wait for the command", &error);
     let mut semaphore = Semaphore::builder()
         .key(&options.key)
         .limit(options.limit)
         // The time for `--on-limit-mismatch wait-out`.
         .acquire_timeout(options.timeout.unwrap_or(MAX_WAIT).min(MAX_WAIT))
-        .client(client);
+        .client(client.clone());
     if let Some(lease) = options.lease {
         semaphore = semaphore.lease_ttl(lease);
     }
@@ -87,7 +106,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
             let held = wait::acquire_many(semaphore, permits, client, timeout, is_nested).await;
             held.map(Some)
         } else {
-            let held = wait::acquire(semaphore, &shard_client, options.timeout, is_nested).await;
+            let held = wait::acquire(semaphore, shard_client, options.timeout, is_nested).await;
             held.map(Some)
         }
     };

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
+use dflock::cli_support::cluster;
 use dflock::{Client, Error, Stats};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -36,10 +37,13 @@ async fn show(options: StatsOptions) -> Result<ExitCode, CliError> {
     let builder = options.client.builder()?;
     let all = builder.clone().build()?;
     // One client for each server, so that the failure of one server does not hide the others.
-    let clients: Vec<_> = all
-        .servers()
-        .map(|server| builder.clone().servers([server]).build())
-        .collect::<Result<_, _>>()?;
+    let clients: Vec<_> = match cluster(&all) {
+        Some(_) => vec![all],
+        None => all
+            .servers()
+            .map(|server| builder.clone().servers([server]).build())
+            .collect::<Result<_, _>>()?,
+    };
     let stdout = AutoStream::auto(io::stdout());
     let screen = options.watch && !options.json && stdout.is_terminal();
     loop {
@@ -88,8 +92,8 @@ async fn fetch(clients: &[Client]) -> Vec<Report> {
     let mut queries = JoinSet::new();
     for (index, client) in clients.iter().cloned().enumerate() {
         queries.spawn(async move {
-            let server = client.servers().collect();
-            // The client has one server.
+            let server = cluster(&client).unwrap_or_else(|| client.servers().collect());
+            // The client has one server or one cluster.
             let stats = client
                 .stats()
                 .await

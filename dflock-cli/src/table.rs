@@ -40,10 +40,12 @@ pub(crate) fn table(reports: &[Report]) -> String {
                 } else {
                     "connections"
                 };
-                text.push_str(&paint(
-                    DIM,
-                    &format!("  {} {connections}\n", stats.connections),
-                ));
+                // A cluster does not report the connections of its members.
+                if stats.connections > 0 {
+                    let count = format!("  {} {connections}", stats.connections);
+                    text.push_str(&paint(DIM, &count));
+                }
+                text.push('\n');
                 write_keys(&mut text, stats);
             }
             Err(error) => {
@@ -133,7 +135,8 @@ fn rows(stats: &Stats) -> Vec<Row> {
         kind: "lock",
         held: Some((u64::from(l.owner_conn_id != 0), 1)),
         waiters: l.waiters,
-        time: if l.owner_conn_id == 0 {
+        // A cluster does not report the leases of locks.
+        time: if l.owner_conn_id == 0 || l.lease_expires_in_s == 0.0 {
             String::new()
         } else {
             format!("lease left {:.0} s", l.lease_expires_in_s)

@@ -184,6 +184,9 @@ fn is_disconnected(error: &Error) -> bool {
         | Error::ConnectTimeout { .. }
         | Error::Unresponsive { .. }
         | Error::Disconnected { .. }
+        | Error::NoLeader { .. }
+        | Error::Unavailable { .. }
+        | Error::Revoked { .. }
         | Error::Draining { .. } => true,
         Error::Tls { kind, .. } => *kind == TlsErrorKind::ConnectionClosed,
         _ => false,

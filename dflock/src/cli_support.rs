@@ -2,4 +2,16 @@
 //!
 //! Not part of the public API: they change without notice.
 
+use crate::Client;
 pub use crate::client::{env_variables, is_local};
+
+/// Returns the name of the cluster whose members are the servers of `client`, if they are such.
+#[must_use]
+pub fn cluster(client: &Client) -> Option<String> {
+    client.engine().cluster().map(|name| name.to_string())
+}
+
+/// Completes when the slots that were dropped are free. No slot is held through `client`.
+pub async fn flush(client: &Client) {
+    client.engine().flush().await;
+}

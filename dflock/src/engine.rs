@@ -184,6 +184,15 @@ impl Engine {
         }
     }
 
+    /// Returns the name of the cluster, if the servers are the members of one.
+    pub(crate) fn cluster(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Dflockd(_) => None,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => Some(etcd.server().name),
+        }
+    }
+
     /// Returns the server on which `key` lives.
     pub(crate) fn server_for(&self, key: &str) -> Result<ServerId, ConfigError> {
         match self {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Open connections.
+    /// Open connections; 0 on etcd.
     pub connections: u64,
     /// Locks with a holder or waiters. Servers up to v1.13 list semaphores with limit 1 here as
     /// well.
@@ -59,9 +59,9 @@ fn null_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 pub struct LockStats {
     /// The key.
     pub key: String,
-    /// Connection number of the holder on the server; 0 without a holder.
+    /// Connection number of the holder on the server, or its fence on etcd; 0 without a holder.
     pub owner_conn_id: u64,
-    /// Remaining time of the lease, in seconds.
+    /// Remaining time of the lease, in seconds; 0 on etcd, which does not list it.
     pub lease_expires_in_s: f64,
     /// Number of waiters in the queue.
     pub waiters: u64,

@@ -10,6 +10,7 @@ mod completions;
 #[cfg(target_os = "linux")]
 mod container;
 mod deploy;
+mod etcd;
 mod messages;
 mod nested;
 mod process;

@@ -176,7 +176,8 @@ pub(super) fn stats(entries: &[Listed]) -> crate::Stats {
                 Some(lock) => lock.waiters += waiting,
                 None => stats.locks.push(crate::LockStats {
                     key: entry.key.clone(),
-                    owner_conn_id: 0,
+                    // The first entry of a lock holds it.
+                    owner_conn_id: entry.revision.unsigned_abs(),
                     lease_expires_in_s: 0.0,
                     waiters: waiting,
                 }),
