@@ -14,8 +14,13 @@ pub(crate) enum ViolationKind {
     Overlap,
     /// A loss that was noticed too late.
     Late,
-    /// A slot that was free while a client waited for it.
+    /// A slot that was free while a client waited for it, or taken without a holder.
     Leak,
+    /// A slot that was lost although its client reached a majority of the members.
+    LiveLoss,
+    /// A slot that was held while an older entry waited, or by a client that the cluster did not
+    /// list.
+    Order,
 }
 
 /// A violation, with its time and the fault before it.
