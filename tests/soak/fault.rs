@@ -27,6 +27,7 @@ pub(crate) enum FaultKind {
     FollowerStopped,
     CutOff,
     PartlyCutOff,
+    Slowed,
 }
 
 impl FaultKind {
@@ -60,7 +61,7 @@ impl FaultKind {
         Self::CutOff,
         Self::PartlyCutOff,
         Self::Reset,
-        Self::Delayed,
+        Self::Slowed,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -85,6 +86,7 @@ impl FaultKind {
             Self::FollowerStopped => "follower SIGSTOP, SIGCONT",
             Self::CutOff => "client cut off from all members",
             Self::PartlyCutOff => "client cut off from one member",
+            Self::Slowed => "delayed 200 ms each way",
         }
     }
 

@@ -133,8 +133,8 @@ impl ClientTarget {
                 self.shape_and_drain(Shaping::Delayed(delay), delay, length)
                     .await
             }
-            FaultKind::ServerStopped | FaultKind::ServerKilled => {
-                return Err("not a fault of a client".into());
+            _ => {
+                return Err("not a fault of a client of dflockd".into());
             }
         };
         self.proxy.heal();

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// lease.
 const LENGTHS: [std::ops::Range<u64>; 2] = [200..2500, 15_500..18_000];
 
-/// Time in which delayed bytes have arrived.
+/// Delay of the bytes in each direction. Two of them are shorter than an attempt of a request.
 const DELAY: Duration = Duration::from_millis(200);
 
 /// The faults that affect a client.
@@ -35,7 +35,7 @@ pub(crate) const CLIENT_FAULTS: [FaultKind; 7] = [
     FaultKind::CutOff,
     FaultKind::PartlyCutOff,
     FaultKind::Reset,
-    FaultKind::Delayed,
+    FaultKind::Slowed,
 ];
 
 /// The client processes.
@@ -155,7 +155,7 @@ impl ClientTarget {
                     proxy.heal();
                 }
             }
-            FaultKind::Delayed => {
+            FaultKind::Slowed => {
                 for proxy in &self.proxies {
                     proxy.shape(Shaping::Delayed(DELAY), Shaping::Delayed(DELAY));
                 }

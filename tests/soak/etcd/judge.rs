@@ -59,13 +59,14 @@ impl<'a> Judge<'a> {
                 let confirmed = hold.confirmed?;
                 let is_affected =
                     confirmed.from < fault.from && hold.end() >= fault.from && fault.to > latest;
-                is_affected.then_some(Deadline {
+                let deadline = Deadline {
                     fault: *fault,
                     free_from: latest,
                     due: latest,
                     latest,
                     last: confirmed.to,
-                })
+                };
+                is_affected.then_some((hold, deadline))
             })
         })
     }
