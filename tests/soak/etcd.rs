@@ -19,7 +19,7 @@ use dflock_tests::harness::clock::{elapsed, now};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
-use self::client_target::ClientTargets;
+use self::client_target::ClientGroup;
 use self::member_target::Members;
 use self::record::{Sample, SharedRecord};
 use self::report::Report;
@@ -55,7 +55,7 @@ pub(crate) async fn run(plan: Plan) -> HarnessResult<bool> {
     let record = SharedRecord::default();
     let servers = addresses.iter().map(|address| format!("etcd://{address}"));
     let observer = Client::builder().servers(servers).build()?;
-    let mut clients = ClientTargets::start(plan.clients, &addresses, plan.seed, &record).await?;
+    let groups = ClientGroup::start_all(plan.clients, &addresses, plan.seed, &record).await?;
     let began = now();
 
     let mut tasks = JoinSet::new();
@@ -68,16 +68,18 @@ pub(crate) async fn run(plan: Plan) -> HarnessResult<bool> {
     }
 
     let end = began + plan.length.saturating_sub(CALM_PHASE);
-    let (of_members, of_clients) = tokio::join!(
-        members.run_faults(end, &record),
-        clients.run_faults(end, &record)
-    );
-    of_members?;
-    of_clients?;
+    let mut faults = JoinSet::new();
+    for group in groups {
+        faults.spawn(group.run_faults(end, record.clone()));
+    }
+    members.run_faults(end, &record).await?;
+    let groups = faults.join_all().await;
     sleep((began + plan.length).saturating_sub(now())).await;
 
     tasks.shutdown().await;
-    clients.end().await?;
+    for group in groups {
+        group?.end().await?;
+    }
     let killed = now();
     let left = count_entries_left(&observer).await?;
     let freed = elapsed(killed);

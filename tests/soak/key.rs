@@ -41,17 +41,17 @@ pub(crate) const KEYS: [Key; 3] = [
 pub(crate) const ETCD_KEYS: [Key; 3] = [
     Key {
         lease: 10,
-        holds: [400, 14_000],
+        holds: [200, 20_000],
         ..KEYS[0]
     },
     Key {
         lease: 12,
-        holds: [2000, 16_000],
+        holds: [1000, 25_000],
         ..KEYS[1]
     },
     Key {
         lease: 15,
-        holds: [5000, 20_000],
+        holds: [2000, 30_000],
         ..KEYS[2]
     },
 ];

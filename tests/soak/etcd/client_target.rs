@@ -1,4 +1,4 @@
-//! Client processes, and faults of one at a time. Each reaches each member through a proxy.
+//! Client processes, and their faults. Each client reaches each member through a proxy.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,8 +38,11 @@ pub(crate) const CLIENT_FAULTS: [FaultKind; 7] = [
     FaultKind::Slowed,
 ];
 
-/// The client processes.
-pub(crate) struct ClientTargets {
+/// Number of clients of which one is affected at a time.
+const GROUP: usize = 2;
+
+/// Client processes, of which at most one is affected at a time.
+pub(crate) struct ClientGroup {
     clients: Vec<ClientTarget>,
     rng: StdRng,
 }
@@ -52,14 +55,15 @@ struct ClientTarget {
     client: Client,
 }
 
-impl ClientTargets {
-    pub(crate) async fn start(
+impl ClientGroup {
+    /// Starts the clients of all groups.
+    pub(crate) async fn start_all(
         clients: usize,
         members: &[String],
         seed: u64,
         record: &SharedRecord,
-    ) -> HarnessResult<Self> {
-        let mut targets = Vec::new();
+    ) -> HarnessResult<Vec<Self>> {
+        let mut groups: Vec<Self> = Vec::new();
         for index in 0..clients {
             let mut proxies = Vec::new();
             for member in members {
@@ -67,25 +71,29 @@ impl ClientTargets {
                 proxies.push(Proxy::start(watch::Sender::new(address).subscribe()).await?);
             }
             let seed = seed.wrapping_add(1000 * index as u64);
-            targets.push(ClientTarget {
+            let target = ClientTarget {
                 index,
                 seed,
                 client: start_client(index, &proxies, seed, record)?,
                 proxies,
-            });
+            };
+            match groups.last_mut() {
+                Some(group) if group.clients.len() < GROUP => group.clients.push(target),
+                _ => groups.push(Self {
+                    clients: vec![target],
+                    rng: StdRng::seed_from_u64(seed),
+                }),
+            }
         }
-        Ok(Self {
-            clients: targets,
-            rng: StdRng::seed_from_u64(seed.wrapping_add(1)),
-        })
+        Ok(groups)
     }
 
     /// Applies one fault after the other until `end`.
     pub(crate) async fn run_faults(
-        &mut self,
+        mut self,
         end: Duration,
-        record: &SharedRecord,
-    ) -> HarnessResult<()> {
+        record: SharedRecord,
+    ) -> HarnessResult<Self> {
         let mut kinds = Vec::new();
         loop {
             let Some(kind) = kinds.pop() else {
@@ -97,14 +105,14 @@ impl ClientTargets {
             let length = Duration::from_millis(self.rng.random_range(range));
             sleep(PAUSE).await;
             if now() + PAUSE > end {
-                return Ok(());
+                return Ok(self);
             }
             // A fault that the end of the run shortens is one of the short kind.
             let length = length.min(end.saturating_sub(now()));
             let member = self.rng.random_range(0..self.clients[0].proxies.len());
             let client = self.rng.random_range(0..self.clients.len());
             self.clients[client]
-                .apply(kind, member, length, record)
+                .apply(kind, member, length, &record)
                 .await?;
         }
     }

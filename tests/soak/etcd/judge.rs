@@ -234,10 +234,12 @@ impl<'a> Judge<'a> {
             if fault.client == Some(process.client) {
                 times.push(after(fault.interval(), AFTER_EFFECT));
             } else if fault.client.is_none() {
-                times.push(Interval {
-                    from: fault.from,
-                    to: fault.from + ELECTION,
-                });
+                let settled = if is_leader_fault(fault.kind) {
+                    ELECTION
+                } else {
+                    AFTER_EFFECT
+                };
+                times.push(after(instant(fault.from), settled));
                 times.push(after(instant(fault.to), AFTER_EFFECT));
             }
         }
@@ -255,7 +257,7 @@ impl<'a> Judge<'a> {
             let expiry = lease(key) + EXPIRY_MARGIN;
             times.push(after(instant(ended), expiry));
             // A new leader grants each lease its full time again.
-            let elections = self.faults().filter(|fault| fault.client.is_none());
+            let elections = self.faults().filter(|fault| is_leader_fault(fault.kind));
             times.extend(elections.map(|fault| after(fault.interval(), expiry)));
         }
         times
@@ -350,6 +352,14 @@ impl<'a> Judge<'a> {
 /// not prevent it: the session has its own thread.
 fn prevents_renewal(kind: FaultKind) -> bool {
     matches!(kind, FaultKind::ClientStopped | FaultKind::CutOff)
+}
+
+/// Returns whether the members elect a leader because of it.
+fn is_leader_fault(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::LeaderKilled | FaultKind::LeaderStopped | FaultKind::LeaderTerminated
+    )
 }
 
 fn lease(key: usize) -> Duration {

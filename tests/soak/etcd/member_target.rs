@@ -24,13 +24,22 @@ const FAULT_INTERVAL: Duration = Duration::from_secs(5);
 /// for longer revokes leases that are still renewed (etcd#15247).
 const LENGTHS: [std::ops::Range<u64>; 2] = [100..900, 1500..4000];
 
-/// The faults that affect a member.
-pub(crate) const MEMBER_FAULTS: [FaultKind; 5] = [
+/// The faults that cause an election. Each round of faults has one of them.
+///
+/// An election gives each lease its full time again. With one each few seconds, the leases of killed
+/// clients would never end, and nobody else would hold a slot.
+const LEADER_FAULTS: [FaultKind; 3] = [
     FaultKind::LeaderKilled,
     FaultKind::LeaderStopped,
+    FaultKind::LeaderTerminated,
+];
+
+/// The other faults of a round.
+const FOLLOWER_FAULTS: [FaultKind; 4] = [
     FaultKind::FollowerKilled,
     FaultKind::FollowerStopped,
-    FaultKind::LeaderTerminated,
+    FaultKind::FollowerKilled,
+    FaultKind::FollowerStopped,
 ];
 
 /// The members, whose functions block and therefore run on other threads than the proxies.
@@ -54,17 +63,21 @@ impl Members {
         record: &SharedRecord,
     ) -> HarnessResult<()> {
         let mut rng = StdRng::seed_from_u64(self.seed);
-        let mut kinds = Vec::new();
+        let (mut round, mut leader_faults) = (Vec::new(), Vec::new());
         loop {
-            let next = now() + FAULT_INTERVAL;
-            let kind = match kinds.pop() {
-                Some(kind) => kind,
-                None => {
-                    kinds = MEMBER_FAULTS.to_vec();
-                    kinds.shuffle(&mut rng);
-                    continue;
-                }
+            if leader_faults.is_empty() {
+                leader_faults = LEADER_FAULTS.to_vec();
+                leader_faults.shuffle(&mut rng);
+            }
+            if round.is_empty() {
+                round = FOLLOWER_FAULTS.to_vec();
+                round.extend(leader_faults.pop());
+                round.shuffle(&mut rng);
+            }
+            let Some(kind) = round.pop() else {
+                continue;
             };
+            let next = now() + FAULT_INTERVAL;
             let range = LENGTHS[rng.random_range(0..LENGTHS.len())].clone();
             let length = Duration::from_millis(rng.random_range(range));
             if now() + length > end {
@@ -83,10 +96,7 @@ impl Members {
     }
 
     async fn apply(&self, kind: FaultKind, length: Duration) -> HarnessResult<()> {
-        let on_leader = matches!(
-            kind,
-            FaultKind::LeaderKilled | FaultKind::LeaderStopped | FaultKind::LeaderTerminated
-        );
+        let on_leader = LEADER_FAULTS.contains(&kind);
         let member = self
             .run(move |cluster| {
                 if on_leader {

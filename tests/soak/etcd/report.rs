@@ -7,6 +7,7 @@ use super::Plan;
 use super::judge::Judge;
 use super::record::Record;
 use crate::fault::FaultKind;
+use crate::key::ETCD_KEYS;
 use crate::violation::{Violation, ViolationKind};
 
 const KINDS: [(ViolationKind, &str); 5] = [
@@ -79,6 +80,7 @@ impl<'a> Report<'a> {
 }
 
 impl fmt::Display for Report<'_> {
+    #[allow(clippy::cast_precision_loss, reason = "the counts are small")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let timeline = &self.record.timeline;
         let Plan { seed, clients, .. } = self.plan;
@@ -126,6 +128,21 @@ impl fmt::Display for Report<'_> {
             self.record.samples.len(),
             self.judge.excused_losses()
         )?;
+        for (key, settings) in ETCD_KEYS.iter().enumerate() {
+            let samples = self.record.samples.iter();
+            let listed: Vec<_> = samples
+                .filter(|sample| sample.key == key)
+                .map(|sample| sample.holders.len())
+                .collect();
+            let (sum, count) = (listed.iter().sum::<usize>(), listed.len());
+            writeln!(
+                f,
+                "slots of {:?} that were taken on average: {:.1} of {}",
+                settings.name,
+                sum as f64 / count as f64,
+                settings.limit
+            )?;
+        }
         let stalls = timeline
             .system_stalls()
             .map(|stall| stall.interval().length());
