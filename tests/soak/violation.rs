@@ -18,8 +18,9 @@ pub(crate) enum ViolationKind {
     Leak,
     /// A slot that was lost although its client reached a majority of the members.
     LiveLoss,
-    /// A slot that was held while an older entry waited, or by a client that the cluster did not
-    /// list.
+    /// A slot that a client considered held, and whose entry the cluster did not list.
+    Unlisted,
+    /// A slot that an older entry got after a newer one.
     Order,
 }
 

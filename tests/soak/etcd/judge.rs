@@ -279,7 +279,7 @@ impl<'a> Judge<'a> {
                     let covers = confirmed.from < sample.from && confirmed.to > sample.to;
                     if covers && !listed.contains(name) {
                         unlisted.push(self.violation(
-                            ViolationKind::Order,
+                            ViolationKind::Unlisted,
                             key,
                             Interval {
                                 from: sample.from,
@@ -522,7 +522,7 @@ mod tests {
         let mut record = Record::default();
         hold(&mut record, 0, 1, 1, 5, EventKind::GivenUp);
         sample(&mut record, 3, &[]);
-        assert_eq!(kinds(&record), [(ViolationKind::Order, None)]);
+        assert_eq!(kinds(&record), [(ViolationKind::Unlisted, None)]);
     }
 
     #[test]

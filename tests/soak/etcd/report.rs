@@ -10,12 +10,13 @@ use crate::fault::FaultKind;
 use crate::key::ETCD_KEYS;
 use crate::violation::{Violation, ViolationKind};
 
-const KINDS: [(ViolationKind, &str); 5] = [
+const KINDS: [(ViolationKind, &str); 6] = [
     (ViolationKind::Overlap, "overlaps"),
     (ViolationKind::Late, "late losses"),
     (ViolationKind::LiveLoss, "losses of live holders"),
     (ViolationKind::Leak, "leaks"),
-    (ViolationKind::Order, "out of order"),
+    (ViolationKind::Unlisted, "holders not listed"),
+    (ViolationKind::Order, "grants out of order"),
 ];
 
 pub(crate) struct Report<'a> {
@@ -93,7 +94,7 @@ impl fmt::Display for Report<'_> {
         writeln!(
             f,
             "\n| fault | count | holds during it | noticed at the latest | {titles} |\n\
-             |---|---|---|---|---|---|---|---|---|"
+             |---|---|---|---|---|---|---|---|---|---|"
         )?;
         for kind in FaultKind::ETCD.into_iter().map(Some).chain([None]) {
             let times = timeline
