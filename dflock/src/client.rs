@@ -18,10 +18,12 @@ pub use env::env_variables;
 pub(crate) use local_queues::LocalQueue;
 use local_queues::LocalQueues;
 
+use crate::Holder;
 use crate::engine::Engine;
 use crate::error::{ConfigError, Error};
 use crate::lease::{HoldRegistry, LeaseTiming};
 use crate::limit_mismatch::LimitMismatch;
+use crate::wire::{KeyBuf, Token};
 
 /// A client: the servers, the options of their connections, and the idle connections.
 ///
@@ -75,7 +77,11 @@ impl Client {
 
     /// Returns the configured servers, each `host:port`.
     pub fn servers(&self) -> impl Iterator<Item = &str> {
-        self.inner.engine.servers().map(|server| &**server)
+        self.inner
+            .engine
+            .servers()
+            .into_iter()
+            .map(|server| &**server)
     }
 
     /// Makes this the default client of the program. This succeeds only once.
@@ -189,6 +195,39 @@ impl Client {
         self.inner.engine.stats().await
     }
 
+    /// Returns the holders of `key`, in the order of their grants. Both the lock and the semaphore
+    /// of that key are listed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] on dflockd, which does not tell them. [`ConfigError`] if the key is
+    /// invalid. Other errors if the cluster cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn holders(&self, key: &str) -> Result<Vec<Holder>, Error> {
+        self.inner.engine.holders(validate_key(key)?).await
+    }
+
+    /// Takes the slot, or the place in the queue, of `token` away. Returns whether there was one.
+    ///
+    /// The holder gets [`Lost`](crate::Lost) with the reason
+    /// [`Revoked`](crate::LostReason::Revoked), at the latest at its next renewal, after a third of
+    /// its lease. The next waiter holds at once, so both may run until then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] on dflockd. [`ConfigError`] if the key is invalid. Other errors if the
+    /// cluster cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not undo the revocation.
+    pub async fn revoke(&self, key: &str, token: &Token) -> Result<bool, Error> {
+        self.inner.engine.revoke(validate_key(key)?, *token).await
+    }
+
     /// Closes the client and all its clones, and waits until no slot is held through them.
     ///
     /// From the first poll of the future on, every acquire and every wait in a queue fails with
@@ -224,6 +263,7 @@ impl Client {
         self.inner.holds.close();
         self.inner.engine.close_idle();
         self.inner.holds.emptied().await;
+        self.inner.engine.flush().await;
     }
 
     /// Returns whether [`close`](Self::close) was called on this client or a clone of it.
@@ -259,6 +299,11 @@ impl Client {
     pub(crate) fn adopted_limits(&self) -> &Arc<AdoptedLimits> {
         &self.inner.adopted_limits
     }
+}
+
+fn validate_key(key: &str) -> Result<Arc<str>, ConfigError> {
+    let valid = KeyBuf::new(key).map_err(|why| ConfigError::key(key, why))?;
+    Ok(valid.as_shared().clone())
 }
 
 impl fmt::Debug for Client {

@@ -69,6 +69,12 @@ impl Instant {
         self.0
     }
 
+    /// Returns the moment so many nanoseconds after the start of the clock.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
     /// Returns the time since `earlier`; zero if this is not later.
     pub(crate) fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -224,6 +224,76 @@ pub enum Error {
         limit: usize,
     },
 
+    /// The engine of the client cannot serve the call.
+    #[error(
+        "{context}: {engine} does not support this; a client of an etcd cluster does (feature \
+         `etcd`, `servers` with `etcd://host:port`)"
+    )]
+    Unsupported {
+        /// The operation that failed.
+        context: ErrorContext,
+        /// The engine: `dflockd` or `etcd`.
+        engine: &'static str,
+    },
+
+    /// The place in the queue was taken away: its entry was deleted, or its lease has ended.
+    #[error("{context}: the place in the queue was revoked, or its lease has ended; join again")]
+    Revoked {
+        /// The operation that failed.
+        context: ErrorContext,
+    },
+
+    /// The cluster has no leader.
+    #[error(
+        "{context}: the etcd cluster has no leader; check that more than half of its members run \
+         and reach each other"
+    )]
+    NoLeader {
+        /// The operation that failed.
+        context: ErrorContext,
+    },
+
+    /// The members of the cluster could not serve the request in time.
+    #[error("{context}: etcd answered {status:?}; try again, and check its log if this repeats")]
+    Unavailable {
+        /// The operation that failed.
+        context: ErrorContext,
+        /// The status of etcd.
+        status: String,
+    },
+
+    /// The space of the cluster is used up (`NOSPACE`).
+    #[error(
+        "{context}: the database of etcd has used up its space; compact and defragment it, and \
+         disarm the alarm `NOSPACE`"
+    )]
+    NoSpace {
+        /// The operation that failed.
+        context: ErrorContext,
+    },
+
+    /// The member belongs to another cluster than the other configured members.
+    #[error(
+        "{context}: this member belongs to another etcd cluster than the others; give `servers` \
+         the members of one cluster"
+    )]
+    ForeignMember {
+        /// The operation that failed.
+        context: ErrorContext,
+    },
+
+    /// A key in the queue was not written by this library.
+    #[error(
+        "{context}: the etcd key {key:?} has a value of another program; delete it, or choose \
+         another `etcd_prefix`"
+    )]
+    ForeignValue {
+        /// The operation that failed.
+        context: ErrorContext,
+        /// The key in etcd.
+        key: String,
+    },
+
     /// The reply is not valid for the request. The connection was closed.
     #[error(
         "{context}: the server answered {received:?}, which is no reply to {}; {}",
@@ -293,6 +363,9 @@ impl Error {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Unresponsive { .. }
+            | Self::Revoked { .. }
+            | Self::NoLeader { .. }
+            | Self::Unavailable { .. }
             | Self::Disconnected { .. } => true,
             // A server that restarts causes the same error.
             Self::Tls { kind, .. } => *kind == TlsErrorKind::ConnectionClosed,
@@ -304,6 +377,10 @@ impl Error {
             | Self::NotLeader { .. }
             | Self::Refused { .. }
             | Self::StatsTooLarge { .. }
+            | Self::Unsupported { .. }
+            | Self::NoSpace { .. }
+            | Self::ForeignMember { .. }
+            | Self::ForeignValue { .. }
             | Self::Protocol { .. } => false,
         }
     }
@@ -439,6 +516,13 @@ impl Error {
             | Self::Unresponsive { context, .. }
             | Self::Disconnected { context, .. }
             | Self::StatsTooLarge { context, .. }
+            | Self::Unsupported { context, .. }
+            | Self::Revoked { context }
+            | Self::NoLeader { context }
+            | Self::Unavailable { context, .. }
+            | Self::NoSpace { context }
+            | Self::ForeignMember { context }
+            | Self::ForeignValue { context, .. }
             | Self::Protocol { context, .. } => Some(context),
         }
     }

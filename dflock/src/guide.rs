@@ -9,6 +9,10 @@ pub mod fencing {}
 #[doc = include_str!("../docs/choosing.md")]
 pub mod choosing {}
 
+#[cfg(feature = "etcd")]
+#[doc = include_str!("../docs/engines.md")]
+pub mod engines {}
+
 #[doc = include_str!("../docs/cancel_safety.md")]
 pub mod cancel_safety {}
 

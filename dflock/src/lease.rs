@@ -37,7 +37,7 @@ use tracing::Span;
 
 use crate::clock::Instant;
 use crate::driver;
-use crate::engine::{Engine, Entry, SlotSpec};
+use crate::engine::{Engine, Entry, Renewals, SlotSpec};
 use crate::error::{Error, Lost, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry::{self, SlotTelemetry};
@@ -85,8 +85,8 @@ impl LeaseConfig {
     }
 
     /// Reports a loss that the server told only when the slot of `token` was released.
-    pub(crate) fn report_lost(&self, token: Token) -> Lost {
-        let lost = self.lost(token, LostReason::Rejected);
+    pub(crate) fn report_lost(&self, token: Token, reason: LostReason) -> Lost {
+        let lost = self.lost(token, reason);
         self.call_on_lost(&lost);
         lost
     }
@@ -158,10 +158,14 @@ impl Lease {
         (phase, bounds): (Phase, HoldBounds),
         telemetry: SlotTelemetry,
     ) -> Arc<Self> {
+        let renewals = match phase {
+            Phase::Held { .. } => entry.renewals(),
+            _ => Renewals::default(),
+        };
         Arc::new(Self {
             config,
             entry: Mutex::new(Some(entry)),
-            state: Mutex::new(State::new(phase, bounds, telemetry)),
+            state: Mutex::new(State::new(phase, renewals, bounds, telemetry)),
             changed: Notify::new(),
         })
     }

@@ -63,6 +63,7 @@
 //! | [`guide::leases`] | guarantees, and the limits of a lease |
 //! | [`guide::fencing`] | protection of a store against late writes |
 //! | [`guide::choosing`] | the choice of the lease and the timeouts |
+//! | `guide::engines` | dflockd or etcd (feature `etcd`) |
 //! | [`guide::cancel_safety`] | effects of dropping a future |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
@@ -97,11 +98,17 @@ mod clock;
 mod driver;
 mod engine;
 mod error;
+// Two attributes: clippy does not see `test` in `all`.
+#[cfg(test)]
+#[cfg(feature = "etcd")]
+#[doc(hidden)]
+pub mod etcd_cluster;
 #[cfg(all(feature = "server", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+mod holder;
 mod lease;
 mod limit_mismatch;
 #[cfg(feature = "macros")]
@@ -135,6 +142,7 @@ pub use error::{
     ConnectStage, Error, ErrorContext, Lost, LostReason, Operation, PemContent, PemErrorKind,
     PemSectionErrorKind, TlsErrorKind,
 };
+pub use holder::Holder;
 pub use limit_mismatch::LimitMismatch;
 #[cfg(feature = "macros")]
 pub use macros::{lock, semaphore};

@@ -66,6 +66,12 @@ pub(crate) struct SemaphoreInner {
     mismatch_policy: Option<MismatchPolicy>,
 }
 
+/// The hold of a slot that was granted.
+type Acquired = Result<(LeaseHandle, Grant), Error>;
+
+/// The verification of a grant that arrived late. Boxed: it is large, and rarely used.
+type Verification<'a> = Pin<Box<dyn Future<Output = Acquired> + Send + 'a>>;
+
 /// The result of an enqueue.
 #[derive(Debug)]
 pub(crate) enum Enqueue {
@@ -96,7 +102,18 @@ impl SemaphoreInner {
             .map(|waiters| NonZeroU32::new(waiters).ok_or(ConfigError::LocalQueue))
             .transpose()?;
         let client = options.client.clone().map_or_else(Client::current, Ok)?;
-        let server = client.engine().server_for(key.as_str())?;
+        let engine = client.engine();
+        let capabilities = engine.capabilities();
+        if let Some(lease) = lease
+            && lease.as_duration() < capabilities.shortest_lease
+        {
+            return Err(ConfigError::ShortLease {
+                lease: lease.as_duration(),
+                engine: capabilities.engine,
+                shortest: capabilities.shortest_lease,
+            });
+        }
+        let server = engine.server_for(key.as_str())?;
         let mismatch_policy = match primitive {
             // A lock has no limit that could differ.
             Primitive::Lock => None,
@@ -118,11 +135,11 @@ impl SemaphoreInner {
             key_hash: client.holds().hash(&slot),
             slot,
             holds: client.holds().clone(),
-            engine: client.engine().clone(),
+            engine: engine.clone(),
             timing: client.timing().clone(),
             renew_ratio,
             hold_limits,
-            fencing: client.fencing(),
+            fencing: client.fencing() || capabilities.fence,
             on_lost: options.on_lost.clone(),
         });
         Ok(Self {
@@ -180,13 +197,13 @@ impl SemaphoreInner {
             // Boxed: the future is large, and rarely used.
             return Box::pin(self.acquire_with_policy(policy, wait, span)).await;
         }
-        let config = &self.config;
-        let telemetry = SlotTelemetry::start_wait(config.slot.labels(), span);
-        match self.join(config, wait, &telemetry).await {
-            Ok(granted) => {
-                self.hold(config, Operation::Acquire, granted, telemetry)
-                    .await
-            }
+        // `self.config` each time: a local would be stored in the future.
+        let telemetry = SlotTelemetry::start_wait(self.config.slot.labels(), span);
+        match self.join(&self.config, wait, &telemetry).await {
+            Ok(granted) => match self.hold(&self.config, Operation::Acquire, granted, telemetry) {
+                Ok(acquired) => acquired,
+                Err(verification) => verification.await,
+            },
             Err(error) => Err(telemetry.record_failure(error)),
         }
     }
@@ -290,6 +307,15 @@ impl SemaphoreInner {
         })
     }
 
+    /// Returns the position of the place in the queue that `handle` owns.
+    pub(crate) fn position(&self, handle: &LeaseHandle) -> Result<u64, Error> {
+        let LeaseConfig { engine, slot, .. } = &*self.config;
+        if !engine.capabilities().position {
+            return Err(engine.unsupported(Operation::Position, slot.key.as_shared().clone()));
+        }
+        handle.position()
+    }
+
     /// Releases the slot of `token`.
     pub(crate) async fn release(&self, handle: LeaseHandle, token: &Token) -> Result<(), Error> {
         let runtime = driver::runtime_id()?;
@@ -304,8 +330,8 @@ impl SemaphoreInner {
             .await
         {
             Ok(ReleaseOutcome::Released) => (Outcome::Released, Ok(())),
-            Ok(ReleaseOutcome::NotHeld) => {
-                let lost = self.config.report_lost(*token);
+            Ok(ReleaseOutcome::NotHeld(reason)) => {
+                let lost = self.config.report_lost(*token, reason);
                 (Outcome::Lost(lost.clone()), Err(lost.into()))
             }
             // No reply was waited for.
@@ -326,10 +352,11 @@ impl SemaphoreInner {
     ) -> Result<Enqueue, Error> {
         match outcome {
             EnqueueOutcome::Granted(granted) => {
-                let held = self
-                    .hold(config, Operation::Enqueue, granted, telemetry)
-                    .await;
-                held.map(|(handle, grant)| Enqueue::Held(handle, grant))
+                let acquired = match self.hold(config, Operation::Enqueue, granted, telemetry) {
+                    Ok(acquired) => acquired,
+                    Err(verification) => verification.await,
+                };
+                acquired.map(|(handle, grant)| Enqueue::Held(handle, grant))
             }
             EnqueueOutcome::Queued(entry) => {
                 telemetry.record_enqueue(config.slot.labels());
@@ -340,26 +367,29 @@ impl SemaphoreInner {
         }
     }
 
-    /// Returns the hold of a slot that was granted. A late grant is verified first.
-    async fn hold(
-        &self,
-        config: &Arc<LeaseConfig>,
+    /// Returns the hold of a slot that was granted, or the verification of a late grant.
+    ///
+    /// It is not `async`: that would store the grant twice in the future of every acquire.
+    fn hold<'a>(
+        &'a self,
+        config: &'a Arc<LeaseConfig>,
         operation: Operation,
         granted: Granted,
         telemetry: SlotTelemetry,
-    ) -> Result<(LeaseHandle, Grant), Error> {
+    ) -> Result<Acquired, Verification<'a>> {
         let grant = granted.grant;
         let age = granted.received_at.duration_since(granted.sent_at);
-        let handle = if age < MAX_UNVERIFIED_AGE {
-            LeaseHandle::granted(config, granted, telemetry)
-        } else {
-            // Boxed: the future is large, and rarely used.
-            let verified = LeaseHandle::verified(config, granted, telemetry);
-            Box::pin(self.until_closed(operation, verified)).await?
-        };
-        // A client that was closed in the meantime gives up the slot here.
-        handle.register(operation, task::try_id())?;
-        Ok((handle, grant))
+        match granted.verify_timeout {
+            Some(limit) if age >= MAX_UNVERIFIED_AGE => Err(Box::pin(async move {
+                let verified = LeaseHandle::verified(config, granted, limit, telemetry);
+                let handle = self.until_closed(operation, verified).await?;
+                register(handle, operation, grant)
+            })),
+            _ => {
+                let handle = LeaseHandle::granted(config, granted, telemetry);
+                Ok(register(handle, operation, grant))
+            }
+        }
     }
 
     /// Warns if the current task is about to wait for a slot that only it can release.
@@ -383,17 +413,29 @@ impl SemaphoreInner {
     }
 
     /// Awaits `future`, or returns an error as soon as the client is closed.
-    async fn until_closed<T>(
-        &self,
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` stores its arguments twice, and every acquire moves this future"
+    )]
+    fn until_closed<'a, T: 'a>(
+        &'a self,
         operation: Operation,
-        future: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        tokio::select! {
-            biased;
-            result = future => result,
-            () = self.config.holds.closed() => Err(self.config.closed(operation)),
+        future: impl Future<Output = Result<T, Error>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, Error>> + Send + 'a {
+        async move {
+            tokio::select! {
+                biased;
+                result = future => result,
+                () = self.config.holds.closed() => Err(self.config.closed(operation)),
+            }
         }
     }
+}
+
+/// Registers the hold with its client. A client that was closed in the meantime gives up the slot.
+fn register(handle: LeaseHandle, operation: Operation, grant: Grant) -> Acquired {
+    handle.register(operation, task::try_id())?;
+    Ok((handle, grant))
 }
 
 pub(crate) fn validate_wait(wait: Duration) -> Result<Seconds, ConfigError> {

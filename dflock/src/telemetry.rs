@@ -46,6 +46,8 @@
 //! | `the address of the server's name has changed; both addresses may grant the same key` | warn | a connection is made to another address than the last one to that name and family; see [`guide::sharding`](crate::guide::sharding) | `server`, `from`, `to` |
 //! | `changed file not used; the last good one is kept` | warn | once for each invalid change of a file of the auth token or of TLS | `error` |
 //! | `file reloaded` | debug | a changed file of the auth token or of TLS was read | `file` |
+//! | `a leader of this etcd version that was stopped may revoke live leases; use 3.5.13 or later` | warn | once for each client, at its first request | `version` |
+//! | `renewal of an etcd lease failed` | debug | a renewal had no answer; it is repeated at once | `error` |
 //! | `on_lost panicked` | error | a callback of the program panicked | `key` |
 //!
 //! # Metrics
@@ -65,7 +67,7 @@
 //! | `dflock_holding` | gauge: held slots | `server` |
 //! | `dflock_renewals_total` | counter: renewals that the server confirmed | `server` |
 //! | `dflock_renewal_margin_seconds` | histogram: time left of the lease at the confirmation | `server` |
-//! | `dflock_lost_total` | counter: lost slots | `server`, `reason`: `expired`, `rejected`, `disconnected`, `unreachable`, `overdue` |
+//! | `dflock_lost_total` | counter: lost slots | `server`, `reason`: `expired`, `rejected`, `disconnected`, `unreachable`, `overdue`, `revoked` |
 //! | `dflock_connections_opened_total` | counter: opened connections | `server` |
 //! | `dflock_connections_reused_total` | counter: requests on an idle connection | `server` |
 //!
@@ -394,6 +396,20 @@ pub(crate) fn warn_self_deadlock(Labels { key, server }: Labels<'_>, limit: Limi
 pub(crate) fn warn_plaintext_token(server: &str) {
     let message = "the auth token will be sent to another machine in clear text; use TLS";
     warn!(target: "dflock", server, "{message}");
+}
+
+/// Warns that a stopped leader of this version of etcd may revoke live leases (etcd#15247).
+#[cfg(feature = "etcd")]
+pub(crate) fn warn_old_etcd(version: &str) {
+    let message = "a leader of this etcd version that was stopped may revoke live leases; use \
+                   3.5.13 or later";
+    warn!(target: "dflock", version, "{message}");
+}
+
+/// Emits that a renewal of an etcd lease had no answer.
+#[cfg(feature = "etcd")]
+pub(crate) fn session_renewal_failed(error: &impl std::fmt::Display) {
+    debug!(target: "dflock", %error, "renewal of an etcd lease failed");
 }
 
 /// Warns that a name may stand for several servers, of which only the addresses `used` are used.

@@ -17,6 +17,7 @@ mod connection;
 mod cycles;
 mod descriptors;
 mod drop;
+mod etcd;
 mod fence;
 mod fixture;
 mod future_size;

@@ -8,9 +8,7 @@ use crate::error::{AddressErrorKind, ConfigError, strip_user_info};
 ///
 /// User info is refused first, at any position in the list. A comma in a password splits an address
 /// in two, and an error about the first half would show the start of the password.
-pub(super) fn check_addresses<'a>(
-    servers: impl Iterator<Item = &'a str> + Clone,
-) -> Result<(), ConfigError> {
+fn check_addresses<'a>(servers: impl Iterator<Item = &'a str> + Clone) -> Result<(), ConfigError> {
     if let Some(server) = servers
         .clone()
         .find(|server| strip_user_info(server).is_some())
@@ -23,9 +21,61 @@ pub(super) fn check_addresses<'a>(
     Ok(())
 }
 
+/// The addresses of a client's servers, each `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Servers {
+    Dflockd(Vec<String>),
+    /// Members of one cluster of etcd.
+    Etcd(Vec<String>),
+}
+
+/// The schemes of addresses. One without a scheme is a server of dflockd.
+const DFLOCKD: &str = "dflockd://";
+const ETCD: &str = "etcd://";
+
+impl Servers {
+    /// Parses the addresses. Does not resolve them.
+    pub(super) fn parse<'a>(
+        servers: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<Self, ConfigError> {
+        check_addresses(servers.clone().map(without_scheme))?;
+        let is_etcd = |server: &&str| server.starts_with(ETCD);
+        let etcd = servers.clone().find(is_etcd);
+        let dflockd = servers.clone().find(|server| !is_etcd(server));
+        let addresses = servers
+            .map(|server| without_scheme(server).to_owned())
+            .collect();
+        match (dflockd, etcd) {
+            (None, None) => Err(ConfigError::NoServers),
+            (Some(dflockd), Some(etcd)) => Err(ConfigError::MixedServers {
+                dflockd: dflockd.to_owned(),
+                etcd: etcd.to_owned(),
+            }),
+            (Some(_), None) => Ok(Self::Dflockd(addresses)),
+            (None, Some(_)) if cfg!(feature = "etcd") => Ok(Self::Etcd(addresses)),
+            (None, Some(etcd)) => Err(ConfigError::MissingFeature {
+                address: etcd.to_owned(),
+                feature: "etcd",
+            }),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        let (Self::Dflockd(addresses) | Self::Etcd(addresses)) = self;
+        addresses.iter().map(String::as_str)
+    }
+}
+
+fn without_scheme(server: &str) -> &str {
+    let address = server
+        .strip_prefix(DFLOCKD)
+        .or_else(|| server.strip_prefix(ETCD));
+    address.unwrap_or(server)
+}
+
 /// Returns `server` if it is an address, and otherwise a placeholder that contains no part of it.
 pub(super) fn printable_address(server: &str) -> &str {
-    if validate_address(server).is_ok() {
+    if validate_address(without_scheme(server)).is_ok() {
         server
     } else {
         "(refused)"

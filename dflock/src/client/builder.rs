@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::address::{check_addresses, is_local, printable_address};
+use super::address::{Servers, is_local, printable_address};
 use super::local_queues::LocalQueues;
 use super::{AdoptedLimits, Client, Inner};
 use crate::engine::Engine;
 use crate::engine::dflockd::{
-    AuthToken, AuthTokenFile, Connector, Crc32, Dialer, Pool, Reloadable, Sharding, Tcp, Tls,
+    AuthToken, AuthTokenFile, Connector, Crc32, Dflockd, Dialer, Pool, Reloadable, Sharding, Tcp,
+    Tls,
 };
+#[cfg(feature = "etcd")]
+use crate::engine::etcd::{self, Etcd};
 use crate::error::ConfigError;
 use crate::lease::{LeaseTiming, MAX_RENEW_FRACTION};
 use crate::limit_mismatch::LimitMismatch;
@@ -55,6 +58,8 @@ pub struct ClientBuilder {
     fencing: bool,
     max_stats_size: usize,
     max_connection_age: Duration,
+    #[cfg(feature = "etcd")]
+    etcd_prefix: String,
     on_limit_mismatch: LimitMismatch,
 }
 
@@ -74,6 +79,8 @@ impl Default for ClientBuilder {
             fencing: false,
             max_stats_size: MAX_STATS,
             max_connection_age: Duration::from_mins(5),
+            #[cfg(feature = "etcd")]
+            etcd_prefix: "dflock/".to_owned(),
             on_limit_mismatch: LimitMismatch::Fail,
         }
     }
@@ -82,6 +89,9 @@ impl Default for ClientBuilder {
 impl ClientBuilder {
     /// Sets the servers, each `host:port`, with an IPv6 address in brackets. Defaults to
     /// `127.0.0.1:6388`.
+    ///
+    /// `dflockd://host:port` means the same. With `etcd://host:port` (feature `etcd`) the servers are
+    /// the members of one etcd cluster. Servers of both kinds are refused.
     ///
     /// With several servers, [`sharding`](Self::sharding) distributes the keys. All programs must
     /// then configure the same list in the same order.
@@ -286,6 +296,18 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets the prefix of all keys in etcd. Defaults to `dflock/`; a slash is added where it is
+    /// missing.
+    ///
+    /// Clients with different prefixes share no key. Control characters are refused. Without
+    /// `etcd://` servers the option has no effect.
+    #[cfg(feature = "etcd")]
+    #[must_use]
+    pub fn etcd_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.etcd_prefix = prefix.into();
+        self
+    }
+
     /// Sets the reaction of the client's semaphores to a key that is in use with another limit.
     /// Defaults to [`LimitMismatch::Fail`].
     ///
@@ -303,11 +325,8 @@ impl ClientBuilder {
     ///
     /// A [`ConfigError`] that names the invalid option and the valid values.
     pub fn build(self) -> Result<Client, ConfigError> {
-        if self.servers.is_empty() {
-            return Err(ConfigError::NoServers);
-        }
-        check_addresses(self.servers.iter().map(String::as_str))?;
-        for server in &self.servers {
+        let servers = Servers::parse(self.servers.iter().map(String::as_str))?;
+        for server in servers.iter() {
             self.tls.as_ref().map_or(Ok(()), |tls| tls.check(server))?;
         }
         if !(self.clock_drift >= 0.0 && self.clock_drift < 0.5) {
@@ -318,6 +337,12 @@ impl ClientBuilder {
         if self.max_stats_size < MIN_STATS {
             return Err(ConfigError::MaxStatsSize {
                 bytes: self.max_stats_size,
+            });
+        }
+        #[cfg(feature = "etcd")]
+        if self.etcd_prefix.contains(char::is_control) {
+            return Err(ConfigError::EtcdPrefix {
+                prefix: self.etcd_prefix,
             });
         }
         let heartbeat = self
@@ -352,42 +377,73 @@ impl ClientBuilder {
         crate::telemetry::describe();
         if auth_token.is_some() && self.tls.is_none() && self.connector.is_none() {
             // The destination of a custom connector is not known.
-            for server in self.servers.iter().filter(|server| !is_local(server)) {
+            for server in servers.iter().filter(|server| !is_local(server)) {
                 crate::telemetry::warn_plaintext_token(server);
             }
         }
         let connector = self
             .connector
             .unwrap_or_else(|| Arc::new(tcp(heartbeat, max_silence, self.connect_timeout)));
-        let clock = connector.clock();
-        let dialer = Arc::new(Dialer {
-            connector,
-            tls: self.tls,
-            auth_token,
-            connect_timeout: self.connect_timeout,
-            socket_timeout: self.socket_timeout,
-            max_stats_size: self.max_stats_size,
-        });
-        let max_idle = self.server_read_timeout.mul_f64(IDLE_FRACTION);
-        let max_age = self.max_connection_age;
-        let pool = |server: String| {
-            Pool::new(
-                server.into(),
-                dialer.clone(),
-                clock.clone(),
-                max_idle,
-                max_age,
-            )
-        };
-        let pools = self.servers.into_iter().map(pool).collect();
-        let engine = Arc::new(Engine::new(pools, self.sharding, dialer));
-        let timing = Arc::new(LeaseTiming {
-            clock,
+        let timing = LeaseTiming {
+            clock: connector.clock(),
             socket_timeout: self.socket_timeout,
             heartbeat,
             server_read_timeout: self.server_read_timeout,
             clock_drift: self.clock_drift,
-        });
+        };
+        let (engine, timing) = match servers {
+            Servers::Dflockd(servers) => {
+                let dialer = Arc::new(Dialer {
+                    connector,
+                    tls: self.tls,
+                    auth_token,
+                    connect_timeout: self.connect_timeout,
+                    socket_timeout: self.socket_timeout,
+                    max_stats_size: self.max_stats_size,
+                });
+                let max_idle = self.server_read_timeout.mul_f64(IDLE_FRACTION);
+                let pool = |server: String| {
+                    let (dialer, clock) = (dialer.clone(), timing.clock.clone());
+                    Pool::new(
+                        server.into(),
+                        dialer,
+                        clock,
+                        max_idle,
+                        self.max_connection_age,
+                    )
+                };
+                let pools = servers.into_iter().map(pool).collect();
+                let dflockd = Dflockd::new(pools, self.sharding, dialer);
+                (Engine::Dflockd(dflockd), timing)
+            }
+            #[cfg(feature = "etcd")]
+            Servers::Etcd(members) => {
+                if let Some(token) = &auth_token
+                    && !token.current().as_str().contains(':')
+                {
+                    return Err(ConfigError::EtcdUser);
+                }
+                let etcd = Etcd::new(etcd::Config {
+                    members: members.into_iter().map(Into::into).collect(),
+                    prefix: self.etcd_prefix,
+                    connector,
+                    tls: self.tls,
+                    user: auth_token,
+                    request_timeout: self.socket_timeout,
+                    clock_drift: self.clock_drift,
+                });
+                // A member of etcd frees no slot because of silence.
+                let server_read_timeout = MAX_TIMEOUT;
+                let timing = LeaseTiming {
+                    server_read_timeout,
+                    ..timing
+                };
+                (Engine::Etcd(etcd), timing)
+            }
+            #[cfg(not(feature = "etcd"))]
+            Servers::Etcd(_) => return Err(ConfigError::NoServers),
+        };
+        let (engine, timing) = (Arc::new(engine), Arc::new(timing));
         Ok(Client {
             inner: Arc::new(Inner {
                 engine,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dflock_duration::parse_duration_or_seconds;
 use zeroize::Zeroizing;
 
-use super::address::check_addresses;
+use super::address::Servers;
 use super::builder::{TIMEOUT_RANGE, is_valid_timeout};
 use super::{Client, ClientBuilder};
 use crate::engine::dflockd::{AuthToken, AuthTokenFile, Reloadable};
@@ -67,7 +67,7 @@ macro_rules! variables {
 // A new variable is an entry here, and a row of `docs/SETTINGS.md`, which a test asks for.
 variables! {
     SERVERS = "DFLOCK_SERVERS",
-        "`host:port`, several separated by commas; default `127.0.0.1:6388`",
+        "`host:port` or `etcd://host:port`, several separated by commas; default `127.0.0.1:6388`",
         Setter::Text(|settings, list| settings.servers(&list));
     AUTH_TOKEN = "DFLOCK_AUTH_TOKEN",
         "the auth token; an empty one is none",
@@ -184,7 +184,7 @@ struct Settings {
 impl Settings {
     fn servers(mut self, list: &str) -> Result<Self, ConfigError> {
         let servers = list.split(',').map(str::trim);
-        check_addresses(servers.clone()).map_err(|error| variable_error(SERVERS, &error))?;
+        Servers::parse(servers.clone()).map_err(|error| variable_error(SERVERS, &error))?;
         self.builder = self.builder.servers(servers);
         Ok(self)
     }

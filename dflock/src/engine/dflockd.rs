@@ -38,7 +38,7 @@ pub(crate) use entry::{Entry, EntryError};
 pub(crate) use file::Reloadable;
 #[cfg(dflock_bench)]
 pub(crate) use idle_connections::IdleConnections;
-#[cfg(feature = "server")]
+#[cfg(any(feature = "server", feature = "etcd"))]
 pub(crate) use lazy_timer::LazyTimer;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use pem::{Pem, identity};
@@ -50,13 +50,15 @@ pub use sharding::{Crc32, Sharding};
 pub use tls::Tls;
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use tls::Tls;
+#[cfg(feature = "etcd")]
+pub(crate) use tls::classify as classify_tls;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use tls::provider;
 
 use super::{ReleaseOutcome, ServerId, SlotSpec};
 use crate::clock::Instant;
 use crate::driver;
-use crate::error::{ConfigError, Error, Operation};
+use crate::error::{ConfigError, Error, LostReason, Operation};
 use crate::wire::{ErrorStatus, Reply, Request, Token};
 
 /// The servers, the idle connections to them, and the means to make new ones.
@@ -135,7 +137,7 @@ impl Dflockd {
         let outcome = match reply {
             Reply::Ok => ReleaseOutcome::Released,
             Reply::Error(ErrorStatus::Unspecified | ErrorStatus::LeaseExpired) => {
-                ReleaseOutcome::NotHeld
+                ReleaseOutcome::NotHeld(LostReason::Rejected)
             }
             // The server may still count the slot as held until the connection closes, so it is
             // not reused.

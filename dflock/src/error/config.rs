@@ -140,6 +140,53 @@ pub enum ConfigError {
         kind: AddressErrorKind,
     },
 
+    /// Servers of both engines are configured.
+    #[error(
+        "the servers are of two kinds: {dflockd:?} is one of dflockd, and {etcd:?} a member of \
+         etcd; a client has servers of one kind"
+    )]
+    MixedServers {
+        /// A server of dflockd.
+        dflockd: String,
+        /// A member of an etcd cluster.
+        etcd: String,
+    },
+
+    /// The servers need a feature of this crate that is not enabled.
+    #[error(
+        "server {address:?} is refused: it needs the feature `{feature}` of the crate `dflock`"
+    )]
+    MissingFeature {
+        /// The server.
+        address: String,
+        /// The feature.
+        feature: &'static str,
+    },
+
+    /// The user of an etcd cluster is not `name:password`.
+    #[error("the user of the etcd cluster is refused; give `auth` the form `name:password`")]
+    EtcdUser,
+
+    /// The prefix of the keys in etcd has a control character.
+    #[error("etcd_prefix {prefix:?} is refused; it may have no control character")]
+    EtcdPrefix {
+        /// The given prefix.
+        prefix: String,
+    },
+
+    /// The lease is shorter than the engine can grant.
+    #[error(
+        "lease_ttl {lease:?} is refused; the shortest lease that {engine} grants is {shortest:?}"
+    )]
+    ShortLease {
+        /// The given lease.
+        lease: Duration,
+        /// The engine.
+        engine: &'static str,
+        /// The shortest lease.
+        shortest: Duration,
+    },
+
     /// The sharding returned the index of a server that does not exist.
     #[error(
         "sharding put key {key:?} on server {index} of {servers}; it must return an index from 0 \

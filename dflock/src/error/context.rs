@@ -45,6 +45,12 @@ pub enum Operation {
     Stats,
     /// Checking that the server answers.
     Ping,
+    /// Listing the holders of a key.
+    Holders,
+    /// Taking a slot away from its holder.
+    Revoke,
+    /// Asking for the position in the queue.
+    Position,
 }
 
 impl fmt::Display for Operation {
@@ -58,6 +64,9 @@ impl fmt::Display for Operation {
             Self::Release => "release",
             Self::Stats => "stats",
             Self::Ping => "ping",
+            Self::Holders => "holders",
+            Self::Revoke => "revoke",
+            Self::Position => "position",
         })
     }
 }

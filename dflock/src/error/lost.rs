@@ -53,6 +53,8 @@ pub enum LostReason {
     Unreachable,
     /// The slot was held for as long as [`max_hold`](crate::SemaphoreBuilder::max_hold) allows.
     Overdue,
+    /// The slot was taken away: its entry was deleted or its lease revoked. On etcd only.
+    Revoked,
 }
 
 impl fmt::Display for LostReason {
@@ -63,6 +65,7 @@ impl fmt::Display for LostReason {
             Self::Disconnected => "its connection ended",
             Self::Unreachable => "the server did not answer while its lease lasted",
             Self::Overdue => "it was held for as long as max_hold allows",
+            Self::Revoked => "it was revoked",
         })
     }
 }

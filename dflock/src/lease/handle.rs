@@ -36,7 +36,11 @@ impl LeaseHandle {
             ..
         } = granted;
         let bounds = config.hold_limits.start(sent_at, received_at, grant.lease);
-        let deadlines = bounds.cap(config.deadlines(sent_at, &grant, 0));
+        if let Some(end) = bounds.latest_end() {
+            entry.set_latest_end(end);
+        }
+        let renewed_at = entry.renewals().renewed_at().unwrap_or(sent_at);
+        let deadlines = bounds.cap(config.deadlines(renewed_at, &grant, 0));
         let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token);
         let phase = Phase::Held {
             grant,
@@ -48,7 +52,8 @@ impl LeaseHandle {
         Self(lease)
     }
 
-    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it.
+    /// Verifies a grant that took long to arrive: the slot is held once the server has renewed it,
+    /// within `limit`.
     ///
     /// # Cancel safety
     ///
@@ -56,17 +61,13 @@ impl LeaseHandle {
     pub(crate) async fn verified(
         config: &Arc<LeaseConfig>,
         granted: Granted,
+        limit: Duration,
         telemetry: SlotTelemetry,
     ) -> Result<Self, Error> {
-        let Granted {
-            entry,
-            grant,
-            verify_timeout,
-            ..
-        } = granted;
+        let Granted { entry, grant, .. } = granted;
         let phase = (Phase::Unverified(grant), HoldBounds::default());
         let handle = Self(Lease::new(config.clone(), entry, phase, telemetry));
-        if let Err(error) = handle.0.verify_grant(grant, verify_timeout).await {
+        if let Err(error) = handle.0.verify_grant(grant, limit).await {
             handle.0.end(End::Failed(error));
         }
         handle.wait().await?;
@@ -154,6 +155,14 @@ impl LeaseHandle {
             Phase::Held { grant, .. } => Some(grant),
             _ => None,
         }
+    }
+
+    /// Returns how many slots must be released before this one is granted; 0 if it is. The engine
+    /// knows it.
+    pub(crate) fn position(&self) -> Result<u64, Error> {
+        let entry = self.0.entry.lock();
+        let position = entry.as_ref().and_then(Entry::position);
+        position.ok_or_else(|| self.0.config.disconnected())
     }
 
     pub(crate) fn config(&self) -> &Arc<LeaseConfig> {

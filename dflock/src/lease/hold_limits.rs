@@ -74,6 +74,11 @@ pub(super) struct HoldBounds {
 }
 
 impl HoldBounds {
+    /// Returns the time from which on the slot is lost.
+    pub(super) fn latest_end(&self) -> Option<Instant> {
+        self.latest_end.map(|(end, _)| end)
+    }
+
     /// Returns `deadlines`, none of them later than the latest end of the hold.
     pub(super) fn cap(&self, deadlines: Deadlines) -> Deadlines {
         match self.latest_end {

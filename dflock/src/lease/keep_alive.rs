@@ -13,7 +13,7 @@ use super::state::{End, Phase, State};
 use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
 use crate::driver;
-use crate::engine::{Entry, EntryError};
+use crate::engine::Entry;
 use crate::error::{Error, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry;
@@ -148,10 +148,7 @@ impl Running {
 
     async fn keep_queued(&self) {
         let granted = match self.0.wait_for_grant().await {
-            Ok(grant) => {
-                let limit = self.0.config.timing.socket_timeout;
-                self.0.verify_grant(grant, limit).await
-            }
+            Ok(grant) => self.0.accept_grant(grant).await,
             Err(error) => Err(error),
         };
         match granted {
@@ -240,18 +237,30 @@ impl Lease {
         }
     }
 
+    /// Marks a slot that was granted to a place in the queue as held. A grant that the engine has
+    /// not verified is renewed first.
+    async fn accept_grant(&self, grant: Grant) -> Result<(), Error> {
+        let renewed_at = self.state.lock().renewals.renewed_at();
+        let Some(renewed_at) = renewed_at else {
+            let limit = self.config.timing.socket_timeout;
+            return self.verify_grant(grant, limit).await;
+        };
+        self.activate(self.now(), renewed_at, grant);
+        self.check_activated()
+    }
+
     /// Renews the slot that the server says it granted, and marks it as held if the server agrees
     /// within `limit`.
     pub(super) async fn verify_grant(&self, grant: Grant, limit: Duration) -> Result<(), Error> {
         let slot = &self.config.slot;
         let context = || slot.context(Operation::Renew);
         let sent_at = self.now();
-        self.with_entry(|entry| entry.start_renewal(slot, grant.token, slot.lease));
+        self.with_entry(|entry| entry.start_renewal(slot, grant.token, slot.lease, sent_at));
         let renewed = self.poll_until_ended(|entry, cx| entry.poll_renewal(cx, slot.lease, &grant));
         match timeout(limit, renewed).await {
-            Ok(Some(Ok(Some(lease)))) => self.activate(sent_at, Grant { lease, ..grant }),
+            Ok(Some(Ok(Some(lease)))) => self.activate(sent_at, sent_at, Grant { lease, ..grant }),
             Ok(Some(Ok(None))) => return Err(Error::LeaseExpired { context: context() }),
-            Ok(Some(Err(error))) => return Err(error.into_error(context())),
+            Ok(Some(Err(error))) => return Err(error.into_error(Operation::Renew, slot)),
             // The owner has given up: no task receives this error.
             Ok(None) => {
                 return Err(Error::Disconnected {
@@ -266,11 +275,16 @@ impl Lease {
                 });
             }
         }
-        let is_held = self.lock_state().expires_at().is_some();
-        if is_held {
+        self.check_activated()
+    }
+
+    /// Returns an error if the slot is not held, because its lease has expired.
+    fn check_activated(&self) -> Result<(), Error> {
+        if self.lock_state().expires_at().is_some() {
             Ok(())
         } else {
-            Err(Error::LeaseExpired { context: context() })
+            let context = self.config.slot.context(Operation::Renew);
+            Err(Error::LeaseExpired { context })
         }
     }
 
@@ -283,14 +297,14 @@ impl Lease {
             if let Poll::Ready(Ok(grant)) = &granted {
                 // Under the lock of the entry, so that an owner that gives up now releases this
                 // slot.
-                self.state.lock().phase = Phase::Unverified(*grant);
+                let mut state = self.state.lock();
+                state.phase = Phase::Unverified(*grant);
+                state.renewals = entry.renewals();
             }
             granted
         });
         match granted.await {
-            Some(granted) => {
-                granted.map_err(|error| error.into_error(slot.context(Operation::Wait)))
-            }
+            Some(granted) => granted.map_err(|error| error.into_error(Operation::Wait, slot)),
             None => Err(self.config.disconnected()),
         }
     }
@@ -317,8 +331,8 @@ impl Lease {
                 tokio::select! {
                     biased;
                     closed = self.poll_entry(Entry::poll_closed) => {
-                        if closed.is_some() {
-                            self.end(End::Lost(LostReason::Disconnected));
+                        if let Some(reason) = closed {
+                            self.end(End::Lost(reason));
                         }
                         return;
                     }
@@ -341,7 +355,7 @@ impl Lease {
             self.end(End::Expired);
             return false;
         };
-        self.with_entry(|entry| entry.start_renewal(slot, grant.token, requested));
+        self.with_entry(|entry| entry.start_renewal(slot, grant.token, requested, sent_at));
         let renewed = loop {
             let changed = self.changed.notified();
             if self.lock_state().expires_at().is_none() {
@@ -372,7 +386,7 @@ impl Lease {
             }
             Ok(None) => self.schedule_retry(),
             Err(error) => {
-                self.end(End::Lost(EntryError::lost_reason(&error)));
+                self.end(End::Lost(error.lost_reason()));
                 return false;
             }
         }
@@ -456,23 +470,28 @@ impl Lease {
         }
     }
 
-    /// Marks a verified grant as held. Telemetry runs code of the user, so it is emitted outside
+    /// Marks a verified grant as held. The hold began after `started_at`, and the lease was renewed
+    /// after `renewed_at`. Telemetry runs code of the user, so it is emitted outside
     /// of the lock, and before there is a hold that its owner could end.
-    fn activate(&self, sent_at: Instant, grant: Grant) {
+    fn activate(&self, started_at: Instant, renewed_at: Instant, grant: Grant) {
         // The renewal itself may have taken longer than the lease: then the slot was never held.
         let received_at = self.now();
-        if received_at >= self.config.deadlines(sent_at, &grant, 0).expires_at {
+        if received_at >= self.config.deadlines(renewed_at, &grant, 0).expires_at {
             return;
         }
         let telemetry = self.state.lock().telemetry.take();
         let telemetry = telemetry
             .map(|telemetry| telemetry.record_grant(self.config.slot.labels(), &grant.token));
-        let mut state = self.lock_state();
-        state.bounds = self
+        let bounds = self
             .config
             .hold_limits
-            .start(sent_at, received_at, grant.lease);
-        self.extend(&mut state, sent_at, grant);
+            .start(started_at, received_at, grant.lease);
+        if let Some(end) = bounds.latest_end() {
+            self.with_entry(|entry| entry.set_latest_end(end));
+        }
+        let mut state = self.lock_state();
+        state.bounds = bounds;
+        self.extend(&mut state, renewed_at, grant);
         // The owner may have given up in the meantime.
         let ended = telemetry.and_then(|telemetry| state.restore_telemetry(telemetry));
         drop(state);

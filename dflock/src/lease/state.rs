@@ -1,6 +1,7 @@
 //! The state of a lease and its transitions. `ARCHITECTURE.md` has the table.
 
 use crate::clock::Instant;
+use crate::engine::Renewals;
 use crate::error::{Error, Lost, LostReason, Operation};
 use crate::telemetry::{EmitOnDrop, Outcome, SlotTelemetry};
 use crate::wire::{Grant, Token};
@@ -65,6 +66,10 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) phase: Phase,
+    /// The renewals that the engine makes by itself.
+    pub(super) renewals: Renewals,
+    /// The last of them that `phase` has.
+    followed: Option<Instant>,
     /// The bounds of the hold. Those of a wait are set when its slot is held.
     pub(super) bounds: HoldBounds,
     /// The user has the slot, so that its loss is reported.
@@ -85,11 +90,18 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(phase: Phase, bounds: HoldBounds, telemetry: SlotTelemetry) -> Self {
+    pub(super) fn new(
+        phase: Phase,
+        renewals: Renewals,
+        bounds: HoldBounds,
+        telemetry: SlotTelemetry,
+    ) -> Self {
         // A lease that begins as held was acquired without a wait in the queue: the user has it.
         let owned_by_user = matches!(phase, Phase::Held { .. });
         Self {
             phase,
+            renewals,
+            followed: None,
             bounds,
             owned_by_user,
             renewals_requested: 0,
@@ -104,6 +116,7 @@ impl State {
     /// Records the loss of a hold whose deadline has passed. Returns whether it did: then the
     /// caller notifies the waiting tasks after it has unlocked the state.
     pub(super) fn expire(&mut self, config: &LeaseConfig, now: Instant) -> bool {
+        self.follow_renewals(config);
         match self.phase {
             Phase::Held {
                 grant,
@@ -126,6 +139,28 @@ impl State {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Moves the deadlines to those of the last renewal that the engine made by itself.
+    fn follow_renewals(&mut self, config: &LeaseConfig) {
+        let renewed_at = self.renewals.renewed_at();
+        if renewed_at <= self.followed {
+            return;
+        }
+        self.followed = renewed_at;
+        if let (
+            Some(renewed_at),
+            Phase::Held {
+                grant, deadlines, ..
+            }
+            | Phase::Lingering {
+                grant, deadlines, ..
+            },
+        ) = (renewed_at, &mut self.phase)
+        {
+            let renewed = config.deadlines(renewed_at, grant, self.renewals_sent);
+            *deadlines = self.bounds.cap(renewed);
         }
     }
 

@@ -104,6 +104,21 @@ impl<K: Kind> Semaphore<Queued, K> {
         self.state.hold.is_held()
     }
 
+    /// Returns how many slots must be released before this one is granted: 1 for the next in the
+    /// queue, and 0 if it is granted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] on dflockd, which does not tell it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    #[expect(clippy::unused_async, reason = "an engine may have to ask its server")]
+    pub async fn position(&self) -> Result<u64, Error> {
+        self.slot.position(&self.state.hold)
+    }
+
     /// Leaves the queue, and gives up the slot if it was granted in the meantime.
     pub fn close(self) -> Semaphore<Idle, K> {
         Semaphore::new(self.slot)

@@ -58,7 +58,10 @@ impl SemaphoreInner {
                 Ok(granted) => {
                     tries.confirm();
                     let operation = Operation::Acquire;
-                    return self.hold(&config, operation, granted, telemetry).await;
+                    return match self.hold(&config, operation, granted, telemetry) {
+                        Ok(acquired) => acquired,
+                        Err(verification) => verification.await,
+                    };
                 }
                 Err(error) => {
                     let prepared = tries.prepare_next(error);

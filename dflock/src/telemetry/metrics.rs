@@ -76,6 +76,7 @@ pub(super) fn count_loss(server: &Arc<str>, reason: LostReason) {
         LostReason::Disconnected => "disconnected",
         LostReason::Unreachable => "unreachable",
         LostReason::Overdue => "overdue",
+        LostReason::Revoked => "revoked",
     };
     counter!(LOST, "server" => label(server), "reason" => reason).increment(1);
 }

@@ -54,7 +54,7 @@ impl Token {
     }
 
     /// Creates a token from a fence and a random half.
-    #[cfg(feature = "server")]
+    #[cfg(any(feature = "server", feature = "etcd"))]
     pub(crate) fn new(fence: u64, random: u64) -> Self {
         let mut digits = [0; Self::LEN];
         for (i, digit) in digits.iter_mut().enumerate() {

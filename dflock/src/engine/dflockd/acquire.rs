@@ -8,7 +8,7 @@ use super::call_limits::{AcquireLimits, CallLimits};
 use super::pool::{CallContext, CallError, Pool, Response};
 use super::{Connection, Dflockd, Entry};
 use crate::clock::Instant;
-use crate::engine::{EnqueueOutcome, Granted, SlotSpec};
+use crate::engine::{self, EnqueueOutcome, Granted, SlotSpec};
 use crate::error::{Error, Operation, TlsErrorKind};
 use crate::telemetry;
 use crate::wire::{ErrorStatus, Grant, Reply, Request, Seconds};
@@ -90,7 +90,7 @@ impl Dflockd {
                 let granted = self.granted(connection, grant, sent_at, |_| timeout);
                 Ok(EnqueueOutcome::Granted(granted))
             }
-            Reply::Queued => Ok(EnqueueOutcome::Queued(Entry(connection))),
+            Reply::Queued => Ok(EnqueueOutcome::Queued(entry(connection))),
             reply => {
                 let response = Response {
                     connection,
@@ -112,11 +112,11 @@ impl Dflockd {
         let received_at = self.now();
         let verify_timeout = verify_timeout(received_at);
         Granted {
-            entry: Entry(connection),
+            entry: entry(connection),
             grant,
             sent_at,
             received_at,
-            verify_timeout,
+            verify_timeout: Some(verify_timeout),
         }
     }
 
@@ -232,6 +232,10 @@ impl Dflockd {
         pool.put_back(connection, sent_at);
         stats.conflicting_limit(slot.primitive.limit().get(), slot.key.as_str())
     }
+}
+
+fn entry(connection: Box<Connection>) -> engine::Entry {
+    engine::Entry::Dflockd(Entry(connection))
 }
 
 fn limits(pool: &Pool, started_at: Instant, wait: Duration) -> AcquireLimits {

@@ -35,6 +35,16 @@ mod disabled {
             match *self {}
         }
 
+        #[cfg(feature = "etcd")]
+        #[expect(clippy::unused_async, reason = "the signature of a build with TLS")]
+        pub(crate) async fn handshake_http2(
+            &self,
+            _stream: BoxStream,
+            _server: &str,
+        ) -> Result<BoxStream, (io::Error, Option<TlsErrorKind>)> {
+            match *self {}
+        }
+
         #[expect(clippy::unused_async, reason = "the signature of a build with TLS")]
         pub(in crate::engine::dflockd) async fn handshake(
             &self,

@@ -206,6 +206,31 @@ impl Tls {
         }
     }
 
+    /// Performs the handshake over `stream` with `server` for HTTP/2, which etcd expects by ALPN.
+    ///
+    /// # Errors
+    ///
+    /// The error of rustls or of the stream, and its kind if it comes from TLS.
+    #[cfg(feature = "etcd")]
+    pub(crate) async fn handshake_http2(
+        &self,
+        stream: BoxStream,
+        server: &str,
+    ) -> Result<BoxStream, (std::io::Error, Option<crate::error::TlsErrorKind>)> {
+        let invalid = |error: ConfigError| (std::io::Error::other(error), None);
+        let name = self.server_name_for(server).map_err(invalid)?;
+        let mut config = ClientConfig::clone(&self.config.current());
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connect = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        match connect.await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => {
+                let kind = classify_handshake(&error);
+                Err((error, kind))
+            }
+        }
+    }
+
     fn from_trust(trust: Reloadable<CaFile>) -> Self {
         Self {
             config: Arc::new(ReloadableConfig::new(trust)),

@@ -1,0 +1,333 @@
+//! A lease of the session: all entries on it live as long as it is renewed.
+//!
+//! A renewal is a keep-alive and a linearizable read of the entries. Both must carry the same raft
+//! term: a member that led an older term, and was stopped meanwhile, still answers keep-alives,
+//! though the lease may have ended at the leader.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::cluster::{Cluster, Limits};
+use super::entry::{EntrySession, LeaseClock};
+use super::error::CallError;
+use super::keys::{EntryId, QueueName};
+use super::messages::{
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, RangeRequest, Request, Response,
+    TxnRequest,
+};
+use crate::clock::{Clock, Instant};
+use crate::wire::LeaseSeconds;
+
+/// The most entries of one lease. The end of a lease deletes all of them in one transaction.
+pub(super) const MAX_ENTRIES: usize = 500;
+
+/// The most keys that one transaction reads. etcd allows 128.
+const MAX_READS: usize = 100;
+
+/// The most abandoned entries that a lease watches. A lease with more takes no new entries.
+const MAX_ABANDONED: usize = 1000;
+
+/// A lease that the cluster granted to this client.
+#[derive(Debug)]
+pub(super) struct SessionLease {
+    id: i64,
+    /// The lease that was asked for.
+    pub(super) requested: Duration,
+    pub(super) clock: Arc<LeaseClock>,
+    /// The entries on the lease by their ids.
+    members: RefCell<HashMap<EntryId, Member>>,
+    /// Entries that were given up although an attempt to make them may still be under way. If one
+    /// appears it is deleted.
+    abandoned: RefCell<HashMap<EntryId, Abandoned>>,
+    /// Notified when a renewal is due at once, or when the last entry has left.
+    changed: Notify,
+    renewal_requested: Cell<bool>,
+}
+
+/// An entry on a lease.
+#[derive(Debug)]
+struct Member {
+    entry: Rc<EntrySession>,
+    /// Where the entry is, once it was made.
+    made: Option<Made>,
+    /// A read has shown that the entry was deleted.
+    deleted: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Made {
+    queue: QueueName,
+    permits: u32,
+    revision: i64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Abandoned {
+    pub(super) queue: QueueName,
+    pub(super) permits: u32,
+}
+
+/// The result of a renewal.
+pub(super) enum Renewal {
+    /// The lease lives on. The entries were made by requests that had been given up.
+    Renewed(Vec<(EntryId, Abandoned)>),
+    /// The lease has ended.
+    Ended,
+    /// The leader changed during the renewal, so it does not count.
+    TermChanged,
+}
+
+impl SessionLease {
+    /// Requests a lease of `requested`, in whole seconds. The cluster may grant a longer one.
+    pub(super) async fn grant(
+        cluster: &Cluster,
+        clock: &Clock,
+        requested: Duration,
+        limits: Limits,
+    ) -> Result<Self, CallError> {
+        let ttl = i64::try_from(requested.as_secs()).unwrap_or(i64::MAX);
+        let sent_at = clock.now();
+        // An attempt whose answer was lost leaves a lease that ends by itself.
+        let granted = cluster.call(&LeaseGrantRequest { ttl }, limits).await?;
+        let granted = granted.response;
+        let ttl = Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0));
+        let ttl = LeaseSeconds::new(ttl).ok_or_else(|| cluster.malformed("lease"))?;
+        Ok(Self {
+            id: granted.id,
+            requested,
+            clock: Arc::new(LeaseClock::new(ttl, sent_at)),
+            members: RefCell::default(),
+            abandoned: RefCell::default(),
+            changed: Notify::new(),
+            renewal_requested: Cell::new(false),
+        })
+    }
+
+    pub(super) fn id(&self) -> i64 {
+        self.id
+    }
+
+    /// Returns whether the lease takes another entry.
+    pub(super) fn has_room(&self) -> bool {
+        !self.clock.has_ended()
+            && self.members.borrow().len() < MAX_ENTRIES
+            && self.abandoned.borrow().len() < MAX_ABANDONED
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.members.borrow().is_empty()
+    }
+
+    /// Adds an entry that is about to be made.
+    pub(super) fn insert(&self, id: EntryId, entry: Rc<EntrySession>) {
+        let member = Member {
+            entry,
+            made: None,
+            deleted: false,
+        };
+        self.members.borrow_mut().insert(id, member);
+    }
+
+    /// Records where an entry was made. From now on renewals read it.
+    pub(super) fn set_made(&self, id: EntryId, queue: &QueueName, permits: u32, revision: i64) {
+        if let Some(member) = self.members.borrow_mut().get_mut(&id) {
+            member.made = Some(Made {
+                queue: queue.clone(),
+                permits,
+                revision,
+            });
+        }
+    }
+
+    pub(super) fn remove(&self, id: EntryId) {
+        self.members.borrow_mut().remove(&id);
+        if self.is_unused() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Watches an entry that was given up although a request to make it may be under way.
+    pub(super) fn abandon(&self, id: EntryId, abandoned: Abandoned) {
+        self.abandoned.borrow_mut().insert(id, abandoned);
+    }
+
+    /// Returns whether the entry was deleted, or the lease has ended.
+    pub(super) fn has_lost(&self, id: EntryId) -> bool {
+        let members = self.members.borrow();
+        self.clock.has_ended() || members.get(&id).is_none_or(|member| member.deleted)
+    }
+
+    /// Asks for a renewal now.
+    pub(super) fn request_renewal(&self) {
+        self.renewal_requested.set(true);
+        self.changed.notify_one();
+    }
+
+    /// Returns whether a renewal was requested since the last call.
+    pub(super) fn take_request(&self) -> bool {
+        self.renewal_requested.replace(false)
+    }
+
+    /// Completes after the next request or the leave of the last entry.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Marks the lease as ended, and wakes the tasks of its entries.
+    pub(super) fn end(&self) {
+        self.clock.end();
+        self.for_each_entry(EntrySession::notify);
+    }
+
+    fn for_each_entry(&self, act: impl Fn(&EntrySession)) {
+        for member in self.members.borrow().values() {
+            act(&member.entry);
+        }
+    }
+
+    /// Renews the lease once.
+    pub(super) async fn renew(
+        &self,
+        cluster: &Cluster,
+        clock: &Clock,
+        probe: &QueueName,
+        limits: Limits,
+    ) -> Result<Renewal, CallError> {
+        let sent_at = clock.now();
+        let request = LeaseKeepAliveRequest { id: self.id };
+        let reply = cluster.keep_alive(request, limits).await?;
+        let term = reply.header.map_or(0, |header| header.raft_term);
+        let checked = self.check_entries(cluster, probe, term, limits).await?;
+        let Some(appeared) = checked else {
+            return Ok(Renewal::TermChanged);
+        };
+        if reply.ttl <= 0 {
+            return Ok(Renewal::Ended);
+        }
+        self.clock.renew(sent_at);
+        self.for_each_entry(EntrySession::wake_owner);
+        Ok(Renewal::Renewed(appeared))
+    }
+
+    /// Reads the entries, marks those that were deleted, and returns abandoned ones that exist.
+    /// `None` if a response has another term than `term`.
+    async fn check_entries(
+        &self,
+        cluster: &Cluster,
+        probe: &QueueName,
+        term: u64,
+        limits: Limits,
+    ) -> Result<Option<Vec<(EntryId, Abandoned)>>, CallError> {
+        let reads = self.reads(probe);
+        let mut appeared = Vec::new();
+        for chunk in reads.chunks(MAX_READS) {
+            let get = |read: &Read| {
+                Request::Range(RangeRequest {
+                    key: read.key.clone(),
+                    keys_only: true,
+                    ..RangeRequest::default()
+                })
+                .into()
+            };
+            let request = TxnRequest {
+                success: chunk.iter().map(get).collect(),
+                ..TxnRequest::default()
+            };
+            let response = cluster.call(&request, limits).await?.response;
+            if response
+                .header
+                .is_none_or(|header| header.raft_term != term)
+            {
+                return Ok(None);
+            }
+            for (read, op) in chunk.iter().zip(response.responses) {
+                let Some(Response::Range(range)) = op.response else {
+                    continue;
+                };
+                let created = range.kvs.first().map(|kv| kv.create_revision);
+                match &read.expected {
+                    Expected::At(revision) if created != Some(*revision) => self.mark_deleted(read),
+                    Expected::Absent(abandoned) if created.is_some() => {
+                        appeared.push((read.id, abandoned.clone()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(Some(appeared))
+    }
+
+    fn mark_deleted(&self, read: &Read) {
+        let mut members = self.members.borrow_mut();
+        if let Some(member) = members.get_mut(&read.id) {
+            member.deleted = true;
+            member.entry.notify();
+        }
+    }
+
+    /// Returns the keys to read; at least one, for the term.
+    fn reads(&self, probe: &QueueName) -> Vec<Read> {
+        let mut reads = Vec::new();
+        for (id, member) in &*self.members.borrow() {
+            if let Some(made) = &member.made {
+                reads.extend(made.queue.entry(*id, made.permits).map(|key| Read {
+                    id: *id,
+                    key,
+                    expected: Expected::At(made.revision),
+                }));
+            }
+        }
+        for (id, abandoned) in &*self.abandoned.borrow() {
+            // All permits of an entry are made by one transaction.
+            reads.extend(abandoned.queue.entry(*id, 1).map(|key| Read {
+                id: *id,
+                key,
+                expected: Expected::Absent(abandoned.clone()),
+            }));
+        }
+        if reads.is_empty() {
+            reads.push(Read {
+                id: EntryId(0),
+                key: probe.limit(),
+                expected: Expected::Anything,
+            });
+        }
+        reads
+    }
+
+    /// Ends the lease in the cluster, and with it all its entries.
+    pub(super) async fn revoke(&self, cluster: &Cluster, limits: Limits) -> Result<(), CallError> {
+        let revoked = cluster
+            .call(&LeaseRevokeRequest { id: self.id }, limits)
+            .await;
+        match revoked {
+            Err(error) if !error.is_lease_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the time at which the slots on the lease are lost unless it is renewed.
+    pub(super) fn expires_at(&self, clock_drift: f64) -> Instant {
+        self.clock.expires_at(clock_drift)
+    }
+}
+
+/// A key that a renewal reads.
+struct Read {
+    id: EntryId,
+    key: Vec<u8>,
+    expected: Expected,
+}
+
+enum Expected {
+    /// An entry that was created at this revision.
+    At(i64),
+    /// No entry.
+    Absent(Abandoned),
+    Anything,
+}

@@ -1,0 +1,221 @@
+//! The entries of this client that wait in one queue.
+//!
+//! An entry is held once the number of permits before it, by create revision, leaves room for its
+//! own. That number only falls. Watch events lower it as a hint; a slot is granted only by a
+//! linearizable read of the queue, so that a duplicated or a foreign event grants nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+use super::entry::EntrySession;
+use super::keys::{EntryId, QueueName};
+use super::messages::{Event, KeyValue};
+
+/// One queue, as long as an entry of this client waits in it.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) name: QueueName,
+    waiters: RefCell<BTreeMap<EntryId, Waiter>>,
+    /// The revision of the last event that was applied.
+    seen: Cell<i64>,
+    /// Events may have been missed, so that the queue must be read.
+    stale: Cell<bool>,
+    /// Notified when the task of the queue has something to do.
+    changed: Notify,
+}
+
+/// An entry that waits.
+#[derive(Debug)]
+struct Waiter {
+    entry: Rc<EntrySession>,
+    spec: WaiterSpec,
+    /// The number of permits before this entry, at the revision `as_of`.
+    ahead: u64,
+    as_of: i64,
+    place: Place,
+}
+
+/// What does not change while an entry waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WaiterSpec {
+    pub(super) revision: i64,
+    pub(super) permits: u64,
+    pub(super) limit: u64,
+}
+
+/// The place of an entry, as the last read of the queue has shown it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// So many slots must be released before the entry holds.
+    Behind(u64),
+    Granted,
+    /// The entry does not exist any more.
+    Gone,
+}
+
+impl WaiterSpec {
+    /// Returns how many slots must be released before an entry behind `ahead` permits holds.
+    pub(super) fn missing(&self, ahead: u64) -> u64 {
+        (ahead + self.permits).saturating_sub(self.limit)
+    }
+}
+
+impl Queue {
+    pub(super) fn new(name: QueueName) -> Rc<Self> {
+        Rc::new(Self {
+            name,
+            waiters: RefCell::default(),
+            seen: Cell::new(0),
+            stale: Cell::new(false),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Adds an entry that had `ahead` permits before it at `as_of`. With `None` the queue is read
+    /// first.
+    pub(super) fn insert(
+        &self,
+        id: EntryId,
+        entry: Rc<EntrySession>,
+        spec: WaiterSpec,
+        ahead: Option<u64>,
+    ) {
+        let as_of = spec.revision;
+        // Events up to `seen` were applied before this entry was here.
+        if ahead.is_none() || self.seen.get() > as_of {
+            self.stale.set(true);
+        }
+        let ahead = ahead.unwrap_or(u64::MAX / 2);
+        let waiter = Waiter {
+            entry,
+            spec,
+            ahead,
+            as_of,
+            place: Place::Behind(spec.missing(ahead)),
+        };
+        self.waiters.borrow_mut().insert(id, waiter);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn remove(&self, id: EntryId) {
+        self.waiters.borrow_mut().remove(&id);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiters.borrow().is_empty()
+    }
+
+    /// Returns the place of an entry. One that was removed is gone.
+    pub(super) fn place(&self, id: EntryId) -> Place {
+        let waiters = self.waiters.borrow();
+        waiters.get(&id).map_or(Place::Gone, |waiter| waiter.place)
+    }
+
+    /// Completes after the next change.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Marks the queue as to be read: events may have been missed.
+    pub(super) fn mark_stale(&self) {
+        self.stale.set(true);
+        self.changed.notify_one();
+    }
+
+    /// Returns the first revision whose events a new watch must deliver.
+    pub(super) fn watch_from(&self) -> i64 {
+        let waiters = self.waiters.borrow();
+        waiters.values().map(|w| w.as_of + 1).min().unwrap_or(0)
+    }
+
+    /// Returns the largest create revision of the entries for which the queue must be read.
+    pub(super) fn read_up_to(&self) -> Option<i64> {
+        let stale = self.stale.get();
+        let waiters = self.waiters.borrow();
+        let candidates = waiters.values().filter(|w| {
+            w.place != Place::Gone
+                && w.place != Place::Granted
+                && (stale || w.spec.missing(w.ahead) == 0)
+        });
+        candidates.map(|waiter| waiter.spec.revision).max()
+    }
+
+    /// Marks the queue as read: the read that follows sees all events before it.
+    pub(super) fn start_read(&self) -> bool {
+        self.stale.replace(false)
+    }
+
+    /// Applies deletions, which all are complete revisions. Events that an entry has seen are
+    /// skipped.
+    pub(super) fn apply_events(&self, events: &[Event]) {
+        let mut last = self.seen.get();
+        for event in events {
+            let Some(kv) = &event.kv else {
+                continue;
+            };
+            let revision = kv.mod_revision;
+            last = last.max(revision);
+            for waiter in self.waiters.borrow_mut().values_mut() {
+                if revision <= waiter.as_of {
+                    continue;
+                }
+                match event.prev_kv.as_ref().map(|kv| kv.create_revision) {
+                    Some(created) if created < waiter.spec.revision => {
+                        waiter.ahead = waiter.ahead.saturating_sub(1);
+                    }
+                    Some(created) if created > waiter.spec.revision => {}
+                    // The entry itself, or an unknown one.
+                    _ => self.stale.set(true),
+                }
+            }
+        }
+        self.seen.set(last);
+        for waiter in self.waiters.borrow_mut().values_mut() {
+            waiter.as_of = waiter.as_of.max(last);
+            waiter.update_position();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Applies a linearizable read of the entries up to the create revision `up_to`, at `revision`.
+    pub(super) fn apply_read(&self, entries: &[KeyValue], up_to: i64, revision: i64) {
+        for waiter in self.waiters.borrow_mut().values_mut() {
+            let created = waiter.spec.revision;
+            if created > up_to || revision < waiter.as_of || waiter.place == Place::Granted {
+                continue;
+            }
+            let count = |is: fn(&i64, &i64) -> bool| {
+                let entries = entries.iter().map(|entry| &entry.create_revision);
+                entries.filter(|entry| is(entry, &created)).count() as u64
+            };
+            waiter.ahead = count(i64::lt);
+            waiter.as_of = revision;
+            // Permits of one entry are all that were created in its transaction.
+            if count(i64::eq) < waiter.spec.permits {
+                waiter.place = Place::Gone;
+            } else if waiter.spec.missing(waiter.ahead) == 0 {
+                waiter.place = Place::Granted;
+            }
+            waiter.update_position();
+            if !matches!(waiter.place, Place::Behind(_)) {
+                waiter.entry.notify();
+            }
+        }
+    }
+}
+
+impl Waiter {
+    fn update_position(&mut self) {
+        if let Place::Behind(position) = &mut self.place {
+            let missing = self.spec.missing(self.ahead);
+            if *position != missing {
+                *position = missing;
+                self.entry.notify();
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Tests on a member that answers as a script says, for what a real member does rarely.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use h2::server::SendResponse;
+use hyper::body::Bytes;
+use hyper::http::{HeaderMap, HeaderValue, Response as HttpResponse};
+use prost::Message;
+use tokio::io::DuplexStream;
+use tokio::time::sleep;
+
+use super::*;
+use crate::clock::{Clock, Instant};
+use crate::engine::dflockd::{BoxStream, ConnectFuture, Connector};
+use crate::engine::etcd::messages::{
+    Call, Event, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
+    LeaseKeepAliveResponse, PutResponse, RangeRequest, RangeResponse, Response, ResponseHeader,
+    ResponseOp, StatusRequest, StatusResponse, TxnResponse, WatchRequest, WatchResponse,
+};
+
+/// The create revision of the entries that are made.
+const MADE: i64 = 10;
+
+/// A member, and what it answers.
+#[derive(Default)]
+struct Script {
+    /// The term in the answers to keep-alives.
+    keep_alive_term: AtomicU64,
+    /// The term in all other answers.
+    term: AtomicU64,
+    keep_alives: AtomicU64,
+    keep_alive_delay: AtomicU64,
+    /// The time at which the last keep-alive was received, in nanoseconds.
+    keep_alive_at: AtomicU64,
+    /// The length of the queue with a new entry.
+    length: AtomicU64,
+    /// The number of reads of the queue.
+    reads: AtomicU64,
+    /// The entry before the new one has left.
+    is_free: AtomicBool,
+}
+
+struct Scripted(Arc<Script>);
+
+impl Connector for Scripted {
+    fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(serve(self.0.clone(), server));
+        Box::pin(async { Ok(Box::new(client) as BoxStream) })
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Boottime
+    }
+}
+
+fn scripted() -> (Session, Arc<Script>) {
+    let script = Arc::new(Script::default());
+    for term in [&script.term, &script.keep_alive_term] {
+        term.store(5, Ordering::SeqCst);
+    }
+    script.length.store(1, Ordering::SeqCst);
+    let session = Session::start(Config {
+        members: vec!["member:1".into()],
+        prefix: String::new(),
+        connector: Arc::new(Scripted(script.clone())),
+        tls: None,
+        user: None,
+        request_timeout: SECOND * 5,
+        clock_drift: 0.0,
+    });
+    (session.unwrap(), script)
+}
+
+async fn serve(script: Arc<Script>, stream: DuplexStream) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        let script = script.clone();
+        tokio::spawn(async move {
+            let path = request.uri().path().to_owned();
+            let mut body = request.into_body();
+            let mut bytes = Vec::new();
+            while bytes.len() < 5 {
+                bytes.extend_from_slice(&body.data().await.unwrap().unwrap());
+            }
+            script.answer(&path, &bytes[5..], respond).await;
+            // A watch lives as long as its requests.
+            while body.data().await.is_some() {}
+        });
+    }
+}
+
+impl Script {
+    fn header(&self) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: 1,
+            member_id: 1,
+            revision: MADE,
+            raft_term: self.term.load(Ordering::SeqCst),
+        }
+    }
+
+    async fn answer(&self, path: &str, request: &[u8], mut respond: SendResponse<Bytes>) {
+        match path {
+            StatusRequest::METHOD => reply(
+                &mut respond,
+                &StatusResponse {
+                    header: Some(self.header()),
+                    version: "3.5.13".to_owned(),
+                    leader: 1,
+                },
+            ),
+            LeaseGrantRequest::METHOD => reply(
+                &mut respond,
+                &LeaseGrantResponse {
+                    header: Some(self.header()),
+                    id: 7,
+                    ttl: 10,
+                },
+            ),
+            LeaseKeepAliveRequest::METHOD => {
+                self.keep_alive_at
+                    .store(Clock::Boottime.now().as_nanos(), Ordering::SeqCst);
+                let delay = self.keep_alive_delay.load(Ordering::SeqCst);
+                sleep(Duration::from_millis(delay)).await;
+                let header = ResponseHeader {
+                    raft_term: self.keep_alive_term.load(Ordering::SeqCst),
+                    ..self.header()
+                };
+                reply(
+                    &mut respond,
+                    &LeaseKeepAliveResponse {
+                        header: Some(header),
+                        ttl: 10,
+                    },
+                );
+                self.keep_alives.fetch_add(1, Ordering::SeqCst);
+            }
+            TxnRequest::METHOD => reply(&mut respond, &self.transact(request)),
+            RangeRequest::METHOD => {
+                reply(&mut respond, &self.read());
+                self.reads.fetch_add(1, Ordering::SeqCst);
+            }
+            WatchRequest::METHOD => self.watch(&mut respond).await,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Makes an entry, or reads the entries of a renewal.
+    fn transact(&self, request: &[u8]) -> TxnResponse {
+        let request = TxnRequest::decode(request).unwrap();
+        let response = |op: &_| match op {
+            Some(Request::Range(range)) if range.count_only => Response::Range(RangeResponse {
+                count: self.length.load(Ordering::SeqCst).try_into().unwrap(),
+                ..RangeResponse::default()
+            }),
+            Some(Request::Range(range)) => Response::Range(RangeResponse {
+                kvs: vec![entry(&range.key, MADE)],
+                ..RangeResponse::default()
+            }),
+            _ => Response::Put(PutResponse {}),
+        };
+        let ops = request.success.iter().map(|op| ResponseOp {
+            response: Some(response(&op.request)),
+        });
+        TxnResponse {
+            header: Some(self.header()),
+            succeeded: true,
+            responses: ops.collect(),
+        }
+    }
+
+    fn read(&self) -> RangeResponse {
+        let mut kvs = vec![entry(b"own", MADE)];
+        if !self.is_free.load(Ordering::SeqCst) {
+            kvs.push(entry(b"first", 1));
+        }
+        let header = ResponseHeader {
+            revision: MADE + 10,
+            ..self.header()
+        };
+        RangeResponse {
+            header: Some(header),
+            kvs,
+            ..RangeResponse::default()
+        }
+    }
+
+    /// Tells twice that the first entry was deleted.
+    async fn watch(&self, respond: &mut SendResponse<Bytes>) {
+        let mut stream = respond.send_response(grpc_headers(), false).unwrap();
+        for _ in 0..2 {
+            let event = Event {
+                kv: Some(KeyValue {
+                    mod_revision: MADE + 1,
+                    ..KeyValue::default()
+                }),
+                prev_kv: Some(entry(b"first", 1)),
+            };
+            let response = WatchResponse {
+                header: Some(self.header()),
+                watch_id: 1,
+                events: vec![event],
+                ..WatchResponse::default()
+            };
+            stream.send_data(frame(&response), false).unwrap();
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+fn entry(key: &[u8], create_revision: i64) -> KeyValue {
+    KeyValue {
+        key: key.to_vec(),
+        create_revision,
+        ..KeyValue::default()
+    }
+}
+
+fn grpc_headers() -> HttpResponse<()> {
+    let response = HttpResponse::builder().header("content-type", "application/grpc");
+    response.body(()).unwrap()
+}
+
+fn frame(message: &impl Message) -> Bytes {
+    let message = message.encode_to_vec();
+    let mut frame = vec![0];
+    frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&message);
+    frame.into()
+}
+
+fn reply(respond: &mut SendResponse<Bytes>, message: &impl Message) {
+    let mut stream = respond.send_response(grpc_headers(), false).unwrap();
+    stream.send_data(frame(message), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    stream.send_trailers(trailers).unwrap();
+}
+
+async fn until(mut check: impl FnMut() -> bool) {
+    let waited = async {
+        while !check() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, waited).await.unwrap();
+}
+
+// etcd#15247, #12528: a stopped leader of the past still answers keep-alives.
+#[tokio::test]
+async fn a_keep_alive_of_another_term_renews_nothing() {
+    let (session, script) = scripted();
+    let entry = session.join(spec("term", 1));
+    let lease = held(&entry).await.lease;
+    let granted_at = lease.renewed_at();
+    script.term.store(6, Ordering::SeqCst);
+    entry.request_renewal();
+    until(|| script.keep_alives.load(Ordering::SeqCst) > 3).await;
+    assert_eq!(lease.renewed_at(), granted_at);
+    script.keep_alive_term.store(6, Ordering::SeqCst);
+    until(|| lease.renewed_at() > granted_at).await;
+}
+
+#[tokio::test]
+async fn a_renewal_counts_from_before_its_request() {
+    let (session, script) = scripted();
+    let entry = session.join(spec("sent", 1));
+    let lease = held(&entry).await.lease;
+    let granted_at = lease.renewed_at();
+    script.keep_alive_delay.store(200, Ordering::SeqCst);
+    entry.request_renewal();
+    until(|| lease.renewed_at() > granted_at).await;
+    let received_at = Instant::from_nanos(script.keep_alive_at.load(Ordering::SeqCst));
+    assert!(lease.renewed_at() <= received_at);
+}
+
+// databend #18003: a duplicated event that leaks a permit. etcd#18089: events are hints.
+#[tokio::test]
+async fn a_watch_event_alone_grants_nothing() {
+    let (session, script) = scripted();
+    script.length.store(2, Ordering::SeqCst);
+    let entry = session.join(spec("event", 1));
+    queued(&entry).await;
+    until(|| script.reads.load(Ordering::SeqCst) > 0).await;
+    sleep(Duration::from_millis(100)).await;
+    assert!(
+        matches!(entry.phase(), Phase::Queued { .. }),
+        "{:?}",
+        entry.phase()
+    );
+    // Only a read grants, at the latest the one that is made anyway.
+    script.is_free.store(true, Ordering::SeqCst);
+    held(&entry).await;
+}

@@ -1,0 +1,161 @@
+//! The watches of a session: one for each queue in which it waits, all on one stream.
+//!
+//! Watches are hints. The queue is read after each interruption.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::sleep;
+use tonic::Streaming;
+
+use super::connection::Connection;
+use super::error::CallError;
+use super::messages::{
+    WatchCancelRequest, WatchCommand, WatchCreateRequest, WatchFilter, WatchRequest, WatchResponse,
+};
+use super::queue::Queue;
+use super::session::Core;
+
+/// The pause before the stream is opened again, so that a member that closes it at once is not
+/// asked without a pause.
+const REOPEN_PAUSE: Duration = Duration::from_millis(50);
+
+/// The queues that are watched.
+#[derive(Debug, Default)]
+pub(super) struct Watcher {
+    queues: RefCell<BTreeMap<WatchId, Rc<Queue>>>,
+    last_id: Cell<i64>,
+    /// The requests of the open stream.
+    requests: RefCell<Option<mpsc::UnboundedSender<WatchRequest>>>,
+    /// Notified when the first queue is added, or the last one removed.
+    changed: Notify,
+}
+
+/// The id of a watch, which this client chooses. No other watch has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WatchId(i64);
+
+impl Watcher {
+    /// Watches `queue` until the watch is removed.
+    pub(super) fn add(&self, queue: Rc<Queue>) -> WatchId {
+        let id = self.next_id();
+        self.send(create(id, &queue, queue.watch_from()));
+        self.queues.borrow_mut().insert(id, queue);
+        self.changed.notify_one();
+        id
+    }
+
+    pub(super) fn remove(&self, id: WatchId) {
+        self.queues.borrow_mut().remove(&id);
+        self.send(cancel(id));
+        self.changed.notify_one();
+    }
+
+    fn next_id(&self) -> WatchId {
+        let id = self.last_id.get() + 1;
+        self.last_id.set(id);
+        WatchId(id)
+    }
+
+    fn send(&self, request: WatchRequest) {
+        if let Some(requests) = &*self.requests.borrow() {
+            // The stream has ended, and is opened again with all watches.
+            _ = requests.send(request);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queues.borrow().is_empty()
+    }
+
+    fn mark_stale(&self) {
+        for queue in self.queues.borrow().values() {
+            queue.mark_stale();
+        }
+    }
+
+    /// Applies a response. Returns whether its watch lives on.
+    fn apply(&self, response: &WatchResponse) -> bool {
+        // A watch ends when its revision was compacted, or when the member gives it up.
+        if response.canceled {
+            return false;
+        }
+        let queues = self.queues.borrow();
+        if let Some(queue) = queues.get(&WatchId(response.watch_id)) {
+            queue.apply_events(&response.events);
+        }
+        true
+    }
+}
+
+/// Keeps the stream open while a queue is watched.
+pub(super) async fn run(core: Rc<Core>) {
+    let watcher = &core.watcher;
+    loop {
+        while watcher.is_empty() {
+            watcher.changed.notified().await;
+        }
+        if let Ok((stream, connection)) = open(&core).await {
+            serve(watcher, stream, &connection).await;
+        }
+        watcher.requests.take();
+        watcher.mark_stale();
+        sleep(REOPEN_PAUSE).await;
+    }
+}
+
+async fn open(core: &Core) -> Result<(Streaming<WatchResponse>, Rc<Connection>), CallError> {
+    let (requests, received) = mpsc::unbounded_channel();
+    // Set before the stream is open: what is added meanwhile is sent on it.
+    let watcher = &core.watcher;
+    for (id, queue) in &*watcher.queues.borrow() {
+        // The receiver is here.
+        _ = requests.send(create(*id, queue, queue.watch_from()));
+    }
+    *watcher.requests.borrow_mut() = Some(requests);
+    core.cluster.watch(received, core.request_limits()).await
+}
+
+/// Applies the responses until the stream or a watch ends, the member is left, or no queue is
+/// watched. The queues are read then, so a new watch begins after a compacted revision.
+async fn serve(watcher: &Watcher, mut stream: Streaming<WatchResponse>, connection: &Connection) {
+    loop {
+        tokio::select! {
+            response = stream.message() => match response {
+                Ok(Some(response)) if watcher.apply(&response) => {}
+                Ok(_) | Err(_) => return,
+            },
+            () = connection.retired() => return,
+            () = watcher.changed.notified() => {
+                if watcher.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn create(WatchId(watch_id): WatchId, queue: &Queue, start_revision: i64) -> WatchRequest {
+    let (key, range_end) = queue.name.range();
+    let command = WatchCommand::Create(WatchCreateRequest {
+        key,
+        range_end,
+        start_revision,
+        filters: vec![WatchFilter::NoPut.into()],
+        prev_kv: true,
+        watch_id,
+    });
+    WatchRequest {
+        command: Some(command),
+    }
+}
+
+fn cancel(WatchId(watch_id): WatchId) -> WatchRequest {
+    let command = WatchCommand::Cancel(WatchCancelRequest { watch_id });
+    WatchRequest {
+        command: Some(command),
+    }
+}
