@@ -50,7 +50,7 @@ pub(crate) struct ManySlots {
 
 /// An engine that runs.
 enum Engine {
-    Dflockd(ServerProcess),
+    Dflockd(Box<ServerProcess>),
     Etcd(EtcdCluster),
 }
 
@@ -115,7 +115,7 @@ pub(crate) async fn print(
             None => "the embedded server",
             Some(_) => "the server of `--server-bin`",
         };
-        engines.push((name, Engine::Dflockd(command.start().await?)));
+        engines.push((name, Engine::Dflockd(Box::new(command.start().await?))));
     }
     match block_in_place(EtcdCluster::start) {
         Some(cluster) => engines.push(("three members of etcd", Engine::Etcd(cluster))),

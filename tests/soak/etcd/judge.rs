@@ -187,7 +187,9 @@ impl<'a> Judge<'a> {
                 let stale = self.stale_intervals(key, process);
                 for interval in stale {
                     let excused = self.unsettled(process, key);
-                    let open = interval.length() - covered(excused.into_iter(), interval);
+                    let open = interval
+                        .length()
+                        .saturating_sub(covered(excused.into_iter(), interval));
                     if open > MAX_STALE {
                         leaks.push(self.violation(ViolationKind::Leak, key, interval));
                     }

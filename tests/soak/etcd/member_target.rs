@@ -27,7 +27,7 @@ const LENGTHS: [std::ops::Range<u64>; 2] = [100..900, 1500..4000];
 /// The faults that cause an election. Each round of faults has one of them.
 ///
 /// An election gives each lease its full time again. With one each few seconds, the leases of killed
-/// clients would never end, and nobody else would hold a slot.
+/// clients would never end, and no other client would hold a slot.
 const LEADER_FAULTS: [FaultKind; 3] = [
     FaultKind::LeaderKilled,
     FaultKind::LeaderStopped,
