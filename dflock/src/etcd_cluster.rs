@@ -163,6 +163,17 @@ impl EtcdCluster {
         }
     }
 
+    /// Sends SIGTERM to a member, and returns when it has ended. A leader passes its leadership on
+    /// before it ends.
+    pub fn terminate(&mut self, member: usize) {
+        signal("TERM", self.pid(member));
+        let end = Instant::now() + START_TIMEOUT;
+        while Instant::now() < end && TcpStream::connect(self.members[member].client).is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.kill(member);
+    }
+
     /// Starts a member again with its data.
     pub fn restart(&mut self, member: usize) {
         let binary = binary().unwrap();
@@ -179,8 +190,14 @@ impl EtcdCluster {
         signal("CONT", self.pid(member));
     }
 
-    fn pid(&self, member: usize) -> u32 {
+    /// Returns the process id of a member.
+    pub fn pid(&self, member: usize) -> u32 {
         self.members[member].running.as_ref().unwrap().pid
+    }
+
+    /// Returns the metrics of a member, in the format of Prometheus.
+    pub fn metrics(&self, member: usize) -> String {
+        http(self.members[member].metrics, "GET /metrics", "").unwrap_or_default()
     }
 
     /// Returns the member that leads, if one says so.

@@ -158,6 +158,12 @@ impl ServerProcess {
         self.addr
     }
 
+    /// Returns the process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.program.id()
+    }
+
     /// Sends SIGSTOP, and returns when no thread of the server runs any more.
     ///
     /// # Errors

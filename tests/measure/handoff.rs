@@ -166,7 +166,7 @@ fn semaphore(server: SocketAddr) -> HarnessResult<Semaphore> {
         .semaphore("pool", 1)?)
 }
 
-fn summary(mut took: Vec<Duration>) -> String {
+pub(crate) fn summary(mut took: Vec<Duration>) -> String {
     took.sort_unstable();
     let at = |part: usize| {
         took.get(took.len() * part / 100)

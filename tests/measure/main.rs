@@ -1,8 +1,11 @@
 //! Measures safety and hand-off times, and prints them beside the figures of the other clients.
 //!
-//! Run it with `cargo run --release --bin measure`.
+//! Run it with `cargo run --release --bin measure`. With `--engines` it measures the engines beside
+//! each other instead.
 
+mod engines;
 mod handoff;
+mod renewals;
 mod safety;
 
 use std::convert::Infallible;
@@ -25,6 +28,12 @@ struct Options {
     /// Number of hand-offs of each kind
     #[arg(long, default_value_t = 2000)]
     times: usize,
+    /// Measure the engines instead: one server, and a cluster of three members of etcd
+    #[arg(long)]
+    engines: bool,
+    /// Number of slots that are held at once, with `--engines`
+    #[arg(long, default_value_t = 10_000, requires = "engines")]
+    slots: u32,
 }
 
 /// Internal modes of the child processes.
@@ -34,6 +43,8 @@ enum Mode {
     Serve(ServeArgs),
     #[command(hide = true)]
     Hold(handoff::Holder),
+    #[command(hide = true)]
+    ManySlots(engines::ManySlots),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +52,7 @@ fn main() -> ExitCode {
     let done: HarnessResult<Infallible> = match options.mode {
         Some(Mode::Serve(server)) => server.run(),
         Some(Mode::Hold(holder)) => holder.run(),
+        Some(Mode::ManySlots(slots)) => slots.run(),
         None => match measure(options) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(error) => Err(error),
@@ -60,6 +72,9 @@ async fn measure(options: Options) -> HarnessResult<()> {
             read_timeout: 23,
         })
         .collect();
+    if options.engines {
+        return engines::print(&commands, options.times, options.slots).await;
+    }
     // These cases mostly wait and can run side by side. The hand-offs below would disturb each
     // other.
     let mut table = safety::table(&commands).await?;

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::event::{Event, EventKind, Stall};
 use crate::hold_monitor::{self, HoldMonitor};
-use crate::key::KEYS;
+use crate::key::{ETCD_KEYS, KEYS};
 use crate::stall_monitor;
 
 /// Number of tasks per key in one process.
@@ -30,8 +30,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Arguments of a client process.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClientArgs {
+    /// Separated by commas. With the scheme `etcd` they are members of one cluster.
     #[arg(long)]
-    server: String,
+    servers: String,
     /// In milliseconds.
     #[arg(long)]
     read_timeout: u64,
@@ -51,16 +52,21 @@ impl ClientArgs {
 
     async fn serve(self) -> HarnessResult<Infallible> {
         let read_timeout = Duration::from_millis(self.read_timeout);
-        let client = Client::builder()
-            .servers([self.server])
-            .server_read_timeout(read_timeout)
-            .heartbeat(read_timeout / 3)
-            .connect_timeout(Duration::from_secs(1))
-            .socket_timeout(Duration::from_secs(1))
-            .build()?;
+        let client = Client::builder().servers(self.servers.split(','));
+        let is_etcd = self.servers.starts_with("etcd://");
+        let (client, keys) = if is_etcd {
+            (client.build()?, &ETCD_KEYS)
+        } else {
+            let client = client
+                .server_read_timeout(read_timeout)
+                .heartbeat(read_timeout / 3)
+                .connect_timeout(Duration::from_secs(1))
+                .socket_timeout(Duration::from_secs(1));
+            (client.build()?, &KEYS)
+        };
         let monitor = HoldMonitor::start();
         for task in 0..TASKS {
-            for (key, settings) in KEYS.iter().enumerate() {
+            for (key, settings) in keys.iter().enumerate() {
                 let semaphore = Semaphore::builder()
                     .key(settings.name)
                     .limit(settings.limit)
@@ -72,6 +78,7 @@ impl ClientArgs {
                 let worker = Worker {
                     monitor: monitor.clone(),
                     key,
+                    holds: settings.holds,
                     semaphore,
                     rng: StdRng::seed_from_u64(seed),
                 };
@@ -112,6 +119,8 @@ fn commands() -> mpsc::UnboundedReceiver<Duration> {
 struct Worker {
     monitor: Arc<HoldMonitor>,
     key: usize,
+    /// Upper bounds of a short and of a long hold, in milliseconds.
+    holds: [u64; 2],
     semaphore: Semaphore,
     rng: StdRng,
 }
@@ -237,7 +246,7 @@ impl Worker {
 
     /// Returns a random duration for the next hold.
     fn hold_time(&mut self) -> Duration {
-        let [short, long] = KEYS[self.key].holds;
+        let [short, long] = self.holds;
         let is_long = self.rng.random_bool(0.3);
         self.millis(if is_long { short..long } else { 0..short })
     }

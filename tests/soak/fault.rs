@@ -20,10 +20,19 @@ pub(crate) enum FaultKind {
     Stalled,
     Delayed,
     Trickled,
+    LeaderKilled,
+    LeaderStopped,
+    LeaderTerminated,
+    FollowerKilled,
+    FollowerStopped,
+    CutOff,
+    PartlyCutOff,
+    Slowed,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 13] = [
+    /// The faults of the engine dflockd.
+    pub(crate) const DFLOCKD: [Self; 13] = [
         Self::ClientStopped,
         Self::ClientKilled,
         Self::ClientBusy,
@@ -37,6 +46,22 @@ impl FaultKind {
         Self::Stalled,
         Self::Delayed,
         Self::Trickled,
+    ];
+
+    /// The faults of the engine etcd.
+    pub(crate) const ETCD: [Self; 12] = [
+        Self::LeaderKilled,
+        Self::LeaderStopped,
+        Self::LeaderTerminated,
+        Self::FollowerKilled,
+        Self::FollowerStopped,
+        Self::ClientStopped,
+        Self::ClientKilled,
+        Self::ClientBusy,
+        Self::CutOff,
+        Self::PartlyCutOff,
+        Self::Reset,
+        Self::Slowed,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -54,12 +79,29 @@ impl FaultKind {
             Self::Stalled => "stalled, both ways",
             Self::Delayed => "delayed 20 to 700 ms",
             Self::Trickled => "one byte at a time",
+            Self::LeaderKilled => "leader SIGKILL, restart",
+            Self::LeaderStopped => "leader SIGSTOP, SIGCONT",
+            Self::LeaderTerminated => "leader SIGTERM, restart",
+            Self::FollowerKilled => "follower SIGKILL, restart",
+            Self::FollowerStopped => "follower SIGSTOP, SIGCONT",
+            Self::CutOff => "client cut off from all members",
+            Self::PartlyCutOff => "client cut off from one member",
+            Self::Slowed => "delayed 200 ms each way",
         }
     }
 
     /// Returns whether it affects one client only. The other kinds affect the server.
     pub(crate) fn is_client_fault(self) -> bool {
-        !matches!(self, Self::ServerStopped | Self::ServerKilled)
+        !matches!(
+            self,
+            Self::ServerStopped
+                | Self::ServerKilled
+                | Self::LeaderKilled
+                | Self::LeaderStopped
+                | Self::LeaderTerminated
+                | Self::FollowerKilled
+                | Self::FollowerStopped
+        )
     }
 
     /// Returns whether it ends the connections of a client, or makes the server forget the grants

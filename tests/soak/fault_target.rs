@@ -54,10 +54,11 @@ impl ClientTarget {
         timeline: &SharedTimeline,
     ) -> HarnessResult<Self> {
         let proxy = Proxy::start(server).await?;
-        let client = Client::start(index, &proxy, read_timeout, seed, timeline)?;
+        let addr = proxy.addr().to_string();
+        let client = Client::start(index, &addr, read_timeout, seed, timeline)?;
         let schedule = FaultSchedule::new(
             seed,
-            FaultKind::ALL
+            FaultKind::DFLOCKD
                 .into_iter()
                 .filter(|kind| kind.is_client_fault()),
         );
@@ -132,8 +133,8 @@ impl ClientTarget {
                 self.shape_and_drain(Shaping::Delayed(delay), delay, length)
                     .await
             }
-            FaultKind::ServerStopped | FaultKind::ServerKilled => {
-                return Err("not a fault of a client".into());
+            _ => {
+                return Err("not a fault of a client of dflockd".into());
             }
         };
         self.proxy.heal();
@@ -185,44 +186,38 @@ impl ClientTarget {
         self.seed = self.seed.wrapping_add(1_000_000);
         let next = Client::start(
             self.index,
-            &self.proxy,
+            &self.proxy.addr().to_string(),
             self.read_timeout,
             self.seed,
             &self.timeline,
         )?;
         let last = std::mem::replace(&mut self.client, next);
-        last.program.kill().await?;
-        // Read the remaining reports of the killed client.
-        last.reader.await?;
-        Ok(())
+        last.kill().await
     }
 }
 
 /// A client process.
-struct Client {
-    program: Program,
+pub(crate) struct Client {
+    pub(crate) program: Program,
     commands: ChildStdin,
     busy: mpsc::UnboundedReceiver<Stall>,
     reader: JoinHandle<()>,
 }
 
 impl Client {
-    fn start(
+    /// Starts a client of `servers`, which are separated by commas.
+    pub(crate) fn start(
         index: usize,
-        proxy: &Proxy,
+        servers: &str,
         read_timeout: Duration,
         seed: u64,
         timeline: &SharedTimeline,
     ) -> HarnessResult<Self> {
-        let (addr, read_timeout, seed) = (
-            proxy.addr().to_string(),
-            read_timeout.as_millis().to_string(),
-            seed.to_string(),
-        );
+        let (read_timeout, seed) = (read_timeout.as_millis().to_string(), seed.to_string());
         let arguments = [
             "client",
-            "--server",
-            &addr,
+            "--servers",
+            servers,
             "--read-timeout",
             &read_timeout,
             "--seed",
@@ -240,7 +235,7 @@ impl Client {
     }
 
     /// Blocks the executor of the client. Returns the time in which it was blocked.
-    async fn block(&mut self, length: Duration) -> HarnessResult<Stall> {
+    pub(crate) async fn block(&mut self, length: Duration) -> HarnessResult<Stall> {
         self.commands
             .write_all(format!("{}\n", length.as_millis()).as_bytes())
             .await?;
@@ -248,6 +243,12 @@ impl Client {
             .recv()
             .await
             .ok_or_else(|| "the client ended while its executor was to be blocked".into())
+    }
+
+    /// Ends the client with SIGKILL, and reads its remaining reports.
+    pub(crate) async fn kill(self) -> HarnessResult<()> {
+        self.program.kill().await?;
+        Ok(self.reader.await?)
     }
 }
 
@@ -300,7 +301,7 @@ impl ServerTarget {
         let addr = watch::Sender::new(process.addr());
         let schedule = FaultSchedule::new(
             seed,
-            FaultKind::ALL
+            FaultKind::DFLOCKD
                 .into_iter()
                 .filter(|kind| !kind.is_client_fault()),
         );

@@ -36,6 +36,26 @@ pub(crate) const KEYS: [Key; 3] = [
     },
 ];
 
+/// The same keys on etcd. A lease is at least ten times the election timeout of a member, and a long
+/// hold is longer than the lease.
+pub(crate) const ETCD_KEYS: [Key; 3] = [
+    Key {
+        lease: 10,
+        holds: [200, 20_000],
+        ..KEYS[0]
+    },
+    Key {
+        lease: 12,
+        holds: [1000, 25_000],
+        ..KEYS[1]
+    },
+    Key {
+        lease: 15,
+        holds: [2000, 30_000],
+        ..KEYS[2]
+    },
+];
+
 impl Key {
     /// Returns the time for which the server keeps a slot at least, after the last request on it.
     pub(crate) fn min_hold(&self, read_timeout: Duration) -> Duration {

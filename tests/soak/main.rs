@@ -10,6 +10,7 @@
 mod analysis;
 mod client;
 mod cycles;
+mod etcd;
 mod event;
 mod fault;
 mod fault_target;
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use dflock_tests::harness::HarnessResult;
 use dflock_tests::harness::clock::now;
 use dflock_tests::harness::server::{ServeArgs, ServerCommand};
@@ -46,6 +47,9 @@ struct Options {
     /// Seed of the order of the faults [default: random]
     #[arg(long)]
     seed: Option<u64>,
+    /// Engine that the clients use
+    #[arg(long, default_value = "dflockd", conflicts_with_all = ["server_bin", "cycles"])]
+    engine: Engine,
     /// Number of client processes
     #[arg(long, default_value_t = 6)]
     clients: usize,
@@ -62,6 +66,15 @@ struct Options {
     /// Run this many cycles in one process instead, and report what they leave behind
     #[arg(long)]
     cycles: Option<u64>,
+}
+
+/// Engines that the soak knows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Engine {
+    /// One server, embedded or `--server-bin`
+    Dflockd,
+    /// A cluster of three members, if etcd is installed or `ETCD` names it
+    Etcd,
 }
 
 /// Internal modes of the child processes.
@@ -96,6 +109,17 @@ fn soak(options: Options) -> HarnessResult<bool> {
     if let Some(cycles) = options.cycles {
         return cycles::run(cycles, seed);
     }
+    // On a single thread the stall monitor notices every delay of the executor.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    if let Engine::Etcd = options.engine {
+        return runtime.block_on(etcd::run(etcd::Plan {
+            length: Duration::from_secs(options.seconds),
+            seed,
+            clients: options.clients,
+        }));
+    }
     let plan = run::Plan {
         length: Duration::from_secs(options.seconds),
         seed,
@@ -108,9 +132,5 @@ fn soak(options: Options) -> HarnessResult<bool> {
             options.client_read_timeout.unwrap_or(options.read_timeout),
         ),
     };
-    // On a single thread the stall monitor notices every delay of the executor.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     runtime.block_on(run::run(plan))
 }

@@ -125,7 +125,7 @@ impl fmt::Display for Report<'_> {
             )?;
         }
         writeln!(f, "\n{}", Row::HEAD)?;
-        let kinds = FaultKind::ALL.into_iter().map(Some).chain([None]);
+        let kinds = FaultKind::DFLOCKD.into_iter().map(Some).chain([None]);
         let mut without_effect = Vec::new();
         for kind in kinds {
             let row = self.row(kind);

@@ -63,6 +63,12 @@ impl Timeline {
         self.holds.values()
     }
 
+    /// Returns the holds with the names of their slots.
+    pub(crate) fn named_holds(&self) -> impl Iterator<Item = (&str, &Hold)> {
+        let holds = self.holds.iter();
+        holds.map(|((_, name), hold)| (name.as_str(), hold))
+    }
+
     /// Returns the stalls that the operating system caused.
     pub(crate) fn system_stalls(&self) -> impl Iterator<Item = Stall> {
         self.stalls

@@ -14,8 +14,14 @@ pub(crate) enum ViolationKind {
     Overlap,
     /// A loss that was noticed too late.
     Late,
-    /// A slot that was free while a client waited for it.
+    /// A slot that was free while a client waited for it, or taken without a holder.
     Leak,
+    /// A slot that was lost although its client reached a majority of the members.
+    LiveLoss,
+    /// A slot that a client considered held, and whose entry the cluster did not list.
+    Unlisted,
+    /// A slot that an older entry got after a newer one.
+    Order,
 }
 
 /// A violation, with its time and the fault before it.
