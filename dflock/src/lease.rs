@@ -20,6 +20,7 @@ mod handle;
 mod hold_limits;
 mod hold_registry;
 mod keep_alive;
+mod lingering;
 mod state;
 mod timing;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::ready;
 use std::time::Duration;
 
-use dflock::{Client, Error, Held, Lost, LostReason};
+use dflock::{Client, Error, Held, Leader, Leadership, Lock, Lost, LostReason};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cancellation::Cancellation;
@@ -25,6 +25,12 @@ pub(super) const SHORT_ACQUIRE: &str = "short acquire";
 
 /// Name of an acquire of several keys, which may have little time left for the last one.
 pub(super) const ACQUIRE_ALL: &str = "acquire_all";
+
+/// Name of a candidacy.
+const LEAD: &str = "lead";
+
+/// Operations that a close of the client ends.
+const WAITS: [&str; 4] = ["acquire", SHORT_ACQUIRE, "enqueue", "wait"];
 
 #[derive(Clone)]
 pub(super) struct Actor {
@@ -183,6 +189,12 @@ impl Actor {
     async fn with_slot(mut self) {
         let resource = self.rng.pick(&self.resources);
         let time = self.rng.log_uniform(1..=30_000);
+        if let Resource::Lock(lock) = &resource
+            && self.rng.percent(50)
+        {
+            let lock = lock.clone();
+            return self.lead(lock, time).await;
+        }
         let (simulation, index) = (Arc::clone(&self.simulation), self.index);
         let worked = resource.with_slot(async move |held: &Held| {
             TrackedBody::new(&simulation, index, held)
@@ -190,6 +202,27 @@ impl Actor {
                 .await;
         });
         self.record("with_slot", worked.await);
+    }
+
+    /// Leads until a term has lasted for `time`. Some leaders resign once before.
+    async fn lead(mut self, lock: Lock, time: Duration) {
+        let mut resigns = self.rng.percent(30);
+        let (simulation, index) = (Arc::clone(&self.simulation), self.index);
+        let lead = lock.lead(async move |leader: &Leader| {
+            let is_last = !std::mem::take(&mut resigns);
+            let body = TrackedBody::new(&simulation, index, leader);
+            body.run(sleep(if is_last { time } else { time / 2 })).await;
+            if !is_last {
+                leader.resign();
+            }
+        });
+        let leadership = lead.watch();
+        self.record(LEAD, lead.await);
+        if *leadership.borrow() != Leadership::Ended {
+            self.simulation.history.record(Event::Violation(
+                "the candidacy has ended, but its state is another".to_owned(),
+            ));
+        }
     }
 
     async fn ping(self) {
@@ -268,6 +301,13 @@ impl Actor {
         );
         let result = future.await;
         let took = began.elapsed();
+        let allowed = match self.simulation.closes[self.index].get() {
+            // A close ends all waits at once.
+            Some(closed) if WAITS.contains(&operation) => {
+                allowed.min(closed.saturating_duration_since(began))
+            }
+            _ => allowed,
+        };
         if took > allowed + SLACK && pauses == self.simulation.pauses.load(Ordering::Relaxed) {
             self.simulation.history.record(Event::Slow {
                 client: self.index,
@@ -293,7 +333,7 @@ impl Actor {
 }
 
 /// Runs `operation`, but does not poll it while the client is busy.
-async fn pause_while_busy(
+pub(super) async fn pause_while_busy(
     simulation: Arc<Simulation>,
     index: usize,
     operation: impl Future<Output = ()>,
@@ -324,6 +364,7 @@ pub(super) fn error_kind(error: &Error) -> &'static str {
         Error::Unresponsive { .. } => "unresponsive",
         Error::Disconnected { .. } => "disconnected",
         Error::Protocol { .. } => "protocol",
+        Error::Closed { .. } => "closed",
         _ => "other",
     }
 }

@@ -119,6 +119,14 @@ pub(super) enum Event {
     Cancelled {
         client: usize,
     },
+    /// The program begins to close the client.
+    CloseStarted {
+        client: usize,
+    },
+    /// The close of the client has completed.
+    Closed {
+        client: usize,
+    },
     FaultStarted(Fault),
     FaultEnded(Fault),
     /// Time jumped from `from` to this entry.

@@ -58,6 +58,8 @@ pub(super) struct ClientPlan {
     /// Longest holds, one for each key.
     pub(super) max_holds: Vec<Option<Duration>>,
     pub(super) actors: u64,
+    /// Time at which the program closes the client.
+    pub(super) close_at: Option<Duration>,
 }
 
 /// A fault that starts at `at` and lasts for `lasts`.
@@ -195,13 +197,19 @@ impl Plan {
         let longest = if auto_release { 7200 } else { 90 };
         let count = rng.range(2..=5);
         let slow = rng.percent(30);
-        let clients: Vec<_> = (0..count)
+        let mut clients: Vec<_> = (0..count)
             .map(|_| {
                 let rngs = (&mut rng, &mut hold_rng);
                 ClientPlan::new(rngs, read_timeout, &keys, longest, slow)
             })
             .collect();
         let length = Duration::from_secs(rng.range(40..=100));
+        let mut close_rng = Rng::new(seed, 4);
+        if close_rng.percent(40) {
+            let closing = close_rng.index(clients.len());
+            let percent = u32::try_from(close_rng.range(10..=90)).expect("a percentage");
+            clients[closing].close_at = Some(length * percent / 100);
+        }
         let polls_is_lost = rng.percent(50);
         let sweep = Duration::from_millis(rng.pick(&[10, 10, 10, 50, 200, 1000]));
         let mut faults = Vec::new();
@@ -365,6 +373,7 @@ impl ClientPlan {
             connect_timeout: Duration::from_secs(rng.pick(&[1, 5])),
             renew_ratio: rng.pick(&[0.1, 0.3, 0.5, 0.5, 0.5, 0.8, 0.99]),
             actors: rng.range(1..=3),
+            close_at: None,
         }
     }
 }

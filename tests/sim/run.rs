@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dflock::server::Server;
 use dflock::{Client, Lost, Stats};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::actor::Actor;
+use super::actor::{Actor, pause_while_busy};
 use super::checker::CheckResult;
 use super::clock::skewed;
 use super::fault_injector::FaultInjector;
@@ -29,6 +29,23 @@ pub(super) struct Simulation {
     pub(super) net: Arc<Net>,
     /// Number of events that kept a program from running.
     pub(super) pauses: AtomicU64,
+    /// Time at which each client began to close.
+    pub(super) closes: Vec<OnceLock<Instant>>,
+}
+
+impl Simulation {
+    /// Closes `client` at the planned time. The program of a busy client does not run.
+    async fn close(self: Arc<Self>, index: usize, client: Client, at: Duration) {
+        sleep_until(self.history.start() + at).await;
+        let simulation = Arc::clone(&self);
+        let close = async move {
+            let _ = self.closes[index].set(Instant::now());
+            self.history.record(Event::CloseStarted { client: index });
+            client.close().await;
+            self.history.record(Event::Closed { client: index });
+        };
+        pause_while_busy(simulation, index, close).await;
+    }
 }
 
 /// Result of one seed.
@@ -83,7 +100,9 @@ async fn run_seed(seed: u64) -> Outcome {
             .iter()
             .map(|client| (client.up.clone(), client.down.clone())),
     );
+    let closes = plan.clients.iter().map(|_| OnceLock::new()).collect();
     let simulation = Arc::new(Simulation {
+        closes,
         plan,
         history,
         net,
@@ -156,6 +175,9 @@ fn spawn_actors(simulation: &Arc<Simulation>) -> JoinSet<()> {
             .enumerate()
             .map(resource)
             .collect();
+        if let Some(at) = plan.close_at {
+            actors.spawn(Arc::clone(simulation).close(index, client.clone(), at));
+        }
         for _ in 0..plan.actors {
             number += 1;
             let rng = Rng::new(simulation.plan.seed, 100 + number);

@@ -12,12 +12,11 @@ use tokio::time::timeout;
 use super::state::{End, Phase, State};
 use super::{Lease, LeaseConfig};
 use crate::clock::Instant;
-use crate::driver;
 use crate::engine::Entry;
 use crate::error::{Error, LostReason, Operation};
 use crate::mutex::Mutex;
 use crate::telemetry;
-use crate::wire::{Grant, LeaseSeconds, Token};
+use crate::wire::{Grant, LeaseSeconds};
 
 /// A renewal for which the server gave no time is retried after this part of the time that is left.
 const RETRY_DIVISOR: u32 = 4;
@@ -323,7 +322,7 @@ impl Lease {
             };
             if release_at.is_some_and(|release_at| self.now() >= release_at) {
                 // Boxed: the future is large, and rarely used.
-                return Box::pin(self.release()).await;
+                return Box::pin(self.release_lingering()).await;
             }
             let wake_at = release_at.map_or(renew_at, |release_at| renew_at.min(release_at));
             // A renewal that was requested while another was in flight is due at once.
@@ -392,32 +391,6 @@ impl Lease {
         }
         self.changed.notify_waiters();
         true
-    }
-
-    /// Releases a slot that its owner has given up, and returns its connection to the pool.
-    async fn release(&self) {
-        let LeaseConfig { engine, slot, .. } = &*self.config;
-        let (sent_at, runtime) = (self.now(), driver::runtime_id());
-        let (Some((entry, token)), Ok(runtime)) = (self.take_lingering(), runtime) else {
-            return;
-        };
-        let released = engine.release(entry, slot, token, (runtime, sent_at));
-        // A server that does not hold the slot any more has ended it before its time. No caller is
-        // left that could act on it.
-        if let Err(error) = released.await {
-            telemetry::warn_release_failure(&error);
-        }
-    }
-
-    /// Takes the entry of a slot that its owner has given up. It is released from here on.
-    fn take_lingering(&self) -> Option<(Entry, Token)> {
-        let mut entry_guard = self.entry.lock();
-        let mut state = self.state.lock();
-        let Phase::Lingering { grant, .. } = state.phase else {
-            return None;
-        };
-        state.phase = Phase::Released;
-        Some((entry_guard.take()?, grant.token))
     }
 
     /// Tells the engine that the server had not replied to the renewal that was sent at `sent_at`

@@ -34,6 +34,7 @@ impl Checker<'_> {
         self.check_on_lost_once(slot, grant, acquired);
         self.check_body_stopped(slot, grant, acquired);
         self.check_loss_has_cause(slot, grant, acquired);
+        self.check_close(slot, grant, acquired);
         if let Some((at, ReleaseKind::Drop | ReleaseKind::Close, _)) = grant.given_up
             && !self.lingers(grant)
             && self.closed(grant).is_some_and(|closed| closed > at)
@@ -230,6 +231,21 @@ impl Checker<'_> {
         let since = lost.saturating_sub(acquired.lease.min(self.plan.read_timeout) + NOTICE_DELAY);
         if !self.fault_windows.overlaps(since, lost, Duration::ZERO) {
             self.report_violation(lost, &format!("slot {slot} was lost without a cause"));
+        }
+    }
+
+    /// Checks that the close of a client completes only when it has released or left the slot.
+    fn check_close(&mut self, slot: GrantId, grant: &Grant, acquired: &Acquired) {
+        let Some(&closed) = self.closes.get(&acquired.client) else {
+            return;
+        };
+        let is_ended = grant.ended.is_some_and(|(ended, _)| ended <= closed);
+        let is_left = self.closed(grant).is_some_and(|left| left <= closed);
+        if !is_ended && !is_left {
+            self.report_violation(
+                closed,
+                &format!("the close of a client completed while it held slot {slot}"),
+            );
         }
     }
 

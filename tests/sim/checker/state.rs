@@ -47,6 +47,9 @@ pub(super) struct Checker<'a> {
     pub(super) delays: [Intervals; SERVERS.len()],
     /// Times at which each server disconnected clients.
     pub(super) disconnects: [Intervals; SERVERS.len()],
+    /// Times at which clients began to close, and at which their closes completed.
+    pub(super) close_starts: BTreeMap<usize, Duration>,
+    pub(super) closes: BTreeMap<usize, Duration>,
     /// Times at which at least one client did not run.
     pub(super) pauses: Intervals,
     /// Violations in which a slot had two holders.
@@ -72,6 +75,8 @@ impl<'a> Checker<'a> {
             freezes: Default::default(),
             delays: Default::default(),
             disconnects: Default::default(),
+            close_starts: BTreeMap::new(),
+            closes: BTreeMap::new(),
             pauses: Intervals::default(),
             overlaps: Vec::new(),
             others: Vec::new(),
@@ -163,6 +168,10 @@ impl<'a> Checker<'a> {
                 if self.plan.key(key).is_lock {
                     self.count("holds of locks");
                 }
+                if self.close_starts.contains_key(client) {
+                    let what = format!("slot {slot} was received from a closed client");
+                    self.report_violation(at, &what);
+                }
                 if self.grant_mut(*slot).key != *key {
                     self.report_violation(
                         at,
@@ -224,7 +233,11 @@ impl<'a> Checker<'a> {
                     );
                 }
             }
-            Event::Failed { operation, why, .. } => self.failed(at, operation, why),
+            Event::Failed {
+                client,
+                operation,
+                why,
+            } => self.failed(at, *client, operation, why),
             Event::Slow {
                 operation,
                 took,
@@ -235,6 +248,13 @@ impl<'a> Checker<'a> {
                 &format!("{operation} took {took:?}, more than {allowed:?}"),
             ),
             Event::Cancelled { .. } => self.count("cancelled futures"),
+            Event::CloseStarted { client } => {
+                self.count("closes");
+                self.close_starts.insert(*client, at);
+            }
+            Event::Closed { client } => {
+                self.closes.insert(*client, at);
+            }
             Event::FaultStarted(fault) => {
                 self.fault_windows.open(at);
                 if let Some(intervals) = self.intervals_mut(fault) {
@@ -402,9 +422,15 @@ impl<'a> Checker<'a> {
         self.queues.retain(|key, _| !is_on_shard(key));
     }
 
-    fn failed(&mut self, at: Duration, operation: &str, why: &'static str) {
+    fn failed(&mut self, at: Duration, client: usize, operation: &str, why: &'static str) {
         self.count(why);
-        if matches!(why, "protocol" | "config" | "limit mismatch" | "other") {
+        if why == "closed" && self.close_starts.contains_key(&client) {
+            return;
+        }
+        if matches!(
+            why,
+            "protocol" | "config" | "limit mismatch" | "closed" | "other"
+        ) {
             self.report_violation(at, &format!("{operation} failed: {why}"));
         } else if self.is_calm()
             && !matches!(why, "timeout" | "overdue")

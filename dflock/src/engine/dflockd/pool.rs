@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Id;
@@ -308,9 +308,10 @@ impl Pool {
         self.now().as_nanos() ^ waiter.rotate_right(16)
     }
 
-    /// Returns an idle connection, for requests whose replies are not read. Does not wait for one.
-    pub(super) fn take_idle(&self, runtime: Id) -> Option<Box<Connection>> {
-        self.idle.take(runtime, self.now())
+    /// Returns an idle connection, if there is one. The caller must send a request and poll its reply
+    /// with the same `cx` before it returns, unless it reads no reply.
+    pub(super) fn take_idle(&self, cx: &mut Context<'_>, runtime: Id) -> Option<Box<Connection>> {
+        self.idle.take(cx, runtime, self.now())
     }
 
     /// Returns `connection`, which was used last at `used`, to the idle ones, unless a reply is
