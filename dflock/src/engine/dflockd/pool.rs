@@ -1,9 +1,7 @@
 //! The connections to one server.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use super::call_limits::CallLimits;
@@ -148,9 +146,7 @@ impl Pool {
     ) -> impl Future<Output = Result<Response, CallError>> + Send + 'a {
         async move {
             let runtime = driver::runtime_id()?;
-            // No await between this poll and that of the call: see `Connection::is_reusable`.
-            let idle = poll_fn(|cx| Poll::Ready(self.idle.take(cx, runtime, sent_at))).await;
-            if let Some(connection) = idle {
+            if let Some(connection) = self.idle.take(runtime, sent_at) {
                 let call = {
                     let request = limits.apply(request, sent_at);
                     connection.call(&request, limits.reply(sent_at))
