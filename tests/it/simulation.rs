@@ -39,6 +39,8 @@ fn no_fault_causes_an_invalid_hold() {
     assert!(faults.keys().copied().eq(FAULTS), "{faults:?}");
     for event in [
         "cancelled futures",
+        "closed",
+        "closes",
         "grants of other shards",
         "holds of bodies",
         "holds of locks",

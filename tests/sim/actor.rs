@@ -204,15 +204,17 @@ impl Actor {
         self.record("with_slot", worked.await);
     }
 
-    /// Leads until a term has lasted for `time`. Some leaders resign once before.
-    async fn lead(mut self, lock: Lock, time: Duration) {
+    /// Leads until a term has lasted for `time`, which halves with each term: the longest hold may
+    /// be shorter. Some leaders resign once before.
+    async fn lead(mut self, lock: Lock, mut time: Duration) {
         let mut resigns = self.rng.percent(30);
         let (simulation, index) = (Arc::clone(&self.simulation), self.index);
         let lead = lock.lead(async move |leader: &Leader| {
-            let is_last = !std::mem::take(&mut resigns);
+            let work = sleep(time);
+            time /= 2;
             let body = TrackedBody::new(&simulation, index, leader);
-            body.run(sleep(if is_last { time } else { time / 2 })).await;
-            if !is_last {
+            body.run(work).await;
+            if std::mem::take(&mut resigns) {
                 leader.resign();
             }
         });

@@ -8,10 +8,8 @@
 //! Each permit is requested by a place in the queue of the key, so that acquires of one permit
 //! cannot overtake it forever.
 
-use std::future::poll_fn;
 use std::mem;
 use std::num::NonZeroU32;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Id;
@@ -208,8 +206,7 @@ impl Attempt<'_> {
         let sent_at = pool.now();
         let context = context(slot, Operation::Renew);
         let requests: Vec<_> = leases.lock().iter().map(Lease::renewal).collect();
-        // No await between this poll and that of the replies: see `Pool::take_idle`.
-        let mut idle = poll_fn(|cx| Poll::Ready(pool.take_idle(cx, self.runtime))).await;
+        let mut idle = pool.take_idle(self.runtime);
         let replies = loop {
             let is_idle = idle.is_some();
             let mut connection = match idle.take() {
@@ -241,12 +238,6 @@ impl Attempt<'_> {
             lease.renew_at = self.policy.renew_at(sent_at, &lease.grant, lease.renewals);
         }
         Ok(())
-    }
-
-    /// Returns an idle connection whose replies are not read. Needs no runtime.
-    fn take_idle_in_drop(&self) -> Option<Box<Connection>> {
-        let cx = &mut Context::from_waker(Waker::noop());
-        self.pool.take_idle(cx, self.runtime)
     }
 
     fn context(&self) -> CallContext<'_> {
@@ -449,7 +440,7 @@ impl Drop for Partial<'_> {
         // A server of v1.10 does not read from a connection on which a request waits: it would
         // count the permits as held until then. Another connection releases them at once.
         if connection.pending_replies() > 0
-            && let Some(mut idle) = self.attempt.take_idle_in_drop()
+            && let Some(mut idle) = self.attempt.pool.take_idle(self.attempt.runtime)
         {
             releases.iter().for_each(|release| idle.send(release));
         }

@@ -46,8 +46,6 @@ pub(crate) struct Connection {
     stats_limit: Option<usize>,
     /// The number of replies that have not been received yet.
     pending_replies: usize,
-    /// The task that polls the next reply is registered for it already.
-    reader_registered: bool,
     /// The connection has ended or sent something invalid, and is not used again.
     failed: bool,
     /// Wakes the task that polls the connection: for the time limit of a call, or for a renewal.
@@ -74,7 +72,6 @@ impl Connection {
             max_stats_size: MAX_STATS,
             stats_limit: None,
             pending_replies: 0,
-            reader_registered: false,
             failed: false,
             timer: LazyTimer::default(),
             called_at: None,
@@ -106,11 +103,6 @@ impl Connection {
             Poll::Ready(Err(error)) => Some(error),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
-        // `is_reusable` has just read, with the same waker. Another read would take 250
-        // instructions, 3 % of an acquire and release.
-        if std::mem::take(&mut self.reader_registered) && write_error.is_none() {
-            return Poll::Pending;
-        }
         // A server that closes the connection may have sent a reason before: read it even if the
         // write failed, because otherwise the reason is lost.
         match (self.poll_read_reply(cx), write_error) {
@@ -229,14 +221,11 @@ impl Connection {
     }
 
     /// Returns whether the connection can serve another request: it is idle, and the server has
-    /// neither closed it nor sent anything. The caller must send a request and poll its reply with
-    /// the same `cx` before it returns, because that poll relies on this read.
-    pub(crate) fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
-        let is_reusable = self.is_idle()
-            && poll_unconstrained(cx, |cx| self.poll_closed(cx)).is_pending()
-            && self.read_buf.is_empty();
-        self.reader_registered = is_reusable;
-        is_reusable
+    /// neither closed it nor sent anything.
+    pub(crate) fn is_reusable(&mut self) -> bool {
+        self.is_idle()
+            && poll_once(|cx| self.poll_closed(cx)).is_pending()
+            && self.read_buf.is_empty()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -363,15 +352,8 @@ impl Drop for Connection {
 
 /// Polls once, outside of tokio's coop budget, which may be used up.
 pub(super) fn poll_once<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-    poll_unconstrained(&mut Context::from_waker(Waker::noop()), poll)
-}
-
-/// Polls outside of tokio's coop budget, which may be used up.
-fn poll_unconstrained<T>(
-    cx: &mut Context<'_>,
-    poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-) -> Poll<T> {
-    pin!(unconstrained(poll_fn(poll))).poll(cx)
+    let once = pin!(unconstrained(poll_fn(poll)));
+    once.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Polls once, for use in `Drop`. A panic of a user-supplied stream is caught, because it would

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Context;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
@@ -58,17 +57,12 @@ impl IdleConnections {
     }
 
     /// Returns the connection that was used last, if there is one that can be reused `now`.
-    pub(crate) fn take(
-        &self,
-        cx: &mut Context<'_>,
-        runtime: Id,
-        now: Instant,
-    ) -> Option<Box<Connection>> {
+    pub(crate) fn take(&self, runtime: Id, now: Instant) -> Option<Box<Connection>> {
         loop {
             let (mut connection, since) =
                 self.with_runtime(runtime, |entry| entry.connections.pop())??;
             // A connection that has expired, or that has received something, is dropped here.
-            if now < self.expires_at(&connection, since) && connection.is_reusable(cx) {
+            if now < self.expires_at(&connection, since) && connection.is_reusable() {
                 return Some(connection);
             }
         }

@@ -1,9 +1,7 @@
 //! The connections to one server.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Id;
@@ -150,9 +148,7 @@ impl Pool {
     ) -> impl Future<Output = Result<Response, CallError>> + Send + 'a {
         async move {
             let runtime = driver::runtime_id()?;
-            // No await between this poll and that of the call: see `Connection::is_reusable`.
-            let idle = poll_fn(|cx| Poll::Ready(self.idle.take(cx, runtime, sent_at))).await;
-            if let Some(connection) = idle {
+            if let Some(connection) = self.idle.take(runtime, sent_at) {
                 let call = {
                     let request = limits.apply(request, sent_at);
                     connection.call(&request, limits.reply(sent_at))
@@ -308,10 +304,9 @@ impl Pool {
         self.now().as_nanos() ^ waiter.rotate_right(16)
     }
 
-    /// Returns an idle connection, if there is one. The caller must send a request and poll its reply
-    /// with the same `cx` before it returns, unless it reads no reply.
-    pub(super) fn take_idle(&self, cx: &mut Context<'_>, runtime: Id) -> Option<Box<Connection>> {
-        self.idle.take(cx, runtime, self.now())
+    /// Returns an idle connection, if there is one.
+    pub(super) fn take_idle(&self, runtime: Id) -> Option<Box<Connection>> {
+        self.idle.take(runtime, self.now())
     }
 
     /// Returns `connection`, which was used last at `used`, to the idle ones, unless a reply is
