@@ -215,7 +215,10 @@ impl Cluster {
                 || matches!(error.kind, CallErrorKind::ForeignMember);
             uncertain |= error.uncertain && !is_final;
             let weight = error.kind.weight();
-            if telling.as_ref().is_none_or(|told| weight >= told.kind.weight()) {
+            if telling
+                .as_ref()
+                .is_none_or(|told| weight >= told.kind.weight())
+            {
                 telling = Some(error.clone());
             }
             let pause = if failures % self.members.len() == 0 {
