@@ -234,7 +234,8 @@ impl Client {
     /// [`Error::Closed`], including those that have begun. Idle connections are closed, and places
     /// in queues are given up. Slots that are held stay held and are renewed until their owners
     /// release or drop them, or until they are lost; the future then completes. Give it a time
-    /// limit if an owner may not end.
+    /// limit if an owner may not end. On etcd it also waits until the slots that were dropped are
+    /// free, for 5 s at most, so it should be the last call of a program.
     ///
     /// A closed client stays closed. [`ping`](Self::ping) and [`stats`](Self::stats) still work.
     /// Further calls wait as the first one does.

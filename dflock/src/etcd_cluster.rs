@@ -43,6 +43,9 @@ pub struct ClusterOptions {
     pub arguments: Vec<String>,
     /// The scheme of the client URLs; `http` if it is empty.
     pub scheme: String,
+    /// The address at which each member listens for the others, and the one that it advertises to
+    /// them. Free ports if it is empty.
+    pub peers: Vec<(SocketAddr, SocketAddr)>,
 }
 
 #[derive(Debug)]
@@ -96,12 +99,16 @@ impl EtcdCluster {
             .collect();
         let ports: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
         drop(listeners);
+        let peer = |i| {
+            let free = ports[size + i];
+            options.peers.get(i).copied().unwrap_or((free, free))
+        };
         let peers: Vec<_> = (0..size)
-            .map(|i| format!("m{i}=http://{}", ports[size + i]))
+            .map(|i| format!("m{i}=http://{}", peer(i).1))
             .collect();
         let members = (0..size).map(|i| {
             let (name, client) = (format!("m{i}"), ports[i]);
-            let (peer, metrics) = (ports[size + i], ports[2 * size + i]);
+            let ((peer, advertised), metrics) = (peer(i), ports[2 * size + i]);
             let data = folder.join(&name);
             let arguments = [
                 ("--name", name.clone()),
@@ -110,7 +117,10 @@ impl EtcdCluster {
                 ("--advertise-client-urls", format!("{scheme}://{client}")),
                 ("--listen-metrics-urls", format!("http://{metrics}")),
                 ("--listen-peer-urls", format!("http://{peer}")),
-                ("--initial-advertise-peer-urls", format!("http://{peer}")),
+                (
+                    "--initial-advertise-peer-urls",
+                    format!("http://{advertised}"),
+                ),
                 ("--initial-cluster", peers.join(",")),
                 (
                     "--initial-cluster-token",

@@ -150,7 +150,7 @@ async fn errors_name_the_options_of_the_command_line() {
     };
     for (mut command, expected) in [
         (run("etcd://a:2379,b:6388", &[]), "of two kinds"),
-        (run("etcd://a", &[]), "etcd://a"),
+        (run("etcd://a", &[]), "it has no port"),
         (run("etcd://a:2379", &["--lease", "1s"]), "--lease 1s"),
     ] {
         let refused = output_of(&mut command).await;

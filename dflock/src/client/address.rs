@@ -170,4 +170,25 @@ mod tests {
             assert_eq!(validate_address(bad), Err(why), "{bad:?}");
         }
     }
+
+    #[cfg(not(feature = "etcd"))]
+    #[test]
+    fn a_member_of_etcd_needs_the_feature() {
+        let servers = ["etcd://e1:2379", "etcd://e2:2379"];
+        let error = crate::Client::builder().servers(servers).build();
+        let error = error.unwrap_err();
+        assert_eq!(
+            error,
+            ConfigError::MissingFeature {
+                address: "etcd://e1:2379".to_owned(),
+                feature: "etcd",
+            }
+        );
+        let message = error.to_string();
+        assert!(message.contains("feature `etcd`"), "{message}");
+        // Another mistake in the list is reported first.
+        let servers = ["etcd://e1:2379", "lock-1:6388"];
+        let error = crate::Client::builder().servers(servers).build();
+        assert!(matches!(error, Err(ConfigError::MixedServers { .. })));
+    }
 }

@@ -1,13 +1,17 @@
 //! Members that die, stop and start again, and networks that fail.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dflock::{Client, Enqueued, LostReason};
+use dflock::{BoxStream, Client, Clock, ConnectFuture, Connector, Enqueued, LostReason};
+use dflock_tests::etcd_cluster::{own_cluster, shared_cluster};
+use dflock_tests::harness::clock;
+use dflock_tests::harness::proxy::{Disconnect, Proxy, Shaping};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::{SECOND, client, semaphore};
-use dflock_tests::etcd_cluster::{own_cluster, shared_cluster};
-use dflock_tests::harness::proxy::{Disconnect, Proxy, Shaping};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_death_of_any_member_loses_no_live_holder_and_no_position() {
@@ -57,14 +61,16 @@ async fn a_stopped_leader_costs_an_election() {
         return;
     };
     let client = client(&cluster);
-    let held = semaphore(&client, "stop", 1, SECOND * 10)
+    // Longer than the leader is stopped: before 3.5.13 one that continues revokes the leases that
+    // would have expired meanwhile without a renewal (etcd#15247).
+    let held = semaphore(&client, "stop", 1, SECOND * 120)
         .acquire()
         .await
         .unwrap();
     let leader = cluster.wait_for_leader().unwrap();
     cluster.stop(leader);
     let stopped = Instant::now();
-    let other = semaphore(&client, "other", 1, SECOND * 10).acquire().await;
+    let other = semaphore(&client, "other", 1, SECOND * 120).acquire().await;
     eprintln!(
         "acquired {:?} after the stop of the leader",
         stopped.elapsed()
@@ -224,4 +230,53 @@ async fn a_database_without_space_keeps_what_is_held() {
     held.release().await.unwrap();
     alarm("DEACTIVATE");
     pool.acquire().await.unwrap().release().await.unwrap();
+}
+
+/// A network whose clock jumps, as that of a machine that is suspended does.
+struct JumpingClock(Arc<AtomicU64>);
+
+impl Connector for JumpingClock {
+    fn connect<'a>(&'a self, address: &'a str) -> ConnectFuture<'a> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            Ok(Box::new(stream) as BoxStream)
+        })
+    }
+
+    fn clock(&self) -> Clock {
+        let jumped = self.0.clone();
+        Clock::Custom(Arc::new(move || {
+            clock::now() + Duration::from_secs(jumped.load(Ordering::SeqCst))
+        }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_of_the_clock_loses_what_is_held_and_the_client_holds_again() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    let jumped = Arc::<AtomicU64>::default();
+    let jumping = super::builder(cluster)
+        .connector(JumpingClock(jumped.clone()))
+        .build()
+        .unwrap();
+    let pool = semaphore(&jumping, "jump", 1, SECOND * 10);
+    let held = pool.clone().acquire().await.unwrap();
+    let Enqueued::Queued(queued) = pool.clone().enqueue().await.unwrap() else {
+        panic!("the slot was free");
+    };
+    jumped.store(3600, Ordering::SeqCst);
+    // At once, and without the executor.
+    assert_eq!(held.check().unwrap_err().reason, LostReason::Expired);
+    assert_eq!(held.remaining(), Duration::ZERO);
+    // The lease lives on in the cluster. The slot of the place in the queue is held once the client
+    // has renewed it, and the lost one is given up.
+    let next = queued.wait_within(SECOND * 30).await.unwrap();
+    next.check().unwrap();
+    assert!(next.remaining() > SECOND * 5);
+    let holders = client(cluster).holders("jump").await.unwrap();
+    assert_eq!(holders.len(), 1);
+    assert_eq!(holders[0].token, *next.token());
+    next.release().await.unwrap();
 }

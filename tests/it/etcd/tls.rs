@@ -25,6 +25,7 @@ async fn certificates_are_checked_on_both_sides() {
     let options = ClusterOptions {
         arguments: arguments.chain(["--client-cert-auth".to_owned()]).collect(),
         scheme: "https".to_owned(),
+        ..ClusterOptions::default()
     };
     let Some(cluster) = EtcdCluster::start_with(1, &options) else {
         return;

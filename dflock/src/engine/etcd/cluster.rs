@@ -191,7 +191,7 @@ impl Cluster {
     ) -> Result<Answered<T>, CallError> {
         let mut uncertain = false;
         let mut authentications = 0;
-        let mut tls_error = None;
+        let mut telling: Option<CallError> = None;
         for failures in 1.. {
             let attempt = self.attempt_once(limits, &send).await;
             let mut error = match attempt {
@@ -214,8 +214,12 @@ impl Cluster {
             let is_final = refusal.is_some_and(|refusal| !refusal.is_temporary())
                 || matches!(error.kind, CallErrorKind::ForeignMember);
             uncertain |= error.uncertain && !is_final;
-            if let CallErrorKind::Tls(..) = error.kind {
-                tls_error = Some(error.kind.clone());
+            let weight = error.kind.weight();
+            if telling
+                .as_ref()
+                .is_none_or(|told| weight >= told.kind.weight())
+            {
+                telling = Some(error.clone());
             }
             let pause = if failures % self.members.len() == 0 {
                 ROUND_PAUSE
@@ -224,8 +228,9 @@ impl Cluster {
             };
             if is_final || Instant::now() + pause + MIN_ATTEMPT >= limits.end {
                 // A member that refuses a certificate may reset the connection before its alert is
-                // read. One alert says more than the other attempts.
-                error.kind = tls_error.unwrap_or(error.kind);
+                // read, and a member without a leader answers beside dead ones. One such answer says
+                // more than the other attempts.
+                error = telling.unwrap_or(error);
                 error.uncertain = uncertain;
                 return Err(error);
             }

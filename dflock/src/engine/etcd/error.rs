@@ -37,6 +37,15 @@ pub(super) enum CallErrorKind {
 }
 
 impl CallErrorKind {
+    /// Returns how much the error says about the cluster.
+    pub(super) fn weight(&self) -> u8 {
+        match self {
+            Self::Tls(..) => 2,
+            Self::ForeignMember | Self::Refused(_) => 1,
+            Self::Connect(_) | Self::ConnectTimeout(_) | Self::Unresponsive(_) => 0,
+        }
+    }
+
     /// Returns the error of a stream, if it comes from TLS.
     pub(super) fn from_tls(error: &io::Error) -> Option<Self> {
         let kind = classify_tls(error)?;

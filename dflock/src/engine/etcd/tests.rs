@@ -10,9 +10,10 @@ use tokio::time::timeout;
 
 use super::entry::{End, EntryHandle, EntrySpec, Held, Phase, Wait};
 use super::error::CallError;
+use super::keys::EntryId;
 use super::messages::{DeleteRangeRequest, LeaseRevokeRequest, Request, TxnRequest};
 use super::session::{Config, Session};
-use super::txn;
+use super::txn::{self, Basis, EntryValue, Join, Joined};
 use crate::engine::dflockd::Tcp;
 use crate::etcd_cluster::{EtcdCluster, own_cluster, shared_cluster};
 use crate::wire::Kind;
@@ -491,11 +492,20 @@ async fn a_stopped_leader_loses_no_holder() {
     let leader = cluster.wait_for_leader().unwrap();
     let only_leader = session_on(&cluster.addresses()[leader..=leader], "dflock/");
     let all = session(&cluster);
-    let lost = only_leader.join(spec("minority", 1));
+    let lost = only_leader.join(EntrySpec {
+        ttl: SECOND * 4,
+        ..spec("minority", 1)
+    });
     let lost_lease = held(&lost).await.lease;
-    let holder = all.join(spec("stopped", 1));
+    // Longer than the leader is stopped: before 3.5.13 one that continues revokes the leases that
+    // would have expired meanwhile without a renewal (etcd#15247).
+    let long = |key| EntrySpec {
+        ttl: SECOND * 120,
+        ..spec(key, 1)
+    };
+    let holder = all.join(long("stopped"));
     held(&holder).await;
-    let next = all.join(spec("minority", 1));
+    let next = all.join(long("minority"));
     queued(&next).await;
     cluster.stop(leader);
     let stopped = Instant::now();
@@ -567,6 +577,55 @@ async fn all_members_may_start_again() {
     release(holder).await;
     assert!(held(&waiter).await.token.fence() > fence);
     release(waiter).await;
+}
+
+// A retry whose first answer was lost must neither move the entry nor make another one.
+#[tokio::test]
+async fn a_join_that_is_repeated_is_the_same_entry() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    let session = session(cluster);
+    let joined = session.run(|core| async move {
+        let queue = core.layout.queue(Kind::Semaphore, "repeated");
+        let value = EntryValue {
+            limit: 2,
+            host: String::new(),
+            pid: 0,
+            since: 0,
+            name: String::new(),
+        };
+        let join = Join {
+            queue: &queue,
+            id: EntryId(7),
+            permits: 1,
+            lease: 0,
+            value: &value,
+        };
+        let mut joined = Vec::new();
+        for _ in 0..2 {
+            let request = join.request(&Basis::Cached);
+            let response = core.cluster.call(&request, core.request_limits()).await;
+            let mut result = join.result(response.unwrap().response);
+            while let Joined::Retry(basis) = result {
+                let request = join.request(&basis);
+                let response = core.cluster.call(&request, core.request_limits()).await;
+                result = join.result(response.unwrap().response);
+            }
+            joined.push(result);
+        }
+        joined
+    });
+    let joined = joined.await.unwrap();
+    let [
+        Joined::Made { revision, ahead: 0 },
+        Joined::Exists { revision: same },
+    ] = joined[..]
+    else {
+        panic!("{joined:?}");
+    };
+    assert_eq!(revision, same);
+    delete_entries(&session, "repeated").await;
 }
 
 #[tokio::test]
