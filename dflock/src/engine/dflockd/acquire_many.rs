@@ -36,6 +36,7 @@ const GRACE: Duration = Duration::from_millis(100);
 
 impl Dflockd {
     /// Checks that so many `permits` of `slot` can be requested.
+    #[expect(clippy::unused_self, reason = "the bounds are those of an engine")]
     pub(crate) fn validate_permits(
         &self,
         slot: &SlotSpec,
