@@ -26,11 +26,10 @@ const START_ATTEMPTS: usize = 5;
 /// Runs the program with its arguments, and ends it when the standard input ends, so that no member
 /// outlives the tests, however they end. The first line of the output is the process id.
 ///
-/// The data is removed as well, unless a line was written before: a cluster in a static is never
-/// dropped, and its write-ahead logs have 64 MB each.
+/// The folder of the cluster is removed as well, unless a line was written before: a cluster in a
+/// static is never dropped, and its write-ahead logs have 64 MB each.
 const SUPERVISE: &str = r#""$@" </dev/null >/dev/null 2>"$LOG" & echo $!; read keep || remove=1
-    kill -9 $! 2>/dev/null; wait $! 2>/dev/null; [ -z "$remove" ] || rm -rf "$DATA" "$LOG"
-    rmdir "$(dirname "$DATA")" 2>/dev/null"#;
+    kill -9 $! 2>/dev/null; wait $! 2>/dev/null; [ -z "$remove" ] || rm -rf "$FOLDER""#;
 
 /// A cluster. Dropping it kills its members and removes their data.
 #[derive(Debug)]
@@ -273,14 +272,13 @@ impl EtcdCluster {
 
     fn run(&mut self, binary: &Path, member: usize) {
         let log = self.log(&self.members[member].name);
-        let data = self.folder.join(&self.members[member].name);
         let member = &mut self.members[member];
         let mut supervisor = Command::new("sh")
             .args(["-c", SUPERVISE, "sh"])
             .arg(binary)
             .args(&member.arguments)
             .env("LOG", log)
-            .env("DATA", data)
+            .env("FOLDER", &self.folder)
             .env_remove("ETCD_UNSUPPORTED_ARCH")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
