@@ -25,8 +25,11 @@ const START_ATTEMPTS: usize = 5;
 
 /// Runs the program with its arguments, and ends it when the standard input ends, so that no member
 /// outlives the tests, however they end. The first line of the output is the process id.
-const SUPERVISE: &str =
-    r#""$@" </dev/null >/dev/null 2>"$LOG" & echo $!; read _; kill -9 $! 2>/dev/null"#;
+///
+/// The folder of the cluster is removed as well, unless a line was written before: a cluster in a
+/// static is never dropped, and its write-ahead logs have 64 MB each.
+const SUPERVISE: &str = r#""$@" </dev/null >/dev/null 2>"$LOG" & echo $!; read keep || remove=1
+    kill -9 $! 2>/dev/null; wait $! 2>/dev/null; [ -z "$remove" ] || rm -rf "$FOLDER""#;
 
 /// A cluster. Dropping it kills its members and removes their data.
 #[derive(Debug)]
@@ -168,6 +171,8 @@ impl EtcdCluster {
     pub fn kill(&mut self, member: usize) {
         if let Some(mut running) = self.members[member].running.take() {
             signal("KILL", running.pid);
+            // The member may be started again with its data.
+            _ = writeln!(running.stdin);
             drop(running.stdin);
             running.supervisor.wait().unwrap();
         }
@@ -208,6 +213,28 @@ impl EtcdCluster {
     /// Returns the metrics of a member, in the format of Prometheus.
     pub fn metrics(&self, member: usize) -> String {
         http(self.members[member].metrics, "GET /metrics", "").unwrap_or_default()
+    }
+
+    /// Returns the number of leaders that a member has seen; `None` if it does not answer.
+    pub fn leaders_seen(&self, member: usize) -> Option<u64> {
+        let metrics = self.metrics(member);
+        let line = |line: &str| {
+            let count = line.strip_prefix("etcd_server_leader_changes_seen_total ")?;
+            count.parse().ok()
+        };
+        metrics.lines().find_map(line)
+    }
+
+    /// Waits until a member that was started or resumed follows or is the leader.
+    pub fn wait_until_joined(&self, member: usize) -> Result<(), String> {
+        let end = Instant::now() + START_TIMEOUT;
+        while !self.metrics(member).contains("\netcd_server_has_leader 1") {
+            if Instant::now() > end {
+                return Err(format!("member {member} has not joined: {}", self.logs()));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Returns the member that leads, if one says so.
@@ -261,6 +288,7 @@ impl EtcdCluster {
             .arg(binary)
             .args(&member.arguments)
             .env("LOG", log)
+            .env("FOLDER", &self.folder)
             .env_remove("ETCD_UNSUPPORTED_ARCH")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -32,6 +32,8 @@ pub struct ServeArgs {
     port: u16,
     #[arg(long)]
     read_timeout: u64,
+    #[arg(long)]
+    max_locks: usize,
 }
 
 impl ServeArgs {
@@ -45,6 +47,7 @@ impl ServeArgs {
         if let Some(program) = &self.program {
             let port = self.port.to_string();
             let read_timeout = self.read_timeout.to_string();
+            let max_keys = self.max_locks.to_string();
             let flags = [
                 "--host",
                 &self.host,
@@ -52,6 +55,8 @@ impl ServeArgs {
                 &port,
                 "--read-timeout",
                 &read_timeout,
+                "--max-locks",
+                &max_keys,
             ];
             // `exec` keeps the process, and so its end with the parent process.
             return Err(Command::new(program)
@@ -69,7 +74,8 @@ impl ServeArgs {
             let read_timeout = Duration::from_secs(self.read_timeout);
             let config = Server::builder()
                 .bind(format!("{}:{}", self.host, self.port))
-                .read_timeout(read_timeout);
+                .read_timeout(read_timeout)
+                .max_keys(self.max_locks);
             let _server = config.build().start().await?;
             std::future::pending().await
         })
@@ -83,6 +89,8 @@ pub struct ServerCommand {
     pub program: Option<PathBuf>,
     /// In seconds.
     pub read_timeout: u64,
+    /// The number of keys.
+    pub max_keys: usize,
 }
 
 impl ServerCommand {
@@ -105,6 +113,7 @@ impl ServerCommand {
     async fn try_start(&self) -> HarnessResult<ServerProcess> {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let (port, read_timeout) = (addr.port().to_string(), self.read_timeout.to_string());
+        let max_keys = self.max_keys.to_string();
         let mut arguments = vec![
             "serve",
             "--host",
@@ -113,6 +122,8 @@ impl ServerCommand {
             &port,
             "--read-timeout",
             &read_timeout,
+            "--max-locks",
+            &max_keys,
         ];
         if let Some(program) = &self.program {
             arguments.extend([

@@ -70,6 +70,8 @@ async fn measure(options: Options) -> HarnessResult<()> {
         .map(|program| ServerCommand {
             program,
             read_timeout: 23,
+            // Those of the slots that are held at once, and a few others.
+            max_keys: 1024 + options.slots as usize,
         })
         .collect();
     if options.engines {

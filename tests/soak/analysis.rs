@@ -6,7 +6,7 @@ use crate::client::TASKS;
 use crate::fault::{Fault, FaultKind};
 use crate::interval::{Interval, excess, merge, weights};
 use crate::key::KEYS;
-use crate::late_loss::LateLoss;
+use crate::late_loss::{CONTEXT_TIME, LateLoss};
 use crate::timeline::{Hold, Timeline};
 use crate::violation::{Violation, ViolationKind};
 
@@ -105,6 +105,7 @@ impl<'a> Analysis<'a> {
                 key,
                 at,
                 length,
+                process: None,
                 late_loss: None,
             }
         };
@@ -126,6 +127,7 @@ impl<'a> Analysis<'a> {
                 key: hold.key,
                 at: deadline.latest,
                 length,
+                process: None,
                 late_loss: Some(self.late_loss(hold, Some(deadline))),
             }
         };
@@ -141,6 +143,7 @@ impl<'a> Analysis<'a> {
                     key: hold.key,
                     at,
                     length: Duration::ZERO,
+                    process: None,
                     late_loss: Some(self.late_loss(hold, None)),
                 }
             });
@@ -148,7 +151,7 @@ impl<'a> Analysis<'a> {
     }
 
     fn late_loss(&self, hold: &Hold, deadline: Option<Deadline>) -> LateLoss {
-        LateLoss::new(self.timeline, hold, deadline)
+        LateLoss::new(self.timeline, hold, deadline, CONTEXT_TIME)
     }
 
     fn leaks(&self) -> Vec<Violation> {
@@ -202,6 +205,7 @@ impl<'a> Analysis<'a> {
                             key,
                             at,
                             length,
+                            process: None,
                             late_loss: None,
                         });
                     }

@@ -7,7 +7,7 @@
 mod client_target;
 mod judge;
 mod member_target;
-mod record;
+pub(crate) mod record;
 mod report;
 
 use std::time::Duration;

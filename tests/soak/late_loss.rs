@@ -9,8 +9,8 @@ use crate::fault::Fault;
 use crate::key::KEYS;
 use crate::timeline::{Hold, Timeline};
 
-/// Events up to this long before a late loss are part of its context.
-const CONTEXT_TIME: Duration = Duration::from_secs(1);
+/// Events up to this long before a late loss are usually part of its context.
+pub(crate) const CONTEXT_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LateLoss {
@@ -27,12 +27,18 @@ pub(crate) struct LateLoss {
 }
 
 impl LateLoss {
-    pub(crate) fn new(timeline: &Timeline, hold: &Hold, deadline: Option<Deadline>) -> Self {
+    /// The context begins `context` before the loss.
+    pub(crate) fn new(
+        timeline: &Timeline,
+        hold: &Hold,
+        deadline: Option<Deadline>,
+        context: Duration,
+    ) -> Self {
         let client = hold.client;
         let (from, to) = deadline.map_or((hold.end(), hold.end()), |deadline| {
             (deadline.fault.from, deadline.fault.to)
         });
-        let (first, last) = (from.saturating_sub(CONTEXT_TIME), to.max(hold.end()));
+        let (first, last) = (from.saturating_sub(context), to.max(hold.end()));
         let faults = timeline
             .faults
             .iter()

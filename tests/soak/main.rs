@@ -127,6 +127,7 @@ fn soak(options: Options) -> HarnessResult<bool> {
         server: ServerCommand {
             program: options.server_bin,
             read_timeout: options.read_timeout,
+            max_keys: 1024,
         },
         client_read_timeout: Duration::from_secs(
             options.client_read_timeout.unwrap_or(options.read_timeout),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::etcd::record::Process;
 use crate::fault::FaultKind;
 use crate::key::KEYS;
 use crate::late_loss::LateLoss;
@@ -33,6 +34,8 @@ pub(crate) struct Violation {
     pub(crate) key: usize,
     pub(crate) at: Duration,
     pub(crate) length: Duration,
+    /// The process that the cluster listed without a hold, of a leak on etcd.
+    pub(crate) process: Option<Process>,
     /// Context of a late loss.
     pub(crate) late_loss: Option<LateLoss>,
 }
@@ -45,6 +48,7 @@ impl fmt::Display for Violation {
             key,
             at,
             length,
+            process,
             late_loss,
         } = self;
         let fault = fault.map_or("no fault", FaultKind::name);
@@ -53,6 +57,10 @@ impl fmt::Display for Violation {
             "{kind:?} of {length:.1?} on {:?} at {at:.3?}, last fault: {fault}",
             KEYS[*key].name
         )?;
+        if let Some(Process { client, ended, .. }) = process {
+            let state = if ended.is_some() { "killed" } else { "live" };
+            write!(f, ", {state} process of client {client}")?;
+        }
         late_loss
             .as_ref()
             .map_or(Ok(()), |late_loss| write!(f, "\n{late_loss}"))

@@ -115,7 +115,12 @@ impl<'a> Judge<'a> {
             .filter(|(_, deadline)| deadline.last > deadline.latest)
             .map(|(hold, deadline)| Violation {
                 fault: Some(deadline.fault.kind),
-                late_loss: Some(LateLoss::new(&self.record.timeline, hold, Some(deadline))),
+                late_loss: Some(LateLoss::new(
+                    &self.record.timeline,
+                    hold,
+                    Some(deadline),
+                    AFTER_EFFECT,
+                )),
                 ..self.violation(
                     ViolationKind::Late,
                     hold.key,
@@ -129,7 +134,12 @@ impl<'a> Judge<'a> {
             .holds()
             .filter(|hold| hold.held_after_loss())
             .map(|hold| Violation {
-                late_loss: Some(LateLoss::new(&self.record.timeline, hold, None)),
+                late_loss: Some(LateLoss::new(
+                    &self.record.timeline,
+                    hold,
+                    None,
+                    AFTER_EFFECT,
+                )),
                 ..self.violation(ViolationKind::Late, hold.key, instant(hold.end()))
             });
         late.chain(contradictions).collect()
@@ -141,7 +151,12 @@ impl<'a> Judge<'a> {
             .filter_map(|hold| Some((hold, hold.lost?)))
             .filter(|(hold, at)| !self.is_excused(hold, *at))
             .map(|(hold, at)| Violation {
-                late_loss: Some(LateLoss::new(&self.record.timeline, hold, None)),
+                late_loss: Some(LateLoss::new(
+                    &self.record.timeline,
+                    hold,
+                    None,
+                    lease(hold.key),
+                )),
                 ..self.violation(ViolationKind::LiveLoss, hold.key, instant(at))
             })
             .collect()
@@ -191,7 +206,10 @@ impl<'a> Judge<'a> {
                         .length()
                         .saturating_sub(covered(excused.into_iter(), interval));
                     if open > MAX_STALE {
-                        leaks.push(self.violation(ViolationKind::Leak, key, interval));
+                        leaks.push(Violation {
+                            process: Some(*process),
+                            ..self.violation(ViolationKind::Leak, key, interval)
+                        });
                     }
                 }
             }
@@ -255,12 +273,15 @@ impl<'a> Judge<'a> {
                     is_own.then(|| after(stall.interval(), AFTER_EFFECT))
                 }),
         );
+        // A member without a leader lists nothing, and one that starts slowly is affected longer.
+        let elections = self.record.elections.iter();
+        times.extend(elections.map(|election| after(*election, AFTER_EFFECT)));
         if let Some(ended) = process.ended {
             let expiry = lease(key) + EXPIRY_MARGIN;
             times.push(after(instant(ended), expiry));
             // A new leader grants each lease its full time again.
-            let elections = self.faults().filter(|fault| is_leader_fault(fault.kind));
-            times.extend(elections.map(|fault| after(fault.interval(), expiry)));
+            let elections = self.record.elections.iter();
+            times.extend(elections.map(|election| after(*election, expiry)));
         }
         times
     }
@@ -332,6 +353,7 @@ impl<'a> Judge<'a> {
             key,
             at: interval.from,
             length: interval.length(),
+            process: None,
             late_loss: None,
         }
     }

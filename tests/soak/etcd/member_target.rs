@@ -1,4 +1,5 @@
-//! Faults of the members of the cluster. At most one member is affected at a time.
+//! Faults of the members of the cluster. At most one member is affected at a time: the next fault
+//! waits until the member has joined again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::sleep;
 
 use super::record::SharedRecord;
 use crate::fault::{Fault, FaultKind};
+use crate::interval::Interval;
 
 /// Interval between the starts of two faults.
 const FAULT_INTERVAL: Duration = Duration::from_secs(5);
@@ -48,6 +50,13 @@ pub(crate) struct Members {
     seed: u64,
 }
 
+/// The number of leaders that each member had seen at a time.
+#[derive(Default)]
+struct Leaders {
+    seen: [Option<u64>; 3],
+    at: Duration,
+}
+
 impl Members {
     pub(crate) fn new(cluster: EtcdCluster, seed: u64) -> Self {
         Self {
@@ -64,6 +73,7 @@ impl Members {
     ) -> HarnessResult<()> {
         let mut rng = StdRng::seed_from_u64(self.seed);
         let (mut round, mut leader_faults) = (Vec::new(), Vec::new());
+        let mut leaders = Leaders::default();
         loop {
             if leader_faults.is_empty() {
                 leader_faults = LEADER_FAULTS.to_vec();
@@ -83,19 +93,51 @@ impl Members {
             if now() + length > end {
                 return Ok(());
             }
+            self.find_elections(None, &mut leaders, record).await?;
             let from = now();
-            self.apply(kind, length).await?;
+            let member = self.apply(kind, length).await?;
             record.timeline.lock().faults.push(Fault {
                 kind,
                 client: None,
                 from,
                 to: now(),
             });
+            self.run(move |cluster| cluster.wait_until_joined(member))
+                .await??;
+            self.find_elections(Some(member), &mut leaders, record)
+                .await?;
             sleep(next.saturating_sub(now())).await;
         }
     }
 
-    async fn apply(&self, kind: FaultKind, length: Duration) -> HarnessResult<()> {
+    /// Records an election if a member has seen another leader since the last call, except the
+    /// member that was affected by a fault since then.
+    async fn find_elections(
+        &self,
+        affected: Option<usize>,
+        last: &mut Leaders,
+        record: &SharedRecord,
+    ) -> HarnessResult<()> {
+        let seen = self
+            .run(|cluster| [0, 1, 2].map(|member| cluster.leaders_seen(member)))
+            .await?;
+        let at = now();
+        let has_changed = (0..seen.len()).any(|member| {
+            Some(member) != affected
+                && matches!((last.seen[member], seen[member]), (Some(old), Some(new)) if old < new)
+        });
+        if has_changed {
+            record.add_election(Interval {
+                from: last.at,
+                to: at,
+            });
+        }
+        *last = Leaders { seen, at };
+        Ok(())
+    }
+
+    /// Applies a fault to a member, and returns the member.
+    async fn apply(&self, kind: FaultKind, length: Duration) -> HarnessResult<usize> {
         let on_leader = LEADER_FAULTS.contains(&kind);
         let member = self
             .run(move |cluster| {
@@ -110,19 +152,20 @@ impl Members {
             FaultKind::LeaderStopped | FaultKind::FollowerStopped => {
                 self.run(move |cluster| cluster.stop(member)).await?;
                 sleep(length).await;
-                self.run(move |cluster| cluster.resume(member)).await
+                self.run(move |cluster| cluster.resume(member)).await?;
             }
             FaultKind::LeaderTerminated => {
                 self.run(move |cluster| cluster.terminate(member)).await?;
                 sleep(length).await;
-                self.run(move |cluster| cluster.restart(member)).await
+                self.run(move |cluster| cluster.restart(member)).await?;
             }
             _ => {
                 self.run(move |cluster| cluster.kill(member)).await?;
                 sleep(length).await;
-                self.run(move |cluster| cluster.restart(member)).await
+                self.run(move |cluster| cluster.restart(member)).await?;
             }
         }
+        Ok(member)
     }
 
     async fn run<T: Send + 'static>(

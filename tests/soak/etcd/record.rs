@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::interval::Interval;
 use crate::timeline::{SharedTimeline, Timeline};
 
 /// The holders of a key that the cluster listed between `from` and `to`.
@@ -16,7 +17,7 @@ pub(crate) struct Sample {
 }
 
 /// A process of a client.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) client: usize,
@@ -30,6 +31,7 @@ pub(crate) struct SharedRecord {
     pub(crate) timeline: SharedTimeline,
     samples: Arc<Mutex<Vec<Sample>>>,
     processes: Arc<Mutex<Vec<Process>>>,
+    elections: Arc<Mutex<Vec<Interval>>>,
 }
 
 /// What was recorded.
@@ -38,6 +40,8 @@ pub(crate) struct Record {
     pub(crate) timeline: Timeline,
     pub(crate) samples: Vec<Sample>,
     pub(crate) processes: Vec<Process>,
+    /// Times in which a leader was elected.
+    pub(crate) elections: Vec<Interval>,
 }
 
 impl SharedRecord {
@@ -62,11 +66,16 @@ impl SharedRecord {
         }
     }
 
+    pub(crate) fn add_election(&self, interval: Interval) {
+        lock(&self.elections).push(interval);
+    }
+
     pub(crate) fn into_record(self) -> Record {
         Record {
             timeline: std::mem::take(&mut *self.timeline.lock()),
             samples: std::mem::take(&mut *lock(&self.samples)),
             processes: std::mem::take(&mut *lock(&self.processes)),
+            elections: std::mem::take(&mut *lock(&self.elections)),
         }
     }
 }

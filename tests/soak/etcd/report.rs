@@ -144,6 +144,15 @@ impl fmt::Display for Report<'_> {
                 settings.limit
             )?;
         }
+        let lists = self.record.samples.iter().filter(|sample| sample.key == 0);
+        let lists: Vec<Duration> = lists.map(|sample| sample.to).collect();
+        let pauses = lists.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        writeln!(
+            f,
+            "{} times with an election, {:.1} s at most without a list of holders",
+            self.record.elections.len(),
+            pauses.max().unwrap_or_default().as_secs_f64()
+        )?;
         let stalls = timeline
             .system_stalls()
             .map(|stall| stall.interval().length());
