@@ -302,8 +302,10 @@ async fn a_verification_ends_with_the_close() {
     sleep(Duration::from_millis(2500)).await;
     assert_eq!(fixture.holders("pool"), 1);
     assert!(!waiter.is_finished());
+    let started = Instant::now();
     fixture.client.close().await;
     assert_closed(waiter.await.unwrap(), Operation::Acquire);
+    assert_eq!(started.elapsed(), Duration::ZERO);
     sleep(3 * SECOND).await;
     assert_eq!(fixture.holders("pool"), 0);
 }

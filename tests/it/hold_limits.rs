@@ -322,6 +322,8 @@ async fn the_connection_of_a_kept_slot_is_reused_afterwards() {
     assert_eq!(fixture.server.stats().connections, 2);
     sleep(4 * SECOND).await;
     assert_eq!(fixture.holders("pool"), 0);
+    // It is idle now.
+    assert_eq!(fixture.server.stats().connections, 2);
     drop(held);
     sleep(MILLISECOND).await;
     let held = other.acquire().await.unwrap();
@@ -471,11 +473,15 @@ fn the_end_of_the_runtime_ends_min_hold() {
         assert_eq!(holders(&server), 1);
         workers.shutdown_background();
         drop(held);
-        servers.block_on(async {
+        // Sooner than by the lease or by the read timeout of the server.
+        let freed = async {
             while holders(&server) > 0 {
                 sleep(MILLISECOND).await;
             }
-        });
+        };
+        servers
+            .block_on(async { tokio::time::timeout(10 * SECOND, freed).await })
+            .expect("the slot is free");
     }
 }
 
