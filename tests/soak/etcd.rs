@@ -32,9 +32,8 @@ const CALM_PHASE: Duration = Duration::from_secs(3);
 /// Interval between two samples of the holders.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time beyond the longest lease in which the slots of killed clients must be free. etcd ends leases
-/// within half a second, and an election prolongs them by a lease.
-const FREE_MARGIN: Duration = Duration::from_secs(3);
+/// Time beyond the longest lease in which the slots of killed clients must be free.
+const FREE_MARGIN: Duration = Duration::from_secs(5);
 
 /// Settings of a run.
 #[derive(Debug)]
