@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use dflock::{Error, Held};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, acquire_pool};
 
 /// A guard that tells whether it was dropped.
 #[derive(Clone, Default)]
@@ -35,13 +35,7 @@ impl Drop for Guard {
 #[tokio::test(start_paused = true)]
 async fn run_drops_its_body_when_the_slot_is_lost() {
     let fixture = Fixture::new().await;
-    let held = fixture
-        .client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(&fixture.client).await;
     let dropped = Dropped::default();
     let guard = dropped.guard();
     let mut run = pin!(held.run(async {
@@ -57,13 +51,7 @@ async fn run_drops_its_body_when_the_slot_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn run_drops_its_body_when_it_is_ready() {
     let fixture = Fixture::new().await;
-    let held = fixture
-        .client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(&fixture.client).await;
     let dropped = Dropped::default();
     let guard = dropped.guard();
     let mut run = pin!(held.run(poll_fn(move |_| Poll::Ready(guard.0.is_set()))));

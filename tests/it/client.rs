@@ -8,7 +8,7 @@ use std::time::Duration;
 use dflock::server::Server;
 use dflock::{Client, ConfigError, Connector, Crc32, Enqueued, Error, Semaphore, Sharding};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, cycle};
 
 async fn start_three_servers() -> [Server; 3] {
     [
@@ -147,13 +147,7 @@ fn one_client_works_on_several_runtimes() {
             .unwrap();
         runtime.block_on(async {
             for _ in 0..3 {
-                pool.clone()
-                    .acquire()
-                    .await
-                    .unwrap()
-                    .release()
-                    .await
-                    .unwrap();
+                cycle(&pool).await;
             }
         });
     }
@@ -246,13 +240,7 @@ async fn a_connection_serves_one_holder_at_a_time_and_is_reused() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 3).unwrap();
     for _ in 0..10 {
-        pool.clone()
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        cycle(&pool).await;
     }
     assert_eq!(fixture.server.stats().connections, 1);
     let holds = [
@@ -274,21 +262,9 @@ async fn a_connection_is_not_reused_after_a_long_idle_time() {
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     // Idle times after which the client or the server closes the connection.
     for idle in [18, 22, 24, 60] {
-        pool.clone()
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        cycle(&pool).await;
         tokio::time::sleep(Duration::from_secs(idle)).await;
-        pool.clone()
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        cycle(&pool).await;
         assert_eq!(fixture.server.stats().connections, 1, "after {idle} s");
     }
 }
@@ -298,21 +274,9 @@ async fn a_pooled_connection_closed_by_the_server_causes_no_error() {
     let fixture = Fixture::new().await;
     let pool = fixture.client.semaphore("pool", 1).unwrap();
     for _ in 0..5 {
-        pool.clone()
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        cycle(&pool).await;
         fixture.server.faults().disconnect_all();
-        pool.clone()
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        cycle(&pool).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! An embedded server with an in-memory client, so that a test can pause the clock.
 
-use dflock::Client;
 use dflock::server::{Server, ServerBuilder, ServerConfig};
+use dflock::{Client, Held, Semaphore};
 
 /// An embedded server and a client that reaches it through memory.
 pub(crate) struct Fixture {
@@ -45,6 +45,18 @@ impl Fixture {
             .find(|s| s.key == key)
             .map_or(0, |s| s.waiters)
     }
+}
+
+/// Acquires the only slot of the semaphore `pool`.
+pub(crate) async fn acquire_pool(client: &Client) -> Semaphore<Held> {
+    let pool = client.semaphore("pool", 1).unwrap();
+    pool.acquire().await.unwrap()
+}
+
+/// Acquires a slot of `pool`, and releases it.
+pub(crate) async fn cycle(pool: &Semaphore) {
+    let held = pool.clone().acquire().await.unwrap();
+    held.release().await.unwrap();
 }
 
 /// Returns the server options for [`Fixture::with_config`].

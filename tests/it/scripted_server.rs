@@ -145,6 +145,17 @@ impl ScriptedServer {
             .forget();
     }
 
+    /// Polls `call` until a script has reached its next [`checkpoint`], and drops it.
+    ///
+    /// Panics when `call` ends before that.
+    pub(crate) async fn cancel_at_checkpoint(&self, call: impl Future) {
+        tokio::select! {
+            biased;
+            _ = call => panic!("there is no reply yet"),
+            () = self.reached() => {}
+        }
+    }
+
     /// Lets a script continue after its next [`wait_for_test`].
     pub(crate) fn resume(&self) {
         self.checkpoints.resumed.add_permits(1);

@@ -8,7 +8,7 @@ use dflock::{Client, Clock, ConnectFuture, Connector, Held, Semaphore};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, acquire_pool};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -84,15 +84,7 @@ fn client_with_rate(fixture: &Fixture, clock: &SuspendClock, rate: f64) -> Clien
 /// Returns a semaphore whose connection was used before. It has a background task, and a timer set
 /// by an earlier request.
 async fn reused_semaphore(fixture: &Fixture, client: &Client) -> Semaphore {
-    let pool = client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap()
-        .release()
-        .await
-        .unwrap();
+    let pool = acquire_pool(client).await.release().await.unwrap();
     sleep(5 * SECOND).await;
     assert_eq!(fixture.server.stats().connections, 1);
     pool
@@ -105,13 +97,7 @@ async fn acquire_after(
     wait: Duration,
     delay: impl Future<Output = ()>,
 ) -> Semaphore<Held> {
-    let other = fixture
-        .client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let other = acquire_pool(&fixture.client).await;
     let waiting = tokio::spawn(pool.acquire_within(wait));
     delay.await;
     other.release().await.unwrap();

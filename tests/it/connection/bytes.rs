@@ -1,5 +1,6 @@
 //! Framing: lines are independent of how the bytes are split into segments.
 
+use crate::fixture::acquire_pool;
 use crate::scripted_server::*;
 
 const MIB: usize = 1024 * 1024;
@@ -21,15 +22,7 @@ async fn requests_and_replies_work_one_byte_at_a_time() {
     let stats = client.stats().await.unwrap();
     assert_eq!(stats[0].semaphores[0].key, "键☃-clé-🔒");
     assert_eq!(stats[0].semaphores[0].holders, 2);
-    client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap()
-        .release()
-        .await
-        .unwrap();
+    acquire_pool(&client).await.release().await.unwrap();
     server.finish().await;
 }
 
@@ -113,17 +106,8 @@ async fn two_replies_in_one_segment_answer_two_requests() {
         send(OK),
     ]]);
     let client = server.client();
-    let held = client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
-    tokio::select! {
-        biased;
-        _ = held.renew() => panic!("there is no reply yet"),
-        () = server.reached() => {}
-    }
+    let held = acquire_pool(&client).await;
+    server.cancel_at_checkpoint(held.renew()).await;
     // The pending renewal neither suppresses the release nor consumes its reply.
     held.release().await.unwrap();
     client.ping().await.unwrap();

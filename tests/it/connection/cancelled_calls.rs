@@ -5,6 +5,7 @@ use std::time::Duration;
 use dflock::{Enqueued, Error, Operation};
 use tokio::time::Instant;
 
+use crate::fixture::acquire_pool;
 use crate::scripted_server::*;
 
 const QUEUED: &str = "queued\n";
@@ -21,21 +22,9 @@ async fn a_late_reply_never_answers_the_next_request() {
     ]);
     let client = server.client();
     let pool = client.semaphore("pool", 1).unwrap();
-    tokio::select! {
-        biased;
-        _ = pool.clone().acquire() => panic!("there is no reply"),
-        () = server.reached() => {}
-    }
-    tokio::select! {
-        biased;
-        _ = pool.enqueue() => panic!("there is no reply"),
-        () = server.reached() => {}
-    }
-    tokio::select! {
-        biased;
-        _ = client.stats() => panic!("there is no reply"),
-        () = server.reached() => {}
-    }
+    server.cancel_at_checkpoint(pool.clone().acquire()).await;
+    server.cancel_at_checkpoint(pool.enqueue()).await;
+    server.cancel_at_checkpoint(client.stats()).await;
     client.ping().await.unwrap();
     server.finish().await;
 }
@@ -54,17 +43,8 @@ async fn a_cancelled_release_closes_its_connection() {
         vec![expect(PING), send(OK)],
     ]);
     let client = server.client();
-    let held = client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
-    tokio::select! {
-        biased;
-        _ = held.release() => panic!("there is no reply"),
-        () = server.reached() => {}
-    }
+    let held = acquire_pool(&client).await;
+    server.cancel_at_checkpoint(held.release()).await;
     client.ping().await.unwrap();
     server.finish().await;
 }
@@ -84,12 +64,7 @@ async fn release_times_out_when_the_server_does_not_reply() {
             .socket_timeout(Duration::from_secs(3))
             .build()
             .unwrap();
-        let held = client
-            .semaphore("pool", 1)
-            .unwrap()
-            .acquire()
-            .await
-            .unwrap();
+        let held = acquire_pool(&client).await;
         if renewing {
             server.reached().await;
         }

@@ -11,18 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::time::sleep;
 
 use super::WrappingConnector;
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, acquire_pool};
 
 #[tokio::test(start_paused = true)]
 async fn a_panicking_stream_only_loses_the_slot() {
     let fixture = Fixture::new().await;
     let (client, panics) = client(&fixture);
-    let held = client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(&client).await;
     panics.store(true, Ordering::Relaxed);
     fixture.server.faults().disconnect("pool");
     // The keep-alive task is the first to poll the stream.
@@ -34,13 +29,7 @@ async fn a_panicking_stream_only_loses_the_slot() {
 async fn a_panicking_stream_only_disconnects_a_waiter() {
     let fixture = Fixture::new().await;
     let (client, panics) = client(&fixture);
-    let first = fixture
-        .client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let first = acquire_pool(&fixture.client).await;
     let Enqueued::Queued(queued) = client
         .semaphore("pool", 1)
         .unwrap()

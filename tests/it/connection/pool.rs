@@ -7,7 +7,7 @@ use dflock::{Error, LostReason};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, acquire_pool, cycle};
 use crate::scripted_server::*;
 
 // Covers bug G25. A connection that holds a slot is not shared. An idle one can be used by every
@@ -86,15 +86,7 @@ async fn a_stale_connection_is_replaced() {
         client.ping().await.unwrap();
         scripted_server.resume();
         scripted_server.reached().await;
-        client
-            .semaphore("pool", 1)
-            .unwrap()
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        acquire_pool(&client).await.release().await.unwrap();
         scripted_server.finish().await;
     }
 }
@@ -112,13 +104,7 @@ async fn an_idle_socket_that_closes_is_replaced() {
         client.ping().await.unwrap();
         scripted_server.resume();
         scripted_server.reached().await;
-        client
-            .semaphore("pool", 1)
-            .unwrap()
-            .acquire()
-            .await
-            .unwrap()
-            .close();
+        acquire_pool(&client).await.close();
         scripted_server.finish().await;
     }
 }
@@ -131,13 +117,7 @@ async fn a_request_that_fails_on_an_idle_connection_is_retried_once() {
             ScriptedServer::tcp([first.clone(), vec![expect(ACQUIRE), send(GRANT)]]).await;
         let client = scripted_server.client();
         client.ping().await.unwrap();
-        client
-            .semaphore("pool", 1)
-            .unwrap()
-            .acquire()
-            .await
-            .unwrap()
-            .close();
+        acquire_pool(&client).await.close();
         scripted_server.finish().await;
 
         // The script expects no third connection.
@@ -192,13 +172,7 @@ async fn each_request_has_a_full_timeout_on_a_fast_clock() {
     let server = Server::start().await.unwrap();
     let pool = server.client().semaphore("pool", 1).unwrap();
     for _ in 0..3 {
-        pool.clone()
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        cycle(&pool).await;
         sleep(Duration::from_secs(7)).await;
     }
 }
@@ -268,12 +242,7 @@ async fn a_connection_that_holds_a_slot_is_not_closed_at_its_maximum_age() {
         .max_connection_age(Duration::from_secs(1))
         .build()
         .unwrap();
-    let held = client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(&client).await;
     sleep(Duration::from_secs(100)).await;
     held.check().unwrap();
     assert_eq!(fixture.server.stats().connections, 1);
@@ -341,26 +310,18 @@ fn a_client_works_on_one_runtime_after_another() {
         cycle_script,
     ]));
     let client = scripted_server.client();
-    let cycle = async |client: &dflock::Client| {
+    let run_cycle = async |client: &dflock::Client| {
         client.ping().await.unwrap();
-        client
-            .semaphore("pool", 1)
-            .unwrap()
-            .acquire()
-            .await
-            .unwrap()
-            .release()
-            .await
-            .unwrap();
+        acquire_pool(client).await.release().await.unwrap();
         client.ping().await.unwrap();
     };
     let (first, second) = (runtime(), runtime());
-    first.block_on(cycle(&client));
-    second.block_on(cycle(&client));
+    first.block_on(run_cycle(&client));
+    second.block_on(run_cycle(&client));
     // Each runtime reuses its own connection.
     first.block_on(client.ping()).unwrap();
     drop((first, second));
-    runtime().block_on(cycle(&client));
+    runtime().block_on(run_cycle(&client));
     server_runtime.block_on(scripted_server.finish());
 }
 
@@ -456,12 +417,7 @@ async fn idle_connections_are_dropped_when_a_holder_detects_a_silent_server() {
             .heartbeat(Duration::from_secs(2))
             .build()
             .unwrap();
-        let held = client
-            .semaphore("pool", 1)
-            .unwrap()
-            .acquire()
-            .await
-            .unwrap();
+        let held = acquire_pool(&client).await;
         client.ping().await.unwrap();
         if operation == "release" {
             assert!(matches!(

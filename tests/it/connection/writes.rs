@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ErrorKind, ReadBuf, Result};
 use tokio::time::{Instant, timeout};
 
 use super::WrappingConnector;
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, acquire_pool};
 use crate::scripted_server::*;
 
 // Covers bug P35. The server does not read. A timeout set by the caller is not an error of the
@@ -56,11 +56,7 @@ async fn a_release_waits_until_the_previous_renewal_is_written() {
     ];
     let server = ScriptedServer::byte_by_byte([script]);
     let held = server.pool().acquire().await.unwrap();
-    tokio::select! {
-        biased;
-        _ = held.renew() => panic!("there is no reply yet"),
-        () = server.reached() => {}
-    }
+    server.cancel_at_checkpoint(held.renew()).await;
     let mut release = Box::pin(held.release());
     assert!(timeout(Duration::from_secs(1), &mut release).await.is_err());
     server.resume();
@@ -81,12 +77,7 @@ async fn a_failed_write_of_a_release_closes_the_connection() {
         })
     });
     let client = Client::builder().connector(connector).build().unwrap();
-    let held = client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(&client).await;
     blocked.store(true, Ordering::Relaxed);
     drop(held);
     fixture

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dflock::{Client, Error};
 use tokio::time::Instant;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, acquire_pool};
 
 #[dflock::semaphore(key = "pool", limit = 1, client = client, when_busy = skip)]
 async fn skipping(client: &Client, rows: Vec<u8>) -> Result<Vec<u8>, Error> {
@@ -35,12 +35,7 @@ async fn a_skipped_call_returns_the_default_at_once() {
     assert_eq!(skipping(client, vec![7]).await.unwrap(), [7]);
     assert_eq!(skipping_lock(client).await.unwrap(), Some("ran"));
 
-    let held = client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(client).await;
     let lock = client.lock("lock").unwrap().acquire().await.unwrap();
     let started = Instant::now();
     assert_eq!(skipping(client, vec![7]).await.unwrap(), Vec::<u8>::new());
@@ -70,12 +65,7 @@ async fn a_skipping_function_returns_other_errors() {
 async fn a_function_without_skip_waits_for_its_timeout() {
     let fixture = Fixture::new().await;
     let client = &fixture.client;
-    let held = client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(client).await;
     let started = Instant::now();
     assert!(waiting(client).await.unwrap_err().is_timeout());
     assert!(started.elapsed() >= Duration::from_secs(2));

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::log::Log;
-use crate::fixture::{Fixture, server};
+use crate::fixture::{Fixture, acquire_pool, server};
 
 /// A way in which a body returns.
 #[derive(Clone, Copy, Debug)]
@@ -114,13 +114,7 @@ async fn panic_and_cancellation_free_the_slot() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_wait_leaves_the_queue() {
     let fixture = Fixture::new().await;
-    let held = fixture
-        .client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(&fixture.client).await;
     let waiting = fixture
         .client
         .clone()
@@ -183,13 +177,7 @@ async fn with_another_limit() -> anyhow::Result<()> {
 #[tokio::test(start_paused = true)]
 async fn a_failed_acquire_is_an_error_and_the_body_does_not_run() {
     let fixture = Fixture::new().await;
-    let held = fixture
-        .client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(&fixture.client).await;
     let error = fixture
         .client
         .clone()

@@ -8,6 +8,7 @@ use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 
 use super::test_ca::TestCa;
+use crate::fixture::acquire_pool;
 
 /// Returns a server with TLS and a client that reaches it in memory.
 async fn start(config: ServerConfig) -> (Server, Client) {
@@ -168,27 +169,14 @@ async fn a_release_on_a_frozen_server_times_out() {
 #[tokio::test(start_paused = true)]
 async fn a_disconnect_loses_the_slot_immediately() {
     let (server, client) = start(server!()).await;
-    let held = client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = acquire_pool(&client).await;
     server.faults().disconnect("pool");
     let start = Instant::now();
     let lost = held.lost().await;
     assert_eq!(lost.reason, LostReason::Disconnected);
     assert!(start.elapsed() < Duration::from_millis(5));
     // Covers bug T12.
-    client
-        .semaphore("pool", 1)
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap()
-        .release()
-        .await
-        .unwrap();
+    acquire_pool(&client).await.release().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
