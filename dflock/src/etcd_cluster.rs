@@ -265,10 +265,23 @@ impl EtcdCluster {
         (leader + 1) % self.members.len()
     }
 
+    /// Waits until a member knows no leader.
+    pub fn wait_for_no_leader(&self, member: usize) {
+        let end = Instant::now() + START_TIMEOUT;
+        while !self.has_metric(member, "etcd_server_has_leader 0") {
+            assert!(Instant::now() < end, "member {member} has a leader");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn leads(&self, member: usize) -> bool {
+        self.has_metric(member, "etcd_server_is_leader 1")
+    }
+
+    fn has_metric(&self, member: usize, line: &str) -> bool {
         let member = &self.members[member];
-        let is_leader = |metrics: String| metrics.contains("\netcd_server_is_leader 1");
-        member.running.is_some() && http(member.metrics, "GET /metrics", "").is_ok_and(is_leader)
+        let has_line = |metrics: String| metrics.lines().any(|metric| metric == line);
+        member.running.is_some() && http(member.metrics, "GET /metrics", "").is_ok_and(has_line)
     }
 
     fn logs(&self) -> String {

@@ -74,6 +74,7 @@ async fn a_cluster_without_a_leader_is_an_error() {
     };
     cluster.kill(0);
     cluster.kill(1);
+    cluster.wait_for_no_leader(2);
     let error = client(&cluster)
         .lock("k")
         .unwrap()
