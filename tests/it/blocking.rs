@@ -273,8 +273,9 @@ fn a_slot_that_is_lost_during_the_body_is_an_error() {
         held.lost_within(20 * SECOND).unwrap()
     });
     assert!(outcome.unwrap_err().is_lost());
-    let outcome = pool.try_with_slot(|held| {
-        fixture.server.faults().disconnect("pool");
+    let other = fixture.client.lock("other").unwrap();
+    let outcome = other.try_with_slot(|held| {
+        fixture.server.faults().disconnect("other");
         held.lost_within(20 * SECOND).unwrap()
     });
     assert!(outcome.unwrap_err().is_lost());
