@@ -316,7 +316,7 @@ impl Drop for EtcdCluster {
     }
 }
 
-/// Returns a cluster that tests share which harm no member. Its members end with the test program.
+/// Returns a cluster shared by all tests that stop no member. Its members end with the test program.
 pub fn shared_cluster() -> Option<&'static EtcdCluster> {
     static CLUSTER: OnceLock<Option<EtcdCluster>> = OnceLock::new();
     binary()?;
