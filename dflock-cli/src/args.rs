@@ -81,8 +81,8 @@ pub(crate) struct RunOptions {
     /// Reaction to a key that is in use with another limit: fail, wait until the limit can be set,
     /// or adopt the limit of the server [default: `$DFLOCK_ON_LIMIT_MISMATCH`, or fail]
     ///
-    /// `wait-out` tries again until --timeout. `adopt` prints a warning. A dflockd server forgets the
-    /// limit of a key that has been idle for about a minute, an etcd cluster at once.
+    /// `wait-out` tries again until --timeout. `adopt` prints a warning. A dflockd server forgets
+    /// the limit of a key that has been idle for about a minute, an etcd cluster at once.
     #[arg(long, value_parser = limit_mismatch(), value_name = "REACTION")]
     pub(crate) on_limit_mismatch: Option<LimitMismatch>,
 

@@ -42,8 +42,8 @@
 //! # Differences
 //!
 //! The promises are the same: a drop frees a slot at once, on any thread, and a loss is reported
-//! when it occurs. On etcd the drop is sent by a thread: call [`Client::close`] last in `main`. These
-//! are the differences:
+//! when it occurs. On etcd the drop is sent by a thread: call [`Client::close`] last in `main`.
+//! These are the differences:
 //!
 //! - A closure cannot be stopped. [`with_slot`](Semaphore::with_slot) and [`lead`](Semaphore::lead)
 //!   run their body to its end. The body calls [`check`](Held::check) before each step that needs

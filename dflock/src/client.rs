@@ -128,7 +128,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The errors of [`from_env`](Self::from_env), if the call makes the client from the environment.
+    /// The errors of [`from_env`](Self::from_env), if the call makes the client from the
+    /// environment.
     pub fn current() -> Result<Self, ConfigError> {
         if let Ok(client) = SCOPED.try_with(Self::clone) {
             return Ok(client);
@@ -219,8 +220,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] on dflockd. [`ConfigError`] if the key is invalid. Other errors if the
-    /// cluster cannot be reached.
+    /// [`Error::Unsupported`] on dflockd. [`ConfigError`] if the key is invalid. Other errors if
+    /// the cluster cannot be reached.
     ///
     /// # Cancel safety
     ///

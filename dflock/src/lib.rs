@@ -1,6 +1,7 @@
-//! A client of the lock server [dflockd](https://github.com/mtingers/dflockd), or of an etcd cluster
-//! (feature `etcd`), with distributed semaphores and locks. At most `limit` tasks, on any number of
-//! machines, hold a slot of a key at once. The others wait in a queue, first come, first served.
+//! A client of the lock server [dflockd](https://github.com/mtingers/dflockd), or of an etcd
+//! cluster (feature `etcd`), with distributed semaphores and locks. At most `limit` tasks, on any
+//! number of machines, hold a slot of a key at once. The others wait in a queue, first come, first
+//! served.
 //!
 //! It needs a running dflockd, an etcd cluster, or the embedded server of the feature `server`.
 //! Programs without async use the module `blocking`, of the feature `blocking`.
@@ -42,17 +43,18 @@
 //!     └──────────────── release, close ───────────┘
 //! ```
 //!
-//! [`Lock`] is a semaphore with one slot. On servers from v1.14 on, a lock and a semaphore of the same
-//! key are independent. `#[dflock::semaphore(key = "worker-pool", limit = 5)]` and
-//! `#[dflock::lock(key = "nightly")]` acquire a slot before an `async fn` and release it afterwards.
+//! [`Lock`] is a semaphore with one slot. On servers from v1.14 on, a lock and a semaphore of the
+//! same key are independent. `#[dflock::semaphore(key = "worker-pool", limit = 5)]` and
+//! `#[dflock::lock(key = "nightly")]` acquire a slot before an `async fn` and release it
+//! afterwards.
 //!
 //! # Lost slots
 //!
-//! The server grants a slot for a limited time, the lease. The client renews the lease until the slot
-//! is released. If it cannot renew the lease in time, the slot is lost:
-//! [`check`](Held::check) returns an error before the server can grant the slot to another client.
-//! Then [`lost`](Held::lost) completes, [`run`](Held::run) and
-//! [`with_slot`](Semaphore::with_slot) drop their future, and the callback `on_lost` is called.
+//! The server grants a slot for a limited time, the lease. The client renews the lease until the
+//! slot is released. If it cannot renew the lease in time, the slot is lost: [`check`](Held::check)
+//! returns an error before the server can grant the slot to another client. Then
+//! [`lost`](Held::lost) completes, [`run`](Held::run) and [`with_slot`](Semaphore::with_slot) drop
+//! their future, and the callback `on_lost` is called.
 //!
 //! Dropping a [`Held`] sends a release, and on dflockd closes the connection. It spawns no task and
 //! does not block. On etcd the session thread sends the release, so call [`Client::close`] last in

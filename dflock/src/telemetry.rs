@@ -71,8 +71,8 @@
 //! | `dflock_connections_opened_total` | counter: opened connections | `server` |
 //! | `dflock_connections_reused_total` | counter: requests on an idle connection | `server` |
 //!
-//! On etcd, the events `renewed` and `slow renewal` and the metrics of renewals are not reported for
-//! renewals by the session thread, and its connections are not counted.
+//! On etcd, the events `renewed` and `slow renewal` and the metrics of renewals are not reported
+//! for renewals by the session thread, and its connections are not counted.
 //!
 //! The key is not a label. Programs may build keys from their input, so the number of keys has no
 //! bound, and recorders keep every label value forever. Spans and events name the key.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Mutex;
@@ -15,6 +16,7 @@ use dflock::blocking::{
 };
 use dflock::server::Server;
 use dflock::{ConfigError, Error, Lock, LostReason};
+use dflock_tests::etcd_cluster::shared_cluster;
 use tokio::runtime::{Builder, Runtime};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -38,7 +38,8 @@ pub struct Client {
 }
 
 impl ClientBuilder {
-    /// Checks the options, and starts the thread of a [`blocking::Client`](Client). Nothing is sent.
+    /// Checks the options, and starts the thread of a [`blocking::Client`](Client). Nothing is
+    /// sent.
     ///
     /// # Errors
     ///

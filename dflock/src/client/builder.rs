@@ -255,8 +255,8 @@ impl ClientBuilder {
     }
 
     /// Sets the longest reply to [`Client::stats`] that is read, in bytes. Defaults to 64 MiB
-    /// (67,108,864), enough for about half a million held keys of some 125 bytes each. Less than 1 KiB
-    /// (1,024) is refused.
+    /// (67,108,864), enough for about half a million held keys of some 125 bytes each. Less than 1
+    /// KiB (1,024) is refused.
     ///
     /// A longer reply fails with [`Error::StatsTooLarge`](crate::Error::StatsTooLarge). The limit
     /// also applies to the reply that gives the other limit in a

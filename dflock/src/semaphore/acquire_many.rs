@@ -49,8 +49,8 @@ impl Semaphore<Idle> {
     /// # Errors
     ///
     /// The errors of [`acquire`](Semaphore::acquire). Nothing is held after an error. Before a byte
-    /// is sent: [`ConfigError::Permits`](crate::ConfigError::Permits) for 0 permits or more than the
-    /// limit, [`ConfigError::PermitsKey`](crate::ConfigError::PermitsKey) for a longer key on
+    /// is sent: [`ConfigError::Permits`](crate::ConfigError::Permits) for 0 permits or more than
+    /// the limit, [`ConfigError::PermitsKey`](crate::ConfigError::PermitsKey) for a longer key on
     /// dflockd, and [`ConfigError::TooManyPermits`](crate::ConfigError::TooManyPermits) for more
     /// than 100 on etcd.
     ///

@@ -244,9 +244,9 @@ impl<K: Kind> Semaphore<Held, K> {
     /// [`Error::Lost`] if the slot was already lost. [`Error::Unresponsive`] and
     /// [`Error::Disconnected`] if the server did not confirm the release. [`Error::Draining`],
     /// [`Error::NotLeader`], [`Error::Auth`] and [`Error::Refused`] if it refused the release. In
-    /// these cases the slot is given up without a reply, and the server frees the slot when it notices, at the
-    /// latest after the lease. [`Error::Config`] outside of a tokio runtime, or on a runtime
-    /// without timers; the slot is then given up like a dropped one.
+    /// these cases the slot is given up without a reply, and the server frees the slot when it
+    /// notices, at the latest after the lease. [`Error::Config`] outside of a tokio runtime, or on
+    /// a runtime without timers; the slot is then given up like a dropped one.
     ///
     /// # Cancel safety
     ///
@@ -305,8 +305,8 @@ impl fmt::Debug for Held {
 }
 
 pin_project! {
-    /// Polls `body` until `lost` is ready. It drops `body` before it returns, so that no guard of the
-    /// body outlives the slot while the caller keeps this future.
+    /// Polls `body` until `lost` is ready. It drops `body` before it returns, so that no guard of
+    /// the body outlives the slot while the caller keeps this future.
     ///
     /// Written by hand and not as an `async fn`, because that would store `body` twice: once as its
     /// argument and once where it is polled. The size would double with each call inside of a call.

@@ -212,7 +212,8 @@ impl Join<'_> {
     }
 }
 
-/// Returns the transaction that deletes an entry. It succeeds if all permits were made at `revision`.
+/// Returns the transaction that deletes an entry. It succeeds if all permits were made at
+/// `revision`.
 ///
 /// It deletes what is there in either case: the ids are unique, and of an entry of which one permit
 /// was revoked, the others must be freed as well.
