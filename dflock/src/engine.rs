@@ -350,7 +350,7 @@ impl Engine {
         }
     }
 
-    /// Sends a request to every server. Any reply will do.
+    /// Sends a request to every server, or a read to the cluster. Any reply will do.
     pub(crate) async fn ping(&self) -> Result<(), Error> {
         match self {
             Self::Dflockd(dflockd) => dflockd.ping().await,
