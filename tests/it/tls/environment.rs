@@ -33,7 +33,7 @@ async fn outcome(server: &Server, variables: &[(&str, &str)]) -> String {
         .to_owned()
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "DFLOCK_SERVERS",
     "DFLOCK_AUTH_TOKEN",
     "DFLOCK_AUTH_TOKEN_FILE",
