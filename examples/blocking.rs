@@ -76,7 +76,8 @@ fn work(pool: &Semaphore, now: &AtomicU32, most: &AtomicU32) -> Result<(), Error
     Ok(())
 }
 
-/// Writes rows until the slot is lost: a closure cannot be stopped, so it asks before each row.
+/// Writes rows until the slot is lost. A closure cannot be stopped, so the function checks the slot
+/// before each row.
 fn write_report(held: &Held) -> Result<(), Lost> {
     for row in 0..100 {
         held.check()?;

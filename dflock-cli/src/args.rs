@@ -78,11 +78,11 @@ pub(crate) struct RunOptions {
     #[arg(long, default_value_t = 1)]
     pub(crate) permits: u32,
 
-    /// Reaction to a key that is in use with another limit: fail, wait until the limit can be set, or
-    /// adopt the limit of the server [default: `$DFLOCK_ON_LIMIT_MISMATCH`, or fail]
+    /// Reaction to a key that is in use with another limit: fail, wait until the limit can be set,
+    /// or adopt the limit of the server [default: `$DFLOCK_ON_LIMIT_MISMATCH`, or fail]
     ///
-    /// `wait-out` tries again until --timeout. `adopt` prints a warning. A server forgets the limit
-    /// of a key that has been idle for about a minute.
+    /// `wait-out` tries again until --timeout. `adopt` prints a warning. A dflockd server forgets
+    /// the limit of a key that has been idle for about a minute, an etcd cluster at once.
     #[arg(long, value_parser = limit_mismatch(), value_name = "REACTION")]
     pub(crate) on_limit_mismatch: Option<LimitMismatch>,
 
@@ -98,7 +98,7 @@ pub(crate) struct RunOptions {
     #[arg(long, conflicts_with = "timeout")]
     pub(crate) skip: bool,
 
-    /// Lease of the slot, in whole seconds [default: the server's]
+    /// Lease of the slot, in whole seconds [default: the server's; 10s on etcd]
     ///
     /// The server frees the slot if the lease is not renewed in this time. dflock renews the lease
     /// for as long as the command runs.
@@ -124,6 +124,8 @@ pub(crate) struct RunOptions {
     pub(crate) grace: Duration,
 
     /// Pass the fence of the slot to the command in `$DFLOCK_FENCE`; requires servers from v2.1 on
+    ///
+    /// On an etcd cluster the variable is set without the option.
     #[arg(long)]
     pub(crate) fencing: bool,
 
@@ -208,13 +210,13 @@ Exit status of `dflock run`:
 Environment of the command:
   DFLOCK_KEY        the key
   DFLOCK_TOKEN      the token of the slot
-  DFLOCK_FENCE      with --fencing: a number that grows with each grant
+  DFLOCK_FENCE      with --fencing, and always on etcd: a number that grows with each grant
   DFLOCK_HELD_KEYS  the keys of all enclosing `dflock run`, separated by spaces
 
 Environment of dflock (a variable is ignored if the option that replaces it is given):
   DFLOCK_SERVERS, DFLOCK_AUTH_TOKEN, DFLOCK_AUTH_TOKEN_FILE, DFLOCK_TLS, DFLOCK_TLS_CA,
   DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT, DFLOCK_SERVER_READ_TIMEOUT, DFLOCK_HEARTBEAT,
-  DFLOCK_MAX_CONNECTION_AGE, DFLOCK_ON_LIMIT_MISMATCH
+  DFLOCK_MAX_CONNECTION_AGE, DFLOCK_ETCD_PREFIX, DFLOCK_ON_LIMIT_MISMATCH
   NO_COLOR: disables colors if it is set and not empty";
 
 #[cfg(test)]

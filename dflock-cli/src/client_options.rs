@@ -21,12 +21,12 @@ const SERVERS: &str = "DFLOCK_SERVERS";
 #[command(next_help_heading = "Servers")]
 pub(crate) struct ClientOptions {
     /// Comma-separated list of servers, in the same order for every client; `etcd://HOST:PORT` for
-    /// the members of an etcd cluster [default: `$DFLOCK_SERVERS`, or 127.0.0.1:6388]
+    /// each member of an etcd cluster, in any order [default: `$DFLOCK_SERVERS`, or 127.0.0.1:6388]
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
     servers: Vec<String>,
 
-    /// File with the auth token of the servers, or with `NAME:PASSWORD` for etcd [default: `$DFLOCK_AUTH_TOKEN_FILE` or
-    /// `$DFLOCK_AUTH_TOKEN`; setting both is an error]
+    /// File with the auth token of the servers, or with `NAME:PASSWORD` for etcd [default:
+    /// `$DFLOCK_AUTH_TOKEN_FILE` or `$DFLOCK_AUTH_TOKEN`; setting both is an error]
     #[arg(long, value_name = "FILE")]
     auth_token_file: Option<PathBuf>,
 

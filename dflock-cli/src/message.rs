@@ -49,7 +49,8 @@ fn own_message(error: &Error) -> String {
             limit,
             stage,
         } => format!(
-            "{context}: no connection within {limit:?}; {stage}, or raise DFLOCK_CONNECT_TIMEOUT{}",
+            "{context}: no connection within {limit:?}; {stage}, or raise DFLOCK_CONNECT_TIMEOUT, or \
+             on etcd DFLOCK_SOCKET_TIMEOUT, of which one member has a fifth{}",
             timeout_hint(context.operation)
         ),
         Error::Tls { context, kind, .. } => match tls_message(*kind) {
@@ -200,7 +201,8 @@ pub(crate) fn timeout_message(key: &str, server: &str) -> String {
 fn auth_message(kind: AuthErrorKind) -> Option<&'static str> {
     Some(match kind {
         AuthErrorKind::Missing => {
-            "the server requires an auth token; give it with --auth-token-file"
+            "the server requires an auth token; give it with --auth-token-file, on etcd as \
+             NAME:PASSWORD"
         }
         AuthErrorKind::Wrong { long: false } => {
             "the server refuses the auth token of --auth-token-file or DFLOCK_AUTH_TOKEN; check it"
@@ -210,8 +212,8 @@ fn auth_message(kind: AuthErrorKind) -> Option<&'static str> {
              and note that servers before v1.15 accept none of more than 256 bytes"
         }
         AuthErrorKind::Unneeded => {
-            "the server answered `error` to the auth token, as a server does that requires none; \
-             leave --auth-token-file and DFLOCK_AUTH_TOKEN out, or start the server with the token"
+            "the server requires no auth token; leave --auth-token-file and DFLOCK_AUTH_TOKEN out, \
+             or enable authentication there"
         }
         AuthErrorKind::TooLong => {
             "the server answered `error` to an auth token of more than 256 bytes: servers before \

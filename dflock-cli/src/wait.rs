@@ -63,8 +63,8 @@ pub(crate) async fn acquire(
     })
 }
 
-/// Acquires several permits of `semaphore`, as [`acquire`] does with one slot. The library joins the
-/// queue again by itself.
+/// Acquires several permits of `semaphore`, as [`acquire`] does with one slot. The library joins
+/// the queue again by itself.
 pub(crate) async fn acquire_many(
     semaphore: Semaphore,
     permits: u32,
@@ -93,7 +93,8 @@ pub(crate) async fn acquire_many(
     }
 }
 
-/// Acquires so many permits of `semaphore` without waiting for one. Returns `None` if less are free.
+/// Acquires so many permits of `semaphore` without waiting for one. Returns `None` if fewer are
+/// free.
 pub(crate) async fn try_acquire(
     semaphore: Semaphore,
     permits: u32,

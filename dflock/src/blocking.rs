@@ -36,13 +36,14 @@
 //!
 //! As with `reqwest::blocking`, calls that wait **panic inside of an async runtime of tokio**,
 //! because they would stop its other tasks. Use the [async API](crate) there, or move the calls to
-//! [`tokio::task::spawn_blocking`]. Such calls say so under "Panics". The panic hook prints a panic of
-//! tokio first. All other calls, and the drop of any value, work everywhere.
+//! [`tokio::task::spawn_blocking`]. Such calls say so under "Panics". The panic hook prints a panic
+//! of tokio first. All other calls, and the drop of any value, work everywhere.
 //!
 //! # Differences
 //!
 //! The promises are the same: a drop frees a slot at once, on any thread, and a loss is reported
-//! when it occurs. These are the differences:
+//! when it occurs. On etcd the drop is sent by a thread: call [`Client::close`] last in `main`.
+//! These are the differences:
 //!
 //! - A closure cannot be stopped. [`with_slot`](Semaphore::with_slot) and [`lead`](Semaphore::lead)
 //!   run their body to its end. The body calls [`check`](Held::check) before each step that needs
@@ -52,13 +53,14 @@
 //! - A call that waits cannot be cancelled. [`Client::close`] on another thread ends all waits.
 //! - [`lead`](Semaphore::lead) has no `watch` and no `resign`.
 //! - There is no default client, and there are no attributes.
-//! - A thread that waits for itself is not warned about.
-//! - A process that is made by `fork` without `exec` has no background thread. Make the client after
-//!   the `fork`.
+//! - There is no warning about a thread that waits for a slot it holds itself.
+//! - A forked process (`fork` without `exec`) has no background thread. Make the client after the
+//!   `fork`.
 //!
 //! [`ClientBuilder::build_blocking`]: crate::ClientBuilder::build_blocking
 //! [`SemaphoreBuilder::build_blocking`]: crate::SemaphoreBuilder::build_blocking
 
+mod acquire_many;
 mod all;
 mod background;
 mod client;

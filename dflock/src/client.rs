@@ -128,7 +128,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The errors of [`from_env`](Self::from_env), if the call makes the client from the environment.
+    /// The errors of [`from_env`](Self::from_env), if the call makes the client from the
+    /// environment.
     pub fn current() -> Result<Self, ConfigError> {
         if let Ok(client) = SCOPED.try_with(Self::clone) {
             return Ok(client);
@@ -140,7 +141,8 @@ impl Client {
         Ok(FROM_ENV.get_or_init(|| client).clone())
     }
 
-    /// Sends a request to every server in turn, and waits for the replies.
+    /// Sends a request to every server in turn, and waits for the replies. On etcd it sends a read
+    /// to the cluster.
     ///
     /// Any reply in time is a success, because old servers do not know the command.
     ///
@@ -195,12 +197,12 @@ impl Client {
         self.inner.engine.stats().await
     }
 
-    /// Returns the holders of `key`, in the order of their grants. Both the lock and the semaphore
-    /// of that key are listed.
+    /// Returns the holders of `key`: those of the lock first, then those of the semaphore, each in
+    /// the order of its grants. A holder does not say which of the two it holds.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] on dflockd, which does not tell them. [`ConfigError`] if the key is
+    /// [`Error::Unsupported`] on dflockd, which does not list them. [`ConfigError`] if the key is
     /// invalid. Other errors if the cluster cannot be reached.
     ///
     /// # Cancel safety
@@ -218,8 +220,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] on dflockd. [`ConfigError`] if the key is invalid. Other errors if the
-    /// cluster cannot be reached.
+    /// [`Error::Unsupported`] on dflockd. [`ConfigError`] if the key is invalid. Other errors if
+    /// the cluster cannot be reached.
     ///
     /// # Cancel safety
     ///

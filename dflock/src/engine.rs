@@ -50,7 +50,7 @@ pub(crate) enum Engine {
     Etcd(Etcd),
 }
 
-/// What an engine can do.
+/// Abilities of an engine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capabilities {
     /// The name of the engine, for errors.
@@ -140,7 +140,8 @@ pub(crate) enum Renewals {
     /// The keep-alive task of the lease sends them.
     #[default]
     ByTask,
-    /// The engine sends them by itself. The task asks for one only when it is late.
+    /// The engine sends them by itself. The task also requests one after `renew_ratio` or
+    /// `heartbeat`, if the engine has sent none until then.
     #[cfg(feature = "etcd")]
     ByEngine(Arc<etcd::LeaseClock>),
 }
@@ -349,7 +350,7 @@ impl Engine {
         }
     }
 
-    /// Sends a request to every server. Any reply will do.
+    /// Sends a request to every server, or a read to the cluster. Any reply will do.
     pub(crate) async fn ping(&self) -> Result<(), Error> {
         match self {
             Self::Dflockd(dflockd) => dflockd.ping().await,

@@ -65,10 +65,10 @@ pub enum Error {
 
     /// The key is in use with another limit.
     ///
-    /// The server keeps the limit of a key until the key has been idle for a minute.
+    /// The limit stays while the key is in use, on dflockd for a further minute.
     #[error(
-        "{context}: {}; all users of a key must give the same limit, and the server accepts \
-         another one only after the key was idle for a minute",
+        "{context}: {}; all users of a key must give the same limit; another one is accepted once \
+         the key is idle, on dflockd after a minute",
         limit_mismatch_message(*ours, *theirs)
     )]
     LimitMismatch {
@@ -158,9 +158,11 @@ pub enum Error {
     },
 
     /// Connecting took longer than `connect_timeout`, or than the wait of an acquire if that is
+    /// shorter. On etcd the limit is a fifth of `socket_timeout`, or `connect_timeout` if that is
     /// shorter.
     #[error(
-        "{context}: no connection within {limit:?}; {stage}, or raise `connect_timeout`{}",
+        "{context}: no connection within {limit:?}; {stage}, or raise `connect_timeout`, or on \
+         etcd `socket_timeout`, of which one member has a fifth{}",
         acquire_timeout_hint(context.operation)
     )]
     ConnectTimeout {

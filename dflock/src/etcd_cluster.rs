@@ -1,8 +1,8 @@
 //! An etcd cluster on loopback for tests: each member is a process with a free port and a temporary
 //! data directory.
 //!
-//! `ETCD` names the binary, else `etcd` on the path. Without it the tests are skipped; where `CI` is
-//! set that is a failure.
+//! `ETCD` names the binary, else `etcd` on the path. Without it the tests are skipped; where `CI`
+//! is set that is a failure.
 //!
 //! `tests/lib.rs` includes this file for the tests of the other packages.
 
@@ -329,7 +329,8 @@ impl Drop for EtcdCluster {
     }
 }
 
-/// Returns a cluster that tests share which harm no member. Its members end with the test program.
+/// Returns a cluster shared by all tests that stop no member. Its members end with the test
+/// program.
 pub fn shared_cluster() -> Option<&'static EtcdCluster> {
     static CLUSTER: OnceLock<Option<EtcdCluster>> = OnceLock::new();
     binary()?;

@@ -1,9 +1,10 @@
-//! A client of the lock server [dflockd](https://github.com/mtingers/dflockd), with distributed
-//! semaphores and locks. At most `limit` tasks, on any number of machines, hold a slot of a key at
-//! once. The others wait in a queue, first come, first served.
+//! A client of the lock server [dflockd](https://github.com/mtingers/dflockd), or of an etcd
+//! cluster (feature `etcd`), with distributed semaphores and locks. At most `limit` tasks, on any
+//! number of machines, hold a slot of a key at once. The others wait in a queue, first come, first
+//! served.
 //!
-//! It needs a running dflockd, or the embedded server of the feature `server`. Programs without async
-//! use the module `blocking`, of the feature `blocking`.
+//! It needs a running dflockd, an etcd cluster, or the embedded server of the feature `server`.
+//! Programs without async use the module `blocking`, of the feature `blocking`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,20 +43,22 @@
 //!     └──────────────── release, close ───────────┘
 //! ```
 //!
-//! [`Lock`] is a semaphore with one slot. On servers from v1.14 on, a lock and a semaphore of the same
-//! key are independent. `#[dflock::semaphore(key = "worker-pool", limit = 5)]` and
-//! `#[dflock::lock(key = "nightly")]` acquire a slot before an `async fn` and release it afterwards.
+//! [`Lock`] is a semaphore with one slot. On servers from v1.14 on, a lock and a semaphore of the
+//! same key are independent. `#[dflock::semaphore(key = "worker-pool", limit = 5)]` and
+//! `#[dflock::lock(key = "nightly")]` acquire a slot before an `async fn` and release it
+//! afterwards.
 //!
 //! # Lost slots
 //!
-//! The server grants a slot for a limited time, the lease. The client renews the lease until the slot
-//! is released. If it cannot renew the lease in time, the slot is lost:
-//! [`check`](Held::check) returns an error before the server can grant the slot to another client.
-//! Then [`lost`](Held::lost) completes, [`run`](Held::run) and
-//! [`with_slot`](Semaphore::with_slot) drop their future, and the callback `on_lost` is called.
+//! The server grants a slot for a limited time, the lease. The client renews the lease until the
+//! slot is released. If it cannot renew the lease in time, the slot is lost: [`check`](Held::check)
+//! returns an error before the server can grant the slot to another client. Then
+//! [`lost`](Held::lost) completes, [`run`](Held::run) and [`with_slot`](Semaphore::with_slot) drop
+//! their future, and the callback `on_lost` is called.
 //!
-//! Dropping a [`Held`] sends a release and closes the connection. It spawns no task and does not
-//! block.
+//! Dropping a [`Held`] sends a release, and on dflockd closes the connection. It spawns no task and
+//! does not block. On etcd the session thread sends the release, so call [`Client::close`] last in
+//! `main`.
 //!
 //! # More
 //!
@@ -64,11 +67,11 @@
 //! | [`guide::leases`] | guarantees, and the limits of a lease |
 //! | [`guide::fencing`] | protection of a store against late writes |
 //! | [`guide::choosing`] | the choice of the lease and the timeouts |
-//! | `guide::engines` | dflockd or etcd (feature `etcd`) |
+//! | `guide::engines` | the two engines: dflockd or etcd (feature `etcd`) |
 //! | [`guide::cancel_safety`] | effects of dropping a future |
 //! | [`guide::sharding`] | several servers |
 //! | [`guide::testing`] | a server in your tests, on a paused clock |
-//! | [`guide::wishes`] | what users ask for, and how it is done here |
+//! | [`guide::wishes`] | wishes of users of semaphores and locks, and their solutions here |
 #![cfg_attr(
     feature = "blocking",
     doc = "| [`blocking`] | the same API for programs without async |"

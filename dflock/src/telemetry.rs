@@ -47,7 +47,7 @@
 //! | `changed file not used; the last good one is kept` | warn | once for each invalid change of a file of the auth token or of TLS | `error` |
 //! | `file reloaded` | debug | a changed file of the auth token or of TLS was read | `file` |
 //! | `a leader of this etcd version that was stopped may revoke live leases; use 3.5.13 or later` | warn | once for each client, at its first request | `version` |
-//! | `renewal of an etcd lease failed` | debug | a renewal had no answer; it is repeated at once | `error` |
+//! | `renewal of an etcd lease failed` | debug | a renewal failed; it is repeated after 100 ms | `error` |
 //! | `on_lost panicked` | error | a callback of the program panicked | `key` |
 //!
 //! # Metrics
@@ -70,6 +70,9 @@
 //! | `dflock_lost_total` | counter: lost slots | `server`, `reason`: `expired`, `rejected`, `disconnected`, `unreachable`, `overdue`, `revoked` |
 //! | `dflock_connections_opened_total` | counter: opened connections | `server` |
 //! | `dflock_connections_reused_total` | counter: requests on an idle connection | `server` |
+//!
+//! On etcd, the events `renewed` and `slow renewal` and the metrics of renewals are not reported
+//! for renewals by the session thread, and its connections are not counted.
 //!
 //! The key is not a label. Programs may build keys from their input, so the number of keys has no
 //! bound, and recorders keep every label value forever. Spans and events name the key.
@@ -411,7 +414,7 @@ pub(crate) fn warn_old_etcd(version: &str) {
     warn!(target: "dflock", version, "{message}");
 }
 
-/// Emits that a renewal of an etcd lease had no answer.
+/// Emits that a renewal of an etcd lease failed.
 #[cfg(feature = "etcd")]
 pub(crate) fn session_renewal_failed(error: &impl std::fmt::Display) {
     debug!(target: "dflock", %error, "renewal of an etcd lease failed");

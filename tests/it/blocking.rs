@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Mutex;
@@ -15,6 +16,7 @@ use dflock::blocking::{
 };
 use dflock::server::Server;
 use dflock::{ConfigError, Error, Lock, LostReason};
+use dflock_tests::etcd_cluster::shared_cluster;
 use tokio::runtime::{Builder, Runtime};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -109,6 +111,93 @@ fn every_state_has_the_api_of_the_async_one() {
     fixture.client.ping().unwrap();
     drop(held);
     wait_until(|| fixture.holders() == 0);
+}
+
+#[test]
+fn several_permits_are_acquired_together_or_not_at_all() {
+    let fixture = Fixture::new();
+    let pool = fixture.client.semaphore("pool", 4).unwrap();
+    let three = pool.clone().acquire_many(3).unwrap();
+    assert_eq!((three.permits(), fixture.holders()), (3, 3));
+    let tokens: HashSet<_> = three.tokens().copied().collect();
+    assert_eq!(tokens.len(), 3);
+    assert_eq!(three.tokens().next(), Some(three.token()));
+
+    assert!(pool.clone().try_acquire_many(2).unwrap_err().is_timeout());
+    let short = pool
+        .clone()
+        .acquire_many_within(2, Duration::from_millis(20));
+    assert!(short.unwrap_err().is_timeout());
+    wait_until(|| fixture.holders() == 3);
+    let error = pool.clone().acquire_many(5).unwrap_err();
+    assert!(
+        matches!(error, Error::Config(ConfigError::Permits { .. })),
+        "{error:?}"
+    );
+
+    three.release().unwrap();
+    assert_eq!(fixture.holders(), 0);
+    let all = pool.clone().acquire_many_within(4, 20 * SECOND).unwrap();
+    assert_eq!(fixture.holders(), 4);
+    drop(all);
+    wait_until(|| fixture.holders() == 0);
+    assert_eq!(pool.try_acquire_many(4).unwrap().permits(), 4);
+}
+
+#[test]
+fn a_client_of_dflockd_has_no_holders_and_no_positions() {
+    let fixture = Fixture::new();
+    let held = fixture.pool().acquire().unwrap();
+    let queued = enqueue(&fixture.pool());
+    let client = &fixture.client;
+    for error in [
+        client.holders("pool").unwrap_err(),
+        client.revoke("pool", held.token()).unwrap_err(),
+        queued.position().unwrap_err(),
+    ] {
+        assert!(
+            matches!(
+                error,
+                Error::Unsupported {
+                    engine: "dflockd",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn an_etcd_cluster_lists_its_holders_and_positions_and_revokes() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    let members = cluster.addresses();
+    let client = dflock::Client::builder()
+        .servers(members.iter().map(|member| format!("etcd://{member}")))
+        .etcd_prefix("blocking")
+        .build_blocking()
+        .unwrap();
+    let pool = client.semaphore("operator", 2).unwrap();
+    let held = pool.clone().acquire_many(2).unwrap();
+    assert_eq!((held.permits(), held.tokens().count()), (2, 1));
+    let queued = enqueue(&pool);
+    assert_eq!(queued.position().unwrap(), 1);
+
+    let holders = client.holders("operator").unwrap();
+    assert_eq!(holders.len(), 1, "{holders:?}");
+    assert_eq!(holders[0].token, *held.token());
+    assert_eq!(holders[0].permits, 2);
+
+    assert!(client.revoke("operator", held.token()).unwrap());
+    assert!(!client.revoke("operator", held.token()).unwrap());
+    let next = queued.wait_within(20 * SECOND).unwrap();
+    assert_eq!(next.permits(), 1);
+    let lost = held.lost_within(20 * SECOND).unwrap();
+    assert_eq!(lost.reason, LostReason::Revoked);
+    drop(next);
+    client.close();
 }
 
 #[test]
@@ -335,17 +424,23 @@ fn every_call_that_waits_panics_inside_of_a_runtime() {
             [
                 panic_message(|| client.ping()),
                 panic_message(|| client.stats()),
+                panic_message(|| client.holders("pool")),
+                panic_message(|| client.revoke("pool", held.token())),
                 panic_message(|| other.close()),
                 panic_message(|| other.close_within(SECOND)),
                 panic_message(|| free.clone().acquire()),
                 panic_message(|| free.clone().acquire_within(SECOND)),
                 panic_message(|| free.clone().try_acquire()),
+                panic_message(|| free.clone().acquire_many(1)),
+                panic_message(|| free.clone().acquire_many_within(1, SECOND)),
+                panic_message(|| free.clone().try_acquire_many(1)),
                 panic_message(|| free.clone().enqueue()),
                 panic_message(|| free.with_slot(|_| ())),
                 panic_message(|| free.try_with_slot(|_| ())),
                 panic_message(|| lock.lead(|_| ())),
                 panic_message(|| acquire_all([&free])),
                 panic_message(|| acquire_all_within([&free], SECOND)),
+                panic_message(|| first.position()),
                 panic_message(|| first.wait()),
                 panic_message(|| second.wait_within(SECOND)),
                 panic_message(|| held.renew()),

@@ -195,7 +195,7 @@ async fn a_different_limit_is_rejected_and_both_limits_are_named() {
     assert!(
         text.contains("limit 2, not 3")
             && text.contains("\"pool\"")
-            && text.contains("idle for a minute"),
+            && text.contains("on dflockd after a minute"),
         "{text}"
     );
     let error = fixture

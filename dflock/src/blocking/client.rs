@@ -10,6 +10,8 @@ use super::background::Background;
 use super::semaphore::{Lock, Semaphore};
 use crate::client::ClientBuilder;
 use crate::error::{ConfigError, Error};
+use crate::holder::Holder;
+use crate::wire::Token;
 
 /// A [client](crate::Client) for programs without async, with a background thread.
 ///
@@ -36,7 +38,8 @@ pub struct Client {
 }
 
 impl ClientBuilder {
-    /// Checks the options, and starts the thread of a [`blocking::Client`](Client). Nothing is sent.
+    /// Checks the options, and starts the thread of a [`blocking::Client`](Client). Nothing is
+    /// sent.
     ///
     /// # Errors
     ///
@@ -119,8 +122,8 @@ impl Client {
         Ok(Lock::new(lock, self.background.clone()))
     }
 
-    /// Sends a request to every server in turn, and waits for the replies, as
-    /// [`dflock::Client::ping`](crate::Client::ping) does.
+    /// Sends a request to every server in turn, and waits for the replies. On etcd it sends a read
+    /// to the cluster, as [`dflock::Client::ping`](crate::Client::ping) does.
     ///
     /// # Errors
     ///
@@ -170,6 +173,59 @@ impl Client {
     #[track_caller]
     pub fn stats(&self) -> Result<Vec<crate::Stats>, Error> {
         self.background.block_on(self.client.stats())
+    }
+
+    /// Returns the holders of `key`: those of the lock first, then those of the semaphore, each in
+    /// the order of its grants.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] on dflockd; otherwise see
+    /// [`dflock::Client::holders`](crate::Client::holders).
+    ///
+    /// # Panics
+    ///
+    /// Inside of an async runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let client = dflock::blocking::Client::from_env()?;
+    /// for holder in client.holders("worker-pool")? {
+    ///     println!("{} on {}, process {}", holder.program, holder.host, holder.pid);
+    /// }
+    /// # Ok::<(), dflock::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn holders(&self, key: &str) -> Result<Vec<Holder>, Error> {
+        self.background.block_on(self.client.holders(key))
+    }
+
+    /// Takes the slot, or the place in the queue, of `token` away. Returns whether there was one.
+    ///
+    /// [`dflock::Client::revoke`](crate::Client::revoke) describes the effect on the holder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] on dflockd; otherwise see
+    /// [`dflock::Client::revoke`](crate::Client::revoke).
+    ///
+    /// # Panics
+    ///
+    /// Inside of an async runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let client = dflock::blocking::Client::from_env()?;
+    /// for holder in client.holders("worker-pool")? {
+    ///     client.revoke("worker-pool", &holder.token)?;
+    /// }
+    /// # Ok::<(), dflock::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn revoke(&self, key: &str, token: &Token) -> Result<bool, Error> {
+        self.background.block_on(self.client.revoke(key, token))
     }
 
     /// Closes the client and all its clones, and waits until no slot is held through them.

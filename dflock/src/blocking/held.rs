@@ -66,6 +66,20 @@ impl Held {
         self.held.token()
     }
 
+    /// Returns the number of permits: 1, or that of
+    /// [`acquire_many`](crate::blocking::Semaphore::acquire_many).
+    #[must_use]
+    pub fn permits(&self) -> u32 {
+        self.held.permits()
+    }
+
+    /// Returns the tokens of all permits. The first is [`token`](Self::token).
+    ///
+    /// On dflockd there is one for each permit. On etcd all permits are one entry with one token.
+    pub fn tokens(&self) -> impl Iterator<Item = &Token> {
+        self.held.tokens()
+    }
+
     /// Returns the fence, as [`dflock::Held::fence`](crate::Held::fence) does: a number that
     /// increases with every grant of the server.
     #[must_use]
@@ -223,11 +237,10 @@ impl<K: Kind> Semaphore<Held, K> {
         self.step(crate::Semaphore::release)
     }
 
-    /// Closes the connection without a release request, also before
+    /// Gives up the slot without waiting for a reply, also before
     /// [`min_hold`](crate::SemaphoreBuilder::min_hold) is over.
     ///
-    /// The server frees the slot when it notices: at once, or after the lease if it runs with
-    /// auto-release off.
+    /// [`close`](crate::Semaphore::close) of the async API has the details.
     pub fn close(self) -> Semaphore<Idle, K> {
         let (held, background) = self.into_async();
         Semaphore::new(held.close(), background)

@@ -107,6 +107,22 @@ impl<K: Kind> Semaphore<Queued, K> {
         self.state.queued.is_granted()
     }
 
+    /// Returns how many slots must be released before this one is granted: 1 for the next in the
+    /// queue, and 0 if it is granted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] on dflockd, which does not report it.
+    ///
+    /// # Panics
+    ///
+    /// Inside of an async runtime.
+    #[track_caller]
+    pub fn position(&self) -> Result<u64, Error> {
+        let position = async { self.state.queued.position(&self.slot) };
+        self.state.background.block_on(position)
+    }
+
     /// Leaves the queue, and gives up the slot if it was granted in the meantime.
     pub fn close(self) -> Semaphore<Idle, K> {
         let (queued, background) = self.into_async();

@@ -90,11 +90,11 @@ impl ClientBuilder {
     /// Sets the servers, each `host:port`, with an IPv6 address in brackets. Defaults to
     /// `127.0.0.1:6388`.
     ///
-    /// `dflockd://host:port` means the same. With `etcd://host:port` (feature `etcd`) the servers are
-    /// the members of one etcd cluster. Servers of both kinds are refused.
+    /// `dflockd://host:port` means the same. With `etcd://host:port` (feature `etcd`) the servers
+    /// are the members of one etcd cluster, in any order. Servers of both kinds are refused.
     ///
-    /// With several servers, [`sharding`](Self::sharding) distributes the keys. All programs must
-    /// then configure the same list in the same order.
+    /// With several servers of dflockd, [`sharding`](Self::sharding) distributes the keys. All
+    /// programs must then configure the same list in the same order.
     #[must_use]
     pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
         self.servers = servers.into_iter().map(Into::into).collect();
@@ -104,7 +104,8 @@ impl ClientBuilder {
     /// Sets the function that maps a key to a server. Defaults to [`Crc32`], as in the other
     /// dflockd clients.
     ///
-    /// A closure `|key: &str, servers: usize| ..` with type annotations works, too.
+    /// A closure `|key: &str, servers: usize| ..` with type annotations works, too. The option has
+    /// no effect on etcd.
     #[must_use]
     pub fn sharding(mut self, sharding: impl Sharding) -> Self {
         self.sharding = Arc::new(sharding);
@@ -132,14 +133,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the auth token that the servers require. Defaults to none; an empty token is none.
+    /// Sets the auth token that the servers require. Defaults to none; an empty token is none. On
+    /// etcd it is the user and its password, `name:password`.
     ///
     /// A token that begins or ends with an invisible character, such as a zero-width space, is
     /// refused. A byte order mark at its start is removed.
     ///
-    /// The token is the first thing sent on every new connection. It is never printed, and wiped
-    /// from memory with the last clone of the client. Servers before v1.15 accept at most 256
-    /// bytes.
+    /// On dflockd the token is the first thing sent on every new connection, and servers before
+    /// v1.15 accept at most 256 bytes. It is never printed, and wiped from memory with the last
+    /// clone of the client.
     ///
     /// Without TLS the token is sent in clear text; `build` logs a `tracing` warning for every
     /// server that is not on this machine. It logs none with a custom
@@ -187,7 +189,8 @@ impl ClientBuilder {
     /// Sets the longest time to connect, including the TLS handshake. Defaults to 5 s; zero is
     /// refused.
     ///
-    /// An `acquire` also limits it to its own wait.
+    /// An `acquire` also limits it to its own wait. On etcd a connection has a fifth of
+    /// [`socket_timeout`](Self::socket_timeout), so a longer value has no effect.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -198,7 +201,8 @@ impl ClientBuilder {
     /// zero is refused.
     ///
     /// It does not apply while the server may block, nor to renewals, which have time until the
-    /// lease expires.
+    /// lease expires. On etcd it limits one request on all members together, and one member has a
+    /// fifth of it to connect and answer.
     #[must_use]
     pub fn socket_timeout(mut self, timeout: Duration) -> Self {
         self.socket_timeout = timeout;
@@ -221,7 +225,7 @@ impl ClientBuilder {
     /// A server that receives nothing for this long frees the slot, regardless of its lease. The
     /// client therefore treats a slot as lost after this time without a renewal. Give the smallest
     /// value of all servers. The [`heartbeat`](Self::heartbeat) is derived from it, unless it is
-    /// set.
+    /// set. On etcd it has no other effect.
     #[must_use]
     pub fn server_read_timeout(mut self, timeout: Duration) -> Self {
         self.server_read_timeout = timeout;
@@ -242,7 +246,7 @@ impl ClientBuilder {
     ///
     /// The tokens of older servers look the same, but are random.
     ///
-    /// The option has no effect with servers that send a fence beside the token.
+    /// The option has no effect on etcd, and with servers that send a fence beside the token.
     /// [`Held::fence`](crate::Held::fence) returns that fence in either case.
     #[must_use]
     pub fn fencing(mut self, fencing: bool) -> Self {
@@ -251,13 +255,14 @@ impl ClientBuilder {
     }
 
     /// Sets the longest reply to [`Client::stats`] that is read, in bytes. Defaults to 64 MiB
-    /// (67,108,864), enough for about half a million held keys of some 125 bytes each. Less than 1 KiB
-    /// (1,024) is refused.
+    /// (67,108,864), enough for about half a million held keys of some 125 bytes each. Less than 1
+    /// KiB (1,024) is refused.
     ///
     /// A longer reply fails with [`Error::StatsTooLarge`](crate::Error::StatsTooLarge). The limit
     /// also applies to the reply that gives the other limit in a
     /// [`LimitMismatch`](crate::Error::LimitMismatch). If that is too long, the error contains only
-    /// the requested limit. A reply takes up to four times its size in memory while it is read.
+    /// the requested limit. A reply takes up to four times its size in memory while it is read. The
+    /// option has no effect on etcd.
     #[cfg(feature = "stats")]
     #[must_use]
     pub fn max_stats_size(mut self, bytes: usize) -> Self {
@@ -267,6 +272,8 @@ impl ClientBuilder {
 
     /// Sets the age at which an idle connection is closed instead of reused. Defaults to 5 minutes;
     /// zero is refused.
+    ///
+    /// The option has no effect on etcd, where a client keeps one connection.
     ///
     /// Each connection expires up to a tenth earlier, by a different part for each, because
     /// connections that were opened together would otherwise be replaced together.

@@ -70,13 +70,14 @@ variables! {
         "`host:port` or `etcd://host:port`, several separated by commas; default `127.0.0.1:6388`",
         Setter::Text(|settings, list| settings.servers(&list));
     AUTH_TOKEN = "DFLOCK_AUTH_TOKEN",
-        "the auth token; an empty one is none",
+        "the auth token, on etcd `NAME:PASSWORD`; an empty one is none",
         Setter::Text(|settings, token| {
             let auth_token = Some(Zeroizing::new(token)).filter(|token| !token.is_empty());
             Ok(Settings { auth_token, ..settings })
         });
     AUTH_TOKEN_FILE = "DFLOCK_AUTH_TOKEN_FILE",
-        "the file of the auth token, read again when it changes; refused with `DFLOCK_AUTH_TOKEN`",
+        "the file of the auth token, on etcd of `NAME:PASSWORD`, read again when it changes; refused \
+         with `DFLOCK_AUTH_TOKEN`",
         Setter::Text(|settings, file| Ok(Settings { auth_token_file: Some(file), ..settings }));
     TLS = "DFLOCK_TLS",
         "`native`: TLS with the root certificates of the system; `off`: no TLS",
@@ -103,6 +104,9 @@ variables! {
         "the age at which an idle connection is closed, so that the name of its server is resolved \
          again; default `5m`",
         Setter::Timeout(ClientBuilder::max_connection_age);
+    ETCD_PREFIX = "DFLOCK_ETCD_PREFIX",
+        "the prefix of all keys in etcd; default `dflock/`; no effect on dflockd",
+        Setter::Text(|settings, prefix| Ok(settings.etcd_prefix(prefix)));
     ON_LIMIT_MISMATCH = "DFLOCK_ON_LIMIT_MISMATCH",
         "the reaction of semaphores to a key that is in use with another limit: `fail`, the \
          default; `wait-out`: try again until the wait is over; `adopt`: use the limit of the server",
@@ -196,6 +200,18 @@ impl Settings {
         });
         self.builder = self.builder.on_limit_mismatch(parsed?);
         Ok(self)
+    }
+
+    #[cfg(feature = "etcd")]
+    fn etcd_prefix(mut self, prefix: String) -> Self {
+        self.builder = self.builder.etcd_prefix(prefix);
+        self
+    }
+
+    /// Ignores the prefix: without the feature, `DFLOCK_SERVERS` can name no etcd cluster.
+    #[cfg(not(feature = "etcd"))]
+    fn etcd_prefix(self, _prefix: String) -> Self {
+        self
     }
 
     /// Combines the variables that depend on each other, and returns the builder.
@@ -309,6 +325,7 @@ fn parse_timeout(name: &'static str, text: &str) -> Result<Duration, ConfigError
 /// Builds the client. An error of an option names its variable.
 fn build(builder: ClientBuilder) -> Result<Client, ConfigError> {
     match builder.build() {
+        Err(error @ ConfigError::EtcdPrefix { .. }) => Err(variable_error(ETCD_PREFIX, &error)),
         // The expected name in the certificate is derived from the host.
         Err(error @ ConfigError::ServerName { .. }) => Err(variable_error(SERVERS, &error)),
         Err(
@@ -394,6 +411,8 @@ mod tests {
             ("DFLOCK_SERVER_READ_TIMEOUT", "3x"),
             ("DFLOCK_MAX_CONNECTION_AGE", "0"),
             ("DFLOCK_MAX_CONNECTION_AGE", "36501d"),
+            #[cfg(feature = "etcd")]
+            ("DFLOCK_ETCD_PREFIX", "jobs\n"),
             ("DFLOCK_ON_LIMIT_MISMATCH", ""),
             ("DFLOCK_ON_LIMIT_MISMATCH", "wait_out"),
             ("DFLOCK_HEARTBEAT", "0"),

@@ -220,7 +220,7 @@ impl Etcd {
         Backoff::new(self.seeds.hash_one(self.clock.now().as_nanos()), max_bound)
     }
 
-    /// Asks every member for its status.
+    /// Sends a read to the cluster.
     pub(crate) async fn ping(&self) -> Result<(), Error> {
         self.request(
             None,

@@ -101,7 +101,9 @@ pub enum AuthErrorKind {
 impl fmt::Display for AuthErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Missing => "the server requires an auth token; set it with `auth`",
+            Self::Missing => {
+                "the server requires an auth token; set it with `auth`, on etcd as `name:password`"
+            }
             Self::Wrong { long: false } => {
                 "the server refuses the auth token given with `auth`; check it"
             }
@@ -110,8 +112,7 @@ impl fmt::Display for AuthErrorKind {
                  servers before v1.15 accept none of more than 256 bytes"
             }
             Self::Unneeded => {
-                "the server answered `error` to the auth token, as a server does that requires \
-                 none; leave `auth` out, or start the server with the token"
+                "the server requires no auth token; leave `auth` out, or enable authentication there"
             }
             Self::TooLong => {
                 "the server answered `error` to an auth token of more than 256 bytes: servers \

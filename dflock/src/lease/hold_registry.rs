@@ -112,7 +112,7 @@ impl HoldRegistry {
         }
     }
 
-    /// Returns whether the current task holds so many of the `limit` slots of the key that less
+    /// Returns whether the current task holds so many of the `limit` slots of the key that fewer
     /// than `wanted` are left.
     pub(crate) fn current_task_blocks(&self, key: KeyHash, limit: u32, wanted: u32) -> bool {
         task::try_id().is_some_and(|task| {

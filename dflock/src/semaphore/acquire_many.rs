@@ -11,15 +11,15 @@ impl Semaphore<Idle> {
     /// Waits for so many permits, and acquires all of them or none. It waits for at most
     /// `acquire_timeout` (10 s by default).
     ///
-    /// The permits are one hold: [`release`](Semaphore::release) and drop give all back, they are
+    /// The permits are one hold: [`release`](Semaphore::release) and drop release all, they are
     /// renewed together, and when the server refuses one of them, all are lost.
     /// [`Held::permits`] returns their number. With one permit this is
     /// [`acquire`](Semaphore::acquire).
     ///
     /// # Order
     ///
-    /// On etcd, one transaction makes all permits, at most 100. They have one place in the queue, and
-    /// are granted together.
+    /// On etcd, one transaction makes all permits, at most 100. They have one place in the queue,
+    /// and are granted together.
     ///
     /// The protocol of dflockd grants one permit for each request. The call therefore acquires them
     /// one after the other, and each one is first come, first served:
@@ -36,21 +36,21 @@ impl Semaphore<Idle> {
     /// A caller that waits without this method for a second permit while it holds one is outside
     /// of this order.
     ///
-    /// All permits of a hold on dflockd share one connection. While the call waits with some of them, it
-    /// renews their leases over a second connection. If one of them is lost meanwhile, the call
-    /// gives back the others and starts again, until its wait is over.
+    /// All permits of a hold on dflockd share one connection. While the call waits with some of
+    /// them, it renews their leases over a second connection. If one of them is lost meanwhile, the
+    /// call releases the others and starts again, until its wait is over.
     ///
     /// # The gate
     ///
-    /// On dflockd, the gate is a semaphore with one slot on the server of the key. Its key is `dflock.gate:`
-    /// and the key. It counts as a key of the server, is listed in its stats, and must not be used
-    /// otherwise. The key may have at most 244 bytes.
+    /// On dflockd, the gate is a semaphore with one slot on the server of the key. Its key is
+    /// `dflock.gate:` and the key. It counts as a key of the server, is listed in its stats, and
+    /// must not be used otherwise. The key may have at most 244 bytes.
     ///
     /// # Errors
     ///
     /// The errors of [`acquire`](Semaphore::acquire). Nothing is held after an error. Before a byte
-    /// is sent: [`ConfigError::Permits`](crate::ConfigError::Permits) for 0 permits or more than the
-    /// limit, [`ConfigError::PermitsKey`](crate::ConfigError::PermitsKey) for a longer key on
+    /// is sent: [`ConfigError::Permits`](crate::ConfigError::Permits) for 0 permits or more than
+    /// the limit, [`ConfigError::PermitsKey`](crate::ConfigError::PermitsKey) for a longer key on
     /// dflockd, and [`ConfigError::TooManyPermits`](crate::ConfigError::TooManyPermits) for more
     /// than 100 on etcd.
     ///
@@ -60,7 +60,7 @@ impl Semaphore<Idle> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives back the permits that it has, and leaves the queue.
+    /// Dropping the future releases the permits that it has, and leaves the queue.
     ///
     /// # Examples
     ///
@@ -122,13 +122,13 @@ impl Semaphore<Idle> {
     /// Acquires so many permits only if all are free, and the queue is empty.
     ///
     /// It waits only for the replies of the server, as [`try_acquire`](Semaphore::try_acquire), and
-    /// does not use the gate. On dflockd each permit is a request, so others may take permits between
-    /// two of them. Two calls at the same time can therefore both fail, although there are enough permits
-    /// for one of them.
+    /// does not use the gate. On dflockd each permit is a request, so others may take permits
+    /// between two of them. Two calls at the same time can therefore both fail, although there are
+    /// enough permits for one of them.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] if less permits are free; otherwise the errors of
+    /// [`Error::Timeout`] if fewer permits are free; otherwise the errors of
     /// [`acquire_many`](Self::acquire_many).
     ///
     /// # Cancel safety

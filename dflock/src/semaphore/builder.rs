@@ -145,10 +145,10 @@ impl<K: Kind, Key, L> SemaphoreBuilder<K, Key, L> {
     }
 
     /// Sets the lease: the time for which the server keeps the slot without a renewal. Defaults to
-    /// the server's default, which is 33 s unless configured.
+    /// the server's default, which is 33 s unless configured, and to 10 s on etcd.
     ///
-    /// Valid are whole seconds from 1 s to 9,223,372,036 s. The lease is renewed for as long as the
-    /// slot is held.
+    /// Valid are whole seconds from 1 s (2 s on etcd) to 9,223,372,036 s. The lease is renewed for
+    /// as long as the slot is held.
     pub fn lease_ttl(mut self, lease_ttl: Duration) -> Self {
         self.options.lease_ttl = Some(lease_ttl);
         self
@@ -205,10 +205,10 @@ impl<K: Kind, Key, L> SemaphoreBuilder<K, Key, L> {
     /// that use the key set it. The time counts from the grant, or from the renewal that confirmed
     /// it, by the clock of the client.
     ///
-    /// The slot is free earlier if the process is killed, if the runtime that acquired the slot
-    /// ends, if the slot is lost, or after [`close`]. A place in the queue is given up at once,
-    /// even if its slot is granted, unless `wait` has returned the slot. A loss after the release
-    /// is not reported.
+    /// The slot is free earlier if the process is killed (on etcd after its lease), if the runtime
+    /// that acquired the slot ends, if the slot is lost, or after [`close`]. A place in the queue
+    /// is given up at once, even if its slot is granted, unless `wait` has returned the slot. A
+    /// loss after the release is not reported.
     ///
     /// Valid is any time that is not more than [`max_hold`](Self::max_hold), if that is set.
     ///
@@ -264,7 +264,8 @@ impl<K: Kind, Key, L> SemaphoreBuilder<K, Key, L> {
     /// and the number of the handle that was built first counts as long as a handle lives.
     /// [`acquire_timeout`](Self::acquire_timeout) includes the wait in it, and a future that is
     /// dropped leaves it. [`try_acquire`](Semaphore::try_acquire) and
-    /// [`enqueue`](Semaphore::enqueue) do not wait in it, and neither do handles without the option.
+    /// [`enqueue`](Semaphore::enqueue) do not wait in it, and neither do handles without the
+    /// option.
     ///
     /// # Order
     ///

@@ -244,13 +244,13 @@ impl<K: Kind> Semaphore<Held, K> {
     /// [`Error::Lost`] if the slot was already lost. [`Error::Unresponsive`] and
     /// [`Error::Disconnected`] if the server did not confirm the release. [`Error::Draining`],
     /// [`Error::NotLeader`], [`Error::Auth`] and [`Error::Refused`] if it refused the release. In
-    /// these cases the connection is closed, and the server frees the slot when it notices, at the
-    /// latest after the lease. [`Error::Config`] outside of a tokio runtime, or on a runtime
-    /// without timers; the slot is then given up like a dropped one.
+    /// these cases the slot is given up without a reply, and the server frees the slot when it
+    /// notices, at the latest after the lease. [`Error::Config`] outside of a tokio runtime, or on
+    /// a runtime without timers; the slot is then given up like a dropped one.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection, which also gives up the slot.
+    /// Dropping the future gives up the slot without waiting for the reply.
     ///
     /// # Examples
     ///
@@ -274,11 +274,12 @@ impl<K: Kind> Semaphore<Held, K> {
         Ok(Semaphore::new(slot))
     }
 
-    /// Closes the connection without a release request, also before
+    /// Gives up the slot without waiting for a reply, also before
     /// [`min_hold`](crate::SemaphoreBuilder::min_hold) is over.
     ///
-    /// The server frees the slot when it notices: at once, or after the lease if it runs with
-    /// auto-release off.
+    /// On dflockd this closes the connection without a release request. The server frees the slot
+    /// when it notices: at once, or after the lease if it runs with auto-release off. On etcd the
+    /// session thread deletes the entry.
     pub fn close(self) -> Semaphore<Idle, K> {
         self.state.hold.close();
         Semaphore::new(self.slot)
@@ -304,8 +305,8 @@ impl fmt::Debug for Held {
 }
 
 pin_project! {
-    /// Polls `body` until `lost` is ready. It drops `body` before it returns, so that no guard of the
-    /// body outlives the slot while the caller keeps this future.
+    /// Polls `body` until `lost` is ready. It drops `body` before it returns, so that no guard of
+    /// the body outlives the slot while the caller keeps this future.
     ///
     /// Written by hand and not as an `async fn`, because that would store `body` twice: once as its
     /// argument and once where it is polled. The size would double with each call inside of a call.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Counting, Held, Idle, Kind, Semaphore};
 use crate::error::Error;
 use crate::lease::LeaseHandle;
+use crate::slot::SemaphoreInner;
 
 /// State of a semaphore that waits in the queue.
 ///
@@ -24,6 +25,10 @@ impl Queued {
 
     pub(super) fn limit(&self) -> u32 {
         self.hold.config().slot.primitive.limit().get()
+    }
+
+    pub(crate) fn position(&self, slot: &SemaphoreInner) -> Result<u64, Error> {
+        slot.position(&self.hold)
     }
 
     pub(crate) fn is_granted(&self) -> bool {
@@ -113,14 +118,14 @@ impl<K: Kind> Semaphore<Queued, K> {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] on dflockd, which does not tell it.
+    /// [`Error::Unsupported`] on dflockd, which does not report it.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     #[expect(clippy::unused_async, reason = "an engine may have to ask its server")]
     pub async fn position(&self) -> Result<u64, Error> {
-        self.slot.position(&self.state.hold)
+        self.state.position(&self.slot)
     }
 
     /// Leaves the queue, and gives up the slot if it was granted in the meantime.

@@ -202,7 +202,7 @@ async fn a_limit_mismatch_names_both_limits_and_a_solution() {
             "\"pool\"",
             scripted_server.address(),
             "limit 7, not 1",
-            "idle for a minute",
+            "on dflockd after a minute",
         ],
     );
     for stats in without_limit {
@@ -218,7 +218,10 @@ async fn a_limit_mismatch_names_both_limits_and_a_solution() {
             ),
             "{stats:?}: {error:?}"
         );
-        reads_well(&error, &["another limit than 1", "idle for a minute"]);
+        reads_well(
+            &error,
+            &["another limit than 1", "on dflockd after a minute"],
+        );
     }
     scripted_server.finish().await;
 }

@@ -33,7 +33,7 @@ async fn outcome(server: &Server, variables: &[(&str, &str)]) -> String {
         .to_owned()
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "DFLOCK_SERVERS",
     "DFLOCK_AUTH_TOKEN",
     "DFLOCK_AUTH_TOKEN_FILE",
@@ -44,6 +44,7 @@ const NAMES: [&str; 11] = [
     "DFLOCK_SERVER_READ_TIMEOUT",
     "DFLOCK_HEARTBEAT",
     "DFLOCK_MAX_CONNECTION_AGE",
+    "DFLOCK_ETCD_PREFIX",
     "DFLOCK_ON_LIMIT_MISMATCH",
 ];
 

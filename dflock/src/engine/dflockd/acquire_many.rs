@@ -354,7 +354,7 @@ impl<'a> Partial<'a> {
         };
         // Before the connection returns to the pool.
         let releases = leases.lock().releases();
-        self.give_back(releases).await?;
+        self.release_all(releases).await?;
         let response = Response {
             connection: self.take_connection()?,
             reply,
@@ -368,13 +368,13 @@ impl<'a> Partial<'a> {
     async fn release_gate(&mut self) -> Result<(), AttemptError> {
         let release = self.leases.lock().gate.as_ref().map(Lease::release);
         if release.is_some() {
-            self.give_back(release).await?;
+            self.release_all(release).await?;
         }
         Ok(())
     }
 
     /// Sends releases, and waits for the replies.
-    async fn give_back(
+    async fn release_all(
         &mut self,
         releases: impl IntoIterator<Item = Request<'a>>,
     ) -> Result<(), AttemptError> {
@@ -391,7 +391,7 @@ impl<'a> Partial<'a> {
             }
             Err(error) => return Err(attempt.error(error)),
         };
-        // A permit or gate that was lost before is given back as well.
+        // A permit or gate that was lost before is released as well.
         for reply in replies {
             release_outcome(attempt.slot, &reply).map_err(AttemptError::Failed)?;
         }

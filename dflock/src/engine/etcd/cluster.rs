@@ -52,7 +52,7 @@ pub(super) struct Cluster {
     known_id: Cell<Option<u64>>,
 }
 
-/// A response and the number of attempts that it took.
+/// A response, and whether an earlier attempt may have had an effect.
 pub(super) struct Answered<T> {
     pub(super) response: T,
     /// An earlier attempt may have had an effect as well, or may still have one.

@@ -108,7 +108,7 @@ pub(super) enum End {
     SessionEnded,
 }
 
-/// What the owner of an entry asks of the session.
+/// Request of the owner of an entry to the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Demand {
     /// Join, wait and hold.

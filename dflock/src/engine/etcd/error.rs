@@ -54,7 +54,7 @@ impl CallErrorKind {
     }
 }
 
-/// What a refusal means for the request.
+/// Meaning of a refusal for the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The member cannot serve the request now; another member may.

@@ -53,7 +53,7 @@ pub(super) struct SessionLease {
 #[derive(Debug)]
 struct Member {
     entry: Rc<EntrySession>,
-    /// Where the entry is, once it was made.
+    /// Position of the entry in etcd, once it was made.
     made: Option<Made>,
     /// A read has shown that the entry was deleted.
     deleted: bool,

@@ -44,7 +44,7 @@ impl Core {
         Ok(listed)
     }
 
-    /// Asks the cluster for its status.
+    /// Sends a read to the cluster.
     pub(super) async fn ping(&self) -> Result<(), CallError> {
         self.identify().await?;
         let request = RangeRequest {
@@ -131,7 +131,7 @@ impl Core {
     }
 }
 
-/// Returns the entries of each queue that hold, from entries that are sorted by queue.
+/// Returns each entry with whether it holds, from entries that are sorted by queue.
 fn split(entries: &[Listed]) -> impl Iterator<Item = (&Listed, bool)> {
     let mut queue = None;
     let mut ahead = 0_u64;

@@ -1,7 +1,7 @@
 //! The entries of this client that wait in one queue.
 //!
 //! An entry is held once the number of permits before it, by create revision, leaves room for its
-//! own. That number only falls. Watch events lower it as a hint; a slot is granted only by a
+//! own. The number only falls. Watch events lower it as a hint; a slot is granted only by a
 //! linearizable read of the queue, so that a duplicated or a foreign event grants nothing.
 
 use std::cell::{Cell, RefCell};
@@ -38,7 +38,7 @@ struct Waiter {
     place: Place,
 }
 
-/// What does not change while an entry waits.
+/// Constants of a wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WaiterSpec {
     pub(super) revision: i64,

@@ -834,7 +834,7 @@ async fn sleep_until(end: Option<TokioInstant>) {
     }
 }
 
-/// Returns the name of this machine, for operators who read the entries.
+/// Returns the name of this machine, for the list of holders.
 fn host() -> String {
     #[cfg(unix)]
     let name = rustix::system::uname()
@@ -846,7 +846,7 @@ fn host() -> String {
     name
 }
 
-/// Returns the name of this program, for operators who read the entries.
+/// Returns the name of this program, for the list of holders.
 fn program() -> String {
     let path = std::env::current_exe().unwrap_or_default();
     let name = path.file_name().unwrap_or_default();

@@ -212,8 +212,11 @@ impl Join<'_> {
     }
 }
 
-/// Returns the transaction that deletes an entry. If it was made at `revision`, then only as long as
-/// it is the same.
+/// Returns the transaction that deletes an entry. It succeeds if all permits were made at
+/// `revision`.
+///
+/// It deletes what is there in either case: the ids are unique, and of an entry of which one permit
+/// was revoked, the others must be freed as well.
 pub(super) fn leave(
     queue: &QueueName,
     id: EntryId,
