@@ -87,8 +87,23 @@ async fn a_hold_of_several_permits_is_kept_and_released_as_one() {
         held.release().await.unwrap();
         assert_eq!(fixture.counts(), (0, 0, 0));
     }
-    // The second round reused the connections of the first: one of the gate, and one of the permits.
-    assert_eq!(fixture.server.stats().connections, 2);
+    // That of the permits. During the hold that of the gate was idle for too long.
+    assert_eq!(fixture.server.stats().connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connections_of_the_gate_and_of_the_permits_return_to_the_pool() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(4);
+    for _ in 0..3 {
+        let held = pool.clone().acquire_many(3).await.unwrap();
+        let waiter = pool.clone().acquire_many_within(2, SECOND);
+        assert!(waiter.await.unwrap_err().is_timeout());
+        assert_eq!(fixture.counts(), (3, 0, 0));
+        held.release().await.unwrap();
+        // That of the hold, and two of the call that timed out.
+        assert_eq!(fixture.server.stats().connections, 3);
+    }
 }
 
 #[tokio::test(start_paused = true)]

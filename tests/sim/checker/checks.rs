@@ -251,7 +251,9 @@ impl Checker<'_> {
 
     /// Checks that a slot is free as soon as the server can notice the end of its connection.
     fn check_freed(&mut self, slot: GrantId, grant: &Grant) {
-        let Some(link) = self.link(grant.link) else { return };
+        let Some(link) = self.link(grant.link) else {
+            return;
+        };
         let Some(left) = link.end_arrivals().0 else {
             return;
         };
