@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::bad_input::reads_well;
 use crate::fixture::{Fixture, server};
-use crate::scripted_server::{ScriptedServer, checkpoint, expect, expect_eof, send};
+use crate::scripted_server::{ScriptedServer, checkpoint, expect, expect_eof, send, wait_for_test};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -87,8 +87,23 @@ async fn a_hold_of_several_permits_is_kept_and_released_as_one() {
         held.release().await.unwrap();
         assert_eq!(fixture.counts(), (0, 0, 0));
     }
-    // The second round reused the connection of the first.
+    // That of the permits. During the hold that of the gate was idle for too long.
     assert_eq!(fixture.server.stats().connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connections_of_the_gate_and_of_the_permits_return_to_the_pool() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(4);
+    for _ in 0..3 {
+        let held = pool.clone().acquire_many(3).await.unwrap();
+        let waiter = pool.clone().acquire_many_within(2, SECOND);
+        assert!(waiter.await.unwrap_err().is_timeout());
+        assert_eq!(fixture.counts(), (3, 0, 0));
+        held.release().await.unwrap();
+        // That of the hold, and two of the call that timed out.
+        assert_eq!(fixture.server.stats().connections, 3);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +228,7 @@ async fn held_permits_and_the_gate_are_renewed_during_the_wait_for_the_next() {
             sleep(SECOND / 2).await;
             assert_eq!(fixture.counts(), (3, 1, 1), "{lease:?}");
             assert_eq!(fixture.waiters(GATE), 1, "{lease:?}");
-            // Those that hold and wait, and one for the renewals.
+            // One of each that holds or waits, and one of the gate.
             assert!(fixture.server.stats().connections <= 4, "{lease:?}");
         }
         single.release().await.unwrap();
@@ -679,65 +694,67 @@ const GRANTS: [&str; 3] = [
 #[tokio::test(start_paused = true)]
 async fn the_gate_is_acquired_before_the_permits_and_released_after_them() {
     let [gate, first, second] = GRANTS;
-    let script = vec![
+    let gate_script = vec![
         expect(format!("sl\n{GATE}\n10 1\n")),
         send(format!("ok {gate} 33\n")),
+        expect(format!("sr\n{GATE}\n{gate}\n")),
+        checkpoint(),
+        send("ok\n"),
+    ];
+    let permits = vec![
         expect("sl\npool\n10 4\n"),
         send(format!("ok {first} 33\n")),
         expect("sl\npool\n10 4\n"),
         send(format!("ok {second} 33\n")),
-        expect(format!("sr\n{GATE}\n{gate}\n")),
-        send("ok\n"),
         expect(format!("sr\npool\n{first}\nsr\npool\n{second}\n")),
         send("ok\nok\n"),
     ];
-    let server = ScriptedServer::memory([script]);
+    let server = ScriptedServer::memory([gate_script, permits]);
     let pool = server.client().semaphore("pool", 4).unwrap();
     let held = pool.acquire_many(2).await.unwrap();
+    server.reached().await;
     assert!(held.tokens().map(dflock::Token::as_str).eq([first, second]));
     held.release().await.unwrap();
     server.finish().await;
 }
 
 /// A server of v1.10 does not read from a connection on which a request waits. It would count the
-/// permits of a cancelled call as held until that request is answered.
+/// permits and the gate of a cancelled call as held until that request is answered.
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_call_releases_its_permits_on_an_idle_connection() {
-    let [gate, first, other] = GRANTS;
-    let releases = || format!("sr\npool\n{first}\nsr\n{GATE}\n{gate}\n");
-    let single = |token: &str| {
-        vec![
-            expect("sl\npool\n10 4\n"),
-            send(format!("ok {token} 33\n")),
-            expect(format!("sr\npool\n{token}\n")),
-            send("ok\n"),
-        ]
-    };
-    let mut idle = single(other);
-    idle.extend([expect(releases()), expect_eof()]);
-    let mut blocked = single(first);
-    blocked.extend([
+async fn a_call_that_is_cancelled_during_its_wait_releases_all_on_the_connection_of_the_gate() {
+    let [gate, first, second] = GRANTS;
+    let renewals = format!("sn\n{GATE}\n{gate}\nsn\npool\n{first}\nsn\npool\n{second}\n");
+    let releases = format!("sr\npool\n{first}\nsr\npool\n{second}\nsr\n{GATE}\n{gate}\n");
+    // The pool has no idle connection, and there is no third script.
+    let gate = vec![
         expect(format!("sl\n{GATE}\n10 1\n")),
         send(format!("ok {gate} 33\n")),
+        expect(renewals),
+        send("ok 33\nok 33\nok 33\n"),
+        checkpoint(),
+        expect(&releases),
+        expect_eof(),
+        checkpoint(),
+    ];
+    let blocked = vec![
         expect("sl\npool\n10 4\n"),
         send(format!("ok {first} 33\n")),
         expect("sl\npool\n10 4\n"),
-        checkpoint(),
-        expect(releases()),
+        send(format!("ok {second} 33\n")),
+        expect("sl\npool\n10 4\n"),
+        // The server reads nothing here.
+        wait_for_test(),
+        expect(releases),
         expect_eof(),
-    ]);
-    let server = ScriptedServer::memory([idle, blocked]);
+    ];
+    let server = ScriptedServer::memory([gate, blocked]);
     let pool = server.client().semaphore("pool", 4).unwrap();
-    let (one, two) = (
-        pool.clone().acquire().await.unwrap(),
-        pool.clone().acquire().await.unwrap(),
-    );
-    one.release().await.unwrap();
-    // This connection is used last, so the next call takes it.
-    two.release().await.unwrap();
     let call = tokio::spawn(pool.acquire_many(3));
     server.reached().await;
     call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    server.reached().await;
+    server.resume();
     server.finish().await;
 }
 

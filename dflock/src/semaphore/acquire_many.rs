@@ -36,9 +36,10 @@ impl Semaphore<Idle> {
     /// A caller that waits without this method for a second permit while it holds one is outside
     /// of this order.
     ///
-    /// All permits of a hold on dflockd share one connection. While the call waits with some of
-    /// them, it renews their leases over a second connection. If one of them is lost meanwhile, the
-    /// call releases the others and starts again, until its wait is over.
+    /// All permits of a hold on dflockd share one connection. The gate has a second connection
+    /// during the call, and none after it. While the call waits with some permits, it renews all
+    /// leases on the connection of the gate. If a permit or the gate is lost meanwhile, the call
+    /// releases the others and starts again, until its wait is over.
     ///
     /// # The gate
     ///
@@ -60,7 +61,14 @@ impl Semaphore<Idle> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future releases the permits that it has, and leaves the queue.
+    /// Dropping the future releases the permits that it has, and leaves the queue. On dflockd it
+    /// sends the releases on the connection of the gate, so the permits and the gate are free at
+    /// once.
+    ///
+    /// If the process is killed while it waits, the gate is free at once. The other permits are
+    /// free at once if the server reads a connection on which a request waits. Version 1.10 does
+    /// not: there they are free when that request is answered, or after their leases (33 s by
+    /// default).
     ///
     /// # Examples
     ///
@@ -122,9 +130,9 @@ impl Semaphore<Idle> {
     /// Acquires so many permits only if all are free, and the queue is empty.
     ///
     /// It waits only for the replies of the server, as [`try_acquire`](Semaphore::try_acquire), and
-    /// does not use the gate. On dflockd each permit is a request, so others may take permits
-    /// between two of them. Two calls at the same time can therefore both fail, although there are
-    /// enough permits for one of them.
+    /// uses neither the gate nor a second connection. On dflockd each permit is a request, so
+    /// others may take permits between two of them. Two calls at the same time can therefore both
+    /// fail, although there are enough permits for one of them.
     ///
     /// # Errors
     ///

@@ -251,7 +251,9 @@ impl Checker<'_> {
 
     /// Checks that a slot is free as soon as the server can notice the end of its connection.
     fn check_freed(&mut self, slot: GrantId, grant: &Grant) {
-        let Some(link) = self.link(grant) else { return };
+        let Some(link) = self.link(grant.link) else {
+            return;
+        };
         let Some(left) = link.end_arrivals().0 else {
             return;
         };
@@ -316,15 +318,11 @@ impl Checker<'_> {
 
     /// Returns the time at which the client could read the end of its connection.
     fn end_received(&self, grant: &Grant) -> Option<Duration> {
-        Some(self.link(grant)?.end_arrivals().1? - self.start)
+        Some(self.link(grant.link)?.end_arrivals().1? - self.start)
     }
 
     fn closed(&self, grant: &Grant) -> Option<Duration> {
-        Some(self.link(grant)?.closed_by_client? - self.start)
-    }
-
-    fn link(&self, grant: &Grant) -> Option<&Link> {
-        self.links.iter().find(|link| link.peer == Some(grant.link))
+        Some(self.link(grant.link)?.closed_by_client? - self.start)
     }
 
     fn after_freeze(&self, grant: &Grant, at: Duration) -> Duration {

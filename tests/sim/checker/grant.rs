@@ -47,6 +47,15 @@ pub(super) enum Cause {
 }
 
 impl Grant {
+    /// Returns whether it is attributed to the connection, and has not ended.
+    pub(super) fn is_on(&self, link: (usize, u64)) -> bool {
+        self.link == link && self.ended.is_none()
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        matches!(self.ended, Some((_, Cause::Released)))
+    }
+
     /// Returns the time until which the client considered the slot held.
     pub(super) fn held_until(&self) -> Option<Duration> {
         let given_up = self.given_up.map(|given_up| given_up.0);

@@ -36,6 +36,8 @@ pub(super) struct Checker<'a> {
     silent: BTreeSet<(usize, u64)>,
     /// Request that was added to a queue in the previous entry, with its connection.
     joined: Option<(Duration, Arc<str>, (usize, u64))>,
+    /// Gate of the acquire on each connection that waits for a further permit.
+    gates: BTreeMap<(usize, u64), GrantId>,
     /// Further permits of each hold, by its first one.
     further_permits: BTreeMap<GrantId, Vec<GrantId>>,
     pub(super) jumps: Intervals,
@@ -69,6 +71,7 @@ impl<'a> Checker<'a> {
             shards: BTreeMap::new(),
             silent: BTreeSet::new(),
             joined: None,
+            gates: BTreeMap::new(),
             further_permits: BTreeMap::new(),
             jumps: Intervals::default(),
             fault_windows: Intervals::default(),
@@ -331,45 +334,84 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Returns the grants of a connection that have not ended.
-    fn grants_on(&self, link: (usize, u64)) -> impl Iterator<Item = &Grant> {
-        let grants = self.grants.values();
-        grants.filter(move |grant| grant.link == link && grant.ended.is_none())
+    /// Returns the connection with this server and number.
+    pub(super) fn link(&self, number: (usize, u64)) -> Option<&'a Link> {
+        self.links.iter().find(|link| link.peer == Some(number))
     }
 
-    /// Checks that a connection which waits for a permit while it holds others has acquired the
-    /// gate, and has not released it. Two such connections could wait for each other.
+    /// Returns whether the client has closed the connection by then.
+    fn is_closed_by_client(&self, at: Duration, link: &Link) -> bool {
+        let closed = link.closed_by_client;
+        closed.is_some_and(|closed| closed.duration_since(self.start) <= at)
+    }
+
+    /// Checks that a connection which waits for a permit while it holds others belongs to an acquire
+    /// that has the gate, and has not released it. Two such acquires could wait for each other.
     fn check_gate(&mut self, at: Duration, key: &Arc<str>, link: (usize, u64)) {
-        if !self.grants_on(link).any(|grant| grant.key == *key) {
+        let mut held = self.grants.iter().filter(|(_, grant)| grant.is_on(link));
+        let Some((&first, _)) = held.find(|(_, grant)| grant.key == *key) else {
+            return;
+        };
+        // The request was under way when its client gave up.
+        if self
+            .link(link)
+            .is_some_and(|link| self.is_closed_by_client(at, link))
+        {
             return;
         }
         self.count("waits for further permits");
-        let gate = gate(key);
-        let mut grants = self.grants.values().rev();
-        let last = grants.find(|grant| grant.link == link && *grant.key == *gate);
-        let is_released = last.is_none_or(|gate| {
-            let ended = gate.ended;
-            ended.is_some_and(|(_, cause)| cause == Cause::Released)
-        });
-        if is_released {
+        let bound = self.gates.get(&link).copied();
+        let gate = bound.or_else(|| self.find_gate(at, key, link, first));
+        let has_gate = gate.is_some_and(|gate| !self.grants[&gate].is_released());
+        if let Some(gate) = gate.filter(|_| has_gate) {
+            self.gates.insert(link, gate);
+        } else {
             let what = format!("{link:?} waits for a further permit of {key} without its gate");
             self.report_violation(at, &what);
         }
     }
 
+    /// Returns the gate of the acquire on `link` whose first permit is `first`: the last one before
+    /// it, on another open connection of the same client, that is the gate of no other acquire. A
+    /// gate that was lost counts, because its owner does not know it yet.
+    fn find_gate(
+        &self,
+        at: Duration,
+        key: &str,
+        link: (usize, u64),
+        first: GrantId,
+    ) -> Option<GrantId> {
+        let (gate, host) = (gate(key), self.link(link)?.host);
+        let is_gate = |(id, grant): &(&GrantId, &Grant)| {
+            *grant.key == *gate
+                && grant.link != link
+                && !grant.is_released()
+                && !self.gates.values().any(|bound| bound == *id)
+                && self
+                    .link(grant.link)
+                    .is_some_and(|link| link.host == host && !self.is_closed_by_client(at, link))
+        };
+        let mut before = self.grants.range(..first).rev();
+        before.find(is_gate).map(|(id, _)| *id)
+    }
+
     /// Checks that a connection holds the permits of one acquire only, so that an acquire that
-    /// failed has left nothing.
+    /// failed has left nothing. A gate has a separate connection.
     fn granted_beside(&mut self, at: Duration, slot: GrantId, key: &Arc<str>, link: (usize, u64)) {
-        let gate = gate(key);
-        let other = self
-            .grants_on(link)
-            .find(|grant| grant.key != *key && *grant.key != *gate);
-        if let Some(other) = other {
-            let what = format!(
-                "{link:?} was granted slot {slot} of {key} beside {}",
-                other.key
-            );
-            self.report_violation(at, &what);
+        let mut others = self.grants.values().filter(|grant| grant.is_on(link));
+        match others.find(|grant| grant.key != *key) {
+            Some(other) => {
+                let what = format!(
+                    "{link:?} was granted slot {slot} of {key} beside {}",
+                    other.key
+                );
+                self.report_violation(at, &what);
+            }
+            // The first permit of another acquire.
+            None if !self.grants.values().any(|grant| grant.is_on(link)) => {
+                self.gates.remove(&link);
+            }
+            None => {}
         }
     }
 

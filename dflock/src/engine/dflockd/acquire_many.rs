@@ -5,15 +5,19 @@
 //! caller that waits first acquires the *gate* of the key: a semaphore with one slot, whose key is
 //! [`GATE_PREFIX`] and the key. It keeps the gate until it has all permits.
 //!
+//! The gate has a separate connection. A server of v1.10 does not read from a connection on which a
+//! request waits, so all renewals, and the releases of a cancelled call, are sent on the connection
+//! of the gate.
+//!
 //! Each permit is requested by a place in the queue of the key, so that acquires of one permit
 //! cannot overtake it forever.
 
+use std::future::poll_fn;
 use std::mem;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use tokio::runtime::Id;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::acquire::{AttemptError, Rejoin, attempt_error, context, is_late, limits, request};
 use super::call_limits::{AcquireLimits, CallLimits};
@@ -21,7 +25,6 @@ use super::entry::{release, renewal, renewed_lease};
 use super::pool::{CallContext, CallError, Pool, Response};
 use super::{Connection, ConnectionError, Dflockd, Entry, release_outcome};
 use crate::clock::Instant;
-use crate::driver;
 use crate::engine::{self, Granted, RenewalPolicy, SlotSpec};
 use crate::error::{ConfigError, Error, Operation};
 use crate::mutex::Mutex;
@@ -51,12 +54,13 @@ impl Dflockd {
     /// Waits for so many `permits` of `slot`, for at most `wait`. Without a wait it takes them only
     /// if all are free.
     ///
-    /// The leases of the first permits are renewed by `policy` while the call waits for the others.
-    /// If one of them is lost, or the connection, the call starts again, until the wait is over.
+    /// The leases of the gate and of the first permits are renewed by `policy` while the call waits
+    /// for the others. If one of them is lost, or a connection, the call starts again, until the wait
+    /// is over.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the permits that were granted, and leaves the queue.
+    /// Dropping the future gives up the permits that were granted, and the gate, and leaves the queue.
     pub(crate) async fn acquire_many(
         &self,
         slot: &SlotSpec,
@@ -65,23 +69,22 @@ impl Dflockd {
         policy: &dyn RenewalPolicy,
     ) -> Result<Granted, Error> {
         let pool = self.pool(slot);
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             pool,
-            runtime: driver::runtime_id()?,
             slot,
             gate: gate(slot)?,
             permits: usize::try_from(permits.get()).unwrap_or(usize::MAX),
             limits: limits(pool, pool.now(), wait),
             policy,
+            is_first: true,
         };
         let mut rejoin = Rejoin::new(self, slot, attempt.limits);
-        let mut is_first = true;
         loop {
-            match attempt.run(is_first).await {
+            match attempt.run().await {
                 Ok(granted) => return Ok(granted),
                 Err(failed) => rejoin.pause(failed).await?,
             }
-            is_first = false;
+            attempt.is_first = false;
         }
     }
 }
@@ -106,48 +109,31 @@ fn gate(slot: &SlotSpec) -> Result<SlotSpec, ConfigError> {
 /// One attempt to acquire all permits.
 struct Attempt<'a> {
     pool: &'a Pool,
-    runtime: Id,
     slot: &'a SlotSpec,
     gate: SlotSpec,
     permits: usize,
     limits: AcquireLimits,
     policy: &'a dyn RenewalPolicy,
+    /// The first attempt may use idle connections. Before a later one the server went away.
+    is_first: bool,
 }
 
 impl Attempt<'_> {
-    /// Acquires the gate and the permits, and releases the gate. The first attempt may use an idle
-    /// connection.
-    async fn run(&self, is_first: bool) -> Result<Granted, AttemptError> {
-        let (pool, context) = (self.pool, self.context());
-        let needs_gate = self.needs_gate();
-        let first = if needs_gate { &self.gate } else { self.slot };
-        let call = self.limits.call();
-        let called = if is_first {
-            pool.call(context, request(first), call, pool.now()).await
-        } else {
-            pool.call_on_new(context, request(first), call).await
-        };
-        let (connection, grant, sent_at) = match called {
-            Ok(Response {
-                connection,
-                reply: Reply::Granted(grant),
-                sent_at,
-            }) => (connection, grant, sent_at),
-            failed => return Err(attempt_error(pool, context, &self.limits, failed)),
-        };
-        let first = Lease::new(self, first, grant, sent_at);
-        let (gate, permits) = if needs_gate {
-            (Some(first), Vec::new())
-        } else {
-            (None, vec![first])
-        };
+    /// Acquires the gate and the permits, and releases the gate.
+    async fn run(&self) -> Result<Granted, AttemptError> {
         let mut partial = Partial {
             attempt: self,
-            connection: Some(connection),
-            leases: Mutex::new(Leases { gate, permits }),
+            gate: None,
+            connection: None,
+            leases: Mutex::default(),
         };
-        partial.acquire_rest().await?;
-        partial.release_gate().await?;
+        if self.needs_gate() {
+            partial.acquire_gate().await?;
+        }
+        partial.acquire_permits().await?;
+        if self.needs_gate() {
+            partial.release_gate().await?;
+        }
         partial.finish()
     }
 
@@ -157,80 +143,90 @@ impl Attempt<'_> {
         !self.limits.wait().is_zero()
     }
 
-    /// Requests the missing permits, one after the other. Returns the first reply that is no grant,
-    /// with a time before its request was sent.
-    async fn request_rest<'a>(
+    /// Requests `slot` on a connection of the pool.
+    async fn call(&self, slot: &SlotSpec, limits: CallLimits) -> Result<Response, CallError> {
+        let (pool, context, request) = (self.pool, self.context(), request(slot));
+        if self.is_first {
+            pool.call(context, request, limits, pool.now()).await
+        } else {
+            pool.call_on_new(context, request, limits).await
+        }
+    }
+
+    /// Requests the missing permits, one after the other, all on `connection`. Returns the first
+    /// reply that is no grant, with a time before its request was sent.
+    ///
+    /// A grant is stored in the poll that has read it, so that no cancellation loses it.
+    async fn request_permits<'a>(
         &'a self,
-        connection: &mut Connection,
+        connection: &mut Option<Box<Connection>>,
         leases: &Mutex<Leases<'a>>,
-    ) -> Result<Option<(Reply, Instant)>, ConnectionError> {
+    ) -> Result<Option<(Reply, Instant)>, AttemptError> {
+        let mut limits = self.limits.call();
+        if self.needs_gate() {
+            // The server counts whole seconds, and may answer up to a second after the wait.
+            limits = limits.with_grace(GRACE);
+        }
         while leases.lock().permits.len() < self.permits {
-            let (sent_at, call) = (self.pool.now(), self.limits.call());
-            let request = call.apply(request(self.slot), sent_at);
-            let mut limit = call.reply(sent_at);
-            if self.needs_gate() {
-                // The server counts whole seconds, and may answer up to a second after the wait.
-                limit = limit.min(self.limits.remaining_wait(sent_at) + GRACE);
-            }
-            // A grant is stored in the poll that has read it, so that no cancellation loses it.
-            let replies = connection.call_all([request], limit).await?;
-            for reply in replies {
-                let Reply::Granted(grant) = reply else {
-                    return Ok(Some((reply, sent_at)));
-                };
-                let lease = Lease::new(self, self.slot, grant, sent_at);
-                leases.lock().permits.push(lease);
-            }
+            let (reply, sent_at) = if let Some(connection) = connection {
+                let sent_at = self.pool.now();
+                let request = limits.apply(request(self.slot), sent_at);
+                let called = connection.call_all([request], limits.reply(sent_at)).await;
+                let reply = called.and_then(|mut replies| {
+                    let reply = replies.pop();
+                    reply.ok_or(ConnectionError::Closed)
+                });
+                (
+                    reply.map_err(|error| self.connection_error(error))?,
+                    sent_at,
+                )
+            } else {
+                let called = self.call(self.slot, limits).await;
+                let response = called.map_err(|error| self.error(error))?;
+                *connection = Some(response.connection);
+                (response.reply, response.sent_at)
+            };
+            let Reply::Granted(grant) = reply else {
+                return Ok(Some((reply, sent_at)));
+            };
+            let lease = Lease::new(self, self.slot, grant, sent_at);
+            leases.lock().permits.push(lease);
         }
         Ok(None)
     }
 
-    /// Renews the leases until a renewal fails. It uses a second connection, because the server
-    /// holds back its replies on a connection with a request that waits.
+    /// Renews the leases on `gate`, the connection of the gate, until a renewal or the connection
+    /// fails.
     ///
     /// A permit that is granted while this sleeps expires later than the others.
-    async fn renew_until_failure(&self, leases: &Mutex<Leases<'_>>) -> Error {
+    async fn renew_until_failure(
+        &self,
+        gate: &mut Connection,
+        leases: &Mutex<Leases<'_>>,
+    ) -> Error {
         loop {
-            let renew_at = leases.lock().renew_at();
-            let now = self.pool.now();
-            if now < renew_at {
-                sleep(renew_at.duration_since(now)).await;
-            } else if let Err(error) = self.renew(leases).await {
+            let delay = leases.lock().renew_at().duration_since(self.pool.now());
+            // Another caller can acquire the gate once its connection has ended.
+            let closed = poll_fn(|cx| gate.poll_closed(cx));
+            if let Ok(error) = timeout(delay, closed).await {
+                return error.into_error(self.context().to_error_context());
+            }
+            if let Err(error) = self.renew(gate, leases).await {
                 return error;
             }
         }
     }
 
     /// Renews all leases once.
-    async fn renew(&self, leases: &Mutex<Leases<'_>>) -> Result<(), Error> {
+    async fn renew(&self, gate: &mut Connection, leases: &Mutex<Leases<'_>>) -> Result<(), Error> {
         let (pool, slot) = (self.pool, self.slot);
         let sent_at = pool.now();
-        let context = context(slot, Operation::Renew);
+        let context = || slot.context(Operation::Renew);
         let requests: Vec<_> = leases.lock().iter().map(Lease::renewal).collect();
-        let mut idle = pool.take_idle(self.runtime);
-        let replies = loop {
-            let is_idle = idle.is_some();
-            let mut connection = match idle.take() {
-                Some(connection) => connection,
-                None => {
-                    pool.open(context, CallLimits::immediate(pool.socket_timeout()))
-                        .await?
-                }
-            };
-            let requests = requests.iter().copied();
-            match connection.call_all(requests, pool.socket_timeout()).await {
-                Ok(replies) => {
-                    pool.put_back(connection, sent_at);
-                    break replies;
-                }
-                // The server had closed it.
-                Err(error) if is_idle && error.is_disconnect() => {}
-                Err(error) => return Err(error.into_error(context.to_error_context())),
-            }
-        };
+        let called = gate.call_all(requests, pool.socket_timeout()).await;
+        let replies = called.map_err(|error| error.into_error(context()))?;
         // Permits that were granted in the meantime are behind the others.
         for (lease, reply) in leases.lock().iter_mut().zip(replies) {
-            let context = || slot.context(Operation::Renew);
             let renewed = renewed_lease(reply, slot.lease, &lease.grant)
                 .map_err(|error| error.into_error(context()))?;
             lease.grant.lease =
@@ -245,22 +241,32 @@ impl Attempt<'_> {
         context(self.slot, Operation::Acquire)
     }
 
-    /// Returns the error of the attempt when the connection of its permits failed. The server has
-    /// granted something on it, so that its end is the loss of a place in a queue.
-    fn error(&self, error: ConnectionError) -> AttemptError {
+    /// Returns the error of the attempt when a request for a permit has no reply.
+    fn error(&self, error: CallError) -> AttemptError {
         let context = self.context();
         let error = match error {
-            ConnectionError::Timeout(_) if self.needs_gate() => {
+            CallError::Timeout if self.needs_gate() => {
                 let (context, waited) = (context.to_error_context(), self.limits.wait());
                 return AttemptError::Failed(Error::Timeout { context, waited });
             }
-            ConnectionError::Timeout(_) => CallError::Timeout,
-            error if error.is_disconnect() => {
-                CallError::QueueLost(error.into_error(context.to_error_context()))
+            // The server has granted the gate, so that this is the loss of a place in its queue.
+            CallError::Failed(error @ Error::Disconnected { .. }) if self.needs_gate() => {
+                CallError::QueueLost(error)
             }
-            error => CallError::Failed(error.into_error(context.to_error_context())),
+            error => error,
         };
         attempt_error(self.pool, context, &self.limits, Err(error))
+    }
+
+    /// Returns the error of the attempt when one of its connections failed. The server has granted
+    /// something on it, so that its end is the loss of a place in a queue.
+    fn connection_error(&self, error: ConnectionError) -> AttemptError {
+        let context = || self.context().to_error_context();
+        self.error(match error {
+            ConnectionError::Timeout(_) => CallError::Timeout,
+            error if error.is_disconnect() => CallError::QueueLost(error.into_error(context())),
+            error => CallError::Failed(error.into_error(context())),
+        })
     }
 }
 
@@ -297,6 +303,7 @@ impl<'a> Lease<'a> {
 }
 
 /// The leases of one attempt.
+#[derive(Default)]
 struct Leases<'a> {
     gate: Option<Lease<'a>>,
     permits: Vec<Lease<'a>>,
@@ -330,29 +337,56 @@ impl<'a> Leases<'a> {
 /// The permits that an attempt has so far. Dropping it gives them back, and the gate.
 struct Partial<'a> {
     attempt: &'a Attempt<'a>,
-    /// The connection to which the server attributes them. `None` once it is handed over.
+    /// The connection of the gate, which all leases are renewed and released on. No request waits on
+    /// it. `None` if there is no gate.
+    gate: Option<Box<Connection>>,
+    /// The connection to which the server attributes the permits. `None` before the first reply to a
+    /// request for one, and once it is handed over.
     connection: Option<Box<Connection>>,
     leases: Mutex<Leases<'a>>,
 }
 
 impl<'a> Partial<'a> {
-    /// Acquires the missing permits, and keeps the leases of the others meanwhile.
-    async fn acquire_rest(&mut self) -> Result<(), AttemptError> {
-        let (attempt, leases) = (self.attempt, &self.leases);
-        let Some(connection) = &mut self.connection else {
-            return Err(attempt.error(ConnectionError::Closed));
-        };
-        let requested = tokio::select! {
-            biased;
-            requested = attempt.request_rest(connection, leases) => requested,
-            error = attempt.renew_until_failure(leases) => {
-                return Err(AttemptError::QueueLost(error));
+    async fn acquire_gate(&mut self) -> Result<(), AttemptError> {
+        let attempt = self.attempt;
+        match attempt.call(&attempt.gate, attempt.limits.call()).await {
+            Ok(Response {
+                connection,
+                reply: Reply::Granted(grant),
+                sent_at,
+            }) => {
+                let lease = Lease::new(attempt, &attempt.gate, grant, sent_at);
+                self.leases.lock().gate = Some(lease);
+                self.gate = Some(connection);
+                Ok(())
             }
+            failed => {
+                let (context, limits) = (attempt.context(), &attempt.limits);
+                Err(attempt_error(attempt.pool, context, limits, failed))
+            }
+        }
+    }
+
+    /// Acquires the permits, and keeps the leases of the gate and of the first ones meanwhile.
+    ///
+    /// Without a gate nothing is renewed: no request waits, and a late hold is verified.
+    async fn acquire_permits(&mut self) -> Result<(), AttemptError> {
+        let (attempt, leases) = (self.attempt, &self.leases);
+        let request = attempt.request_permits(&mut self.connection, leases);
+        let requested = match &mut self.gate {
+            None => request.await,
+            Some(gate) => tokio::select! {
+                biased;
+                requested = request => requested,
+                error = attempt.renew_until_failure(gate, leases) => {
+                    Err(AttemptError::QueueLost(error))
+                }
+            },
         };
-        let Some((reply, sent_at)) = requested.map_err(|error| attempt.error(error))? else {
+        let Some((reply, sent_at)) = requested? else {
             return Ok(());
         };
-        // Before the connection returns to the pool.
+        // Before the connections return to the pool.
         let releases = leases.lock().releases();
         self.release_all(releases).await?;
         let response = Response {
@@ -367,21 +401,20 @@ impl<'a> Partial<'a> {
     /// Releases the gate, so that the next caller of several permits can begin.
     async fn release_gate(&mut self) -> Result<(), AttemptError> {
         let release = self.leases.lock().gate.as_ref().map(Lease::release);
-        if release.is_some() {
-            self.release_all(release).await?;
-        }
-        Ok(())
+        self.release_all(release).await
     }
 
-    /// Sends releases, and waits for the replies.
+    /// Sends releases, and waits for the replies. The connection of the gate then returns to the
+    /// pool.
     async fn release_all(
         &mut self,
         releases: impl IntoIterator<Item = Request<'a>>,
     ) -> Result<(), AttemptError> {
         let attempt = self.attempt;
-        let limit = attempt.limits.immediate(attempt.pool.now());
-        let Some(connection) = &mut self.connection else {
-            return Err(attempt.error(ConnectionError::Closed));
+        let sent_at = attempt.pool.now();
+        let limit = attempt.limits.immediate(sent_at);
+        let Some(connection) = self.gate.as_mut().or(self.connection.as_mut()) else {
+            return Err(attempt.connection_error(ConnectionError::Closed));
         };
         let replies = match connection.call_all(releases, limit).await {
             Ok(replies) => replies,
@@ -389,11 +422,14 @@ impl<'a> Partial<'a> {
                 let context = attempt.context().to_error_context();
                 return Err(AttemptError::Failed(Error::Unresponsive { context, limit }));
             }
-            Err(error) => return Err(attempt.error(error)),
+            Err(error) => return Err(attempt.connection_error(error)),
         };
         // A permit or gate that was lost before is released as well.
         for reply in replies {
             release_outcome(attempt.slot, &reply).map_err(AttemptError::Failed)?;
+        }
+        if let Some(gate) = self.gate.take() {
+            attempt.pool.put_back(gate, sent_at);
         }
         Ok(())
     }
@@ -404,7 +440,7 @@ impl<'a> Partial<'a> {
         let lease = permits.iter().map(|permit| permit.grant.lease).min();
         let mut permits = permits.into_iter();
         let (Some(first), Some(lease)) = (permits.next(), lease) else {
-            return Err(self.attempt.error(ConnectionError::Closed));
+            return Err(self.attempt.connection_error(ConnectionError::Closed));
         };
         let further = permits.map(|permit| permit.grant).collect();
         let received_at = self.attempt.pool.now();
@@ -424,27 +460,27 @@ impl<'a> Partial<'a> {
 
     fn take_connection(&mut self) -> Result<Box<Connection>, AttemptError> {
         let connection = self.connection.take();
-        connection.ok_or_else(|| self.attempt.error(ConnectionError::Closed))
+        connection.ok_or_else(|| self.attempt.connection_error(ConnectionError::Closed))
     }
 }
 
 impl Drop for Partial<'_> {
     /// Does not block and needs no runtime.
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
-            return;
-        };
         let mut releases = self.leases.lock().releases();
-        if let Some(Reply::Granted(grant)) = connection.try_last_reply() {
+        if let Some(connection) = &mut self.connection
+            && let Some(Reply::Granted(grant)) = connection.try_last_reply()
+        {
             releases.push(release(self.attempt.slot, grant.token));
         }
-        // A server of v1.10 does not read from a connection on which a request waits: it would
-        // count the permits as held until then. Another connection releases them at once.
-        if connection.pending_replies() > 0
-            && let Some(mut idle) = self.attempt.pool.take_idle(self.attempt.runtime)
+        // A server of v1.10 reads the releases on the connection of the gate only, while a request
+        // waits on the other one. That one ends first, so that a server that reads it removes the
+        // request from the queue before it grants a released permit to it.
+        for mut connection in [self.connection.take(), self.gate.take()]
+            .into_iter()
+            .flatten()
         {
-            releases.iter().for_each(|release| idle.send(release));
+            releases.iter().for_each(|release| connection.send(release));
         }
-        releases.iter().for_each(|release| connection.send(release));
     }
 }

@@ -36,6 +36,15 @@ impl CallLimits {
         }
     }
 
+    /// Returns these limits with at most `grace` from the end of the wait to the reply.
+    pub(super) fn with_grace(self, grace: Duration) -> Self {
+        let latest = self.wait_until.map(|end| end.saturating_add(grace));
+        Self {
+            reply_by: latest.map_or(self.reply_by, |latest| self.reply_by.min(latest)),
+            ..self
+        }
+    }
+
     /// Returns how long a new connection may take from `now` on.
     pub(super) fn connect(&self, now: Instant) -> Duration {
         self.connect_by.duration_since(now)

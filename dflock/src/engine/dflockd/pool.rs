@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::Id;
-
 use super::call_limits::CallLimits;
 use super::idle_connections::IdleConnections;
 use super::{Connection, ConnectionError, Dialer};
@@ -302,11 +300,6 @@ impl Pool {
     pub(super) fn jitter_seed(&self) -> u64 {
         let waiter = self.seeds.fetch_add(1, Ordering::Relaxed);
         self.now().as_nanos() ^ waiter.rotate_right(16)
-    }
-
-    /// Returns an idle connection, if there is one.
-    pub(super) fn take_idle(&self, runtime: Id) -> Option<Box<Connection>> {
-        self.idle.take(runtime, self.now())
     }
 
     /// Returns `connection`, which was used last at `used`, to the idle ones, unless a reply is
