@@ -212,8 +212,11 @@ impl Join<'_> {
     }
 }
 
-/// Returns the transaction that deletes an entry. If it was made at `revision`, then only as long as
-/// it is the same.
+/// Returns the transaction that deletes what is left of an entry. It succeeds if all of the entry is
+/// there as it was made at `revision`.
+///
+/// It deletes in both cases: no other entry has the id, and an entry of which one permit was deleted
+/// is lost, so the rest must not keep permits from others.
 pub(super) fn leave(
     queue: &QueueName,
     id: EntryId,
