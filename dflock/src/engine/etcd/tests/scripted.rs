@@ -124,7 +124,6 @@ impl Script {
                 &StatusResponse {
                     header: Some(self.header()),
                     version: "3.5.13".to_owned(),
-                    leader: 1,
                 },
             ),
             LeaseGrantRequest::METHOD => {
