@@ -143,16 +143,17 @@ pub(crate) enum Renewals {
     /// The engine sends them by itself. The task also requests one after `renew_ratio` or
     /// `heartbeat`, if the engine has sent none until then.
     #[cfg(feature = "etcd")]
-    ByEngine(Arc<etcd::LeaseClock>),
+    ByEngine(Arc<etcd::EntryLease>),
 }
 
 impl Renewals {
-    /// Returns a time before the last renewal by the engine was sent.
-    pub(crate) fn renewed_at(&self) -> Option<Instant> {
+    /// Returns a time before the last renewal by the engine was sent; the reason if the engine has
+    /// found that the slot is lost. `None` if the engine does not renew.
+    pub(crate) fn last(&self) -> Option<Result<Instant, LostReason>> {
         match self {
             Self::ByTask => None,
             #[cfg(feature = "etcd")]
-            Self::ByEngine(clock) => Some(clock.renewed_at()),
+            Self::ByEngine(lease) => Some(lease.renewed_at().ok_or(LostReason::Revoked)),
         }
     }
 }
@@ -478,13 +479,14 @@ impl Entry {
         }
     }
 
-    /// Returns the renewals of the slot, which is held.
+    /// Returns the renewals of the slot, which was granted.
     pub(crate) fn renewals(&self) -> Renewals {
         match self {
             Self::Dflockd(_) => Renewals::ByTask,
             #[cfg(feature = "etcd")]
             Self::Etcd(entry) => entry
-                .lease_clock()
+                .lease()
+                .cloned()
                 .map_or(Renewals::ByTask, Renewals::ByEngine),
         }
     }
@@ -553,7 +555,7 @@ impl Entry {
         }
     }
 
-    /// Completes within `delay`, which counts from the last request of a caller.
+    /// Completes within `delay`, which counts from the last request of a caller, or from now.
     pub(crate) fn poll_delay(&mut self, cx: &mut Context<'_>, delay: Duration) -> Poll<()> {
         match self {
             Self::Dflockd(entry) => entry.poll_delay(cx, delay),

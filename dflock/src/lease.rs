@@ -233,14 +233,13 @@ impl Lease {
         }
     }
 
-    /// Sleeps until `end`, but for a heartbeat at most: timers stand still while the machine is
-    /// suspended, and the clock of the leases does not.
+    /// Sleeps until `end`, but may wake early.
     fn sleep_until(&self, end: Instant) -> Sleep {
         sleep(self.sleep_duration(end, self.now()))
     }
 
     fn sleep_duration(&self, end: Instant, now: Instant) -> Duration {
-        end.duration_since(now).min(self.config.timing.heartbeat)
+        end.duration_since(now).min(self.config.timing.max_sleep)
     }
 
     /// Ends the wait or the hold, unless it has ended before, and gives up the entry.

@@ -420,6 +420,13 @@ pub(crate) fn session_renewal_failed(error: &impl std::fmt::Display) {
     debug!(target: "dflock", %error, "renewal of an etcd lease failed");
 }
 
+/// Warns that a release was refused, so that the slot is free only after its lease.
+#[cfg(feature = "etcd")]
+pub(crate) fn warn_release_refused(error: &impl std::fmt::Display) {
+    let message = "the etcd cluster refused a release; the slot is free when its lease has ended";
+    warn!(target: "dflock", %error, "{message}");
+}
+
 /// Warns that a name may stand for several servers, of which only the addresses `used` are used.
 pub(crate) fn warn_ambiguous_name(server: &str, used: &[SocketAddr], unused: usize) {
     let message = "the server's name has several addresses of one family; only the lowest is used";

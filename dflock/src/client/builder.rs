@@ -213,7 +213,7 @@ impl ClientBuilder {
     ///
     /// Defaults to 8 s, or to a third of [`server_read_timeout`](Self::server_read_timeout) if that
     /// is less than 23 s. It must be less than `server_read_timeout` less
-    /// [`clock_drift`](Self::clock_drift).
+    /// [`clock_drift`](Self::clock_drift). On etcd it limits no renewal.
     #[must_use]
     pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
         self.heartbeat = Some(heartbeat);
@@ -372,7 +372,8 @@ impl ClientBuilder {
             }
         }
         let max_silence = self.server_read_timeout.mul_f64(1.0 - self.clock_drift);
-        if heartbeat >= max_silence {
+        // A member of etcd frees no slot because of silence.
+        if heartbeat >= max_silence && matches!(servers, Servers::Dflockd(_)) {
             let allowed = "it must be less than `server_read_timeout` less `clock_drift`";
             return Err(ConfigError::Duration {
                 option: "heartbeat",
@@ -395,6 +396,7 @@ impl ClientBuilder {
             clock: connector.clock(),
             socket_timeout: self.socket_timeout,
             heartbeat,
+            max_sleep: heartbeat,
             server_read_timeout: self.server_read_timeout,
             clock_drift: self.clock_drift,
         };
@@ -439,10 +441,10 @@ impl ClientBuilder {
                     request_timeout: self.socket_timeout,
                     clock_drift: self.clock_drift,
                 });
-                // A member of etcd frees no slot because of silence.
-                let server_read_timeout = MAX_TIMEOUT;
+                // Silence ends no slot, so it limits no renewal.
                 let timing = LeaseTiming {
-                    server_read_timeout,
+                    heartbeat: MAX_TIMEOUT,
+                    server_read_timeout: MAX_TIMEOUT,
                     ..timing
                 };
                 (Engine::Etcd(etcd), timing)
@@ -505,6 +507,21 @@ fn tcp(heartbeat: Duration, max_silence: Duration, connect_timeout: Duration) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "etcd")]
+    #[test]
+    fn the_heartbeat_of_dflockd_limits_nothing_on_etcd() {
+        let builder = || Client::builder().heartbeat(Duration::from_secs(30));
+        assert!(builder().servers(["dflockd://a:1"]).build().is_err());
+        let client = builder().servers(["etcd://a:1"]).build().unwrap();
+        let timing = &client.inner.timing;
+        let now = timing.clock.now();
+        let deadlines = timing.deadlines(0.5, now, Duration::from_secs(600), 0.0);
+        assert_eq!(
+            deadlines.renew_at.duration_since(now),
+            Duration::from_secs(300)
+        );
+    }
 
     #[test]
     fn a_dead_connection_fails_no_later_than_the_lease() {

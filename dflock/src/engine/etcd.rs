@@ -42,7 +42,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use entry::LeaseClock;
+pub(crate) use entry::EntryLease;
 pub(crate) use session::Config;
 pub(crate) use slot::{Entry, EntryError};
 
@@ -188,7 +188,8 @@ impl Etcd {
         }
     }
 
-    /// Deletes the entry and waits for the reply.
+    /// Deletes the entry and waits for the reply. If the response to the first attempt was lost, an
+    /// entry that another client had deleted before also counts as released.
     ///
     /// # Cancel safety
     ///

@@ -46,7 +46,8 @@ impl LeaseHandle {
             entry.set_latest_end(end);
         }
         let renewals = entry.renewals();
-        let renewed_at = renewals.renewed_at().unwrap_or(sent_at);
+        // A slot that is lost already is found to be by the first look at the state.
+        let renewed_at = renewals.last().and_then(Result::ok).unwrap_or(sent_at);
         let deadlines = bounds.cap(config.deadlines(renewed_at, &grant, 0));
         let telemetry = telemetry.record_grant(config.slot.labels(), &grant.token, entry.permits());
         let phase = Phase::Held {

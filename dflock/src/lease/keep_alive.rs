@@ -239,12 +239,16 @@ impl Lease {
     /// Marks a slot that was granted to a place in the queue as held. A grant that the engine has
     /// not verified is renewed first.
     async fn accept_grant(&self, grant: Grant) -> Result<(), Error> {
-        let renewed_at = self.state.lock().renewals.renewed_at();
-        let Some(renewed_at) = renewed_at else {
-            let limit = self.config.timing.socket_timeout;
-            return self.verify_grant(grant, limit).await;
-        };
-        self.activate(self.now(), renewed_at, grant);
+        let renewed = self.state.lock().renewals.last();
+        match renewed {
+            None => {
+                let limit = self.config.timing.socket_timeout;
+                return self.verify_grant(grant, limit).await;
+            }
+            Some(Ok(renewed_at)) => self.activate(self.now(), renewed_at, grant),
+            // Lost between the grant and now.
+            Some(Err(_)) => {}
+        }
         self.check_activated()
     }
 

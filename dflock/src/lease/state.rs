@@ -114,10 +114,16 @@ impl State {
         }
     }
 
-    /// Records the loss of a hold whose deadline has passed. Returns whether it did: then the
+    /// Records the loss of a hold whose deadline has passed, or whose renewal by the engine has found
+    /// that the slot is lost. Returns whether it did: then the
     /// caller notifies the waiting tasks after it has unlocked the state.
     pub(super) fn expire(&mut self, config: &LeaseConfig, now: Instant) -> bool {
-        self.follow_renewals(config);
+        if let Err(reason) = self.follow_renewals(config)
+            && let Phase::Held { grant, .. } | Phase::Lingering { grant, .. } = self.phase
+        {
+            self.phase = Phase::Lost(config.lost(grant.token, reason));
+            return true;
+        }
         match self.phase {
             Phase::Held {
                 grant,
@@ -143,26 +149,27 @@ impl State {
         }
     }
 
-    /// Moves the deadlines to those of the last renewal that the engine made by itself.
-    fn follow_renewals(&mut self, config: &LeaseConfig) {
-        let renewed_at = self.renewals.renewed_at();
-        if renewed_at <= self.followed {
-            return;
+    /// Moves the deadlines to those of the last renewal that the engine made by itself. Returns the
+    /// reason if the engine has found that the slot is lost.
+    fn follow_renewals(&mut self, config: &LeaseConfig) -> Result<(), LostReason> {
+        let Some(renewed_at) = self.renewals.last().transpose()? else {
+            return Ok(());
+        };
+        if Some(renewed_at) <= self.followed {
+            return Ok(());
         }
-        self.followed = renewed_at;
-        if let (
-            Some(renewed_at),
-            Phase::Held {
-                grant, deadlines, ..
-            }
-            | Phase::Lingering {
-                grant, deadlines, ..
-            },
-        ) = (renewed_at, &mut self.phase)
+        self.followed = Some(renewed_at);
+        if let Phase::Held {
+            grant, deadlines, ..
+        }
+        | Phase::Lingering {
+            grant, deadlines, ..
+        } = &mut self.phase
         {
             let renewed = config.deadlines(renewed_at, grant, self.renewals_sent);
             *deadlines = self.bounds.cap(renewed);
         }
+        Ok(())
     }
 
     /// Ends the wait or the hold, unless it has ended before. Returns the telemetry, which is

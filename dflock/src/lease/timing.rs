@@ -13,6 +13,9 @@ pub(crate) struct LeaseTiming {
     pub(crate) socket_timeout: Duration,
     /// The longest silence on a connection that holds a slot.
     pub(crate) heartbeat: Duration,
+    /// The longest sleep toward a deadline: timers stand still while the machine is suspended, and
+    /// the clock of the leases does not.
+    pub(crate) max_sleep: Duration,
     /// After this much silence the server gives the slot away, however long its lease.
     pub(crate) server_read_timeout: Duration,
     /// The largest difference between the rates of two clocks.
@@ -86,6 +89,7 @@ mod tests {
         clock: Clock::Boottime,
         socket_timeout: Duration::from_secs(5),
         heartbeat: Duration::from_secs(8),
+        max_sleep: Duration::from_secs(8),
         server_read_timeout: Duration::from_secs(23),
         clock_drift: 0.01,
     };

@@ -1,5 +1,7 @@
 //! What operators see and do: holders, stats, revocation.
 
+use std::time::{Duration, Instant};
+
 use dflock::{Client, Error, LostReason};
 
 use super::{SECOND, builder, client, semaphore};
@@ -57,6 +59,31 @@ async fn a_revoked_slot_is_lost_with_its_reason() {
         panic!("{error:?}");
     };
     assert_eq!(lost.reason, LostReason::Revoked);
+}
+
+// The session renews its lease, and with it the other slots, while the executor is blocked.
+#[tokio::test]
+async fn a_blocked_executor_finds_by_check_that_its_slot_was_revoked() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    let (holder, operator) = (client(cluster), client(cluster));
+    let pool = semaphore(&holder, "blocked", 1, SECOND * 2);
+    let held = pool.acquire().await.unwrap();
+    assert!(operator.revoke("blocked", held.token()).await.unwrap());
+    let revoked_at = Instant::now();
+    let lost = loop {
+        if let Err(lost) = held.check() {
+            break lost;
+        }
+        assert!(
+            revoked_at.elapsed() < SECOND * 10,
+            "the slot passes its check"
+        );
+        std::thread::sleep(SECOND / 100);
+    };
+    assert_eq!(lost.reason, LostReason::Revoked);
+    assert_eq!(held.remaining(), Duration::ZERO);
 }
 
 #[tokio::test]

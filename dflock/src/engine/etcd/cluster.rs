@@ -150,37 +150,75 @@ impl Cluster {
         }
     }
 
-    /// Asks every member for its version and its cluster. Returns the versions once all members, or
-    /// more than half of them, have answered, or after `limit`.
+    /// Asks every member for its version and its cluster. Returns the versions once more than half of
+    /// the members have answered. Two clients with the same list then use the same cluster, even if
+    /// a member of another one is in the list.
     ///
     /// # Errors
     ///
-    /// [`CallErrorKind::ForeignMember`] if two members belong to different clusters.
-    pub(super) async fn identify(&self, limit: Duration) -> Result<Vec<String>, CallError> {
-        let end = Instant::now() + limit;
+    /// [`CallErrorKind::ForeignMember`] if two members belong to different clusters; the most telling
+    /// reason of a member if more than half of them have not answered within `limits`.
+    pub(super) async fn identify(&self, limits: Limits) -> Result<Vec<String>, CallError> {
+        loop {
+            let attempt = limits.attempt();
+            let error = match self.identify_once(attempt).await {
+                Ok(versions) => return Ok(versions),
+                Err(error) => error,
+            };
+            let is_final = matches!(error.kind, CallErrorKind::ForeignMember);
+            if is_final || Instant::now() + ROUND_PAUSE + MIN_ATTEMPT >= limits.end {
+                return Err(error);
+            }
+            sleep(ROUND_PAUSE).await;
+        }
+    }
+
+    async fn identify_once(&self, attempt: Attempt) -> Result<Vec<String>, CallError> {
         let mut statuses = tokio::task::JoinSet::new();
         for member in &self.members {
             let (member, dialer) = (member.clone(), self.dialer.clone());
             statuses.spawn(async move {
                 let status = async {
-                    let connection = dialer.dial(&member).await.ok()?;
-                    connection.unary(StatusRequest {}, None).await.ok()
+                    let connection = dialer.dial(&member).await?;
+                    let sent = connection.unary(StatusRequest {}, None).await;
+                    sent.map_err(|status| refusal(&status, &connection))
                 };
-                (member.clone(), status.await)
+                let status = timeout_at(attempt.end, status).await;
+                let unresponsive = |_| Err(CallErrorKind::Unresponsive(attempt.limit));
+                (member.clone(), status.unwrap_or_else(unresponsive))
             });
         }
         let mut versions = Vec::new();
-        while let Ok(Some(joined)) = timeout_at(end, statuses.join_next()).await {
-            let Ok((member, Some(status))) = joined else {
+        let mut failure: Option<CallError> = None;
+        while let Some(joined) = statuses.join_next().await {
+            let Ok((member, status)) = joined else {
                 continue;
             };
-            self.check_cluster(&status, &member)?;
-            versions.push(status.version);
+            match status {
+                Ok(status) => {
+                    self.check_cluster(&status, &member)?;
+                    versions.push(status.version);
+                }
+                Err(kind) => {
+                    let known = failure.as_ref().map(|failure| failure.kind.weight());
+                    if known.is_none_or(|known| kind.weight() >= known) {
+                        failure = Some(CallError {
+                            kind,
+                            member,
+                            uncertain: false,
+                        });
+                    }
+                }
+            }
             if versions.len() > self.members.len() / 2 {
-                break;
+                return Ok(versions);
             }
         }
-        Ok(versions)
+        Err(failure.unwrap_or_else(|| CallError {
+            kind: CallErrorKind::Unresponsive(attempt.limit),
+            member: self.current_member(),
+            uncertain: false,
+        }))
     }
 
     /// Sends a request by `send` until a member answers, a member refuses it, or the time is up.
@@ -347,10 +385,12 @@ impl Cluster {
         let sent = connection.unary(request, None);
         match timeout_at(attempt.end, sent).await {
             Ok(Ok(response)) => {
-                let token = response.token.parse().map_err(|_| {
+                let mut token: UserToken = response.token.parse().map_err(|_| {
                     let why = "it sent a token that is no text".to_owned();
                     sent_error(CallErrorKind::Refused(Refusal::Other(why)), connection)
                 })?;
+                // HTTP/2 keeps it out of its compression table and of debug output.
+                token.set_sensitive(true);
                 Ok(self.token.borrow_mut().insert(token).clone().into())
             }
             failed => {
@@ -395,6 +435,12 @@ fn sent_error(kind: CallErrorKind, connection: &Connection) -> CallError {
         member: connection.member().clone(),
         uncertain: true,
     }
+}
+
+/// Returns the reason for which a request on `connection` failed with `status`.
+fn refusal(status: &Status, connection: &Connection) -> CallErrorKind {
+    let tls = connection.tls_error();
+    tls.unwrap_or_else(|| CallErrorKind::Refused(Refusal::new(status)))
 }
 
 /// Opens connections to members.
@@ -454,9 +500,7 @@ impl Attempt {
         connection: &Connection,
     ) -> CallErrorKind {
         match failed {
-            Ok(Err(status)) => connection
-                .tls_error()
-                .unwrap_or_else(|| CallErrorKind::Refused(Refusal::new(&status))),
+            Ok(Err(status)) => refusal(&status, connection),
             _ => CallErrorKind::Unresponsive(self.limit),
         }
     }

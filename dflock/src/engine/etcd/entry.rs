@@ -84,7 +84,7 @@ pub(super) enum Phase {
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) token: Token,
-    pub(super) lease: Arc<LeaseClock>,
+    pub(super) lease: Arc<EntryLease>,
 }
 
 /// The reason for which an entry has ended.
@@ -121,7 +121,7 @@ pub(super) enum Demand {
 
 /// The time until which the slots of one lease are held.
 #[derive(Debug)]
-pub(crate) struct LeaseClock {
+pub(super) struct LeaseClock {
     /// The lease that the cluster granted.
     pub(super) ttl: LeaseSeconds,
     /// A time before the last confirmed renewal was sent, in nanoseconds on the client's clock.
@@ -139,7 +139,7 @@ impl LeaseClock {
     }
 
     /// Returns a time before the last confirmed renewal was sent.
-    pub(crate) fn renewed_at(&self) -> Instant {
+    pub(super) fn renewed_at(&self) -> Instant {
         Instant::from_nanos(self.renewed_at.load(Ordering::Acquire))
     }
 
@@ -161,6 +161,48 @@ impl LeaseClock {
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// The lease of one entry. The keep-alive task and a blocked owner read it without the session.
+#[derive(Debug)]
+pub(crate) struct EntryLease {
+    /// The clock of all entries on the lease.
+    pub(super) clock: Arc<LeaseClock>,
+    /// A renewal has found that the entry was deleted.
+    deleted: AtomicBool,
+}
+
+impl EntryLease {
+    pub(super) fn new(clock: Arc<LeaseClock>) -> Self {
+        Self {
+            clock,
+            deleted: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the lease that the cluster granted.
+    pub(super) fn ttl(&self) -> LeaseSeconds {
+        self.clock.ttl
+    }
+
+    /// Records that the entry was deleted. A renewal of the lease that found it calls this before
+    /// it moves the clock, so that it does not extend this entry.
+    pub(super) fn set_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+
+    /// Returns a time before the last confirmed renewal of the entry was sent. `None` if the entry
+    /// was deleted or its lease has ended.
+    pub(crate) fn renewed_at(&self) -> Option<Instant> {
+        // First: this load makes a deletion visible that was recorded before the clock moved.
+        let renewed_at = self.clock.renewed_at();
+        (!self.has_ended()).then_some(renewed_at)
+    }
+
+    /// Returns whether the entry was deleted or its lease has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.deleted.load(Ordering::Acquire) || self.clock.has_ended()
     }
 }
 

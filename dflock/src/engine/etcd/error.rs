@@ -14,7 +14,7 @@ use crate::error::{AuthErrorKind, ConnectStage, Error, ErrorContext, TlsErrorKin
 #[derive(Clone, Debug)]
 pub(super) struct CallError {
     pub(super) kind: CallErrorKind,
-    /// The member that was tried last.
+    /// The member to which the reason belongs, of all that were tried.
     pub(super) member: Arc<str>,
     /// A member may have received the request, so that its effect is not known.
     pub(super) uncertain: bool,
@@ -143,7 +143,8 @@ impl Refusal {
 }
 
 impl CallError {
-    /// Returns the error of the operation of `context`. It names the member that was tried last.
+    /// Returns the error of the operation of `context`. It names the member to which the reason
+    /// belongs.
     pub(super) fn into_error(self, context: ErrorContext) -> Error {
         let context = ErrorContext {
             server: self.member,
@@ -167,6 +168,17 @@ impl CallError {
             CallErrorKind::Unresponsive(limit) => Error::Unresponsive { context, limit },
             CallErrorKind::ForeignMember => Error::ForeignMember { context },
             CallErrorKind::Refused(refusal) => refusal.into_error(context),
+        }
+    }
+
+    /// Returns whether the cluster has decided, so that another attempt fails the same way.
+    pub(super) fn is_final(&self) -> bool {
+        match &self.kind {
+            CallErrorKind::Refused(refusal) => {
+                !refusal.is_temporary()
+                    && !matches!(refusal, Refusal::TokenExpired | Refusal::NoSpace)
+            }
+            _ => false,
         }
     }
 

@@ -37,8 +37,6 @@ pub(super) struct ParsedKey {
     pub(super) kind: Kind,
     pub(super) key: String,
     pub(super) id: EntryId,
-    /// 0 for the first permit of an entry.
-    pub(super) permit: u32,
 }
 
 impl Layout {
@@ -83,13 +81,8 @@ impl Layout {
         let ("q", name, None) = (parts.next()?, parts.next()?, parts.next()) else {
             return None;
         };
-        let (id, permit) = EntryId::parse(name)?;
-        Some(ParsedKey {
-            kind,
-            key,
-            id,
-            permit,
-        })
+        let id = EntryId::parse(name)?;
+        Some(ParsedKey { kind, key, id })
     }
 }
 
@@ -113,14 +106,15 @@ impl QueueName {
 }
 
 impl EntryId {
-    fn parse(name: &str) -> Option<(Self, u32)> {
-        let (id, permit) = match name.split_once('.') {
-            Some((id, permit)) => (id, permit.parse().ok()?),
-            None => (name, 0),
+    /// Returns the id in the name of any permit of an entry.
+    fn parse(name: &str) -> Option<Self> {
+        let id = match name.split_once('.') {
+            Some((id, permit)) => permit.parse::<u32>().ok().map(|_| id)?,
+            None => name,
         };
         let is_id = id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let id = u64::from_str_radix(id, 16).ok().filter(|_| is_id)?;
-        Some((Self(id), permit))
+        Some(Self(id))
     }
 }
 
@@ -228,8 +222,8 @@ mod tests {
             let layout = Layout::new(&prefix);
             let kind = if lock { Kind::Lock } else { Kind::Semaphore };
             let id = EntryId(id);
-            for (permit, name) in (0..3).zip(layout.queue(kind, &key).entry(id, 3)) {
-                let parsed = ParsedKey { kind, key: key.clone(), id, permit };
+            for name in layout.queue(kind, &key).entry(id, 3) {
+                let parsed = ParsedKey { kind, key: key.clone(), id };
                 prop_assert_eq!(layout.parse(&name), Some(parsed));
             }
         }

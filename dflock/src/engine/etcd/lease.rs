@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::cluster::{Cluster, Limits};
-use super::entry::{EntrySession, LeaseClock};
+use super::entry::{EntryLease, EntrySession, LeaseClock};
 use super::error::CallError;
 use super::keys::{EntryId, QueueName};
 use super::messages::{
@@ -23,8 +23,9 @@ use super::messages::{
 use crate::clock::{Clock, Instant};
 use crate::wire::LeaseSeconds;
 
-/// The most entries of one lease. The end of a lease deletes all of them in one transaction.
-pub(super) const MAX_ENTRIES: usize = 500;
+/// The most permits of one lease, each of which is one key. A renewal reads all of them, and the end
+/// of the lease deletes them in one transaction.
+const MAX_PERMITS: u32 = 500;
 
 /// The most keys that one transaction reads. etcd allows 128.
 const MAX_READS: usize = 100;
@@ -41,28 +42,31 @@ pub(super) struct SessionLease {
     pub(super) clock: Arc<LeaseClock>,
     /// The entries on the lease by their ids.
     members: RefCell<HashMap<EntryId, Member>>,
+    /// The number of permits of these entries.
+    permits: Cell<u32>,
     /// Entries that were given up although an attempt to make them may still be under way. If one
     /// appears it is deleted.
     abandoned: RefCell<HashMap<EntryId, Abandoned>>,
     /// Notified when a renewal is due at once, or when the last entry has left.
     changed: Notify,
     renewal_requested: Cell<bool>,
+    /// The lease takes no entries, and is revoked when its last entry has left.
+    retired: Cell<bool>,
 }
 
 /// An entry on a lease.
 #[derive(Debug)]
 struct Member {
     entry: Rc<EntrySession>,
-    /// Position of the entry in etcd, once it was made.
+    lease: Arc<EntryLease>,
+    permits: u32,
+    /// The position of the entry in etcd, once it was made.
     made: Option<Made>,
-    /// A read has shown that the entry was deleted.
-    deleted: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Made {
     queue: QueueName,
-    permits: u32,
     revision: i64,
 }
 
@@ -102,9 +106,11 @@ impl SessionLease {
             requested,
             clock: Arc::new(LeaseClock::new(ttl, sent_at)),
             members: RefCell::default(),
+            permits: Cell::new(0),
             abandoned: RefCell::default(),
             changed: Notify::new(),
             renewal_requested: Cell::new(false),
+            retired: Cell::new(false),
         })
     }
 
@@ -112,10 +118,11 @@ impl SessionLease {
         self.id
     }
 
-    /// Returns whether the lease takes another entry.
-    pub(super) fn has_room(&self) -> bool {
+    /// Returns whether the lease takes another entry of so many `permits`.
+    pub(super) fn has_room(&self, permits: u32) -> bool {
         !self.clock.has_ended()
-            && self.members.borrow().len() < MAX_ENTRIES
+            && !self.retired.get()
+            && self.permits.get() + permits <= MAX_PERMITS
             && self.abandoned.borrow().len() < MAX_ABANDONED
     }
 
@@ -123,29 +130,39 @@ impl SessionLease {
         self.members.borrow().is_empty()
     }
 
-    /// Adds an entry that is about to be made.
-    pub(super) fn insert(&self, id: EntryId, entry: Rc<EntrySession>) {
+    /// Adds an entry of so many `permits` that is about to be made. Returns its lease.
+    pub(super) fn insert(
+        &self,
+        id: EntryId,
+        entry: Rc<EntrySession>,
+        permits: u32,
+    ) -> Arc<EntryLease> {
+        let lease = Arc::new(EntryLease::new(self.clock.clone()));
         let member = Member {
             entry,
+            lease: lease.clone(),
+            permits,
             made: None,
-            deleted: false,
         };
+        self.permits.set(self.permits.get() + permits);
         self.members.borrow_mut().insert(id, member);
+        lease
     }
 
     /// Records where an entry was made. From now on renewals read it.
-    pub(super) fn set_made(&self, id: EntryId, queue: &QueueName, permits: u32, revision: i64) {
+    pub(super) fn set_made(&self, id: EntryId, queue: &QueueName, revision: i64) {
         if let Some(member) = self.members.borrow_mut().get_mut(&id) {
             member.made = Some(Made {
                 queue: queue.clone(),
-                permits,
                 revision,
             });
         }
     }
 
     pub(super) fn remove(&self, id: EntryId) {
-        self.members.borrow_mut().remove(&id);
+        if let Some(member) = self.members.borrow_mut().remove(&id) {
+            self.permits.set(self.permits.get() - member.permits);
+        }
         if self.is_unused() {
             self.changed.notify_one();
         }
@@ -156,10 +173,14 @@ impl SessionLease {
         self.abandoned.borrow_mut().insert(id, abandoned);
     }
 
-    /// Returns whether the entry was deleted, or the lease has ended.
-    pub(super) fn has_lost(&self, id: EntryId) -> bool {
-        let members = self.members.borrow();
-        self.clock.has_ended() || members.get(&id).is_none_or(|member| member.deleted)
+    /// Takes no more entries, so that the lease is revoked when its last entry has left.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     /// Asks for a renewal now.
@@ -209,6 +230,7 @@ impl SessionLease {
         if reply.ttl <= 0 {
             return Ok(Renewal::Ended);
         }
+        // After the deletions were recorded: it must not extend an entry that is gone.
         self.clock.renew(sent_at);
         self.for_each_entry(EntrySession::wake_owner);
         Ok(Renewal::Renewed(appeared))
@@ -263,9 +285,8 @@ impl SessionLease {
     }
 
     fn mark_deleted(&self, read: &Read) {
-        let mut members = self.members.borrow_mut();
-        if let Some(member) = members.get_mut(&read.id) {
-            member.deleted = true;
+        if let Some(member) = self.members.borrow().get(&read.id) {
+            member.lease.set_deleted();
             member.entry.notify();
         }
     }
@@ -275,7 +296,7 @@ impl SessionLease {
         let mut reads = Vec::new();
         for (id, member) in &*self.members.borrow() {
             if let Some(made) = &member.made {
-                reads.extend(made.queue.entry(*id, made.permits).map(|key| Read {
+                reads.extend(made.queue.entry(*id, member.permits).map(|key| Read {
                     id: *id,
                     key,
                     expected: Expected::At(made.revision),

@@ -46,7 +46,7 @@ impl Core {
 
     /// Sends a read to the cluster.
     pub(super) async fn ping(&self) -> Result<(), CallError> {
-        self.identify().await?;
+        self.identify(self.request_timeout).await?;
         let request = RangeRequest {
             key: self.layout.range().0,
             count_only: true,
@@ -58,7 +58,8 @@ impl Core {
             .map(drop)
     }
 
-    /// Deletes the entry of `token`. Returns whether it was there.
+    /// Deletes the entry of `token`. Returns whether it was there. A response to the second attempt
+    /// counts as one that deleted it.
     pub(super) async fn revoke(&self, key: &str, wanted: Token) -> Result<bool, CallError> {
         for entry in self.list_key(key).await? {
             if token(entry.revision, entry.id) == wanted {
@@ -73,7 +74,7 @@ impl Core {
 
     /// Returns the entries in a range of keys, read in pages at one revision.
     async fn list_range(&self, start: Vec<u8>, end: Vec<u8>) -> Result<Vec<Listed>, CallError> {
-        self.identify().await?;
+        self.identify(self.request_timeout).await?;
         let mut entries = BTreeMap::new();
         let (mut key, mut revision) = (start, 0);
         loop {

@@ -334,9 +334,6 @@ pub(super) struct StatusResponse {
     pub(super) header: Option<ResponseHeader>,
     #[prost(string, tag = "2")]
     pub(super) version: String,
-    /// The id of the leader that the member knows. Zero if it knows none.
-    #[prost(uint64, tag = "4")]
-    pub(super) leader: u64,
 }
 
 /// A request with its method and its response.

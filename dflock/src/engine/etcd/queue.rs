@@ -35,6 +35,8 @@ struct Waiter {
     /// The number of permits before this entry, at the revision `as_of`.
     ahead: u64,
     as_of: i64,
+    /// A read at an older revision says nothing: an event may have told of the end of the entry.
+    read_from: i64,
     place: Place,
 }
 
@@ -49,6 +51,8 @@ pub(super) struct WaiterSpec {
 /// The place of an entry, as the last read of the queue has shown it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// The queue has not been read since the entry was added.
+    Unknown,
     /// So many slots must be released before the entry holds.
     Behind(u64),
     Granted,
@@ -88,13 +92,13 @@ impl Queue {
         if ahead.is_none() || self.seen.get() > as_of {
             self.stale.set(true);
         }
-        let ahead = ahead.unwrap_or(u64::MAX / 2);
         let waiter = Waiter {
             entry,
             spec,
-            ahead,
+            ahead: ahead.unwrap_or_default(),
             as_of,
-            place: Place::Behind(spec.missing(ahead)),
+            read_from: as_of,
+            place: ahead.map_or(Place::Unknown, |ahead| Place::Behind(spec.missing(ahead))),
         };
         self.waiters.borrow_mut().insert(id, waiter);
         self.changed.notify_one();
@@ -139,7 +143,7 @@ impl Queue {
         let candidates = waiters.values().filter(|w| {
             w.place != Place::Gone
                 && w.place != Place::Granted
-                && (stale || w.spec.missing(w.ahead) == 0)
+                && (stale || w.place == Place::Unknown || w.spec.missing(w.ahead) == 0)
         });
         candidates.map(|waiter| waiter.spec.revision).max()
     }
@@ -169,7 +173,10 @@ impl Queue {
                     }
                     Some(created) if created > waiter.spec.revision => {}
                     // The entry itself, or an unknown one.
-                    _ => self.stale.set(true),
+                    _ => {
+                        waiter.read_from = revision;
+                        self.stale.set(true);
+                    }
                 }
             }
         }
@@ -182,29 +189,48 @@ impl Queue {
     }
 
     /// Applies a linearizable read of the entries up to the create revision `up_to`, at `revision`.
-    pub(super) fn apply_read(&self, entries: &[KeyValue], up_to: i64, revision: i64) {
+    /// Returns whether all of them had use for it: events may have overtaken it.
+    ///
+    /// A read that is older than the last event counts as well: the number of permits before an
+    /// entry only falls.
+    pub(super) fn apply_read(&self, entries: &[KeyValue], up_to: i64, revision: i64) -> bool {
+        let mut is_applied = true;
         for waiter in self.waiters.borrow_mut().values_mut() {
             let created = waiter.spec.revision;
-            if created > up_to || revision < waiter.as_of || waiter.place == Place::Granted {
+            if created > up_to || waiter.place == Place::Granted {
+                continue;
+            }
+            if revision < waiter.read_from {
+                is_applied = false;
                 continue;
             }
             let count = |is: fn(&i64, &i64) -> bool| {
                 let entries = entries.iter().map(|entry| &entry.create_revision);
                 entries.filter(|entry| is(entry, &created)).count() as u64
             };
-            waiter.ahead = count(i64::lt);
-            waiter.as_of = revision;
+            let ahead = count(i64::lt);
+            waiter.ahead = if revision < waiter.as_of && waiter.place != Place::Unknown {
+                waiter.ahead.min(ahead)
+            } else {
+                ahead
+            };
+            waiter.as_of = waiter.as_of.max(revision);
             // Permits of one entry are all that were created in its transaction.
             if count(i64::eq) < waiter.spec.permits {
                 waiter.place = Place::Gone;
-            } else if waiter.spec.missing(waiter.ahead) == 0 {
+            } else if waiter.spec.missing(ahead) == 0 {
+                // By the read alone: events are hints.
                 waiter.place = Place::Granted;
+            } else if waiter.place == Place::Unknown {
+                waiter.place = Place::Behind(waiter.spec.missing(ahead));
+                waiter.entry.notify();
             }
             waiter.update_position();
             if !matches!(waiter.place, Place::Behind(_)) {
                 waiter.entry.notify();
             }
         }
+        is_applied
     }
 }
 
@@ -217,5 +243,85 @@ impl Waiter {
                 self.entry.notify();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::etcd::entry::{EntryHandle, entry};
+    use crate::engine::etcd::keys::Layout;
+    use crate::wire::Kind;
+
+    const ID: EntryId = EntryId(1);
+
+    /// The create revision of the entry that waits.
+    const OWN: i64 = 10;
+
+    fn queue(ahead: Option<u64>) -> (Rc<Queue>, EntryHandle) {
+        let queue = Queue::new(Layout::new("").queue(Kind::Lock, "key"));
+        let (handle, session) = entry();
+        let spec = WaiterSpec {
+            revision: OWN,
+            permits: 1,
+            limit: 1,
+        };
+        queue.insert(ID, Rc::new(session), spec, ahead);
+        (queue, handle)
+    }
+
+    fn created(create_revision: i64) -> KeyValue {
+        KeyValue {
+            create_revision,
+            ..KeyValue::default()
+        }
+    }
+
+    fn deletion(create_revision: i64, mod_revision: i64) -> Event {
+        Event {
+            kv: Some(KeyValue {
+                mod_revision,
+                ..KeyValue::default()
+            }),
+            prev_kv: Some(created(create_revision)),
+        }
+    }
+
+    #[test]
+    fn a_read_that_an_event_has_overtaken_grants() {
+        let (queue, _handle) = queue(Some(1));
+        // An entry behind this one has left.
+        queue.apply_events(&[deletion(12, 20)]);
+        assert!(queue.apply_read(&[created(OWN)], OWN, 15));
+        assert_eq!(queue.place(ID), Place::Granted);
+    }
+
+    #[test]
+    fn a_read_from_before_the_end_of_the_entry_grants_nothing() {
+        let (queue, _handle) = queue(Some(1));
+        queue.apply_events(&[deletion(OWN, 20)]);
+        assert!(!queue.apply_read(&[created(OWN)], OWN, 15));
+        assert_eq!(queue.place(ID), Place::Behind(1));
+        assert!(queue.apply_read(&[], OWN, 20));
+        assert_eq!(queue.place(ID), Place::Gone);
+    }
+
+    #[test]
+    fn an_older_read_does_not_raise_the_position() {
+        let (queue, _handle) = queue(Some(3));
+        queue.apply_events(&[deletion(1, 20)]);
+        let entries = [created(1), created(2), created(3), created(OWN)];
+        assert!(queue.apply_read(&entries, OWN, 15));
+        assert_eq!(queue.place(ID), Place::Behind(2));
+    }
+
+    #[test]
+    fn a_place_is_unknown_before_the_first_read() {
+        let (queue, _handle) = queue(None);
+        queue.apply_events(&[deletion(1, 20)]);
+        assert_eq!(queue.place(ID), Place::Unknown);
+        assert_eq!(queue.read_up_to(), Some(OWN));
+        assert!(queue.apply_read(&[created(2), created(OWN)], OWN, 21));
+        assert_eq!(queue.place(ID), Place::Behind(1));
     }
 }

@@ -19,7 +19,9 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant as TokioInstant, sleep, timeout};
 
 use super::cluster::{Cluster, Dialer, Limits};
-use super::entry::{self, Demand, End, EntryHandle, EntrySession, EntrySpec, Held, Phase, Wait};
+use super::entry::{
+    self, Demand, End, EntryHandle, EntryLease, EntrySession, EntrySpec, Held, Phase, Wait,
+};
 use super::error::{CallError, CallErrorKind};
 use super::keys::{EntryId, Layout, QueueName};
 use super::lease::{Abandoned, Renewal, SessionLease};
@@ -27,6 +29,7 @@ use super::queue::{Place, Queue, WaiterSpec};
 use super::txn::{self, Basis, EntryValue, Join, Joined};
 use super::watcher::{self, Watcher};
 use crate::clock::{Clock, Instant};
+use crate::engine::Backoff;
 use crate::engine::dflockd::{AuthTokenFile, Connector, Reloadable, Tls};
 use crate::telemetry;
 use crate::wire::Kind;
@@ -88,10 +91,12 @@ pub(super) struct Core {
     pub(super) layout: Layout,
     clock: Clock,
     clock_drift: f64,
-    request_timeout: Duration,
+    pub(super) request_timeout: Duration,
     leases: RefCell<Vec<Rc<SessionLease>>>,
     /// Locked while a lease is requested, so that concurrent entries share one.
     granting: tokio::sync::Mutex<()>,
+    /// The client is closed, so that no entry joins any more.
+    is_closed: Cell<bool>,
     queues: RefCell<HashMap<QueueName, Rc<Queue>>>,
     pub(super) watcher: Watcher,
     ids: RandomState,
@@ -196,6 +201,7 @@ impl Core {
             request_timeout: config.request_timeout,
             leases: RefCell::default(),
             granting: tokio::sync::Mutex::new(()),
+            is_closed: Cell::new(false),
             queues: RefCell::default(),
             watcher: Watcher::default(),
             ids,
@@ -246,6 +252,11 @@ impl Core {
         }
     }
 
+    /// Returns pauses, each at most `max_bound`.
+    pub(super) fn backoff(&self, max_bound: Duration) -> Backoff {
+        Backoff::new(self.ids.hash_one(max_bound), max_bound)
+    }
+
     fn next_id(&self) -> EntryId {
         let counter = self.next_id.get();
         self.next_id.set(counter + 1);
@@ -255,11 +266,15 @@ impl Core {
         EntryId(hasher.finish())
     }
 
-    /// Checks once that the members belong to one cluster.
-    pub(super) async fn identify(&self) -> Result<(), CallError> {
+    /// Checks once that more than half of the members belong to one cluster.
+    pub(super) async fn identify(&self, limit: Duration) -> Result<(), CallError> {
+        // Callers wait for one check after another, but none longer than its limit.
+        let limits = self.limits(limit);
         let identify = || async {
-            let limit = self.request_timeout / 5;
-            let versions = self.cluster.identify(limit).await?;
+            if TokioInstant::now() >= limits.end {
+                return Err(self.unresponsive(limit));
+            }
+            let versions = self.cluster.identify(limits).await?;
             let old = versions
                 .iter()
                 .find(|version| is_older(version, (3, 5, 13)));
@@ -286,13 +301,13 @@ impl Core {
         entry: &Rc<EntrySession>,
         spec: &EntrySpec,
     ) -> Result<End, CallError> {
-        self.identify().await?;
         let queue = self.layout.queue(spec.kind, &spec.key);
         let wait_end = match spec.wait {
             Wait::AtMost(wait) => TokioInstant::now().checked_add(wait),
             Wait::Never => Some(TokioInstant::now() + self.request_timeout),
             Wait::Forever => None,
         };
+        self.identify(self.time_left(wait_end)).await?;
         if spec.wait == Wait::Never
             && let Some(end) = Box::pin(self.peek(&queue, spec)).await?
         {
@@ -303,8 +318,10 @@ impl Core {
                 return Ok(End::Released);
             }
             let limit = self.time_left(wait_end);
-            let lease = timeout(limit, self.lease(spec.ttl)).await;
-            let lease = lease.unwrap_or_else(|_| Err(self.unresponsive(limit)))?;
+            let lease = timeout(limit, self.lease(spec.ttl, spec.permits)).await;
+            let Some(lease) = lease.unwrap_or_else(|_| Err(self.unresponsive(limit)))? else {
+                return Ok(End::SessionEnded);
+            };
             let place = Placed {
                 core: self.clone(),
                 lease,
@@ -313,8 +330,8 @@ impl Core {
                 permits: spec.permits,
                 repeated: Cell::new(false),
             };
-            place.lease.insert(place.id, entry.clone());
-            let ended = Box::pin(place.serve(entry, spec, wait_end)).await;
+            let lease = place.lease.insert(place.id, entry.clone(), place.permits);
+            let ended = Box::pin(place.serve(entry, &lease, spec, wait_end)).await;
             place.lease.remove(place.id);
             if place.repeated.get() {
                 // A request that is still under way would make the entry again.
@@ -345,32 +362,45 @@ impl Core {
         })
     }
 
-    /// Returns a lease of `ttl` with room for another entry.
-    async fn lease(self: &Rc<Self>, ttl: Duration) -> Result<Rc<SessionLease>, CallError> {
+    /// Returns a lease of `ttl` with room for another entry of so many `permits`. `None` if the
+    /// client is closed.
+    async fn lease(
+        self: &Rc<Self>,
+        ttl: Duration,
+        permits: u32,
+    ) -> Result<Option<Rc<SessionLease>>, CallError> {
         loop {
-            let lease = if let Some(lease) = self.existing_lease(ttl) {
+            let lease = if let Some(lease) = self.existing_lease(ttl, permits) {
                 lease
             } else {
                 let _granting = self.granting.lock().await;
-                match self.existing_lease(ttl) {
+                if self.is_closed.get() {
+                    return Ok(None);
+                }
+                match self.existing_lease(ttl, permits) {
                     Some(lease) => lease,
                     None => self.grant_lease(ttl).await?,
                 }
             };
+            if self.is_closed.get() {
+                // It may have been granted meanwhile.
+                self.end_leases().await;
+                return Ok(None);
+            }
             // A slot on a lease that is over for this client could not be held.
             if self.is_current(&lease) {
-                return Ok(lease);
+                return Ok(Some(lease));
             }
             lease.request_renewal();
             sleep(RETRY_PAUSE).await;
         }
     }
 
-    fn existing_lease(&self, ttl: Duration) -> Option<Rc<SessionLease>> {
+    fn existing_lease(&self, ttl: Duration, permits: u32) -> Option<Rc<SessionLease>> {
         let leases = self.leases.borrow();
         let mut leases = leases.iter();
         leases
-            .find(|lease| lease.requested == ttl && lease.has_room())
+            .find(|lease| lease.requested == ttl && lease.has_room(permits))
             .cloned()
     }
 
@@ -383,19 +413,32 @@ impl Core {
         Ok(lease)
     }
 
-    /// Ends all leases, and with them the entries that are being released.
-    pub(super) async fn end_leases(&self) {
-        let end = async {
-            // A concurrent call returns when both are done.
-            let _granting = self.granting.lock().await;
-            for lease in self.leases.take() {
-                lease.end();
-                let limits = self.limits(SHUTDOWN_LIMIT);
-                // The lease ends by itself if the cluster cannot be reached.
-                drop(lease.revoke(&self.cluster, limits).await);
-            }
-        };
-        drop(timeout(SHUTDOWN_LIMIT, end).await);
+    /// Ends all leases for good, and with them the entries that are being released. No entry joins
+    /// from here on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the requests to the cluster.
+    pub(super) async fn end_leases(self: &Rc<Self>) {
+        self.is_closed.set(true);
+        let leases = self.leases.borrow().clone();
+        // All end for this client before the first request.
+        for lease in &leases {
+            lease.end();
+        }
+        let mut revocations = tokio::task::JoinSet::new();
+        for lease in leases {
+            let core = self.clone();
+            revocations.spawn_local(async move {
+                let limits = core.limits(SHUTDOWN_LIMIT);
+                // It stays in the list for another call if the cluster does not answer.
+                if lease.revoke(&core.cluster, limits).await.is_ok() {
+                    core.forget(&lease);
+                }
+            });
+        }
+        let revocations = DetachOnDrop(revocations);
+        drop(timeout(SHUTDOWN_LIMIT, revocations.join_all()).await);
     }
 
     /// Returns whether the lease lasts by the clock of this client.
@@ -416,7 +459,8 @@ impl Core {
                 interval.mul_f64(1.0 - JITTER * self.jitter(lease.id(), renewals))
             };
             let due = TokioInstant::now() + delay;
-            while TokioInstant::now() < due && !lease.take_request() {
+            let is_over = || lease.is_retired() && lease.is_unused();
+            while TokioInstant::now() < due && !lease.take_request() && !is_over() {
                 tokio::select! {
                     () = tokio::time::sleep_until(due) => {}
                     () = lease.changed() => {}
@@ -427,7 +471,7 @@ impl Core {
             }
             if !lease.is_unused() {
                 unused_since = TokioInstant::now();
-            } else if unused_since.elapsed() >= UNUSED_LEASE {
+            } else if lease.is_retired() || unused_since.elapsed() >= UNUSED_LEASE {
                 // No entry can be added meanwhile: the lease has left the list.
                 self.forget(&lease);
                 lease.clock.end();
@@ -501,17 +545,26 @@ impl Core {
         });
     }
 
-    /// Deletes an entry once. Returns whether it was there.
-    async fn delete_once(&self, place: &DeleteRequest<'_>) -> Result<bool, CallError> {
-        let request = txn::leave(place.queue, place.id, place.permits, place.revision);
+    /// Deletes an entry once. Returns whether it was there. A response to the second attempt counts
+    /// as one that deleted it: the first may have done so, or another client before both.
+    async fn delete_once(&self, request: &DeleteRequest<'_>) -> Result<bool, CallError> {
+        let DeleteRequest { queue, id, .. } = *request;
+        let request = txn::leave(queue, id, request.permits, request.revision);
         let left = self.cluster.call(&request, self.request_limits()).await?;
-        // An earlier attempt may be the one that deleted it.
         Ok(left.response.succeeded || left.repeated)
     }
 
-    /// Deletes an entry; tries until the cluster answers or the lease has ended.
-    async fn delete(&self, lease: &SessionLease, place: DeleteRequest<'_>) {
-        while self.delete_once(&place).await.is_err() && !lease.clock.has_ended() {
+    /// Deletes an entry; tries until the cluster answers or the lease has ended. If the cluster
+    /// refuses it, for example because the user has lost a permission, then the entry ends with its
+    /// lease, which is kept only for the others on it.
+    async fn delete(&self, lease: &SessionLease, request: DeleteRequest<'_>) {
+        while let Err(error) = self.delete_once(&request).await
+            && !lease.clock.has_ended()
+        {
+            if error.is_final() {
+                telemetry::warn_release_refused(&error);
+                return lease.retire();
+            }
             sleep(RETRY_PAUSE).await;
         }
     }
@@ -544,8 +597,9 @@ impl Core {
             if let Ok(read) = self.cluster.call(&request, self.request_limits()).await {
                 let read = read.response;
                 let revision = read.header.map_or(0, |header| header.revision);
-                queue.apply_read(&read.kvs, up_to, revision);
-                if was_stale {
+                if !queue.apply_read(&read.kvs, up_to, revision) {
+                    queue.mark_stale();
+                } else if was_stale {
                     reread_at = TokioInstant::now() + REREAD_INTERVAL;
                 }
             } else {
@@ -588,6 +642,21 @@ struct Placed {
     repeated: Cell<bool>,
 }
 
+/// Tasks that continue when the future that waits for them is dropped.
+struct DetachOnDrop(tokio::task::JoinSet<()>);
+
+impl DetachOnDrop {
+    async fn join_all(mut self) {
+        while self.0.join_next().await.is_some() {}
+    }
+}
+
+impl Drop for DetachOnDrop {
+    fn drop(&mut self) {
+        self.0.detach_all();
+    }
+}
+
 /// The end of a place.
 enum Ended {
     Final(End),
@@ -599,6 +668,7 @@ impl Placed {
     async fn serve(
         &self,
         entry: &Rc<EntrySession>,
+        lease: &Arc<EntryLease>,
         spec: &EntrySpec,
         wait_end: Option<TokioInstant>,
     ) -> Result<Ended, CallError> {
@@ -608,8 +678,7 @@ impl Placed {
             JoinOutcome::LeaseEnded => return Ok(Ended::PlaceLost),
             JoinOutcome::Refused(end) => return Ok(Ended::Final(end)),
         };
-        self.lease
-            .set_made(self.id, &self.queue, self.permits, revision);
+        self.lease.set_made(self.id, &self.queue, revision);
         let waiter = WaiterSpec {
             revision,
             permits: self.permits.into(),
@@ -618,12 +687,17 @@ impl Placed {
         let outcome = match ahead {
             Some(ahead) if waiter.missing(ahead) == 0 => Ok(()),
             Some(_) if spec.wait == Wait::Never => Err(Leave::TimedOut),
-            _ => self.wait(entry, waiter, ahead, wait_end).await,
+            _ => {
+                self.wait(entry, lease, (waiter, ahead), (spec.wait, wait_end))
+                    .await
+            }
         };
         let left = match outcome {
-            Ok(()) => self.held(entry, revision, wait_end).await,
+            Ok(()) => self.held(entry, lease, revision, wait_end).await,
             Err(Leave::Lost) => {
-                self.leave(revision).await;
+                // What is left of it. The owner does not wait for the reply.
+                self.core
+                    .delete_later(&self.lease, self.id, self.abandoned());
                 return Ok(Ended::PlaceLost);
             }
             Err(leave) => leave,
@@ -656,8 +730,16 @@ impl Placed {
         };
         let mut basis = Basis::first(self.permits);
         loop {
-            let response = match self.core.cluster.call(&join.request(&basis), limits).await {
-                Ok(response) => response,
+            let sent = self.core.cluster.call(&join.request(&basis), limits).await;
+            let joined = sent.and_then(|answered| {
+                self.repeated.set(self.repeated.get() || answered.repeated);
+                match join.result(answered.response) {
+                    Joined::Malformed => Err(self.core.cluster.malformed("join")),
+                    joined => Ok(joined),
+                }
+            });
+            let joined = match joined {
+                Ok(joined) => joined,
                 Err(error) if error.is_lease_not_found() => {
                     self.core.forget(&self.lease);
                     self.lease.end();
@@ -672,8 +754,7 @@ impl Placed {
                     return Err(error);
                 }
             };
-            self.repeated.set(self.repeated.get() || response.repeated);
-            return Ok(match join.result(response.response) {
+            return Ok(match joined {
                 Joined::Made { revision, ahead } => JoinOutcome::Made {
                     revision,
                     ahead: Some(ahead),
@@ -693,7 +774,7 @@ impl Placed {
                     let key = String::from_utf8_lossy(&key).into_owned();
                     JoinOutcome::Refused(End::ForeignValue(key))
                 }
-                Joined::Malformed => return Err(self.core.cluster.malformed("join")),
+                Joined::Malformed => unreachable!("it was made an error"),
             });
         }
     }
@@ -702,13 +783,13 @@ impl Placed {
     async fn wait(
         &self,
         entry: &Rc<EntrySession>,
-        spec: WaiterSpec,
-        ahead: Option<u64>,
-        wait_end: Option<TokioInstant>,
+        lease: &EntryLease,
+        (spec, ahead): (WaiterSpec, Option<u64>),
+        wait: (Wait, Option<TokioInstant>),
     ) -> Result<(), Leave> {
         let queue = self.core.queue(&self.queue);
         queue.insert(self.id, entry.clone(), spec, ahead);
-        let waited = self.wait_in(&queue, entry, wait_end).await;
+        let waited = self.wait_in(&queue, entry, lease, wait).await;
         queue.remove(self.id);
         waited
     }
@@ -717,18 +798,21 @@ impl Placed {
         &self,
         queue: &Queue,
         entry: &EntrySession,
-        wait_end: Option<TokioInstant>,
+        lease: &EntryLease,
+        (wait, wait_end): (Wait, Option<TokioInstant>),
     ) -> Result<(), Leave> {
         loop {
             if entry.take_demand() == Demand::GiveUp {
                 return Err(Leave::GivenUp);
             }
-            if self.lease.has_lost(self.id) {
+            if lease.has_ended() {
                 return Err(Leave::Lost);
             }
             match queue.place(self.id) {
                 Place::Granted => return Ok(()),
                 Place::Gone => return Err(Leave::Lost),
+                Place::Unknown => {}
+                Place::Behind(_) if wait == Wait::Never => return Err(Leave::TimedOut),
                 Place::Behind(position) => entry.set_phase(Phase::Queued { position }),
             }
             tokio::select! {
@@ -742,6 +826,7 @@ impl Placed {
     async fn held(
         &self,
         entry: &EntrySession,
+        lease: &Arc<EntryLease>,
         revision: i64,
         wait_end: Option<TokioInstant>,
     ) -> Leave {
@@ -752,7 +837,7 @@ impl Placed {
                 Demand::Renew => self.lease.request_renewal(),
                 Demand::Hold => {}
             }
-            if self.lease.has_lost(self.id) {
+            if lease.has_ended() {
                 return Leave::Lost;
             }
             let latest_end = entry.latest_end();
@@ -768,7 +853,7 @@ impl Placed {
                 is_announced = true;
                 entry.set_phase(Phase::Held(Held {
                     token: entry::token(revision, self.id),
-                    lease: self.lease.clock.clone(),
+                    lease: lease.clone(),
                 }));
             } else {
                 // A lease that is over for this client holds nothing until it is renewed.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant as TokioInstant;
 
-use super::entry::{End, EntryHandle, Held, LeaseClock, Phase};
+use super::entry::{End, EntryHandle, EntryLease, Held, Phase};
 use crate::clock::Instant;
 use crate::engine::dflockd::LazyTimer;
 use crate::engine::{self, Granted, SlotSpec};
@@ -23,6 +23,8 @@ use crate::wire::{Grant, LeaseSeconds};
 pub(crate) struct Entry {
     handle: EntryHandle,
     permits: NonZeroU32,
+    /// The lease of the slot, once it was granted. An entry that has ended keeps it.
+    lease: Option<Arc<EntryLease>>,
     timer: LazyTimer,
     /// The time of the renewal that was requested last.
     renewal_requested_at: Option<Instant>,
@@ -38,6 +40,7 @@ impl Entry {
         Self {
             handle,
             permits,
+            lease: None,
             timer: LazyTimer::default(),
             renewal_requested_at: None,
             extension: None,
@@ -45,7 +48,8 @@ impl Entry {
     }
 
     /// Returns the slot that the entry holds since `now` at the latest.
-    pub(super) fn granted(self, held: &Held, now: Instant) -> Granted {
+    pub(super) fn granted(mut self, held: &Held, now: Instant) -> Granted {
+        self.lease = Some(held.lease.clone());
         Granted {
             grant: grant(held),
             sent_at: now,
@@ -70,19 +74,20 @@ impl Entry {
 
     /// Reads the grant that the entry waits for.
     pub(crate) fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<Result<Grant, EntryError>> {
+        let lease = &mut self.lease;
         self.handle.poll_phase(cx, |phase| match phase {
-            Phase::Held(held) => Some(Ok(grant(held))),
+            Phase::Held(held) => {
+                *lease = Some(held.lease.clone());
+                Some(Ok(grant(held)))
+            }
             Phase::Ended(end) => Some(Err(EntryError(end.clone()))),
             Phase::Joining | Phase::Queued { .. } => None,
         })
     }
 
-    /// Returns the renewals of the slot, once it is held.
-    pub(crate) fn lease_clock(&self) -> Option<Arc<LeaseClock>> {
-        match self.handle.phase() {
-            Phase::Held(held) => Some(held.lease),
-            Phase::Joining | Phase::Queued { .. } | Phase::Ended(_) => None,
-        }
+    /// Returns the lease of the slot, once it was granted.
+    pub(crate) fn lease(&self) -> Option<&Arc<EntryLease>> {
+        self.lease.as_ref()
     }
 
     /// Asks for a renewal that is sent after `now`.
@@ -98,10 +103,14 @@ impl Entry {
     ) -> Poll<Result<Option<LeaseSeconds>, EntryError>> {
         let requested_at = self.renewal_requested_at;
         self.handle.poll_phase(cx, |phase| match phase {
-            Phase::Held(held) => {
-                let is_renewed = Some(held.lease.renewed_at()) >= requested_at;
-                is_renewed.then(|| Ok(Some(held.lease.ttl)))
-            }
+            Phase::Held(held) => match held.lease.renewed_at() {
+                Some(renewed_at) => {
+                    let is_renewed = Some(renewed_at) >= requested_at;
+                    is_renewed.then(|| Ok(Some(held.lease.ttl())))
+                }
+                // The renewal has found that the entry was deleted.
+                None => Some(Err(EntryError(End::Revoked))),
+            },
             Phase::Ended(end) => Some(Err(EntryError(end.clone()))),
             Phase::Joining | Phase::Queued { .. } => None,
         })
@@ -197,7 +206,56 @@ impl End {
 fn grant(held: &Held) -> Grant {
     Grant {
         token: held.token,
-        lease: held.lease.ttl,
+        lease: held.lease.ttl(),
         fence: Some(held.token.fence()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::engine::etcd::entry::{EntrySession, LeaseClock, entry, token};
+    use crate::engine::etcd::keys::EntryId;
+
+    fn held() -> (Entry, EntrySession, Held) {
+        let (handle, session) = entry();
+        let ttl = LeaseSeconds::new(Duration::from_secs(10)).unwrap();
+        let clock = Arc::new(LeaseClock::new(ttl, Clock::Boottime.now()));
+        let held = Held {
+            token: token(1, EntryId(1)),
+            lease: Arc::new(EntryLease::new(clock)),
+        };
+        session.set_phase(Phase::Held(held.clone()));
+        (Entry::new(handle, NonZeroU32::MIN), session, held)
+    }
+
+    // The owner may look between the renewal and the end of the entry.
+    #[test]
+    fn a_renewal_that_found_the_entry_deleted_renews_nothing() {
+        let (mut entry, _session, held) = held();
+        let now = Clock::Boottime.now();
+        entry.start_renewal(now);
+        held.lease.set_deleted();
+        held.lease.clock.renew(now);
+        let renewed = entry.poll_renewal(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Err(error)) = renewed else {
+            panic!("{renewed:?}");
+        };
+        assert_eq!(error.lost_reason(), LostReason::Revoked);
+    }
+
+    #[test]
+    fn an_entry_that_ends_before_its_owner_looks_passes_no_check() {
+        let (entry, session, held) = held();
+        held.lease.set_deleted();
+        session.set_phase(Phase::Ended(End::Revoked));
+        let granted = entry.granted(&held, Clock::Boottime.now());
+        assert_eq!(
+            granted.entry.renewals().last(),
+            Some(Err(LostReason::Revoked))
+        );
     }
 }

@@ -336,13 +336,13 @@ async fn a_lease_is_renewed_and_the_granted_lease_counts() {
     });
     let lease = held(&entry).await.lease;
     assert_eq!(
-        lease.ttl.as_duration(),
+        lease.ttl().as_duration(),
         SECOND * 2,
         "the shortest lease of etcd"
     );
-    let first = lease.renewed_at();
+    let first = lease.clock.renewed_at();
     tokio::time::sleep(SECOND * 4).await;
-    assert!(lease.renewed_at().duration_since(first) > SECOND * 2);
+    assert!(lease.clock.renewed_at().duration_since(first) > SECOND * 2);
     assert!(
         matches!(entry.phase(), Phase::Held(_)),
         "{:?}",
@@ -351,7 +351,8 @@ async fn a_lease_is_renewed_and_the_granted_lease_counts() {
     // A renewal that the owner asks for is sent after the request.
     let now = crate::clock::Clock::Boottime.now();
     entry.request_renewal();
-    let renewed = poll_fn(|cx| entry.poll_phase(cx, |_| (lease.renewed_at() >= now).then_some(())));
+    let renewed =
+        poll_fn(|cx| entry.poll_phase(cx, |_| (lease.clock.renewed_at() >= now).then_some(())));
     timeout(Duration::from_millis(300), renewed).await.unwrap();
     release(entry).await;
 }
@@ -513,7 +514,7 @@ async fn a_stopped_leader_loses_no_holder() {
     eprintln!("held after {:?}", stopped.elapsed());
     // The client that knows no other member has lost by its own clock before that.
     let now = crate::clock::Clock::Boottime.now();
-    assert!(lost_lease.expires_at(0.01) < now);
+    assert!(lost_lease.clock.expires_at(0.01) < now);
     assert!(
         matches!(holder.phase(), Phase::Held(_)),
         "{:?}",
@@ -523,7 +524,7 @@ async fn a_stopped_leader_loses_no_holder() {
     let end = ended(&lost).await;
     assert!(matches!(end, End::Revoked), "{end:?}");
     assert!(
-        lost_lease.expires_at(0.01) < now,
+        lost_lease.clock.expires_at(0.01) < now,
         "a leader of the past does not renew"
     );
     release(holder).await;
@@ -643,4 +644,25 @@ async fn a_foreign_value_in_a_queue_is_an_error() {
         matches!(&end, End::ForeignValue(key) if key == "dflock/1/s/foreign/q/x"),
         "{end:?}"
     );
+}
+
+#[tokio::test]
+async fn a_closed_session_joins_no_queue_again() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    let (holding, closing) = (session(cluster), session(cluster));
+    let holder = holding.join(spec("closed", 1));
+    held(&holder).await;
+    let waiter = closing.join(spec_within("closed", 1, Wait::AtMost(LONG)));
+    queued(&waiter).await;
+    let closed = closing.run(|core| async move { core.end_leases().await });
+    closed.await.unwrap();
+    let end = ended(&waiter).await;
+    assert!(matches!(end, End::SessionEnded), "{end:?}");
+    let end = ended(&closing.join(spec("closed", 1))).await;
+    assert!(matches!(end, End::SessionEnded), "{end:?}");
+    release(holder).await;
+    let other = holding.join(spec_within("closed", 1, Wait::Never));
+    held(&other).await;
 }

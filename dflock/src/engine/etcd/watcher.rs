@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tonic::Streaming;
 
 use super::connection::Connection;
@@ -19,9 +19,9 @@ use super::messages::{
 use super::queue::Queue;
 use super::session::Core;
 
-/// The pause before the stream is opened again, so that a member that closes it at once is not
-/// asked without a pause.
-const REOPEN_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause before the stream is opened again, so that a member that closes it at once is
+/// not asked without a pause.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// The queues that are watched.
 #[derive(Debug, Default)]
@@ -79,11 +79,12 @@ impl Watcher {
 
     /// Applies a response. Returns whether its watch lives on.
     fn apply(&self, response: &WatchResponse) -> bool {
-        // A watch ends when its revision was compacted, or when the member gives it up.
-        if response.canceled {
-            return false;
-        }
         let queues = self.queues.borrow();
+        // A watch ends when its revision was compacted, or when the member gives it up. The end of
+        // one that was removed answers the request of this client.
+        if response.canceled {
+            return !queues.contains_key(&WatchId(response.watch_id));
+        }
         if let Some(queue) = queues.get(&WatchId(response.watch_id)) {
             queue.apply_events(&response.events);
         }
@@ -94,16 +95,21 @@ impl Watcher {
 /// Keeps the stream open while a queue is watched.
 pub(super) async fn run(core: Rc<Core>) {
     let watcher = &core.watcher;
+    let mut pauses = core.backoff(MAX_PAUSE);
     loop {
         while watcher.is_empty() {
             watcher.changed.notified().await;
         }
+        let opened_at = Instant::now();
         if let Ok((stream, connection)) = open(&core).await {
             serve(watcher, stream, &connection).await;
+            if opened_at.elapsed() >= MAX_PAUSE {
+                pauses.reset();
+            }
         }
         watcher.requests.take();
         watcher.mark_stale();
-        sleep(REOPEN_PAUSE).await;
+        sleep(pauses.pause()).await;
     }
 }
 
@@ -157,5 +163,27 @@ fn cancel(WatchId(watch_id): WatchId) -> WatchRequest {
     let command = WatchCommand::Cancel(WatchCancelRequest { watch_id });
     WatchRequest {
         command: Some(command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::etcd::keys::Layout;
+    use crate::wire::Kind;
+
+    #[test]
+    fn the_cancel_of_a_queue_without_waiters_ends_no_other_watch() {
+        let watcher = Watcher::default();
+        let queue = || Queue::new(Layout::new("").queue(Kind::Lock, "key"));
+        let (removed, kept) = (watcher.add(queue()), watcher.add(queue()));
+        let cancelled = |WatchId(watch_id)| WatchResponse {
+            canceled: true,
+            watch_id,
+            ..WatchResponse::default()
+        };
+        watcher.remove(removed);
+        assert!(watcher.apply(&cancelled(removed)));
+        assert!(!watcher.apply(&cancelled(kept)));
     }
 }

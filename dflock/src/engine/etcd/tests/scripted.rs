@@ -40,12 +40,23 @@ struct Script {
     reads: AtomicU64,
     /// The entry before the new one has left.
     is_free: AtomicBool,
+    /// Every read of a queue takes so long, in milliseconds.
+    read_delay: AtomicU64,
+    /// The new entry exists already when it is made, as after a request whose answer was lost.
+    exists: AtomicBool,
+    /// Renewals find that the entry was deleted.
+    is_deleted: AtomicBool,
+    /// The number of leases that were granted.
+    grants: AtomicU64,
 }
 
 struct Scripted(Arc<Script>);
 
 impl Connector for Scripted {
-    fn connect<'a>(&'a self, _server: &'a str) -> ConnectFuture<'a> {
+    fn connect<'a>(&'a self, server: &'a str) -> ConnectFuture<'a> {
+        if server.starts_with("dead") {
+            return Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) });
+        }
         let (client, server) = tokio::io::duplex(64 * 1024);
         tokio::spawn(serve(self.0.clone(), server));
         Box::pin(async { Ok(Box::new(client) as BoxStream) })
@@ -57,13 +68,17 @@ impl Connector for Scripted {
 }
 
 fn scripted() -> (Session, Arc<Script>) {
+    scripted_members(&["member:1"])
+}
+
+fn scripted_members(members: &[&str]) -> (Session, Arc<Script>) {
     let script = Arc::new(Script::default());
     for term in [&script.term, &script.keep_alive_term] {
         term.store(5, Ordering::SeqCst);
     }
     script.length.store(1, Ordering::SeqCst);
     let session = Session::start(Config {
-        members: vec!["member:1".into()],
+        members: members.iter().map(|member| (*member).into()).collect(),
         prefix: String::new(),
         connector: Arc::new(Scripted(script.clone())),
         tls: None,
@@ -109,17 +124,19 @@ impl Script {
                 &StatusResponse {
                     header: Some(self.header()),
                     version: "3.5.13".to_owned(),
-                    leader: 1,
                 },
             ),
-            LeaseGrantRequest::METHOD => reply(
-                &mut respond,
-                &LeaseGrantResponse {
-                    header: Some(self.header()),
-                    id: 7,
-                    ttl: 10,
-                },
-            ),
+            LeaseGrantRequest::METHOD => {
+                self.grants.fetch_add(1, Ordering::SeqCst);
+                reply(
+                    &mut respond,
+                    &LeaseGrantResponse {
+                        header: Some(self.header()),
+                        id: 7,
+                        ttl: 10,
+                    },
+                );
+            }
             LeaseKeepAliveRequest::METHOD => {
                 self.keep_alive_at
                     .store(Clock::Boottime.now().as_nanos(), Ordering::SeqCst);
@@ -140,6 +157,10 @@ impl Script {
             }
             TxnRequest::METHOD => reply(&mut respond, &self.transact(request)),
             RangeRequest::METHOD => {
+                sleep(Duration::from_millis(
+                    self.read_delay.load(Ordering::SeqCst),
+                ))
+                .await;
                 reply(&mut respond, &self.read());
                 self.reads.fetch_add(1, Ordering::SeqCst);
             }
@@ -151,11 +172,17 @@ impl Script {
     /// Makes an entry, or reads the entries of a renewal.
     fn transact(&self, request: &[u8]) -> TxnResponse {
         let request = TxnRequest::decode(request).unwrap();
+        if !request.compare.is_empty() && self.exists.load(Ordering::SeqCst) {
+            return self.existing();
+        }
         let response = |op: &_| match op {
             Some(Request::Range(range)) if range.count_only => Response::Range(RangeResponse {
                 count: self.length.load(Ordering::SeqCst).try_into().unwrap(),
                 ..RangeResponse::default()
             }),
+            Some(Request::Range(_)) if self.is_deleted.load(Ordering::SeqCst) => {
+                Response::Range(RangeResponse::default())
+            }
             Some(Request::Range(range)) => Response::Range(RangeResponse {
                 kvs: vec![entry(&range.key, MADE)],
                 ..RangeResponse::default()
@@ -169,6 +196,31 @@ impl Script {
             header: Some(self.header()),
             succeeded: true,
             responses: ops.collect(),
+        }
+    }
+
+    /// Answers that the entry exists.
+    fn existing(&self) -> TxnResponse {
+        let range = |kvs| ResponseOp {
+            response: Some(Response::Range(RangeResponse {
+                kvs,
+                ..RangeResponse::default()
+            })),
+        };
+        let read = TxnResponse {
+            responses: vec![
+                range(Vec::new()),
+                range(vec![entry(b"first", 1)]),
+                range(vec![entry(b"own", MADE)]),
+            ],
+            ..TxnResponse::default()
+        };
+        TxnResponse {
+            header: Some(self.header()),
+            succeeded: false,
+            responses: vec![ResponseOp {
+                response: Some(Response::Txn(read)),
+            }],
         }
     }
 
@@ -274,7 +326,7 @@ async fn a_renewal_counts_from_before_its_request() {
     entry.request_renewal();
     until(|| lease.renewed_at() > granted_at).await;
     let received_at = Instant::from_nanos(script.keep_alive_at.load(Ordering::SeqCst));
-    assert!(lease.renewed_at() <= received_at);
+    assert!(lease.clock.renewed_at() <= received_at);
 }
 
 // databend #18003: a duplicated event that leaks a permit. etcd#18089: events are hints.
@@ -294,4 +346,67 @@ async fn a_watch_event_alone_grants_nothing() {
     // Only a read grants, at the latest the one that is made anyway.
     script.is_free.store(true, Ordering::SeqCst);
     held(&entry).await;
+}
+
+#[tokio::test]
+async fn a_renewal_does_not_extend_an_entry_that_it_finds_deleted() {
+    let (session, script) = scripted();
+    let entry = session.join(spec("deleted", 1));
+    let lease = held(&entry).await.lease;
+    let granted_at = lease.clock.renewed_at();
+    script.is_deleted.store(true, Ordering::SeqCst);
+    entry.request_renewal();
+    until(|| lease.clock.renewed_at() > granted_at).await;
+    assert_eq!(lease.renewed_at(), None);
+    let end = ended(&entry).await;
+    assert!(matches!(end, End::Revoked), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_join_that_was_repeated_has_no_position_before_the_queue_is_read() {
+    let (session, script) = scripted();
+    script.exists.store(true, Ordering::SeqCst);
+    script.read_delay.store(200, Ordering::SeqCst);
+    let entry = session.join(spec("exists", 1));
+    assert_eq!(queued(&entry).await, 1);
+}
+
+#[tokio::test]
+async fn a_try_whose_join_was_repeated_does_not_wait() {
+    let (session, script) = scripted();
+    script.exists.store(true, Ordering::SeqCst);
+    // The queue is empty when it is read first.
+    script.length.store(0, Ordering::SeqCst);
+    let started = std::time::Instant::now();
+    let end = ended(&session.join(spec_within("try", 1, Wait::Never))).await;
+    assert!(matches!(end, End::TimedOut), "{end:?}");
+    assert!(started.elapsed() < SECOND * 3, "{:?}", started.elapsed());
+}
+
+// It may be a member of another cluster that is in the list by mistake.
+#[tokio::test]
+async fn a_minority_of_the_members_grants_nothing() {
+    let (session, script) = scripted_members(&["dead:1", "dead:2", "member:1"]);
+    let entry = session.join(spec_within("minority", 1, Wait::AtMost(SECOND / 10)));
+    let end = ended(&entry).await;
+    assert!(matches!(end, End::Failed(_)), "{end:?}");
+    assert_eq!(script.grants.load(Ordering::SeqCst), 0);
+    let (session, _script) = scripted_members(&["dead:1", "member:1", "member:2"]);
+    held(&session.join(spec("majority", 1))).await;
+}
+
+#[tokio::test]
+async fn a_lease_has_at_most_500_permits() {
+    let (session, script) = scripted();
+    script.length.store(100, Ordering::SeqCst);
+    let mut entries = Vec::new();
+    for leases in [1, 1, 1, 1, 1, 2] {
+        let entry = session.join(EntrySpec {
+            permits: 100,
+            ..spec("permits", 100)
+        });
+        held(&entry).await;
+        entries.push(entry);
+        assert_eq!(script.grants.load(Ordering::SeqCst), leases);
+    }
 }
