@@ -480,7 +480,9 @@ impl Drop for Partial<'_> {
             .into_iter()
             .flatten()
         {
-            releases.iter().for_each(|release| connection.send(release));
+            for release in &releases {
+                connection.send(release);
+            }
         }
     }
 }
