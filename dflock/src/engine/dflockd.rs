@@ -133,14 +133,15 @@ impl Dflockd {
             (connection, release_outcome(slot, &reply)?)
         } else {
             // Boxed: the future is large, and rarely used.
-            let replied = Box::pin(entry.release_all(slot, token, limit)).await;
-            let (connection, replies) =
-                replied.map_err(|error| release_error(pool, slot, sent_at, error))?;
+            let call = Box::pin(entry.release_all(slot, token, limit));
+            let (connection, replies) = call
+                .await
+                .map_err(|error| release_error(pool, slot, sent_at, error))?;
             let mut outcome = ReleaseOutcome::Released;
             for reply in replies {
-                let released = release_outcome(slot, &reply)?;
-                if released != ReleaseOutcome::Released {
-                    outcome = released;
+                match release_outcome(slot, &reply)? {
+                    ReleaseOutcome::Released => {}
+                    not_held => outcome = not_held,
                 }
             }
             (connection, outcome)
