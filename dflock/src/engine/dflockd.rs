@@ -141,7 +141,7 @@ impl Dflockd {
             for reply in replies {
                 match release_outcome(slot, &reply)? {
                     ReleaseOutcome::Released => {}
-                    not_held => outcome = not_held,
+                    not_held @ ReleaseOutcome::NotHeld(_) => outcome = not_held,
                 }
             }
             (connection, outcome)
