@@ -133,9 +133,9 @@ impl Dflockd {
             (connection, release_outcome(slot, &reply)?)
         } else {
             // Boxed: the future is large, and rarely used.
-            let replied = Box::pin(entry.release_all(slot, token, limit)).await;
+            let called = Box::pin(entry.release_all(slot, token, limit)).await;
             let (connection, replies) =
-                replied.map_err(|error| release_error(pool, slot, sent_at, error))?;
+                called.map_err(|error| release_error(pool, slot, sent_at, error))?;
             let mut outcome = ReleaseOutcome::Released;
             for reply in replies {
                 let released = release_outcome(slot, &reply)?;
