@@ -133,10 +133,9 @@ impl Dflockd {
             (connection, release_outcome(slot, &reply)?)
         } else {
             // Boxed: the future is large, and rarely used.
-            let call = Box::pin(entry.release_all(slot, token, limit));
-            let (connection, replies) = call
-                .await
-                .map_err(|error| release_error(pool, slot, sent_at, error))?;
+            let called = Box::pin(entry.release_all(slot, token, limit)).await;
+            let (connection, replies) =
+                called.map_err(|error| release_error(pool, slot, sent_at, error))?;
             let mut outcome = ReleaseOutcome::Released;
             for reply in replies {
                 match release_outcome(slot, &reply)? {

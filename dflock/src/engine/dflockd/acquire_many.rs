@@ -245,7 +245,7 @@ impl Attempt<'_> {
     fn error(&self, error: CallError) -> AttemptError {
         let context = self.context();
         let error = match error {
-            CallError::Timeout if self.needs_gate() => {
+            error if self.needs_gate() && self.is_wait_over(&error) => {
                 let (context, waited) = (context.to_error_context(), self.limits.wait());
                 return AttemptError::Failed(Error::Timeout { context, waited });
             }
@@ -256,6 +256,21 @@ impl Attempt<'_> {
             error => error,
         };
         attempt_error(self.pool, context, &self.limits, Err(error))
+    }
+
+    /// Returns whether the error is due to the end of the wait. It can also limit the connect, since
+    /// the gate may be granted shortly before it.
+    fn is_wait_over(&self, error: &CallError) -> bool {
+        match error {
+            CallError::Timeout => true,
+            CallError::Failed(Error::ConnectTimeout { limit, .. }) => {
+                *limit < self.pool.connect_timeout()
+            }
+            CallError::Failed(Error::Unresponsive { limit, .. }) => {
+                *limit < self.pool.socket_timeout()
+            }
+            _ => false,
+        }
     }
 
     /// Returns the error of the attempt when one of its connections failed. The server has granted
