@@ -159,6 +159,7 @@ impl Cluster {
     /// [`CallErrorKind::ForeignMember`] if two members belong to different clusters; the most telling
     /// reason of a member if more than half of them have not answered within `limits`.
     pub(super) async fn identify(&self, limits: Limits) -> Result<Vec<String>, CallError> {
+        let mut telling: Option<CallError> = None;
         loop {
             let attempt = limits.attempt();
             let error = match self.identify_once(attempt).await {
@@ -166,8 +167,12 @@ impl Cluster {
                 Err(error) => error,
             };
             let is_final = matches!(error.kind, CallErrorKind::ForeignMember);
+            let weight = telling.as_ref().map(|told| told.kind.weight());
+            if weight.is_none_or(|weight| error.kind.weight() >= weight) {
+                telling = Some(error.clone());
+            }
             if is_final || Instant::now() + ROUND_PAUSE + MIN_ATTEMPT >= limits.end {
-                return Err(error);
+                return Err(telling.filter(|_| !is_final).unwrap_or(error));
             }
             sleep(ROUND_PAUSE).await;
         }

@@ -114,7 +114,7 @@ impl Core {
 
     /// Adds the entry of a key, or a permit to it. Keys and values of other programs are skipped.
     fn add(&self, kv: &KeyValue, entries: &mut BTreeMap<(Kind, String, EntryId), Listed>) {
-        let Some(ParsedKey { kind, key, id, .. }) = self.layout.parse(&kv.key) else {
+        let Some(ParsedKey { kind, key, id }) = self.layout.parse(&kv.key) else {
             return;
         };
         let Ok(value) = serde_json::from_slice(&kv.value) else {
