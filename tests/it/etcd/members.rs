@@ -100,7 +100,7 @@ async fn a_member_that_is_removed_costs_no_slot_and_no_position() {
             .post(leader, "/v3/cluster/member/remove", &body)
             .contains(" 200 ")
         {
-            tokio::time::sleep(SECOND / 10).await;
+            sleep(SECOND / 10).await;
         }
     };
     tokio::time::timeout(LONG, remove()).await.unwrap();
