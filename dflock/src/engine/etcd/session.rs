@@ -700,7 +700,7 @@ impl Placed {
                     .delete_later(&self.lease, self.id, self.abandoned());
                 return Ok(Ended::PlaceLost);
             }
-            Err(leave) => leave,
+            Err(reason) => reason,
         };
         let end = match left {
             Leave::Lost => End::Revoked,
