@@ -516,10 +516,10 @@ mod tests {
         let client = builder().servers(["etcd://a:1"]).build().unwrap();
         let timing = &client.inner.timing;
         let now = timing.clock.now();
-        let deadlines = timing.deadlines(0.5, now, Duration::from_secs(600), 0.0);
+        let deadlines = timing.deadlines(0.5, now, Duration::from_mins(10), 0.0);
         assert_eq!(
             deadlines.renew_at.duration_since(now),
-            Duration::from_secs(300)
+            Duration::from_mins(5)
         );
     }
 

@@ -103,16 +103,7 @@ impl<'a> Checker<'a> {
 
     fn observe_one(&mut self, Entry { at, event }: &Entry) {
         let at = *at;
-        match event {
-            Event::ReportedLost { .. } | Event::ReportedHeld { .. } => {}
-            // A request without a wait leaves the queue at once.
-            Event::Left { .. } => self.joined = None,
-            _ => {
-                if let Some((at, key, link)) = self.joined.take() {
-                    self.check_gate(at, &key, link);
-                }
-            }
-        }
+        self.check_joined(event);
         match event {
             Event::Started { shard, server } => {
                 self.shards.insert(*server, *shard);
@@ -157,30 +148,6 @@ impl<'a> Checker<'a> {
                 in_body,
                 further,
             } => {
-                self.count("holds");
-                if !further.is_empty() && !self.further_permits.contains_key(slot) {
-                    self.count("holds of several permits");
-                    // The permits have the same event, which is not another hold.
-                    let permits = further.iter().map(|permit| (*permit, Vec::new()));
-                    self.further_permits.extend(permits);
-                    self.further_permits.insert(*slot, further.clone());
-                }
-                if *in_body {
-                    self.count("holds of bodies");
-                }
-                if self.plan.key(key).is_lock {
-                    self.count("holds of locks");
-                }
-                if self.close_starts.contains_key(client) {
-                    let what = format!("slot {slot} was received from a closed client");
-                    self.report_violation(at, &what);
-                }
-                if self.grant_mut(*slot).key != *key {
-                    self.report_violation(
-                        at,
-                        &format!("slot {slot} was received as a slot of {key}"),
-                    );
-                }
                 let acquired = Acquired {
                     client: *client,
                     at,
@@ -188,9 +155,7 @@ impl<'a> Checker<'a> {
                     probe: *probe,
                     in_body: *in_body,
                 };
-                if self.grant_mut(*slot).acquired.replace(acquired).is_some() {
-                    self.report_violation(at, &format!("slot {slot} was received twice"));
-                }
+                self.acquired(key, *slot, acquired, further);
             }
             Event::AcquiredAll { slots } => self.acquired_all(at, slots),
             Event::ReportedLost { slot } => {
@@ -219,22 +184,7 @@ impl<'a> Checker<'a> {
                 was_held,
             } => self.grant_mut(*slot).given_up = Some((at, *kind, *was_held)),
             Event::ReleaseReturned { slot, outcome } => {
-                self.grant_mut(*slot).released = Some(*outcome);
-                let grant = &self.grants[slot];
-                if outcome.is_ok()
-                    && !self.lingers(grant)
-                    && grant
-                        .ended
-                        .is_none_or(|(_, cause)| cause != Cause::Released)
-                {
-                    self.report_violation(
-                        at,
-                        &format!(
-                            "the release of slot {slot} succeeded, \
-                             but the server did not release it"
-                        ),
-                    );
-                }
+                self.release_returned(at, *slot, *outcome);
             }
             Event::Failed {
                 client,
@@ -276,6 +226,64 @@ impl<'a> Checker<'a> {
                 }
             }
             Event::Violation(what) => self.report_violation(at, what),
+        }
+    }
+
+    /// Checks the gate of a request that waits in the queue, as soon as something follows it.
+    fn check_joined(&mut self, event: &Event) {
+        match event {
+            Event::ReportedLost { .. } | Event::ReportedHeld { .. } => {}
+            // A request without a wait leaves the queue at once.
+            Event::Left { .. } => self.joined = None,
+            _ => {
+                if let Some((at, key, link)) = self.joined.take() {
+                    self.check_gate(at, &key, link);
+                }
+            }
+        }
+    }
+
+    fn acquired(&mut self, key: &Arc<str>, slot: GrantId, acquired: Acquired, further: &[GrantId]) {
+        let at = acquired.at;
+        self.count("holds");
+        if !further.is_empty() && !self.further_permits.contains_key(&slot) {
+            self.count("holds of several permits");
+            // The permits have the same event, which is not another hold.
+            let permits = further.iter().map(|permit| (*permit, Vec::new()));
+            self.further_permits.extend(permits);
+            self.further_permits.insert(slot, further.to_vec());
+        }
+        if acquired.in_body {
+            self.count("holds of bodies");
+        }
+        if self.plan.key(key).is_lock {
+            self.count("holds of locks");
+        }
+        if self.close_starts.contains_key(&acquired.client) {
+            let what = format!("slot {slot} was received from a closed client");
+            self.report_violation(at, &what);
+        }
+        if self.grant_mut(slot).key != *key {
+            let what = format!("slot {slot} was received as a slot of {key}");
+            self.report_violation(at, &what);
+        }
+        if self.grant_mut(slot).acquired.replace(acquired).is_some() {
+            self.report_violation(at, &format!("slot {slot} was received twice"));
+        }
+    }
+
+    fn release_returned(&mut self, at: Duration, slot: GrantId, outcome: Result<(), &'static str>) {
+        self.grant_mut(slot).released = Some(outcome);
+        let grant = &self.grants[&slot];
+        if outcome.is_ok()
+            && !self.lingers(grant)
+            && grant
+                .ended
+                .is_none_or(|(_, cause)| cause != Cause::Released)
+        {
+            let what =
+                format!("the release of slot {slot} succeeded, but the server did not release it");
+            self.report_violation(at, &what);
         }
     }
 
