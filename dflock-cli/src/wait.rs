@@ -84,12 +84,11 @@ pub(crate) async fn acquire_many(
     }
     let acquire = with_progress(semaphore.acquire_many(permits), client, &key);
     let timeout = timeout.unwrap_or(Duration::MAX);
-    match tokio::time::timeout(timeout, acquire).await {
-        Ok(held) => Ok(held?),
-        Err(_) => {
-            let server = client.servers().next().unwrap_or_default();
-            Err(CliError::no_slot_in_time(&key, server))
-        }
+    if let Ok(acquired) = tokio::time::timeout(timeout, acquire).await {
+        Ok(acquired?)
+    } else {
+        let server = client.servers().next().unwrap_or_default();
+        Err(CliError::no_slot_in_time(&key, server))
     }
 }
 
