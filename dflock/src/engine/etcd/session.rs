@@ -695,7 +695,7 @@ impl Placed {
         let left = match outcome {
             Ok(()) => self.held(entry, lease, revision, wait_end).await,
             Err(Leave::Lost) => {
-                // What is left of it. The owner does not wait for the reply.
+                // The rest of the entry is deleted, and the owner does not wait for the reply.
                 self.core
                     .delete_later(&self.lease, self.id, self.abandoned());
                 return Ok(Ended::PlaceLost);
