@@ -43,18 +43,19 @@ fn json(holders: &[Holder]) -> String {
     let holders = holders.iter().map(|holder| {
         json!({
             "token": holder.token.as_str(),
+            "is_lock": holder.is_lock,
             "permits": holder.permits,
             "limit": holder.limit,
             "host": holder.host,
             "pid": holder.pid,
             "program": holder.program,
-            "since": since_epoch(holder.since),
+            "joined_at": seconds_since_epoch(holder.joined_at),
         })
     });
     format!("{}\n", holders.collect::<serde_json::Value>())
 }
 
-fn since_epoch(time: SystemTime) -> f64 {
+fn seconds_since_epoch(time: SystemTime) -> f64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_secs_f64()
 }
@@ -67,7 +68,7 @@ fn table(holders: &[Holder], now: SystemTime) -> String {
     let head = ["TOKEN", "PERMITS", "HOST", "PID", "PROGRAM", "JOINED"].map(str::to_owned);
     let rows = holders.iter().map(|holder| {
         // By the clocks of two machines.
-        let age = now.duration_since(holder.since).unwrap_or_default();
+        let age = now.duration_since(holder.joined_at).unwrap_or_default();
         [
             holder.token.as_str().to_owned(),
             format!("{}/{}", holder.permits, holder.limit),

@@ -13,5 +13,5 @@ pub fn cluster(client: &Client) -> Option<String> {
 
 /// Completes when the slots that were dropped are free. No slot is held through `client`.
 pub async fn flush(client: &Client) {
-    client.engine().flush().await;
+    client.engine().wait_for_releases().await;
 }

@@ -10,6 +10,8 @@ use crate::wire::Token;
 pub struct Holder {
     /// The token of the grant, for [`Client::revoke`](crate::Client::revoke).
     pub token: Token,
+    /// The lock of the key is held. Otherwise slots of its semaphore are.
+    pub is_lock: bool,
     /// The number of slots that it holds.
     pub permits: u32,
     /// The limit of the key.
@@ -21,5 +23,5 @@ pub struct Holder {
     /// The file name of its program.
     pub program: String,
     /// The time at which it joined the queue, by the clock of its machine.
-    pub since: SystemTime,
+    pub joined_at: SystemTime,
 }

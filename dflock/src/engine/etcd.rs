@@ -11,24 +11,32 @@
 //! | `txn` | the transactions of a queue |
 //! | `connection` | one HTTP/2 connection |
 //! | `cluster` | requests to the members in turn |
-//! | `lease` | grant, renewal and end of a lease |
-//! | `queue` | the entries of this client that wait |
-//! | `watcher` | the watches of the queues |
 //! | `entry` | an entry, shared by its owner and the session |
-//! | `session` | the thread that serves all of them |
+//! | `session_state` | the state that all tasks of a session share |
+//! | `lease`, `leases` | one lease; all leases with their keep-alive tasks |
+//! | `queue`, `queues` | the entries of this client that wait in one queue; all queues with their tasks |
+//! | `watcher` | the watches of the queues |
+//! | `queue_attempt` | one attempt of an entry: join, wait, hold, leave |
+//! | `entry_task` | the task of an entry: attempts until it has ended |
+//! | `session` | the thread that runs all tasks |
 //! | `listing` | the entries of all clients |
 //! | `slot` | what the engine gives to a lease |
 
 mod cluster;
 mod connection;
 mod entry;
+mod entry_task;
 mod error;
 mod keys;
 mod lease;
+mod leases;
 mod listing;
 mod messages;
 mod queue;
+mod queue_attempt;
+mod queues;
 mod session;
+mod session_state;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -43,7 +51,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use entry::EntryLease;
-pub(crate) use session::Config;
+pub(crate) use session_state::Config;
 pub(crate) use slot::{Entry, EntryError};
 
 use super::{Backoff, EnqueueOutcome, Granted, ReleaseOutcome, ServerId, SlotSpec};
@@ -54,7 +62,8 @@ use crate::mutex::Mutex;
 use crate::wire::{LeaseSeconds, Token};
 use entry::{End, EntryHandle, EntrySpec, Phase, Wait};
 use error::CallError;
-use session::{Core, Session};
+use session::Session;
+use session_state::SessionState;
 
 /// The lease of a slot for which none is configured.
 const DEFAULT_LEASE: Duration = Duration::from_secs(10);
@@ -140,12 +149,12 @@ impl Etcd {
         wait: Duration,
     ) -> Result<Granted, Error> {
         let context = || slot.context(Operation::Acquire);
-        let how = if wait.is_zero() {
+        let wait_mode = if wait.is_zero() {
             Wait::Never
         } else {
             Wait::AtMost(wait)
         };
-        let handle = self.join(slot, permits, how, context)?;
+        let handle = self.join(slot, permits, wait_mode, context)?;
         let held = poll_fn(|cx| {
             handle.poll_phase(cx, |phase| match phase {
                 Phase::Held(held) => Some(Ok(held.clone())),
@@ -154,7 +163,7 @@ impl Etcd {
             })
         });
         match held.await {
-            Ok(held) => Ok(Entry::new(handle, permits).granted(&held, self.now())),
+            Ok(held) => Ok(Entry::new(handle, permits).into_granted(&held, self.now())),
             Err(End::TimedOut) => Err(Error::Timeout {
                 context: context(),
                 waited: wait,
@@ -182,7 +191,9 @@ impl Etcd {
         let joined = joined.await;
         let entry = Entry::new(handle, NonZeroU32::MIN);
         match joined {
-            Ok(Some(held)) => Ok(EnqueueOutcome::Granted(entry.granted(&held, self.now()))),
+            Ok(Some(held)) => Ok(EnqueueOutcome::Granted(
+                entry.into_granted(&held, self.now()),
+            )),
             Ok(None) => Ok(EnqueueOutcome::Queued(super::Entry::Etcd(Box::new(entry)))),
             Err(end) => Err(end.into_error(context(), slot)),
         }
@@ -210,9 +221,7 @@ impl Etcd {
     pub(crate) async fn end_leases(&self) {
         let session = self.session.lock().clone();
         if let Some(session) = session {
-            let ended = session.run(|core| async move { core.end_leases().await });
-            // A session that has ended has no lease.
-            ended.await.unwrap_or_default();
+            session.end_leases().await;
         }
     }
 
@@ -226,7 +235,7 @@ impl Etcd {
         self.request(
             None,
             Operation::Ping,
-            |core| async move { core.ping().await },
+            |state| async move { state.ping().await },
         )
         .await
     }
@@ -234,8 +243,8 @@ impl Etcd {
     /// Returns the keys with their holders and waiters.
     #[cfg(feature = "stats")]
     pub(crate) async fn stats(&self) -> Result<crate::Stats, Error> {
-        let listed = self.request(None, Operation::Stats, |core| async move {
-            let entries = core.list().await?;
+        let listed = self.request(None, Operation::Stats, |state| async move {
+            let entries = state.list().await?;
             Ok(listing::stats(&entries))
         });
         listed.await
@@ -244,8 +253,8 @@ impl Etcd {
     /// Returns the holders of a key, in the order of their grants.
     pub(crate) async fn holders(&self, key: Arc<str>) -> Result<Vec<Holder>, Error> {
         let wanted = key.clone();
-        let listed = self.request(Some(key), Operation::Holders, |core| async move {
-            let entries = core.list_key(&wanted).await?;
+        let listed = self.request(Some(key), Operation::Holders, |state| async move {
+            let entries = state.list_key(&wanted).await?;
             Ok(listing::holders(&entries))
         });
         listed.await
@@ -254,8 +263,8 @@ impl Etcd {
     /// Deletes the entry of `token`. Returns whether it was there.
     pub(crate) async fn revoke(&self, key: Arc<str>, token: Token) -> Result<bool, Error> {
         let wanted = key.clone();
-        let revoked = self.request(Some(key), Operation::Revoke, move |core| async move {
-            core.revoke(&wanted, token).await
+        let revoked = self.request(Some(key), Operation::Revoke, move |state| async move {
+            state.revoke(&wanted, token).await
         });
         revoked.await
     }
@@ -283,7 +292,7 @@ impl Etcd {
         &self,
         key: Option<Arc<str>>,
         operation: Operation,
-        request: impl FnOnce(std::rc::Rc<Core>) -> F + Send + 'static,
+        request: impl FnOnce(std::rc::Rc<SessionState>) -> F + Send + 'static,
     ) -> Result<T, Error>
     where
         T: Send + 'static,

@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 use super::connection::{Connection, UserToken};
 use super::error::{CallError, CallErrorKind, Refusal};
 use super::messages::{
-    Answer, AuthenticateRequest, Call, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    AuthenticateRequest, Call, HasHeader, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     StatusRequest, WatchRequest, WatchResponse,
 };
 use crate::engine::dflockd::{AuthTokenFile, Connector, Reloadable, Tls};
@@ -35,7 +35,7 @@ pub(super) struct Limits {
     /// The end of the last attempt.
     pub(super) end: Instant,
     /// The longest time for one attempt, with its connection.
-    pub(super) attempt: Duration,
+    pub(super) max_attempt: Duration,
 }
 
 /// The members, the connection to one of them, and the means to connect to another.
@@ -52,9 +52,10 @@ pub(super) struct Cluster {
     known_id: Cell<Option<u64>>,
 }
 
-/// A response, and whether an earlier attempt may have had an effect.
-pub(super) struct Answered<T> {
+/// A response, the member that sent it, and whether there were other attempts.
+pub(super) struct Answer<T> {
     pub(super) response: T,
+    pub(super) member: Arc<str>,
     /// An earlier attempt may have had an effect as well, or may still have one.
     pub(super) repeated: bool,
 }
@@ -84,16 +85,6 @@ impl Cluster {
         &self.members
     }
 
-    /// Returns the error of a response that is not one to the `request`.
-    pub(super) fn malformed(&self, request: &str) -> CallError {
-        let status = format!("a response that is none to the {request}");
-        CallError {
-            kind: CallErrorKind::Refused(Refusal::Other(status)),
-            member: self.current_member(),
-            uncertain: true,
-        }
-    }
-
     /// Returns the member in use.
     pub(super) fn current_member(&self) -> Arc<str> {
         self.members[self.current.get()].clone()
@@ -105,8 +96,8 @@ impl Cluster {
         &self,
         request: &C,
         limits: Limits,
-    ) -> Result<Answered<C::Response>, CallError> {
-        self.attempt(limits, |connection, token| {
+    ) -> Result<Answer<C::Response>, CallError> {
+        self.send_with_retries(limits, |connection, token| {
             let request = request.clone();
             async move { connection.unary(request, token.as_ref()).await }
         })
@@ -119,10 +110,10 @@ impl Cluster {
         request: LeaseKeepAliveRequest,
         limits: Limits,
     ) -> Result<LeaseKeepAliveResponse, CallError> {
-        let answered = self.attempt(limits, |connection, token| async move {
+        let answer = self.send_with_retries(limits, |connection, token| async move {
             connection.keep_alive(request, token.as_ref()).await
         });
-        Ok(answered.await?.response)
+        Ok(answer.await?.response)
     }
 
     /// Opens the stream of watches on the member in use. Returns the connection as well, which the
@@ -132,7 +123,7 @@ impl Cluster {
         requests: UnboundedReceiver<WatchRequest>,
         limits: Limits,
     ) -> Result<(Streaming<WatchResponse>, Rc<Connection>), CallError> {
-        let attempt = limits.attempt();
+        let attempt = limits.next_attempt();
         let connection = self.connect(attempt).await?;
         let token = self.token(&connection, attempt).await?;
         let stream = connection.watch(requests, token.as_ref());
@@ -143,7 +134,7 @@ impl Cluster {
                 if let CallErrorKind::Refused(Refusal::TokenExpired) = kind {
                     self.token.take();
                 } else {
-                    self.leave(&connection);
+                    self.discard(&connection);
                 }
                 Err(sent_error(kind, &connection))
             }
@@ -156,29 +147,30 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`CallErrorKind::ForeignMember`] if two members belong to different clusters; the most telling
+    /// [`CallErrorKind::ForeignMember`] if two members belong to different clusters; the most specific
     /// reason of a member if more than half of them have not answered within `limits`.
     pub(super) async fn identify(&self, limits: Limits) -> Result<Vec<String>, CallError> {
-        let mut telling: Option<CallError> = None;
+        let mut most_specific = None;
         loop {
-            let attempt = limits.attempt();
+            let attempt = limits.next_attempt();
             let error = match self.identify_once(attempt).await {
                 Ok(versions) => return Ok(versions),
                 Err(error) => error,
             };
             let is_final = matches!(error.kind, CallErrorKind::ForeignMember);
-            let weight = telling.as_ref().map(|told| told.kind.weight());
-            if weight.is_none_or(|weight| error.kind.weight() >= weight) {
-                telling = Some(error.clone());
+            if is_final {
+                return Err(error);
             }
-            if is_final || Instant::now() + ROUND_PAUSE + MIN_ATTEMPT >= limits.end {
-                return Err(telling.filter(|_| !is_final).unwrap_or(error));
+            let known = CallError::more_specific(most_specific.take(), error);
+            if Instant::now() + ROUND_PAUSE + MIN_ATTEMPT >= limits.end {
+                return Err(known);
             }
+            most_specific = Some(known);
             sleep(ROUND_PAUSE).await;
         }
     }
 
-    async fn identify_once(&self, attempt: Attempt) -> Result<Vec<String>, CallError> {
+    async fn identify_once(&self, attempt: AttemptLimit) -> Result<Vec<String>, CallError> {
         let mut statuses = tokio::task::JoinSet::new();
         for member in &self.members {
             let (member, dialer) = (member.clone(), self.dialer.clone());
@@ -194,7 +186,7 @@ impl Cluster {
             });
         }
         let mut versions = Vec::new();
-        let mut failure: Option<CallError> = None;
+        let mut most_specific = None;
         while let Some(joined) = statuses.join_next().await {
             let Ok((member, status)) = joined else {
                 continue;
@@ -205,21 +197,19 @@ impl Cluster {
                     versions.push(status.version);
                 }
                 Err(kind) => {
-                    let known = failure.as_ref().map(|failure| failure.kind.weight());
-                    if known.is_none_or(|known| kind.weight() >= known) {
-                        failure = Some(CallError {
-                            kind,
-                            member,
-                            uncertain: false,
-                        });
-                    }
+                    let error = CallError {
+                        kind,
+                        member,
+                        uncertain: false,
+                    };
+                    most_specific = Some(CallError::more_specific(most_specific, error));
                 }
             }
             if versions.len() > self.members.len() / 2 {
                 return Ok(versions);
             }
         }
-        Err(failure.unwrap_or_else(|| CallError {
+        Err(most_specific.unwrap_or_else(|| CallError {
             kind: CallErrorKind::Unresponsive(attempt.limit),
             member: self.current_member(),
             uncertain: false,
@@ -227,20 +217,20 @@ impl Cluster {
     }
 
     /// Sends a request by `send` until a member answers, a member refuses it, or the time is up.
-    async fn attempt<T: Answer, F: Future<Output = Result<T, Status>>>(
+    async fn send_with_retries<T: HasHeader, F: Future<Output = Result<T, Status>>>(
         &self,
         limits: Limits,
         send: impl Fn(Rc<Connection>, Option<UserToken>) -> F,
-    ) -> Result<Answered<T>, CallError> {
+    ) -> Result<Answer<T>, CallError> {
         let mut uncertain = false;
         let mut authentications = 0;
-        let mut telling: Option<CallError> = None;
+        let mut most_specific = None;
         for failures in 1.. {
-            let attempt = self.attempt_once(limits, &send).await;
-            let mut error = match attempt {
-                Ok(response) => {
-                    return Ok(Answered {
+            let error = match self.send_once(limits, &send).await {
+                Ok((response, member)) => {
+                    return Ok(Answer {
                         response,
+                        member,
                         repeated: uncertain,
                     });
                 }
@@ -257,45 +247,39 @@ impl Cluster {
             let is_final = refusal.is_some_and(|refusal| !refusal.is_temporary())
                 || matches!(error.kind, CallErrorKind::ForeignMember);
             uncertain |= error.uncertain && !is_final;
-            let weight = error.kind.weight();
-            if telling
-                .as_ref()
-                .is_none_or(|told| weight >= told.kind.weight())
-            {
-                telling = Some(error.clone());
-            }
             let pause = if failures % self.members.len() == 0 {
                 ROUND_PAUSE
             } else {
                 Duration::ZERO
             };
+            // A member that refuses a certificate may reset the connection before its alert is
+            // read, and a member without a leader answers beside dead ones. One such answer says
+            // more than the other attempts.
+            let known = CallError::more_specific(most_specific.take(), error);
             if is_final || Instant::now() + pause + MIN_ATTEMPT >= limits.end {
-                // A member that refuses a certificate may reset the connection before its alert is
-                // read, and a member without a leader answers beside dead ones. One such answer says
-                // more than the other attempts.
-                error = telling.unwrap_or(error);
-                error.uncertain = uncertain;
-                return Err(error);
+                return Err(CallError { uncertain, ..known });
             }
+            most_specific = Some(known);
             sleep(pause).await;
         }
         unreachable!("the loop has no end")
     }
 
-    async fn attempt_once<T: Answer, F: Future<Output = Result<T, Status>>>(
+    async fn send_once<T: HasHeader, F: Future<Output = Result<T, Status>>>(
         &self,
         limits: Limits,
         send: impl Fn(Rc<Connection>, Option<UserToken>) -> F,
-    ) -> Result<T, CallError> {
-        let attempt = limits.attempt();
+    ) -> Result<(T, Arc<str>), CallError> {
+        let attempt = limits.next_attempt();
         let connection = self.connect(attempt).await?;
         let token = self.token(&connection, attempt).await?;
         let response = send(connection.clone(), token);
+        let member = connection.member();
         match timeout_at(attempt.end, response).await {
-            Ok(Ok(response)) => match self.check_cluster(&response, connection.member()) {
-                Ok(()) => Ok(response),
+            Ok(Ok(response)) => match self.check_cluster(&response, member) {
+                Ok(()) => Ok((response, member.clone())),
                 Err(error) => {
-                    self.leave(&connection);
+                    self.discard(&connection);
                     Err(error)
                 }
             },
@@ -304,7 +288,7 @@ impl Cluster {
                 match &kind {
                     CallErrorKind::Refused(Refusal::TokenExpired) => drop(self.token.take()),
                     CallErrorKind::Refused(refusal) if !refusal.is_temporary() => {}
-                    _ => self.leave(&connection),
+                    _ => self.discard(&connection),
                 }
                 Err(sent_error(kind, &connection))
             }
@@ -312,8 +296,8 @@ impl Cluster {
     }
 
     /// Returns the connection to the member in use, or makes one.
-    async fn connect(&self, attempt: Attempt) -> Result<Rc<Connection>, CallError> {
-        if let Some(connection) = self.usable() {
+    async fn connect(&self, attempt: AttemptLimit) -> Result<Rc<Connection>, CallError> {
+        if let Some(connection) = self.usable_connection() {
             return Ok(connection);
         }
         let member = self.members[self.current.get()].clone();
@@ -324,7 +308,7 @@ impl Cluster {
         };
         let connected = timeout_at(attempt.end, async {
             let _connecting = self.connecting.lock().await;
-            if let Some(connection) = self.usable() {
+            if let Some(connection) = self.usable_connection() {
                 return Ok(connection);
             }
             let connection = Rc::new(self.dialer.dial(&member).await?);
@@ -334,34 +318,34 @@ impl Cluster {
         match connected.await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(kind)) => {
-                self.leave_member(&member);
+                self.change_member(&member);
                 Err(failed(kind))
             }
             Err(_) => {
-                self.leave_member(&member);
+                self.change_member(&member);
                 Err(failed(CallErrorKind::ConnectTimeout(attempt.limit)))
             }
         }
     }
 
-    fn usable(&self) -> Option<Rc<Connection>> {
+    fn usable_connection(&self) -> Option<Rc<Connection>> {
         let connection = self.connection.borrow();
         connection.as_ref().filter(|c| c.is_usable()).cloned()
     }
 
     /// Stops using `connection`, and its member if that is the one in use.
-    fn leave(&self, connection: &Rc<Connection>) {
+    fn discard(&self, connection: &Rc<Connection>) {
         connection.retire();
         let mut current = self.connection.borrow_mut();
         if current.as_ref().is_some_and(|c| Rc::ptr_eq(c, connection)) {
             current.take();
             drop(current);
-            self.leave_member(connection.member());
+            self.change_member(connection.member());
         }
     }
 
     /// Changes to the next member if `member` is in use. Concurrent failures change once.
-    fn leave_member(&self, member: &Arc<str>) {
+    fn change_member(&self, member: &Arc<str>) {
         let current = self.current.get();
         if Arc::ptr_eq(&self.members[current], member) {
             self.current.set((current + 1) % self.members.len());
@@ -372,7 +356,7 @@ impl Cluster {
     async fn token(
         &self,
         connection: &Rc<Connection>,
-        attempt: Attempt,
+        attempt: AttemptLimit,
     ) -> Result<Option<UserToken>, CallError> {
         let Some(user) = &self.user else {
             return Ok(None);
@@ -403,7 +387,7 @@ impl Cluster {
                 let is_final =
                     matches!(&kind, CallErrorKind::Refused(refusal) if !refusal.is_temporary());
                 if !is_final {
-                    self.leave(connection);
+                    self.discard(connection);
                 }
                 Err(CallError {
                     uncertain: false,
@@ -415,7 +399,7 @@ impl Cluster {
 
     /// Checks that `response` comes from the cluster of the first response. Two clusters would both
     /// grant the same slot.
-    fn check_cluster(&self, response: &impl Answer, member: &Arc<str>) -> Result<(), CallError> {
+    fn check_cluster(&self, response: &impl HasHeader, member: &Arc<str>) -> Result<(), CallError> {
         let Some(header) = response.header() else {
             return Ok(());
         };
@@ -475,29 +459,29 @@ impl Dialer {
 
 /// The time limit of one attempt.
 #[derive(Clone, Copy, Debug)]
-struct Attempt {
+struct AttemptLimit {
     end: Instant,
     limit: Duration,
 }
 
 impl Limits {
-    /// Returns the limits of a request that may take `total`, and `attempt` on one member.
-    pub(super) fn new(total: Duration, attempt: Duration) -> Self {
+    /// Returns the limits of a request that may take `total`, and `max_attempt` on one member.
+    pub(super) fn new(total: Duration, max_attempt: Duration) -> Self {
         Self {
             end: Instant::now() + total,
-            attempt,
+            max_attempt,
         }
     }
 
-    fn attempt(&self) -> Attempt {
+    fn next_attempt(self) -> AttemptLimit {
         let now = Instant::now();
-        let end = self.end.min(now + self.attempt);
+        let end = self.end.min(now + self.max_attempt);
         let limit = end.saturating_duration_since(now);
-        Attempt { end, limit }
+        AttemptLimit { end, limit }
     }
 }
 
-impl Attempt {
+impl AttemptLimit {
     /// Returns the reason for which an attempt has no response.
     fn failure<T>(
         &self,

@@ -94,7 +94,7 @@ impl Connection {
     }
 
     /// Completes when the connection is not to be used any more.
-    pub(super) async fn retired(&self) {
+    pub(super) async fn wait_retired(&self) {
         // The sender lives as long as `self`.
         _ = self.retired.subscribe().wait_for(|retired| *retired).await;
     }

@@ -38,7 +38,7 @@ pub(super) enum CallErrorKind {
 
 impl CallErrorKind {
     /// Returns how much the error says about the cluster.
-    pub(super) fn weight(&self) -> u8 {
+    fn weight(&self) -> u8 {
         match self {
             Self::Tls(..) => 2,
             Self::ForeignMember | Self::Refused(_) => 1,
@@ -143,6 +143,24 @@ impl Refusal {
 }
 
 impl CallError {
+    /// Returns the error of a response of `member` that is not one to the `request`.
+    pub(super) fn malformed(member: Arc<str>, request: &str) -> Self {
+        let status = format!("a response that does not belong to the request ({request})");
+        Self {
+            kind: CallErrorKind::Refused(Refusal::Other(status)),
+            member,
+            uncertain: true,
+        }
+    }
+
+    /// Returns the error that says more about the cluster, or the later one.
+    pub(super) fn more_specific(known: Option<Self>, error: Self) -> Self {
+        let weight = error.kind.weight();
+        known
+            .filter(|known| known.kind.weight() > weight)
+            .unwrap_or(error)
+    }
+
     /// Returns the error of the operation of `context`. It names the member to which the reason
     /// belongs.
     pub(super) fn into_error(self, context: ErrorContext) -> Error {

@@ -11,6 +11,7 @@
 //! exactly those that begin with `..KEY/q/`.
 
 use std::fmt;
+use std::iter;
 
 use crate::wire::Kind;
 
@@ -30,6 +31,14 @@ pub(super) struct QueueName {
 /// The random name of an entry: 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct EntryId(pub(super) u64);
+
+/// The name of an entry in its queue. It has one key for each of its permits.
+#[derive(Clone, Debug)]
+pub(super) struct EntryName {
+    pub(super) queue: QueueName,
+    pub(super) id: EntryId,
+    pub(super) permits: u32,
+}
 
 /// A key of etcd below the prefix of this client.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,17 +100,24 @@ impl QueueName {
         format!("{}limit", self.path).into_bytes()
     }
 
-    /// Returns the keys of the `permits` permits of an entry.
-    pub(super) fn entry(&self, id: EntryId, permits: u32) -> impl Iterator<Item = Vec<u8>> {
-        (0..permits).map(move |permit| match permit {
-            0 => format!("{}q/{id}", self.path).into_bytes(),
-            _ => format!("{}q/{id}.{permit}", self.path).into_bytes(),
-        })
-    }
-
     /// Returns the first key of the queue and the end of its keys.
     pub(super) fn range(&self) -> (Vec<u8>, Vec<u8>) {
         prefix_range(format!("{}q/", self.path))
+    }
+}
+
+impl EntryName {
+    /// Returns the key of the first permit. One transaction makes all permits of an entry, so it
+    /// stands for the entry.
+    pub(super) fn first_key(&self) -> Vec<u8> {
+        format!("{}q/{}", self.queue.path, self.id).into_bytes()
+    }
+
+    /// Returns the keys of all permits.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Vec<u8>> {
+        let further = 1..self.permits;
+        let key = |permit| format!("{}q/{}.{permit}", self.queue.path, self.id).into_bytes();
+        iter::once(self.first_key()).chain(further.map(key))
     }
 }
 
@@ -176,7 +192,12 @@ mod tests {
     fn the_keys_of_a_queue_are_below_its_path() {
         let queue = Layout::new("dflock/").queue(Kind::Semaphore, "report:7/a b%");
         assert_eq!(queue.limit(), b"dflock/1/s/report:7%2Fa%20b%25/limit");
-        let entries: Vec<_> = queue.entry(EntryId(0xff), 2).collect();
+        let entry = EntryName {
+            queue: queue.clone(),
+            id: EntryId(0xff),
+            permits: 2,
+        };
+        let entries: Vec<_> = entry.keys().collect();
         assert_eq!(
             entries,
             [
@@ -222,7 +243,8 @@ mod tests {
             let layout = Layout::new(&prefix);
             let kind = if lock { Kind::Lock } else { Kind::Semaphore };
             let id = EntryId(id);
-            for name in layout.queue(kind, &key).entry(id, 3) {
+            let entry = EntryName { queue: layout.queue(kind, &key), id, permits: 3 };
+            for name in entry.keys() {
                 let parsed = ParsedKey { kind, key: key.clone(), id };
                 prop_assert_eq!(layout.parse(&name), Some(parsed));
             }

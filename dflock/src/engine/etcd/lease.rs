@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::cluster::{Cluster, Limits};
 use super::entry::{EntryLease, EntrySession, LeaseClock};
 use super::error::CallError;
-use super::keys::{EntryId, QueueName};
+use super::keys::{EntryId, EntryName, QueueName};
 use super::messages::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, RangeRequest, Request, Response,
     TxnRequest,
@@ -41,12 +41,12 @@ pub(super) struct SessionLease {
     pub(super) requested: Duration,
     pub(super) clock: Arc<LeaseClock>,
     /// The entries on the lease by their ids.
-    members: RefCell<HashMap<EntryId, Member>>,
+    entries: RefCell<HashMap<EntryId, LeaseEntry>>,
     /// The number of permits of these entries.
     permits: Cell<u32>,
     /// Entries that were given up although an attempt to make them may still be under way. If one
     /// appears it is deleted.
-    abandoned: RefCell<HashMap<EntryId, Abandoned>>,
+    abandoned: RefCell<HashMap<EntryId, EntryName>>,
     /// Notified when a renewal is due at once, or when the last entry has left.
     changed: Notify,
     renewal_requested: Cell<bool>,
@@ -56,30 +56,18 @@ pub(super) struct SessionLease {
 
 /// An entry on a lease.
 #[derive(Debug)]
-struct Member {
-    entry: Rc<EntrySession>,
+struct LeaseEntry {
+    session: Rc<EntrySession>,
     lease: Arc<EntryLease>,
-    permits: u32,
-    /// The position of the entry in etcd, once it was made.
-    made: Option<Made>,
-}
-
-#[derive(Clone, Debug)]
-struct Made {
-    queue: QueueName,
-    revision: i64,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Abandoned {
-    pub(super) queue: QueueName,
-    pub(super) permits: u32,
+    name: EntryName,
+    /// The create revision, once the entry was made.
+    revision: Option<i64>,
 }
 
 /// The result of a renewal.
 pub(super) enum Renewal {
     /// The lease lives on. The entries were made by requests that had been given up.
-    Renewed(Vec<(EntryId, Abandoned)>),
+    Renewed(Vec<EntryName>),
     /// The lease has ended.
     Ended,
     /// The leader changed during the renewal, so it does not count.
@@ -97,15 +85,15 @@ impl SessionLease {
         let ttl = i64::try_from(requested.as_secs()).unwrap_or(i64::MAX);
         let sent_at = clock.now();
         // An attempt whose answer was lost leaves a lease that ends by itself.
-        let granted = cluster.call(&LeaseGrantRequest { ttl }, limits).await?;
-        let granted = granted.response;
-        let ttl = Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0));
-        let ttl = LeaseSeconds::new(ttl).ok_or_else(|| cluster.malformed("lease"))?;
+        let answer = cluster.call(&LeaseGrantRequest { ttl }, limits).await?;
+        let granted = Duration::from_secs(u64::try_from(answer.response.ttl).unwrap_or(0));
+        let ttl = LeaseSeconds::new(granted)
+            .ok_or_else(|| CallError::malformed(answer.member, "lease"))?;
         Ok(Self {
-            id: granted.id,
+            id: answer.response.id,
             requested,
             clock: Arc::new(LeaseClock::new(ttl, sent_at)),
-            members: RefCell::default(),
+            entries: RefCell::default(),
             permits: Cell::new(0),
             abandoned: RefCell::default(),
             changed: Notify::new(),
@@ -127,41 +115,34 @@ impl SessionLease {
     }
 
     pub(super) fn is_unused(&self) -> bool {
-        self.members.borrow().is_empty()
+        self.entries.borrow().is_empty()
     }
 
-    /// Adds an entry of so many `permits` that is about to be made. Returns its lease.
-    pub(super) fn insert(
-        &self,
-        id: EntryId,
-        entry: Rc<EntrySession>,
-        permits: u32,
-    ) -> Arc<EntryLease> {
+    /// Adds an entry that is about to be made. Returns its lease.
+    pub(super) fn insert(&self, name: EntryName, session: Rc<EntrySession>) -> Arc<EntryLease> {
         let lease = Arc::new(EntryLease::new(self.clock.clone()));
-        let member = Member {
-            entry,
+        self.permits.set(self.permits.get() + name.permits);
+        let id = name.id;
+        let entry = LeaseEntry {
+            session,
             lease: lease.clone(),
-            permits,
-            made: None,
+            name,
+            revision: None,
         };
-        self.permits.set(self.permits.get() + permits);
-        self.members.borrow_mut().insert(id, member);
+        self.entries.borrow_mut().insert(id, entry);
         lease
     }
 
-    /// Records where an entry was made. From now on renewals read it.
-    pub(super) fn set_made(&self, id: EntryId, queue: &QueueName, revision: i64) {
-        if let Some(member) = self.members.borrow_mut().get_mut(&id) {
-            member.made = Some(Made {
-                queue: queue.clone(),
-                revision,
-            });
+    /// Records that an entry was made at `revision`. From now on renewals read it.
+    pub(super) fn set_created(&self, id: EntryId, revision: i64) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(&id) {
+            entry.revision = Some(revision);
         }
     }
 
     pub(super) fn remove(&self, id: EntryId) {
-        if let Some(member) = self.members.borrow_mut().remove(&id) {
-            self.permits.set(self.permits.get() - member.permits);
+        if let Some(entry) = self.entries.borrow_mut().remove(&id) {
+            self.permits.set(self.permits.get() - entry.name.permits);
         }
         if self.is_unused() {
             self.changed.notify_one();
@@ -169,8 +150,8 @@ impl SessionLease {
     }
 
     /// Watches an entry that was given up although a request to make it may be under way.
-    pub(super) fn abandon(&self, id: EntryId, abandoned: Abandoned) {
-        self.abandoned.borrow_mut().insert(id, abandoned);
+    pub(super) fn abandon(&self, entry: EntryName) {
+        self.abandoned.borrow_mut().insert(entry.id, entry);
     }
 
     /// Takes no more entries, so that the lease is revoked when its last entry has left.
@@ -206,8 +187,8 @@ impl SessionLease {
     }
 
     fn for_each_entry(&self, act: impl Fn(&EntrySession)) {
-        for member in self.members.borrow().values() {
-            act(&member.entry);
+        for entry in self.entries.borrow().values() {
+            act(&entry.session);
         }
     }
 
@@ -244,7 +225,7 @@ impl SessionLease {
         probe: &QueueName,
         term: u64,
         limits: Limits,
-    ) -> Result<Option<Vec<(EntryId, Abandoned)>>, CallError> {
+    ) -> Result<Option<Vec<EntryName>>, CallError> {
         let reads = self.reads(probe);
         let mut appeared = Vec::new();
         for chunk in reads.chunks(MAX_READS) {
@@ -273,10 +254,10 @@ impl SessionLease {
                 };
                 let created = range.kvs.first().map(|kv| kv.create_revision);
                 match &read.expected {
-                    Expected::At(revision) if created != Some(*revision) => self.mark_deleted(read),
-                    Expected::Absent(abandoned) if created.is_some() => {
-                        appeared.push((read.id, abandoned.clone()));
+                    Expected::Created { id, revision } if created != Some(*revision) => {
+                        self.mark_deleted(*id);
                     }
+                    Expected::Absent(entry) if created.is_some() => appeared.push(entry.clone()),
                     _ => {}
                 }
             }
@@ -284,36 +265,32 @@ impl SessionLease {
         Ok(Some(appeared))
     }
 
-    fn mark_deleted(&self, read: &Read) {
-        if let Some(member) = self.members.borrow().get(&read.id) {
-            member.lease.set_deleted();
-            member.entry.notify();
+    fn mark_deleted(&self, id: EntryId) {
+        if let Some(entry) = self.entries.borrow().get(&id) {
+            entry.lease.set_deleted();
+            entry.session.notify();
         }
     }
 
     /// Returns the keys to read; at least one, for the term.
     fn reads(&self, probe: &QueueName) -> Vec<Read> {
         let mut reads = Vec::new();
-        for (id, member) in &*self.members.borrow() {
-            if let Some(made) = &member.made {
-                reads.extend(made.queue.entry(*id, member.permits).map(|key| Read {
-                    id: *id,
+        for (id, entry) in &*self.entries.borrow() {
+            if let Some(revision) = entry.revision {
+                reads.extend(entry.name.keys().map(|key| Read {
                     key,
-                    expected: Expected::At(made.revision),
+                    expected: Expected::Created { id: *id, revision },
                 }));
             }
         }
-        for (id, abandoned) in &*self.abandoned.borrow() {
-            // All permits of an entry are made by one transaction.
-            reads.extend(abandoned.queue.entry(*id, 1).map(|key| Read {
-                id: *id,
-                key,
-                expected: Expected::Absent(abandoned.clone()),
-            }));
+        for entry in self.abandoned.borrow().values() {
+            reads.push(Read {
+                key: entry.first_key(),
+                expected: Expected::Absent(entry.clone()),
+            });
         }
         if reads.is_empty() {
             reads.push(Read {
-                id: EntryId(0),
                 key: probe.limit(),
                 expected: Expected::Anything,
             });
@@ -340,15 +317,17 @@ impl SessionLease {
 
 /// A key that a renewal reads.
 struct Read {
-    id: EntryId,
     key: Vec<u8>,
     expected: Expected,
 }
 
 enum Expected {
-    /// An entry that was created at this revision.
-    At(i64),
+    /// The entry with this id, created at this revision.
+    Created {
+        id: EntryId,
+        revision: i64,
+    },
     /// No entry.
-    Absent(Abandoned),
+    Absent(EntryName),
     Anything,
 }

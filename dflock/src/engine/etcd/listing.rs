@@ -5,10 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::entry::token;
 use super::error::CallError;
-use super::keys::{EntryId, ParsedKey};
+use super::keys::{EntryId, EntryName, ParsedKey};
 use super::messages::{KeyValue, RangeRequest};
-use super::session::Core;
-use super::txn::{self, EntryValue};
+use super::session_state::SessionState;
+use super::txn::EntryValue;
 use crate::Holder;
 use crate::wire::{Kind, Token};
 
@@ -17,7 +17,7 @@ const PAGE: i64 = 1000;
 
 /// An entry of any client.
 #[derive(Clone, Debug)]
-pub(super) struct Listed {
+pub(super) struct ListedEntry {
     kind: Kind,
     key: String,
     id: EntryId,
@@ -26,16 +26,16 @@ pub(super) struct Listed {
     value: EntryValue,
 }
 
-impl Core {
+impl SessionState {
     /// Returns the entries of all keys, each queue in order.
     #[cfg(feature = "stats")]
-    pub(super) async fn list(&self) -> Result<Vec<Listed>, CallError> {
+    pub(super) async fn list(&self) -> Result<Vec<ListedEntry>, CallError> {
         let (start, end) = self.layout.range();
         self.list_range(start, end).await
     }
 
     /// Returns the entries of the lock and of the semaphore `key`, each queue in order.
-    pub(super) async fn list_key(&self, key: &str) -> Result<Vec<Listed>, CallError> {
+    pub(super) async fn list_key(&self, key: &str) -> Result<Vec<ListedEntry>, CallError> {
         let mut listed = Vec::new();
         for kind in [Kind::Lock, Kind::Semaphore] {
             let (start, end) = self.layout.queue(kind, key).range();
@@ -63,17 +63,23 @@ impl Core {
     pub(super) async fn revoke(&self, key: &str, wanted: Token) -> Result<bool, CallError> {
         for entry in self.list_key(key).await? {
             if token(entry.revision, entry.id) == wanted {
-                let queue = self.layout.queue(entry.kind, key);
-                let request = txn::leave(&queue, entry.id, entry.permits, Some(entry.revision));
-                let left = self.cluster.call(&request, self.request_limits()).await?;
-                return Ok(left.response.succeeded || left.repeated);
+                let name = EntryName {
+                    queue: self.layout.queue(entry.kind, key),
+                    id: entry.id,
+                    permits: entry.permits,
+                };
+                return self.delete_entry(&name, Some(entry.revision)).await;
             }
         }
         Ok(false)
     }
 
     /// Returns the entries in a range of keys, read in pages at one revision.
-    async fn list_range(&self, start: Vec<u8>, end: Vec<u8>) -> Result<Vec<Listed>, CallError> {
+    async fn list_range(
+        &self,
+        start: Vec<u8>,
+        end: Vec<u8>,
+    ) -> Result<Vec<ListedEntry>, CallError> {
         self.identify(self.request_timeout).await?;
         let mut entries = BTreeMap::new();
         let (mut key, mut revision) = (start, 0);
@@ -106,34 +112,36 @@ impl Core {
         }
         let mut listed: Vec<_> = entries.into_values().collect();
         listed.sort_by(|a, b| {
-            let order = |entry: &Listed| (entry.kind, entry.key.clone(), entry.revision);
+            let order = |entry: &ListedEntry| (entry.kind, entry.key.clone(), entry.revision);
             order(a).cmp(&order(b))
         });
         Ok(listed)
     }
 
     /// Adds the entry of a key, or a permit to it. Keys and values of other programs are skipped.
-    fn add(&self, kv: &KeyValue, entries: &mut BTreeMap<(Kind, String, EntryId), Listed>) {
+    fn add(&self, kv: &KeyValue, entries: &mut BTreeMap<(Kind, String, EntryId), ListedEntry>) {
         let Some(ParsedKey { kind, key, id }) = self.layout.parse(&kv.key) else {
             return;
         };
         let Ok(value) = serde_json::from_slice(&kv.value) else {
             return;
         };
-        let entry = entries.entry((kind, key.clone(), id)).or_insert(Listed {
-            kind,
-            key,
-            id,
-            permits: 0,
-            revision: kv.create_revision,
-            value,
-        });
+        let entry = entries
+            .entry((kind, key.clone(), id))
+            .or_insert(ListedEntry {
+                kind,
+                key,
+                id,
+                permits: 0,
+                revision: kv.create_revision,
+                value,
+            });
         entry.permits += 1;
     }
 }
 
 /// Returns each entry with whether it holds, from entries that are sorted by queue.
-fn split(entries: &[Listed]) -> impl Iterator<Item = (&Listed, bool)> {
+fn with_is_held(entries: &[ListedEntry]) -> impl Iterator<Item = (&ListedEntry, bool)> {
     let mut queue = None;
     let mut ahead = 0_u64;
     entries.iter().map(move |entry| {
@@ -147,26 +155,27 @@ fn split(entries: &[Listed]) -> impl Iterator<Item = (&Listed, bool)> {
 }
 
 /// Returns the holders among the entries of a key.
-pub(super) fn holders(entries: &[Listed]) -> Vec<Holder> {
-    let holders = split(entries).filter(|(_, holds)| *holds);
+pub(super) fn holders(entries: &[ListedEntry]) -> Vec<Holder> {
+    let holders = with_is_held(entries).filter(|(_, holds)| *holds);
     holders
         .map(|(entry, _)| Holder {
             token: token(entry.revision, entry.id),
+            is_lock: entry.kind == Kind::Lock,
             permits: entry.permits,
             limit: entry.value.limit,
             host: entry.value.host.clone(),
             pid: entry.value.pid,
-            program: entry.value.name.clone(),
-            since: UNIX_EPOCH + Duration::from_millis(entry.value.since),
+            program: entry.value.program.clone(),
+            joined_at: UNIX_EPOCH + Duration::from_millis(entry.value.joined),
         })
         .collect()
 }
 
 /// Returns the stats of all keys.
 #[cfg(feature = "stats")]
-pub(super) fn stats(entries: &[Listed]) -> crate::Stats {
+pub(super) fn stats(entries: &[ListedEntry]) -> crate::Stats {
     let mut stats = crate::Stats::default();
-    for (entry, holds) in split(entries) {
+    for (entry, holds) in with_is_held(entries) {
         let (permits, waiting) = if holds {
             (u64::from(entry.permits), 0)
         } else {

@@ -341,11 +341,11 @@ pub(super) trait Call: Message + Clone + 'static {
     /// The path of the method.
     const METHOD: &'static str;
 
-    type Response: Answer;
+    type Response: HasHeader;
 }
 
 /// A response with the state of the member that sent it.
-pub(super) trait Answer: Message + Default + 'static {
+pub(super) trait HasHeader: Message + Default + 'static {
     fn header(&self) -> Option<ResponseHeader>;
 }
 
@@ -356,7 +356,7 @@ macro_rules! calls {
             type Response = $response;
         }
 
-        impl Answer for $response {
+        impl HasHeader for $response {
             fn header(&self) -> Option<ResponseHeader> {
                 self.header
             }

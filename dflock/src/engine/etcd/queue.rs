@@ -35,9 +35,9 @@ struct Waiter {
     /// The number of permits before this entry, at the revision `as_of`.
     ahead: u64,
     as_of: i64,
-    /// A read at an older revision says nothing: an event may have told of the end of the entry.
+    /// A read at an older revision says nothing: an event may have shown the end of the entry.
     read_from: i64,
-    place: Place,
+    position: Position,
 }
 
 /// Constants of a wait.
@@ -48,9 +48,9 @@ pub(super) struct WaiterSpec {
     pub(super) limit: u64,
 }
 
-/// The place of an entry, as the last read of the queue has shown it.
+/// The position of an entry, as the last read of the queue has shown it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Position {
     /// The queue has not been read since the entry was added.
     Unknown,
     /// So many slots must be released before the entry holds.
@@ -98,7 +98,9 @@ impl Queue {
             ahead: ahead.unwrap_or_default(),
             as_of,
             read_from: as_of,
-            place: ahead.map_or(Place::Unknown, |ahead| Place::Behind(spec.missing(ahead))),
+            position: ahead.map_or(Position::Unknown, |ahead| {
+                Position::Behind(spec.missing(ahead))
+            }),
         };
         self.waiters.borrow_mut().insert(id, waiter);
         self.changed.notify_one();
@@ -113,10 +115,12 @@ impl Queue {
         self.waiters.borrow().is_empty()
     }
 
-    /// Returns the place of an entry. One that was removed is gone.
-    pub(super) fn place(&self, id: EntryId) -> Place {
+    /// Returns the position of an entry. One that was removed is gone.
+    pub(super) fn position(&self, id: EntryId) -> Position {
         let waiters = self.waiters.borrow();
-        waiters.get(&id).map_or(Place::Gone, |waiter| waiter.place)
+        waiters
+            .get(&id)
+            .map_or(Position::Gone, |waiter| waiter.position)
     }
 
     /// Completes after the next change.
@@ -141,9 +145,9 @@ impl Queue {
         let stale = self.stale.get();
         let waiters = self.waiters.borrow();
         let candidates = waiters.values().filter(|w| {
-            w.place != Place::Gone
-                && w.place != Place::Granted
-                && (stale || w.place == Place::Unknown || w.spec.missing(w.ahead) == 0)
+            w.position != Position::Gone
+                && w.position != Position::Granted
+                && (stale || w.position == Position::Unknown || w.spec.missing(w.ahead) == 0)
         });
         candidates.map(|waiter| waiter.spec.revision).max()
     }
@@ -197,7 +201,7 @@ impl Queue {
         let mut is_applied = true;
         for waiter in self.waiters.borrow_mut().values_mut() {
             let created = waiter.spec.revision;
-            if created > up_to || waiter.place == Place::Granted {
+            if created > up_to || waiter.position == Position::Granted {
                 continue;
             }
             if revision < waiter.read_from {
@@ -209,7 +213,7 @@ impl Queue {
                 entries.filter(|entry| is(entry, &created)).count() as u64
             };
             let ahead = count(i64::lt);
-            waiter.ahead = if revision < waiter.as_of && waiter.place != Place::Unknown {
+            waiter.ahead = if revision < waiter.as_of && waiter.position != Position::Unknown {
                 waiter.ahead.min(ahead)
             } else {
                 ahead
@@ -217,16 +221,16 @@ impl Queue {
             waiter.as_of = waiter.as_of.max(revision);
             // Permits of one entry are all that were created in its transaction.
             if count(i64::eq) < waiter.spec.permits {
-                waiter.place = Place::Gone;
+                waiter.position = Position::Gone;
             } else if waiter.spec.missing(ahead) == 0 {
                 // By the read alone: events are hints.
-                waiter.place = Place::Granted;
-            } else if waiter.place == Place::Unknown {
-                waiter.place = Place::Behind(waiter.spec.missing(ahead));
+                waiter.position = Position::Granted;
+            } else if waiter.position == Position::Unknown {
+                waiter.position = Position::Behind(waiter.spec.missing(ahead));
                 waiter.entry.notify();
             }
             waiter.update_position();
-            if !matches!(waiter.place, Place::Behind(_)) {
+            if !matches!(waiter.position, Position::Behind(_)) {
                 waiter.entry.notify();
             }
         }
@@ -236,7 +240,7 @@ impl Queue {
 
 impl Waiter {
     fn update_position(&mut self) {
-        if let Place::Behind(position) = &mut self.place {
+        if let Position::Behind(position) = &mut self.position {
             let missing = self.spec.missing(self.ahead);
             if *position != missing {
                 *position = missing;
@@ -293,7 +297,7 @@ mod tests {
         // An entry behind this one has left.
         queue.apply_events(&[deletion(12, 20)]);
         assert!(queue.apply_read(&[created(OWN)], OWN, 15));
-        assert_eq!(queue.place(ID), Place::Granted);
+        assert_eq!(queue.position(ID), Position::Granted);
     }
 
     #[test]
@@ -301,9 +305,9 @@ mod tests {
         let (queue, _handle) = queue(Some(1));
         queue.apply_events(&[deletion(OWN, 20)]);
         assert!(!queue.apply_read(&[created(OWN)], OWN, 15));
-        assert_eq!(queue.place(ID), Place::Behind(1));
+        assert_eq!(queue.position(ID), Position::Behind(1));
         assert!(queue.apply_read(&[], OWN, 20));
-        assert_eq!(queue.place(ID), Place::Gone);
+        assert_eq!(queue.position(ID), Position::Gone);
     }
 
     #[test]
@@ -312,16 +316,16 @@ mod tests {
         queue.apply_events(&[deletion(1, 20)]);
         let entries = [created(1), created(2), created(3), created(OWN)];
         assert!(queue.apply_read(&entries, OWN, 15));
-        assert_eq!(queue.place(ID), Place::Behind(2));
+        assert_eq!(queue.position(ID), Position::Behind(2));
     }
 
     #[test]
-    fn a_place_is_unknown_before_the_first_read() {
+    fn the_position_is_unknown_before_the_first_read() {
         let (queue, _handle) = queue(None);
         queue.apply_events(&[deletion(1, 20)]);
-        assert_eq!(queue.place(ID), Place::Unknown);
+        assert_eq!(queue.position(ID), Position::Unknown);
         assert_eq!(queue.read_up_to(), Some(OWN));
         assert!(queue.apply_read(&[created(2), created(OWN)], OWN, 21));
-        assert_eq!(queue.place(ID), Place::Behind(1));
+        assert_eq!(queue.position(ID), Position::Behind(1));
     }
 }

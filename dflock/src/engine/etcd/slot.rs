@@ -48,7 +48,7 @@ impl Entry {
     }
 
     /// Returns the slot that the entry holds since `now` at the latest.
-    pub(super) fn granted(mut self, held: &Held, now: Instant) -> Granted {
+    pub(super) fn into_granted(mut self, held: &Held, now: Instant) -> Granted {
         self.lease = Some(held.lease.clone());
         Granted {
             grant: grant(held),
@@ -252,7 +252,7 @@ mod tests {
         let (entry, session, held) = held();
         held.lease.set_deleted();
         session.set_phase(Phase::Ended(End::Revoked));
-        let granted = entry.granted(&held, Clock::Boottime.now());
+        let granted = entry.into_granted(&held, Clock::Boottime.now());
         assert_eq!(
             granted.entry.renewals().last(),
             Some(Err(LostReason::Revoked))

@@ -10,10 +10,11 @@ use tokio::time::timeout;
 
 use super::entry::{End, EntryHandle, EntrySpec, Held, Phase, Wait};
 use super::error::CallError;
-use super::keys::EntryId;
+use super::keys::{EntryId, EntryName};
 use super::messages::{DeleteRangeRequest, LeaseRevokeRequest, Request, TxnRequest};
-use super::session::{Config, Session};
-use super::txn::{self, Basis, EntryValue, Join, Joined};
+use super::session::Session;
+use super::session_state::Config;
+use super::txn::{self, Basis, Join, JoinResult};
 use crate::engine::dflockd::Tcp;
 use crate::etcd_cluster::{EtcdCluster, own_cluster, shared_cluster};
 use crate::wire::Kind;
@@ -359,16 +360,17 @@ async fn a_lease_is_renewed_and_the_granted_lease_counts() {
 
 /// Deletes the entries of a key, as an operator does.
 async fn delete_entries(session: &Session, key: &'static str) {
-    let deleted = session.run(move |core| async move {
-        let queue = core.layout.queue(Kind::Semaphore, key);
+    let deleted = session.run(move |state| async move {
+        let queue = state.layout.queue(Kind::Semaphore, key);
         let (key, range_end) = queue.range();
         let delete = DeleteRangeRequest { key, range_end };
         let request = TxnRequest {
             success: vec![Request::DeleteRange(delete).into()],
             ..TxnRequest::default()
         };
-        core.cluster
-            .call(&request, core.request_limits())
+        state
+            .cluster
+            .call(&request, state.request_limits())
             .await
             .map(drop)
     });
@@ -377,16 +379,16 @@ async fn delete_entries(session: &Session, key: &'static str) {
 
 /// Revokes the leases of the entries of a key, as an operator does.
 async fn revoke_leases(session: &Session, key: &'static str) {
-    let revoked = session.run(move |core| async move {
-        let queue = core.layout.queue(Kind::Semaphore, key);
+    let revoked = session.run(move |state| async move {
+        let queue = state.layout.queue(Kind::Semaphore, key);
         let request = txn::entries(&queue, i64::MAX);
-        let read = core.cluster.call(&request, core.request_limits()).await?;
+        let read = state.cluster.call(&request, state.request_limits()).await?;
         let mut entries = read.response.kvs;
         // The last first, so that no entry is granted meanwhile.
         entries.sort_by_key(|entry| -entry.create_revision);
         for entry in entries {
             let request = LeaseRevokeRequest { id: entry.lease };
-            match core.cluster.call(&request, core.request_limits()).await {
+            match state.cluster.call(&request, state.request_limits()).await {
                 // Another entry of the key is on the same lease.
                 Err(error) if !error.is_lease_not_found() => return Err(error),
                 _ => {}
@@ -587,31 +589,27 @@ async fn a_join_that_is_repeated_is_the_same_entry() {
         return;
     };
     let session = session(cluster);
-    let joined = session.run(|core| async move {
-        let queue = core.layout.queue(Kind::Semaphore, "repeated");
-        let value = EntryValue {
-            limit: 2,
-            host: String::new(),
-            pid: 0,
-            since: 0,
-            name: String::new(),
-        };
-        let join = Join {
-            queue: &queue,
+    let joined = session.run(|state| async move {
+        let name = EntryName {
+            queue: state.layout.queue(Kind::Semaphore, "repeated"),
             id: EntryId(7),
             permits: 1,
+        };
+        let value = state.entry_value(2);
+        let join = Join {
+            name: &name,
             lease: 0,
             value: &value,
         };
         let mut joined = Vec::new();
         for _ in 0..2 {
             let request = join.request(&Basis::Cached);
-            let response = core.cluster.call(&request, core.request_limits()).await;
-            let mut result = join.result(response.unwrap().response);
-            while let Joined::Retry(basis) = result {
+            let response = state.cluster.call(&request, state.request_limits()).await;
+            let mut result = join.result(response.unwrap().response).unwrap();
+            while let JoinResult::Retry(basis) = result {
                 let request = join.request(&basis);
-                let response = core.cluster.call(&request, core.request_limits()).await;
-                result = join.result(response.unwrap().response);
+                let response = state.cluster.call(&request, state.request_limits()).await;
+                result = join.result(response.unwrap().response).unwrap();
             }
             joined.push(result);
         }
@@ -619,8 +617,8 @@ async fn a_join_that_is_repeated_is_the_same_entry() {
     });
     let joined = joined.await.unwrap();
     let [
-        Joined::Made { revision, ahead: 0 },
-        Joined::Exists { revision: same },
+        JoinResult::Created { revision, ahead: 0 },
+        JoinResult::Exists { revision: same },
     ] = joined[..]
     else {
         panic!("{joined:?}");
@@ -656,8 +654,7 @@ async fn a_closed_session_joins_no_queue_again() {
     held(&holder).await;
     let waiter = closing.join(spec_within("closed", 1, Wait::AtMost(LONG)));
     queued(&waiter).await;
-    let closed = closing.run(|core| async move { core.end_leases().await });
-    closed.await.unwrap();
+    closing.end_leases().await;
     let end = ended(&waiter).await;
     assert!(matches!(end, End::SessionEnded), "{end:?}");
     let end = ended(&closing.join(spec("closed", 1))).await;

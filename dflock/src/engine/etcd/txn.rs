@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::keys::{EntryId, QueueName};
+use super::keys::{EntryName, QueueName};
 use super::messages::{
     Compare, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, Response,
     ResponseOp, SortOrder, SortTarget, TxnRequest, TxnResponse,
@@ -20,20 +20,18 @@ pub(super) struct EntryValue {
     pub(super) host: String,
     #[serde(default)]
     pub(super) pid: u32,
-    /// Milliseconds since 1970 on the clock of the holder, when it joined.
+    /// Milliseconds since 1970 on the clock of the client, when it joined.
     #[serde(default)]
-    pub(super) since: u64,
-    /// The name of the program.
+    pub(super) joined: u64,
+    /// The file name of the program.
     #[serde(default)]
-    pub(super) name: String,
+    pub(super) program: String,
 }
 
 /// An entry to be made.
 #[derive(Clone, Debug)]
 pub(super) struct Join<'a> {
-    pub(super) queue: &'a QueueName,
-    pub(super) id: EntryId,
-    pub(super) permits: u32,
+    pub(super) name: &'a EntryName,
     pub(super) lease: i64,
     pub(super) value: &'a EntryValue,
 }
@@ -58,9 +56,9 @@ pub(super) enum Basis {
 
 /// The result of a [`Join`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Joined {
-    /// The entry was made at this revision, behind so many permits.
-    Made { revision: i64, ahead: u64 },
+pub(super) enum JoinResult {
+    /// The entry was created at this revision, behind so many permits.
+    Created { revision: i64, ahead: u64 },
     /// The entry exists: an earlier attempt had succeeded.
     Exists { revision: i64 },
     /// The same join may succeed on another basis.
@@ -69,8 +67,6 @@ pub(super) enum Joined {
     LimitMismatch { theirs: u32 },
     /// The first key of the queue was not written by this library.
     ForeignValue { key: Vec<u8> },
-    /// The response belongs to another request.
-    Malformed,
 }
 
 impl Basis {
@@ -88,11 +84,11 @@ impl Join<'_> {
     /// Returns the transaction that makes the entry if `basis` holds, and otherwise reads the
     /// reason for which it does not.
     pub(super) fn request(&self, basis: &Basis) -> TxnRequest {
-        let limit_key = self.queue.limit();
+        let limit_key = self.name.queue.limit();
         let limit = self.value.limit.to_string().into_bytes();
-        let not_made = Compare::create(self.first_key(), 0);
+        let not_made = Compare::create(self.name.first_key(), 0);
         let cached = Compare::value(limit_key.clone(), limit.clone());
-        let (start, end) = self.queue.range();
+        let (start, end) = self.name.queue.range();
         let empty = Compare::empty_range(start, end);
         let compare = match basis {
             Basis::CachedOrEmpty | Basis::Cached => vec![cached, not_made],
@@ -126,21 +122,22 @@ impl Join<'_> {
         }
     }
 
-    /// Returns the meaning of the response to [`request`](Self::request).
-    pub(super) fn result(&self, response: TxnResponse) -> Joined {
+    /// Returns the meaning of the response to [`request`](Self::request). `None` if it belongs to
+    /// another request.
+    pub(super) fn result(&self, response: TxnResponse) -> Option<JoinResult> {
         let revision = response.header.map_or(0, |header| header.revision);
-        self.parse(response, revision).unwrap_or(Joined::Malformed)
+        self.parse(response, revision)
     }
 
-    fn parse(&self, response: TxnResponse, revision: i64) -> Option<Joined> {
+    fn parse(&self, response: TxnResponse, revision: i64) -> Option<JoinResult> {
         let mut responses = response.responses.into_iter().map(|op| op.response);
         if response.succeeded {
             let Some(Some(Response::Range(range))) = responses.next_back() else {
                 return None;
             };
             let ahead = u64::try_from(range.count).ok()?;
-            let ahead = ahead.checked_sub(u64::from(self.permits))?;
-            return Some(Joined::Made { revision, ahead });
+            let ahead = ahead.checked_sub(u64::from(self.name.permits))?;
+            return Some(JoinResult::Created { revision, ahead });
         }
         let limit = match responses.next()?? {
             Response::Txn(nested) => return self.parse(nested, revision),
@@ -154,28 +151,24 @@ impl Join<'_> {
             return None;
         };
         if let Some(own) = own.kvs.first() {
-            return Some(Joined::Exists {
+            return Some(JoinResult::Exists {
                 revision: own.create_revision,
             });
         }
         let Some(first) = first.kvs.into_iter().next() else {
-            return Some(Joined::Retry(Basis::Empty));
+            return Some(JoinResult::Retry(Basis::Empty));
         };
         let Ok(EntryValue { limit: theirs, .. }) = serde_json::from_slice(&first.value) else {
-            return Some(Joined::ForeignValue { key: first.key });
+            return Some(JoinResult::ForeignValue { key: first.key });
         };
         if theirs != self.value.limit {
-            return Some(Joined::LimitMismatch { theirs });
+            return Some(JoinResult::LimitMismatch { theirs });
         }
-        Some(Joined::Retry(Basis::First {
+        Some(JoinResult::Retry(Basis::First {
             key: first.key,
             create_revision: first.create_revision,
             limit_revision: limit.map_or(0, |limit| limit.mod_revision),
         }))
-    }
-
-    fn first_key(&self) -> Vec<u8> {
-        self.queue.entry(self.id, 1).next().unwrap_or_default()
     }
 
     /// Returns the operations that make the entry and count the queue.
@@ -190,20 +183,20 @@ impl Join<'_> {
         };
         // Serializing numbers and text cannot fail.
         let value = serde_json::to_vec(self.value).unwrap_or_default();
-        let mut ops = vec![put(self.queue.limit(), limit.to_vec())];
-        let keys = self.queue.entry(self.id, self.permits);
+        let mut ops = vec![put(self.name.queue.limit(), limit.to_vec())];
+        let keys = self.name.keys();
         ops.extend(keys.map(|key| put(key, value.clone())));
-        ops.push(count(self.queue));
+        ops.push(count(&self.name.queue));
         ops
     }
 
     /// Returns the operations that read the limit, the first entry, and this entry.
     fn read(&self) -> Vec<RequestOp> {
         vec![
-            get(self.queue.limit()),
-            first(self.queue),
+            get(self.name.queue.limit()),
+            first(&self.name.queue),
             Request::Range(RangeRequest {
-                key: self.first_key(),
+                key: self.name.first_key(),
                 keys_only: true,
                 ..RangeRequest::default()
             })
@@ -213,17 +206,11 @@ impl Join<'_> {
 }
 
 /// Returns the transaction that deletes an entry. It succeeds if all permits were made at
-/// `revision`.
+/// `revision`, or without a revision.
 ///
 /// It deletes what is there in either case: the ids are unique, and of an entry of which one permit
 /// was revoked, the others must be freed as well.
-pub(super) fn leave(
-    queue: &QueueName,
-    id: EntryId,
-    permits: u32,
-    revision: Option<i64>,
-) -> TxnRequest {
-    let keys = || queue.entry(id, permits);
+pub(super) fn delete_entry(entry: &EntryName, revision: Option<i64>) -> TxnRequest {
     let delete = |key| {
         Request::DeleteRange(DeleteRangeRequest {
             key,
@@ -232,14 +219,14 @@ pub(super) fn leave(
         .into()
     };
     let compare = |revision| {
-        keys()
-            .map(move |key| Compare::create(key, revision))
+        let keys = entry.keys();
+        keys.map(move |key| Compare::create(key, revision))
             .collect()
     };
     TxnRequest {
         compare: revision.map_or_else(Vec::new, compare),
-        success: keys().map(delete).collect(),
-        failure: keys().map(delete).collect(),
+        success: entry.keys().map(delete).collect(),
+        failure: entry.keys().map(delete).collect(),
     }
 }
 
@@ -252,7 +239,7 @@ pub(super) fn peek(queue: &QueueName) -> TxnRequest {
 }
 
 /// Returns the cached limit and the length of a queue, from the response to [`peek`].
-pub(super) fn peeked(response: TxnResponse) -> Option<(Option<u32>, u64)> {
+pub(super) fn parse_peek(response: TxnResponse) -> Option<(Option<u32>, u64)> {
     let [limit, count] = <[ResponseOp; 2]>::try_from(response.responses).ok()?;
     let (Some(Response::Range(limit)), Some(Response::Range(count))) =
         (limit.response, count.response)

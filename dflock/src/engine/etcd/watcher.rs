@@ -17,7 +17,7 @@ use super::messages::{
     WatchCancelRequest, WatchCommand, WatchCreateRequest, WatchFilter, WatchRequest, WatchResponse,
 };
 use super::queue::Queue;
-use super::session::Core;
+use super::session_state::SessionState;
 
 /// The longest pause before the stream is opened again, so that a member that closes it at once is
 /// not asked without a pause.
@@ -90,54 +90,56 @@ impl Watcher {
         }
         true
     }
-}
 
-/// Keeps the stream open while a queue is watched.
-pub(super) async fn run(core: Rc<Core>) {
-    let watcher = &core.watcher;
-    let mut pauses = core.backoff(MAX_PAUSE);
-    loop {
-        while watcher.is_empty() {
-            watcher.changed.notified().await;
-        }
-        let opened_at = Instant::now();
-        if let Ok((stream, connection)) = open(&core).await {
-            serve(watcher, stream, &connection).await;
-            if opened_at.elapsed() >= MAX_PAUSE {
-                pauses.reset();
+    /// Keeps the stream open while a queue is watched.
+    pub(super) async fn run(self: Rc<Self>, state: Rc<SessionState>) {
+        let mut pauses = state.backoff(MAX_PAUSE);
+        loop {
+            while self.is_empty() {
+                self.changed.notified().await;
             }
+            let opened_at = Instant::now();
+            if let Ok((stream, connection)) = self.open(&state).await {
+                self.apply_all(stream, &connection).await;
+                if opened_at.elapsed() >= MAX_PAUSE {
+                    pauses.reset();
+                }
+            }
+            self.requests.take();
+            self.mark_stale();
+            sleep(pauses.pause()).await;
         }
-        watcher.requests.take();
-        watcher.mark_stale();
-        sleep(pauses.pause()).await;
     }
-}
 
-async fn open(core: &Core) -> Result<(Streaming<WatchResponse>, Rc<Connection>), CallError> {
-    let (requests, received) = mpsc::unbounded_channel();
-    // Set before the stream is open: what is added meanwhile is sent on it.
-    let watcher = &core.watcher;
-    for (id, queue) in &*watcher.queues.borrow() {
-        // The receiver is here.
-        _ = requests.send(create(*id, queue, queue.watch_from()));
+    async fn open(
+        &self,
+        state: &SessionState,
+    ) -> Result<(Streaming<WatchResponse>, Rc<Connection>), CallError> {
+        let (requests, received) = mpsc::unbounded_channel();
+        // Set before the stream is open: what is added meanwhile is sent on it.
+        for (id, queue) in &*self.queues.borrow() {
+            // The receiver is here.
+            _ = requests.send(create(*id, queue, queue.watch_from()));
+        }
+        *self.requests.borrow_mut() = Some(requests);
+        state.cluster.watch(received, state.request_limits()).await
     }
-    *watcher.requests.borrow_mut() = Some(requests);
-    core.cluster.watch(received, core.request_limits()).await
-}
 
-/// Applies the responses until the stream or a watch ends, the member is left, or no queue is
-/// watched. The queues are read then, so a new watch begins after a compacted revision.
-async fn serve(watcher: &Watcher, mut stream: Streaming<WatchResponse>, connection: &Connection) {
-    loop {
-        tokio::select! {
-            response = stream.message() => match response {
-                Ok(Some(response)) if watcher.apply(&response) => {}
-                Ok(_) | Err(_) => return,
-            },
-            () = connection.retired() => return,
-            () = watcher.changed.notified() => {
-                if watcher.is_empty() {
-                    return;
+    /// Applies the responses until the stream or a watch ends, the connection is not to be used any
+    /// more, or no queue is watched. The queues are read then, so a new watch begins after a
+    /// compacted revision.
+    async fn apply_all(&self, mut stream: Streaming<WatchResponse>, connection: &Connection) {
+        loop {
+            tokio::select! {
+                response = stream.message() => match response {
+                    Ok(Some(response)) if self.apply(&response) => {}
+                    Ok(_) | Err(_) => return,
+                },
+                () = connection.wait_retired() => return,
+                () = self.changed.notified() => {
+                    if self.is_empty() {
+                        return;
+                    }
                 }
             }
         }
