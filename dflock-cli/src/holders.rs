@@ -71,7 +71,11 @@ fn table(holders: &[Holder], now: SystemTime) -> String {
         let age = now.duration_since(holder.joined_at).unwrap_or_default();
         [
             holder.token.as_str().to_owned(),
-            format!("{}/{}", holder.permits, holder.limit),
+            if holder.is_lock {
+                "lock".to_owned()
+            } else {
+                format!("{}/{}", holder.permits, holder.limit)
+            },
             escape(&holder.host),
             holder.pid.to_string(),
             escape(&holder.program),

@@ -12,6 +12,6 @@ pub fn cluster(client: &Client) -> Option<String> {
 }
 
 /// Completes when the slots that were dropped are free. No slot is held through `client`.
-pub async fn flush(client: &Client) {
+pub async fn wait_for_releases(client: &Client) {
     client.engine().wait_for_releases().await;
 }

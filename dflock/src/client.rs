@@ -197,8 +197,8 @@ impl Client {
         self.inner.engine.stats().await
     }
 
-    /// Returns the holders of `key`: those of the lock first, then those of the semaphore, each in
-    /// the order of its grants. A holder does not say which of the two it holds.
+    /// Returns the holders of `key`: that of the lock first, then those of the semaphore in the order
+    /// of their grants.
     ///
     /// # Errors
     ///

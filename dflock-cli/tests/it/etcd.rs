@@ -21,12 +21,16 @@ fn dflock_on(cluster: &EtcdCluster, args: &[&str]) -> Command {
     command
 }
 
-fn pool(cluster: &EtcdCluster, key: &str) -> Semaphore {
+fn client(cluster: &EtcdCluster) -> Client {
     let servers = servers(cluster);
-    let client = Client::builder().servers(servers.split(','));
+    let builder = Client::builder().servers(servers.split(','));
+    builder.build().unwrap()
+}
+
+fn pool(cluster: &EtcdCluster, key: &str) -> Semaphore {
     let pool = Semaphore::builder().key(key).limit(2);
     let pool = pool.lease_ttl(Duration::from_secs(2));
-    pool.client(client.build().unwrap()).build().unwrap()
+    pool.client(client(cluster)).build().unwrap()
 }
 
 #[tokio::test]
@@ -81,6 +85,18 @@ async fn holders_and_stats_are_shown() {
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json[0]["token"], held.token().as_str());
     assert_eq!(json[0]["pid"], std::process::id());
+    assert_eq!(json[0]["is_lock"], false);
+    assert!(json[0]["joined_at"].as_f64() > Some(1.7e9), "{json}");
+    let _lock = client(cluster)
+        .lock("shown")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let table = output_of(&mut dflock_on(cluster, &["holders", "shown"])).await;
+    let lines: Vec<_> = text(&table.stdout).lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[1].split_whitespace().nth(1), Some("lock"));
     let none = output_of(&mut dflock_on(cluster, &["holders", "unknown"])).await;
     assert_eq!(text(&none.stdout), "no holders\n");
 }

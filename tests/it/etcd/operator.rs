@@ -24,6 +24,12 @@ async fn holders_are_listed_in_the_order_of_their_grants() {
     assert_eq!(tokens, held.each_ref().map(|held| *held.token()));
     assert_eq!(holders[0].pid, std::process::id());
     assert_eq!((holders[0].permits, holders[0].limit), (1, 2));
+    assert!(holders[0].joined_at.elapsed().unwrap() < SECOND * 60);
+    let lock = client.lock("listed/ä%").unwrap().acquire().await.unwrap();
+    let holders = client.holders("listed/ä%").await.unwrap();
+    let locks: Vec<_> = holders.iter().map(|holder| holder.is_lock).collect();
+    assert_eq!(locks, [true, false, false]);
+    assert_eq!(holders[0].token, *lock.token());
     assert!(client.holders("unknown").await.unwrap().is_empty());
     let stats = client.stats().await.unwrap();
     assert_eq!(stats.len(), 1);

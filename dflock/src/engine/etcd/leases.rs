@@ -28,7 +28,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// The leases that take entries, and those that still have some.
 pub(super) struct Leases {
     state: Rc<SessionState>,
-    leases: RefCell<Vec<Rc<SessionLease>>>,
+    all: RefCell<Vec<Rc<SessionLease>>>,
     /// Locked while a lease is requested, so that concurrent entries share one.
     granting: Mutex<()>,
     /// The client is closed, so that no entry joins any more.
@@ -39,7 +39,7 @@ impl Leases {
     pub(super) fn new(state: Rc<SessionState>) -> Rc<Self> {
         Rc::new(Self {
             state,
-            leases: RefCell::default(),
+            all: RefCell::default(),
             granting: Mutex::new(()),
             is_closed: Cell::new(false),
         })
@@ -80,7 +80,7 @@ impl Leases {
     }
 
     fn existing_lease(&self, ttl: Duration, permits: u32) -> Option<Rc<SessionLease>> {
-        let leases = self.leases.borrow();
+        let leases = self.all.borrow();
         let mut leases = leases.iter();
         leases
             .find(|lease| lease.requested == ttl && lease.has_room(permits))
@@ -92,7 +92,7 @@ impl Leases {
         let lease =
             SessionLease::grant(&self.state.cluster, &self.state.clock, ttl, limits).await?;
         let lease = Rc::new(lease);
-        self.leases.borrow_mut().push(lease.clone());
+        self.all.borrow_mut().push(lease.clone());
         spawn_local(self.clone().keep_alive(lease.clone()));
         Ok(lease)
     }
@@ -101,7 +101,7 @@ impl Leases {
     /// from here on.
     pub(super) async fn end_all(self: Rc<Self>) {
         self.is_closed.set(true);
-        let leases = self.leases.borrow().clone();
+        let leases = self.all.borrow().clone();
         // All end for this client before the first request.
         for lease in &leases {
             lease.end();
@@ -196,7 +196,7 @@ impl Leases {
 
     /// Removes a lease that has ended.
     fn remove(&self, lease: &Rc<SessionLease>) {
-        self.leases
+        self.all
             .borrow_mut()
             .retain(|known| !Rc::ptr_eq(known, lease));
     }

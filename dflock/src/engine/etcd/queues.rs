@@ -17,11 +17,11 @@ use super::watcher::Watcher;
 /// (etcd#17529, #18089, #19179).
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The queues by their names.
+/// The queues in which an entry waits.
 pub(super) struct Queues {
     state: Rc<SessionState>,
     watcher: Rc<Watcher>,
-    queues: RefCell<HashMap<QueueName, Rc<Queue>>>,
+    by_name: RefCell<HashMap<QueueName, Rc<Queue>>>,
 }
 
 impl Queues {
@@ -32,13 +32,13 @@ impl Queues {
         Rc::new(Self {
             state,
             watcher,
-            queues: RefCell::default(),
+            by_name: RefCell::default(),
         })
     }
 
     /// Returns the queue of `name`, whose task runs as long as an entry waits in it.
     pub(super) fn queue(self: &Rc<Self>, name: &QueueName) -> Rc<Queue> {
-        let mut queues = self.queues.borrow_mut();
+        let mut queues = self.by_name.borrow_mut();
         let queue = queues.entry(name.clone()).or_insert_with(|| {
             let queue = Queue::new(name.clone());
             tokio::task::spawn_local(self.clone().run_queue(queue.clone()));
@@ -76,6 +76,6 @@ impl Queues {
             }
         }
         self.watcher.remove(watch);
-        self.queues.borrow_mut().remove(&queue.name);
+        self.by_name.borrow_mut().remove(&queue.name);
     }
 }
