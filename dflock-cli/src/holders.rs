@@ -43,7 +43,7 @@ fn json(holders: &[Holder]) -> String {
     let holders = holders.iter().map(|holder| {
         json!({
             "token": holder.token.as_str(),
-            "is_lock": holder.is_lock,
+            "kind": kind(holder),
             "permits": holder.permits,
             "limit": holder.limit,
             "host": holder.host,
@@ -53,6 +53,10 @@ fn json(holders: &[Holder]) -> String {
         })
     });
     format!("{}\n", holders.collect::<serde_json::Value>())
+}
+
+fn kind(holder: &Holder) -> &'static str {
+    if holder.is_lock { "lock" } else { "semaphore" }
 }
 
 fn seconds_since_epoch(time: SystemTime) -> f64 {
@@ -65,17 +69,17 @@ fn table(holders: &[Holder], now: SystemTime) -> String {
     if holders.is_empty() {
         return "no holders\n".to_owned();
     }
-    let head = ["TOKEN", "PERMITS", "HOST", "PID", "PROGRAM", "JOINED"].map(str::to_owned);
+    let head = [
+        "TOKEN", "KIND", "PERMITS", "HOST", "PID", "PROGRAM", "JOINED",
+    ]
+    .map(str::to_owned);
     let rows = holders.iter().map(|holder| {
         // By the clocks of two machines.
         let age = now.duration_since(holder.joined_at).unwrap_or_default();
         [
             holder.token.as_str().to_owned(),
-            if holder.is_lock {
-                "lock".to_owned()
-            } else {
-                format!("{}/{}", holder.permits, holder.limit)
-            },
+            kind(holder).to_owned(),
+            format!("{}/{}", holder.permits, holder.limit),
             escape(&holder.host),
             holder.pid.to_string(),
             escape(&holder.program),

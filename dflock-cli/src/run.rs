@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dflock::cli_support::{cluster, wait_for_releases};
+use dflock::cli_support::{cluster, shut_down};
 use dflock::{Client, Crc32, Semaphore, Sharding};
 
 use crate::args::RunOptions;
@@ -66,7 +66,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, CliError> {
     };
     let exit_code = run_on(&client, &shard_client, options, mask, signals).await;
     // The end of this process would end the thread that frees the slots of an etcd cluster.
-    wait_for_releases(&client).await;
+    shut_down(&client).await;
     exit_code
 }
 

@@ -11,7 +11,8 @@ pub fn cluster(client: &Client) -> Option<String> {
     client.engine().cluster().map(|name| name.to_string())
 }
 
-/// Completes when the slots that were dropped are free. No slot is held through `client`.
-pub async fn wait_for_releases(client: &Client) {
-    client.engine().wait_for_releases().await;
+/// Completes when the slots that were dropped are free, on etcd after 5 s at most. No slot is held
+/// through `client`, and none can be acquired from here on.
+pub async fn shut_down(client: &Client) {
+    client.engine().shut_down().await;
 }

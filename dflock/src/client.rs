@@ -266,7 +266,7 @@ impl Client {
         self.inner.holds.close();
         self.inner.engine.close_idle();
         self.inner.holds.emptied().await;
-        self.inner.engine.wait_for_releases().await;
+        self.inner.engine.shut_down().await;
     }
 
     /// Returns whether [`close`](Self::close) was called on this client or a clone of it.

@@ -22,6 +22,7 @@ mod dispatch;
 mod entry;
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
+mod slot_spec;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -32,8 +33,7 @@ use tokio::runtime::Id;
 use crate::Holder;
 use crate::clock::Instant;
 use crate::error::{ConfigError, Error, ErrorContext, LostReason, Operation};
-use crate::telemetry::Labels;
-use crate::wire::{Grant, KeyBuf, Kind, LeaseSeconds, Primitive, Token};
+use crate::wire::{Grant, Token};
 pub(crate) use dflockd::Backoff;
 use dflockd::Dflockd;
 #[cfg(feature = "etcd")]
@@ -41,6 +41,7 @@ use dispatch::Dispatch;
 pub(crate) use entry::{Entry, Renewals};
 #[cfg(feature = "etcd")]
 use etcd::Etcd;
+pub(crate) use slot_spec::{ServerId, SlotSpec};
 
 /// The servers behind a client.
 #[derive(Debug)]
@@ -61,24 +62,6 @@ pub(crate) struct Capabilities {
     pub(crate) position: bool,
     /// The shortest lease.
     pub(crate) shortest_lease: Duration,
-}
-
-/// The slot that a semaphore asks for.
-#[derive(Clone, Debug)]
-pub(crate) struct SlotSpec {
-    pub(crate) key: KeyBuf,
-    pub(crate) primitive: Primitive,
-    /// The lease to request. `None` is the server's default.
-    pub(crate) lease: Option<LeaseSeconds>,
-    pub(crate) server: ServerId,
-}
-
-/// The server on which a key lives.
-#[derive(Clone, Debug)]
-pub(crate) struct ServerId {
-    pub(crate) index: usize,
-    /// Its address, `host:port`, or the name of its cluster.
-    pub(crate) name: Arc<str>,
 }
 
 /// A slot that was granted.
@@ -297,12 +280,13 @@ impl Engine {
         }
     }
 
-    /// Completes when the slots that were dropped are free. No slot is held.
+    /// Ends the engine of a client that is closed and holds no slot. Completes when the slots that
+    /// were dropped are free, on etcd after 5 s at most. No entry can be made from here on.
     #[cfg_attr(
         not(feature = "etcd"),
         expect(clippy::unused_async, reason = "a drop has sent its release")
     )]
-    pub(crate) async fn wait_for_releases(&self) {
+    pub(crate) async fn shut_down(&self) {
         match self {
             Self::Dflockd(_) => {}
             #[cfg(feature = "etcd")]
@@ -386,30 +370,6 @@ impl Engine {
             Self::Dflockd(dflockd) => dflockd.now(),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.now(),
-        }
-    }
-}
-
-impl SlotSpec {
-    pub(crate) fn kind(&self) -> Kind {
-        self.primitive.kind()
-    }
-
-    pub(crate) fn labels(&self) -> Labels<'_> {
-        Labels {
-            key: self.key.as_str(),
-            server: &self.server.name,
-        }
-    }
-
-    /// Returns the context of an error. It clones names that all threads share, so it is called for
-    /// an error only.
-    pub(crate) fn context(&self, operation: Operation) -> ErrorContext {
-        let key = Some(self.key.as_shared().clone());
-        ErrorContext {
-            operation,
-            key,
-            server: self.server.name.clone(),
         }
     }
 }

@@ -79,13 +79,13 @@ async fn holders_and_stats_are_shown() {
         .collect();
     let pid = std::process::id().to_string();
     assert_eq!(lines.len(), 2);
-    assert_eq!(lines[1][..2], [held.token().as_str(), "1/2"]);
-    assert_eq!(lines[1][3], pid);
+    assert_eq!(lines[1][..3], [held.token().as_str(), "semaphore", "1/2"]);
+    assert_eq!(lines[1][4], pid);
     let json = output_of(&mut dflock_on(cluster, &["holders", "shown", "--json"])).await;
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json[0]["token"], held.token().as_str());
     assert_eq!(json[0]["pid"], std::process::id());
-    assert_eq!(json[0]["is_lock"], false);
+    assert_eq!(json[0]["kind"], "semaphore");
     assert!(json[0]["joined_at"].as_f64() > Some(1.7e9), "{json}");
     let _lock = client(cluster)
         .lock("shown")

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::SlotSpec;
 use super::dflockd;
 #[cfg(feature = "etcd")]
 use super::etcd;
+use super::slot_spec::SlotSpec;
 use crate::clock::Instant;
 use crate::error::{Error, LostReason, Operation};
 use crate::wire::{Grant, LeaseSeconds, Token};

@@ -16,11 +16,11 @@
 //! | `lease`, `leases` | one lease; all leases with their keep-alive tasks |
 //! | `queue`, `queues` | the entries of this client that wait in one queue; all queues with their tasks |
 //! | `watcher` | the watches of the queues |
-//! | `queue_attempt` | one attempt of an entry: join, wait, hold, leave |
-//! | `entry_task` | the task of an entry: attempts until it has ended |
+//! | `queue_entry` | one entry of an owner, on one lease: join, wait, hold, leave |
+//! | `entry_task` | the task of an owner: entries until one has ended for good |
 //! | `session` | the thread that runs all tasks |
 //! | `listing` | the entries of all clients |
-//! | `slot` | what the engine gives to a lease |
+//! | `slot` | the owner's entry, behind the seam |
 
 mod cluster;
 mod connection;
@@ -33,7 +33,7 @@ mod leases;
 mod listing;
 mod messages;
 mod queue;
-mod queue_attempt;
+mod queue_entry;
 mod queues;
 mod session;
 mod session_state;
@@ -92,7 +92,7 @@ pub(crate) struct Etcd {
     /// Its name in errors and telemetry: `etcd://` and the members.
     name: Arc<str>,
     clock: Clock,
-    /// Started by the first request, and again if its thread has panicked.
+    /// Started by the first request, and again if a task of it has panicked.
     session: Mutex<Option<Session>>,
     /// Hashes times to seeds of pauses.
     seeds: RandomState,

@@ -53,7 +53,7 @@ pub(super) struct Cluster {
 }
 
 /// A response, the member that sent it, and whether there were other attempts.
-pub(super) struct Answer<T> {
+pub(super) struct CallOutcome<T> {
     pub(super) response: T,
     pub(super) member: Arc<str>,
     /// An earlier attempt may have had an effect as well, or may still have one.
@@ -96,7 +96,7 @@ impl Cluster {
         &self,
         request: &C,
         limits: Limits,
-    ) -> Result<Answer<C::Response>, CallError> {
+    ) -> Result<CallOutcome<C::Response>, CallError> {
         self.send_with_retries(limits, |connection, token| {
             let request = request.clone();
             async move { connection.unary(request, token.as_ref()).await }
@@ -110,10 +110,10 @@ impl Cluster {
         request: LeaseKeepAliveRequest,
         limits: Limits,
     ) -> Result<LeaseKeepAliveResponse, CallError> {
-        let answer = self.send_with_retries(limits, |connection, token| async move {
+        let outcome = self.send_with_retries(limits, |connection, token| async move {
             connection.keep_alive(request, token.as_ref()).await
         });
-        Ok(answer.await?.response)
+        Ok(outcome.await?.response)
     }
 
     /// Opens the stream of watches on the member in use. Returns the connection as well, which the
@@ -221,14 +221,14 @@ impl Cluster {
         &self,
         limits: Limits,
         send: impl Fn(Rc<Connection>, Option<UserToken>) -> F,
-    ) -> Result<Answer<T>, CallError> {
+    ) -> Result<CallOutcome<T>, CallError> {
         let mut uncertain = false;
         let mut authentications = 0;
         let mut most_specific = None;
         for failures in 1.. {
             let error = match self.send_once(limits, &send).await {
                 Ok((response, member)) => {
-                    return Ok(Answer {
+                    return Ok(CallOutcome {
                         response,
                         member,
                         repeated: uncertain,
@@ -252,11 +252,14 @@ impl Cluster {
             } else {
                 Duration::ZERO
             };
+            if is_final {
+                return Err(CallError { uncertain, ..error });
+            }
             // A member that refuses a certificate may reset the connection before its alert is
-            // read, and a member without a leader answers beside dead ones. One such answer says
-            // more than the other attempts.
+            // read, and a member without a leader answers beside dead ones. One such answer is more
+            // specific than the other attempts.
             let known = CallError::more_specific(most_specific.take(), error);
-            if is_final || Instant::now() + pause + MIN_ATTEMPT >= limits.end {
+            if Instant::now() + pause + MIN_ATTEMPT >= limits.end {
                 return Err(CallError { uncertain, ..known });
             }
             most_specific = Some(known);
@@ -300,32 +303,31 @@ impl Cluster {
         if let Some(connection) = self.usable_connection() {
             return Ok(connection);
         }
-        let member = self.members[self.current.get()].clone();
-        let failed = |kind| CallError {
-            kind,
-            member: member.clone(),
-            uncertain: false,
+        let connecting = timeout_at(attempt.end, self.connecting.lock()).await;
+        if let Some(connection) = self.usable_connection() {
+            return Ok(connection);
+        }
+        // Read after the lock was acquired: its last owner may have changed the member.
+        let member = self.current_member();
+        let dialed = match connecting {
+            Ok(_) => timeout_at(attempt.end, self.dialer.dial(&member)).await,
+            Err(elapsed) => Err(elapsed),
         };
-        let connected = timeout_at(attempt.end, async {
-            let _connecting = self.connecting.lock().await;
-            if let Some(connection) = self.usable_connection() {
+        let kind = match dialed {
+            Ok(Ok(connection)) => {
+                let connection = Rc::new(connection);
+                *self.connection.borrow_mut() = Some(connection.clone());
                 return Ok(connection);
             }
-            let connection = Rc::new(self.dialer.dial(&member).await?);
-            *self.connection.borrow_mut() = Some(connection.clone());
-            Ok::<_, CallErrorKind>(connection)
-        });
-        match connected.await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(kind)) => {
-                self.change_member(&member);
-                Err(failed(kind))
-            }
-            Err(_) => {
-                self.change_member(&member);
-                Err(failed(CallErrorKind::ConnectTimeout(attempt.limit)))
-            }
-        }
+            Ok(Err(kind)) => kind,
+            Err(_) => CallErrorKind::ConnectTimeout(attempt.limit),
+        };
+        self.change_member(&member);
+        Err(CallError {
+            kind,
+            member,
+            uncertain: false,
+        })
     }
 
     fn usable_connection(&self) -> Option<Rc<Connection>> {

@@ -34,7 +34,7 @@ const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 /// The token of an authenticated user.
 pub(super) type UserToken = MetadataValue<Ascii>;
 
-/// A connection to one member. Its task ends with the last clone and the last stream.
+/// A connection to one member. Dropping it ends its task, and with it all streams.
 pub(super) struct Connection {
     http: Http2,
     origin: Uri,

@@ -54,7 +54,7 @@ pub(super) struct EntrySession(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     /// Notified when the session has something to do for the entry.
-    session: Notify,
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -121,7 +121,7 @@ pub(super) enum Demand {
 
 /// The time until which the slots of one lease are held.
 #[derive(Debug)]
-pub(super) struct LeaseClock {
+pub(super) struct LeaseDeadline {
     /// The lease that the cluster granted.
     pub(super) ttl: LeaseSeconds,
     /// A time before the last confirmed renewal was sent, in nanoseconds on the client's clock.
@@ -129,7 +129,7 @@ pub(super) struct LeaseClock {
     ended: AtomicBool,
 }
 
-impl LeaseClock {
+impl LeaseDeadline {
     pub(super) fn new(ttl: LeaseSeconds, granted_at: Instant) -> Self {
         Self {
             ttl,
@@ -167,27 +167,27 @@ impl LeaseClock {
 /// The lease of one entry. The keep-alive task and a blocked owner read it without the session.
 #[derive(Debug)]
 pub(crate) struct EntryLease {
-    /// The clock of all entries on the lease.
-    pub(super) clock: Arc<LeaseClock>,
+    /// The deadline of all entries on the lease.
+    pub(super) deadline: Arc<LeaseDeadline>,
     /// A renewal has found that the entry was deleted.
     deleted: AtomicBool,
 }
 
 impl EntryLease {
-    pub(super) fn new(clock: Arc<LeaseClock>) -> Self {
+    pub(super) fn new(deadline: Arc<LeaseDeadline>) -> Self {
         Self {
-            clock,
+            deadline,
             deleted: AtomicBool::new(false),
         }
     }
 
     /// Returns the lease that the cluster granted.
     pub(super) fn ttl(&self) -> LeaseSeconds {
-        self.clock.ttl
+        self.deadline.ttl
     }
 
     /// Records that the entry was deleted. A renewal of the lease that found it calls this before
-    /// it moves the clock, so that it does not extend this entry.
+    /// it moves the deadline, so that it does not extend this entry.
     pub(super) fn set_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
     }
@@ -195,14 +195,14 @@ impl EntryLease {
     /// Returns a time before the last confirmed renewal of the entry was sent. `None` if the entry
     /// was deleted or its lease has ended.
     pub(crate) fn renewed_at(&self) -> Option<Instant> {
-        // First: this load makes a deletion visible that was recorded before the clock moved.
-        let renewed_at = self.clock.renewed_at();
+        // First: this load makes a deletion visible that was recorded before the deadline moved.
+        let renewed_at = self.deadline.renewed_at();
         (!self.has_ended()).then_some(renewed_at)
     }
 
     /// Returns whether the entry was deleted or its lease has ended.
     pub(super) fn has_ended(&self) -> bool {
-        self.deleted.load(Ordering::Acquire) || self.clock.has_ended()
+        self.deleted.load(Ordering::Acquire) || self.deadline.has_ended()
     }
 }
 
@@ -216,7 +216,7 @@ pub(super) fn entry() -> (EntryHandle, EntrySession) {
     };
     let shared = Arc::new(Shared {
         state: Mutex::new(state),
-        session: Notify::new(),
+        changed: Notify::new(),
     });
     (EntryHandle(shared.clone()), EntrySession(shared))
 }
@@ -270,7 +270,7 @@ impl EntryHandle {
     /// Sets the time at which the session gives up the slot by itself.
     pub(super) fn set_latest_end(&self, end: Instant) {
         self.0.state.lock().latest_end = Some(end);
-        self.0.session.notify_one();
+        self.0.changed.notify_one();
     }
 
     fn demand(&self, demand: Demand) {
@@ -279,7 +279,7 @@ impl EntryHandle {
             state.demand = demand;
         }
         drop(state);
-        self.0.session.notify_one();
+        self.0.changed.notify_one();
     }
 }
 
@@ -303,7 +303,7 @@ impl EntrySession {
         }
     }
 
-    /// Wakes the owner, which looks at the lease.
+    /// Wakes the owner, which reads the lease.
     pub(super) fn wake_owner(&self) {
         let waker = self.0.state.lock().waker.take();
         if let Some(waker) = waker {
@@ -326,18 +326,23 @@ impl EntrySession {
         self.0.state.lock().latest_end
     }
 
+    /// Returns whether the owner does not know yet that it waits or holds.
+    pub(super) fn is_joining(&self) -> bool {
+        matches!(self.0.state.lock().phase, Phase::Joining)
+    }
+
     pub(super) fn is_given_up(&self) -> bool {
         self.0.state.lock().demand == Demand::GiveUp
     }
 
     /// Wakes the task of the session that serves the entry.
     pub(super) fn notify(&self) {
-        self.0.session.notify_one();
+        self.0.changed.notify_one();
     }
 
     /// Completes after the next notification.
-    pub(super) async fn notified(&self) {
-        self.0.session.notified().await;
+    pub(super) async fn wait_for_notification(&self) {
+        self.0.changed.notified().await;
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) enum CallErrorKind {
 }
 
 impl CallErrorKind {
-    /// Returns how much the error says about the cluster.
+    /// Returns how specific the error is.
     fn weight(&self) -> u8 {
         match self {
             Self::Tls(..) => 2,
@@ -153,7 +153,7 @@ impl CallError {
         }
     }
 
-    /// Returns the error that says more about the cluster, or the later one.
+    /// Returns the more specific error, or the later one.
     pub(super) fn more_specific(known: Option<Self>, error: Self) -> Self {
         let weight = error.kind.weight();
         known

@@ -28,7 +28,7 @@ pub(super) struct QueueName {
     path: String,
 }
 
-/// The random name of an entry: 16 hexadecimal digits.
+/// The random id of an entry: 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct EntryId(pub(super) u64);
 
@@ -46,6 +46,8 @@ pub(super) struct ParsedKey {
     pub(super) kind: Kind,
     pub(super) key: String,
     pub(super) id: EntryId,
+    /// The index of the permit among those of the entry.
+    pub(super) permit: u32,
 }
 
 impl Layout {
@@ -90,8 +92,17 @@ impl Layout {
         let ("q", name, None) = (parts.next()?, parts.next()?, parts.next()) else {
             return None;
         };
-        let id = EntryId::parse(name)?;
-        Some(ParsedKey { kind, key, id })
+        let (id, permit) = match name.split_once('.') {
+            Some((id, permit)) => (id, permit.parse().ok()?),
+            None => (name, 0),
+        };
+        let id = EntryId::parse(id)?;
+        Some(ParsedKey {
+            kind,
+            key,
+            id,
+            permit,
+        })
     }
 }
 
@@ -122,12 +133,7 @@ impl EntryName {
 }
 
 impl EntryId {
-    /// Returns the id in the name of any permit of an entry.
-    fn parse(name: &str) -> Option<Self> {
-        let id = match name.split_once('.') {
-            Some((id, permit)) => permit.parse::<u32>().ok().map(|_| id)?,
-            None => name,
-        };
+    fn parse(id: &str) -> Option<Self> {
         let is_id = id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let id = u64::from_str_radix(id, 16).ok().filter(|_| is_id)?;
         Some(Self(id))
@@ -244,8 +250,8 @@ mod tests {
             let kind = if lock { Kind::Lock } else { Kind::Semaphore };
             let id = EntryId(id);
             let entry = EntryName { queue: layout.queue(kind, &key), id, permits: 3 };
-            for name in entry.keys() {
-                let parsed = ParsedKey { kind, key: key.clone(), id };
+            for (name, permit) in entry.keys().zip(0..) {
+                let parsed = ParsedKey { kind, key: key.clone(), id, permit };
                 prop_assert_eq!(layout.parse(&name), Some(parsed));
             }
         }

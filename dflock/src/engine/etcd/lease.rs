@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::cluster::{Cluster, Limits};
-use super::entry::{EntryLease, EntrySession, LeaseClock};
+use super::entry::{EntryLease, EntrySession, LeaseDeadline};
 use super::error::CallError;
 use super::keys::{EntryId, EntryName, QueueName};
 use super::messages::{
@@ -39,7 +39,7 @@ pub(super) struct SessionLease {
     id: i64,
     /// The lease that was asked for.
     pub(super) requested: Duration,
-    pub(super) clock: Arc<LeaseClock>,
+    pub(super) deadline: Arc<LeaseDeadline>,
     /// The entries on the lease by their ids.
     entries: RefCell<HashMap<EntryId, LeaseEntry>>,
     /// The number of permits of these entries.
@@ -47,7 +47,7 @@ pub(super) struct SessionLease {
     /// Entries that were given up although an attempt to make them may still be under way. If one
     /// appears it is deleted.
     abandoned: RefCell<HashMap<EntryId, EntryName>>,
-    /// Notified when a renewal is due at once, or when the last entry has left.
+    /// Notified when a renewal is due at once, the last entry has left, or the lease has ended.
     changed: Notify,
     renewal_requested: Cell<bool>,
     /// The lease takes no entries, and is revoked when its last entry has left.
@@ -57,7 +57,7 @@ pub(super) struct SessionLease {
 /// An entry on a lease.
 #[derive(Debug)]
 struct LeaseEntry {
-    session: Rc<EntrySession>,
+    owner: Rc<EntrySession>,
     lease: Arc<EntryLease>,
     name: EntryName,
     /// The create revision, once the entry was made.
@@ -85,14 +85,14 @@ impl SessionLease {
         let ttl = i64::try_from(requested.as_secs()).unwrap_or(i64::MAX);
         let sent_at = clock.now();
         // An attempt whose answer was lost leaves a lease that ends by itself.
-        let answer = cluster.call(&LeaseGrantRequest { ttl }, limits).await?;
-        let granted = Duration::from_secs(u64::try_from(answer.response.ttl).unwrap_or(0));
+        let outcome = cluster.call(&LeaseGrantRequest { ttl }, limits).await?;
+        let granted = Duration::from_secs(u64::try_from(outcome.response.ttl).unwrap_or(0));
         let ttl = LeaseSeconds::new(granted)
-            .ok_or_else(|| CallError::malformed(answer.member, "lease"))?;
+            .ok_or_else(|| CallError::malformed(outcome.member, "lease"))?;
         Ok(Self {
-            id: answer.response.id,
+            id: outcome.response.id,
             requested,
-            clock: Arc::new(LeaseClock::new(ttl, sent_at)),
+            deadline: Arc::new(LeaseDeadline::new(ttl, sent_at)),
             entries: RefCell::default(),
             permits: Cell::new(0),
             abandoned: RefCell::default(),
@@ -108,7 +108,7 @@ impl SessionLease {
 
     /// Returns whether the lease takes another entry of so many `permits`.
     pub(super) fn has_room(&self, permits: u32) -> bool {
-        !self.clock.has_ended()
+        !self.deadline.has_ended()
             && !self.retired.get()
             && self.permits.get() + permits <= MAX_PERMITS
             && self.abandoned.borrow().len() < MAX_ABANDONED
@@ -119,12 +119,12 @@ impl SessionLease {
     }
 
     /// Adds an entry that is about to be made. Returns its lease.
-    pub(super) fn insert(&self, name: EntryName, session: Rc<EntrySession>) -> Arc<EntryLease> {
-        let lease = Arc::new(EntryLease::new(self.clock.clone()));
+    pub(super) fn insert(&self, name: EntryName, owner: Rc<EntrySession>) -> Arc<EntryLease> {
+        let lease = Arc::new(EntryLease::new(self.deadline.clone()));
         self.permits.set(self.permits.get() + name.permits);
         let id = name.id;
         let entry = LeaseEntry {
-            session,
+            owner,
             lease: lease.clone(),
             name,
             revision: None,
@@ -176,19 +176,20 @@ impl SessionLease {
     }
 
     /// Completes after the next request or the leave of the last entry.
-    pub(super) async fn changed(&self) {
+    pub(super) async fn wait_for_change(&self) {
         self.changed.notified().await;
     }
 
     /// Marks the lease as ended, and wakes the tasks of its entries.
     pub(super) fn end(&self) {
-        self.clock.end();
+        self.deadline.end();
         self.for_each_entry(EntrySession::notify);
+        self.changed.notify_one();
     }
 
     fn for_each_entry(&self, act: impl Fn(&EntrySession)) {
         for entry in self.entries.borrow().values() {
-            act(&entry.session);
+            act(&entry.owner);
         }
     }
 
@@ -202,17 +203,17 @@ impl SessionLease {
     ) -> Result<Renewal, CallError> {
         let sent_at = clock.now();
         let request = LeaseKeepAliveRequest { id: self.id };
-        let reply = cluster.keep_alive(request, limits).await?;
-        let term = reply.header.map_or(0, |header| header.raft_term);
+        let response = cluster.keep_alive(request, limits).await?;
+        let term = response.header.map_or(0, |header| header.raft_term);
         let checked = self.check_entries(cluster, probe, term, limits).await?;
         let Some(appeared) = checked else {
             return Ok(Renewal::TermChanged);
         };
-        if reply.ttl <= 0 {
+        if response.ttl <= 0 {
             return Ok(Renewal::Ended);
         }
         // After the deletions were recorded: it must not extend an entry that is gone.
-        self.clock.renew(sent_at);
+        self.deadline.renew(sent_at);
         self.for_each_entry(EntrySession::wake_owner);
         Ok(Renewal::Renewed(appeared))
     }
@@ -241,16 +242,21 @@ impl SessionLease {
                 success: chunk.iter().map(get).collect(),
                 ..TxnRequest::default()
             };
-            let response = cluster.call(&request, limits).await?.response;
+            let outcome = cluster.call(&request, limits).await?;
+            let response = outcome.response;
             if response
                 .header
                 .is_none_or(|header| header.raft_term != term)
             {
                 return Ok(None);
             }
+            let malformed = || CallError::malformed(outcome.member.clone(), "renewal");
+            if response.responses.len() != chunk.len() {
+                return Err(malformed());
+            }
             for (read, op) in chunk.iter().zip(response.responses) {
                 let Some(Response::Range(range)) = op.response else {
-                    continue;
+                    return Err(malformed());
                 };
                 let created = range.kvs.first().map(|kv| kv.create_revision);
                 match &read.expected {
@@ -268,7 +274,7 @@ impl SessionLease {
     fn mark_deleted(&self, id: EntryId) {
         if let Some(entry) = self.entries.borrow().get(&id) {
             entry.lease.set_deleted();
-            entry.session.notify();
+            entry.owner.notify();
         }
     }
 
@@ -311,7 +317,7 @@ impl SessionLease {
 
     /// Returns the time at which the slots on the lease are lost unless it is renewed.
     pub(super) fn expires_at(&self, clock_drift: f64) -> Instant {
-        self.clock.expires_at(clock_drift)
+        self.deadline.expires_at(clock_drift)
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cluster::Limits;
@@ -67,7 +67,7 @@ impl Leases {
             };
             if self.is_closed.get() {
                 // It may have been granted meanwhile.
-                spawn_local(self.clone().end_all());
+                self.state.spawn(self.clone().end_all());
                 return Ok(None);
             }
             // A slot on a lease that is over for this client could not be held.
@@ -93,7 +93,7 @@ impl Leases {
             SessionLease::grant(&self.state.cluster, &self.state.clock, ttl, limits).await?;
         let lease = Rc::new(lease);
         self.all.borrow_mut().push(lease.clone());
-        spawn_local(self.clone().keep_alive(lease.clone()));
+        self.state.spawn(self.clone().keep_alive(lease.clone()));
         Ok(lease)
     }
 
@@ -131,21 +131,26 @@ impl Leases {
         let mut renewals = 0_u64;
         let mut failed = false;
         loop {
-            let interval = lease.clock.ttl.as_duration() / 3;
+            let interval = lease.deadline.ttl.as_duration() / 3;
             let delay = if failed {
                 RETRY_PAUSE
             } else {
                 interval.mul_f64(1.0 - JITTER * self.state.jitter(lease.id(), renewals))
             };
-            let due = Instant::now() + delay;
-            let is_over = || lease.is_retired() && lease.is_unused();
+            let due = if lease.is_unused() {
+                (Instant::now() + delay).min(unused_since + UNUSED_LEASE)
+            } else {
+                Instant::now() + delay
+            };
+            let is_over =
+                || lease.deadline.has_ended() || (lease.is_retired() && lease.is_unused());
             while Instant::now() < due && !lease.take_request() && !is_over() {
                 tokio::select! {
                     () = sleep_until(due) => {}
-                    () = lease.changed() => {}
+                    () = lease.wait_for_change() => {}
                 }
             }
-            if lease.clock.has_ended() {
+            if lease.deadline.has_ended() {
                 return;
             }
             if !lease.is_unused() {
@@ -153,7 +158,7 @@ impl Leases {
             } else if lease.is_retired() || unused_since.elapsed() >= UNUSED_LEASE {
                 // No entry can be added meanwhile: the lease has left the list.
                 self.remove(&lease);
-                lease.clock.end();
+                lease.deadline.end();
                 drop(
                     lease
                         .revoke(&self.state.cluster, self.state.request_limits())
@@ -207,7 +212,7 @@ impl Leases {
     }
 
     /// Records that the cluster knows no such lease any more.
-    pub(super) fn end(&self, lease: &Rc<SessionLease>) {
+    fn end(&self, lease: &Rc<SessionLease>) {
         self.remove(lease);
         lease.end();
     }
@@ -220,7 +225,8 @@ impl Leases {
         revision: Option<i64>,
     ) {
         let (leases, lease) = (self.clone(), lease.clone());
-        spawn_local(async move { leases.delete(&lease, &entry, revision).await });
+        self.state
+            .spawn(async move { leases.delete(&lease, &entry, revision).await });
     }
 
     /// Deletes an entry; tries until the cluster answers or the lease has ended. If the cluster
@@ -233,7 +239,7 @@ impl Leases {
         revision: Option<i64>,
     ) {
         while let Err(error) = self.state.delete_entry(entry, revision).await
-            && !lease.clock.has_ended()
+            && !lease.deadline.has_ended()
         {
             if error.is_final() {
                 telemetry::warn_release_refused(&error);

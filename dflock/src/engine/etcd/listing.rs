@@ -8,7 +8,7 @@ use super::error::CallError;
 use super::keys::{EntryId, EntryName, ParsedKey};
 use super::messages::{KeyValue, RangeRequest};
 use super::session_state::SessionState;
-use super::txn::EntryValue;
+use super::txn::{self, EntryValue};
 use crate::Holder;
 use crate::wire::{Kind, Token};
 
@@ -58,8 +58,8 @@ impl SessionState {
             .map(drop)
     }
 
-    /// Deletes the entry of `token`. Returns whether it was there. A response to the second attempt
-    /// counts as one that deleted it.
+    /// Deletes the entry of `token`. Returns whether a permit of it was there. A response to the
+    /// second attempt counts as one that deleted it.
     pub(super) async fn revoke(&self, key: &str, wanted: Token) -> Result<bool, CallError> {
         for entry in self.list_key(key).await? {
             if token(entry.revision, entry.id) == wanted {
@@ -68,7 +68,9 @@ impl SessionState {
                     id: entry.id,
                     permits: entry.permits,
                 };
-                return self.delete_entry(&name, Some(entry.revision)).await;
+                let request = txn::delete_entry(&name, None);
+                let deleted = self.cluster.call(&request, self.request_limits()).await?;
+                return Ok(deleted.repeated || txn::has_deleted(&deleted.response));
             }
         }
         Ok(false)
@@ -111,18 +113,21 @@ impl SessionState {
             }
         }
         let mut listed: Vec<_> = entries.into_values().collect();
-        listed.sort_by(|a, b| {
-            let order = |entry: &ListedEntry| (entry.kind, entry.key.clone(), entry.revision);
-            order(a).cmp(&order(b))
-        });
+        listed.sort_by(|a, b| (a.kind, &a.key, a.revision).cmp(&(b.kind, &b.key, b.revision)));
         Ok(listed)
     }
 
     /// Adds the entry of a key, or a permit to it. Keys and values of other programs are skipped.
     fn add(&self, kv: &KeyValue, entries: &mut BTreeMap<(Kind, String, EntryId), ListedEntry>) {
-        let Some(ParsedKey { kind, key, id }) = self.layout.parse(&kv.key) else {
+        let Some(parsed) = self.layout.parse(&kv.key) else {
             return;
         };
+        let ParsedKey {
+            kind,
+            key,
+            id,
+            permit,
+        } = parsed;
         let Ok(value) = serde_json::from_slice(&kv.value) else {
             return;
         };
@@ -136,7 +141,8 @@ impl SessionState {
                 revision: kv.create_revision,
                 value,
             });
-        entry.permits += 1;
+        // A permit before it may have been deleted by another program.
+        entry.permits = entry.permits.max(permit + 1);
     }
 }
 
@@ -165,8 +171,11 @@ pub(super) fn holders(entries: &[ListedEntry]) -> Vec<Holder> {
             limit: entry.value.limit,
             host: entry.value.host.clone(),
             pid: entry.value.pid,
-            program: entry.value.program.clone(),
-            joined_at: UNIX_EPOCH + Duration::from_millis(entry.value.joined),
+            program: entry.value.name.clone(),
+            // A value of another program may be out of range.
+            joined_at: UNIX_EPOCH
+                .checked_add(Duration::from_millis(entry.value.since))
+                .unwrap_or(UNIX_EPOCH),
         })
         .collect()
 }

@@ -385,13 +385,13 @@ impl From<Request> for RequestOp {
 
 impl Compare {
     /// The key `key` was created at `revision`, or does not exist (0).
-    pub(super) fn create(key: Vec<u8>, revision: i64) -> Self {
+    pub(super) fn create_revision(key: Vec<u8>, revision: i64) -> Self {
         let target_union = TargetUnion::CreateRevision(revision);
         Self::equal(CompareTarget::Create, key, target_union)
     }
 
     /// The key `key` was written last at `revision`, or does not exist (0).
-    pub(super) fn modified(key: Vec<u8>, revision: i64) -> Self {
+    pub(super) fn mod_revision(key: Vec<u8>, revision: i64) -> Self {
         Self::equal(CompareTarget::Mod, key, TargetUnion::ModRevision(revision))
     }
 
@@ -404,7 +404,7 @@ impl Compare {
     pub(super) fn empty_range(start: Vec<u8>, end: Vec<u8>) -> Self {
         Self {
             range_end: end,
-            ..Self::create(start, 0)
+            ..Self::create_revision(start, 0)
         }
     }
 

@@ -30,12 +30,12 @@ pub(super) struct Queue {
 /// An entry that waits.
 #[derive(Debug)]
 struct Waiter {
-    entry: Rc<EntrySession>,
+    owner: Rc<EntrySession>,
     spec: WaiterSpec,
     /// The number of permits before this entry, at the revision `as_of`.
     ahead: u64,
     as_of: i64,
-    /// A read at an older revision says nothing: an event may have shown the end of the entry.
+    /// A read at an older revision does not count: an event may have shown the end of the entry.
     read_from: i64,
     position: Position,
 }
@@ -83,7 +83,7 @@ impl Queue {
     pub(super) fn insert(
         &self,
         id: EntryId,
-        entry: Rc<EntrySession>,
+        owner: Rc<EntrySession>,
         spec: WaiterSpec,
         ahead: Option<u64>,
     ) {
@@ -93,7 +93,7 @@ impl Queue {
             self.stale.set(true);
         }
         let waiter = Waiter {
-            entry,
+            owner,
             spec,
             ahead: ahead.unwrap_or_default(),
             as_of,
@@ -124,7 +124,7 @@ impl Queue {
     }
 
     /// Completes after the next change.
-    pub(super) async fn changed(&self) {
+    pub(super) async fn wait_for_change(&self) {
         self.changed.notified().await;
     }
 
@@ -157,7 +157,7 @@ impl Queue {
         self.stale.replace(false)
     }
 
-    /// Applies deletions, which all are complete revisions. Events that an entry has seen are
+    /// Applies the deletions of whole revisions. Events that an entry has seen are
     /// skipped.
     pub(super) fn apply_events(&self, events: &[Event]) {
         let mut last = self.seen.get();
@@ -187,7 +187,9 @@ impl Queue {
         self.seen.set(last);
         for waiter in self.waiters.borrow_mut().values_mut() {
             waiter.as_of = waiter.as_of.max(last);
-            waiter.update_position();
+            if let Position::Behind(_) = waiter.position {
+                waiter.set_position(Position::Behind(waiter.spec.missing(waiter.ahead)));
+            }
         }
         self.changed.notify_one();
     }
@@ -220,32 +222,25 @@ impl Queue {
             };
             waiter.as_of = waiter.as_of.max(revision);
             // Permits of one entry are all that were created in its transaction.
-            if count(i64::eq) < waiter.spec.permits {
-                waiter.position = Position::Gone;
+            let position = if count(i64::eq) < waiter.spec.permits {
+                Position::Gone
             } else if waiter.spec.missing(ahead) == 0 {
                 // By the read alone: events are hints.
-                waiter.position = Position::Granted;
-            } else if waiter.position == Position::Unknown {
-                waiter.position = Position::Behind(waiter.spec.missing(ahead));
-                waiter.entry.notify();
-            }
-            waiter.update_position();
-            if !matches!(waiter.position, Position::Behind(_)) {
-                waiter.entry.notify();
-            }
+                Position::Granted
+            } else {
+                Position::Behind(waiter.spec.missing(waiter.ahead))
+            };
+            waiter.set_position(position);
         }
         is_applied
     }
 }
 
 impl Waiter {
-    fn update_position(&mut self) {
-        if let Position::Behind(position) = &mut self.position {
-            let missing = self.spec.missing(self.ahead);
-            if *position != missing {
-                *position = missing;
-                self.entry.notify();
-            }
+    fn set_position(&mut self, position: Position) {
+        if self.position != position {
+            self.position = position;
+            self.owner.notify();
         }
     }
 }

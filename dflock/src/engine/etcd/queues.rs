@@ -28,7 +28,7 @@ impl Queues {
     /// Starts the task of the watches.
     pub(super) fn start(state: Rc<SessionState>) -> Rc<Self> {
         let watcher = Rc::new(Watcher::default());
-        tokio::task::spawn_local(watcher.clone().run(state.clone()));
+        state.spawn(watcher.clone().run(state.clone()));
         Rc::new(Self {
             state,
             watcher,
@@ -41,7 +41,7 @@ impl Queues {
         let mut queues = self.by_name.borrow_mut();
         let queue = queues.entry(name.clone()).or_insert_with(|| {
             let queue = Queue::new(name.clone());
-            tokio::task::spawn_local(self.clone().run_queue(queue.clone()));
+            self.state.spawn(self.clone().run_queue(queue.clone()));
             queue
         });
         queue.clone()
@@ -54,7 +54,7 @@ impl Queues {
         while !queue.is_empty() {
             let Some(up_to) = queue.read_up_to() else {
                 tokio::select! {
-                    () = queue.changed() => {}
+                    () = queue.wait_for_change() => {}
                     () = sleep_until(reread_at) => queue.mark_stale(),
                 }
                 continue;

@@ -9,11 +9,13 @@ use std::rc::Rc;
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::LocalSet;
 
 use super::entry::{self, EntryHandle, EntrySession, EntrySpec};
-use super::entry_task::EntryTask;
+use super::entry_task;
 use super::leases::Leases;
+use super::queue_entry::EntryContext;
+use super::queues::Queues;
 use super::session_state::{Config, SessionState};
 
 /// The user's side of a session. The thread ends with its last clone.
@@ -59,9 +61,9 @@ impl Session {
 
     /// Makes an entry. The session serves it until its handle is dropped.
     pub(super) fn join(&self, spec: EntrySpec) -> EntryHandle {
-        let (handle, session) = entry::entry();
+        let (handle, owner) = entry::entry();
         // If the session has ended, the entry ends as it is dropped.
-        drop(self.commands.send(Command::Join(session, spec)));
+        drop(self.commands.send(Command::Join(owner, spec)));
         handle
     }
 
@@ -102,22 +104,33 @@ impl Session {
     }
 }
 
-/// Serves the commands until all clones of the session are dropped.
+/// Serves the commands until all clones of the session are dropped, or a task has panicked.
 async fn run(state: Rc<SessionState>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let leases = Leases::new(state.clone());
-    let task = EntryTask::new(state.clone(), leases.clone());
-    while let Some(command) = commands.recv().await {
+    let context = EntryContext {
+        state: state.clone(),
+        leases: leases.clone(),
+        queues: Queues::start(state.clone()),
+    };
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            // Each owner learns of the end, and the next request starts another session.
+            () = state.wait_for_panic() => return,
+        };
         match command {
-            Command::Join(entry, spec) => drop(spawn_local(task.clone().run(entry, spec))),
-            Command::Run(request) => drop(spawn_local(request(state.clone()))),
-            Command::EndLeases(ended) => {
+            Some(Command::Join(owner, spec)) => {
+                state.spawn(entry_task::run(context.clone(), owner, spec));
+            }
+            Some(Command::Run(request)) => state.spawn(request(state.clone())),
+            Some(Command::EndLeases(ended)) => {
                 let leases = leases.clone();
-                spawn_local(async move {
+                state.spawn(async move {
                     leases.end_all().await;
                     _ = ended.send(());
                 });
             }
+            None => return leases.end_all().await,
         }
     }
-    leases.end_all().await;
 }

@@ -2,10 +2,14 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant as TokioInstant;
+use tokio::sync::{Notify, OnceCell};
+use tokio::task::spawn_local;
+use tokio::time::timeout_at;
 
 use super::cluster::{Cluster, Dialer, Limits};
 use super::error::{CallError, CallErrorKind};
@@ -43,9 +47,22 @@ pub(super) struct SessionState {
     hashes: RandomState,
     next_id: Cell<u64>,
     /// The result of the check that all members belong to one cluster.
-    identified: tokio::sync::OnceCell<()>,
+    identified: OnceCell<()>,
+    /// Notified when a task has panicked.
+    panicked: Notify,
     host: String,
     program: String,
+}
+
+/// Notifies the session if it is dropped by a panic.
+struct PanicGuard(Rc<SessionState>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.panicked.notify_one();
+        }
+    }
 }
 
 impl SessionState {
@@ -68,10 +85,26 @@ impl SessionState {
             request_timeout: config.request_timeout,
             hashes,
             next_id: Cell::new(0),
-            identified: tokio::sync::OnceCell::new(),
+            identified: OnceCell::new(),
+            panicked: Notify::new(),
             host: host(),
             program: program(),
         }
+    }
+
+    /// Runs a task of the session.
+    pub(super) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let guard = PanicGuard(self.clone());
+        spawn_local(async move {
+            let _guard = guard;
+            task.await;
+        });
+    }
+
+    /// Completes when a task has panicked, in code of the user such as a clock, a connector or a
+    /// subscriber of telemetry. What it served is served no longer, so the session has to end.
+    pub(super) async fn wait_for_panic(&self) {
+        self.panicked.notified().await;
     }
 
     /// Returns the limits of a request that may take `total` on all members together.
@@ -86,7 +119,7 @@ impl SessionState {
     }
 
     /// Returns the error of a request to the cluster that has no response within `limit`.
-    pub(super) fn unresponsive(&self, limit: Duration) -> CallError {
+    pub(super) fn unresponsive_error(&self, limit: Duration) -> CallError {
         CallError {
             kind: CallErrorKind::Unresponsive(limit),
             member: self.cluster.current_member(),
@@ -121,19 +154,15 @@ impl SessionState {
             limit,
             host: self.host.clone(),
             pid: std::process::id(),
-            joined: joined.map_or(0, |time| time.as_millis().try_into().unwrap_or(u64::MAX)),
-            program: self.program.clone(),
+            since: joined.map_or(0, |time| time.as_millis().try_into().unwrap_or(u64::MAX)),
+            name: self.program.clone(),
         }
     }
 
     /// Checks once that more than half of the members belong to one cluster.
     pub(super) async fn identify(&self, limit: Duration) -> Result<(), CallError> {
-        // Callers wait for one check after another, but none longer than its limit.
         let limits = self.limits(limit);
         let identify = || async {
-            if TokioInstant::now() >= limits.end {
-                return Err(self.unresponsive(limit));
-            }
             let versions = self.cluster.identify(limits).await?;
             let old = versions
                 .iter()
@@ -143,7 +172,10 @@ impl SessionState {
             }
             Ok(())
         };
-        self.identified.get_or_try_init(identify).await.map(drop)
+        // A caller may wait for the check of another one, with a longer limit.
+        let identified = timeout_at(limits.end, self.identified.get_or_try_init(identify));
+        let identified = identified.await.map(|result| result.map(drop));
+        identified.unwrap_or_else(|_| Err(self.unresponsive_error(limit)))
     }
 
     /// Deletes an entry, which was made at `revision` if that is known. Returns whether it was

@@ -1,4 +1,4 @@
-//! An entry of etcd as a lease uses it.
+//! The owner's entry, as a lease uses it.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -217,16 +217,16 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::engine::etcd::entry::{EntrySession, LeaseClock, entry, token};
+    use crate::engine::etcd::entry::{EntrySession, LeaseDeadline, entry, token};
     use crate::engine::etcd::keys::EntryId;
 
     fn held() -> (Entry, EntrySession, Held) {
         let (handle, session) = entry();
         let ttl = LeaseSeconds::new(Duration::from_secs(10)).unwrap();
-        let clock = Arc::new(LeaseClock::new(ttl, Clock::Boottime.now()));
+        let deadline = Arc::new(LeaseDeadline::new(ttl, Clock::Boottime.now()));
         let held = Held {
             token: token(1, EntryId(1)),
-            lease: Arc::new(EntryLease::new(clock)),
+            lease: Arc::new(EntryLease::new(deadline)),
         };
         session.set_phase(Phase::Held(held.clone()));
         (Entry::new(handle, NonZeroU32::MIN), session, held)
@@ -239,7 +239,7 @@ mod tests {
         let now = Clock::Boottime.now();
         entry.start_renewal(now);
         held.lease.set_deleted();
-        held.lease.clock.renew(now);
+        held.lease.deadline.renew(now);
         let renewed = entry.poll_renewal(&mut Context::from_waker(Waker::noop()));
         let Poll::Ready(Err(error)) = renewed else {
             panic!("{renewed:?}");

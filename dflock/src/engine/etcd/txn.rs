@@ -22,10 +22,10 @@ pub(super) struct EntryValue {
     pub(super) pid: u32,
     /// Milliseconds since 1970 on the clock of the client, when it joined.
     #[serde(default)]
-    pub(super) joined: u64,
+    pub(super) since: u64,
     /// The file name of the program.
     #[serde(default)]
-    pub(super) program: String,
+    pub(super) name: String,
 }
 
 /// An entry to be made.
@@ -86,7 +86,7 @@ impl Join<'_> {
     pub(super) fn request(&self, basis: &Basis) -> TxnRequest {
         let limit_key = self.name.queue.limit();
         let limit = self.value.limit.to_string().into_bytes();
-        let not_made = Compare::create(self.name.first_key(), 0);
+        let not_made = Compare::create_revision(self.name.first_key(), 0);
         let cached = Compare::value(limit_key.clone(), limit.clone());
         let (start, end) = self.name.queue.range();
         let empty = Compare::empty_range(start, end);
@@ -98,8 +98,8 @@ impl Join<'_> {
                 create_revision,
                 limit_revision,
             } => vec![
-                Compare::create(key.clone(), *create_revision),
-                Compare::modified(limit_key, *limit_revision),
+                Compare::create_revision(key.clone(), *create_revision),
+                Compare::mod_revision(limit_key, *limit_revision),
                 not_made,
             ],
         };
@@ -220,7 +220,7 @@ pub(super) fn delete_entry(entry: &EntryName, revision: Option<i64>) -> TxnReque
     };
     let compare = |revision| {
         let keys = entry.keys();
-        keys.map(move |key| Compare::create(key, revision))
+        keys.map(move |key| Compare::create_revision(key, revision))
             .collect()
     };
     TxnRequest {
@@ -230,25 +230,33 @@ pub(super) fn delete_entry(entry: &EntryName, revision: Option<i64>) -> TxnReque
     }
 }
 
-/// Returns the transaction that reads the cached limit and the length of a queue.
+/// Returns whether the transaction of [`delete_entry`] has deleted a key.
+pub(super) fn has_deleted(response: &TxnResponse) -> bool {
+    response
+        .responses
+        .iter()
+        .any(|op| matches!(&op.response, Some(Response::DeleteRange(range)) if range.deleted > 0))
+}
+
+/// Returns the transaction that reads the first entry and the length of a queue.
 pub(super) fn peek(queue: &QueueName) -> TxnRequest {
     TxnRequest {
-        success: vec![get(queue.limit()), count(queue)],
+        success: vec![first(queue), count(queue)],
         ..TxnRequest::default()
     }
 }
 
-/// Returns the cached limit and the length of a queue, from the response to [`peek`].
+/// Returns the limit of the first entry and the length of a queue, from the response to [`peek`].
 pub(super) fn parse_peek(response: TxnResponse) -> Option<(Option<u32>, u64)> {
-    let [limit, count] = <[ResponseOp; 2]>::try_from(response.responses).ok()?;
-    let (Some(Response::Range(limit)), Some(Response::Range(count))) =
-        (limit.response, count.response)
+    let [first, count] = <[ResponseOp; 2]>::try_from(response.responses).ok()?;
+    let (Some(Response::Range(first)), Some(Response::Range(count))) =
+        (first.response, count.response)
     else {
         return None;
     };
-    let limit = limit.kvs.first().and_then(|limit| {
-        let text = std::str::from_utf8(&limit.value).ok()?;
-        text.parse().ok()
+    let limit = first.kvs.first().and_then(|first| {
+        let value: EntryValue = serde_json::from_slice(&first.value).ok()?;
+        Some(value.limit)
     });
     Some((limit, u64::try_from(count.count).ok()?))
 }

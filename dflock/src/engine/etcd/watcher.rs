@@ -81,9 +81,10 @@ impl Watcher {
     fn apply(&self, response: &WatchResponse) -> bool {
         let queues = self.queues.borrow();
         // A watch ends when its revision was compacted, or when the member gives it up. The end of
-        // one that was removed answers the request of this client.
+        // one that was removed answers the request of this client. A watch that is refused, for
+        // example because the token of the user is not known, has another id.
         if response.canceled {
-            return !queues.contains_key(&WatchId(response.watch_id));
+            return !response.created && !queues.contains_key(&WatchId(response.watch_id));
         }
         if let Some(queue) = queues.get(&WatchId(response.watch_id)) {
             queue.apply_events(&response.events);
@@ -107,7 +108,12 @@ impl Watcher {
             }
             self.requests.take();
             self.mark_stale();
-            sleep(pauses.pause()).await;
+            if self.is_empty() {
+                // This client has ended the stream. The next wait begins without a pause.
+                pauses.reset();
+            } else {
+                sleep(pauses.pause()).await;
+            }
         }
     }
 
@@ -187,5 +193,17 @@ mod tests {
         watcher.remove(removed);
         assert!(watcher.apply(&cancelled(removed)));
         assert!(!watcher.apply(&cancelled(kept)));
+    }
+
+    #[test]
+    fn a_watch_that_is_refused_ends_the_stream() {
+        let watcher = Watcher::default();
+        watcher.add(Queue::new(Layout::new("").queue(Kind::Lock, "key")));
+        assert!(!watcher.apply(&WatchResponse {
+            created: true,
+            canceled: true,
+            watch_id: -1,
+            ..WatchResponse::default()
+        }));
     }
 }

@@ -10,6 +10,7 @@ use hyper::http::{HeaderMap, HeaderValue, Response as HttpResponse};
 use prost::Message;
 use tokio::io::DuplexStream;
 use tokio::time::sleep;
+use tonic::Code;
 
 use super::*;
 use crate::clock::{Clock, Instant};
@@ -48,6 +49,10 @@ struct Script {
     is_deleted: AtomicBool,
     /// The number of leases that were granted.
     grants: AtomicU64,
+    /// The next read of the clock panics.
+    clock_panics: AtomicBool,
+    /// The next request to join is refused, as on a lease that is not known.
+    refuses_join: AtomicBool,
 }
 
 struct Scripted(Arc<Script>);
@@ -63,7 +68,12 @@ impl Connector for Scripted {
     }
 
     fn clock(&self) -> Clock {
-        Clock::Boottime
+        let script = self.0.clone();
+        Clock::Custom(Arc::new(move || {
+            let panics = script.clock_panics.swap(false, Ordering::SeqCst);
+            assert!(!panics, "a panic of the clock, which the test expects");
+            Duration::from_nanos(Clock::Boottime.now().as_nanos())
+        }))
     }
 }
 
@@ -72,6 +82,11 @@ fn scripted() -> (Session, Arc<Script>) {
 }
 
 fn scripted_members(members: &[&str]) -> (Session, Arc<Script>) {
+    scripted_within(members, SECOND * 5)
+}
+
+/// Returns a session whose requests may take `request_timeout`.
+fn scripted_within(members: &[&str], request_timeout: Duration) -> (Session, Arc<Script>) {
     let script = Arc::new(Script::default());
     for term in [&script.term, &script.keep_alive_term] {
         term.store(5, Ordering::SeqCst);
@@ -83,7 +98,7 @@ fn scripted_members(members: &[&str]) -> (Session, Arc<Script>) {
         connector: Arc::new(Scripted(script.clone())),
         tls: None,
         user: None,
-        request_timeout: SECOND * 5,
+        request_timeout,
         clock_drift: 0.0,
     });
     (session.unwrap(), script)
@@ -154,6 +169,15 @@ impl Script {
                     },
                 );
                 self.keep_alives.fetch_add(1, Ordering::SeqCst);
+            }
+            TxnRequest::METHOD
+                if is_join(request) && self.refuses_join.swap(false, Ordering::SeqCst) =>
+            {
+                refuse(
+                    respond,
+                    Code::NotFound,
+                    "etcdserver: requested lease not found",
+                );
             }
             TxnRequest::METHOD => reply(&mut respond, &self.transact(request)),
             RangeRequest::METHOD => {
@@ -292,6 +316,21 @@ fn reply(respond: &mut SendResponse<Bytes>, message: &impl Message) {
     stream.send_trailers(trailers).unwrap();
 }
 
+fn refuse(mut respond: SendResponse<Bytes>, code: Code, message: &'static str) {
+    let mut response = grpc_headers();
+    let headers = response.headers_mut();
+    headers.insert("grpc-status", (code as i32).into());
+    headers.insert("grpc-message", HeaderValue::from_static(message));
+    respond.send_response(response, true).unwrap();
+}
+
+/// Returns whether a transaction makes an entry.
+fn is_join(request: &[u8]) -> bool {
+    let request = TxnRequest::decode(request).unwrap();
+    let mut ops = request.success.iter().map(|op| &op.request);
+    ops.any(|op| matches!(op, Some(Request::Put(_))))
+}
+
 async fn until(mut check: impl FnMut() -> bool) {
     let waited = async {
         while !check() {
@@ -326,7 +365,7 @@ async fn a_renewal_counts_from_before_its_request() {
     entry.request_renewal();
     until(|| lease.renewed_at() > granted_at).await;
     let received_at = Instant::from_nanos(script.keep_alive_at.load(Ordering::SeqCst));
-    assert!(lease.clock.renewed_at() <= received_at);
+    assert!(lease.deadline.renewed_at() <= received_at);
 }
 
 // databend #18003: a duplicated event that leaks a permit. etcd#18089: events are hints.
@@ -353,10 +392,10 @@ async fn a_renewal_does_not_extend_an_entry_that_it_finds_deleted() {
     let (session, script) = scripted();
     let entry = session.join(spec("deleted", 1));
     let lease = held(&entry).await.lease;
-    let granted_at = lease.clock.renewed_at();
+    let granted_at = lease.deadline.renewed_at();
     script.is_deleted.store(true, Ordering::SeqCst);
     entry.request_renewal();
-    until(|| lease.clock.renewed_at() > granted_at).await;
+    until(|| lease.deadline.renewed_at() > granted_at).await;
     assert_eq!(lease.renewed_at(), None);
     let end = ended(&entry).await;
     assert!(matches!(end, End::Revoked), "{end:?}");
@@ -409,4 +448,54 @@ async fn a_lease_has_at_most_500_permits() {
         entries.push(entry);
         assert_eq!(script.grants.load(Ordering::SeqCst), leases);
     }
+}
+
+// A refusal does not carry the id of the cluster, so it may come from a foreign member.
+#[tokio::test]
+async fn a_join_that_is_refused_for_its_lease_ends_no_other_hold() {
+    let (session, script) = scripted();
+    let holder = session.join(spec("holder", 1));
+    held(&holder).await;
+    script.refuses_join.store(true, Ordering::SeqCst);
+    let entry = session.join(spec_within("refused", 2, Wait::Never));
+    held(&entry).await;
+    assert_eq!(script.grants.load(Ordering::SeqCst), 2);
+    assert!(
+        matches!(holder.phase(), Phase::Held(_)),
+        "{:?}",
+        holder.phase()
+    );
+}
+
+#[tokio::test]
+async fn a_panic_in_code_of_the_user_ends_the_session() {
+    let (session, script) = scripted();
+    let holder = session.join(spec("holder", 1));
+    held(&holder).await;
+    script.clock_panics.store(true, Ordering::SeqCst);
+    let entry = session.join(spec("entry", 1));
+    for entry in [holder, entry] {
+        let end = ended(&entry).await;
+        assert!(matches!(end, End::SessionEnded), "{end:?}");
+    }
+    until(|| session.has_ended()).await;
+}
+
+#[tokio::test]
+async fn a_short_wait_does_not_last_for_the_check_of_a_longer_one() {
+    let (session, _script) = scripted_members(&["dead:1", "dead:2", "member:1"]);
+    let long = session.join(spec_within("key", 1, Wait::AtMost(SECOND * 10)));
+    let short = session.join(spec_within("key", 1, Wait::AtMost(SECOND / 10)));
+    let end = ended(&short).await;
+    assert!(matches!(end, End::Failed(_)), "{end:?}");
+    assert!(matches!(long.phase(), Phase::Joining), "{:?}", long.phase());
+}
+
+#[tokio::test]
+async fn an_enqueue_fails_if_its_queue_cannot_be_read() {
+    let (session, script) = scripted_within(&["member:1"], SECOND);
+    script.exists.store(true, Ordering::SeqCst);
+    script.read_delay.store(60_000, Ordering::SeqCst);
+    let end = ended(&session.join(spec("unread", 1))).await;
+    assert!(matches!(end, End::Failed(_)), "{end:?}");
 }

@@ -1,4 +1,4 @@
-//! One attempt of an entry to get through its queue, on one lease.
+//! One entry in a queue, on one lease: join, wait, hold, and leave.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant as TokioInstant, sleep};
+use tokio::time::{Instant as TokioInstant, sleep, sleep_until};
 
 use super::entry::{Demand, End, EntryLease, EntrySession, EntrySpec, Held, Phase, Wait, token};
 use super::error::CallError;
@@ -26,28 +26,38 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// free is also granted to a wait that is shorter than a round trip.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// An attempt: join, wait, hold, and leave.
-pub(super) struct QueueAttempt<'a> {
-    pub(super) state: &'a SessionState,
-    pub(super) leases: &'a Rc<Leases>,
-    pub(super) queues: &'a Rc<Queues>,
-    pub(super) entry: &'a Rc<EntrySession>,
-    pub(super) spec: &'a EntrySpec,
-    /// The end of the wait.
-    pub(super) wait_end: Option<TokioInstant>,
-    pub(super) name: EntryName,
-    pub(super) lease: Rc<SessionLease>,
-    /// The lease for this entry, which is on it.
-    pub(super) entry_lease: Arc<EntryLease>,
-    /// An attempt to make the entry may be under way.
-    pub(super) repeated: Cell<bool>,
+/// The parts of a session that its entries use.
+#[derive(Clone)]
+pub(super) struct EntryContext {
+    pub(super) state: Rc<SessionState>,
+    pub(super) leases: Rc<Leases>,
+    pub(super) queues: Rc<Queues>,
 }
 
-/// The end of an attempt.
-pub(super) enum AttemptOutcome {
+/// An entry of one owner. The owner has one at a time.
+pub(super) struct QueueEntry<'a> {
+    context: &'a EntryContext,
+    owner: &'a Rc<EntrySession>,
+    spec: &'a EntrySpec,
+    /// The end of the wait.
+    wait_end: Option<TokioInstant>,
+    /// The time at which the owner must know whether it waits or holds.
+    join_end: TokioInstant,
+    name: EntryName,
+    lease: Rc<SessionLease>,
+    /// The part of the lease that belongs to this entry.
+    entry_lease: Arc<EntryLease>,
+    /// An earlier request to join may still be under way.
+    repeated: Cell<bool>,
+}
+
+/// The end of an entry.
+pub(super) enum QueueEntryEnd {
     Ended(End),
-    /// The place in the queue was lost before there was a slot.
-    PlaceLost,
+    /// The lease had ended before the entry was made.
+    LeaseEnded,
+    /// The position in the queue was lost before there was a slot.
+    PositionLost,
 }
 
 enum JoinOutcome {
@@ -64,6 +74,8 @@ enum JoinOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LeaveReason {
     TimedOut,
+    /// The cluster does not answer the request to join.
+    Unresponsive,
     GivenUp,
     /// The slot was held until its latest end.
     Overdue,
@@ -71,9 +83,36 @@ enum LeaveReason {
     Lost,
 }
 
-impl QueueAttempt<'_> {
-    /// Runs the attempt to its end.
-    pub(super) async fn run(self) -> Result<AttemptOutcome, CallError> {
+impl<'a> QueueEntry<'a> {
+    /// Adds an entry to `lease`, and makes none in the cluster yet.
+    pub(super) fn new(
+        context: &'a EntryContext,
+        owner: &'a Rc<EntrySession>,
+        spec: &'a EntrySpec,
+        wait_end: Option<TokioInstant>,
+        lease: Rc<SessionLease>,
+    ) -> Self {
+        let state = &*context.state;
+        let name = EntryName {
+            queue: state.layout.queue(spec.kind, &spec.key),
+            id: state.next_id(),
+            permits: spec.permits,
+        };
+        Self {
+            context,
+            owner,
+            spec,
+            wait_end,
+            join_end: TokioInstant::now() + time_left(state, wait_end),
+            entry_lease: lease.insert(name.clone(), owner.clone()),
+            name,
+            lease,
+            repeated: Cell::new(false),
+        }
+    }
+
+    /// Joins, waits, holds, and leaves.
+    pub(super) async fn run(self) -> Result<QueueEntryEnd, CallError> {
         let outcome = self.join_and_hold().await;
         self.lease.remove(self.name.id);
         if self.repeated.get() {
@@ -83,11 +122,11 @@ impl QueueAttempt<'_> {
         outcome
     }
 
-    async fn join_and_hold(&self) -> Result<AttemptOutcome, CallError> {
+    async fn join_and_hold(&self) -> Result<QueueEntryEnd, CallError> {
         let (revision, ahead) = match self.join().await? {
             JoinOutcome::Joined { revision, ahead } => (revision, ahead),
-            JoinOutcome::LeaseEnded => return Ok(AttemptOutcome::PlaceLost),
-            JoinOutcome::Refused(end) => return Ok(AttemptOutcome::Ended(end)),
+            JoinOutcome::LeaseEnded => return Ok(QueueEntryEnd::LeaseEnded),
+            JoinOutcome::Refused(end) => return Ok(QueueEntryEnd::Ended(end)),
         };
         self.lease.set_created(self.name.id, revision);
         let waiter = WaiterSpec {
@@ -105,33 +144,39 @@ impl QueueAttempt<'_> {
             Err(LeaveReason::Lost) => {
                 // The rest of the entry is deleted, and the owner does not wait for the reply.
                 self.spawn_delete();
-                return Ok(AttemptOutcome::PlaceLost);
+                return Ok(QueueEntryEnd::PositionLost);
             }
             Err(reason) => reason,
         };
         let end = match reason {
             LeaveReason::Lost => End::Revoked,
             LeaveReason::TimedOut => End::TimedOut,
+            LeaveReason::Unresponsive => {
+                let limit = self.state().request_timeout;
+                End::Failed(self.state().unresponsive_error(limit))
+            }
             LeaveReason::Overdue => End::Overdue,
-            LeaveReason::GivenUp => match self.state.delete_entry(&self.name, Some(revision)).await
-            {
-                Ok(true) => return Ok(AttemptOutcome::Ended(End::Released)),
-                Ok(false) => return Ok(AttemptOutcome::Ended(End::Revoked)),
-                Err(error) => End::Failed(error),
-            },
+            LeaveReason::GivenUp => {
+                match self.state().delete_entry(&self.name, Some(revision)).await {
+                    Ok(true) => return Ok(QueueEntryEnd::Ended(End::Released)),
+                    Ok(false) => return Ok(QueueEntryEnd::Ended(End::Revoked)),
+                    Err(error) => End::Failed(error),
+                }
+            }
         };
         // The owner does not wait for the reply.
-        self.entry.set_phase(Phase::Ended(end.clone()));
-        self.leases
+        self.owner.set_phase(Phase::Ended(end.clone()));
+        self.leases()
             .delete(&self.lease, &self.name, Some(revision))
             .await;
-        Ok(AttemptOutcome::Ended(end))
+        Ok(QueueEntryEnd::Ended(end))
     }
 
     /// Joins the queue.
     async fn join(&self) -> Result<JoinOutcome, CallError> {
-        let limits = self.state.limits(time_left(self.state, self.wait_end));
-        let value = self.state.entry_value(self.spec.limit);
+        let left = self.join_end.saturating_duration_since(TokioInstant::now());
+        let limits = self.state().limits(left);
+        let value = self.state().entry_value(self.spec.limit);
         let join = Join {
             name: &self.name,
             lease: self.lease.id(),
@@ -139,16 +184,23 @@ impl QueueAttempt<'_> {
         };
         let mut basis = Basis::first(self.name.permits);
         loop {
-            let sent = self.state.cluster.call(&join.request(&basis), limits).await;
-            let parsed = sent.and_then(|answer| {
-                self.repeated.set(self.repeated.get() || answer.repeated);
-                let result = join.result(answer.response);
-                result.ok_or_else(|| CallError::malformed(answer.member, "join"))
+            let sent = self
+                .state()
+                .cluster
+                .call(&join.request(&basis), limits)
+                .await;
+            let parsed = sent.and_then(|outcome| {
+                self.repeated.set(self.repeated.get() || outcome.repeated);
+                let result = join.result(outcome.response);
+                result.ok_or_else(|| CallError::malformed(outcome.member, "join"))
             });
             let result = match parsed {
                 Ok(result) => result,
                 Err(error) if error.is_lease_not_found() => {
-                    self.leases.end(&self.lease);
+                    // Its next renewal ends it. A refusal carries no id of the cluster, so it may be
+                    // that of a foreign member.
+                    self.lease.retire();
+                    self.lease.request_renewal();
                     return Ok(JoinOutcome::LeaseEnded);
                 }
                 Err(error) => {
@@ -185,8 +237,8 @@ impl QueueAttempt<'_> {
 
     /// Waits in the queue until the entry is granted.
     async fn wait(&self, waiter: WaiterSpec, ahead: Option<u64>) -> Result<(), LeaveReason> {
-        let queue = self.queues.queue(&self.name.queue);
-        queue.insert(self.name.id, self.entry.clone(), waiter, ahead);
+        let queue = self.context.queues.queue(&self.name.queue);
+        queue.insert(self.name.id, self.owner.clone(), waiter, ahead);
         let granted = self.wait_for_grant(&queue).await;
         queue.remove(self.name.id);
         granted
@@ -194,7 +246,7 @@ impl QueueAttempt<'_> {
 
     async fn wait_for_grant(&self, queue: &Queue) -> Result<(), LeaveReason> {
         loop {
-            if self.entry.take_demand() == Demand::GiveUp {
+            if self.owner.take_demand() == Demand::GiveUp {
                 return Err(LeaveReason::GivenUp);
             }
             if self.entry_lease.has_ended() {
@@ -207,12 +259,28 @@ impl QueueAttempt<'_> {
                 Position::Behind(_) if self.spec.wait == Wait::Never => {
                     return Err(LeaveReason::TimedOut);
                 }
-                Position::Behind(position) => self.entry.set_phase(Phase::Queued { position }),
+                Position::Behind(position) => self.owner.set_phase(Phase::Queued { position }),
             }
             tokio::select! {
-                () = self.entry.notified() => {}
-                () = sleep_until(self.wait_end) => return Err(LeaveReason::TimedOut),
+                () = self.owner.wait_for_notification() => {}
+                reason = self.wait_limit() => return Err(reason),
             }
+        }
+    }
+
+    /// Completes when the owner waits no longer for the grant. An owner without a limit waits for
+    /// one only once it knows that it is queued.
+    async fn wait_limit(&self) -> LeaveReason {
+        match self.wait_end {
+            Some(end) => {
+                sleep_until(end).await;
+                LeaveReason::TimedOut
+            }
+            None if self.owner.is_joining() => {
+                sleep_until(self.join_end).await;
+                LeaveReason::Unresponsive
+            }
+            None => pending().await,
         }
     }
 
@@ -220,7 +288,7 @@ impl QueueAttempt<'_> {
     async fn hold(&self, revision: i64) -> LeaveReason {
         let mut is_announced = false;
         loop {
-            match self.entry.take_demand() {
+            match self.owner.take_demand() {
                 Demand::GiveUp => return LeaveReason::GivenUp,
                 Demand::Renew => self.lease.request_renewal(),
                 Demand::Hold => {}
@@ -228,18 +296,18 @@ impl QueueAttempt<'_> {
             if self.entry_lease.has_ended() {
                 return LeaveReason::Lost;
             }
-            let latest_end = self.entry.latest_end();
-            if latest_end.is_some_and(|end| self.state.clock.now() >= end) {
+            let latest_end = self.owner.latest_end();
+            if latest_end.is_some_and(|end| self.state().clock.now() >= end) {
                 return LeaveReason::Overdue;
             }
             if is_announced {
                 tokio::select! {
-                    () = self.entry.notified() => {}
-                    () = sleep_toward(&self.state.clock, latest_end) => {}
+                    () = self.owner.wait_for_notification() => {}
+                    () = sleep_toward(&self.state().clock, latest_end) => {}
                 }
-            } else if self.leases.is_current(&self.lease) {
+            } else if self.leases().is_current(&self.lease) {
                 is_announced = true;
-                self.entry.set_phase(Phase::Held(Held {
+                self.owner.set_phase(Phase::Held(Held {
                     token: token(revision, self.name.id),
                     lease: self.entry_lease.clone(),
                 }));
@@ -247,17 +315,25 @@ impl QueueAttempt<'_> {
                 // A lease that is over for this client holds nothing until it is renewed.
                 self.lease.request_renewal();
                 tokio::select! {
-                    () = self.entry.notified() => {}
+                    () = self.owner.wait_for_notification() => {}
                     () = sleep(RETRY_PAUSE) => {}
-                    () = sleep_until(self.wait_end) => return LeaveReason::TimedOut,
+                    reason = self.wait_limit() => return reason,
                 }
             }
         }
     }
 
+    fn state(&self) -> &SessionState {
+        &self.context.state
+    }
+
+    fn leases(&self) -> &Rc<Leases> {
+        &self.context.leases
+    }
+
     /// Deletes the entry if it is there. The owner does not wait for it.
     fn spawn_delete(&self) {
-        self.leases
+        self.leases()
             .spawn_delete(&self.lease, self.name.clone(), None);
     }
 }
@@ -269,13 +345,6 @@ pub(super) fn time_left(state: &SessionState, wait_end: Option<TokioInstant>) ->
     limit.map_or(state.request_timeout, |limit| {
         limit.min(state.request_timeout)
     })
-}
-
-async fn sleep_until(end: Option<TokioInstant>) {
-    match end {
-        Some(end) => tokio::time::sleep_until(end).await,
-        None => pending().await,
-    }
 }
 
 /// Sleeps until `end` on the clock of the leases, but may wake early: timers stand still while the
