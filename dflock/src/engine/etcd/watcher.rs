@@ -84,7 +84,7 @@ impl Watcher {
         // one that was removed answers the request of this client. A watch that is refused, for
         // example because the token of the user is not known, has another id.
         if response.canceled {
-            return !queues.contains_key(&WatchId(response.watch_id));
+            return !response.created && !queues.contains_key(&WatchId(response.watch_id));
         }
         if let Some(queue) = queues.get(&WatchId(response.watch_id)) {
             queue.apply_events(&response.events);
