@@ -9,7 +9,6 @@ mod lost;
 mod other_attributes;
 mod permits;
 mod signatures;
-mod ui;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

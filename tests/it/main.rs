@@ -47,5 +47,4 @@ mod tls;
 mod tower;
 mod transcripts;
 mod two_phase;
-mod ui;
 mod waker;

@@ -8,7 +8,7 @@ use std::vec;
 
 use tokio::time::timeout;
 
-use super::held::until_lost;
+use super::held::{loss, until_lost};
 use super::{Counting, Held, Idle, Kind, Semaphore};
 use crate::clock::Instant;
 use crate::driver;
@@ -308,7 +308,17 @@ impl<K: Kind> HeldAll<K> {
     /// ```
     pub fn run<F: Future>(&self, future: F) -> impl Future<Output = Result<F::Output, Error>> {
         // Check again: `future` may have blocked the executor for longer than the lease.
-        until_lost(|| self.lost(), future, |_| Ok(self.check()?))
+        until_lost(self.loss(), future, self.output_check())
+    }
+
+    /// Completes with the error of the first slot that is lost, or of a runtime without timers.
+    fn loss(&self) -> impl Future<Output = Error> {
+        loss(|| self.lost())
+    }
+
+    /// Returns the check of an output that is discarded once a slot is lost.
+    fn output_check<T>(&self) -> impl FnMut(&T) -> Result<(), Error> {
+        |_| Ok(self.check()?)
     }
 
     /// Releases all slots at the same time, and waits until the servers have confirmed it.

@@ -189,7 +189,7 @@ impl Held {
     /// ```
     pub fn run<F: Future>(&self, future: F) -> impl Future<Output = Result<F::Output, Error>> {
         // Check again: `future` may have blocked the executor for longer than the lease.
-        self.until_lost(future, |_| Ok(self.check()?))
+        self.until_lost(future, self.output_check())
     }
 
     /// Runs `future` until the slot is lost. Returns its output unless `check` fails.
@@ -198,7 +198,17 @@ impl Held {
         future: F,
         check: impl FnMut(&F::Output) -> Result<(), Error>,
     ) -> impl Future<Output = Result<F::Output, Error>> {
-        until_lost(|| self.lost(), future, check)
+        until_lost(self.loss(), future, check)
+    }
+
+    /// Completes with the error of a slot that is lost, or of a runtime without timers.
+    fn loss(&self) -> impl Future<Output = Error> {
+        loss(|| self.lost())
+    }
+
+    /// Returns the check of an output that is discarded once the slot is lost.
+    fn output_check<T>(&self) -> impl FnMut(&T) -> Result<(), Error> {
+        |_| Ok(self.check()?)
     }
 
     /// Returns the span of the hold.
@@ -320,28 +330,36 @@ pin_project! {
     }
 }
 
-/// Runs `body` until the future of `lost` is ready. Returns the output of `body` unless `check`
-/// fails.
+/// Runs `body` until `lost` is ready. Returns the output of `body` unless `check` fails.
+///
+/// The types of `lost` and `check` must not name `F`, as a closure in a function that is generic over
+/// `F` does. Otherwise each call inside of a call multiplies the length of the symbols of the future
+/// by six: with eight calls they had 600 MB.
 pub(super) fn until_lost<L, F>(
-    lost: impl FnOnce() -> L,
+    lost: L,
     body: F,
     check: impl FnMut(&F::Output) -> Result<(), Error>,
 ) -> impl Future<Output = Result<F::Output, Error>>
 where
-    L: Future<Output = Lost>,
+    L: Future<Output = Error>,
     F: Future,
 {
-    // `lost` returns the future: an async block that is given it reserves space for it twice.
-    let lost = async move {
-        match driver::require_timers() {
-            Ok(_) => lost().await.into(),
-            Err(error) => error.into(),
-        }
-    };
     UntilLost {
         lost,
         body: Some(body),
         check,
+    }
+}
+
+/// Completes with the error of the loss that `lost` waits for, or of a runtime without timers.
+pub(super) async fn loss<L>(lost: impl FnOnce() -> L) -> Error
+where
+    L: Future<Output = Lost>,
+{
+    // `lost` returns the future: an async function that is given it reserves space for it twice.
+    match driver::require_timers() {
+        Ok(_) => lost().await.into(),
+        Err(error) => error.into(),
     }
 }
 

@@ -68,7 +68,9 @@ async fn lock(lock: Lock) -> Result<(), Error> {
 }
 
 /// A function for semaphores and locks.
-async fn one_of_a_kind<K: Kind>(semaphore: Semaphore<Idle, K>) -> Result<Semaphore<Held, K>, Error> {
+async fn one_of_a_kind<K: Kind>(
+    semaphore: Semaphore<Idle, K>,
+) -> Result<Semaphore<Held, K>, Error> {
     semaphore.with_slot(async |_| ()).await?;
     let enqueued: Enqueued<K> = semaphore.clone().enqueue().await?;
     enqueued.wait().await?.release().await?;

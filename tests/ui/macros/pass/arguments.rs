@@ -107,6 +107,8 @@ async fn hygiene(built: u8, held: u8, never: u8) -> Result<u8, Error> {
     Ok(built + held + never)
 }
 
+// rustfmt indents the attribute further each time.
+#[rustfmt::skip]
 macro_rules! named {
     ($name:ident, $slot:ident, $on_lost:ident, $wait:literal, $ratio:expr, $client:expr) => {
         #[dflock::lock(
