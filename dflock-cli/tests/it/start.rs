@@ -3,8 +3,7 @@
 //! Each process is stalled in its dynamic linker, which opens the library of `LD_PRELOAD`: a named
 //! pipe without a writer.
 
-use std::fs::{File, remove_file};
-use std::io::Write;
+use std::fs::{File, remove_file, rename};
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -40,29 +39,45 @@ impl Pipe {
     fn new() -> Self {
         let thread = thread::current().id();
         let name = format!("dflock-cli-{}-{thread:?}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        mkfifoat(CWD, &path, Mode::RWXU).unwrap();
-        Self(path)
+        let pipe = Self(std::env::temp_dir().join(name));
+        pipe.replace();
+        pipe
     }
 
     /// Waits until a process has opened the pipe. That process is stalled until the file is closed.
     fn wait_for_process(&self) -> File {
         let path = self.0.clone();
-        in_time(|| File::options().write(true).open(path).unwrap())
+        let file = in_time(|| File::options().write(true).open(path).unwrap());
+        // The next process must not open this one, because it would not be stalled.
+        self.replace();
+        file
     }
 
     /// Waits until the processes before `stage` have started and that of `stage` is stalled.
     fn wait_for_stage(&self, stage: Stage) -> File {
         for started in STAGES {
-            let mut file = self.wait_for_process();
+            let file = self.wait_for_process();
             if started == stage {
                 return file;
             }
-            // The process refuses this as a library. Otherwise the next call could open the pipe
-            // before this process has closed it.
-            in_time(move || while file.write(&[0; 4096]).is_ok() {});
+            // The process finds an empty library when this is closed, and goes on without it.
+            drop(file);
         }
         unreachable!("each stage is in the list")
+    }
+
+    /// Puts a new pipe in the place of the current one.
+    fn replace(&self) {
+        let new = self.0.with_extension("new");
+        mkfifoat(CWD, &new, Mode::RWXU).unwrap();
+        rename(&new, &self.0).unwrap();
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        // A failure leaves only a temporary file behind.
+        let _ = remove_file(&self.0);
     }
 }
 
@@ -71,13 +86,6 @@ fn in_time<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, result) = channel();
     thread::spawn(move || sender.send(call()));
     result.recv_timeout(TIMEOUT).expect("a process starts")
-}
-
-impl Drop for Pipe {
-    fn drop(&mut self) {
-        // A failure leaves only a temporary file behind.
-        let _ = remove_file(&self.0);
-    }
 }
 
 /// Starts `dflock run` in a terminal, and stalls it at `stage`.
