@@ -197,7 +197,7 @@ fn limit_mismatch() -> impl TypedValueParser<Value = LimitMismatch> {
 
 const AFTER_HELP: &str = "\
 Exit status of `dflock run`:
-  that of the command, or 128+N if signal N ended the command (or dflock while it waited)
+  that of the command, or 128+N if signal N ended the command (or dflock before it started)
   64   usage error: invalid command line or environment, or the key has another limit
   69   server unavailable: not reachable, no reply, or disconnected while dflock waited
   71   system error, such as a process that cannot be started
@@ -215,8 +215,9 @@ Environment of the command:
 
 Environment of dflock (a variable is ignored if the option that replaces it is given):
   DFLOCK_SERVERS, DFLOCK_AUTH_TOKEN, DFLOCK_AUTH_TOKEN_FILE, DFLOCK_TLS, DFLOCK_TLS_CA,
-  DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT, DFLOCK_SERVER_READ_TIMEOUT, DFLOCK_HEARTBEAT,
-  DFLOCK_MAX_CONNECTION_AGE, DFLOCK_ETCD_PREFIX, DFLOCK_ON_LIMIT_MISMATCH
+  DFLOCK_TLS_CERT, DFLOCK_TLS_KEY, DFLOCK_CONNECT_TIMEOUT, DFLOCK_SOCKET_TIMEOUT,
+  DFLOCK_SERVER_READ_TIMEOUT, DFLOCK_HEARTBEAT, DFLOCK_MAX_CONNECTION_AGE, DFLOCK_ETCD_PREFIX,
+  DFLOCK_ON_LIMIT_MISMATCH
   NO_COLOR: disables colors if it is set and not empty";
 
 #[cfg(test)]

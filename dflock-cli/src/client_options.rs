@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dflock::cli_support::is_local;
+use dflock::cli_support::{is_local, tls};
 use dflock::{Client, ClientBuilder, ConfigError, Tls};
 
 use crate::duration::parse_timeout;
@@ -35,6 +35,15 @@ pub(crate) struct ClientOptions {
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 
+    /// PEM file with the client certificate, for servers that require one; needs TLS [default:
+    /// `$DFLOCK_TLS_CERT`]
+    #[arg(long, requires = "tls_key", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of the client certificate [default: `$DFLOCK_TLS_KEY`]
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
     /// Smallest --read-timeout of the servers, such as 3s [default: `$DFLOCK_SERVER_READ_TIMEOUT`,
     /// or 23s]
     ///
@@ -63,6 +72,10 @@ impl ClientOptions {
             let is_replaced = replaced == Some(name);
             self.variable(name).filter(|_| !is_replaced)
         };
+        if let Some(path) = &self.tls_ca {
+            // Read here, its error is about a file. The library calls it a variable.
+            Tls::ca_pem_file(path)?;
+        }
         let mut builder = ClientBuilder::from_lookup(lookup)?;
         if !self.servers.is_empty() {
             builder = builder.servers(self.servers.iter().map(|server| server.trim()));
@@ -72,10 +85,16 @@ impl ClientOptions {
         if let Some(path) = &self.auth_token_file {
             builder = builder.auth_file(path);
         }
-        if let Some(path) = &self.tls_ca {
-            builder = builder.tls(Tls::ca_pem_file(path)?);
+        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            let tls = tls(&builder).cloned().ok_or_else(|| {
+                CliError::usage(
+                    "--tls-cert is refused without TLS; enable TLS with --tls-ca, DFLOCK_TLS_CA or \
+                     DFLOCK_TLS",
+                )
+            })?;
+            builder = builder.tls(tls.client_pem_files(cert, key)?);
         }
-        if self.has_token() && !self.is_tls() {
+        if self.has_token() && tls(&builder).is_none() {
             let client = builder.clone().build()?;
             if let Some(server) = client.servers().find(|server| !is_local(server)) {
                 warn(&format!(
@@ -95,20 +114,18 @@ impl ClientOptions {
             || is_set("DFLOCK_AUTH_TOKEN_FILE")
     }
 
-    /// Returns whether TLS is enabled. The variables are valid at this point.
-    fn is_tls(&self) -> bool {
-        self.tls_ca.is_some()
-            || self.variable("DFLOCK_TLS_CA").is_some()
-            || self.variable("DFLOCK_TLS").is_some_and(|tls| tls != "off")
-    }
-
     /// Returns the environment variable `name`, unless an option replaces it.
     fn variable(&self, name: &str) -> Option<OsString> {
         let replaced = match name {
             // Read by `env_servers`.
             SERVERS => true,
             "DFLOCK_AUTH_TOKEN" | "DFLOCK_AUTH_TOKEN_FILE" => self.auth_token_file.is_some(),
-            "DFLOCK_TLS" | "DFLOCK_TLS_CA" => self.tls_ca.is_some(),
+            "DFLOCK_TLS" => self.tls_ca.is_some(),
+            "DFLOCK_TLS_CA" if self.tls_ca.is_some() => {
+                // Passed as the variable, because the client certificate may be a variable.
+                return self.tls_ca.clone().map(PathBuf::into_os_string);
+            }
+            "DFLOCK_TLS_CERT" | "DFLOCK_TLS_KEY" => self.tls_cert.is_some(),
             "DFLOCK_SERVER_READ_TIMEOUT" => {
                 // Passed as the variable, because the default heartbeat is derived from it.
                 return self

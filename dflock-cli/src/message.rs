@@ -239,8 +239,8 @@ fn tls_message(kind: TlsErrorKind) -> Option<&'static str> {
              leave --tls-ca, DFLOCK_TLS_CA and DFLOCK_TLS out"
         }
         TlsErrorKind::Refused => {
-            "the server refused the handshake; if it requires a client certificate, use a server \
-             that does not: dflock has no option for client certificates"
+            "the server refused the handshake; if it requires a client certificate, give one that \
+             it trusts with --tls-cert and --tls-key"
         }
         _ => return None,
     })

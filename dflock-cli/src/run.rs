@@ -139,7 +139,13 @@ async fn run_on(
         ("DFLOCK_FENCE", held.fence().map(|fence| fence.to_string())),
     ];
     let foreground = in_foreground();
-    let watchdog = Watchdog::start(&options.command, &variables, &mask, !foreground).await?;
+    let watchdog = tokio::select! {
+        biased;
+        // As during the wait. The terminal sends the signal of a key to the watchdog only if that
+        // runs already, so a key that was pressed before would have no effect.
+        received = signals.next() => return Ok(exit_code::from_signal(received.signal)),
+        watchdog = Watchdog::start(&options.command, &variables, &mask, !foreground) => watchdog?,
+    };
     // The machine may have been suspended since the slot was granted.
     held.check()?;
     let time_left = || held.remaining().saturating_add(options.grace);

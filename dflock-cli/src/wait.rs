@@ -6,6 +6,7 @@ use std::io::{IsTerminal, stderr};
 use std::mem;
 use std::time::Duration;
 
+use dflock::cli_support::{cluster, wait_with};
 use dflock::{Client, Enqueued, Error, Held, Operation, Queued, Semaphore, Stats, TlsErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -14,7 +15,7 @@ use crate::escape::escape;
 use crate::message::message;
 use crate::warning::warn;
 
-/// Interval at which the length of the queue is polled.
+/// Interval at which the position in the queue is updated.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Upper bound of the first pause before the client joins the queue again.
@@ -82,7 +83,18 @@ pub(crate) async fn acquire_many(
              for itself unless {permits} other slots become free"
         ));
     }
-    let acquire = with_progress(semaphore.acquire_many(permits), client, &key);
+    let acquire = async {
+        let acquired = semaphore.acquire_many(permits);
+        let Some(progress) = Progress::start(&key) else {
+            return acquired.await;
+        };
+        tokio::select! {
+            acquired = acquired => acquired,
+            // The position on etcd is not known: its stats list all keys, which is too much for
+            // each terminal to read each second.
+            never = progress.follow_length(client), if cluster(client).is_none() => match never {},
+        }
+    };
     let timeout = timeout.unwrap_or(Duration::MAX);
     if let Ok(acquired) = tokio::time::timeout(timeout, acquire).await {
         Ok(acquired?)
@@ -152,29 +164,17 @@ async fn enqueue_until_held(
 
 /// Waits in the queue.
 async fn wait(queued: Semaphore<Queued>, client: &Client) -> Result<Semaphore<Held>, Error> {
-    let key = queued.key().to_owned();
-    with_progress(queued.wait_within(Duration::MAX), client, &key).await
-}
-
-/// Awaits `wait`, and shows the queue position in the meantime if standard error is a terminal.
-async fn with_progress(
-    wait: impl Future<Output = Result<Semaphore<Held>, Error>>,
-    client: &Client,
-    key: &str,
-) -> Result<Semaphore<Held>, Error> {
-    if !stderr().is_terminal() {
-        return wait.await;
-    }
-    // Cleared when it is dropped, such as at the end of `--timeout`.
-    let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
-    // Draws on a separate thread, so that a blocked terminal does not block the wait.
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    let held = tokio::select! {
-        held = wait => held,
-        never = show_progress(&spinner, client, key) => match never {},
+    let Some(progress) = Progress::start(queued.key()) else {
+        return queued.wait_within(Duration::MAX).await;
     };
-    spinner.finish_and_clear();
-    held
+    let show_position = async |queued: &Semaphore<Queued>| {
+        if cluster(client).is_some() {
+            progress.follow_position(queued).await
+        } else {
+            progress.follow_length(client).await
+        }
+    };
+    wait_with(queued, show_position).await
 }
 
 /// Returns whether `error` means that the server is not reachable, but may become so again.
@@ -224,30 +224,67 @@ impl QueuePosition {
     }
 }
 
-async fn show_progress(spinner: &ProgressBar, client: &Client, key: &str) -> Infallible {
-    let mut position = QueuePosition::default();
-    let key_text = escape(key);
-    spinner.set_message(format!("waiting for a slot of {key_text}"));
-    loop {
-        // If the server does not answer, the wait goes on without a position.
-        if let Some(waiters) = client
-            .stats()
-            .await
-            .ok()
-            .and_then(|all| all.iter().find_map(|stats| waiters(stats, key)))
-        {
-            spinner.set_message(format!(
-                "waiting for a slot of {key_text}: position {} of {waiters} in the queue",
-                position.update(waiters)
-            ));
+/// The line of a wait on a terminal. It is cleared when this is dropped.
+struct Progress {
+    spinner: ProgressBar,
+    key: String,
+}
+
+impl Progress {
+    /// Shows that a slot of `key` is waited for. Returns `None` if standard error is no terminal.
+    fn start(key: &str) -> Option<Self> {
+        if !stderr().is_terminal() {
+            return None;
         }
-        tokio::time::sleep(POLL_INTERVAL).await;
+        let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
+        // Draws on a separate thread, so that a blocked terminal does not block the wait.
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        spinner.set_message(format!("waiting for a slot of {}", escape(key)));
+        let key = key.to_owned();
+        Some(Self { spinner, key })
     }
+
+    /// Shows the position of `queued`, which etcd reports.
+    async fn follow_position(&self, queued: &Semaphore<Queued>) -> Infallible {
+        loop {
+            // It is 0 when the wait is over, and an error if the entry is lost.
+            if let Ok(position @ 1..) = queued.position().await {
+                self.show(&position.to_string());
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Shows an upper bound of the position, from the stats of `client`, which has only the server
+    /// of the key.
+    async fn follow_length(&self, client: &Client) -> Infallible {
+        let mut position = QueuePosition::default();
+        loop {
+            // If the server does not answer, the wait goes on without a position.
+            if let Some(waiters) = waiters(client, &self.key).await {
+                self.show(&format!("{} of {waiters}", position.update(waiters)));
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    fn show(&self, position: &str) {
+        self.spinner.set_message(format!(
+            "waiting for a slot of {}: position {position} in the queue",
+            escape(&self.key)
+        ));
+    }
+}
+
+/// Returns the length of the queue of the semaphore `key`, if its server answers.
+async fn waiters(client: &Client, key: &str) -> Option<u64> {
+    let all = client.stats().await.ok()?;
+    all.iter().find_map(|stats| waiters_in(stats, key))
 }
 
 /// Returns the length of the queue of the semaphore `key`. Servers up to v1.13 list a semaphore
 /// with the limit 1 as a lock.
-fn waiters(stats: &Stats, key: &str) -> Option<u64> {
+fn waiters_in(stats: &Stats, key: &str) -> Option<u64> {
     let semaphore = stats
         .semaphores
         .iter()

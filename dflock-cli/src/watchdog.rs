@@ -57,6 +57,10 @@ impl Watchdog {
     /// The command will have the environment `variables` and the signal mask `mask`. With
     /// `in_own_group` its process group will be that of the watchdog, and otherwise that of this
     /// process. Must be called on the main thread, because the watchdog notices when that ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the watchdog.
     pub(crate) async fn start(
         words: &[OsString],
         variables: &[(&str, Option<String>)],

@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::process::{dflock, output, output_of, status, text};
 
-fn servers(cluster: &EtcdCluster) -> String {
+pub(crate) fn servers(cluster: &EtcdCluster) -> String {
     let members = cluster.addresses().into_iter();
     let members: Vec<_> = members.map(|member| format!("etcd://{member}")).collect();
     members.join(",")

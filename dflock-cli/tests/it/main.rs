@@ -20,6 +20,8 @@ mod serve;
 mod sigkill;
 mod signals;
 mod slot_loss;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod start;
 mod stats;
 mod terminal;
 mod tls;

@@ -9,18 +9,21 @@ use std::thread;
 use std::time::Instant;
 
 use dflock::server::Server;
+use dflock::{Client, Enqueued};
+use dflock_tests::etcd_cluster::shared_cluster;
 use rustix::process::{Pid, Signal, ioctl_tiocsctty, kill_process, setsid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+use crate::etcd::servers;
 #[cfg(target_os = "linux")]
 use crate::process::wait_until_gone;
-use crate::process::{DFLOCK, TIMEOUT, hold, reset_ignored_signals};
+use crate::process::{DFLOCK, TIMEOUT, acquire, hold, reset_ignored_signals};
 
 /// The environment variable with the program that [`session_leader`] executes.
 const PROGRAM_VARIABLE: &str = "DFLOCK_TEST_PROGRAM";
 
 /// A pseudoterminal with `dflock` in its foreground, and the output of the terminal.
-struct Terminal {
+pub(crate) struct Terminal {
     keys: File,
     output: Receiver<Vec<u8>>,
     text: String,
@@ -30,6 +33,11 @@ struct Terminal {
 impl Terminal {
     /// Starts `dflock run` in the foreground of a new terminal.
     fn run(server: &Server, script: &str) -> Self {
+        Self::run_with(&[("DFLOCK_SERVERS", &server.addr().to_string())], script)
+    }
+
+    /// Like [`run`](Self::run), with these variables in its environment.
+    pub(crate) fn run_with(variables: &[(&str, &str)], script: &str) -> Self {
         reset_ignored_signals();
         let keys = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
         grantpt(&keys).unwrap();
@@ -50,7 +58,7 @@ impl Terminal {
             ])
             .env(PROGRAM_VARIABLE, DFLOCK);
         command
-            .env("DFLOCK_SERVERS", server.addr().to_string())
+            .envs(variables.iter().copied())
             .env("DFLOCK_TEST_SCRIPT", script)
             .env("TERM", "xterm");
         command
@@ -78,11 +86,11 @@ impl Terminal {
         }
     }
 
-    fn type_keys(&mut self, keys: &str) {
+    pub(crate) fn type_keys(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(
             Pid::from_raw(self.dflock.id().cast_signed()).unwrap(),
             signal,
@@ -109,7 +117,7 @@ impl Terminal {
 
     /// Waits until `dflock` has ended and no process has the terminal open. Returns the exit code
     /// and the rest of the output.
-    fn wait(mut self) -> (Option<i32>, String) {
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let status = self.dflock.wait().unwrap();
         loop {
             match self.output.recv_timeout(TIMEOUT) {
@@ -204,6 +212,28 @@ async fn the_queue_position_is_shown() {
     let held = hold(&server).await;
     let mut terminal = Terminal::run(&server, "echo done");
     terminal.wait_for("waiting for a slot of job: position 1 of 1 in the queue");
+    held.release().await.unwrap();
+    terminal.wait_for("done");
+    assert_eq!(terminal.wait().0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_exact_queue_position_is_shown_on_etcd() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    let servers = servers(cluster);
+    let client = Client::builder().servers(servers.split(','));
+    let client = client.build().unwrap();
+    let held = acquire(&client, "job", 1).await;
+    let Enqueued::Queued(first) = client.semaphore("job", 1).unwrap().enqueue().await.unwrap()
+    else {
+        panic!("two hold the only slot");
+    };
+    let mut terminal = Terminal::run_with(&[("DFLOCK_SERVERS", &servers)], "echo done");
+    terminal.wait_for("waiting for a slot of job: position 2 in the queue");
+    drop(first.close());
+    terminal.wait_for("waiting for a slot of job: position 1 in the queue");
     held.release().await.unwrap();
     terminal.wait_for("done");
     assert_eq!(terminal.wait().0, Some(0));

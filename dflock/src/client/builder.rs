@@ -133,6 +133,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Returns the TLS options that are set.
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+    pub(crate) fn tls_options(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
     /// Sets the auth token that the servers require. Defaults to none; an empty token is none. On
     /// etcd it is the user and its password, `name:password`.
     ///

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dflock_duration::parse_duration_or_seconds;
@@ -11,6 +12,8 @@ use zeroize::Zeroizing;
 use super::address::Servers;
 use super::builder::{TIMEOUT_RANGE, is_valid_timeout};
 use super::{Client, ClientBuilder};
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+use crate::engine::dflockd::CLIENT_KEY;
 use crate::engine::dflockd::{AuthToken, AuthTokenFile, Reloadable};
 use crate::error::{AuthTokenFileErrorKind, ConfigError};
 use crate::limit_mismatch::LimitMismatch;
@@ -31,6 +34,8 @@ enum Setter {
     Timeout(fn(ClientBuilder, Duration) -> ClientBuilder),
     /// Any text.
     Text(fn(Settings, String) -> Result<Settings, ConfigError>),
+    /// The path of a file.
+    Path(fn(Settings, PathBuf) -> Settings),
 }
 
 /// Defines the names of the variables, their list, and [`Client::from_env`] with a table of them.
@@ -78,7 +83,7 @@ variables! {
     AUTH_TOKEN_FILE = "DFLOCK_AUTH_TOKEN_FILE",
         "the file of the auth token, on etcd of `NAME:PASSWORD`, read again when it changes; refused \
          with `DFLOCK_AUTH_TOKEN`",
-        Setter::Text(|settings, file| Ok(Settings { auth_token_file: Some(file), ..settings }));
+        Setter::Path(|settings, file| Settings { auth_token_file: Some(file), ..settings });
     TLS = "DFLOCK_TLS",
         "`native`: TLS with the root certificates of the system; `off`: no TLS",
         Setter::Text(|settings, tls| Ok(Settings { tls: Some(tls), ..settings }));
@@ -86,7 +91,16 @@ variables! {
         "a PEM file of CA certificates, read again when it changes, which enables TLS; with \
          `DFLOCK_TLS=native` those of the system are trusted as well; refused with \
          `DFLOCK_TLS=off`",
-        Setter::Text(|settings, file| Ok(Settings { tls_ca: Some(file), ..settings }));
+        Setter::Path(|settings, file| Settings { tls_ca: Some(file), ..settings });
+    TLS_CERT = "DFLOCK_TLS_CERT",
+        "a PEM file of the client certificate for servers that require one, read again when it \
+         changes; refused without `DFLOCK_TLS_KEY`, and if neither `DFLOCK_TLS_CA` nor \
+         `DFLOCK_TLS=native` enables TLS",
+        Setter::Path(|settings, file| Settings { tls_cert: Some(file), ..settings });
+    TLS_KEY = "DFLOCK_TLS_KEY",
+        "the PEM file of the private key of `DFLOCK_TLS_CERT`, read again when it changes; it may be \
+         the same file; refused without `DFLOCK_TLS_CERT`",
+        Setter::Path(|settings, file| Settings { tls_key: Some(file), ..settings });
     CONNECT_TIMEOUT = "DFLOCK_CONNECT_TIMEOUT",
         "the longest time to connect, including the TLS handshake; default `5s`",
         Setter::Timeout(ClientBuilder::connect_timeout);
@@ -159,16 +173,14 @@ impl ClientBuilder {
     ) -> Result<Self, ConfigError> {
         let mut settings = Settings::default();
         for Variable { name, setter, .. } in VARIABLES {
-            let text = match lookup(name).map(OsString::into_string) {
-                Some(Ok(text)) => text,
-                Some(Err(_)) => return Err(variable_error(name, &"it is not UTF-8")),
-                None => continue,
-            };
+            let Some(value) = lookup(name) else { continue };
             match setter {
                 Setter::Timeout(set) => {
-                    settings.builder = set(settings.builder, parse_timeout(name, &text)?);
+                    let timeout = parse_timeout(name, &into_text(name, value)?)?;
+                    settings.builder = set(settings.builder, timeout);
                 }
-                Setter::Text(set) => settings = set(settings, text)?,
+                Setter::Text(set) => settings = set(settings, into_text(name, value)?)?,
+                Setter::Path(set) => settings = set(settings, value.into()),
             }
         }
         settings.into_builder()
@@ -180,9 +192,11 @@ impl ClientBuilder {
 struct Settings {
     builder: ClientBuilder,
     auth_token: Option<Zeroizing<String>>,
-    auth_token_file: Option<String>,
+    auth_token_file: Option<PathBuf>,
     tls: Option<String>,
-    tls_ca: Option<String>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
 }
 
 impl Settings {
@@ -232,14 +246,41 @@ impl Settings {
     }
 
     #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
-    fn apply_tls(self) -> Result<ClientBuilder, ConfigError> {
-        let tls = match (self.tls.as_deref(), self.tls_ca) {
-            (None | Some("off"), None) => return Ok(self.builder),
+    fn apply_tls(mut self) -> Result<ClientBuilder, ConfigError> {
+        let certificate = match (self.tls_cert.take(), self.tls_key.take()) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (Some(_), None) => return Err(missing_half(TLS_CERT, TLS_KEY)),
+            (None, Some(_)) => return Err(missing_half(TLS_KEY, TLS_CERT)),
+        };
+        match (self.trusted_certificates()?, certificate) {
+            (None, None) => Ok(self.builder),
+            (Some(tls), None) => Ok(self.builder.tls(tls)),
+            (Some(tls), Some((cert, key))) => {
+                let tls = tls.client_pem_files(cert, key).map_err(|error| {
+                    let is_key =
+                        matches!(error, ConfigError::Pem { role, .. } if role == CLIENT_KEY);
+                    certificate_error(if is_key { TLS_KEY } else { TLS_CERT }, error)
+                });
+                Ok(self.builder.tls(tls?))
+            }
+            (None, Some(_)) => {
+                let reason = format!("TLS is off; set `{TLS_CA}`, or set `{TLS}` to `native`");
+                Err(variable_error(TLS_CERT, &reason))
+            }
+        }
+    }
+
+    /// Returns the TLS options with the trusted certificates. `None` if TLS is off.
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+    fn trusted_certificates(&mut self) -> Result<Option<Tls>, ConfigError> {
+        let tls = match (self.tls.as_deref(), self.tls_ca.take()) {
+            (None | Some("off"), None) => return Ok(None),
             (Some("native"), None) => {
                 Tls::native_roots().map_err(|error| certificate_error(TLS, error))
             }
             (Some("native"), Some(ca)) => {
-                Tls::native_roots_and(ca.as_ref()).map_err(|error| certificate_error(TLS_CA, error))
+                Tls::native_roots_and(&ca).map_err(|error| certificate_error(TLS_CA, error))
             }
             (None, Some(ca)) => {
                 Tls::ca_pem_file(ca).map_err(|error| certificate_error(TLS_CA, error))
@@ -251,15 +292,19 @@ impl Settings {
             // The value is not shown, because it may be a certificate or a key.
             (Some(_), _) => Err(variable_error(TLS, &"it is neither `native` nor `off`")),
         };
-        Ok(self.builder.tls(tls?))
+        tls.map(Some)
     }
 
     /// Refuses variables that request TLS, because the connection would otherwise be in clear text.
     #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
     fn apply_tls(self) -> Result<ClientBuilder, ConfigError> {
-        let tls = self.tls.filter(|tls| tls != "off");
-        for (name, value) in [(TLS, tls), (TLS_CA, self.tls_ca)] {
-            if value.is_some() {
+        for (name, requests_tls) in [
+            (TLS, self.tls.is_some_and(|tls| tls != "off")),
+            (TLS_CA, self.tls_ca.is_some()),
+            (TLS_CERT, self.tls_cert.is_some()),
+            (TLS_KEY, self.tls_key.is_some()),
+        ] {
+            if requests_tls {
                 let reason = "this program was built without TLS; build it with the feature `tls` of \
                            `dflock`";
                 return Err(variable_error(name, &reason));
@@ -269,8 +314,14 @@ impl Settings {
     }
 }
 
-fn open_auth_token_file(file: String) -> Result<Reloadable<AuthTokenFile>, ConfigError> {
-    AuthTokenFile::open(file.into()).map_err(|error| match error {
+/// Returns the value of the variable `name`, which must be UTF-8.
+fn into_text(name: &'static str, value: OsString) -> Result<String, ConfigError> {
+    let text = value.into_string();
+    text.map_err(|_| variable_error(name, &"it is not UTF-8"))
+}
+
+fn open_auth_token_file(file: PathBuf) -> Result<Reloadable<AuthTokenFile>, ConfigError> {
+    AuthTokenFile::open(file).map_err(|error| match error {
         // Omit the path: the value may be the auth token itself, in the wrong variable.
         ConfigError::AuthTokenFile { kind, .. } => {
             let kind = match kind {
@@ -283,6 +334,12 @@ fn open_auth_token_file(file: String) -> Result<Reloadable<AuthTokenFile>, Confi
         }
         error => variable_error(AUTH_TOKEN_FILE, &error),
     })
+}
+
+/// Returns the error for `name`, which is set without the `other` file that it needs.
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+fn missing_half(name: &'static str, other: &str) -> ConfigError {
+    variable_error(name, &format!("`{other}` is not set; set both, or neither"))
 }
 
 /// Returns the error for the certificates of the variable `name`, or of the system.
@@ -402,6 +459,8 @@ mod tests {
             ("DFLOCK_TLS", "NATIVE"),
             ("DFLOCK_TLS_CA", ""),
             ("DFLOCK_TLS_CA", "no/such/file"),
+            ("DFLOCK_TLS_CERT", "no/such/file"),
+            ("DFLOCK_TLS_KEY", "no/such/file"),
             ("DFLOCK_CONNECT_TIMEOUT", "soon"),
             ("DFLOCK_CONNECT_TIMEOUT", "0"),
             ("DFLOCK_SOCKET_TIMEOUT", "-1"),
@@ -535,6 +594,16 @@ mod tests {
             named(&[(TLS, "native"), (TLS_CA, "no/such/file")]).0,
             TLS_CA
         );
+        let files = [(TLS_CERT, "no/such/cert"), (TLS_KEY, "no/such/key")];
+        for (vars, expected, part) in [
+            (&files[..1], TLS_CERT, TLS_KEY),
+            (&files[1..], TLS_KEY, TLS_CERT),
+            (&files, TLS_CERT, "TLS is off"),
+            (&[&[(TLS, "off")], &files[..]].concat(), TLS_CERT, TLS_CA),
+        ] {
+            let (name, reason) = named(vars);
+            assert_eq!((name, reason.contains(part)), (expected, true), "{reason}");
+        }
         let (name, reason) = named(&[(TLS, "native"), ("DFLOCK_SERVERS", "schlüssel:6388")]);
         assert_eq!(
             (name, reason.contains("schlüssel")),
@@ -551,7 +620,12 @@ mod tests {
     #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
     #[test]
     fn tls_variables_are_refused_in_a_build_without_tls() {
-        for vars in [(TLS, "native"), (TLS_CA, "ca.pem")] {
+        for vars in [
+            (TLS, "native"),
+            (TLS_CA, "ca.pem"),
+            (TLS_CERT, "cert.pem"),
+            (TLS_KEY, "key.pem"),
+        ] {
             let error = client(&[vars]).unwrap_err().to_string();
             assert!(error.contains("built without TLS"), "{error}");
         }

@@ -48,6 +48,8 @@ pub(crate) use pool::Pool;
 pub(crate) use resolver::Resolver;
 pub use sharding::{Crc32, Sharding};
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub(crate) use tls::CLIENT_KEY;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 pub use tls::Tls;
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use tls::Tls;

@@ -68,7 +68,8 @@ impl fmt::Display for TlsErrorKind {
             }
             Self::Refused => {
                 "the server refused the handshake; if it requires a client certificate, give one \
-                 that it trusts with `Tls::client_pem_files`"
+                 that it trusts with `Tls::client_pem_files`, or with `DFLOCK_TLS_CERT` and \
+                 `DFLOCK_TLS_KEY`"
             }
             Self::ConnectionClosed => {
                 "the server was reached and ended the handshake; check that it speaks TLS on this \

@@ -1,5 +1,6 @@
 //! The queued state, the methods that wait for the slot, and the outcome of an enqueue.
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::{Counting, Held, Idle, Kind, Semaphore};
 use crate::error::Error;
 use crate::lease::LeaseHandle;
 use crate::slot::SemaphoreInner;
+use crate::wire::Grant;
 
 /// State of a semaphore that waits in the queue.
 ///
@@ -100,11 +102,28 @@ impl<K: Kind> Semaphore<Queued, K> {
     #[must_use = "the slot is given up when it is dropped"]
     pub async fn wait_within(self, wait: Duration) -> Result<Semaphore<Held, K>, Error> {
         let grant = self.slot.wait(&self.state.hold, wait).await?;
-        Ok(Semaphore {
+        Ok(self.into_held(grant))
+    }
+
+    /// Waits for the slot without a time limit, and runs `meanwhile` until the wait is over.
+    pub(crate) async fn wait_with(
+        self,
+        meanwhile: impl AsyncFnOnce(&Self) -> Infallible,
+    ) -> Result<Semaphore<Held, K>, Error> {
+        let grant = tokio::select! {
+            biased;
+            grant = self.slot.wait(&self.state.hold, Duration::MAX) => grant?,
+            never = meanwhile(&self) => match never {},
+        };
+        Ok(self.into_held(grant))
+    }
+
+    fn into_held(self, grant: Grant) -> Semaphore<Held, K> {
+        Semaphore {
             slot: self.slot,
             state: Held::new((self.state.hold, grant)),
             kind: PhantomData,
-        })
+        }
     }
 
     /// Returns whether the slot is granted, so that [`wait`](Self::wait) returns at once. No IO.

@@ -1,6 +1,6 @@
 //! TLS to the members, with client certificates.
 
-use dflock::{Error, Tls, TlsErrorKind};
+use dflock::{ClientBuilder, Error, Tls, TlsErrorKind};
 
 use super::builder;
 use crate::tls::temp_dir::TempDir;
@@ -30,19 +30,35 @@ async fn certificates_are_checked_on_both_sides() {
     let Some(cluster) = EtcdCluster::start_with(1, &options) else {
         return;
     };
-    let cycle = async |tls: Option<Tls>| {
-        let builder = builder(&cluster).socket_timeout(super::SECOND * 2);
-        let builder = match tls {
-            Some(tls) => builder.tls(tls),
-            None => builder,
-        };
-        let held = builder.build()?.semaphore("tls", 1)?.acquire().await?;
+    let cycle_of = async |builder: ClientBuilder| {
+        let client = builder.socket_timeout(super::SECOND * 2).build()?;
+        let held = client.semaphore("tls", 1)?.acquire().await?;
         held.renew().await?;
         held.release().await.map(drop)
+    };
+    let cycle = async |tls: Option<Tls>| match tls {
+        Some(tls) => cycle_of(builder(&cluster).tls(tls)).await,
+        None => cycle_of(builder(&cluster)).await,
     };
     let me = ca.issue("me");
     let tls = |ca: &TestCa| ca.tls().client_pem(&me.certificate, &me.key).unwrap();
     cycle(Some(tls(&ca))).await.unwrap();
+    let variables = [
+        (
+            "DFLOCK_SERVERS",
+            format!("etcd://{}", cluster.addresses()[0]),
+        ),
+        ("DFLOCK_TLS_CA", folder.path("ca.pem")),
+        ("DFLOCK_TLS_CERT", folder.file("me.pem", &me.certificate)),
+        ("DFLOCK_TLS_KEY", folder.file("me.key", &me.key)),
+    ];
+    let lookup = |wanted| {
+        let variable = variables.iter().find(|(name, _)| *name == wanted);
+        variable.map(|(_, value)| value.into())
+    };
+    cycle_of(ClientBuilder::from_lookup(lookup).unwrap())
+        .await
+        .unwrap();
     let kind = |error| match error {
         Error::Tls { kind, .. } => kind,
         other => panic!("{other:?}"),

@@ -13,7 +13,7 @@ use super::test_ca::{HOST, TestCa, provider};
 use crate::bad_input::reads_well;
 
 /// Starts a server that accepts clients with a certificate of `ca`.
-async fn server(ca: &TestCa, version: &'static SupportedProtocolVersion) -> Server {
+pub(super) async fn server(ca: &TestCa, version: &'static SupportedProtocolVersion) -> Server {
     let cert = ca.issue(HOST);
     let verifier = WebPkiClientVerifier::builder_with_provider(ca.roots(), provider())
         .build()

@@ -1,9 +1,11 @@
 //! TLS options from the environment, each in a separate process.
 
 use dflock::Client;
+use dflock::rustls::version::TLS13;
 use dflock::server::Server;
 use tokio::process::Command;
 
+use super::client_certificate;
 use super::redaction::assert_hides;
 use super::temp_dir::TempDir;
 use super::test_ca::TestCa;
@@ -33,12 +35,14 @@ async fn outcome(server: &Server, variables: &[(&str, &str)]) -> String {
         .to_owned()
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "DFLOCK_SERVERS",
     "DFLOCK_AUTH_TOKEN",
     "DFLOCK_AUTH_TOKEN_FILE",
     "DFLOCK_TLS",
     "DFLOCK_TLS_CA",
+    "DFLOCK_TLS_CERT",
+    "DFLOCK_TLS_KEY",
     "DFLOCK_CONNECT_TIMEOUT",
     "DFLOCK_SOCKET_TIMEOUT",
     "DFLOCK_SERVER_READ_TIMEOUT",
@@ -105,11 +109,46 @@ async fn the_environment_selects_the_trusted_certificates() {
 }
 
 #[tokio::test]
+async fn the_environment_names_the_client_certificate() {
+    let test_ca = TestCa::new();
+    let server = client_certificate::server(&test_ca, &TLS13).await;
+    let dir = TempDir::new();
+    let ca = dir.file("ca.pem", test_ca.pem());
+    let with = async |trust: &[(&str, &str)], issuer: &TestCa| {
+        let cert = issuer.issue("worker-1");
+        let both = dir.file("both.pem", format!("{}{}", cert.certificate, cert.key));
+        let chain = dir.file("me.pem", cert.certificate);
+        let key = dir.file("me.key", cert.key);
+        let two_files = [("DFLOCK_TLS_CERT", &*chain), ("DFLOCK_TLS_KEY", &key)];
+        let one_file = [("DFLOCK_TLS_CERT", &*both), ("DFLOCK_TLS_KEY", &both)];
+        let two_files = outcome(&server, &[trust, &two_files].concat()).await;
+        let one_file = outcome(&server, &[trust, &one_file].concat()).await;
+        assert_eq!(one_file, two_files);
+        two_files
+    };
+    let trust = [("DFLOCK_TLS_CA", &*ca)];
+    let native = [("DFLOCK_TLS", "native"), ("SSL_CERT_FILE", &*ca)];
+    assert_eq!(with(&trust, &test_ca).await, "fine");
+    assert_eq!(with(&native, &test_ca).await, "fine");
+    for error in [
+        with(&trust, &TestCa::new()).await,
+        outcome(&server, &trust).await,
+    ] {
+        assert!(error.contains("`DFLOCK_TLS_CERT`"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_invalid_environment_variable_is_named() {
     let server = Server::start().await.unwrap();
     let dir = TempDir::new();
     let (empty, missing) = (dir.file("empty.pem", ""), dir.path("missing.pem"));
     let ca = dir.file("ca.pem", TestCa::new().pem());
+    let cert = TestCa::new().issue("worker-1");
+    let chain = dir.file("me.pem", cert.certificate);
+    let key = dir.file("me.key", cert.key);
+    let other_key = dir.file("other.key", TestCa::new().issue("worker-1").key);
+    let trust = ("DFLOCK_TLS_CA", &*ca);
     for (variables, names) in [
         (
             &[("DFLOCK_TLS_CA", empty.as_str())][..],
@@ -139,6 +178,43 @@ async fn an_invalid_environment_variable_is_named() {
                 ("DFLOCK_TLS_CA", &ca),
             ],
             ["variable DFLOCK_TLS is", "the system has no certificate"],
+        ),
+        (
+            &[trust, ("DFLOCK_TLS_CERT", &chain)],
+            ["variable DFLOCK_TLS_CERT is", "`DFLOCK_TLS_KEY` is not set"],
+        ),
+        (
+            &[trust, ("DFLOCK_TLS_KEY", &key)],
+            ["variable DFLOCK_TLS_KEY is", "`DFLOCK_TLS_CERT` is not set"],
+        ),
+        (
+            &[("DFLOCK_TLS_CERT", &chain), ("DFLOCK_TLS_KEY", &key)],
+            ["variable DFLOCK_TLS_CERT is", "set `DFLOCK_TLS_CA`"],
+        ),
+        (
+            &[
+                trust,
+                ("DFLOCK_TLS_CERT", &missing),
+                ("DFLOCK_TLS_KEY", &key),
+            ],
+            ["variable DFLOCK_TLS_CERT is", "the value is not shown"],
+        ),
+        (
+            &[
+                trust,
+                ("DFLOCK_TLS_CERT", &chain),
+                ("DFLOCK_TLS_KEY", &missing),
+            ],
+            ["variable DFLOCK_TLS_KEY is", "the value is not shown"],
+        ),
+        // The key of another certificate.
+        (
+            &[
+                trust,
+                ("DFLOCK_TLS_CERT", &chain),
+                ("DFLOCK_TLS_KEY", &other_key),
+            ],
+            ["variable DFLOCK_TLS_KEY is", "not the key of the first"],
         ),
     ] {
         let error = outcome(&server, variables).await;

@@ -124,11 +124,28 @@ fn tls() -> Tls {
 }
 
 fn load_variable(name: &'static str, value: &str) -> Result<(), ConfigError> {
-    let lookup = |variable| (variable == name).then(|| value.into());
+    load_variables(&[(name, value)])
+}
+
+fn load_variables(variables: &[(&str, &str)]) -> Result<(), ConfigError> {
+    let lookup = |wanted| {
+        let variable = variables.iter().find(|(name, _)| *name == wanted);
+        variable.map(|(_, value)| value.into())
+    };
     ClientBuilder::from_lookup(lookup)?.build().map(drop)
 }
 
-pub(super) const SOURCES: [Source; 22] = [
+/// Loads the variables of a client certificate and its key.
+fn load_certificate_variables(dir: &TempDir, chain: &str, key: &str) -> Result<(), ConfigError> {
+    let ca = dir.file("ca", TestCa::new().pem());
+    load_variables(&[
+        ("DFLOCK_TLS_CA", &ca),
+        ("DFLOCK_TLS_CERT", chain),
+        ("DFLOCK_TLS_KEY", key),
+    ])
+}
+
+pub(super) const SOURCES: [Source; 26] = [
     ("ca_pem", |_, text| Tls::ca_pem(text).map(drop)),
     ("ca_pem_file", |dir, text| {
         Tls::ca_pem_file(dir.file("a", text)).map(drop)
@@ -165,6 +182,13 @@ pub(super) const SOURCES: [Source; 22] = [
     ("DFLOCK_TLS_CA", |dir, text| {
         load_variable("DFLOCK_TLS_CA", &dir.file("a", text))
     }),
+    ("DFLOCK_TLS_CERT", |dir, text| {
+        load_certificate_variables(dir, &dir.file("a", text), &dir.file("b", cert().key))
+    }),
+    ("DFLOCK_TLS_KEY", |dir, text| {
+        let chain = dir.file("a", cert().certificate);
+        load_certificate_variables(dir, &chain, &dir.file("b", text))
+    }),
     // The content in place of a path.
     ("path of ca_pem_file", |_, text| {
         Tls::ca_pem_file(text).map(drop)
@@ -184,6 +208,12 @@ pub(super) const SOURCES: [Source; 22] = [
     }),
     ("path in DFLOCK_TLS_CA", |_, text| {
         load_variable("DFLOCK_TLS_CA", text)
+    }),
+    ("path in DFLOCK_TLS_CERT", |dir, text| {
+        load_certificate_variables(dir, text, &dir.file("b", cert().key))
+    }),
+    ("path in DFLOCK_TLS_KEY", |dir, text| {
+        load_certificate_variables(dir, &dir.file("a", cert().certificate), text)
     }),
     ("path of auth_file", |_, text| {
         Client::builder().auth_file(text).build().map(drop)

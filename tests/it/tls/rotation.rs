@@ -392,3 +392,41 @@ async fn the_ca_file_of_the_environment_is_reloaded() {
     dir.file("ca.pem", new.pem());
     builder.build().unwrap().ping().await.unwrap();
 }
+
+#[tokio::test]
+async fn the_client_certificate_of_the_environment_is_reloaded() {
+    let (known, unknown) = (TestCa::new(), TestCa::new());
+    let server = start_asking(&known).await;
+    let dir = TempDir::new();
+    let write = |issuer: &TestCa| {
+        let cert = issuer.issue("worker-1");
+        [
+            dir.file("tls.crt", cert.certificate),
+            dir.file("tls.key", cert.key),
+        ]
+    };
+    let ca = dir.file("ca.pem", known.pem());
+    let [chain, key] = write(&unknown);
+    let lookup = |name| match name {
+        "DFLOCK_TLS_CA" => Some(ca.clone().into()),
+        "DFLOCK_TLS_CERT" => Some(chain.clone().into()),
+        "DFLOCK_TLS_KEY" => Some(key.clone().into()),
+        _ => None,
+    };
+    let builder = ClientBuilder::from_lookup(lookup)
+        .unwrap()
+        .servers([server.addr().to_string()]);
+    let refused = builder.clone().build().unwrap().ping().await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Tls {
+                kind: TlsErrorKind::Refused,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    write(&known);
+    builder.build().unwrap().ping().await.unwrap();
+}

@@ -9,6 +9,8 @@ mod error;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod options;
 
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+pub(crate) use config::CLIENT_KEY;
 #[cfg(all(feature = "server", any(feature = "tls", feature = "tls-aws-lc")))]
 pub(crate) use config::provider;
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc")))]

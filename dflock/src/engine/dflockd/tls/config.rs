@@ -14,7 +14,7 @@ use crate::mutex::Mutex;
 
 pub(super) const CA: &str = "the CA certificate";
 pub(super) const CLIENT_CERTIFICATE: &str = "the client certificate";
-pub(super) const CLIENT_KEY: &str = "the client key";
+pub(crate) const CLIENT_KEY: &str = "the client key";
 
 /// The trusted certificates and the client certificate, each fixed or read from files.
 pub(super) struct ReloadableConfig {
