@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dflock::cli_support::{is_local, tls};
+use dflock::cli_support::{builder_from_lookup, is_local, tls};
 use dflock::{Client, ClientBuilder, ConfigError, Tls};
 
 use crate::duration::parse_timeout;
@@ -72,11 +72,8 @@ impl ClientOptions {
             let is_replaced = replaced == Some(name);
             self.variable(name).filter(|_| !is_replaced)
         };
-        if let Some(path) = &self.tls_ca {
-            // Read here, its error is about a file. The library calls it a variable.
-            Tls::ca_pem_file(path)?;
-        }
-        let mut builder = ClientBuilder::from_lookup(lookup)?;
+        let trust = self.tls_ca.as_ref().map(Tls::ca_pem_file).transpose()?;
+        let mut builder = builder_from_lookup(trust, lookup)?;
         if !self.servers.is_empty() {
             builder = builder.servers(self.servers.iter().map(|server| server.trim()));
         } else if let Some(servers) = env_servers()? {
@@ -120,11 +117,7 @@ impl ClientOptions {
             // Read by `env_servers`.
             SERVERS => true,
             "DFLOCK_AUTH_TOKEN" | "DFLOCK_AUTH_TOKEN_FILE" => self.auth_token_file.is_some(),
-            "DFLOCK_TLS" => self.tls_ca.is_some(),
-            "DFLOCK_TLS_CA" if self.tls_ca.is_some() => {
-                // Passed as the variable, because the client certificate may be a variable.
-                return self.tls_ca.clone().map(PathBuf::into_os_string);
-            }
+            "DFLOCK_TLS" | "DFLOCK_TLS_CA" => self.tls_ca.is_some(),
             "DFLOCK_TLS_CERT" | "DFLOCK_TLS_KEY" => self.tls_cert.is_some(),
             "DFLOCK_SERVER_READ_TIMEOUT" => {
                 // Passed as the variable, because the default heartbeat is derived from it.

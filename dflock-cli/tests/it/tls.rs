@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use dflock::rustls::crypto::ring;
@@ -10,8 +11,10 @@ use dflock::rustls::server::WebPkiClientVerifier;
 use dflock::rustls::{RootCertStore, ServerConfig};
 use dflock::server::{Server, ServerTls};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
-use crate::process::{Process, dflock, output_of, run, status, text};
+use crate::process::{Process, TIMEOUT, dflock, output_of, run, status, text};
 
 /// A temporary file, deleted on drop.
 struct TempFile(PathBuf);
@@ -166,6 +169,16 @@ async fn the_client_certificate_is_that_of_the_options_or_the_environment() {
         let shown = format!("{stderr}{}", text(&output.stdout));
         assert!(shown.contains(message), "{args:?} {variables:?}: {shown}");
     }
+    // A pipe can be read once only.
+    let addr = server.addr().to_string();
+    let mut stats = dflock(&["stats", "--servers", &addr, "--tls-ca", "/dev/stdin"]);
+    let mut stats = stats.envs(variables).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = stats.stdin.take().unwrap();
+    stdin.write_all(mine.cert.pem().as_bytes()).await.unwrap();
+    drop(stdin);
+    let output = timeout(TIMEOUT, stats.wait_with_output()).await.unwrap();
+    let output = output.unwrap();
+    assert_eq!(status(&output), 0, "{}", text(&output.stderr));
 }
 
 #[tokio::test]

@@ -171,19 +171,21 @@ impl ClientBuilder {
     pub fn from_lookup(
         lookup: impl Fn(&'static str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
-        let mut settings = Settings::default();
-        for Variable { name, setter, .. } in VARIABLES {
-            let Some(value) = lookup(name) else { continue };
-            match setter {
-                Setter::Timeout(set) => {
-                    let timeout = parse_timeout(name, &into_text(name, value)?)?;
-                    settings.builder = set(settings.builder, timeout);
-                }
-                Setter::Text(set) => settings = set(settings, into_text(name, value)?)?,
-                Setter::Path(set) => settings = set(settings, value.into()),
-            }
-        }
-        settings.into_builder()
+        Settings::default().read(lookup)
+    }
+
+    /// Like [`from_lookup`](Self::from_lookup), with `trust` in place of the variables that enable
+    /// TLS. `lookup` returns `None` for those.
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+    pub(crate) fn from_lookup_with_trust(
+        trust: Option<Tls>,
+        lookup: impl Fn(&'static str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
+        let settings = Settings {
+            trust,
+            ..Settings::default()
+        };
+        settings.read(lookup)
     }
 }
 
@@ -197,9 +199,31 @@ struct Settings {
     tls_ca: Option<PathBuf>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    /// The TLS options in place of `tls` and `tls_ca`.
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+    trust: Option<Tls>,
 }
 
 impl Settings {
+    /// Sets the options that `lookup` returns, and returns the builder.
+    fn read(
+        mut self,
+        lookup: impl Fn(&'static str) -> Option<OsString>,
+    ) -> Result<ClientBuilder, ConfigError> {
+        for Variable { name, setter, .. } in VARIABLES {
+            let Some(value) = lookup(name) else { continue };
+            match setter {
+                Setter::Timeout(set) => {
+                    let timeout = parse_timeout(name, &into_text(name, value)?)?;
+                    self.builder = set(self.builder, timeout);
+                }
+                Setter::Text(set) => self = set(self, into_text(name, value)?)?,
+                Setter::Path(set) => self = set(self, value.into()),
+            }
+        }
+        self.into_builder()
+    }
+
     fn servers(mut self, list: &str) -> Result<Self, ConfigError> {
         let servers = list.split(',').map(str::trim);
         Servers::parse(servers.clone()).map_err(|error| variable_error(SERVERS, &error))?;
@@ -275,7 +299,7 @@ impl Settings {
     #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
     fn trusted_certificates(&mut self) -> Result<Option<Tls>, ConfigError> {
         let tls = match (self.tls.as_deref(), self.tls_ca.take()) {
-            (None | Some("off"), None) => return Ok(None),
+            (None | Some("off"), None) => return Ok(self.trust.take()),
             (Some("native"), None) => {
                 Tls::native_roots().map_err(|error| certificate_error(TLS, error))
             }
