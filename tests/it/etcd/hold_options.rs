@@ -62,7 +62,11 @@ async fn max_hold_ends_a_hold_however_old_the_lease_of_the_client_is() {
         .await
         .unwrap();
     let started_at = Instant::now();
-    assert!(held.remaining() > MILLI * 900, "{:?}", held.remaining());
+    let remaining = held.remaining();
+    assert!(
+        remaining > MILLI * 900 && remaining <= SECOND,
+        "{remaining:?}"
+    );
     let next = tokio::spawn(semaphore(&waiting, "max", 1, SECOND * 10).acquire());
     let lost = held.lost().await;
     assert_eq!(lost.reason, LostReason::Overdue);
@@ -211,8 +215,12 @@ async fn acquire_all_holds_all_or_none_and_does_not_deadlock() {
         error.is_timeout() && error.key() == Some("all-b"),
         "{error:?}"
     );
-    let [only_a] = [a.acquire_within(LONG).await.unwrap()];
-    only_a.release().await.unwrap();
+    a.acquire_within(LONG)
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap();
     busy.release().await.unwrap();
 }
 
