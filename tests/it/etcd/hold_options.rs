@@ -12,7 +12,7 @@ use dflock::{
 use dflock_tests::etcd_cluster::shared_cluster;
 use tokio::time::{sleep, timeout};
 
-use super::{LONG, SECOND, client, semaphore};
+use super::{LONG, SECOND, client, runtime, semaphore};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -82,12 +82,6 @@ async fn max_hold_ends_a_hold_however_old_the_lease_of_the_client_is() {
 fn max_hold_frees_the_slot_of_a_blocked_executor() {
     let Some(cluster) = shared_cluster() else {
         return;
-    };
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
     };
     let (blocked, other) = (runtime(), runtime());
     let (first, second) = (client(cluster), client(cluster));
