@@ -59,8 +59,10 @@ pub(crate) struct Flags {
     /// Hold this many slots at once, and measure memory and CPU instead of cycles
     #[arg(long, value_name = "N", conflicts_with = "floor")]
     pub(crate) hold_many: Option<NonZeroU32>,
-    /// Measure acquires of several permits and of several keys, beside single acquires
-    #[arg(long, conflicts_with_all = ["floor", "hold_many"])]
+    /// Measure acquires of several permits and of several keys, beside single acquires, with a
+    /// quarter of the cycles
+    // Workers that acquire the permits of one key one by one would wait for each other.
+    #[arg(long, conflicts_with_all = ["floor", "hold_many", "contend"])]
     pub(crate) several: bool,
     /// Measure every bar of docs/PERFORMANCE.md, and print the table
     #[arg(long, conflicts_with_all = ["servers", "floor", "hold_many", "several"])]

@@ -39,6 +39,8 @@ pub(crate) fn measure(load: &Load, kind: Runtime, rounds: NonZeroU32) -> Result<
     let client = sdk::build_client(load)?;
     let load = Load {
         limit: load.limit.max(PERMITS),
+        // A cycle has up to 12 requests instead of 2.
+        cycles: load.cycles.div_ceil(PERMITS),
         ..load.clone()
     };
     let methods = [

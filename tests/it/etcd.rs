@@ -42,6 +42,7 @@ use std::time::Duration;
 use dflock::{Client, ClientBuilder, Semaphore};
 
 use dflock_tests::etcd_cluster::EtcdCluster;
+use tokio::runtime::Runtime;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -55,6 +56,12 @@ fn builder(cluster: &EtcdCluster) -> ClientBuilder {
 
 fn client(cluster: &EtcdCluster) -> Client {
     builder(cluster).build().unwrap()
+}
+
+/// Returns a runtime that runs only inside of its `block_on`.
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
 }
 
 /// Returns a semaphore whose lease is `lease`.

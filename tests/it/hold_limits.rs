@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dflock::server::Event;
-use dflock::{Enqueued, Lost, LostReason, Semaphore, SemaphoreBuilder};
+use dflock::{Enqueued, Held, Lost, LostReason, Semaphore, SemaphoreBuilder};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::fixture::{Fixture, server};
 
@@ -22,6 +22,13 @@ fn pool(fixture: &Fixture) -> Builder {
         .key("pool")
         .limit(1)
         .client(fixture.client.clone())
+}
+
+/// Waits until the slot is lost. A hold without an end fails here: the paused clock would run on
+/// with its renewals forever.
+async fn lost(held: &Held) -> Lost {
+    let lost = timeout(Duration::from_hours(1), held.lost()).await;
+    lost.expect("the slot is lost within an hour")
 }
 
 /// Asserts that `since` is `expected` ago, with the precision of a timer.
@@ -63,7 +70,7 @@ async fn no_renewal_reaches_past_max_hold() {
             let left = max_hold.saturating_sub(start.elapsed());
             sleep(left.min(500 * MILLISECOND).saturating_sub(MILLISECOND / 2)).await;
         }
-        let lost = held.lost().await;
+        let lost = lost(&held).await;
         assert_eq!(lost.reason, LostReason::Overdue, "{lease:?} {max_hold:?}");
         assert_elapsed(start, max_hold);
         assert_eq!(held.check().unwrap_err(), lost);
@@ -129,7 +136,7 @@ async fn the_last_renewals_ask_for_the_time_that_is_left() {
         .server
         .faults()
         .delay_replies(Duration::from_hours(1));
-    assert_eq!(held.lost().await.reason, LostReason::Overdue);
+    assert_eq!(lost(&held).await.reason, LostReason::Overdue);
     assert_elapsed(start, 30 * SECOND);
     let (ended, _) = ends.recv().await.unwrap();
     assert!(ended - start <= 32 * SECOND, "{:?}", ended - start);
@@ -147,7 +154,7 @@ async fn a_lease_that_expires_before_max_hold_is_not_overdue() {
         .await
         .unwrap();
     fixture.server.faults().freeze();
-    assert_eq!(held.lost().await.reason, LostReason::Unreachable);
+    assert_eq!(lost(&held).await.reason, LostReason::Unreachable);
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +171,7 @@ async fn max_hold_counts_from_the_grant_and_not_from_the_wait() {
     first.release().await.unwrap();
     let second = waiting.await.unwrap().unwrap();
     let start = Instant::now();
-    assert_eq!(second.lost().await.reason, LostReason::Overdue);
+    assert_eq!(lost(&second).await.reason, LostReason::Overdue);
     assert_elapsed(start, 10 * SECOND);
 
     // The queued semaphore has the slot now, and holds it from the grant on.
@@ -172,7 +179,7 @@ async fn max_hold_counts_from_the_grant_and_not_from_the_wait() {
     sleep(4 * SECOND).await;
     let third = queued.wait().await.unwrap();
     assert!(third.remaining() <= 6 * SECOND);
-    assert_eq!(third.lost().await.reason, LostReason::Overdue);
+    assert_eq!(lost(&third).await.reason, LostReason::Overdue);
     assert_elapsed(start, 10 * SECOND);
 }
 
@@ -405,7 +412,7 @@ async fn a_renewal_in_flight_does_not_end_min_hold() {
     let held = pool.clone().acquire().await.unwrap();
     let start = Instant::now();
     fixture.server.faults().delay_replies(SECOND);
-    let renewed = tokio::time::timeout(100 * MILLISECOND, held.renew()).await;
+    let renewed = timeout(100 * MILLISECOND, held.renew()).await;
     assert!(renewed.is_err());
     drop(held);
     sleep(2 * SECOND).await;
@@ -426,7 +433,7 @@ async fn min_hold_of_a_slot_ends_with_max_hold_at_the_latest() {
     assert_free_after(pool.clone(), start, 10 * SECOND).await;
     let start = Instant::now();
     let held = pool.clone().acquire().await.unwrap();
-    assert_eq!(held.lost().await.reason, LostReason::Overdue);
+    assert_eq!(lost(&held).await.reason, LostReason::Overdue);
     drop(held);
     assert_free_after(pool, start, 10 * SECOND).await;
 }
@@ -480,7 +487,7 @@ fn the_end_of_the_runtime_ends_min_hold() {
             }
         };
         servers
-            .block_on(async { tokio::time::timeout(10 * SECOND, freed).await })
+            .block_on(async { timeout(10 * SECOND, freed).await })
             .expect("the slot is free");
     }
 }

@@ -162,35 +162,48 @@ impl fmt::Display for Report<'_> {
             "\n{faults} faults, {holds} holds, {} checks, {lost} losses",
             timeline.checks
         )?;
-        let stalls = timeline
-            .system_stalls()
-            .map(|stall| stall.interval().length());
-        let (times, longest) = stalls.fold((0, Duration::ZERO), |(times, longest), this| {
-            (times + 1, longest.max(this))
-        });
-        writeln!(
-            f,
-            "{times} stalls of 10 ms or more caused by the operating system, {} ms at most",
-            longest.as_millis()
-        )?;
+        write_stalls(f, timeline)?;
         writeln!(
             f,
             "slots still held {:.1} ms after all clients were killed: {}",
             seconds(self.freed) * 1000.0,
             self.left
         )?;
-        for violation in self.violations.iter().take(40) {
-            writeln!(f, "  {violation}")?;
-        }
-        for error in timeline.errors.iter().take(40) {
-            writeln!(f, "  {error}")?;
-        }
+        write_findings(f, &self.violations, &timeline.errors)?;
         write!(
             f,
             "{overlaps} overlaps, {late} late losses, {leaks} leaks, {} errors",
             timeline.errors.len()
         )
     }
+}
+
+/// Writes a line about the stalls that the operating system caused.
+pub(crate) fn write_stalls(f: &mut fmt::Formatter<'_>, timeline: &Timeline) -> fmt::Result {
+    let stalls = timeline.system_stalls();
+    let lengths: Vec<_> = stalls.map(|stall| stall.interval().length()).collect();
+    writeln!(
+        f,
+        "{} stalls of 10 ms or more caused by the operating system, {} ms at most",
+        lengths.len(),
+        lengths.iter().max().map_or(0, Duration::as_millis)
+    )
+}
+
+/// Writes the first violations and errors, each on a line.
+pub(crate) fn write_findings(
+    f: &mut fmt::Formatter<'_>,
+    violations: &[Violation],
+    errors: &[String],
+) -> fmt::Result {
+    const MOST: usize = 40;
+    for violation in violations.iter().take(MOST) {
+        writeln!(f, "  {violation}")?;
+    }
+    for error in errors.iter().take(MOST) {
+        writeln!(f, "  {error}")?;
+    }
+    Ok(())
 }
 
 /// Results for one kind of fault.

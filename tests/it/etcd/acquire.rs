@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dflock::{Enqueued, Error, Queued, Semaphore};
 
-use super::{LONG, SECOND, client, semaphore};
+use super::{LONG, SECOND, client, runtime, semaphore};
 use dflock_tests::etcd_cluster::shared_cluster;
 
 async fn queued(semaphore: &Semaphore) -> Semaphore<Queued> {
@@ -162,12 +162,6 @@ async fn an_idle_key_takes_any_limit_and_a_busy_one_names_its_own() {
 fn a_drop_frees_the_slot_with_the_runtime_blocked_or_gone() {
     let Some(cluster) = shared_cluster() else {
         return;
-    };
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
     };
     let (first, second) = (client(cluster), client(cluster));
     let pool = |client| semaphore(client, "blocked", 1, SECOND * 10);

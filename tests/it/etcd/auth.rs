@@ -55,8 +55,14 @@ async fn users_are_checked_and_their_tokens_renewed() {
     let worker = || builder(&cluster).auth("worker:a:b");
     let client = cycle(worker()).await.unwrap();
     let error = cycle(worker().etcd_prefix("other/")).await.unwrap_err();
-    assert!(error.to_string().contains("permission denied"), "{error}");
-    // Tokens live in the memory of the members, which forget them.
+    assert!(
+        matches!(&error, Error::Refused { status, .. } if status == "permission denied"),
+        "{error:?}"
+    );
+    // Tokens live in the memory of the members, which forget them. A client that holds nothing
+    // renews no lease, so its next request is the first one with the old token.
+    let idle = worker().build().unwrap();
+    assert!(idle.holders("auth").await.unwrap().is_empty());
     let held = semaphore(&client, "kept", 1, SECOND * 20)
         .acquire()
         .await
@@ -66,6 +72,7 @@ async fn users_are_checked_and_their_tokens_renewed() {
         cluster.restart(member);
         cluster.wait_for_leader().unwrap();
     }
+    assert_eq!(idle.holders("kept").await.unwrap().len(), 1);
     held.renew().await.unwrap();
     held.release().await.unwrap();
     semaphore(&client, "auth", 1, SECOND * 20)

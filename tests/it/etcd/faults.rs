@@ -10,8 +10,10 @@ use dflock_tests::harness::clock;
 use dflock_tests::harness::proxy::{Disconnect, Proxy, Shaping};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::{SECOND, client, semaphore};
+use super::{LONG, SECOND, client, semaphore};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_death_of_any_member_loses_no_live_holder_and_no_position() {
@@ -60,28 +62,40 @@ async fn a_stopped_leader_costs_an_election() {
     let Some(cluster) = own_cluster() else {
         return;
     };
-    let client = client(&cluster);
-    // Longer than the leader is stopped: before 3.5.13 one that continues revokes the leases that
-    // would have expired meanwhile without a renewal (etcd#15247).
-    let held = semaphore(&client, "stop", 1, SECOND * 120)
-        .acquire()
-        .await
-        .unwrap();
+    // Clients start at different members, so that one of them uses the leader.
+    let clients: Vec<_> = (0..6).map(|_| client(&cluster)).collect();
+    let mut held = Vec::new();
+    for client in &clients {
+        // Longer than the leader is stopped: before 3.5.13 one that continues revokes the leases
+        // that would have expired meanwhile without a renewal (etcd#15247).
+        let pool = semaphore(client, "stop", 6, SECOND * 120);
+        held.push(pool.acquire().await.unwrap());
+    }
     let leader = cluster.wait_for_leader().unwrap();
     cluster.stop(leader);
     let stopped = Instant::now();
-    let other = semaphore(&client, "other", 1, SECOND * 120).acquire().await;
+    let mut others = JoinSet::new();
+    for client in &clients {
+        let other = semaphore(client, "other", 6, SECOND * 120);
+        others.spawn(async move { other.acquire().await?.release().await });
+    }
+    for other in others.join_all().await {
+        other.unwrap();
+    }
     eprintln!(
         "acquired {:?} after the stop of the leader",
         stopped.elapsed()
     );
-    other.unwrap().release().await.unwrap();
     tokio::time::sleep(SECOND * 10).await;
-    held.check().unwrap();
+    for held in &held {
+        held.check().unwrap();
+    }
     cluster.resume(leader);
     tokio::time::sleep(SECOND * 3).await;
-    held.renew().await.unwrap();
-    held.release().await.unwrap();
+    for held in held {
+        held.renew().await.unwrap();
+        held.release().await.unwrap();
+    }
 }
 
 /// Returns a client whose only member is behind a proxy.
@@ -139,6 +153,24 @@ async fn a_connection_that_ends_costs_no_slot_and_no_position() {
     }
     held.release().await.unwrap();
     queued.wait().await.unwrap().release().await.unwrap();
+}
+
+// The program may exit after the close, so the slots that were dropped are free then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_waits_for_the_release_of_a_drop() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    let (closing, proxy, _server) = behind_proxy(cluster.addresses()[2].clone()).await;
+    let pool = semaphore(&closing, "dropped", 1, SECOND * 60);
+    let held = pool.acquire().await.unwrap();
+    proxy.shape(Shaping::Stalled, Shaping::Immediate);
+    drop(held);
+    assert!(timeout(SECOND / 2, closing.close()).await.is_err());
+    proxy.heal();
+    timeout(LONG, closing.close()).await.unwrap();
+    let holders = client(cluster).holders("dropped").await.unwrap();
+    assert!(holders.is_empty(), "{holders:?}");
 }
 
 // A retry whose first answer was lost must neither lose its place nor make a second entry.
@@ -215,7 +247,8 @@ async fn a_database_without_space_keeps_what_is_held() {
         return;
     };
     let client = client(&cluster);
-    let pool = semaphore(&client, "space", 2, SECOND * 4);
+    // Longer than a cluster on a machine under load may be without a leader.
+    let pool = semaphore(&client, "space", 2, SECOND * 30);
     let held = pool.clone().acquire().await.unwrap();
     let alarm = |action: &str| {
         let body = format!(r#"{{"action":"{action}","memberID":"0","alarm":"NOSPACE"}}"#);
@@ -225,8 +258,11 @@ async fn a_database_without_space_keeps_what_is_held() {
     alarm("ACTIVATE");
     let error = pool.clone().acquire().await.unwrap_err();
     assert!(matches!(error, dflock::Error::NoSpace { .. }), "{error:?}");
-    tokio::time::sleep(SECOND * 5).await;
-    held.renew().await.unwrap();
+    // Each is confirmed by the cluster.
+    for _ in 0..3 {
+        held.renew().await.unwrap();
+    }
+    held.check().unwrap();
     held.release().await.unwrap();
     alarm("DEACTIVATE");
     pool.acquire().await.unwrap().release().await.unwrap();

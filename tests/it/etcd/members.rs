@@ -36,13 +36,16 @@ async fn a_partition_between_the_members_loses_only_the_clients_of_the_minority(
     };
     let leader = cluster.wait_for_leader().unwrap();
     let (minority, majority) = (client_of(&cluster, leader), client(&cluster));
+    // Clients start at different members, so that one of them uses the leader.
+    let clients: Vec<_> = (0..6).map(|_| client(&cluster)).collect();
     let pool = semaphore(&minority, "partition", 1, SECOND * 4);
     let cut = pool.acquire().await.unwrap();
-    // Longer than the partition: see `a_stopped_leader_costs_an_election`.
-    let held = semaphore(&majority, "kept", 1, SECOND * 120)
-        .acquire()
-        .await
-        .unwrap();
+    let mut kept = Vec::new();
+    for client in &clients {
+        // Longer than the partition: see `a_stopped_leader_costs_an_election`.
+        let pool = semaphore(client, "kept", 6, SECOND * 120);
+        kept.push(pool.acquire().await.unwrap());
+    }
     let next = semaphore(&majority, "partition", 1, SECOND * 120);
     let Enqueued::Queued(next) = next.enqueue().await.unwrap() else {
         panic!("the slot was free");
@@ -59,7 +62,9 @@ async fn a_partition_between_the_members_loses_only_the_clients_of_the_minority(
         "{lost:?}"
     );
     assert!(next.fence() > cut.fence());
-    held.renew().await.unwrap();
+    for held in &kept {
+        held.renew().await.unwrap();
+    }
     // A write on the minority's side is not possible.
     let error = semaphore(&minority, "other", 1, SECOND * 4)
         .acquire_within(SECOND)
@@ -80,8 +85,10 @@ async fn a_partition_between_the_members_loses_only_the_clients_of_the_minority(
     again.release().await.unwrap();
     next.check().unwrap();
     next.release().await.unwrap();
-    held.renew().await.unwrap();
-    held.release().await.unwrap();
+    for held in kept {
+        held.renew().await.unwrap();
+        held.release().await.unwrap();
+    }
     assert!(cut.is_lost());
 }
 

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use dflock::{Client, Error, LostReason};
 
-use super::{SECOND, builder, client, semaphore};
+use tokio::time::timeout;
+
+use super::{LONG, SECOND, builder, client, semaphore};
 use dflock_tests::etcd_cluster::shared_cluster;
 
 #[tokio::test]
@@ -22,6 +24,10 @@ async fn holders_are_listed_in_the_order_of_their_grants() {
     let holders = client.holders("listed/ä%").await.unwrap();
     let tokens: Vec<_> = holders.iter().map(|holder| holder.token).collect();
     assert_eq!(tokens, held.each_ref().map(|held| *held.token()));
+    let program = std::env::current_exe().unwrap();
+    let program = program.file_name().unwrap().to_string_lossy();
+    assert_eq!(holders[0].program, program);
+    assert!(!holders[0].host.is_empty());
     assert_eq!(holders[0].pid, std::process::id());
     assert_eq!((holders[0].permits, holders[0].limit), (1, 2));
     assert!(holders[0].joined_at.elapsed().unwrap() < SECOND * 60);
@@ -51,7 +57,7 @@ async fn a_revoked_slot_is_lost_with_its_reason() {
     let held = pool.clone().acquire().await.unwrap();
     assert!(operator.revoke("revoked", held.token()).await.unwrap());
     assert!(!operator.revoke("revoked", held.token()).await.unwrap());
-    let lost = held.lost().await;
+    let lost = timeout(LONG, held.lost()).await.unwrap();
     assert_eq!(
         (lost.reason, lost.token),
         (LostReason::Revoked, *held.token())

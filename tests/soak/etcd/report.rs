@@ -8,6 +8,7 @@ use super::judge::Judge;
 use super::record::Record;
 use crate::fault::FaultKind;
 use crate::key::ETCD_KEYS;
+use crate::report::{write_findings, write_stalls};
 use crate::violation::{Violation, ViolationKind};
 
 const KINDS: [(ViolationKind, &str); 6] = [
@@ -153,29 +154,14 @@ impl fmt::Display for Report<'_> {
             self.record.elections.len(),
             pauses.max().unwrap_or_default().as_secs_f64()
         )?;
-        let stalls = timeline
-            .system_stalls()
-            .map(|stall| stall.interval().length());
-        let (times, longest) = stalls.fold((0, Duration::ZERO), |(times, longest), this| {
-            (times + 1, longest.max(this))
-        });
-        writeln!(
-            f,
-            "{times} stalls of 10 ms or more caused by the operating system, {} ms at most",
-            longest.as_millis()
-        )?;
+        write_stalls(f, timeline)?;
         writeln!(
             f,
             "holders and waiters {:.1} s after all clients were killed: {}",
             self.freed.as_secs_f64(),
             self.left
         )?;
-        for violation in self.violations.iter().take(40) {
-            writeln!(f, "  {violation}")?;
-        }
-        for error in timeline.errors.iter().take(40) {
-            writeln!(f, "  {error}")?;
-        }
+        write_findings(f, &self.violations, &timeline.errors)?;
         let totals = KINDS.map(|(kind, title)| format!("{} {title}", self.count(kind)));
         write!(f, "{}, {} errors", totals.join(", "), timeline.errors.len())
     }
