@@ -166,7 +166,10 @@ impl State {
             grant, deadlines, ..
         } = &mut self.phase
         {
-            let renewed = config.deadlines(renewed_at, grant, self.renewals_sent);
+            // The large jitter of a first renewal is for an engine that does not renew: some of the
+            // holds on a lease would request one before each of the engine's own.
+            let renewals = self.renewals_sent.max(1);
+            let renewed = config.deadlines(renewed_at, grant, renewals);
             *deadlines = self.bounds.cap(renewed);
         }
         Ok(())

@@ -2,11 +2,14 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pin_project_lite::pin_project;
 use tokio::sync::{Notify, OnceCell};
 use tokio::task::spawn_local;
 use tokio::time::timeout_at;
@@ -54,14 +57,30 @@ pub(super) struct SessionState {
     program: String,
 }
 
-/// Notifies the session if it is dropped by a panic.
-struct PanicGuard(Rc<SessionState>);
+pin_project! {
+    /// A task that notifies the session if it panics.
+    ///
+    /// Written by hand, because an async block would store `task` twice: 3 KiB for each slot.
+    struct SessionTask<F> {
+        #[pin]
+        task: F,
+        state: Rc<SessionState>,
+    }
 
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.panicked.notify_one();
+    impl<F> PinnedDrop for SessionTask<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if thread::panicking() {
+                this.state.panicked.notify_one();
+            }
         }
+    }
+}
+
+impl<F: Future<Output = ()>> Future for SessionTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().task.poll(cx)
     }
 }
 
@@ -94,11 +113,8 @@ impl SessionState {
 
     /// Runs a task of the session.
     pub(super) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        let guard = PanicGuard(self.clone());
-        spawn_local(async move {
-            let _guard = guard;
-            task.await;
-        });
+        let state = self.clone();
+        spawn_local(SessionTask { task, state });
     }
 
     /// Completes when a task has panicked, in code of the user such as a clock, a connector or a
