@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dflock::Holder;
+use dflock::{Error, Holder, Operation};
 use serde_json::json;
 use unicode_width::UnicodeWidthStr;
 
@@ -28,7 +28,13 @@ pub(crate) async fn holders(options: HoldersOptions) -> Result<ExitCode, CliErro
 pub(crate) async fn revoke(options: RevokeOptions) -> Result<ExitCode, CliError> {
     let RevokeOptions { key, token, client } = options;
     let client = client.builder()?.build()?;
-    let holders = client.holders(&key).await?;
+    let holders = client.holders(&key).await.map_err(|mut error| {
+        // The list of holders is not what was asked for.
+        if let Error::Unsupported { context, .. } = &mut error {
+            context.operation = Operation::Revoke;
+        }
+        error
+    })?;
     let holder = holders.iter().find(|holder| holder.token.as_str() == token);
     if let Some(holder) = holder
         && client.revoke(&key, &holder.token).await?

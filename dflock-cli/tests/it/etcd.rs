@@ -153,6 +153,7 @@ async fn errors_name_the_options_of_the_command_line() {
         let refused = output(&server, args).await;
         assert_eq!(status(&refused), 64);
         let message = text(&refused.stderr);
+        assert!(message.contains(&format!("{} \"k\"", args[0])), "{message}");
         assert!(
             message.contains("dflockd does not support this") && message.contains("--servers etcd"),
             "{message}"
