@@ -246,13 +246,14 @@ impl Lease {
     ///
     /// Every end goes through here. What the server may still count as held is released without
     /// waiting for the reply, except for [`End::Closed`], which sends nothing. [`End::ClientClosed`]
-    /// does not end what the user has.
+    /// does not end what the user has, or has given up before `min_hold` was over.
     fn end(&self, end: End) {
         let sends_release = !matches!(end, End::Closed);
         let now = self.now();
         let mut entry_guard = self.entry.lock();
         let mut state = self.state.lock();
-        if matches!(end, End::ClientClosed) && state.owned_by_user {
+        let is_kept = state.owned_by_user || matches!(state.phase, Phase::Lingering { .. });
+        if matches!(end, End::ClientClosed) && is_kept {
             return;
         }
         let entry = entry_guard.take();

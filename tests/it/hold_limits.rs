@@ -340,6 +340,33 @@ async fn the_connection_of_a_kept_slot_is_reused_afterwards() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_close_of_the_client_waits_for_min_hold() {
+    for is_queued in [false, true] {
+        let fixture = Fixture::new().await;
+        let pool = pool_with_min(&fixture, 60);
+        let other = fixture.server.client_builder();
+        let other = other.connector(fixture.server.connector()).build().unwrap();
+        let other = other.semaphore("pool", 1).unwrap();
+        let held = if is_queued {
+            let first = other.clone().acquire().await.unwrap();
+            let Enqueued::Queued(queued) = pool.enqueue().await.unwrap() else {
+                panic!("it was granted");
+            };
+            first.release().await.unwrap();
+            queued.wait().await.unwrap()
+        } else {
+            pool.acquire().await.unwrap()
+        };
+        let start = Instant::now();
+        held.release().await.unwrap();
+        let client = fixture.client.clone();
+        let closing = tokio::spawn(async move { client.close().await });
+        assert_free_after(other, start, 60 * SECOND).await;
+        closing.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn close_gives_a_slot_up_before_min_hold_is_over() {
     let fixture = Fixture::new().await;
     let pool = pool_with_min(&fixture, 60).acquire().await.unwrap().close();

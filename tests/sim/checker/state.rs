@@ -38,6 +38,9 @@ pub(super) struct Checker<'a> {
     joined: Option<(Duration, Arc<str>, (usize, u64))>,
     /// Gate of the acquire on each connection that waits for a further permit.
     gates: BTreeMap<(usize, u64), GrantId>,
+    /// Last grant of any slot before the first permit on each connection was requested. Missing if
+    /// that permit was free.
+    before_request: BTreeMap<(usize, u64), GrantId>,
     /// Further permits of each hold, by its first one.
     further_permits: BTreeMap<GrantId, Vec<GrantId>>,
     pub(super) jumps: Intervals,
@@ -72,6 +75,7 @@ impl<'a> Checker<'a> {
             silent: BTreeSet::new(),
             joined: None,
             gates: BTreeMap::new(),
+            before_request: BTreeMap::new(),
             further_permits: BTreeMap::new(),
             jumps: Intervals::default(),
             fault_windows: Intervals::default(),
@@ -117,7 +121,12 @@ impl<'a> Checker<'a> {
             } => {
                 self.count("waits in the queue");
                 self.queue(key).waiters.push_back(*waiter);
-                self.joined = Some((at, Arc::clone(key), (*server, *connection)));
+                let link = (*server, *connection);
+                let is_first = !self.grants.values().any(|grant| grant.is_on(link));
+                if let Some((&last, _)) = self.grants.last_key_value().filter(|_| is_first) {
+                    self.before_request.insert(link, last);
+                }
+                self.joined = Some((at, Arc::clone(key), link));
             }
             Event::Left { key, waiter } => self.queue(key).waiters.retain(|w| w != waiter),
             Event::Granted {
@@ -129,7 +138,7 @@ impl<'a> Checker<'a> {
             } => {
                 self.count("grants");
                 self.grant(at, *slot, key, *server, *waiter);
-                self.granted_beside(at, *slot, key, (*server, *connection));
+                self.granted_beside(at, *slot, key, (*server, *connection), *waiter);
                 self.grants
                     .insert(*slot, Grant::new(key, at, (*server, *connection)));
             }
@@ -380,8 +389,9 @@ impl<'a> Checker<'a> {
     }
 
     /// Returns the gate of the acquire on `link` whose first permit is `first`: the last one before
-    /// it, on another open connection of the same client, that is the gate of no other acquire. A
-    /// gate that was lost counts, because its owner does not know it yet.
+    /// the request for it, on another open connection of the same client, that is the gate of no
+    /// other acquire. A gate that was lost counts, because its owner does not know it yet. So a gate
+    /// that was granted after the request belongs to another acquire.
     fn find_gate(
         &self,
         at: Duration,
@@ -399,13 +409,23 @@ impl<'a> Checker<'a> {
                     .link(grant.link)
                     .is_some_and(|link| link.host == host && !self.is_closed_by_client(at, link))
         };
+        let last = self.before_request.get(&link).copied();
         let mut before = self.grants.range(..first).rev();
-        before.find(is_gate).map(|(id, _)| *id)
+        before
+            .find(|gate| last.is_none_or(|last| *gate.0 <= last) && is_gate(gate))
+            .map(|(id, _)| *id)
     }
 
     /// Checks that a connection holds the permits of one acquire only, so that an acquire that
     /// failed has left nothing. A gate has a separate connection.
-    fn granted_beside(&mut self, at: Duration, slot: GrantId, key: &Arc<str>, link: (usize, u64)) {
+    fn granted_beside(
+        &mut self,
+        at: Duration,
+        slot: GrantId,
+        key: &Arc<str>,
+        link: (usize, u64),
+        waiter: Option<u64>,
+    ) {
         let mut others = self.grants.values().filter(|grant| grant.is_on(link));
         match others.find(|grant| grant.key != *key) {
             Some(other) => {
@@ -418,6 +438,9 @@ impl<'a> Checker<'a> {
             // The first permit of another acquire.
             None if !self.grants.values().any(|grant| grant.is_on(link)) => {
                 self.gates.remove(&link);
+                if waiter.is_none() {
+                    self.before_request.remove(&link);
+                }
             }
             None => {}
         }
