@@ -246,14 +246,13 @@ impl Lease {
     ///
     /// Every end goes through here. What the server may still count as held is released without
     /// waiting for the reply, except for [`End::Closed`], which sends nothing. [`End::ClientClosed`]
-    /// does not end what the user has, or has given up before `min_hold` was over.
+    /// ends only what the user has not had yet.
     fn end(&self, end: End) {
         let sends_release = !matches!(end, End::Closed);
         let now = self.now();
         let mut entry_guard = self.entry.lock();
         let mut state = self.state.lock();
-        let is_kept = state.owned_by_user || matches!(state.phase, Phase::Lingering { .. });
-        if matches!(end, End::ClientClosed) && is_kept {
+        if matches!(end, End::ClientClosed) && !state.ends_with_client() {
             return;
         }
         let entry = entry_guard.take();

@@ -215,6 +215,16 @@ impl State {
         self.end_telemetry(outcome)
     }
 
+    /// Returns whether the close of the client ends the wait or the hold: the user has not had the
+    /// slot yet. A slot that `min_hold` keeps, or whose release is in flight, is waited for.
+    pub(super) fn ends_with_client(&self) -> bool {
+        !self.owned_by_user
+            && matches!(
+                self.phase,
+                Phase::Queued | Phase::Unverified(_) | Phase::Held { .. }
+            )
+    }
+
     /// Returns whether neither the wait nor the hold has ended.
     pub(super) fn is_live(&self) -> bool {
         matches!(

@@ -255,10 +255,11 @@ impl<'a> Judge<'a> {
             if fault.client == Some(process.client) {
                 times.push(after(fault.interval(), AFTER_EFFECT));
             } else if fault.client.is_none() {
-                let settled = if is_leader_fault(fault.kind) {
-                    ELECTION
-                } else {
-                    AFTER_EFFECT
+                let settled = match fault.kind {
+                    kind if is_leader_fault(kind) => ELECTION,
+                    // A client of the member finds out with its next request: its next renewal.
+                    FaultKind::FollowerStopped => lease(key) / 3 + AFTER_EFFECT,
+                    _ => AFTER_EFFECT,
                 };
                 times.push(after(instant(fault.from), settled));
                 times.push(after(instant(fault.to), AFTER_EFFECT));
