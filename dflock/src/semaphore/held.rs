@@ -332,9 +332,9 @@ pin_project! {
 
 /// Runs `body` until `lost` is ready. Returns the output of `body` unless `check` fails.
 ///
-/// The types of `lost` and `check` must not name `F`, as a closure in a function that is generic over
-/// `F` does. Otherwise each call inside of a call multiplies the length of the symbols of the future
-/// by six: with eight calls they had 600 MB.
+/// The types of `lost` and `check` must not name `F`, as a closure in a function that is generic
+/// over `F` does. Otherwise each call inside of a call multiplies the length of the symbols of the
+/// future by six: with eight calls they had 600 MB.
 pub(super) fn until_lost<L, F>(
     lost: L,
     body: F,

@@ -49,11 +49,14 @@ async fn run_until_ended(
         let entry = QueueEntry::new(context, owner, spec, wait_end, lease);
         match Box::pin(entry.run()).await? {
             QueueEntryEnd::Ended(end) => return Ok(end),
+            QueueEntryEnd::PositionLost if !matches!(spec.wait, Wait::AtMost(_)) => {
+                return Ok(End::Revoked);
+            }
             // The next entry is on another lease.
-            QueueEntryEnd::LeaseEnded => {}
-            // The position in the queue ended with its lease.
-            QueueEntryEnd::PositionLost if matches!(spec.wait, Wait::AtMost(_)) => {}
-            QueueEntryEnd::PositionLost => return Ok(End::Revoked),
+            QueueEntryEnd::LeaseEnded | QueueEntryEnd::PositionLost => {}
+        }
+        if wait_end.is_some_and(|end| Instant::now() >= end) {
+            return Ok(End::TimedOut);
         }
     }
 }

@@ -17,8 +17,9 @@ use crate::clock::{Clock, Instant};
 use crate::engine::dflockd::{BoxStream, ConnectFuture, Connector};
 use crate::engine::etcd::messages::{
     Call, Event, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
-    LeaseKeepAliveResponse, PutResponse, RangeRequest, RangeResponse, Response, ResponseHeader,
-    ResponseOp, StatusRequest, StatusResponse, TxnResponse, WatchRequest, WatchResponse,
+    LeaseKeepAliveResponse, LeaseRevokeResponse, PutResponse, RangeRequest, RangeResponse,
+    Response, ResponseHeader, ResponseOp, StatusRequest, StatusResponse, TxnResponse, WatchRequest,
+    WatchResponse,
 };
 
 /// The create revision of the entries that are made.
@@ -51,8 +52,8 @@ struct Script {
     grants: AtomicU64,
     /// The next read of the clock panics.
     clock_panics: AtomicBool,
-    /// The next request to join is refused, as on a lease that is not known.
-    refuses_join: AtomicBool,
+    /// So many requests to join are refused, as on a lease that is not known.
+    refusals: AtomicU64,
 }
 
 struct Scripted(Arc<Script>);
@@ -132,6 +133,14 @@ impl Script {
         }
     }
 
+    /// Returns whether the next request to join is refused.
+    fn refuses(&self) -> bool {
+        let left = |left: u64| left.checked_sub(1);
+        self.refusals
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
+            .is_ok()
+    }
+
     async fn answer(&self, path: &str, request: &[u8], mut respond: SendResponse<Bytes>) {
         match path {
             StatusRequest::METHOD => reply(
@@ -170,9 +179,7 @@ impl Script {
                 );
                 self.keep_alives.fetch_add(1, Ordering::SeqCst);
             }
-            TxnRequest::METHOD
-                if is_join(request) && self.refuses_join.swap(false, Ordering::SeqCst) =>
-            {
+            TxnRequest::METHOD if is_join(request) && self.refuses() => {
                 refuse(
                     respond,
                     Code::NotFound,
@@ -188,6 +195,12 @@ impl Script {
                 reply(&mut respond, &self.read());
                 self.reads.fetch_add(1, Ordering::SeqCst);
             }
+            LeaseRevokeRequest::METHOD => reply(
+                &mut respond,
+                &LeaseRevokeResponse {
+                    header: Some(self.header()),
+                },
+            ),
             WatchRequest::METHOD => self.watch(&mut respond).await,
             other => panic!("{other}"),
         }
@@ -456,7 +469,7 @@ async fn a_join_that_is_refused_for_its_lease_ends_no_other_hold() {
     let (session, script) = scripted();
     let holder = session.join(spec("holder", 1));
     held(&holder).await;
-    script.refuses_join.store(true, Ordering::SeqCst);
+    script.refusals.store(1, Ordering::SeqCst);
     let entry = session.join(spec_within("refused", 2, Wait::Never));
     held(&entry).await;
     assert_eq!(script.grants.load(Ordering::SeqCst), 2);
@@ -498,4 +511,13 @@ async fn an_enqueue_fails_if_its_queue_cannot_be_read() {
     script.read_delay.store(60_000, Ordering::SeqCst);
     let end = ended(&session.join(spec("unread", 1))).await;
     assert!(matches!(end, End::Failed(_)), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_wait_whose_leases_end_again_and_again_ends_in_time() {
+    let (session, script) = scripted();
+    script.refusals.store(u64::MAX, Ordering::SeqCst);
+    let entry = session.join(spec_within("refused", 2, Wait::AtMost(SECOND / 10)));
+    let end = ended(&entry).await;
+    assert!(matches!(end, End::TimedOut), "{end:?}");
 }
